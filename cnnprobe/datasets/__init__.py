@@ -1,0 +1,1 @@
+"""The stimuli: one file, one source."""

@@ -1,0 +1,1 @@
+"""The instruments: torch only, no configuration, no file, no figure."""

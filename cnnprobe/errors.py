@@ -1,0 +1,39 @@
+"""A mistake of the user, told in one line: what was asked, what was got, what is possible."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Whatever is not our bug: a wrong word, a missing file, a full disk. Exit status 2, no traceback.
+
+    The message is one line. It survives pickling, because workers of a sweep send it back.
+    """
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return "; did you mean 'conv3'?" for the choice most like `word`, or "" when none is like it."""
+    match = get_close_matches(word.lower(), {str(c).lower(): c for c in choices}, n=1, cutoff=0.5)
+    original = {str(c).lower(): str(c) for c in choices}
+    return f"; did you mean {original[match[0]]!r}?" if match else ""
+
+
+def listing(choices: Iterable[str], most: int = 12) -> str:
+    """Join names with commas, cut after `most` with the number of those left out."""
+    names = [str(choice) for choice in choices]
+    more = f", … ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def unknown(kind: str, word: str, choices: Iterable[str], of: str = "", plural: str = "") -> UserError:
+    """Build the error for a name that does not exist.
+
+    Example:
+        unknown("layer", "conv_3", ["conv1", "conv3"], of="mousenet") reads
+        "no layer 'conv_3' in mousenet; did you mean 'conv3'? layers: conv1, conv3".
+    """
+    names = list(choices)
+    hint = nearest(word, names)
+    place = f" in {of}" if of else ""
+    gap = " " if hint else "; "
+    return UserError(f"no {kind} {word!r}{place}{hint}{gap}{plural or kind + 's'}: {listing(names)}")

@@ -1,0 +1,1 @@
+"""Drawings of arrays: numpy in, matplotlib figures out."""

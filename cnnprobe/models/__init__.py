@@ -1,0 +1,1 @@
+"""The preparations: one file, one architecture."""

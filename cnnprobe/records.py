@@ -1,0 +1,127 @@
+"""What a method hands over: tables of named columns, each with its axes and its unit, and the rows that fill them.
+
+A method's `compute` returns a `Measurement`. Its tables are known before the first row, so that the
+store can be laid out, and a full disk noticed, before anything is computed. Iterating a measurement
+gives its rows one by one; the runner takes `events` instead and writes whole batches.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table, or one array stored beside tables.
+
+    Args:
+        description: what it is, one sentence.
+        axes: names of the axes behind the row, space separated, e.g. "k y x"; "" for one value a row.
+        shape: lengths of those axes.
+        dtype: numpy name of the type ("float32", "int64", "bool", …).
+        unit: "activation", "px", "1", "index", …
+        values: (row, *shape) where everything is known from the start (names, labels); strings only
+            this way. A column with values is written with the layout, never by rows.
+    """
+
+    description: str
+    axes: str = ""
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    unit: str = "1"
+    values: np.ndarray | None = None
+
+    def __post_init__(self):
+        if len(self.axes.split()) != len(self.shape):
+            raise ValueError(f"axes {self.axes!r} do not name the axes of shape {self.shape}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the store: one row per unit, image, epoch or layer.
+
+    Args:
+        name: HDF5 group, e.g. "units/conv3".
+        row: name of the row axis, e.g. "unit".
+        rows: how many rows it will have.
+        columns: by name.
+        batch: rows that are saved together; all but the last batch have this many.
+        attributes: of the group (module, field_size, …).
+    """
+
+    name: str
+    row: str
+    rows: int
+    columns: dict[str, Column]
+    batch: int = 1
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Finished rows of one table, from row `start` on: a whole batch of it. Arrays have the row axis first."""
+
+    table: str
+    start: int
+    columns: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def split(self) -> Iterator[SimpleNamespace]:
+        """Give the rows one by one: `row.table`, `row.row` and the columns as attributes."""
+        for i in range(len(self)):
+            values = {name: column[i] for name, column in self.columns.items()}
+            yield SimpleNamespace(table=self.table, row=self.start + i, **values)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Work went on by `count` of whatever the measurement counts."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights of a network at one moment of its training.
+
+    Args:
+        name: file name without ending, e.g. "epoch=003", "update=000064", "best", "last".
+        weights: state dict, by parameter and buffer name.
+        about: what to write beside them (epoch, update, accuracy), plain values.
+        resume: tensors and plain values that going on from here needs, or None.
+    """
+
+    name: str
+    weights: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)
+    resume: dict[str, Any] | None = None
+
+
+@dataclass
+class Measurement:
+    """What `compute` returns: checked, laid out, and ready to run.
+
+    Args:
+        tables: every table, in the order they are stored.
+        events: a generator of `Rows`, `Advance` and `Checkpoint`; the work happens while it is read.
+        total: how many things will be counted by `Advance`.
+        counts: their name in the progress bar, e.g. "images".
+        headline: figures for the closing line and a sweep's table, filled when the work is done.
+    """
+
+    tables: list[Table]
+    events: Iterable[Rows | Advance | Checkpoint]
+    total: int
+    counts: str = "images"
+    headline: dict[str, Any] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[SimpleNamespace]:
+        """Give every row, one by one, as it is finished."""
+        for event in self.events:
+            if isinstance(event, Rows):
+                yield from event.split()
