@@ -1,0 +1,196 @@
+"""What every dataset is: a sequence of images at one size, with labels and names, loaded by the batch."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from cnnprobe.datasets.fitting import as_float, resized
+from cnnprobe.errors import UserError
+
+
+class ImageSet:
+    """Images as they enter a network. A dataset overrides `load`, or `load_source` where all images share a size.
+
+    Args:
+        name: the dataset's name, e.g. "avatar".
+        names: one per image, unique, as stored.
+        labels: (image,) index of the class, -1 where unknown.
+        classes: name of each class; () where unlabelled.
+        size: (channel, height, width) as an image enters the network; (channel, time) of signals.
+        resize: the shorter side before the centre crop, px; None: no more is cut off than the shape demands.
+        source_size: (channel, height, width) before fitting, where all images share it.
+        strict: an image that cannot be read ends the run instead of being skipped.
+    """
+
+    in_memory = False
+    """Loading only picks images that are there already; loader processes would not help."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        names: Sequence[str],
+        labels: Iterable[int],
+        classes: Iterable[str] = (),
+        size: tuple[int, ...],
+        resize: int | None = None,
+        source_size: tuple[int, ...] | None = None,
+        strict: bool = False,
+    ):
+        self.name = name
+        self.names = list(names)
+        self.labels = np.asarray(labels, dtype=np.int64).reshape(-1)
+        self.classes = tuple(classes)
+        self.size = tuple(size)
+        self.resize = resize
+        self.source_size = source_size
+        self.strict = strict
+        self.problems: dict[str, str] = {}  # image's name -> why it cannot be read, as far as was seen
+        self.remarks: dict[str, str] = {}  # kind of remark -> the first one of this kind
+        if len(self.names) != len(self.labels):
+            raise ValueError(f"{len(self.names)} names but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) that changes when any image, its name, or their order changes."""
+        return self.fingerprint_of(range(len(self)))
+
+    def fingerprint_of(self, indices: Iterable[int]) -> str:
+        """sha256 (hex) of a part of the images, by default from the fingerprint of the whole."""
+        return sha256(self.fingerprint, *(str(int(index)) for index in indices))
+
+    def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Return images at `size`.
+
+        Returns:
+            images: (image, channel, height, width), float32 0 to 1 or uint8 0 to 255.
+            readable: (image,) bool; the other rows are 0, and `problems` says why.
+
+        Raises:
+            UserError: `strict`, and an image cannot be read.
+        """
+        images, readable = self.load_source(indices)
+        return self.fit(images), readable
+
+    def load_source(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Return images before fitting, as `load` does; only where `source_size` is not None."""
+        raise NotImplementedError(f"the images of {self.name} do not share one size")
+
+    def original(self, index: int) -> Tensor | None:
+        """Return one image before fitting, (channel, height, width), or None where it cannot be read."""
+        images, readable = self.load_source([index])
+        return images[0] if readable[0] else None
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        """Return (height, width) of one image before fitting, or None where it cannot be read."""
+        return self.source_size and self.source_size[-2:]
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Scale and crop images to `size`: antialiased bilinear, shorter side to `resize`, centre crop.
+
+        Args:
+            images: (image, channel, height, width), float 0 to 1 or uint8; on any device.
+
+        Returns:
+            The same tensor where it fits already, else float32 0 to 1.
+        """
+        if tuple(images.shape[-2:]) == self.size[-2:]:
+            return images
+        return resized(images, self.size[-2:], self.resize)
+
+    def truth(self, index: int) -> dict[str, np.ndarray]:
+        """Return what is known about an image apart from its label, by name; {} unless it was drawn by us."""
+        return {}
+
+    def unreadable(self, index: int, reason: str) -> None:
+        """Note that an image cannot be read.
+
+        Raises:
+            UserError: `strict`.
+        """
+        if self.strict:
+            raise UserError(f"{shown(self.names[index])} cannot be read ({reason}); strict=false skips it")
+        self.problems[self.names[index]] = reason
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return one image, (channel, height, width) float32 0 to 1, and its label."""
+        index = range(len(self))[index]
+        images, readable = self.load([index])
+        if not readable[0]:
+            name = self.names[index]
+            raise UserError(f"{shown(name)} cannot be read ({self.problems.get(name, 'unreadable')})")
+        return as_float(images)[0], int(self.labels[index])
+
+
+class Part(ImageSet):
+    """Some images of another set, in a given order."""
+
+    def __init__(self, whole: ImageSet, indices: Sequence[int] | np.ndarray):
+        self.whole = whole
+        self.indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        super().__init__(
+            name=whole.name,
+            names=[whole.names[i] for i in self.indices],
+            labels=whole.labels[self.indices],
+            classes=whole.classes,
+            size=whole.size,
+            resize=whole.resize,
+            source_size=whole.source_size,
+            strict=whole.strict,
+        )
+        self.in_memory = whole.in_memory
+        self.problems, self.remarks = whole.problems, whole.remarks
+
+    def fingerprint_of(self, indices: Iterable[int]) -> str:
+        """sha256 (hex) of some of these images."""
+        return self.whole.fingerprint_of(self.indices[list(indices)])
+
+    def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Load from the whole."""
+        return self.whole.load(self.indices[np.asarray(indices)])
+
+    def load_source(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Load from the whole, before fitting."""
+        return self.whole.load_source(self.indices[np.asarray(indices)])
+
+    def original(self, index: int) -> Tensor | None:
+        """One image before fitting."""
+        return self.whole.original(int(self.indices[index]))
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        """(height, width) of one image before fitting."""
+        return self.whole.original_size(int(self.indices[index]))
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Scale and crop as the whole does."""
+        return self.whole.fit(images)
+
+    def truth(self, index: int) -> dict[str, np.ndarray]:
+        """What the whole knows about an image."""
+        return self.whole.truth(int(self.indices[index]))
+
+
+def limited(dataset: ImageSet, count: int | None) -> ImageSet:
+    """Return the first `count` images of a dataset; all of them for None."""
+    return dataset if count is None or count >= len(dataset) else Part(dataset, range(count))
+
+
+def sha256(*parts: str | bytes) -> str:
+    """Return the sha256 (hex) of several parts, each with its length, so that no two lists look alike."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def shown(name: str) -> str:
+    """Return a name as one printable line: control characters and broken bytes are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
