@@ -10,16 +10,18 @@ before torch is imported. Defaults and the words of the help stand in the YAML o
 
 import ast
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cnnprobe.errors import UserError, listing, nearest
+from cnnprobe.errors import UserError, nearest
 
 Run = str
-"""Annotation of an option that names a finished run; the runner resolves and opens it."""
+"""Annotation of an option that names a finished run; the runner finds and opens it."""
+
+LARGEST = 2**53
+"""Whole numbers beyond this are a slip of the finger: they no longer pass through JSON and HDF5 unchanged."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,193 @@ class Range:
         )
 
     def __str__(self) -> str:
-        low = f"{self.minimum} or more" if self.minimum is not None else ""
-        low = f"above {self.above}" if self.above is not None else low
-        if self.maximum is not None:
-            return (
-                f"from {self.minimum} to {self.maximum}"
-                if self.minimum is not None
-                else (f"{low} and at most {self.maximum}" if low else f"{self.maximum} or less")
-            )
-        if self.below is not None:
-            lowest = f"{self.minimum} or more" if self.minimum is not None else low
-            return f"{lowest} and below {self.below}" if lowest else f"below {self.below}"
-        return low
+        if self.minimum is not None and self.maximum is not None:
+            return f"from {self.minimum} to {self.maximum}"
+        parts = [
+            f"{self.minimum} or more" if self.minimum is not None else "",
+            f"above {self.above}" if self.above is not None else "",
+            f"at most {self.maximum}" if self.maximum is not None else "",
+            f"below {self.below}" if self.below is not None else "",
+        ]
+        return " and ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What one option may be: one of several alternatives.
+
+    Args:
+        alternatives: of ("none" | "int" | "float" | "bool" | "str" | "run", Range | None),
+            ("choice", value) and ("list", Option).
+    """
+
+    alternatives: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def of(cls, annotation: str) -> "Option":
+        """Read an annotation written as text, e.g. "Annotated[int, Range(1)] | None"."""
+        return cls(tuple(_alternatives(ast.parse(annotation, mode="eval").body, {})))
+
+    @property
+    def choices(self) -> list[Any]:
+        """The closed list of values, those inside a list included; empty where any value may stand."""
+        own = [value for kind, value in self.alternatives if kind == "choice"]
+        inner = [c for kind, value in self.alternatives if kind == "list" for c in value.choices]
+        return own + [choice for choice in inner if choice not in own]
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of its alternatives."""
+        return {kind for kind, _ in self.alternatives}
+
+    def __str__(self) -> str:
+        return _either([word for word in (_words(*a) for a in self.alternatives) if word])
+
+    def check(self, value: Any, name: str) -> Any:
+        """Return the value as its type, or raise the line that tells the user what it must be.
+
+        Raises:
+            UserError: "k must be a whole number, 1 or more, got 0".
+        """
+        for kind, detail in self.alternatives:
+            fits, converted = _fit(kind, detail, value)
+            if fits:
+                return converted
+        hint = nearest(value, self.choices) if isinstance(value, str) and self.choices else ""
+        raise UserError(f"{name} must be {self}, got {_shown(value)}{hint}")
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return repr(value)
+
+
+def _either(words: list[str]) -> str:
+    """Join "max", "mean", "area" to "max, mean or area"."""
+    unique = list(dict.fromkeys(words))
+    return unique[0] if len(unique) == 1 else ", ".join(unique[:-1]) + " or " + unique[-1] if unique else "null"
+
+
+def _words(kind: str, detail: Any) -> str:
+    limits = f", {detail}" if isinstance(detail, Range) else ""
+    match kind:
+        case "int":
+            return f"a whole number{limits}"
+        case "float":
+            return f"a finite number{limits}"
+        case "bool":
+            return "true or false"
+        case "str":
+            return "a text"
+        case "run":
+            return "a run"
+        case "none":
+            return "null"
+        case "list":
+            return f"a list of [{detail}]"
+        case _:
+            return str(detail)
+
+
+def _fit(kind: str, detail: Any, value: Any) -> tuple[bool, Any]:
+    """Tell whether a value fits one alternative, and give it in that type."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    inside = detail is None or not isinstance(detail, Range) or (number and value in detail)
+    match kind:
+        case "none":
+            return value is None, None
+        case "int":
+            return isinstance(value, int) and number and inside and abs(value) <= LARGEST, value
+        case "float":
+            return number and math.isfinite(value) and inside, float(value) if number else None
+        case "bool":
+            return isinstance(value, bool), value
+        case "str" | "run":
+            return isinstance(value, str), value
+        case "list":
+            if not isinstance(value, list):
+                return False, None
+            fits = [_fits_any(detail, item) for item in value]
+            return bool(value) and all(ok for ok, _ in fits), [item for _, item in fits]
+        case _:
+            return type(value) is type(detail) and value == detail, value
+
+
+def _fits_any(option: Option, value: Any) -> tuple[bool, Any]:
+    for kind, detail in option.alternatives:
+        fits, converted = _fit(kind, detail, value)
+        if fits:
+            return True, converted
+    return False, None
+
+
+@cache
+def declared(path: Path, function: str) -> dict[str, Option]:
+    """Read the annotated keyword-only parameters of a function from its source file.
+
+    Args:
+        path: the Python file; it is parsed, not run.
+        function: name of a function at the top level of it.
+
+    Returns:
+        by parameter name; parameters without annotation, or with one that is not about plain values
+        (a model, a dataset), are left out.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
+    }
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            found = {}
+            for argument in node.args.kwonlyargs:
+                try:
+                    found[argument.arg] = Option(tuple(_alternatives(argument.annotation, names)))
+                except LookupError:
+                    continue
+            return found
+    raise LookupError(f"{path} has no function {function}")
+
+
+def parameters(path: Path, function: str) -> list[str]:
+    """Return the names of all keyword-only parameters of a function, annotated or not."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return [argument.arg for argument in node.args.kwonlyargs]
+    raise LookupError(f"{path} has no function {function}")
+
+
+def _alternatives(node: ast.expr | None, names: dict[str, ast.expr]) -> list[tuple[str, Any]]:
+    """Turn an annotation into alternatives; LookupError where it is not about plain values."""
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _alternatives(left, names) + _alternatives(right, names)
+        case ast.Constant(value=None):
+            return [("none", None)]
+        case ast.Name(id="int" | "float" | "str" | "bool" as kind):
+            return [(kind, None)]
+        case ast.Name(id="Run"):
+            return [("run", None)]
+        case ast.Name(id=alias) if alias in names:
+            return _alternatives(names[alias], names)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
+            items = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+            return [("choice", ast.literal_eval(item)) for item in items]
+        case ast.Subscript(value=ast.Name(id="list"), slice=inside):
+            return [("list", Option(tuple(_alternatives(inside, names))))]
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, limits])):
+            return [(name, _range(limits)) for name, _ in _alternatives(kind, names)]
+    raise LookupError("not an option")
+
+
+def _range(node: ast.expr) -> Range:
+    if not isinstance(node, ast.Call):
+        raise LookupError("not a range")
+    return Range(
+        *[ast.literal_eval(argument) for argument in node.args],
+        **{keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg},
+    )

@@ -38,6 +38,11 @@ class Column:
         if len(self.axes.split()) != len(self.shape):
             raise ValueError(f"axes {self.axes!r} do not name the axes of shape {self.shape}")
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
 
 @dataclass(frozen=True)
 class Table:

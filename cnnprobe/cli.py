@@ -1,0 +1,134 @@
+"""The words of the command line: which command, which flags, which overrides. Standard library only.
+
+Everything heavy is imported after the words were understood, so that `--help` and a typing mistake
+answer at once.
+"""
+
+import faulthandler
+import os
+import sys
+import traceback
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cnnprobe import __version__
+from cnnprobe.errors import UserError, listing, nearest
+
+FLAGS = (
+    "--help",
+    "--multirun",
+    "--cfg",
+    "--config-dir",
+    "--resume",
+    "--rerun",
+    "--redraw",
+    "--version",
+    "--completion",
+)
+SHORT = {"-h": "--help", "-m": "--multirun", "-c": "--cfg", "-cd": "--config-dir"}
+WITH_VALUE = ("--cfg", "--config-dir", "--resume", "--rerun", "--redraw", "--completion")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command line, taken apart.
+
+    Args:
+        command: e.g. "topk"; "" where none was given.
+        overrides: the words `key=value`, as typed.
+        flags: by long name without dashes; a flag without value is "".
+    """
+
+    command: str = ""
+    overrides: tuple[str, ...] = ()
+    flags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def config_dirs(self) -> tuple[Path, ...]:
+        """The user's own folder of configurations, where one was given."""
+        return (Path(self.flags["config-dir"]).expanduser(),) if "config-dir" in self.flags else ()
+
+
+def parse(words: list[str]) -> Request:
+    """Take a command line apart; UserError for a flag that does not exist or has no value."""
+    request, rest = Request(), list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-") or "=" in word.split("-")[0]:
+            first = not request.command and not request.overrides and "=" not in word
+            request = (
+                replace(request, command=word) if first else replace(request, overrides=(*request.overrides, word))
+            )
+            continue
+        flag, _, value = word.partition("=")
+        flag = SHORT.get(flag, flag)
+        if flag not in FLAGS:
+            hint = nearest(flag, FLAGS)
+            raise UserError(f"no flag {word!r}{hint}; flags: {listing(FLAGS)}, -m (same as --multirun)")
+        if flag in WITH_VALUE and not value:
+            if not rest:
+                raise UserError(f"{flag} needs a value")
+            value = rest.pop(0)
+        request = replace(request, flags=request.flags | {flag.lstrip("-"): value})
+    return request
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command line and return its exit status: 0 done, 1 our bug, 2 the user's mistake, 130, 143."""
+    words = sys.argv[1:] if words is None else words
+    faulthandler.enable()
+    command = words[0] if words and not words[0].startswith("-") and "=" not in words[0] else ""
+    try:
+        return dispatch(parse(words))
+    except UserError as error:
+        complain(f"cnnprobe {command}".rstrip() + f": {error}")
+        return 2
+    except BrokenPipeError:
+        # the reader went away (`cnnprobe --help | head`): nothing is wrong, and nothing more can be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        complain(f"cnnprobe {command}".rstrip() + ": interrupted")
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def complain(line: str) -> None:
+    """Print one line to the error stream, whatever characters it holds."""
+    one = " ".join(line.split())
+    encoding = sys.stderr.encoding or "utf-8"
+    print(one.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+
+
+def dispatch(request: Request) -> int:
+    """Answer help and completion here; hand everything else to the runner."""
+    if "version" in request.flags:
+        print(f"cnnprobe {__version__}")
+        return 0
+    if "completion" in request.flags:
+        from cnnprobe import completion
+
+        print(completion.script(request.flags["completion"]))
+        return 0
+    from cnnprobe import catalogue, help
+
+    if not request.command:
+        if request.overrides:
+            raise UserError(f"{request.overrides[0]!r} needs a command before it: {listing(catalogue.commands())}")
+        print(help.overview())
+        return 0
+    if request.command not in catalogue.commands():
+        raise unknown_command(request.command, list(catalogue.commands()))
+    if "help" in request.flags:
+        print(help.command(request))
+        return 0
+    from cnnprobe import run
+
+    return run.main(request)
+
+
+def unknown_command(word: str, commands: list[str]) -> UserError:
+    """Build the line for a command that does not exist."""
+    return UserError(f"unknown command {word!r}{nearest(word, commands) or ';'} commands: {listing(commands)}")

@@ -1,0 +1,81 @@
+"""Tab completion: what may follow the words typed so far. Reads YAML files only, so that a key press costs little."""
+
+import os
+
+from cnnprobe import catalogue
+from cnnprobe.errors import UserError
+
+BASH = """\
+_cnnprobe() {
+  local IFS=$'\\n' word="${COMP_LINE:0:$COMP_POINT}"
+  COMPREPLY=($(CNNPROBE_WORDS="$word" "${COMP_WORDS[0]}" --completion words 2>/dev/null))
+  [[ ${#COMPREPLY[@]} -eq 0 && "$word" == *=* ]] && COMPREPLY=($(compgen -f -- "${word##*=}"))
+  [[ ${#COMPREPLY[@]} -eq 1 && "${COMPREPLY[0]}" == *= ]] && compopt -o nospace
+  return 0
+}
+complete -F _cnnprobe cnnprobe"""
+
+ZSH = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n" + BASH
+
+
+def script(shell: str) -> str:
+    """Return what `eval "$(cnnprobe --completion bash)"` runs, or the words that may come next."""
+    if shell == "words":
+        return "\n".join(candidates(os.environ.get("CNNPROBE_WORDS", "")))
+    scripts = {"bash": BASH, "zsh": ZSH}
+    if shell not in scripts:
+        raise UserError(f"--completion takes bash or zsh, got {shell!r}")
+    return scripts[shell]
+
+
+def candidates(line: str) -> list[str]:
+    """Return the words that complete the last word of a command line.
+
+    Bash breaks words at "=", so that for `model=mo` the answer is `mousenet`, not `model=mousenet`.
+    """
+    words = line.split(" ")[1:]
+    last = words[-1] if words else ""
+    if len(words) <= 1:
+        return [name for name in [*catalogue.commands(), "--help", "--version"] if name.startswith(last)]
+    command = words[0]
+    if command not in catalogue.commands():
+        return []
+    if "=" in last:
+        key, _, start = last.partition("=")
+        return [value for value in values(command, key, words) if value.startswith(start)]
+    return [key for key in keys(command, words) if key.startswith(last)]
+
+
+def chosen(group: str, words: list[str]) -> str:
+    """Return the choice of a group typed so far, else its default."""
+    typed = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
+    return typed[-1] if typed else {"model": "mousenet", "dataset": "avatar", "device": "auto"}[group]
+
+
+def keys(command: str, words: list[str]) -> list[str]:
+    """Return every key this command takes, with "=" behind it, and the flags."""
+    page = catalogue.page(catalogue.yaml_path("method", command))
+    root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
+    found = [*page.root, *page.entries, *(key for key in root if key != "defaults"), "model", "dataset", "device"]
+    for group in ("model", "dataset", "device"):
+        name = chosen(group, words)
+        if name in catalogue.choices(group):
+            found += [f"{group}.{key}" for key in catalogue.page(catalogue.yaml_path(group, name)).entries]
+    flags = ["--help", "-m", "--cfg", "--config-dir", "--resume", "--rerun", "--redraw"]
+    return [f"{key}=" for key in [*found, "experiment"]] + flags
+
+
+def values(command: str, key: str, words: list[str]) -> list[str]:
+    """Return the values a key may have, where they form a list."""
+    if key in ("model", "dataset", "device", "experiment"):
+        return catalogue.choices(key)
+    if key == "weights":
+        return ["auto", "random", "published"]
+    group, _, name = key.rpartition(".")
+    group = group or "method"
+    if group not in catalogue.GROUPS:
+        return []
+    choice = command if group == "method" else chosen(group, words)
+    option = catalogue.options(group, choice).get(name)
+    listed = [str(value) for value in option.choices] if option else []
+    return listed + (["true", "false"] if option and "bool" in option.kinds else [])

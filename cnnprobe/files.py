@@ -1,0 +1,70 @@
+"""Files that are there whole or not at all, and folders that only one process gets."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's list of names to the disk itself."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that a kill at any instant leaves the old or the new one, never half of it."""
+    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    try:
+        with temporary.open("wb") as target:
+            target.write(data)
+            target.flush()
+            os.fsync(target.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON; a number that is not finite is null, so that every reader takes it."""
+    write(path, (json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def link(path: Path, target: str) -> None:
+    """Point a symbolic link at a name beside it, replacing the one there in one step."""
+    temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(path)
+
+
+def claim(folder: Path, prefix: str) -> Path:
+    """Make the next numbered folder (`v001`, `v002`, …); any number of processes never share one.
+
+    The number is one more than the largest there; `mkdir` itself decides who gets it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = [p.name[len(prefix) :] for p in folder.iterdir() if p.name.startswith(prefix)]
+    number = max((int(digits) for digits in taken if digits.isdigit()), default=0) + 1
+    while True:
+        path = folder / f"{prefix}{number:03d}"
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1

@@ -1,0 +1,139 @@
+"""The pages `cnnprobe --help` and `cnnprobe COMMAND --help`, made from the YAML files and the annotations."""
+
+import shutil
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnprobe import catalogue
+from cnnprobe.catalogue import Entry
+from cnnprobe.options import Option
+
+if TYPE_CHECKING:
+    from cnnprobe.cli import Request
+
+DAILY = """\
+  cnnprobe train model=convnet dataset=avatar     teach a network a task
+  cnnprobe layers model=convnet                   what is in it, and how large each unit's field is
+  cnnprobe topk model=convnet layer=conv1         the images each unit answers most
+  cnnprobe topk -m model=convnet layer=conv1,conv3  the same for two layers, one run each
+  cnnprobe topk --resume v001                     go on with a run that was stopped"""
+
+FLAGS = (
+    ("--help, -h", "this page; behind a command, and with model=… or dataset=…, their options too"),
+    ("--multirun, -m", "a sweep: every combination of values separated by commas, one run each"),
+    ("--cfg job", "print the composed configuration and stop"),
+    ("--config-dir, -cd DIR", "a folder of your own YAML files: DIR/model/mine.yaml, DIR/experiment/…"),
+    ("--resume RUN", "go on with a run that was stopped"),
+    ("--rerun RUN", "do a finished run once more, as a new version"),
+    ("--redraw RUN", "draw the figures of a run again, from its store alone"),
+)
+
+
+def width() -> int:
+    """Return the columns to write in: the terminal's, from 60 to 110."""
+    return max(60, min(110, shutil.get_terminal_size((100, 40)).columns))
+
+
+def rows(pairs: Iterator[tuple[str, str]] | tuple, indent: int = 2, gap: int = 24) -> str:
+    """Set pairs in two columns, the second wrapped."""
+    lines = []
+    for left, right in pairs:
+        head = " " * indent + left
+        wrapped = textwrap.wrap(right, width() - gap, break_on_hyphens=False) or [""]
+        first = head.ljust(gap) + wrapped.pop(0) if len(head) < gap else head
+        lines.append(first.rstrip())
+        lines += [" " * gap + line for line in wrapped]
+    return "\n".join(lines)
+
+
+def overview() -> str:
+    """Write the page of `cnnprobe --help`."""
+    groups = ((group, ", ".join(catalogue.choices(group))) for group in ("model", "dataset", "device"))
+    experiments = catalogue.choices("experiment")
+    return "\n".join(
+        [
+            "cnnprobe: probe a convolutional network the way a physiologist probes a brain.",
+            "",
+            "  cnnprobe COMMAND [key=value …]      cnnprobe COMMAND --help explains one command",
+            "",
+            "Commands",
+            rows((name, sentence) for name, sentence in catalogue.commands().items()),
+            "",
+            "Every day",
+            DAILY,
+            "",
+            "Choices",
+            rows((f"{group}=", names) for group, names in groups),
+            *([rows([("experiment=", ", ".join(experiments))])] if experiments else []),
+            "",
+            "Flags",
+            rows(FLAGS, gap=26),
+            "",
+            'Tab completion: eval "$(cnnprobe --completion bash)" (or zsh). Every run leaves a folder in outputs/.',
+        ]
+    )
+
+
+def command(request: "Request") -> str:
+    """Write the page of `cnnprobe COMMAND --help`; words like model=alexnet before it choose whose options it shows."""
+    extra = request.config_dirs
+    page = catalogue.page(catalogue.yaml_path("method", request.command, extra))
+    chosen = chosen_groups(request)
+    options = catalogue.options("method", request.command)
+    parts = [
+        f"cnnprobe {request.command}: {catalogue.commands()[request.command]}.",
+        "",
+        *textwrap.wrap(page.summary, width()),
+        "",
+        "Examples",
+        *(f"  {example}" for example in page.examples),
+        "",
+        f"Options of {request.command} (method.k=9 and k=9 are the same)",
+        entries(page.entries, options),
+        "",
+        "Options of every run",
+        entries(page.root | catalogue.page(catalogue.configs_dir() / "config.yaml").entries, catalogue.ROOT),
+    ]
+    for group in ("model", "dataset", "device"):
+        path = catalogue.yaml_path(group, chosen[group], extra)
+        names = ", ".join(catalogue.choices(group, extra))
+        own = catalogue.page(path)
+        parts += ["", f"{group}={chosen[group]}   ({own.summary})", *textwrap.wrap(f"choices: {names}", width() - 2)]
+        parts += [entries(own.entries, catalogue.options(group, chosen[group]), prefix=f"{group}.")]
+    return "\n".join(parts)
+
+
+def chosen_groups(request: "Request") -> dict[str, str]:
+    """Return the choice of every group: typed on the command line, else the default."""
+    import yaml
+
+    text = Path(catalogue.configs_dir() / "config.yaml").read_text(encoding="utf-8")
+    listed = yaml.safe_load(text)["defaults"]
+    chosen = {key: value for item in listed if isinstance(item, dict) for key, value in item.items()}
+    for word in request.overrides:
+        key, _, value = word.partition("=")
+        if key in chosen and key != "method":
+            chosen[key] = value.split(",")[0]
+    return chosen
+
+
+def entries(block: dict[str, Entry], options: dict[str, Option], prefix: str = "") -> str:
+    """Set one block of options: name = default, then what it means and may be."""
+    pairs = []
+    for key, entry in block.items():
+        if key in ("defaults", "method", *catalogue.GROUPS):
+            continue
+        option = options.get(key)
+        kind = f" ({option})" if option and (option.choices or option.kinds & {"int", "float", "bool"}) else ""
+        pairs.append((f"{prefix}{key}={_default(entry.default)}", f"{entry.help}{kind}"))
+    return rows(pairs, gap=32)
+
+
+def _default(value: Any) -> str:
+    if value == "???":
+        return "…"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
