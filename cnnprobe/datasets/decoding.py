@@ -1,0 +1,165 @@
+"""One image file to pixels: an upright RGB picture, or the reason why there is none.
+
+A stranger's file is data that may lie. It must be a regular file of reasonable size in one of a few
+formats, known by its content; only Pillow reads it, and only its first frame.
+"""
+
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cnnprobe.datasets.fitting import geometry
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+LARGEST_FILE = 256 * 2**20  # bytes
+LARGEST_IMAGE = 64_000_000  # px
+OTHER_CONTENT = {  # what a file begins with, where it is something else
+    rb"\s*<(!doctype )?html": "an HTML page",
+    rb"\s*(<\?xml.*)?<svg": "an SVG drawing",
+    rb"(%!PS|\xc5\xd0\xd3\xc6)": "a PostScript drawing",
+    rb"%PDF": "a PDF document",
+    rb"....ftyp": "AVIF, HEIC or a film",
+    rb"[\t\n\r\x20-\x7e]+$": "text",
+}
+
+
+class Unreadable(Exception):  # noqa: N818
+    """A file that is not a picture we can show; its text is the reason, in a few words."""
+
+
+def decode(path: Path, size: tuple[int, int] | None = None, resize: int | None = None) -> tuple[np.ndarray, bool]:
+    """Read one image, upright, on white where it is transparent.
+
+    Args:
+        path: the file.
+        size: (height, width) wanted, px; None: as it is.
+        resize: shorter side before the centre crop, px.
+
+    Returns:
+        pixels: (y, x, channel) uint8, RGB.
+        several: the file holds further frames, which are left out.
+
+    Raises:
+        Unreadable: with the reason.
+    """
+    with _opened(path) as image:
+        several = image.format != "JPEG" and bool(getattr(image, "is_animated", False))
+        image.load()
+        upright = _rgb(_turned(image))
+    if size and (upright.height, upright.width) != tuple(size):
+        upright = _fitted(upright, size, resize)
+    return np.array(upright), several
+
+
+def dimensions(path: Path) -> tuple[int, int]:
+    """Return (height, width) of an image, upright, px, from its header.
+
+    Raises:
+        Unreadable: with the reason.
+    """
+    with _opened(path) as image:
+        lying = _orientation(image) >= 5
+        return (image.width, image.height) if lying else (image.height, image.width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Give the image whose header was read; whatever goes wrong inside becomes `Unreadable`."""
+    kind = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged tags and of sizes; we have our own limit
+        try:
+            _check_file(path)
+            with Image.open(path, formats=FORMATS) as image:
+                kind = image.format
+                _check_pixels(image.width * image.height)
+                yield image
+        except (Unreadable, MemoryError):
+            raise
+        except Exception as error:  # Pillow's readers raise some fifteen types for damaged files
+            raise Unreadable(_reason(error, path, kind)) from None
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is not a regular file of a size that an image has; opening a pipe would wait for ever."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise Unreadable("not a regular file")
+    if found.st_size == 0:
+        raise Unreadable("empty file")
+    if found.st_size > LARGEST_FILE:
+        raise Unreadable(f"too large ({found.st_size >> 20} MB; limit {LARGEST_FILE >> 20})")
+
+
+def _check_pixels(pixels: int) -> None:
+    if pixels > LARGEST_IMAGE:
+        raise Unreadable(f"too large ({pixels // 10**6} million pixels; limit {LARGEST_IMAGE // 10**6})")
+
+
+def _reason(error: Exception, path: Path, kind: str | None) -> str:
+    """Say in a few words what is wrong with a file, from the error that reading it raised."""
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit comes before ours
+        return f"too large ({int(re.search(r'[0-9]+', str(error))[0]) // 10**6} million pixels; limit 64)"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, FileNotFoundError):
+        return "leads nowhere" if path.is_symlink() else "gone"
+    if isinstance(error, OSError) and error.errno:
+        return error.strerror
+    if kind is None:
+        return _content(path)
+    words = str(error).partition("\n")[0]
+    if re.search("truncated|unexpected end|not enough|end of file|EOF", words, re.IGNORECASE):
+        return f"truncated {kind}"
+    return f"damaged {kind}: {words[:60]}" if words else f"damaged {kind}"
+
+
+def _content(path: Path) -> str:
+    """Say what a file that is none of our formats holds, from its beginning."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    for beginning, what in OTHER_CONTENT.items():
+        if re.match(beginning, head, re.IGNORECASE | re.DOTALL):
+            return f"not an image but {what}"
+    return f"not an image; formats: {', '.join(FORMATS)}"
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 (upright) where it is missing or damaged."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Turn a picture as its camera was held."""
+    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any kind to RGB; what is transparent shows white."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        values = np.asarray(image).astype(np.uint32)  # Pillow would cut off at 255
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise Unreadable(f"{'32-bit integer' if image.mode == 'I' else 'floating-point'} pixels have no known range")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], resize: int | None) -> Image.Image:
+    """Scale and crop in one step: only the pixels that stay are computed, so a 20000 x 1 image costs nothing."""
+    (height, width), (y, x) = geometry((image.height, image.width), size, resize)
+    down, across = image.height / height, image.width / width
+    box = (x * across, y * down, (x + size[1]) * across, (y + size[0]) * down)
+    return image.resize(size[::-1], Image.Resampling.BILINEAR, box=box)
