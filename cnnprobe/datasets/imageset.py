@@ -1,6 +1,7 @@
 """What every dataset is: a sequence of images at one size, with labels and names, loaded by the batch."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from cnnprobe.datasets.fitting import as_float, resized
 from cnnprobe.errors import UserError
+
+log = logging.getLogger("cnnprobe")
 
 
 class ImageSet:
@@ -50,6 +53,7 @@ class ImageSet:
         self.strict = strict
         self.problems: dict[str, str] = {}  # image's name -> why it cannot be read, as far as was seen
         self.remarks: dict[str, str] = {}  # kind of remark -> the first one of this kind
+        self.reported: set[str] = set()  # names and kinds that the user was told of
         if len(self.names) != len(self.labels):
             raise ValueError(f"{len(self.names)} names but {len(self.labels)} labels")
 
@@ -118,6 +122,20 @@ class ImageSet:
             raise UserError(f"{shown(self.names[index])} cannot be read ({reason}); strict=false skips it")
         self.problems[self.names[index]] = reason
 
+    def report(self, problems: dict[str, str], remarks: dict[str, str]) -> None:
+        """Warn of images that cannot be read and of other remarks, of each once.
+
+        Args:
+            problems: reason by image's name, as in `problems`; perhaps from a loader process.
+            remarks: as in `remarks`.
+        """
+        for name in [name for name in problems if name not in self.reported]:
+            log.warning("%s: skipped (%s)", shown(name), shown(problems[name]), extra={"skipped": name})
+        for kind in [kind for kind in remarks if kind not in self.reported]:
+            log.warning("%s", remarks[kind])
+        self.problems |= problems
+        self.reported |= problems.keys() | remarks.keys()
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return one image, (channel, height, width) float32 0 to 1, and its label."""
         index = range(len(self))[index]
@@ -145,7 +163,7 @@ class Part(ImageSet):
             strict=whole.strict,
         )
         self.in_memory = whole.in_memory
-        self.problems, self.remarks = whole.problems, whole.remarks
+        self.problems, self.remarks, self.reported = whole.problems, whole.remarks, whole.reported
 
     def fingerprint_of(self, indices: Iterable[int]) -> str:
         """sha256 (hex) of some of these images."""

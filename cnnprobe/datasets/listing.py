@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnprobe.datasets.imageset import shown
-from cnnprobe.errors import UserError, nearest
+from cnnprobe.errors import UserError, listing, nearest
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"}
 IMAGES |= {".ppm", ".pgm", ".pbm", ".pnm"}
@@ -107,7 +107,7 @@ def _follow(root: Path, links: list[str], found: Listing) -> None:
         seen.add(str(target))
         found.images.append(name)
     if outside:
-        found.notes.append(f"{shown(outside[0])} leads out of the folder, left out ({len(outside)} in all)")
+        found.notes.append(f"links that lead out of the folder are left out: {listing(map(shown, outside), 3)}")
 
 
 def _looks_like_image(path: str) -> bool:

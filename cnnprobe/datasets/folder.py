@@ -1,0 +1,246 @@
+"""Any folder of images: with class folders or flat, with or without train/, val/ and test/."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnprobe.datasets.decoding import Unreadable, decode, dimensions
+from cnnprobe.datasets.imageset import ImageSet, sha256, shown
+from cnnprobe.datasets.labelling import UNKNOWN, by_file, by_subfolder
+from cnnprobe.datasets.listing import Listing, folder_at, listed
+from cnnprobe.errors import UserError
+from cnnprobe.options import Range
+
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+HELD_OUT = 5  # one image in so many is held out where the folder itself has no held-out part
+
+log = logging.getLogger("cnnprobe")
+
+
+def build(
+    *,
+    root: str | None,
+    split: Literal["train", "val", "test"] | None,
+    classes: str | None,
+    labels: str | None,
+    size: Annotated[int, Range(1)] | None,
+    resize: Annotated[int, Range(1)] | None,
+    strict: bool,
+) -> ImageSet:
+    """List a folder and label its images; they are decoded when they are loaded.
+
+    Subfolders named train, val and test are splits; those below, or those of a folder without splits,
+    are classes. Where the folder holds no val or test, every fifth image (by a checksum of its name, so
+    that it stays where it is when others come) is held out of train. No split given: val, else test,
+    else everything.
+
+    Args:
+        root: the folder.
+        split: which part of it.
+        classes: CSV file (index, folder, name) that gives folders their index and name.
+        labels: CSV file (file, class) for folders without class folders.
+        size: side of the images as they enter the network, px; None: they keep their own (`original` only).
+        resize: shorter side before the centre crop, px.
+        strict: an image that cannot be read ends the run.
+
+    Raises:
+        UserError: no such folder, no image in it that can be read, or a table that does not fit.
+    """
+    folder = folder_at(root, "folder")
+    found = listed(folder)
+    below, part = _split(found, split, folder)
+    files = [name for name in found.images if name.startswith(below)]
+    if not files:
+        raise none_in(folder, [name for name in found.others if name.startswith(below)], f" {below}".rstrip())
+    if part:
+        files = [name for name in files if _held_out(name) == (part == "held out")]
+    if not files:
+        raise UserError(f"{shown(str(folder))} has too few images to hold one in {HELD_OUT} out; make train/ and val/")
+    files, names, numbers, notes = _labelled(found, files, below, classes, labels)
+    for note in found.notes + notes:
+        log.warning("%s: %s", shown(folder.name), note)
+    images = FolderSet(folder, files, numbers, names, size=size, resize=resize, strict=strict)
+    images.require_any()
+    return images
+
+
+class FolderSet(ImageSet):
+    """Image files below a folder, decoded whenever they are loaded.
+
+    Args:
+        root: the folder.
+        files: paths below it.
+        labels: (file,) index of the class, -1 where unknown.
+        classes: name of each class.
+        size: side as they enter the network, px, or None.
+        resize: shorter side before the centre crop, px, or None.
+        strict: an image that cannot be read ends the run.
+        name: of the dataset.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[str],
+        labels: Iterable[int],
+        classes: Iterable[str],
+        *,
+        size: int | None,
+        resize: int | None,
+        strict: bool,
+        name: str = "folder",
+    ):
+        super().__init__(
+            name=name,
+            names=[_stored(file) for file in files],
+            labels=labels,
+            classes=classes,
+            size=(3, size or 0, size or 0),
+            resize=resize,
+            strict=strict,
+        )
+        self.root = root
+        self.files = list(files)
+        self._digests: dict[int, bytes] = {}
+
+    def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Decode files; uint8."""
+        images = np.zeros((len(indices), *self.size), dtype=np.uint8)
+        readable = np.zeros(len(indices), dtype=bool)
+        for row, index in enumerate(indices):
+            pixels = self._pixels(int(index), self.size[1:])
+            if pixels is not None:
+                images[row] = pixels.transpose(2, 0, 1)
+                readable[row] = True
+        return torch.from_numpy(images), readable
+
+    def original(self, index: int) -> Tensor | None:
+        """Decode one file as it is, uint8."""
+        pixels = self._pixels(index, None)
+        return None if pixels is None else torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        """Return (height, width) of one file, px, from its header."""
+        try:
+            return dimensions(self.root / self.files[index])
+        except Unreadable as reason:
+            self.unreadable(index, str(reason))
+            return None
+
+    def fingerprint_of(self, indices: Iterable[int]) -> str:
+        """sha256 (hex) over each file's name, size and content."""
+        chosen = [int(index) for index in indices]
+        with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:  # hashing leaves Python's lock
+            digests = list(pool.map(self._digest, chosen, chunksize=64))
+        return sha256(*(part for i, digest in zip(chosen, digests) for part in (os.fsencode(self.files[i]), digest)))
+
+    def require_any(self) -> None:
+        """Check that one image at least can be read.
+
+        Raises:
+            UserError: none can; with the number of files and the first reason.
+        """
+        for index in range(len(self)):
+            if self._pixels(index, (1, 1)) is not None:
+                return
+        raise none_in(self.root, self.files)
+
+    def _pixels(self, index: int, size: tuple[int, int] | None) -> np.ndarray | None:
+        """Decode one file, (y, x, channel), or note why not."""
+        try:
+            pixels, several = decode(self.root / self.files[index], size, self.resize)
+        except Unreadable as reason:
+            self.unreadable(index, str(reason))
+            return None
+        if several:
+            self.remarks.setdefault("frames", f"{shown(self.names[index])}: the first of several frames is shown")
+        return pixels
+
+    def _digest(self, index: int) -> bytes:
+        """Return size and sha256 of a file's content, remembered."""
+        if index not in self._digests:
+            path = self.root / self.files[index]
+            try:
+                if not path.is_file():  # reading a pipe would wait for ever
+                    raise FileNotFoundError
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").digest()
+                    self._digests[index] = b"%d %s" % (file.tell(), digest)
+            except OSError:
+                self._digests[index] = b"unreadable"
+        return self._digests[index]
+
+
+def none_in(root: Path, files: Sequence[str], part: str = "") -> UserError:
+    """Build the error for a folder without images: how many files, and what is wrong with the first."""
+    reason = ""
+    if files:
+        try:
+            decode(root / files[0])
+        except Unreadable as error:
+            reason = f", none readable: {shown(files[0])}: {shown(str(error))}"
+    return UserError(f"no images in {shown(str(root))}{part} ({len(files)} files{reason})")
+
+
+def _split(found: Listing, split: str | None, folder: Path) -> tuple[str, str | None]:
+    """Return what the paths of a split begin with, and "kept" or "held out" where it is a part of that.
+
+    Raises:
+        UserError: `split` is train and the folder has only val or test.
+    """
+    top = {name for name in found.folders if "/" not in name}
+    there = {key: word for key, words in SPLITS.items() for word in words if word in top}
+    if not there or (set(there.values()) != top and len(there) < 2):
+        return "", split and ("kept" if split == "train" else "held out")
+    if split is None:
+        split = next(key for key in ("val", "test", "train") if key in there)
+    if split != "train":
+        other = there.get(split) or there.get("val") or there.get("test")
+        return (f"{other}/", None) if other else (f"{there['train']}/", "held out")
+    if "train" not in there:
+        raise UserError(f"{shown(str(folder))} has no train/; it has {', '.join(sorted(there.values()))}")
+    return f"{there['train']}/", (None if len(there) > 1 else "kept")
+
+
+def _held_out(name: str) -> bool:
+    """Tell whether an image belongs to the held-out fifth, by its name alone."""
+    return int(sha256(os.fsencode(name)), 16) % HELD_OUT == 0
+
+
+def _labelled(
+    found: Listing, files: list[str], below: str, classes: str | None, labels: str | None
+) -> tuple[list[str], tuple[str, ...], np.ndarray, list[str]]:
+    """Return the files that stay, the classes, the files' labels, and notes."""
+    inner = [name.removeprefix(below) for name in files]
+    if labels is not None:
+        return files, *by_file(inner, labels, classes)
+    folders = _class_folders(found, split=bool(below))
+    inside = [name for name in inner if "/" in name]
+    if not inside or not folders:
+        return files, tuple(folders), np.full(len(files), UNKNOWN), []
+    names, numbers, notes = by_subfolder(inside, folders, classes)
+    if len(inside) < len(inner):
+        notes.append(f"{len(inner) - len(inside)} images beside the class folders are left out")
+    return [below + name for name in inside], names, numbers, notes
+
+
+def _class_folders(found: Listing, *, split: bool) -> list[str]:
+    """Return the class folders of all splits, so that an index means the same in each; none where all are empty."""
+    words = {word for group in SPLITS.values() for word in group}
+    paths = [name.split("/") for name in found.folders]
+    if split:
+        paths = [path[1:] for path in paths if path[0] in words]
+    return sorted({path[0] for path in paths if len(path) == 1}, key=os.fsencode)
+
+
+def _stored(file: str) -> str:
+    r"""Return a path as it is stored: UTF-8, with bytes that are none as \xNN."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")
