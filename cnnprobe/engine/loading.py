@@ -1,0 +1,142 @@
+"""Images by the batch, on the device where the network is, in an order that nothing changes."""
+
+import re
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cnnprobe.errors import UserError
+
+DEATH = "exited unexpectedly|killed by signal|shared memory"  # what torch says when a loader process is gone
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that pass through the network together.
+
+    Args:
+        indices: (image,) int64, their places in the dataset.
+        images: (image, channel, y, x) float32, 0 to 1, on the device; 0 where not readable.
+        labels: (image,) int64, -1 where unknown.
+        readable: (image,) bool.
+    """
+
+    indices: np.ndarray
+    images: Tensor
+    labels: np.ndarray
+    readable: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def batches(
+    dataset: Any,
+    *,
+    batch_size: int,
+    device: str | torch.device = "cpu",
+    workers: int = 0,
+    indices: Sequence[int] | np.ndarray | None = None,
+    start: int = 0,
+) -> Iterator[Batch]:
+    """Load a dataset batch by batch. Which images a batch holds depends on its number alone.
+
+    Images held in memory are picked here and scaled on the device; others are decoded by `workers`
+    processes, ahead of need. An image that cannot be read keeps its row and is warned of once.
+
+    Args:
+        dataset: an image set (datasets/imageset.py).
+        batch_size: images in each batch but the last.
+        device: where the images shall be.
+        workers: loader processes; 0 loads in this one.
+        indices: which images, in this order; None: all.
+        start: place in `indices` to start from, a multiple of `batch_size`.
+
+    Raises:
+        ValueError: `start` is not where a batch begins.
+        UserError: the dataset is strict and an image cannot be read, or a loader process died.
+    """
+    if start % batch_size:
+        raise ValueError(f"start must be a multiple of the batch size {batch_size}, got {start}")
+    chosen = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
+    places = [chosen[first : first + batch_size] for first in range(start, len(chosen), batch_size)]
+    return _loaded_in_order(dataset, places, device, workers)
+
+
+def _loaded_in_order(
+    dataset: Any, places: list[np.ndarray], device: str | torch.device, workers: int
+) -> Iterator[Batch]:
+    """Load batch by batch and bring each to the device."""
+    on_device = dataset.in_memory and dataset.source_size is not None
+    loaded = _Loaded(dataset, dataset.load_source if on_device else dataset.load, places)
+    if workers and not dataset.in_memory and len(places) > 1:
+        parts = _by_processes(loaded, min(workers, len(places)), torch.device(device).type == "cuda")
+    else:
+        parts = map(loaded.__getitem__, range(len(places)))
+    for place, part in zip(places, parts):
+        if isinstance(part, UserError):
+            raise part
+        images, readable, problems, remarks = part
+        dataset.report(problems, remarks)
+        images = images.to(device, non_blocking=True)
+        if on_device:
+            images = dataset.fit(images)
+        images = images.float().div_(255) if images.dtype == torch.uint8 else images.float()
+        yield Batch(place, images, dataset.labels[place], readable)
+
+
+class _Loaded(Dataset):
+    """The batches of a dataset by their number, with the reasons why images cannot be read.
+
+    A `UserError` is handed over instead of raised: out of a loader process it would arrive as pages of traceback.
+    """
+
+    def __init__(self, dataset: Any, load: Callable[[np.ndarray], tuple[Tensor, np.ndarray]], places: list[np.ndarray]):
+        self.dataset, self.load, self.places = dataset, load, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, np.ndarray, dict, dict] | UserError:
+        place = self.places[number]
+        try:
+            images, readable = self.load(place)
+        except UserError as error:
+            return error
+        names = [self.dataset.names[index] for index in place[~readable]]
+        problems = {name: self.dataset.problems.get(name, "unreadable") for name in names}
+        return images, readable, problems, dict(self.dataset.remarks)
+
+
+def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
+    """Load by processes, in order.
+
+    Raises:
+        UserError: one of them died.
+    """
+    loader = DataLoader(
+        loaded, batch_size=None, num_workers=workers, pin_memory=pinned, worker_init_fn=_start, prefetch_factor=2
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # more workers than cores; fork beside torch's own threads
+            source = iter(loader)
+        yield from source
+    except (ConnectionError, EOFError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search(DEATH, str(error)):
+            raise
+        raise UserError("a loader process was killed (memory?); try workers=0") from None
+
+
+def _start(worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM to the main process, which finishes its batch and ends us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
