@@ -1,0 +1,77 @@
+"""Probing leaves no trace: a network comes back from an experiment exactly as it went in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[nn.Module]:
+    """Put a network into eval mode, its parameters without gradients, and give it back exactly as it was.
+
+    Restored, whatever happens inside (an error, Ctrl-C): every module's training flag, hooks and children, every
+    parameter's identity, `requires_grad` and `.grad`, every buffer's identity and contents. Contents of parameters are not
+    copied: nothing that probes may write to them. Gradients at the input or at activations work inside as usual.
+    """
+    modules = [(module, module.training, dict(module._modules), _hooks(module)) for module in model.modules()]
+    owned = [(module, dict(module._parameters), _buffers(module)) for module in model.modules()]
+    gradients = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    try:
+        for module, *_ in modules:
+            module.training = False  # not .eval(): a network may override train() with more than the flag
+        for parameter, *_ in gradients:
+            if parameter.is_leaf:
+                parameter.requires_grad_(False)
+        yield model
+    finally:
+        for module, training, children, hooks in modules:
+            module.training = training
+            _put_back(module._modules, children)
+            for name, before in hooks.items():
+                _put_back(getattr(module, name), before)
+        for module, parameters, buffers in owned:
+            _put_back(module._parameters, parameters)
+            _put_back(module._buffers, {name: tensor for name, (tensor, _, _) in buffers.items()})
+            for tensor, version, contents in buffers.values():
+                if tensor is not None and _version(tensor) != version:
+                    with torch.no_grad():
+                        tensor.copy_(contents)
+        for parameter, requires_grad, gradient in gradients:
+            if parameter.is_leaf:
+                parameter.requires_grad_(requires_grad)
+            parameter.grad = gradient
+
+
+def _hooks(module: nn.Module) -> dict[str, dict]:
+    return {name: dict(getattr(module, name)) for name in _HOOKS if hasattr(module, name)}
+
+
+def _buffers(module: nn.Module) -> dict[str, tuple]:
+    """Return by name: the buffer, how often it was changed in place, a copy."""
+    return {
+        name: (None, 0, None) if tensor is None else (tensor, _version(tensor), tensor.detach().clone())
+        for name, tensor in module._buffers.items()
+    }
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def _put_back(current: dict, before: dict) -> None:
+    """Give a dictionary its former items, in place and only where something changed."""
+    if [(name, id(item)) for name, item in current.items()] != [(name, id(item)) for name, item in before.items()]:
+        current.clear()
+        current.update(before)

@@ -1,0 +1,264 @@
+"""One forward pass written down as a graph: which torch function ran in which module, on what, giving what.
+
+Names of layers, their geometry and their cost are all read from this graph, so a rectifier that is a module, a
+function, a method of the tensor or in place is the same thing here. Nothing is patched and the network gets no
+hook: functions are seen by a `TorchFunctionMode`, modules by torch's global hooks, both gone after the pass.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+
+from cnnprobe.engine.probing import untouched
+from cnnprobe.errors import UserError
+
+IMAGE, CONSTANT = -1, -2  # `Value.call` of the network's input, and of what does not depend on it
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the pass: output number `part` of call number `call`, of this shape (batch of one)."""
+
+    call: int
+    part: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One torch function called in Python.
+
+    Args:
+        index: its place in the pass.
+        name: of the function ("conv2d", "relu_", "add").
+        function: the function itself.
+        module: path of the innermost module it ran in ("" for the network itself).
+        number: which call of that module this was.
+        nth: which call of this function, directly in that call of the module.
+        arguments, keywords: what it got, every tensor replaced by its `Value`.
+        outputs: tensors it returned, then tensors it changed in place.
+    """
+
+    index: int
+    name: str
+    function: Callable
+    module: str
+    number: int
+    nth: int
+    arguments: tuple
+    keywords: dict[str, Any]
+    outputs: tuple[Value, ...]
+
+    @cached_property
+    def inputs(self) -> tuple[Value, ...]:
+        """The values it got that depend on the image, in order."""
+        given = leaves((self.arguments, self.keywords), Value)
+        return tuple(value for value in given if value.call != CONSTANT)
+
+    def argument(self, name: str, place: int, default: Any = None) -> Any:
+        """Return the argument called `name`, or the one at `place`, or `default`."""
+        if name in self.keywords:
+            return self.keywords[name]
+        return self.arguments[place] if place < len(self.arguments) else default
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """One call of a module: calls[start:stop] ran in it; `output` is what it returned, with a `Value` for each tensor."""
+
+    path: str
+    number: int
+    type: str
+    start: int
+    stop: int
+    output: Any
+
+
+@dataclass
+class Trace:
+    """A whole pass. `modules` stand in the order in which they finished."""
+
+    size: tuple[int, ...]
+    calls: list[Call] = field(default_factory=list)
+    modules: list[ModuleCall] = field(default_factory=list)
+
+    @cached_property
+    def consumers(self) -> dict[Value, list[int]]:
+        """By value: the calls that read it, once per reading; what the network returns is read by call len(calls)."""
+        readers = defaultdict(list)
+        for call in self.calls:
+            for value in call.inputs:
+                readers[value].append(call.index)
+        for value in leaves(self.modules[-1].output, Value):
+            readers[value].append(len(self.calls))
+        return readers
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[str, int], ModuleCall]:
+        return {(module.path, module.number): module for module in self.modules}
+
+    def around(self, call: Call) -> ModuleCall:
+        """Return the call of the innermost module that `call` ran in."""
+        return self._by_place[call.module, call.number]
+
+
+class Watch(TorchFunctionMode):
+    """Follows a forward pass: knows at any moment which module is running; to be subclassed.
+
+    `called` is run in place of every torch function, `left` after every call of one of the network's modules.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.paths = {id(module): path for path, module in model.named_modules()}
+        self.stack: list[tuple[str, int]] = []
+        self.functions: Counter = Counter()
+        self.calls_of: Counter = Counter()
+
+    def __enter__(self):
+        self.handles = (
+            register_module_forward_pre_hook(self._enter_module),
+            register_module_forward_hook(self._leave_module),
+        )
+        return super().__enter__()
+
+    def __exit__(self, *exception):
+        for handle in self.handles:
+            handle.remove()
+        return super().__exit__(*exception)
+
+    def _enter_module(self, module: nn.Module, _) -> None:
+        if (path := self.paths.get(id(module))) is not None:
+            self.stack.append((path, self.calls_of[path]))
+            self.calls_of[path] += 1
+            self.entered()
+
+    def _leave_module(self, module: nn.Module, _, output: Any) -> None:
+        if id(module) in self.paths:
+            self.left(module, *self.stack.pop(), output)
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        return self.called(function, arguments, keywords or {})
+
+    def nth(self, name: str) -> int:
+        """Count a call of the function `name` in the running module; return how many came before it there."""
+        place = (*self.stack[-1], name)
+        self.functions[place] += 1
+        return self.functions[place] - 1
+
+    def entered(self) -> None:
+        """Be told that the module at the top of `stack` starts."""
+
+    def left(self, module: nn.Module, path: str, number: int, output: Any) -> None:
+        """Be told that a module returned `output`."""
+
+    def called(self, function: Callable, arguments: tuple, keywords: dict[str, Any]) -> Any:
+        """Run a torch function and return its result."""
+        return function(*arguments, **keywords)
+
+
+class _Tracer(Watch):
+    """Writes a `Trace`. Tensors are kept alive meanwhile, so that an `id` names one tensor only."""
+
+    def __init__(self, model: nn.Module, image: Tensor):
+        super().__init__(model)
+        self.trace = Trace(tuple(image.shape[1:]))
+        self.values: dict[int, Value] = {id(image): Value(IMAGE, 0, tuple(image.shape))}
+        self.alive: list[Tensor] = [image]
+        self.starts: list[int] = []
+
+    def value(self, tensor: Tensor) -> Value:
+        return self.values.get(id(tensor)) or Value(CONSTANT, 0, tuple(tensor.shape))
+
+    def entered(self) -> None:
+        self.starts.append(len(self.trace.calls))
+
+    def left(self, module: nn.Module, path: str, number: int, output: Any) -> None:
+        start, stop = self.starts.pop(), len(self.trace.calls)
+        described = replaced(output, Tensor, self.value)
+        self.trace.modules.append(ModuleCall(path, number, type(module).__name__, start, stop, described))
+
+    def called(self, function: Callable, arguments: tuple, keywords: dict[str, Any]) -> Any:
+        given = leaves((arguments, keywords), Tensor)
+        seen = replaced((arguments, keywords), Tensor, self.value)
+        before = [_version(tensor) for tensor in given]
+        result = function(*arguments, **keywords)
+        if not self.stack or not any(value.call != CONSTANT for value in leaves(seen, Value)):
+            return result
+        changed = [tensor for tensor, version in zip(given, before) if _version(tensor) != version]
+        same = {id(tensor) for tensor in given} - {id(tensor) for tensor in changed}
+        made = [tensor for tensor in leaves(result, Tensor) if id(tensor) not in same]  # no-ops return what they got
+        made += [tensor for tensor in changed if all(tensor is not other for other in made)]
+        made += [tensor._base for tensor in changed if tensor._base is not None]  # a view changed: so did its owner
+        if made:
+            self._write(function, seen, made)
+        return result
+
+    def _write(self, function: Callable, seen: tuple[tuple, dict], made: list[Tensor]) -> None:
+        index = len(self.trace.calls)
+        outputs = tuple(Value(index, part, tuple(tensor.shape)) for part, tensor in enumerate(made))
+        name = getattr(function, "__name__", str(function))
+        self.trace.calls.append(Call(index, name, function, *self.stack[-1], self.nth(name), *seen, outputs))
+        self.values.update({id(tensor): value for tensor, value in zip(made, outputs)})
+        self.alive.extend(made)
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def leaves(structure: Any, kind: type) -> list:
+    """Return every instance of `kind` in nested tuples, lists and dicts, in order."""
+    return list(_leaves(structure, kind))
+
+
+def _leaves(structure: Any, kind: type) -> Iterator:
+    if isinstance(structure, kind):
+        yield structure
+    elif isinstance(structure, (tuple, list, dict)):
+        for item in structure.values() if isinstance(structure, dict) else structure:
+            yield from _leaves(item, kind)
+
+
+def replaced(structure: Any, kind: type, change: Callable) -> Any:
+    """Return nested tuples, lists and dicts with every instance of `kind` changed."""
+    if isinstance(structure, kind):
+        return change(structure)
+    if isinstance(structure, dict):
+        return {key: replaced(item, kind, change) for key, item in structure.items()}
+    if isinstance(structure, (tuple, list)):  # a torch.Size, a namedtuple: plain ones do
+        return (tuple if isinstance(structure, tuple) else list)(replaced(item, kind, change) for item in structure)
+    return structure
+
+
+def noise_image(model: nn.Module, size: tuple[int, ...]) -> Tensor:
+    """Return one image (1, *size) of noise, 0 to 1, always the same, where and in the type the parameters are."""
+    like = next(model.parameters(), torch.empty(0))
+    noise = torch.rand((1, *size), generator=torch.Generator().manual_seed(0))
+    return noise.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
+
+
+def trace(model: nn.Module, size: tuple[int, ...]) -> Trace:
+    """Run a network once on a noise image of `size` (channel, y, x) and return what happened.
+
+    Raises:
+        UserError: the network cannot take an image of this size.
+    """
+    image = noise_image(model, size)
+    tracer = _Tracer(model, image)
+    with untouched(model), torch.random.fork_rng(devices=[]), torch.no_grad(), tracer:
+        try:
+            model(image)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            shape = "x".join(map(str, size))
+            raise UserError(f"the network cannot take an image of {shape} (channels x side): {reason}") from error
+    return tracer.trace
