@@ -124,9 +124,9 @@ def dispatch(request: Request) -> int:
     if "help" in request.flags:
         print(help.command(request))
         return 0
-    from cnnprobe import run
+    from cnnprobe import requests
 
-    return run.main(request)
+    return requests.main(request)
 
 
 def unknown_command(word: str, commands: list[str]) -> UserError:

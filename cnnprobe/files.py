@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and folders that only one process gets."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -68,3 +69,9 @@ def claim(folder: Path, prefix: str) -> Path:
             return path
         except FileExistsError:
             number += 1
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 (hex) of a file's content."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()

@@ -141,7 +141,8 @@ def _create(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtyp
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_layout(h5py.h5d.CONTIGUOUS)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    if h5py.check_string_dtype(dtype) is None:  # texts of any length are pointers, which need their fill value
+        plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     plan.set_obj_track_times(False)
     kind = h5py.h5t.py_create(dtype, logical=True)
     h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan)

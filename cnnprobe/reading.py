@@ -45,6 +45,14 @@ class TableView(Mapping):
             return np.arange(self.row_count)
         return np.flatnonzero(np.repeat(self.done, self.batch)[: self.row_count])
 
+    @property
+    def leading(self) -> int:
+        """How many rows, from the first on, are saved without a gap."""
+        if self.done is None:
+            return self.row_count
+        batches = len(self.done) if self.done.all() else int(self.done.argmin())
+        return min(batches * self.batch, self.row_count)
+
     def __len__(self) -> int:
         return len(self.columns)
 

@@ -93,15 +93,6 @@ class Writer:
                     done[batch] = False
         return writer
 
-    def finished(self, table: str) -> int:
-        """Return how many rows, from the first on, are there without a gap."""
-        done = self.done.get(table)
-        if done is None:
-            return 0
-        gaps = np.flatnonzero(~done)
-        batches = int(gaps[0]) if len(gaps) else len(done)
-        return min(batches * self.tables[table].batch, self.tables[table].rows)
-
     def write(self, rows: Rows) -> None:
         """Save one batch: its bytes, its checksums, then the byte that says it is there.
 

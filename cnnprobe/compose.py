@@ -1,0 +1,220 @@
+"""From overrides to one checked configuration: plain Python values in which every key is known and has its type.
+
+Hydra composes; what a person may have meant is worked out before, so that a mistake is told in our
+words with the names there are, and never by way of a half-built configuration.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnprobe import catalogue
+from cnnprobe.errors import UserError, listing, nearest, unknown
+
+if TYPE_CHECKING:
+    from cnnprobe.cli import Request
+
+ADDED = ("experiment", "launch")
+"""Groups without a default: `experiment=x` is written `+experiment=x` for Hydra."""
+
+
+def overrides(request: "Request") -> list[str]:
+    """Return the words of the command line as Hydra takes them.
+
+    Short options get their `method.`, values that Hydra's grammar refuses are quoted, `~/` is expanded,
+    and the command is put in as `method=`.
+
+    Raises:
+        UserError: a word is no `key=value`, or names a key or choice that does not exist.
+    """
+    method = catalogue.page(catalogue.yaml_path("method", request.command, request.config_dirs))
+    root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
+    plain = {*method.root, *(key for key in root if key != "defaults")}
+    found = [f"method={request.command.replace('-', '_')}"]
+    for word in request.overrides:
+        sign, key, value = _taken_apart(word)
+        if key.startswith("hydra"):
+            found.append(word)
+            continue
+        if key in ADDED or key in catalogue.GROUPS:
+            _choice_exists(request, key, value)
+            sign = "+" if key in ADDED else ""
+        elif "." not in key and key not in plain:
+            if key not in method.entries:
+                keys = [*method.entries, *plain, *catalogue.GROUPS[:2], "device", "experiment"]
+                raise unknown("option", key, sorted(set(keys)), of=request.command)
+            key = f"method.{key}"
+        sign = "" if sign == "+" and key not in ADDED else sign
+        found.append(_quoted(sign, key, value))
+    return found
+
+
+def _taken_apart(word: str) -> tuple[str, str, str | None]:
+    match = re.fullmatch(r"(\+\+|\+|~)?([^=]+)(?:=(.*))?", word, flags=re.DOTALL)
+    if not match or (match[3] is None and match[1] != "~"):
+        raise UserError(f"{word!r} is no key=value{nearest(word, ['help', 'multirun'])}")
+    return match[1] or "", match[2], match[3]
+
+
+def _choice_exists(request: "Request", group: str, value: str | None) -> None:
+    names = catalogue.choices(group, request.config_dirs)
+    if group == "method":
+        raise UserError(f"the method is the command itself; write cnnprobe {value} …")
+    for name in (value or "").split(","):
+        if name not in names and not re.search(r"[(\[{]", name):
+            raise unknown(group, name, names)
+
+
+def _quoted(sign: str, key: str, value: str | None) -> str:
+    """Return the override as Hydra can read it, its value byte for byte as typed."""
+    if value is None:
+        return f"{sign}{key}"
+    if value == "~" or value.startswith("~/"):
+        value = str(Path(value).expanduser())
+    parser = OverridesParser.create()
+    for text in (f"{sign}{key}={value}", f"{sign}{key}='{_escaped(value)}'"):
+        try:
+            parser.parse_override(text)
+        except HydraException:
+            continue
+        return text
+    raise UserError(f"cannot read {key}={value!r}; put the value in quotes: \"{key}='…'\"")
+
+
+def _escaped(value: str) -> str:
+    # Hydra reads a backslash as an escape only in front of a quote or the end
+    return re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+
+
+def parsed(words: list[str]) -> list[Override]:
+    """Parse overrides that `overrides` has written."""
+    return OverridesParser.create().parse_overrides(words)
+
+
+def no_sweep(words: list[str]) -> None:
+    """Refuse several values for one key outside a sweep."""
+    for override in parsed(words):
+        if override.is_sweep_override() and not str(override.key_or_group).startswith("hydra"):
+            key = str(override.key_or_group).removeprefix("method.")
+            values = override.input_line.partition("=")[2] if override.input_line else "…"
+            count = len(values.split(","))
+            several = {2: "two", 3: "three"}.get(count, "several")
+            raise UserError(f"{key} got {several} values; for a sweep add -m, for a list write {key}=[{values}]")
+
+
+def compose(request: "Request") -> dict[str, Any]:
+    """Compose and check the configuration of one command line.
+
+    Returns:
+        keys of the root, and the blocks model, dataset, device and method.
+    """
+    words = overrides(request)
+    no_sweep(words)
+    return checked(_composed(words, request.config_dirs), request.command)
+
+
+def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
+    choosing = [word for word in words if word.lstrip("+").partition("=")[0] in (*ADDED, *catalogue.GROUPS)]
+    search = [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in extra)}]"] if extra else []
+    for path in extra:
+        if not path.is_dir():
+            raise UserError(f"there is no folder {path} (--config-dir)")
+    try:
+        with initialize_config_dir(str(catalogue.configs_dir()), version_base="1.3"):
+            keys = hydra_compose("config", [*search, *choosing])
+            for word in words:
+                if word not in choosing:
+                    _key_exists(word, keys)
+            config = hydra_compose("config", [*search, *words])
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_one_line(error)) from None
+
+
+def _key_exists(word: str, config: Any) -> None:
+    key = word.lstrip("+~").partition("=")[0]
+    group, _, name = key.rpartition(".")
+    if name == "name" and group in catalogue.GROUPS:
+        raise UserError(f"choose with {group}=…, not {key}=…")
+    block = OmegaConf.select(config, group) if group else config
+    names = list(block.keys()) if OmegaConf.is_dict(block) else []
+    if name not in names:
+        of = f"{group}={block.name}" if group and names else "the configuration"
+        raise unknown("option", key, [f"{group}.{n}" if group else str(n) for n in names if n != "name"], of=of)
+
+
+def _one_line(error: BaseException) -> str:
+    """Return the innermost reason of an error of Hydra's, without its lines about types and links."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    kept = [
+        line.strip() for line in lines if not re.match(r"\s*(full_key|object_type|reference_type|To append|See )", line)
+    ]
+    place = next((line.split(":", 1)[1].strip() for line in lines if line.strip().startswith("full_key")), "")
+    return "; ".join(kept) + (f" (key {place})" if place else "")
+
+
+def checked(config: dict[str, Any], command: str) -> dict[str, Any]:
+    """Return the configuration with every value in its type; `layer: ???` stays None.
+
+    Raises:
+        UserError: the first value that is not what its option may be.
+    """
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in catalogue.GROUPS:
+            result[key] = _checked_group(key, value, command)
+        elif key in catalogue.ROOT:
+            result[key] = None if value == "???" else _value(catalogue.ROOT[key], value, key)
+        else:
+            raise UserError(f"no option {key!r} in the configuration; keys: {listing(catalogue.ROOT)}")
+    _name_is_safe(result["name"])
+    return result
+
+
+def _checked_group(group: str, block: Any, command: str) -> dict[str, Any]:
+    if not isinstance(block, dict) or "name" not in block:
+        raise UserError(f"{group} must be one of {listing(catalogue.choices(group))}")
+    name = block["name"] if group != "method" else command
+    options = catalogue.options(group, name)
+    shown = "" if group == "method" else f"{group}."
+    result = {"name": name}
+    for key, value in block.items():
+        if key == "name":
+            continue
+        option = options.get(key)
+        result[key] = _value(option, value, f"{shown}{key}") if option else value
+    missing = [key for key in options if key not in result and key not in ROOT_PARAMETERS]
+    if missing:
+        raise UserError(f"{shown}{missing[0]} needs a value")
+    return result
+
+
+ROOT_PARAMETERS = ("seed", "batch_size", "layer", "units", "limit", "start", "num_classes")
+"""Parameters of `compute` and `build` that the runner fills in."""
+
+
+def _value(option: Any, value: Any, name: str) -> Any:
+    if value == "???":
+        raise UserError(f"needs {name}=…: {option}")
+    if "str" in option.kinds and isinstance(value, int | float) and not isinstance(value, bool):
+        value = value if option.kinds & {"int", "float"} else str(value)
+    return option.check(value, name)
+
+
+def _name_is_safe(name: str | None) -> None:
+    if name is None:
+        return
+    if "/" in name or "\\" in name or name in ("", ".", "..") or "\0" in name:
+        raise UserError(f"name may not contain '/' or be '..', got {name!r}")
+    if len(name.encode()) > 200:
+        raise UserError(f"name is too long ({len(name.encode())} bytes; at most 200)")

@@ -1,0 +1,65 @@
+"""What a run is built from; nothing is mixed with weights or images that are not its own."""
+
+import logging
+from typing import Any
+
+import yaml
+
+from cnnprobe import catalogue, runs
+from cnnprobe.errors import UserError
+from cnnprobe.reading import Recording
+
+LOG = logging.getLogger("cnnprobe")
+
+
+def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any]]:
+    """Open the run that `source=` names.
+
+    Returns:
+        the run, None where none is named; and the configuration, with that run's network where no
+        weights were asked for.
+
+    Raises:
+        UserError: there is no such run, or it is not complete.
+    """
+    name = config["method"].get("source")
+    if not name:
+        return None, config
+    default = f"{config['model']['name']}-{config['dataset']['name']}"
+    folder = runs.find(name, config["out"], "" if "/" in name else "record", default)
+    recording = Recording(folder / "store.h5")
+    if not recording.complete:
+        command = recording.attributes["command"]
+        raise UserError(f"{name} is not complete; go on with it first: cnnprobe {command} --resume {folder}")
+    if config["weights"] == "auto":
+        stored = yaml.safe_load(recording.attributes["config"])
+        config = config | {key: stored[key] for key in ("weights", "model", "seed")}
+    return recording, config
+
+
+def same_origin(source: Recording, name: str, made: Any) -> None:
+    """Refuse a run that was made with other weights, images or an other image size.
+
+    Args:
+        source: the run.
+        name: as typed, for the message.
+        made: the `Preparation` it would be mixed with.
+    """
+    pairs = (
+        ("weights", source.attributes["weights_sha256"], made.sha256),
+        ("dataset", source.attributes["dataset_fingerprint"], made.dataset.fingerprint),
+        ("image size", list(source.attributes["size"]), list(made.dataset.size)),
+    )
+    differ = [f"{what} ({str(own)[:12]} there, {str(here)[:12]} here)" for what, own, here in pairs if own != here]
+    if differ:
+        raise UserError(f"{name} was made with other {' and '.join(differ)}; use those of that run, or rank again")
+
+
+def warn_if_random(command: str, made: Any) -> None:
+    """Warn of random weights, unless the method's own YAML says `weights`: then they are what it expects."""
+    root = catalogue.page(catalogue.yaml_path("method", command)).root
+    if made.weights.kind == "random" and "weights" not in root:
+        name = made.options["name"]
+        LOG.warning(
+            f"RANDOM WEIGHTS: this {name} was never trained; train it (cnnprobe train model={name}) or give weights="
+        )

@@ -1,0 +1,56 @@
+"""Where a result comes from: code, packages, machine and peak memory."""
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cnnprobe
+
+PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "h5py", "matplotlib", "pillow", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, cnnprobe and what it stands on."""
+    found = {"python": platform.python_version(), "cnnprobe": cnnprobe.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """Return the git commit of the checkout cnnprobe runs from, with "+" where files were changed; None outside one."""
+    folder = Path(cnnprobe.__file__).parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5)
+        state = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+" if state.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def machine() -> dict[str, Any]:
+    """Return host, processor and system."""
+    return {"host": platform.node(), "system": platform.platform(), "processor": _processor()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of this process so far, bytes."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

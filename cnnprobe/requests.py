@@ -1,0 +1,80 @@
+"""What a command line asks of the runner: a run, a sweep, a run once more, or its figures drawn again."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import yaml
+
+from cnnprobe import compose, run, runs, terminal
+from cnnprobe.errors import UserError, listing
+
+if TYPE_CHECKING:
+    from cnnprobe.cli import Request
+
+
+def main(request: "Request") -> int:
+    """Do what a command line asks for and return the exit status."""
+    if "redraw" in request.flags:
+        return redraw(request)
+    if "multirun" in request.flags:
+        from cnnprobe import sweep
+
+        return sweep.main(request)
+    if "resume" in request.flags or "rerun" in request.flags:
+        job = repeated(request)
+    else:
+        explicit = any(word.startswith("model=") for word in request.overrides)
+        job = run.Job(request.command, compose.compose(request), request.overrides, explicit_model=explicit)
+    if "cfg" in request.flags:
+        if request.flags["cfg"] not in ("job", "all"):
+            raise UserError(f"--cfg takes job, got {request.flags['cfg']!r}")
+        print(run.as_yaml(job.config), end="")
+        return 0
+    status, _ = run.execute(job)
+    return status
+
+
+def repeated(request: "Request") -> run.Job:
+    """Make the job of --resume or --rerun from the configuration in the run's folder."""
+    which = "resume" if "resume" in request.flags else "rerun"
+    composed = compose.compose(_without_values(request))
+    name = run.Job(request.command, composed).name
+    folder = runs.find(request.flags[which], composed["out"], request.command, name)
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} has no readable config.yaml ({type(error).__name__})") from None
+    command = runs.info(folder).get("command", request.command)
+    if command != request.command:
+        raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
+    config = compose.checked(config, command)
+    if which == "resume":
+        if runs.info(folder).get("status") == "complete":
+            raise UserError(f"{runs.short(folder, config['out'])} is complete; --rerun does it once more")
+        return run.Job(
+            command, config | {"out": str(folder.parents[2])}, tuple(runs.info(folder).get("overrides", ())), folder
+        )
+    return run.Job(command, config | {"out": composed["out"]}, (f"--rerun={request.flags[which]}",))
+
+
+def _without_values(request: "Request") -> "Request":
+    """Refuse other words than those that say where the run lies."""
+    kept = [word for word in request.overrides if word.split("=")[0] in ("out", "name", "model", "dataset")]
+    other = [word for word in request.overrides if word not in kept]
+    if other:
+        raise UserError(
+            f"{listing(other)}: a run is repeated with its own options; give only out=, name=, model= or dataset="
+        )
+    return replace(request, overrides=tuple(kept))
+
+
+def redraw(request: "Request") -> int:
+    """Draw the figures of a run again, without its model and its images."""
+    from cnnprobe import drawing
+
+    composed = compose.compose(_without_values(request))
+    name = run.Job(request.command, composed).name
+    folder = runs.find(request.flags["redraw"], composed["out"], request.command, name)
+    count = drawing.draw(folder)
+    terminal.say(f"{count} figures drawn: {folder / 'figures'}")
+    return 0

@@ -1,0 +1,293 @@
+"""One run: build, compute, store, draw."""
+
+import inspect
+import logging
+import os
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cnnprobe import drawing, files, methods, origin, preparation, provenance, runs, terminal, training_state
+from cnnprobe.errors import UserError, listing
+from cnnprobe.reading import Recording
+from cnnprobe.records import Advance, Checkpoint, Measurement, Rows
+from cnnprobe.signals import EXIT_STATUS, Stop
+from cnnprobe.store import Writer
+
+LOG = logging.getLogger("cnnprobe")
+
+
+@dataclass
+class Job:
+    """One run to do.
+
+    Args:
+        command: e.g. "topk".
+        config: checked, see `compose.checked`.
+        words: the overrides as typed.
+        resume: folder of a stopped run to go on with.
+        explicit_model: whether the model was asked for by name.
+        sweep: name of the sweep it belongs to.
+    """
+
+    command: str
+    config: dict[str, Any]
+    words: tuple[str, ...] = ()
+    resume: Path | None = None
+    explicit_model: bool = False
+    sweep: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder: as given, else <model>-<dataset>."""
+        return self.config["name"] or f"{self.config['model']['name']}-{self.config['dataset']['name']}"
+
+
+@dataclass
+class Run:
+    """A run under way: its folder, its lock, and what `run.json` says of it."""
+
+    job: Job
+    folder: Path
+    lock: runs.Lock
+    about: dict[str, Any]
+    remarks: terminal.Remarks
+    started: float = field(default_factory=time.monotonic)
+
+    def save(self, **changes: Any) -> None:
+        """Bring `run.json` up to date."""
+        self.about |= changes
+        files.write_json(self.folder / "run.json", self.about)
+
+    def close(self, status: str, **changes: Any) -> None:
+        """Write how it ended."""
+        self.save(
+            status=status,
+            ended=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(self.about["seconds"] + time.monotonic() - self.started, 3),
+            peak_memory_bytes=provenance.peak_memory(),
+            warnings=self.remarks.warnings,
+            skipped=self.remarks.skipped,
+            **changes,
+        )
+
+
+def as_yaml(config: dict[str, Any]) -> str:
+    """Write a configuration as YAML, keys in their own order."""
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def execute(job: Job) -> tuple[int, Path]:
+    """Run one job to its end, whatever that is.
+
+    Returns:
+        the exit status (0, 130 or 143) and the run folder.
+
+    Raises:
+        UserError: a mistake of the user; a folder that was made says so in its `run.json`.
+    """
+    remarks = terminal.Remarks()
+    LOG.addHandler(remarks)
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+    try:
+        with Stop().listening() as stop:
+            measurement, run, attributes = begin(job, remarks, stop)
+            try:
+                return finished(measurement, run, attributes, stop), run.folder
+            finally:
+                run.lock.release()
+    finally:
+        LOG.removeHandler(remarks)
+
+
+def finished(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: Stop) -> int:
+    """Do the work, and write into `run.json` how it ended. Returns the exit status."""
+    try:
+        status = work(measurement, run, attributes, stop)
+        if status == 0:
+            drawing.draw(run.folder)
+            complete(measurement, run)
+        else:
+            interrupted(run)
+        return status
+    except UserError as error:
+        run.close("failed", error=str(error))
+        raise
+    except KeyboardInterrupt:
+        interrupted(run)
+        return 130
+    except Exception as error:
+        LOG.info(traceback.format_exc())
+        run.close("failed", error=f"{type(error).__name__}: {error}")
+        raise
+
+
+def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement, Run, dict[str, Any]]:
+    """Build everything, check everything, and only then make the run folder.
+
+    Returns:
+        the measurement, ready to run; the run; and the root attributes of its store.
+    """
+    lock = runs.Lock(job.resume) if job.resume else None
+    device, threads, workers = preparation.device_of(job.config["device"])
+    source, job.config = origin.open_source(job.config)
+    made = preparation.prepare(job.config, job.command, job.explicit_model)
+    if source is not None:
+        origin.same_origin(source, f"source={job.config['method']['source']}", made)
+    origin.warn_if_random(job.command, made)
+    used = made.weights.label if made.weights.kind == "file" else made.weights.kind
+    job.config = job.config | {"model": job.config["model"] | made.options, "weights": used}
+    measurement = compute(job, made, device, workers, source, stop)
+    attributes = {
+        "command": job.command,
+        "model": made.options["name"],
+        "dataset": made.dataset.name,
+        "weights": made.weights.label,
+        "seed": job.config["seed"],
+        "weights_sha256": made.sha256,
+        "dataset_fingerprint": made.dataset.fingerprint,
+        "size": list(made.dataset.size),
+        "config": as_yaml(job.config),
+    }
+    folder = job.resume or runs.claim(job.config["out"], job.command, job.name)
+    run = Run(job, folder, lock or runs.Lock(folder), about(job, made, device, threads), remarks)
+    remarks.open(folder / "run.log")
+    run.save()
+    files.write(folder / "config.yaml", attributes["config"].encode())
+    return measurement, run, attributes
+
+
+def about(job: Job, made: preparation.Preparation, device: str, threads: int) -> dict[str, Any]:
+    """Return the provenance of a run that begins: the first state of its `run.json`."""
+    before = runs.info(job.resume) if job.resume else {}
+    built_from = [made.weights.label] if made.weights.kind == "file" else []
+    source = job.config["method"].get("source")
+    return {
+        "command": job.command,
+        "overrides": list(job.words),
+        "status": "running",
+        "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "ended": None,
+        "seconds": before.get("seconds") or 0.0,
+        "resumed": before.get("resumed", 0) + 1 if job.resume else 0,
+        "sweep": job.sweep,
+        "seed": job.config["seed"],
+        "device": device,
+        "threads": threads,
+        "weights": {"label": made.weights.label, "sha256": made.sha256},
+        "dataset": {"name": made.dataset.name, "images": len(made.dataset), "fingerprint": made.dataset.fingerprint},
+        "built_from": built_from + ([source] if source else []),
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "machine": provenance.machine(),
+        "process": os.getpid(),
+    }
+
+
+def progress(folder: Path | None) -> tuple[int, Any]:
+    """Return how many rows a stopped run has finished, and the state its training goes on from."""
+    if folder is None or not (folder / "store.h5").exists():
+        return 0, None
+    recording = Recording(folder / "store.h5")
+    written = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
+    return min((table.leading for table in written), default=0), training_state.read(folder / "weights")
+
+
+def compute(
+    job: Job, made: preparation.Preparation, device: str, workers: int, source: Recording | None, stop: Stop
+) -> Measurement:
+    """Call the method with what its `compute` asks for by name."""
+    method = methods.module(job.command)
+    asked = inspect.signature(method.compute).parameters
+    if "layer" in asked and job.config.get("layer") is None:
+        raise _needs_layer(made)
+    start, state = progress(job.resume)
+    given = {key: job.config.get(key) for key in ("seed", "batch_size", "layer", "units")}
+    given |= {key: value for key, value in job.config["method"].items() if key != "name"}
+    given |= {
+        "model": made.model.to(device),
+        "dataset": made.dataset,
+        "held_out": made.held_out,
+        "classes": made.classes,
+        "size": made.dataset.size,
+        "device": device,
+        "workers": 0 if made.dataset.in_memory else workers,
+        "source": source,
+        "start": start,
+        "state": state,
+        "should_stop": stop,
+    }
+    return method.compute(**{name: given[name] for name in asked if name in given})
+
+
+def _needs_layer(made: preparation.Preparation) -> UserError:
+    from cnnprobe.engine import layers
+
+    names = [layer.name for layer in layers.layers_of(made.model, made.dataset.size)]
+    return UserError(f"needs layer=…; layers of {made.options['name']}: {listing(names)}")
+
+
+def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: Stop) -> int:
+    """Write every row and checkpoint as it comes. Returns 0 when all is done, else 130 or 143."""
+    store = run.folder / "store.h5"
+    make = Writer.resume if store.exists() else Writer.create
+    writer = make(store, measurement.tables, attributes)
+    # a method that asks for `should_stop` ends by itself, after it has handed over its state
+    ends_itself = "should_stop" in inspect.signature(methods.module(run.job.command).compute).parameters
+    try:
+        with terminal.Progress(run.job.command, measurement.total, measurement.counts) as bar:
+            for event in measurement.events:
+                match event:
+                    case Rows():
+                        writer.write(event)
+                    case Advance():
+                        bar.advance(event.count)
+                    case Checkpoint():
+                        beside = {"model": run.job.config["model"]} | event.about
+                        training_state.save(run.folder / "weights", event, beside)
+                if stop() and not ends_itself:
+                    break
+        run.about[f"{measurement.counts}_per_second"] = round(bar.rate, 3)
+        if stop():
+            return EXIT_STATUS[stop.signal]
+        writer.finish()
+        return 0
+    finally:
+        run.about["kept"] = writer.kept()
+        measurement.close()
+        writer.close()
+
+
+def complete(measurement: Measurement, run: Run) -> None:
+    """Mark a run complete and say what it found and where it is."""
+    results = [path for path in sorted(run.folder.rglob("*")) if path.suffix in (".h5", ".png", ".safetensors")]
+    sums = {str(path.relative_to(run.folder)): files.sha256(path) for path in results}
+    run.close("complete", headline=measurement.headline, files=sums)
+    runs.mark_latest(run.folder)
+    if measurement.table:
+        terminal.table(measurement.table)
+    found = ", ".join(f"{key} {_figure(value)}" for key, value in measurement.headline.items())
+    rate = run.about[f"{measurement.counts}_per_second"]
+    skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
+    seconds = terminal.duration(run.about["seconds"])
+    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds} ({rate:.3g} {measurement.counts}/s){skipped}")
+    terminal.say(str(run.folder))
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def interrupted(run: Run) -> None:
+    """Say what is kept and how to go on."""
+    run.close("interrupted")
+    kept = run.about.get("kept", "no rows kept")
+    again = f"cnnprobe {run.job.command} --resume {run.folder}"
+    terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; go on with: {again}", stream=sys.stderr)

@@ -1,0 +1,120 @@
+"""Run folders: `<out>/<command>/<name>/v001/`, their numbers, and finding them again."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+from cnnprobe import files
+from cnnprobe.errors import UserError, listing
+
+VERSION = re.compile(r"v\d{3,}")
+
+
+def claim(out: str, command: str, name: str) -> Path:
+    """Make the next run folder of a name, atomically.
+
+    Raises:
+        UserError: the folder cannot be made there, with the reason.
+    """
+    try:
+        return files.claim(Path(out) / command / name, "v")
+    except OSError as error:
+        raise unwritable(Path(out), error) from None
+
+
+def unwritable(out: Path, error: OSError) -> UserError:
+    """Build the line for a place that cannot be written to."""
+    blocked = next((p for p in [out, *out.parents] if p.exists() and not p.is_dir()), None)
+    if blocked is not None:
+        return UserError(f"{blocked} is a file, not a folder; choose another out=")
+    reason = {errno.EACCES: "no permission", errno.EROFS: "read-only file system"}.get(error.errno, error.strerror)
+    return UserError(f"cannot write in {out}: {reason}; choose another out=")
+
+
+class Lock:
+    """Held by the one process that writes a run folder; the kernel lets go of it on any death.
+
+    Raises:
+        UserError: another process holds it.
+    """
+
+    def __init__(self, folder: Path):
+        self.handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self.handle, 200, 0).decode(errors="replace") or "another process"
+            os.close(self.handle)
+            raise UserError(f"{folder.name} is being written by {holder}") from None
+        os.ftruncate(self.handle, 0)
+        os.pwrite(self.handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
+
+    def release(self) -> None:
+        """Let go."""
+        os.close(self.handle)
+
+
+def mark_latest(folder: Path) -> None:
+    """Point `latest` beside a complete run at it, unless it points at a newer one already."""
+    pointer = folder.parent / "latest"
+    try:
+        newer = pointer.is_symlink() and int(pointer.readlink().name[1:]) > int(folder.name[1:])
+        if not newer:
+            files.link(pointer, folder.name)
+    except (OSError, ValueError):
+        return  # a file system without symbolic links has no `latest`
+
+
+def info(folder: Path) -> dict[str, Any]:
+    """Read `run.json`; {} where there is none or it cannot be read."""
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> Path:
+    """Return the folder a RUN means: a path, `COMMAND/NAME/v001`, or `v001` / `latest`.
+
+    Args:
+        run: as typed.
+        out: folder of all runs.
+        command: whose runs `v001` and `latest` are looked for among; "" for every command's.
+        name: the default name of that command, tried first.
+
+    Raises:
+        UserError: no run fits, or several do.
+    """
+    for path in (Path(run).expanduser(), Path(out) / run):
+        folder = path.parent if path.name == "store.h5" else path
+        if (folder / "run.json").is_file() or (folder / "store.h5").is_file():
+            return folder.resolve() if folder.is_symlink() else folder
+    if VERSION.fullmatch(run) or run == "latest":
+        own = Path(out) / command / name / run
+        if command and name and own.exists():
+            return own.resolve() if own.is_symlink() else own
+        fits = sorted(Path(out).glob(f"{command or '*'}/*/{run}"))
+        if len(fits) == 1:
+            return fits[0].resolve() if fits[0].is_symlink() else fits[0]
+        if fits:
+            raise UserError(f"several runs are called {run}: {listing(short(fit, out) for fit in fits)}")
+    there = sorted(short(path, out) for path in Path(out).glob(f"{command or '*'}/*/v*") if path.is_dir())
+    raise UserError(f"no run {run!r}; runs in {out}: {listing(there) or 'none'}")
+
+
+def short(folder: Path, out: str | Path) -> str:
+    """Return `COMMAND/NAME/v001` for a folder below `out`, else its path."""
+    try:
+        return str(folder.relative_to(out))
+    except ValueError:
+        return str(folder)
+
+
+def store_of(run: str | Path, out: str = "outputs") -> Path:
+    """Return the path of a run's store."""
+    return find(str(run), out) / "store.h5"

@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM: the first one lets the batch under way finish, the second one leaves at once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Stop:
+    """Notes the first Ctrl-C or SIGTERM so that the batch under way is finished; the second one leaves at once."""
+
+    def __init__(self):
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        """Say whether a signal came."""
+        return self.signal is not None
+
+    def _note(self, number: int, _frame: object) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    @contextmanager
+    def listening(self) -> Iterator["Stop"]:
+        """Handle both signals inside the block; elsewhere than in the main thread nothing is changed."""
+        try:
+            before = {number: signal.signal(number, self._note) for number in EXIT_STATUS}
+        except ValueError:
+            before = {}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

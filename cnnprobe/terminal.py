@@ -1,0 +1,163 @@
+"""What a run says while it works: progress, warnings, and its last line."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from cnnprobe.figures.style import plain
+
+LOG = logging.getLogger("cnnprobe")
+PATIENCE = 2.0
+"""Seconds before a run that takes longer shows its progress."""
+LINE_EVERY = 15.0
+"""Seconds between two lines of progress where the output is no terminal."""
+SHOWN_SKIPS = 5
+
+
+class Remarks(logging.Handler):
+    """Collects warnings: the first of each kind to the terminal, all of them to `run.log` and `run.json`.
+
+    A record with `extra={"skipped": name}` counts one skipped input.
+    """
+
+    def __init__(self):
+        super().__init__(logging.INFO)
+        self.warnings: list[str] = []
+        self.skipped: list[str] = []
+        self.log: Path | None = None
+        self.early: list[str] = []
+
+    def open(self, path: Path) -> None:
+        """Write to `run.log` from here on, what was said before included."""
+        self.log = path
+        with path.open("a", encoding="utf-8") as target:
+            target.writelines(self.early)
+        self.early = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record."""
+        text = plain(" ".join(record.getMessage().split()), most=2000)
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {record.levelname.lower()} {text}\n"
+        if self.log is None:
+            self.early.append(line)
+        else:
+            with self.log.open("a", encoding="utf-8") as target:
+                target.write(line)
+        if record.levelno < logging.WARNING:
+            return
+        self.warnings.append(text)
+        if hasattr(record, "skipped"):
+            self.skipped.append(record.skipped)
+            if len(self.skipped) > SHOWN_SKIPS:
+                return
+        say(f"warning: {text}", stream=sys.stderr)
+
+
+def say(line: str, stream: Any = None) -> None:
+    """Print one line, with what the terminal cannot show escaped; a closed pipe is silent."""
+    stream = stream or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except (BrokenPipeError, OSError):
+        return
+
+
+class Progress:
+    """A bar with things per second and time left, or plain lines where the output is no terminal.
+
+    It appears after two seconds and never writes to the standard output.
+
+    Args:
+        command: shown in front.
+        total: how many things there are.
+        counts: their name, e.g. "images".
+    """
+
+    def __init__(self, command: str, total: int, counts: str):
+        self.command, self.total, self.counts = command, total, counts
+        self.done = 0
+        self.started = time.monotonic()
+        self.spoken = self.started
+        self.bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    @property
+    def rate(self) -> float:
+        """Things per second so far."""
+        return self.done / max(time.monotonic() - self.started, 1e-9)
+
+    def advance(self, count: int) -> None:
+        """Say that `count` more are done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self.started < PATIENCE:
+            return
+        if sys.stderr.isatty():
+            self._draw(count)
+        elif now - self.spoken > LINE_EVERY:
+            self.spoken = now
+            left = (self.total - self.done) / max(self.rate, 1e-9)
+            say(
+                f"{self.command}: {self.done} of {self.total} {self.counts}, {self.rate:.3g} {self.counts}/s, "
+                f"{duration(left)} left",
+                stream=sys.stderr,
+            )
+
+    def _draw(self, count: int) -> None:
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            speed = TextColumn("{task.fields[rate]}")
+            self.bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(self.counts),
+                speed,
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self.task = self.bar.add_task(self.command, total=self.total, rate="")
+            self.bar.start()
+            count = self.done
+        self.bar.update(self.task, advance=count, rate=f"{self.rate:.3g}/s")
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: 12 s, 3 min 20 s, 2 h 5 min."""
+    seconds = round(seconds)
+    if seconds < 100:
+        return f"{seconds} s"
+    if seconds < 6000:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def table(columns: dict[str, list[str]], title: str = "") -> None:
+    """Print a table; texts are shown literally."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title or None, box=None, header_style="bold", pad_edge=False)
+    numeric = {
+        name for name, cells in columns.items() if all(cell[:1].isdigit() or cell in ("", "-") for cell in cells)
+    }
+    for name in columns:
+        drawn.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        drawn.add_row(*(Text(plain(cell, most=200)) for cell in cells))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(drawn)
