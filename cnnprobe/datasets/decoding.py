@@ -4,11 +4,16 @@ A stranger's file is data that may lie. It must be a regular file of reasonable 
 formats, known by its content; only Pillow reads it, and only its first frame.
 """
 
+import os
 import re
+import signal
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +24,7 @@ from cnnprobe.datasets.fitting import geometry
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 LARGEST_FILE = 256 * 2**20  # bytes
 LARGEST_IMAGE = 64_000_000  # px
+PORTION = 1000  # files that a process decodes at a time
 OTHER_CONTENT = {  # what a file begins with, where it is something else
     rb"\s*<(!doctype )?html": "an HTML page",
     rb"\s*(<\?xml.*)?<svg": "an SVG drawing",
@@ -66,6 +72,41 @@ def dimensions(path: Path) -> tuple[int, int]:
     with _opened(path) as image:
         lying = _orientation(image) >= 5
         return (image.width, image.height) if lying else (image.height, image.width)
+
+
+def decode_all(paths: Sequence[Path], size: tuple[int, int]) -> tuple[np.ndarray, dict[int, str]]:
+    """Decode many files at once, by as many processes as there are cores.
+
+    Returns:
+        images: (image, channel, y, x) uint8; 0 where a file cannot be read.
+        reasons: why not, by the file's place in `paths`.
+    """
+    parts = [paths[first : first + PORTION] for first in range(0, len(paths), PORTION)]
+    work = partial(_decode_part, size=size)
+    workers = min(len(os.sched_getaffinity(0)), len(parts)) if hasattr(os, "sched_getaffinity") else 1
+    if workers <= 1:
+        done = list(map(work, parts))
+    else:
+        with warnings.catch_warnings(), ProcessPoolExecutor(workers, get_context("fork"), _leave_signals) as pool:
+            warnings.simplefilter("ignore")  # of forking beside torch's threads; the children only decode
+            done = list(pool.map(work, parts))
+    reasons = {n * PORTION + row: why for n, (_, part) in enumerate(done) for row, why in part.items()}
+    return np.concatenate([images for images, _ in done]), reasons
+
+
+def _decode_part(paths: Sequence[Path], size: tuple[int, int]) -> tuple[np.ndarray, dict[int, str]]:
+    images = np.zeros((len(paths), 3, *size), dtype=np.uint8)
+    reasons = {}
+    for row, path in enumerate(paths):
+        try:
+            images[row] = decode(path, size)[0].transpose(2, 0, 1)
+        except Unreadable as reason:
+            reasons[row] = str(reason)
+    return images, reasons
+
+
+def _leave_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
 
 
 @contextmanager

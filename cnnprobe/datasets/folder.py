@@ -100,7 +100,7 @@ class FolderSet(ImageSet):
     ):
         super().__init__(
             name=name,
-            names=[_stored(file) for file in files],
+            names=[stored(file) for file in files],
             labels=labels,
             classes=classes,
             size=(3, size or 0, size or 0),
@@ -241,6 +241,6 @@ def _class_folders(found: Listing, *, split: bool) -> list[str]:
     return sorted({path[0] for path in paths if len(path) == 1}, key=os.fsencode)
 
 
-def _stored(file: str) -> str:
+def stored(file: str) -> str:
     r"""Return a path as it is stored: UTF-8, with bytes that are none as \xNN."""
     return os.fsencode(file).decode("utf-8", "backslashreplace")

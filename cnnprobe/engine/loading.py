@@ -122,7 +122,13 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
         UserError: one of them died.
     """
     loader = DataLoader(
-        loaded, batch_size=None, num_workers=workers, pin_memory=pinned, worker_init_fn=_start, prefetch_factor=2
+        loaded,
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        pin_memory=pinned,
+        worker_init_fn=_start,
+        prefetch_factor=2,
     )
     try:
         with warnings.catch_warnings():
@@ -133,6 +139,11 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
         if isinstance(error, RuntimeError) and not re.search(DEATH, str(error)):
             raise
         raise UserError("a loader process was killed (memory?); try workers=0") from None
+
+
+def _as_it_is(part: Any) -> Any:
+    """Keep NumPy arrays NumPy arrays."""
+    return part
 
 
 def _start(worker: int) -> None:
