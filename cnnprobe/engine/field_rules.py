@@ -189,7 +189,9 @@ def _moved(call: Call, read: list[Geometry], out: Value) -> Geometry:
         if alone:
             roles[axes[0]] = role
         if isinstance(role, int) and (alone or not axes):
-            along = moved[role].movedim(axes[0], 0).flatten(1)[:, 0].numpy() if alone else moved[role].flatten()[:1].numpy()
+            along = (
+                moved[role].movedim(axes[0], 0).flatten(1)[:, 0].numpy() if alone else moved[role].flatten()[:1].numpy()
+            )
             step = float(np.median(np.diff(along))) if len(along) > 1 else 1
             spans[role], exact = gathered(source.spans[role], along, along, step)
             aligned &= exact

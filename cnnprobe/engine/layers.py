@@ -10,6 +10,7 @@ Names:
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -18,9 +19,10 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.engine.field_rules import geometries
-from cnnprobe.engine.receptive_field import Field, Geometry
-from cnnprobe.engine.tracing import Call, ModuleCall, Trace, Value, leaves, trace
-from cnnprobe.errors import UserError, unknown
+from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulates, nonnegative, parameters, weights
+from cnnprobe.engine.receptive_field import Field
+from cnnprobe.engine.tracing import ModuleCall, Value, trace
+from cnnprobe.errors import UserError, listing, unknown
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,12 @@ def layers_of(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
     Raises:
         UserError: the network cannot take such an image.
     """
+    return _Catalogue(model, input_size).every
 
 
 def main_layers(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
-    """Return the convolutions by their short names, the dense layers and the areas, in order."""
+    """Return the convolutions by their short names, the dense layers and the areas, in order (see `layers_of`)."""
+    return _Catalogue(model, input_size).main
 
 
 def find(
@@ -113,6 +117,156 @@ def find(
         UserError: no such layer, a glob that matches none, a module that is not used, is called several times, or
             returns no tensor of units.
     """
+    catalogue = _Catalogue(model, input_size)
+    chosen: dict[Tap, Layer] = {}
+    for word in [spec] if isinstance(spec, str) else list(spec):
+        for layer in catalogue.named(str(word), of):
+            chosen.setdefault(layer.tap, layer)
+    if not chosen:
+        raise UserError(f"no layer is asked for; layers of {of}: {listing(layer.name for layer in catalogue.main)}")
+    return list(chosen.values())
+
+
+class _Catalogue:
+    """The layers of one network for one size of image.
+
+    Attributes:
+        every: all layers in the order in which they are computed.
+        main: convolutions, dense layers and areas of them.
+    """
+
+    def __init__(self, model: nn.Module, input_size: tuple[int, ...]):
+        self.model = model
+        self.trace = trace(model, input_size)
+        self.geometries = geometries(self.trace)
+        self.macs = np.cumsum([0, *map(multiply_accumulates, self.trace.calls)])
+        self.times = Counter(call.path for call in self.trace.modules)
+        self.spellings: dict[str, Layer] = {}  # further names of the same places
+        short = self._convolutions() + self._areas()
+        taken = {layer.name for _, layer in short} | set(self.spellings)
+        modules = self._modules(taken)
+        self.every = [layer for _, layer in sorted(short + modules, key=lambda pair: pair[0])]
+        kinds = {id(layer) for _, layer in short}
+        self.main = [layer for layer in self.every if id(layer) in kinds or layer.kind == "linear"]
+
+    def named(self, word: str, of: str) -> list[Layer]:
+        """Return the layers a word stands for, or say why there is none."""
+        if word == "all":
+            return self.main
+        names = self.spellings | {layer.name: layer for layer in self.every}
+        if word in names:
+            return [replace(names[word], name=word)]
+        if any(sign in word for sign in "*?") and (found := [n for n in names if fnmatchcase(n, word)]):
+            order = {layer.tap: place for place, layer in enumerate(self.every)}
+            return sorted((replace(names[name], name=name) for name in found), key=lambda layer: order[layer.tap])
+        raise self._missing(word, of, names)
+
+    def _missing(self, word: str, of: str, names: dict[str, Layer]) -> UserError:
+        path = re.sub(r"(#\d+)?(\[\d+\])?$", "", word)
+        if path == word and self.times[word] > 1:
+            options = listing(f"{word}#{number + 1}" for number in range(self.times[word]))
+            return UserError(
+                f"layer {word!r} of {of} is called {self.times[word]} times in a pass; say which: {options}"
+            )
+        if path in dict(self.model.named_modules()) and not self.times[path]:
+            return UserError(f"layer {path!r} of {of} is not used for this input")
+        output = next((call.output for call in self.trace.modules if call.path == word), None)
+        if isinstance(output, (tuple, list)):
+            parts = [name for name in names if name.startswith(f"{word}[")]
+            hint = f"; name its part: {listing(parts)}" if parts else ""
+            return UserError(f"layer {word!r} of {of} returns a {type(output).__name__} of {len(output)}{hint}")
+        if self.times[word]:
+            return UserError(f"layer {word!r} of {of} returns nothing with units (one tensor with an image axis)")
+        return unknown("layer", word, dict.fromkeys([layer.name for layer in self.main] + list(names)), of=of)
+
+    def _convolutions(self) -> list[tuple[int, Layer]]:
+        """Return the convolutions with their place in the pass, under their short names."""
+        found = []
+        given = {name: path for name, path in self._aliases().items() if re.fullmatch(r"conv\d+", name)}
+        values = {path: self._output(path) for path in given.values()}
+        for call in self.trace.calls:
+            if not KINDS.get(call.name) == "convolution":
+                continue
+            value = alone_rectified(self.trace, call)
+            same = [name for name, path in given.items() if values[path] == value or path == call.module]
+            name = same[0] if same else "" if given else f"conv{len(found) + 1}"
+            module = self.model.get_submodule(call.module)
+            own = self._tap(call.outputs[0])
+            leaf = not any(module.children())
+            layer = self._layer(name, call.module if leaf else str(own), "convolution", value)
+            size = parameters(module) if leaf else weights(call)
+            if name:
+                macs = multiply_accumulates(call)
+                found.append((value.call, replace(layer, parameters=size, macs=macs)))
+        return found
+
+    def _areas(self) -> list[tuple[int, Layer]]:
+        """Return the other names the network has for its modules; a second name for the same place is a spelling."""
+        found: dict[Value, tuple[int, Layer]] = {}
+        for name, path in self._aliases().items():
+            value = self._output(path)
+            if re.fullmatch(r"conv\d+", name) or not isinstance(value, Value):
+                continue
+            layer = self._layer(name, path, "area", value)
+            if value in found:
+                self.spellings[name] = layer
+            else:
+                found[value] = (value.call, layer)
+        return list(found.values())
+
+    def _modules(self, taken: set[str]) -> list[tuple[int, Layer]]:
+        """Return the output of every call of every module, under its path."""
+        found = []
+        for call in self.trace.modules:
+            several = self.times[call.path] > 1 or call.path in taken
+            name = f"{call.path}#{call.number + 1}" if several else call.path
+            parts = call.output if isinstance(call.output, (tuple, list)) else ()
+            for part, value in [(None, call.output), *enumerate(parts)]:
+                if not call.path or not isinstance(value, Value) or not self._has_units(value):
+                    continue
+                label = name if part is None else f"{name}[{part}]"
+                layer = self._layer(label, call.path, self._kind(call), value)
+                tap = Tap(call.path, call.number, part=part)
+                size = parameters(self.model.get_submodule(call.path))
+                macs = int(self.macs[call.stop] - self.macs[call.start])
+                found.append((value.call, replace(layer, tap=tap, reads=str(tap), parameters=size, macs=macs)))
+        return found
+
+    def _layer(self, name: str, module: str, kind: str, value: Value) -> Layer:
+        geometry, tap = self.geometries[value], self._tap(value)
+        axis = geometry.channel_axis
+        positions = tuple(side for place, side in enumerate(value.shape) if place not in (0, axis))
+        rectified = nonnegative(self.trace, value)
+        return Layer(
+            name, module, str(tap), kind, tap, value.shape[axis], positions, axis, 0, 0, geometry.field, rectified
+        )
+
+    def _tap(self, value: Value) -> Tap:
+        """Return where a value can be read: at the module whose function made it, if that returns it, else at the function."""
+        call = self.trace.calls[value.call]
+        around = self.trace.around(call)
+        if around.output == value:
+            return Tap(call.module, call.number)
+        if isinstance(around.output, (tuple, list)) and value in around.output:
+            return Tap(call.module, call.number, part=around.output.index(value))
+        part = value.part if len(call.outputs) > 1 else None
+        return Tap(call.module, call.number, call.name, call.nth, part)
+
+    def _kind(self, call: ModuleCall) -> str:
+        direct = {inner.name for inner in self.trace.calls[call.start : call.stop] if inner.module == call.path}
+        if any(inner.module != call.path for inner in self.trace.calls[call.start : call.stop]):
+            return "block"
+        kinds = {KINDS[name] for name in direct if name in KINDS}
+        return next((kind for kind in dict.fromkeys(KINDS.values()) if kind in kinds), "other")
+
+    def _has_units(self, value: Value) -> bool:
+        return value.call >= 0 and len(value.shape) > 1 and value.shape[0] == 1
+
+    def _aliases(self) -> dict[str, str]:
+        return getattr(self.model, "aliases", {})
+
+    def _output(self, path: str) -> object:
+        return next((call.output for call in self.trace.modules if call.path == path), None)
 
 
 def units_of(layer: Layer, spec: str | int | Iterable[int | str]) -> np.ndarray:
@@ -124,3 +278,24 @@ def units_of(layer: Layer, spec: str | int | Iterable[int | str]) -> np.ndarray:
     Raises:
         UserError: no such unit, or not a number.
     """
+    words = [spec] if isinstance(spec, (str, int)) else list(spec)
+    every = range(layer.channels)
+    chosen: list[int] = []
+    for word in words:
+        text = str(word)
+        if text == "all":
+            chosen += every
+        elif match := re.fullmatch(r"(\d*):(\d*)", text):
+            first, stop = (int(part) if part else default for part, default in zip(match.groups(), (0, len(every))))
+            if not first < stop <= len(every):
+                raise UserError(f"{layer.name} has units 0 to {len(every) - 1}, got {text}")
+            chosen += range(first, stop)
+        elif not re.fullmatch(r"-?\d+", text):
+            raise UserError(f"units must be all, numbers, a range such as 0:32 or a list of those, got {text!r}")
+        elif int(text) not in every:
+            raise UserError(f"{layer.name} has units 0 to {len(every) - 1}, got {text}")
+        else:
+            chosen.append(int(text))
+    if not chosen:
+        raise UserError(f"units of {layer.name} must be at least one of 0 to {len(every) - 1}, got none")
+    return np.array(list(dict.fromkeys(chosen)), dtype=np.int64)

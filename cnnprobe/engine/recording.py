@@ -1,11 +1,16 @@
 """Activations of named layers, read at the moment they are computed, in one pass for all of them."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from torch import Tensor, nn
 
-from cnnprobe.engine.layers import Layer
+from cnnprobe.engine.layers import Layer, Tap
+from cnnprobe.engine.probing import untouched
+from cnnprobe.engine.tracing import Watch
+from cnnprobe.errors import UserError
 
 Receive = Callable[[Layer, Tensor], None]
 """Told a layer and its activation, (image, channel, *map). The activation may be overwritten after the call."""
@@ -17,13 +22,106 @@ def tap(
 ) -> Iterator[Callable[[Tensor], Tensor | None]]:
     """Hand out a function that runs the network on images and calls `receive(layer, activation)` at every layer.
 
-    The activation is (image, channel, *map), whatever the layout inside; with the gradient graph if the caller has
-    gradients on. It is valid during the call only: an in-place rectifier may overwrite it afterwards, so reduce or copy it
-    there. The pass ends after the deepest layer, returning None, or goes on to the logits with `complete=True`.
-    Inside, the network is in eval mode and its parameters need no gradient; outside nothing has changed.
+    The activation is (image, channel, *map), whatever the layout inside; with its gradient graph if the caller has
+    gradients on. It is valid during the call only: an in-place rectifier may overwrite it afterwards, so reduce
+    or copy it there. The pass ends after the deepest layer and returns None, or goes on to the logits with
+    `complete=True`. Inside, the network is in eval mode and its parameters need no gradient; outside nothing has changed.
+
+    Example:
+        with tap(model, find(model, "conv*", (3, 64, 64)), receive) as run:
+            for batch in batches(dataset, batch_size=64):
+                run(batch.images)
     """
-    yield
+    session = _Session(model, layers, receive, complete)
+    with untouched(model):
+        handles = session.hook()
+        try:
+            yield session.run
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def activations(model: nn.Module, layers: list[Layer], images: Tensor) -> dict[str, Tensor]:
     """Return copies of the activations of layers, by name: (image, channel, *map)."""
+    copies: dict[str, Tensor] = {}
+    with tap(model, layers, lambda layer, activation: copies.update({layer.name: activation.clone()})) as run:
+        run(images)
+    return copies
+
+
+class _Enough(Exception):  # noqa: N818 (not an error)
+    """The deepest layer has been read."""
+
+
+class _Session:
+    """The taps of one network, and which of them have been read in the present pass."""
+
+    def __init__(self, model: nn.Module, layers: list[Layer], receive: Receive, complete: bool):
+        self.model, self.receive, self.complete = model, receive, complete
+        self.waiting: dict[Tap, list[Layer]] = defaultdict(list)
+        for layer in layers:
+            self.waiting[layer.tap].append(layer)
+        self.in_functions = any(layer.tap.function for layer in layers)
+        self.calls: Counter = Counter()
+        self.unread: set[Tap] = set()
+
+    def hook(self) -> list:
+        """Put a forward hook on every module whose output is read; return the handles."""
+        paths = {where.module for where in self.waiting if not where.function}
+        return [self.model.get_submodule(path).register_forward_hook(self._hook_of(path)) for path in paths]
+
+    def _hook_of(self, path: str) -> Callable:
+        wanted = {where for where in self.waiting if where.module == path and not where.function}
+
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            number = self.calls[path]
+            self.calls[path] += 1
+            for where in wanted:
+                if where.call == number:
+                    self.read(where, output)
+
+        return hook
+
+    def read(self, where: Tap, output: Any) -> None:
+        """Hand the value at a tap on; end the pass if it was the last one."""
+        value = output if where.part is None else output[where.part]
+        for layer in self.waiting[where]:
+            self.receive(layer, value.movedim(layer.channel_axis, 1) if layer.channel_axis != 1 else value)
+        self.unread.discard(where)
+        if not self.unread and not self.complete:
+            raise _Enough
+
+    def run(self, images: Tensor) -> Tensor | None:
+        """Run one pass over (image, channel, y, x); return the logits if they are wanted."""
+        self.calls.clear()
+        self.unread = set(self.waiting)
+        try:
+            with _Listening(self.model, self) if self.in_functions else nullcontext():
+                output = self.model(images)
+        except _Enough:
+            return None
+        if self.unread:
+            layer = self.waiting[next(iter(self.unread))][0]
+            raise UserError(f"layer {layer.name!r} is not used for this input (it was, for a noise image)")
+        return output
+
+
+class _Listening(Watch):
+    """Reads the values of functions that are called outside modules of their own."""
+
+    def __init__(self, model: nn.Module, session: _Session):
+        super().__init__(model)
+        self.session = session
+        self.names = {where.function for where in session.waiting}
+
+    def called(self, function: Callable, arguments: tuple, keywords: dict[str, Any]) -> Any:
+        result = function(*arguments, **keywords)
+        name = getattr(function, "__name__", "")
+        if self.stack and name in self.names:
+            path, number = self.stack[-1]
+            where = Tap(path, number, name, self.nth(name))
+            for wanted in self.session.waiting:
+                if (wanted.module, wanted.call, wanted.function, wanted.nth) == (path, number, name, where.nth):
+                    self.session.read(wanted, result)
+        return result

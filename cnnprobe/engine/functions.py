@@ -1,0 +1,108 @@
+"""What traced torch functions are: their kind, their cost, and what follows a convolution alone."""
+
+import math
+
+from torch import nn
+
+from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, leaves
+
+RECTIFIERS = (
+    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish softplus threshold clamp_min hardtanh clamp"
+).split()
+_KINDS = {  # the first kind that occurs in a module is the module's
+    "convolution": ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"],
+    "attention": ["multi_head_attention_forward", "scaled_dot_product_attention"],
+    "linear": ["linear"],
+    "pool": [f"{k}_pool{d}d" for k in ("max", "avg", "adaptive_avg", "adaptive_max", "lp") for d in (1, 2, 3)],
+    "norm": ["batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"],
+    "rectifier": [name + end for name in RECTIFIERS for end in ("", "_")],
+    "dropout": ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"],
+}
+KINDS = {name: kind for kind, names in _KINDS.items() for name in names}
+_PASSING = {
+    "max_pool",
+    "avg_pool",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "cat",
+    "dropout",
+    "flatten",
+    "interpolate",
+}
+
+
+def is_rectifier(call: Call) -> bool:
+    """Say whether a call is a rectifying nonlinearity; a clamp is one only if it cuts at 0."""
+    name = call.name.removesuffix("_")
+    if name in ("clamp", "hardtanh", "clamp_min"):
+        return call.argument("min" if name != "hardtanh" else "min_val", 1) == 0
+    return name in RECTIFIERS
+
+
+def alone_rectified(trace: Trace, convolution: Call) -> Value:
+    """Return the value after the BatchNorm and rectifier that follow a convolution, where nothing else reads what is between.
+
+    Otherwise (BatchNorm without a rectifier, a sum, several readers) the convolution's own output.
+    """
+    value = convolution.outputs[0]
+    follower = _only_reader(trace, value)
+    if follower is not None and follower.name == "batch_norm":
+        follower = _only_reader(trace, follower.outputs[0])
+    return follower.outputs[0] if follower is not None and is_rectifier(follower) else value
+
+
+def _only_reader(trace: Trace, value: Value) -> Call | None:
+    readers = trace.consumers.get(value, [])
+    return trace.calls[readers[0]] if len(readers) == 1 and readers[0] < len(trace.calls) else None
+
+
+def nonnegative(trace: Trace, value: Value) -> bool:
+    """Say whether a value is known to be never negative: a rectifier's, or made of such by pooling and joining."""
+    if value.call < 0:
+        return False
+    call = trace.calls[value.call]
+    name = call.name.removesuffix("_")
+    if name in ("relu", "relu6", "sigmoid", "softplus", "softmax", "hardsigmoid"):
+        return True
+    if name in ("clamp", "hardtanh", "clamp_min"):
+        return is_rectifier(call)
+    if (
+        name.rstrip("d").rstrip("123") not in _PASSING
+        or name in ("interpolate", "cat")
+        and "bicubic" in str(call.keywords)
+    ):
+        return False
+    constants = any(given.call == CONSTANT for given in leaves((call.arguments, call.keywords), Value))
+    return not constants and all(nonnegative(trace, given) for given in call.inputs)
+
+
+def multiply_accumulates(call: Call) -> int:
+    """Count the multiply-accumulate operations of a call on one image; 0 for what is not a sum of products."""
+    out = math.prod(call.outputs[0].shape)
+    kind, given = KINDS.get(call.name), call.argument
+    if kind == "convolution":
+        weight = given("weight", 1).shape
+        transposed = call.name.startswith("conv_transpose")
+        return (math.prod(call.inputs[0].shape) if transposed else out) * math.prod(weight[1:])
+    if call.name == "linear":
+        return out * given("weight", 1).shape[-1]
+    if call.name in ("matmul", "bmm", "mm", "__matmul__") and len(call.inputs) == 2:
+        return out * call.inputs[0].shape[-1]
+    if call.name == "scaled_dot_product_attention":
+        return out * call.inputs[1].shape[-2] + math.prod(call.inputs[0].shape) * call.inputs[1].shape[-2]
+    if call.name == "multi_head_attention_forward":
+        (tokens, images, width), read = call.inputs[0].shape, call.inputs[1].shape[0]
+        projections = (2 * tokens + 2 * read) * width**2
+        return images * (projections + 2 * tokens * read * width)
+    return 0
+
+
+def weights(call: Call) -> int:
+    """Count the weights and biases a convolution was given as arguments."""
+    given = (call.argument("weight", 1), call.argument("bias", 2))
+    return sum(math.prod(value.shape) for value in given if isinstance(value, Value))
+
+
+def parameters(module: nn.Module) -> int:
+    """Count the parameters of a module, each once."""
+    return sum(parameter.numel() for parameter in module.parameters())
