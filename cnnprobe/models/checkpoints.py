@@ -1,0 +1,166 @@
+"""Read a file of tensors that anyone may have made: data, never code, and one line where it is not what it should be."""
+
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cnnprobe.errors import UserError
+
+LARGEST = 16 * 2**30  # bytes; the largest published classifiers have 2.6 GB
+ZIP = b"PK\x03\x04"
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6: the number that begins its first pickle
+SIGNATURES = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF document",
+    b"\x7fELF": "a program",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "a gzip archive",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself",
+}
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of a .safetensors file, or of a .pt or .pth file that holds nothing else.
+
+    The format is told by the content. `{"state_dict": ...}` and its like are opened, a prefix `module.` that
+    all names share is dropped.
+
+    Raises:
+        UserError: the file is no checkpoint, is cut off, damaged, holds code, or claims more than it has.
+    """
+    head = _head(path)
+    if head.startswith(ZIP):
+        _check_archive(path)
+    if head.startswith((ZIP, LEGACY)):
+        state = _state_dict(path, _unpickled(path))
+    else:
+        state = _safetensors(path, head)
+    for name, value in state.items():
+        _check_tensor(path, name, value)
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """Return what cnnprobe wrote beside the tensors of a .safetensors file; {} for other files."""
+    head = _head(path)
+    if head.startswith((ZIP, LEGACY)):
+        return {}
+    with _opened(path, head) as source:
+        text = (source.metadata() or {}).get("cnnprobe")
+    try:
+        written = json.loads(text) if text is not None else {}
+        return dict(written)
+    except (ValueError, TypeError, RecursionError):
+        raise UserError(f"{path.name} is damaged: what was written beside its weights cannot be read") from None
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a regular file of a size that can be a checkpoint's."""
+    if not path.is_file():
+        raise UserError(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise UserError(f"{path.name} is too large ({size / 2**30:.1f} GB; limit {LARGEST >> 30} GB)")
+    if size == 0:
+        raise UserError(f"{path.name} is not a checkpoint (empty file)")
+    try:
+        with path.open("rb") as source:
+            return source.read(512)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _check_archive(path: Path) -> None:
+    """Check every member's checksum, and that nothing grows when it is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            inside, size = sum(member.file_size for member in members), path.stat().st_size
+            if inside > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                shown = f"{size / 1e6:.1f} MB that unpack to {inside / 1e6:.0f} MB"
+                raise UserError(f"{path.name} is compressed ({shown}); refused. Save it as .safetensors")
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, NotImplementedError):
+        raise UserError(f"{path.name} is cut off or damaged: its archive cannot be read") from None
+    if damaged is not None:
+        raise UserError(f"{path.name} is damaged: {damaged} does not match its checksum")
+
+
+def _unpickled(path: Path) -> Any:
+    """Load with `weights_only`, which builds tensors and plain containers and nothing else."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:class|type|operand) (\S+)", str(error))
+        if not found:
+            raise UserError(f"{path.name} is not a checkpoint, or is cut off") from None
+        what = (found[1] or found[2]).replace("posix.system", "os.system").rstrip(".,")
+        raise UserError(f"{path.name} holds more than tensors ({what}); refused. Save it as .safetensors") from None
+    except Exception:  # what torch raises on a broken file: EOFError, KeyError, RuntimeError, OSError, …
+        raise UserError(f"{path.name} is not a checkpoint, or is cut off") from None
+
+
+def _state_dict(path: Path, loaded: Any) -> dict[str, Any]:
+    """Return the tensors by name, out of the usual wrappings."""
+    for wrapper in WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+            break
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path.name} holds a {type(loaded).__name__}, not a state dict (names with tensors)")
+    return dict(loaded)
+
+
+def _safetensors(path: Path, head: bytes) -> dict[str, Tensor]:
+    with _opened(path, head) as source:
+        return {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 - not a dict
+
+
+def _opened(path: Path, head: bytes) -> Any:
+    """Open a .safetensors file, or say what the file seems to be."""
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError, ValueError) as error:
+        if len(head) > 8 and head[8:9] == b"{":
+            state = "is cut off" if "incomplete" in str(error).lower() else "is cut off or damaged"
+            raise UserError(f"{path.name} {state}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path.name} is not a checkpoint ({_guess(head)})") from None
+
+
+def _guess(head: bytes) -> str:
+    """Say what a file seems to be, from its first bytes."""
+    for signature, name in SIGNATURES.items():
+        if head.startswith(signature):
+            return name
+    if head.lstrip().startswith(b"<"):
+        return "HTML page?"
+    printable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return "text?" if printable > 0.9 * len(head) else "neither .safetensors nor .pt, or cut off"
+
+
+def _check_tensor(path: Path, name: Any, value: Any) -> None:
+    """Refuse what is not a plain tensor, or claims more elements than its storage holds (stride 0)."""
+    if not isinstance(name, str) or not isinstance(value, Tensor):
+        raise UserError(f"{path.name} holds {str(name)[:60]!r}, a {type(value).__name__}, where only tensors may stand")
+    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+        raise UserError(
+            f"{path.name} holds {name[:60]!r} as a {value.layout} tensor on {value.device}; only plain ones"
+        )
+    claimed = value.numel() * value.element_size()
+    there = value.untyped_storage().nbytes()
+    if claimed > there:
+        raise UserError(
+            f"{path.name} is refused: {name[:60]!r} claims {claimed / 1e6:.0f} MB and has {there / 1e6:.1g} MB"
+        )
