@@ -131,7 +131,9 @@ def page(path: Path) -> Page:
     def entries(block: dict[str, Any]) -> dict[str, Entry]:
         return {key: Entry(value, remarks.get(key, HELP.get(key, ""))) for key, value in block.items()}
 
-    return Page(path, summary, examples, entries(outside), entries({k: v for k, v in own.items() if k != "name"}))
+    if path.parent.name in GROUPS:
+        own = {key: value for key, value in own.items() if key != "name"}
+    return Page(path, summary, examples, entries(outside), entries(own))
 
 
 def options(group: str, name: str) -> dict[str, Option]:

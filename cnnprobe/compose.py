@@ -99,15 +99,17 @@ def parsed(words: list[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(words)
 
 
-def no_sweep(words: list[str]) -> None:
+def no_sweep(words: list[str], command: str) -> None:
     """Refuse several values for one key outside a sweep."""
     for override in parsed(words):
-        if override.is_sweep_override() and not str(override.key_or_group).startswith("hydra"):
-            key = str(override.key_or_group).removeprefix("method.")
-            values = override.input_line.partition("=")[2] if override.input_line else "…"
-            count = len(values.split(","))
-            several = {2: "two", 3: "three"}.get(count, "several")
-            raise UserError(f"{key} got {several} values; for a sweep add -m, for a list write {key}=[{values}]")
+        key = str(override.key_or_group).removeprefix("method.")
+        if not override.is_sweep_override() or key.startswith("hydra"):
+            continue
+        values = (override.input_line or "").partition("=")[2]
+        several = {2: "two", 3: "three"}.get(len(values.split(",")), "several")
+        option = (catalogue.ROOT | catalogue.options("method", command)).get(key)
+        hint = f", for a list write {key}=[{values}]" if option and "list" in option.kinds else ""
+        raise UserError(f"{key} got {several} values; for a sweep add -m{hint}")
 
 
 def compose(request: "Request") -> dict[str, Any]:
@@ -117,7 +119,7 @@ def compose(request: "Request") -> dict[str, Any]:
         keys of the root, and the blocks model, dataset, device and method.
     """
     words = overrides(request)
-    no_sweep(words)
+    no_sweep(words, request.command)
     return checked(_composed(words, request.config_dirs), request.command)
 
 

@@ -229,6 +229,16 @@ def _range(node: ast.expr) -> Range:
     if not isinstance(node, ast.Call):
         raise LookupError("not a range")
     return Range(
-        *[ast.literal_eval(argument) for argument in node.args],
-        **{keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg},
+        *[_number(argument) for argument in node.args],
+        **{keyword.arg: _number(keyword.value) for keyword in node.keywords if keyword.arg},
     )
+
+
+def _number(node: ast.expr) -> float:
+    """Read a bound; powers and differences such as `2**32 - 1` may be written out."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return _number(left) ** _number(right)
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return _number(left) - _number(right)
+    return ast.literal_eval(node)

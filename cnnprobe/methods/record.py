@@ -1,0 +1,230 @@
+"""Record what every unit answers to every image, and what the network decides."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.engine.layers import Layer, find
+from cnnprobe.engine.loading import Batch, batches
+from cnnprobe.engine.pictures import thumbnails
+from cnnprobe.engine.recording import tap
+from cnnprobe.engine.stimuli import stimuli_table
+from cnnprobe.records import Advance, Column, Measurement, Rows, Table
+
+LOG = logging.getLogger("cnnprobe")
+SHOWN = 64
+"""Images on the contact sheet."""
+SIDE = 96
+"""Largest side of a picture on it, px."""
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    classes: tuple[str, ...],
+    layer: str | list[str] | None,
+    batch_size: int,
+    device: str,
+    workers: int,
+    keep: Literal["summary", "maps"],
+    dtype: Literal["float32", "float16"],
+    start: int = 0,
+) -> Measurement:
+    """Show every image once and record the layers asked for.
+
+    A response is summarised per image and unit: the maximum over the map, its mean, and the place of the
+    maximum (the smallest flat index among equals). `keep=maps` stores the whole maps as well.
+
+    Args:
+        model: any network; it is given back as it was.
+        dataset: an image set.
+        classes: the network's own class names, () where unknown.
+        layer: names of layers, see `engine.layers.find`; None: only what the network decides.
+        batch_size: images that pass through the network together, and are saved together.
+        device: where the network is.
+        workers: processes that load images.
+        keep: what is stored of each map.
+        dtype: type of the stored maps.
+        start: image to go on from, a multiple of `batch_size`.
+
+    Returns:
+        tables "images", "stimuli", "pictures" and one "activations/<layer>" per layer.
+
+    Raises:
+        UserError: there is no such layer.
+    """
+    layers = find(model, layer, dataset.size) if layer else []
+    count = len(dataset)
+    tables = [
+        Table(
+            "images",
+            "image",
+            count,
+            {
+                "name": Column("name of the image", dtype="str", values=np.array(dataset.names, dtype=object)),
+                "label": Column(
+                    "class in the dataset, -1 = unknown", dtype="int64", unit="index", values=dataset.labels
+                ),
+                "prediction": Column(
+                    "class with the largest output, in the network's own order, -1 = none", "", (), "int64", "index"
+                ),
+                "rank": Column(
+                    "place of the label among the outputs, 0 = best, -1 = cannot be compared", "", (), "int64", "index"
+                ),
+            },
+            batch=batch_size,
+            attributes={
+                "classes": json.dumps(list(classes), ensure_ascii=False),
+                "comparable": comparable(classes, dataset),
+            },
+        ),
+        *(activation_table(layer, count, batch_size, keep, dtype) for layer in layers),
+        stimuli_table(dataset, batch_size),
+        Table(
+            "pictures",
+            "image",
+            min(SHOWN, count),
+            {"pixels": Column("the image, made small", "channel y x", small(dataset.size), "uint8", "0 to 255")},
+            batch=batch_size,
+        ),
+    ]
+    loaded = batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+    return Measurement(
+        tables, _events(model, layers, loaded, tables, keep, comparable(classes, dataset)), count - start
+    )
+
+
+def comparable(classes: tuple[str, ...], dataset: Any) -> bool:
+    """Tell whether the network's classes are those of the dataset: the same names, or unknown names."""
+    return bool(dataset.classes) and (not classes or tuple(classes) == tuple(dataset.classes))
+
+
+def small(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the size of a picture on the contact sheet: whole divisions of the image's sides."""
+    step = max(1, -(-max(size[1:]) // SIDE))
+    return (size[0], *(-(-side // step) for side in size[1:]))
+
+
+def activation_table(layer: Layer, images: int, batch: int, keep: str, dtype: str) -> Table:
+    """Lay out what is stored of one layer."""
+    units = (layer.channels,)
+    columns = {
+        "max": Column("largest activation of the map", "unit", units, "float32", "activation"),
+        "mean": Column("mean activation of the map", "unit", units, "float32", "activation"),
+        "argmax": Column("flat index (row by row) of the maximum on the map", "unit", units, "int32", "index"),
+    }
+    if keep == "maps":
+        axes = " ".join(["channel", *(("y", "x") if len(layer.map_size) == 2 else ("position",) * len(layer.map_size))])
+        columns["maps"] = Column("activation", axes, (layer.channels, *layer.map_size), dtype, "activation")
+    return Table(f"activations/{layer.group}", "image", images, columns, batch, layer.attributes)
+
+
+def _events(
+    model: nn.Module, layers: list[Layer], loaded: Iterator[Batch], tables: list[Table], keep: str, compare: bool
+) -> Iterator[Rows | Advance]:
+    found: dict[str, dict[str, np.ndarray]] = {}
+
+    def receive(layer: Layer, activation: Tensor) -> None:
+        found[layer.group] = summary(activation, keep)
+
+    names = {table.name: table for table in tables}
+    shown = names["pictures"]
+    with torch.inference_mode(), tap(model, layers, receive, complete=True) as run:
+        for batch in loaded:
+            outputs = run(batch.images)
+            first = int(batch.indices[0])
+            for layer in layers:
+                columns = found.pop(layer.group)
+                _blank(columns, ~batch.readable)
+                _warn_of_nan(columns["max"], batch, layer)
+                yield Rows(f"activations/{layer.group}", first, columns)
+            if first < shown.rows:
+                pixels = thumbnails(batch.images[: shown.rows - first], shown.columns["pixels"].shape[1:])
+                yield Rows("pictures", first, {"pixels": pixels})
+            yield Rows("stimuli", first, {"skipped": ~batch.readable})
+            yield Rows("images", first, decisions(outputs, batch, compare))
+            yield Advance(len(batch))
+
+
+def summary(activation: Tensor, keep: str) -> dict[str, np.ndarray]:
+    """Reduce an activation (image, channel, …) to what is stored of it."""
+    flat = activation.reshape(*activation.shape[:2], -1)
+    columns = {
+        "max": flat.amax(-1).float().cpu().numpy(),
+        "mean": flat.float().mean(-1).cpu().numpy(),
+        "argmax": flat.argmax(-1).int().cpu().numpy(),
+    }
+    if keep == "maps":
+        columns["maps"] = activation.float().cpu().numpy().copy()
+    return columns
+
+
+def decisions(outputs: Any, batch: Batch, compare: bool) -> dict[str, np.ndarray]:
+    """Return the class the network decides for, and the place of the true one; -1 where there is none."""
+    prediction = np.full(len(batch), -1, np.int64)
+    rank = np.full(len(batch), -1, np.int64)
+    if isinstance(outputs, Tensor) and outputs.ndim == 2:
+        values = outputs.float().cpu()
+        prediction = values.argmax(1).numpy()
+        labels = torch.from_numpy(batch.labels)
+        valid = (labels >= 0) & (labels < values.shape[1])
+        if compare and bool(valid.any()):
+            own = values.gather(1, labels.clamp(0, values.shape[1] - 1)[:, None])
+            rank = torch.where(valid, (values > own).sum(1), -1).numpy()
+    prediction[~batch.readable] = rank[~batch.readable] = -1
+    return {"prediction": prediction, "rank": rank}
+
+
+def _blank(columns: dict[str, np.ndarray], rows: np.ndarray) -> None:
+    """Mark the rows of images that were never seen."""
+    for values in columns.values():
+        values[rows] = np.nan if values.dtype.kind == "f" else -1
+
+
+def _warn_of_nan(largest: np.ndarray, batch: Batch, layer: Layer) -> None:
+    bad = np.flatnonzero(~np.isfinite(largest).all(1) & batch.readable)
+    if len(bad):
+        units = int((~np.isfinite(largest[bad])).any(0).sum())
+        LOG.warning(
+            f"{layer.name}: not finite in {units} of {largest.shape[1]} units for {len(bad)} images, "
+            f"first image {batch.indices[bad[0]]}"
+        )
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Count images, and how many were decided rightly."""
+    images = recording["images"]
+    found: dict[str, Any] = {"images": len(images.rows)}
+    rank = images["rank"]
+    if (rank >= 0).any():
+        found["top-1"] = float((rank[rank >= 0] == 0).mean())
+        if len(json.loads(recording["stimuli"].attributes["classes"])) > 10:
+            found["top-5"] = float((rank[rank >= 0] < 5).mean())
+    return found
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """One contact sheet: the first images with their class, and those decided wrongly framed."""
+    from cnnprobe.figures.sheet import contact_sheet
+
+    images, pixels = recording["images"], recording["pictures"]["pixels"]
+    if pixels.ndim != 4 or not len(pixels):
+        return
+    classes = json.loads(recording["stimuli"].attributes["classes"])
+    own = json.loads(images.attributes["classes"]) or classes
+    labels, predictions = images["label"][: len(pixels)], images["prediction"][: len(pixels)]
+    compare = bool(images.attributes["comparable"])
+    wrong = [compare and label >= 0 and label != said for label, said in zip(labels, predictions)]
+    captions = []
+    for label, said, bad in zip(labels, predictions, wrong):
+        truth = classes[label] if 0 <= label < len(classes) else "?"
+        captions.append(f"{truth} → {own[said] if 0 <= said < len(own) else said}" if bad else truth)
+    about = recording.attributes
+    note = f"; framed: decided otherwise by {about['model']}, weights {about['weights']}" if any(wrong) else ""
+    yield "images", contact_sheet(pixels, captions, wrong, f"{about['dataset']}: first {len(pixels)} images{note}")

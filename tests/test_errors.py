@@ -1,0 +1,20 @@
+import pickle
+
+from cnnprobe.errors import UserError, listing, nearest, unknown
+
+
+def test_an_unknown_name_is_told_with_the_nearest_and_the_list():
+    error = unknown("layer", "conv_3", ["conv1", "conv2", "conv3"], of="mousenet")
+    assert str(error) == "no layer 'conv_3' in mousenet; did you mean 'conv3'? layers: conv1, conv2, conv3"
+
+
+def test_nothing_is_suggested_where_nothing_is_near():
+    assert nearest("zzz", ["conv1"]) == ""
+
+
+def test_a_long_list_is_cut_with_its_length():
+    assert listing(map(str, range(20)), most=3) == "0, 1, 2, … (20 in all)"
+
+
+def test_a_user_error_survives_the_way_back_from_a_worker():
+    assert str(pickle.loads(pickle.dumps(UserError("no such thing")))) == "no such thing"

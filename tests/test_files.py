@@ -1,0 +1,52 @@
+import json
+import math
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cnnprobe import files
+
+
+def claim_some(folder: str) -> list[str]:
+    return [files.claim(Path(folder), "v").name for _ in range(25)]
+
+
+def test_processes_at_the_same_instant_never_share_a_folder(tmp_path):
+    """F68: 8 processes x 25 claims give 200 folders and no gap."""
+    with ProcessPoolExecutor(8) as pool:
+        names = [name for part in pool.map(claim_some, [str(tmp_path)] * 8) for name in part]
+    assert sorted(names) == [f"v{number:03d}" for number in range(1, 201)]
+
+
+def test_numbers_go_on_behind_the_largest_there(tmp_path):
+    (tmp_path / "v041").mkdir()
+    (tmp_path / "vx").mkdir()
+    assert files.claim(tmp_path, "v").name == "v042"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    files.write_json(path, {"a": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    files.write_json(tmp_path / "x.json", {"loss": math.nan, "all": [math.inf, 1.5]})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"loss": None, "all": [None, 1.5]}
+
+
+def test_a_link_is_replaced_in_one_step(tmp_path):
+    for name in ("v001", "v002"):
+        (tmp_path / name).mkdir()
+        files.link(tmp_path / "latest", name)
+    assert (tmp_path / "latest").readlink() == Path("v002")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "v001", "v002"]
