@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -83,6 +84,24 @@ class Layer:
     macs: int
     field: Field
     rectified: bool
+
+    @property
+    def group(self) -> str:
+        """Its name in a store, without slashes: "VISp23" for "VISp2/3"."""
+        return self.name.replace("/", "")
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What a store says of it: where it is read, its map and its theoretical field, px of the input."""
+        return {
+            "layer": self.name,
+            "module": self.module,
+            "reads": self.reads,
+            "map_size": list(self.map_size),
+            "field_size": list(self.field.size),
+            "field_stride": list(self.field.stride),
+            "field_start": list(self.field.start),
+        }
 
 
 def layers_of(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
