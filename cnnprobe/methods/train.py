@@ -1,12 +1,19 @@
 """Train a network on a dataset, and keep how it learned: curves, confusion matrix, weights along the way."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from torch import nn
 
+from cnnprobe.engine.progress import confusion_table, epochs_table
+from cnnprobe.engine.recipe import Recipe, check
+from cnnprobe.engine.training import Training
 from cnnprobe.options import Range
-from cnnprobe.records import Measurement
+from cnnprobe.records import Advance, Checkpoint, Measurement, Rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def compute(
@@ -44,5 +51,76 @@ def compute(
     state: dict[str, Any] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Measurement:
-    """Train `model` in place."""
-    raise NotImplementedError
+    """Train `model`, in place.
+
+    Args:
+        model: takes (image, channel, y, x) or (signal, channel, time), gives (image, class).
+        dataset, held_out: image sets; every image has a class.
+        device: torch device.
+        workers: loader processes.
+        seed: of the order of images, their augmentation and dropout.
+        start: epochs whose rows there are already.
+        state: what the checkpoint `last` of a stopped training has as `resume`; the network need not hold its weights.
+        should_stop: asked after every batch; True ends with the checkpoint `last`.
+
+    Returns:
+        Measurement of tables `/epochs` and `/confusion`. Its events hold, beside their rows, the checkpoints
+        `update=000000` (untrained), 1, 2, 4, … within the first epoch, `epoch=000` and the epochs asked for,
+        `best` (highest accuracy on the held-out set, the first of equals) and, after every epoch, `last`.
+
+    Raises:
+        UserError: the network cannot learn this; while it runs, the training diverged or memory is short.
+    """
+    recipe = Recipe(
+        seed=seed,
+        batch_size=batch_size,
+        epochs=epochs,
+        lr=lr,
+        optimizer=optimizer,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        warmup=warmup,
+        step_epochs=step_epochs,
+        step_factor=step_factor,
+        loss=loss,
+        label_smoothing=label_smoothing,
+        balance=balance,
+        clip=clip,
+        augment=augment,
+        crop_padding=crop_padding,
+        crop_scale=crop_scale,
+        colour=colour,
+        precision=precision,
+        channels_last=channels_last,
+        preload=preload,
+        checkpoints=checkpoints,
+        save_minutes=save_minutes,
+    )
+    check(model, dataset, held_out, recipe)
+    training = Training(
+        model, dataset, held_out, recipe, device=device, workers=workers, state=state, should_stop=should_stop
+    )
+    tables = [epochs_table(epochs, len(dataset)), confusion_table(tuple(dataset.classes), len(held_out))]
+    headline: dict[str, Any] = {}
+
+    def events() -> Iterator[Rows | Advance | Checkpoint]:
+        yield from training.events(start)
+        if not training.stopped:
+            headline.update(training.progress.headline)
+
+    return Measurement(tables, events(), total=epochs * len(dataset), counts="images", headline=headline)
+
+
+def draw(recording: Any) -> "Iterator[tuple[str, Figure]]":
+    """Draw the learning curves and the confusion matrix."""
+    from cnnprobe.figures.curves import learning_curves
+    from cnnprobe.figures.matrix import confusion_matrix
+
+    epochs, confusion = recording["epochs"], recording["confusion"]
+    classes, matrix = json.loads(confusion.attributes["classes"]), confusion["matrix"]
+    title = f"{recording.attributes['model']} learns {recording.attributes['dataset']}"
+    curves = {name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")}
+    yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)
+    if len(matrix):  # written last: not there yet while a training goes on
+        yield "confusion", confusion_matrix(matrix, classes, title=f"{title}: held-out images, best weights")

@@ -1,0 +1,174 @@
+"""Random changes of training images: shifts, flips, resized crops and colours.
+
+Every random number is a function of (seed, epoch, index of the image) alone, by a counter-based generator: the
+changes depend neither on the batch an image is in, nor on loader processes, the device, or an interruption.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+KINDS = ("crop", "resized-crop", "flip", "colour")
+DRAWS = ("shift_y", "shift_x", "flip", "area", "ratio", "y", "x", "brightness", "contrast", "saturation")
+RATIO = 4 / 3  # resized crops are 3:4 to 4:3 (Szegedy et al. 2015, Going deeper with convolutions, section 6)
+GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue in the brightness of a pixel (ITU-R BT.601)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is changed in an image each time it is shown.
+
+    Args:
+        kinds: any of `KINDS`; applied in that order.
+        seed: of all random numbers.
+        padding: crop: largest shift in each direction, px; zeros come in from the border.
+        smallest: resized-crop: smallest share of the image's area that is kept.
+        colour: largest change of brightness, contrast and saturation, as a share.
+    """
+
+    kinds: tuple[str, ...]
+    seed: int
+    padding: int = 4
+    smallest: float = 0.4
+    colour: float = 0.2
+
+    def __call__(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        """Change a batch.
+
+        Args:
+            images: (image, channel, y, x) or (signal, channel, time), uint8 or float 0 to 1; not altered.
+            indices: (image,) int64, which images of the dataset these are, on the same device.
+            epoch: counted from 0.
+
+        Returns:
+            As `images`; float32 where resized-crop or colour is asked for.
+        """
+        if not self.kinds:
+            return images
+        draws = dict(zip(DRAWS, uniform(self.seed, epoch, indices, len(DRAWS)).unbind(1)))
+        if "crop" in self.kinds:
+            images = shifted(images, draws["shift_y"], draws["shift_x"], self.padding)
+        if "resized-crop" in self.kinds:
+            images = self._resized(as_float(images), draws)
+        if "flip" in self.kinds:
+            images = flipped(images, draws["flip"] < 0.5)
+        if "colour" in self.kinds:
+            changes = [1 + self.colour * (2 * draws[name] - 1) for name in ("brightness", "contrast", "saturation")]
+            images = coloured(as_float(images), *changes)
+        return images
+
+    def _resized(self, images: Tensor, draws: dict[str, Tensor]) -> Tensor:
+        height, width = images.shape[-2:]
+        area = height * width * (self.smallest + (1 - self.smallest) * draws["area"])
+        ratio = RATIO ** (2 * draws["ratio"] - 1)  # log-uniform
+        sides = (area / ratio).sqrt().clamp(max=height), (area * ratio).sqrt().clamp(max=width)
+        starts = draws["y"] * (height - sides[0]), draws["x"] * (width - sides[1])
+        rows, columns = (resampling(start, side, n) for start, side, n in zip(starts, sides, (height, width)))
+        return rows[:, None] @ images @ columns[:, None].mT
+
+
+def uniform(seed: int, epoch: int, indices: Tensor, count: int) -> Tensor:
+    """Return (index, count) numbers, uniform from 0 to below 1, the same for an index wherever it is asked for.
+
+    SplitMix64 (Steele et al. 2014, Fast splittable pseudorandom number generators, figure 16), the counter being
+    (seed, epoch), index and draw.
+    """
+    key = _mixed(_mixed(torch.tensor([seed])) + epoch).to(indices.device)
+    counters = indices[:, None] * count + torch.arange(count, device=indices.device)
+    bits = _mixed(_mixed(key + counters))
+    return _shifted_right(bits, 40).float() / 2**24
+
+
+def _mixed(z: Tensor) -> Tensor:
+    """Scramble int64 numbers, as unsigned ones of 64 bits; overflow wraps around."""
+    z = z + (0x9E3779B97F4A7C15 - 2**64)
+    z = (z ^ _shifted_right(z, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    z = (z ^ _shifted_right(z, 27)) * (0x94D049BB133111EB - 2**64)
+    return z ^ _shifted_right(z, 31)
+
+
+def _shifted_right(z: Tensor, by: int) -> Tensor:
+    return (z >> by) & ((1 << (64 - by)) - 1)  # int64 would draw in copies of its sign
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Return images as float32 from 0 to 1; float images as they are."""
+    return images if images.is_floating_point() else images.float().div_(255)
+
+
+def shifted(images: Tensor, down: Tensor, right: Tensor, padding: int) -> Tensor:
+    """Shift each image by whole pixels within a border of zeros (He et al. 2016, section 4.2).
+
+    Args:
+        images: (image, channel, y, x) or (signal, channel, time).
+        down, right: (image,) from 0 to below 1: where in the range of shifts; `down` is not used for signals.
+        padding: px or samples; shifts go from -padding to padding.
+    """
+    two = images.ndim == 4
+    padded = pad(images, (padding,) * (4 if two else 2))
+    if two:
+        padded = _picked_rows(padded, _places(down, images.shape[2], padding))
+    columns = _places(right, images.shape[-1], padding)
+    between = (1,) * (images.ndim - 2)
+    return padded.gather(-1, columns.view(len(images), *between, -1).expand(images.shape))
+
+
+def _places(draw: Tensor, length: int, padding: int) -> Tensor:
+    """Return (image, length): where along a padded axis each pixel of the shifted image lies."""
+    offset = (draw * (2 * padding + 1)).long()
+    return offset[:, None] + torch.arange(length, device=draw.device)
+
+
+def _picked_rows(images: Tensor, rows: Tensor) -> Tensor:
+    """Take other rows, (image, y), of each image; whole rows are copied, ten times faster than single pixels."""
+    count, channels, height, width = images.shape
+    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1) * height
+    picked = images.reshape(-1, width).index_select(0, (planes + rows[:, None]).flatten())
+    return picked.view(count, channels, rows.shape[1], width)
+
+
+def flipped(images: Tensor, which: Tensor) -> Tensor:
+    """Mirror, left to right, the images for which `which` (image,) is true."""
+    return torch.where(which.view(-1, *(1,) * (images.ndim - 1)), images.flip(-1), images)
+
+
+def resampling(start: Tensor, length: Tensor, pixels: int) -> Tensor:
+    """Return matrices (image, pixels, pixels) that scale a part of an axis to the whole of it.
+
+    Bilinear, and antialiased where the part is larger than what it is scaled to: triangles as wide as an output
+    pixel, weights summing to 1. A part lies inside the axis and may begin between two pixels.
+
+    Args:
+        start, length: (image,) of the part, px.
+        pixels: of the axis, before and after.
+    """
+    place = torch.arange(pixels, device=start.device)
+    scale = (length / pixels)[:, None]
+    centre = start[:, None] + (place + 0.5) * scale - 0.5
+    width = scale.clamp(min=1)[..., None]
+    weights = (1 - (place - centre.clamp(0, pixels - 1)[..., None]).abs() / width).clamp(min=0)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def coloured(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """Multiply each image's brightness, contrast and saturation by its factor, (image,); the result stays in 0 to 1.
+
+    Contrast is about the mean grey of the image, saturation about the grey of each pixel and only of colour images.
+    """
+    wide = (-1, *(1,) * (images.ndim - 1))
+    images = images * brightness.view(wide)
+    colour = images.shape[1] == 3
+    grey = _grey(images) if colour else images.mean(1, keepdim=True)
+    mean = grey.mean(dim=tuple(range(1, images.ndim)), keepdim=True)
+    images = mean + (images - mean) * contrast.view(wide)
+    if colour:
+        grey = _grey(images)
+        images = grey + (images - grey) * saturation.view(wide)
+    return images.clamp(0, 1)
+
+
+def _grey(images: Tensor) -> Tensor:
+    weights = torch.tensor(GREY, dtype=images.dtype, device=images.device)
+    return (images * weights.view(3, *(1,) * (images.ndim - 2))).sum(1, keepdim=True)

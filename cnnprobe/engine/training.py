@@ -1,0 +1,312 @@
+"""The loop of learning: epochs of updates, what is measured after each, and the weights kept on the way."""
+
+import logging
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.engine import precision as numbers
+from cnnprobe.engine.augmentation import as_float
+from cnnprobe.engine.progress import Progress, copied, moments_of, put_back
+from cnnprobe.engine.recipe import Loss, Recipe, class_weights, has_batch_norm
+from cnnprobe.engine.schedules import kept_epochs, kept_updates
+from cnnprobe.engine.supply import Supply, order_of, parted
+from cnnprobe.errors import UserError
+from cnnprobe.records import Advance, Checkpoint, Rows
+
+LOG = logging.getLogger("cnnprobe")
+LOOK = 50
+"""Updates on a GPU between two looks at the losses: each look waits until it has caught up."""
+LOSS, RIGHT, COUNT = range(3)  # columns of the tally of an epoch, one row an update
+MEMORY_IS_SHORT = ("can't allocate memory", "could not create a primitive", "out of memory")
+
+
+class Training:
+    """A network being taught. `events` does it; stopped at any update, it goes on later to the same bits.
+
+    That holds because nothing is drawn from a generator whose state could be lost: the order of images is a function
+    of (seed, epoch), their augmentation of (seed, epoch, image), dropout of (seed, update), the learning rate of the
+    update.
+    A layer none of whose own parameters is to be trained stays in eval mode: its BatchNorm keeps its statistics.
+
+    Args:
+        model: trained in place, on any device; in eval mode afterwards.
+        dataset, held_out: image sets, checked by `recipe.check`.
+        recipe: every choice.
+        device: torch device.
+        workers: loader processes.
+        groups: parameter groups with their share of the learning rate as "factor"; None: all that require a gradient.
+        observe: called after each epoch, network in eval mode; its figures, by name, join the row of the epoch.
+        state: `resume` of the checkpoint `last`; the weights are in it.
+        should_stop: asked after every batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Any,
+        held_out: Any,
+        recipe: Recipe,
+        *,
+        device: str,
+        workers: int,
+        groups: list[dict[str, Any]] | None = None,
+        observe: Callable[[], dict[str, float]] | None = None,
+        state: dict[str, Any] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ):
+        self.model, self.dataset, self.recipe = model, dataset, recipe
+        self.device, self.classes = torch.device(device), tuple(dataset.classes)
+        self.observe = observe or dict
+        self.should_stop = should_stop or (lambda: False)
+        self.stopped = False
+        self.precision = numbers.chosen(recipe.precision, recipe.channels_last, self.device, len(dataset.size))
+        self.augmentation = recipe.augmentation()
+        where = {"device": self.device, "workers": workers, "preload": recipe.preload}
+        self.supply = Supply(dataset, **where, source=bool(self.augmentation.kinds))
+        self.held_out = Supply(held_out, **where)
+        self.smallest = 2 if has_batch_norm(model) else 1
+        self.groups = groups or [{"params": [p for p in model.parameters() if p.requires_grad], "factor": 1.0}]
+        self.state = state
+        self.progress = Progress(**state["progress"]) if state else Progress(len(self.classes))
+
+    def events(self, start: int = 0) -> Iterator[Rows | Advance | Checkpoint]:
+        """Teach the network.
+
+        Args:
+            start: rows of `/epochs` there are already; they are not given again.
+
+        Raises:
+            UserError: loss or weights are no longer finite, or a batch does not fit in memory.
+        """
+        devices = [self.device.index or 0] if self.device.type == "cuda" else []
+        with numbers.repeatable(self.precision), torch.random.fork_rng(devices):
+            try:
+                yield from self._events(start)
+            except (MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and not any(words in str(error) for words in MEMORY_IS_SHORT):
+                    raise
+                half = max(1, self.recipe.batch_size // 2)
+                asked = f"a batch of {self.recipe.batch_size} images does not fit in memory"
+                raise UserError(f"{asked}; try batch_size={half}") from None
+            finally:
+                self.model.to(memory_format=torch.contiguous_format).eval()
+
+    def _events(self, start: int) -> Iterator[Rows | Advance | Checkpoint]:
+        self._prepare()
+        progress = self.progress
+        for epoch in range(start, progress.epoch):  # rows that were lost although the state was saved after them
+            yield progress.row(epoch)
+        yield Advance(progress.epoch * len(self.dataset) + int(self.tally[:, COUNT].sum()))
+        if not self.state:
+            yield self._checkpoint("update=000000")
+            yield self._checkpoint("epoch=000")
+        while progress.epoch < self.recipe.epochs:
+            yield from self._learn()
+            measured = None if self.stopped else self._measure()
+            if measured is None:
+                yield self._last()
+                return
+            yield from self._finish(*measured, start)
+        yield progress.confusion()
+
+    def _prepare(self) -> None:
+        """Bring network, optimiser and images to where they are needed, and to the state they had."""
+        if self.state:
+            self.model.load_state_dict(self.state["model"])
+        self.model.to(device=self.device, memory_format=self.precision.layout)
+        self.optimiser = self.recipe.optimiser(self.groups)
+        self.supply.fill(self.should_stop)
+        self.held_out.fill(self.should_stop)
+        labels = self.dataset.labels[self.supply.readable]
+        weights = class_weights(labels, len(self.classes))
+        self.odds = weights[labels] if self.recipe.balance == "draw" else None
+        weights = torch.from_numpy(weights).float().to(self.device) if self.recipe.balance == "loss" else None
+        self.loss = Loss(self.recipe.loss, self.recipe.label_smoothing, weights)
+        self.parts = parted(len(labels), self.recipe.batch_size)
+        LOG.info("computing in %s", self.precision.words)
+        if len(labels) % self.recipe.batch_size == 1:
+            LOG.info("the image left over by batches of %d joins the last batch", self.recipe.batch_size)
+        self.rates = self.recipe.rates(len(self.parts))
+        self.kept_updates = set(kept_updates(len(self.parts)))
+        self.kept_epochs = kept_epochs(self.recipe.checkpoints, self.recipe.epochs)
+        self.saved = time.monotonic()
+        self.tally = torch.zeros(len(self.parts), 3, dtype=torch.float64, device=self.device)
+        self.looked = 0
+        if self.state:
+            put_back(self.optimiser, self.state["moments"])
+            self.tally.copy_(self.state["tally"])
+
+    def _learn(self) -> Iterator[Advance | Checkpoint]:
+        """Make the updates of an epoch that are still to make."""
+        progress = self.progress
+        self._train_mode()
+        order = order_of(self.supply.readable, self.recipe.seed, progress.epoch, self.odds)
+        began = time.monotonic()
+        parts = self.parts[progress.step :]
+        for images, labels, indices in self.supply.shown(order, parts, self.recipe.batch_size):
+            if len(images) >= self.smallest:
+                self._update(images, labels, indices)
+            progress.step += 1
+            if self.device.type != "cuda" or progress.step % LOOK == 0:
+                self._look()
+            yield Advance(len(images))
+            if progress.epoch == 0 and progress.step in self.kept_updates:
+                yield self._checkpoint(f"update={progress.step:06d}")
+            self.stopped = self.should_stop()
+            if self.stopped:
+                break
+            if time.monotonic() - self.saved > 60 * self.recipe.save_minutes:
+                progress.clock(time.monotonic() - began, learning=True)
+                began = time.monotonic()
+                yield self._last()
+        self._look()
+        progress.clock(time.monotonic() - began, learning=True)
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        for module in self.model.modules():
+            own = list(module.parameters(recurse=False))
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.train(False)
+
+    def _update(self, images: Tensor, labels: Tensor, indices: Tensor) -> None:
+        """Make one update of the weights."""
+        epoch, step = self.progress.epoch, self.progress.step
+        update = epoch * len(self.parts) + step
+        images = self._entering(self.augmentation(images, indices, epoch), self.supply)
+        self._seed(update)
+        with self.precision.autocast():
+            outputs = self.model(images)
+        outputs = outputs.float()
+        loss = self.loss(outputs, labels).mean()
+        loss.backward()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rates(update) * group["factor"]
+        if self.recipe.clip is not None:
+            learning = [parameter for group in self.groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(learning, self.recipe.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        row = self.tally[step]
+        row[LOSS] = loss.detach()
+        row[RIGHT] = (outputs.detach().argmax(1) == labels).sum()
+        row[COUNT] = len(labels)
+
+    def _entering(self, images: Tensor, supply: Supply) -> Tensor:
+        """Return images as they enter the network: fitted, float32 0 to 1, in its layout."""
+        images = as_float(self.dataset.fit(images) if supply.source else images)
+        return images.contiguous(memory_format=self.precision.layout) if images.ndim == 4 else images
+
+    def _seed(self, update: int) -> None:
+        """Seed what dropout draws from; sixty times faster than torch.manual_seed, which visits all devices."""
+        seed = zlib.crc32(f"{self.recipe.seed} {update}".encode())
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+
+    def _look(self) -> None:
+        """Look at the losses since the last look.
+
+        Raises:
+            UserError: one of them is not finite.
+        """
+        losses = self.tally[self.looked : self.progress.step, LOSS]
+        wrong = (~losses.isfinite()).nonzero()
+        if len(wrong):
+            first = int(wrong[0])
+            raise self._diverged(f"step {self.looked + first + 1} (loss {float(losses[first]):g})")
+        self.looked = self.progress.step
+
+    def _diverged(self, where: str) -> UserError:
+        kept = self.progress.kept
+        place = f"training diverged at epoch {self.progress.epoch + 1}, {where}; last good weights: {kept}"
+        return UserError(f"{place}; try a smaller lr, warmup=1 or clip=1")
+
+    @torch.no_grad()
+    def _measure(self) -> tuple[Tensor, float] | None:
+        """Return the confusion matrix (true, predicted) and the mean loss of the held-out images; None if stopped.
+
+        Raises:
+            UserError: the loss or a weight is not finite.
+        """
+        began = time.monotonic()
+        self.model.eval()
+        supply, size = self.held_out, self.recipe.batch_size
+        cells, losses, classes = [], [], len(self.classes)
+        for images, labels, _ in supply.shown(supply.readable, parted(len(supply.readable), size), size):
+            with self.precision.autocast():
+                outputs = self.model(self._entering(images, supply)).float()
+            losses.append(self.loss(outputs, labels))
+            cells.append(labels * classes + outputs.argmax(1))
+            self.stopped = self.should_stop()
+            if self.stopped:
+                return None
+        loss = float(torch.cat(losses).double().mean())
+        if not math.isfinite(loss):
+            raise self._diverged(f"after its last step (validation loss {loss:g})")
+        self.progress.clock(time.monotonic() - began, learning=False)
+        return torch.bincount(torch.cat(cells).cpu(), minlength=classes**2).view(classes, classes), loss
+
+    def _finish(self, confusion: Tensor, val_loss: float, start: int) -> Iterator[Rows | Checkpoint]:
+        """Write down an epoch and keep what is to be kept; the row first, for it cannot be made from weights alone."""
+        progress, tally = self.progress, self.tally.cpu()
+        shown = float(tally[:, COUNT].sum())
+        row = {
+            "epoch": progress.epoch + 1,
+            "loss": float((tally[:, LOSS] * tally[:, COUNT]).sum()) / shown,
+            "accuracy": float(tally[:, RIGHT].sum()) / shown,
+            "val_loss": val_loss,
+            "val_accuracy": int(confusion.diagonal().sum()) / int(confusion.sum()),
+            "lr": self.rates((progress.epoch + 1) * len(self.parts) - 1),
+            "seconds": progress.seconds,
+            "images_per_second": shown / max(progress.learning_seconds, 1e-9),
+        }
+        best = progress.finish_epoch(row | self.observe(), confusion)
+        self.tally.zero_()
+        self.looked = 0
+        if progress.epoch > start:
+            yield progress.row(progress.epoch - 1)
+        if progress.epoch in self.kept_epochs:
+            yield self._checkpoint(f"epoch={progress.epoch:03d}")
+        if best:
+            yield self._checkpoint("best")
+        yield self._last()
+
+    def _checkpoint(self, name: str) -> Checkpoint:
+        """Take the weights as they are.
+
+        Raises:
+            UserError: they are not finite.
+        """
+        self._look()
+        progress = self.progress
+        weights = {key: copied(tensor) for key, tensor in self.model.state_dict().items()}
+        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            raise self._diverged(f"step {progress.step} (weights no longer finite)")
+        progress.kept = name
+        about = {
+            "epoch": progress.epoch,
+            "update": progress.epoch * len(self.parts) + progress.step,
+            "num_classes": len(self.classes),
+            "classes": list(self.classes),
+            "input_size": list(self.dataset.size),
+        }
+        if progress.epoch and not progress.step:
+            about["val_accuracy"] = progress.history["val_accuracy"][-1]
+        return Checkpoint(name, weights, about)
+
+    def _last(self) -> Checkpoint:
+        """Take the weights with all that going on needs, the weights once more: so all of it is of one moment."""
+        kept = self.progress.kept
+        last = self._checkpoint("last")
+        self.progress.kept = kept  # `last` will be written over
+        self.saved = time.monotonic()
+        more = {"moments": moments_of(self.optimiser), "tally": copied(self.tally), "progress": self.progress.plain()}
+        return replace(last, resume={"model": last.weights} | more)

@@ -1,0 +1,69 @@
+"""Curves over epochs: how a network learned."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cnnprobe.figures.style import ACCENT, SERIES, figure
+
+
+def learning_curves(
+    *,
+    epoch: np.ndarray,
+    loss: np.ndarray,
+    val_loss: np.ndarray,
+    accuracy: np.ndarray,
+    val_accuracy: np.ndarray,
+    lr: np.ndarray,
+    chance: float,
+    title: str = "",
+) -> Figure:
+    """Draw loss, accuracy and learning rate against the epoch, training and held-out images in one panel.
+
+    Args:
+        epoch, loss, val_loss, accuracy, val_accuracy, lr: (epoch,); may be empty or a single epoch.
+        chance: accuracy of guessing.
+        title: above everything.
+    """
+    made = figure(8.4, 2.9, title)
+    panels = made.subplots(1, 3, width_ratios=(3, 3, 2))
+    for axes, label in zip(panels, ("loss", "accuracy", "learning rate")):
+        _over_epochs(axes, epoch, label)
+    _pair(panels[0], epoch, loss, val_loss)
+    _pair(panels[1], epoch, accuracy, val_accuracy)
+    panels[1].set_ylim(0, 1.02)
+    panels[1].axhline(chance, color="0.55", linewidth=1, linestyle=":")
+    panels[1].annotate(
+        "chance", (1, chance), (-2, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=7
+    )
+    _mark_best(panels[1], epoch, val_accuracy)
+    panels[2].plot(epoch, lr, ".-", color=SERIES[5], markersize=4)
+    panels[2].set_ylim(bottom=0)
+    panels[0].legend(fontsize=7, frameon=False)
+    return made
+
+
+def _over_epochs(axes: Axes, epoch: np.ndarray, label: str) -> None:
+    axes.set_xlabel("epoch", fontsize=8)
+    axes.set_ylabel(label, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if len(epoch):
+        axes.set_xlim(0.5, max(epoch[-1], 2) + 0.5)
+
+
+def _pair(axes: Axes, epoch: np.ndarray, learned: np.ndarray, held_out: np.ndarray) -> None:
+    """Draw training (as it was learned) and held-out images; points, so that one epoch is seen."""
+    axes.plot(epoch, learned, ".-", color=SERIES[0], markersize=4, label="training, as learned")
+    axes.plot(epoch, held_out, "o--", color=SERIES[1], markersize=3, label="held out, after the epoch")
+
+
+def _mark_best(axes: Axes, epoch: np.ndarray, accuracy: np.ndarray) -> None:
+    """Ring the first epoch of the highest accuracy and write the figure above."""
+    if not len(epoch):
+        return
+    best = int(np.argmax(accuracy))
+    axes.plot(epoch[best], accuracy[best], "o", markersize=9, fillstyle="none", color=ACCENT)
+    axes.set_title(f"best {accuracy[best]:.3f}, epoch {epoch[best]}", fontsize=8, color=ACCENT)
