@@ -1,0 +1,209 @@
+"""The images every unit answers most (or least), in one pass over the images with flat memory.
+
+Criteria: the maximum of the unit's map; its mean; its area, the share of positions above the unit's threshold. A larger
+response goes first; of equal ones the smaller image index. The result does not depend on how images are batched.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnprobe.engine.layers import Layer
+
+CRITERIA = ("max", "mean", "area")
+CHUNK = 500_000
+"""Values reduced at a time: what one reduction has read is still in the cache (2 MB) for the next."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The k images per unit, best first.
+
+    Args:
+        images: (unit, k) int64, index of the image; -1 where there is none.
+        responses: (unit, k) float32; NaN where there is none.
+        positions: (unit, k, map axis) int64, where the map is largest (the first such position); -1 where there is none.
+    """
+
+    images: np.ndarray
+    responses: np.ndarray
+    positions: np.ndarray
+
+
+class Ranker:
+    """Ranks images for all units of several layers and by several criteria at once.
+
+    Args:
+        layers: whose activations it will receive, see `recording.tap`.
+        k: images per unit.
+        criteria: of "max", "mean", "area".
+        thresholds: by layer (unit,), for "area", see `quantiles.Thresholds`.
+        bottom: also keep the k images each unit answers least.
+
+    Example:
+        ranker = Ranker(layers, k=9, criteria=["max"])
+        with tap(model, layers, ranker.receive) as run:
+            for batch in batches(dataset, batch_size=64):
+                ranker.begin(batch.indices, batch.readable)
+                run(batch.images)
+        ranker.ranked("conv1", "max").images
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        k: int,
+        criteria: Sequence[str] = ("max",),
+        thresholds: dict[str, Tensor] | None = None,
+        bottom: bool = False,
+    ):
+        self.criteria = tuple(criteria)
+        self.thresholds = thresholds or {}
+        self.layers = {layer.name: layer for layer in layers}
+        ends = ("top", "bottom") if bottom else ("top",)
+        self.lists = {
+            (layer.name, criterion, end): _List(layer.channels, k)
+            for layer in self.layers.values()
+            for criterion in self.criteria
+            for end in ends
+        }
+        self.highest = {layer.name: torch.full((layer.channels,), -torch.inf) for layer in self.layers.values()}
+        self.lowest = {layer.name: torch.full((layer.channels,), torch.inf) for layer in self.layers.values()}
+        self.unfit: dict[str, list[int]] = {}  # by layer: images with NaN or Inf
+        self.indices, self.readable = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.bool)
+        self.scratch = torch.empty(0)
+
+    def begin(self, indices: np.ndarray, readable: np.ndarray | None = None) -> None:
+        """Say which images come next: index (image,), and whether each could be read (others never rank)."""
+        self.indices = torch.as_tensor(np.asarray(indices, dtype=np.int64))
+        everything = np.ones(len(self.indices), dtype=bool)
+        self.readable = torch.as_tensor(everything if readable is None else np.asarray(readable, dtype=bool))
+
+    @torch.inference_mode()
+    def receive(self, layer: Layer, activation: Tensor) -> None:
+        """Take the activation (image, channel, *map) of the images announced by `begin`."""
+        maps = _Maps(activation)
+        responses = self._responses(layer, maps)
+        fit = self._fit(layer, responses) & self.readable
+        highest, lowest = self.highest[layer.name], self.lowest[layer.name]
+        if fit.any():
+            highest.copy_(torch.maximum(highest, responses["max"][fit].amax(0)))
+            lowest.copy_(torch.minimum(lowest, responses["max"][fit].amin(0)))
+        for (name, criterion, end), ranks in self.lists.items():
+            if name == layer.name:
+                sign = 1 if end == "top" else -1
+                ranks.update(responses[criterion] * sign, self.indices, fit, maps)
+
+    def _responses(self, layer: Layer, maps: "_Maps") -> dict[str, Tensor]:
+        """Return the responses (image, unit) by criterion, on the CPU; max always."""
+        threshold = self.thresholds[layer.name].to(maps.device) if "area" in self.criteria else None
+        parts: dict[str, list[Tensor]] = {criterion: [] for criterion in ("max", *self.criteria)}
+        for chunk in maps.chunks():
+            parts["max"].append(chunk.amax(maps.axis))
+            if "mean" in parts:
+                parts["mean"].append(chunk.sum(maps.axis, dtype=maps.precise) / maps.count)
+            if threshold is not None:
+                level = threshold.to(chunk.dtype).unsqueeze(0).unsqueeze(maps.axis)
+                parts["area"].append(self._share_above(chunk, level, maps))
+        return {criterion: torch.cat(pieces).float().cpu() for criterion, pieces in parts.items()}
+
+    def _share_above(self, chunk: Tensor, level: Tensor, maps: "_Maps") -> Tensor:
+        """Return the share of positions above the level, (image, unit)."""
+        if self.scratch.device != chunk.device or self.scratch.numel() < chunk.numel():
+            self.scratch = torch.empty(chunk.numel(), device=chunk.device)
+        # Written as numbers, not truth values: their sum is several times faster.
+        above = self.scratch[: chunk.numel()].view(chunk.shape)
+        torch.gt(chunk, level, out=above)
+        return above.sum(maps.axis) / maps.count
+
+    def _fit(self, layer: Layer, responses: dict[str, Tensor]) -> Tensor:
+        """Say which images have finite responses only, (image,); tell of the others."""
+        fit = torch.stack([response.isfinite().all(1) for response in responses.values()]).all(0)
+        if not fit.all():
+            images = self.indices[~fit & self.readable].tolist()
+            self.unfit.setdefault(layer.name, []).extend(images)
+            logging.getLogger("cnnprobe").warning(
+                "layer %s: NaN or Inf in the activation of %d of %d images (first: image %d); they do not rank",
+                *(layer.name, len(images), len(fit), images[0] if images else -1),
+            )
+        return fit
+
+    def dead(self, name: str) -> np.ndarray:
+        """Say which units of a layer no image drives, (unit,) bool: the same response, 0 or less, to every image."""
+        highest, lowest = self.highest[name], self.lowest[name]
+        return ((highest <= 0) & (highest == lowest) | (highest < lowest)).numpy()
+
+    def ranked(self, name: str, criterion: str, end: str = "top") -> Ranked:
+        """Return the ranks of all units of a layer; a dead unit has none."""
+        ranks = self.lists[name, criterion, end]
+        none = (ranks.images < 0).numpy() | self.dead(name)[:, None]
+        responses = ranks.responses.numpy() * (1 if end == "top" else -1)
+        sides = self.layers[name].map_size
+        positions = np.stack(np.unravel_index(ranks.positions.numpy(), sides), axis=-1) if sides else None
+        if positions is None:
+            positions = np.zeros((*none.shape, 0), dtype=np.int64)
+        return Ranked(
+            images=np.where(none, -1, ranks.images.numpy()),
+            responses=np.where(none, np.float32(np.nan), responses).astype(np.float32),
+            positions=np.where(none[:, :, None], -1, positions).astype(np.int64),
+        )
+
+
+class _Maps:
+    """An activation as (image, unit, position), or (image, position, unit) where memory is laid out so."""
+
+    def __init__(self, activation: Tensor):
+        maps = activation.detach()
+        last = maps.ndim > 2 and maps.stride(1) == 1 and maps.shape[1] > 1
+        self.axis = 1 if last else 2  # of the positions
+        self.values = maps.movedim(1, -1).flatten(1, -2) if last else maps.reshape(*maps.shape[:2], -1)
+        self.count = self.values.shape[self.axis]
+        self.device = maps.device
+        self.precise = torch.float64 if maps.dtype == torch.float64 else torch.float32
+
+    def chunks(self) -> Sequence[Tensor]:
+        """Return the images in pieces that fit the cache."""
+        if self.device.type != "cpu":
+            return [self.values]
+        return self.values.split(max(1, CHUNK // max(1, self.values[0].numel())))
+
+    def argmax(self, images: Tensor, units: Tensor) -> Tensor:
+        """Return where the maps of some (image, unit) pairs are largest; the first of equal positions."""
+        images, units = images.to(self.device), units.to(self.device)
+        maps = self.values[images, units] if self.axis == 2 else self.values[images, :, units]
+        return maps.argmax(1).cpu()
+
+
+class _List:
+    """The k best images of every unit so far, best first."""
+
+    def __init__(self, units: int, k: int):
+        self.responses = torch.full((units, k), -torch.inf)
+        self.images = torch.full((units, k), -1)
+        self.positions = torch.zeros((units, k), dtype=torch.int64)
+
+    def update(self, responses: Tensor, indices: Tensor, fit: Tensor, maps: _Maps) -> None:
+        """Let the images of a batch in: responses (image, unit), index (image,), may it rank (image,)."""
+        worst, last = self.responses[:, -1], self.images[:, -1]
+        enters = (responses > worst) | ((responses == worst) & (indices[:, None] < last))
+        enters &= fit[:, None]
+        units = enters.any(0).nonzero()[:, 0]
+        if not len(units):
+            return
+        k = self.responses.shape[1]
+        new = torch.where(enters[:, units], responses[:, units], -torch.inf).T
+        both = torch.cat([self.responses[units], new], dim=1)
+        images = torch.cat([self.images[units], indices.expand(len(units), -1)], dim=1)
+        by_index = images.argsort(dim=1)
+        order = by_index.gather(1, both.gather(1, by_index).argsort(dim=1, descending=True, stable=True)[:, :k])
+        positions = torch.cat([self.positions[units], torch.zeros_like(new, dtype=torch.int64)], dim=1).gather(1, order)
+        best = both.gather(1, order)
+        entered = (order >= k) & (best > -torch.inf)
+        row, place = entered.nonzero(as_tuple=True)
+        positions[row, place] = maps.argmax(order[row, place] - k, units[row])
+        self.responses[units], self.positions[units] = best, positions
+        self.images[units] = images.gather(1, order).masked_fill(best == -torch.inf, -1)
