@@ -70,7 +70,7 @@ def dimensions(path: Path) -> tuple[int, int]:
         Unreadable: with the reason.
     """
     with _opened(path) as image:
-        lying = _orientation(image) >= 5
+        lying = _orientation(image) >= 5 and image.format != "TIFF"  # whose size Pillow has turned already
         return (image.width, image.height) if lying else (image.height, image.width)
 
 
@@ -199,8 +199,14 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], resize: int | None) -> Image.Image:
-    """Scale and crop in one step: only the pixels that stay are computed, so a 20000 x 1 image costs nothing."""
+    """Scale, then crop, as torchvision's Resize and CenterCrop do.
+
+    Of an extremely long picture (20000 x 1) only the pixels that stay are computed; that rounds differently by a step.
+    """
     (height, width), (y, x) = geometry((image.height, image.width), size, resize)
+    if height * width <= LARGEST_IMAGE:
+        whole = image.resize((width, height), Image.Resampling.BILINEAR)
+        return whole.crop((x, y, x + size[1], y + size[0]))
     down, across = image.height / height, image.width / width
     box = (x * across, y * down, (x + size[1]) * across, (y + size[0]) * down)
     return image.resize(size[::-1], Image.Resampling.BILINEAR, box=box)

@@ -1,4 +1,4 @@
-"""Square tiles of the images of another dataset, at several sizes: many more stimuli, and parts of things at every scale."""
+"""Square tiles of the images of another dataset, at several sizes: more stimuli, and things at every scale."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
@@ -19,7 +19,7 @@ def build(
     source: ImageSet,
     root: str | None,
     split: Literal["train", "val", "test"] | None,
-    sizes: list[int] | int,
+    sizes: list[Annotated[int, Range(1)]] | Annotated[int, Range(1)],
     overlap: Annotated[float, Range(0, below=1)],
     count: Annotated[int, Range(1)] | None,
     seed: Annotated[int, Range(0)],

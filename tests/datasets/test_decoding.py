@@ -1,0 +1,163 @@
+import os
+import time
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnprobe.datasets.decoding import Unreadable, decode, decode_all, dimensions
+from tests.hostile import COLOUR, corpus, noise
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    return folder, corpus(folder)
+
+
+def test_every_file_of_the_corpus_is_shown_or_refused_with_its_reason(hostile):
+    folder, expected = hostile
+    assert len(expected) >= 50
+    for name, words in expected.items():
+        if words:
+            with pytest.raises(Unreadable, match=words):
+                decode(folder / name)
+        else:
+            pixels, _ = decode(folder / name, (16, 16))
+            assert pixels.shape == (16, 16, 3) and pixels.dtype == np.uint8, name
+
+
+@pytest.mark.parametrize("name", ["bomb.png", "bomb100.png", "lie.png", "huge.png", "pipe.png"])
+def test_bombs_and_pipes_are_refused_at_once(hostile, name):
+    began = time.monotonic()
+    with pytest.raises(Unreadable):
+        decode(hostile[0] / name)
+    assert time.monotonic() - began < 1
+
+
+def test_what_is_no_file_is_refused(hostile):
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(Unreadable, match="not a regular file"):
+            decode(hostile[0] / name)
+    with pytest.raises(Unreadable, match="gone"):
+        decode(hostile[0] / "never.png")
+
+
+def test_a_file_larger_than_the_limit_is_refused_unread(tmp_path):
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(300 * 2**20)
+    with pytest.raises(Unreadable, match=r"too large \(300 MB; limit 256\)"):
+        decode(tmp_path / "large.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_forbidden_file_is_refused(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").chmod(0)
+    with pytest.raises(Unreadable, match="permission denied"):
+        decode(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "colour"),
+    [
+        ("palette.png", COLOUR),
+        ("plain.bmp", COLOUR),
+        ("plain.webp", COLOUR),
+        ("plain.tif", COLOUR),
+        ("plain.ppm", COLOUR),
+        ("cmyk.tif", COLOUR),
+        ("grey.png", (124, 124, 124)),  # 0.299, 0.587, 0.114 of the colour
+        ("clear.png", (255, 255, 255)),  # transparent red on white
+        ("half_grey.png", (127, 127, 127)),  # black, half transparent, on white
+        ("grey16.png", (128, 128, 128)),  # 0x8080 / 257
+        ("film.gif", COLOUR),
+        ("film.png", COLOUR),
+        ("film.webp", COLOUR),
+        ("pages.tif", COLOUR),
+        ("wide.png", COLOUR),
+    ],
+)
+def test_colours_are_right_to_one_step(hostile, name, colour):
+    pixels, several = decode(hostile[0] / name, (6, 6))
+    assert np.abs(pixels.astype(int) - colour).max() <= 1
+    assert several == name.startswith(("film", "pages"))
+
+
+def test_sixteen_bit_grey_is_scaled_over_its_whole_range(tmp_path):
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)[None]
+    for name in ("ramp.png", "ramp.tif"):
+        Image.fromarray(ramp).save(tmp_path / name)
+        assert decode(tmp_path / name)[0][0, :, 0].tolist() == list(range(256))
+    (tmp_path / "ramp.pgm").write_bytes(b"P5 256 1 65535\n" + ramp.astype(">u2").tobytes())
+    assert decode(tmp_path / "ramp.pgm")[0][0, :, 0].tolist() == list(range(256))
+
+
+def test_transparency_of_a_palette_shows_white(tmp_path):
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((0, 0), 1)
+    image.save(tmp_path / "a.png", transparency=0)
+    pixels = decode(tmp_path / "a.png")[0]
+    assert pixels[0, 0].tolist() == [0, 0, 255] and pixels[3, 3].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stand_upright_whatever_the_orientation(tmp_path, orientation, kind):
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:8, :16] = 255  # white in the upper left quarter
+    inverse = {  # how the sensor lay: EXIF 2.3, tag 274
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(np.ascontiguousarray(inverse)).save(path, exif=exif)
+    pixels, _ = decode(path)
+    assert dimensions(path) == (16, 32)
+    assert pixels.shape == (16, 32, 3) and np.abs(pixels.astype(int) - upright).max() < 40  # JPEG is not exact
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "resize"), [((60, 80), 32, None), ((300, 201), 227, 256), ((48, 64), 32, 40), ((20, 33), 64, 70)]
+)
+def test_scaling_equals_that_of_torchvision(tmp_path, shape, size, resize):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torchvision.transforms.v2 import functional
+    Image.fromarray(noise(*shape)).save(tmp_path / "a.png")
+    image = functional.resize(Image.open(tmp_path / "a.png"), resize or size, antialias=True)
+    expected = np.asarray(functional.center_crop(image, size))
+    assert np.array_equal(decode(tmp_path / "a.png", (size, size), resize)[0], expected)
+
+
+def test_many_files_at_once_equal_one_after_the_other(hostile, monkeypatch):
+    monkeypatch.setattr("cnnprobe.datasets.decoding.PORTION", 16)  # several processes where there are cores
+    folder, expected = hostile
+    images, reasons = decode_all([folder / name for name in expected], (8, 8))
+    for row, (name, words) in enumerate(expected.items()):
+        assert (row in reasons) == bool(words), name
+        assert (
+            not images[row].any()
+            if words
+            else np.array_equal(images[row], decode(folder / name, (8, 8))[0].T.swapaxes(1, 2))
+        )
+
+
+def test_a_very_long_picture_is_scaled_only_where_it_is_kept(tmp_path):
+    """Level i in the middle of a row of 80,000 px: the crop of 64 px comes from the 64 / 256 of a pixel there."""
+    row = np.zeros((1, 80_000), np.uint8)
+    row[0, 40_000:] = 200
+    Image.fromarray(row).save(tmp_path / "a.png")
+    pixels = decode(tmp_path / "a.png", (64, 64), 900)[0].astype(int)
+    assert np.abs(pixels[:, 0] - 93).max() <= 1 and np.abs(pixels[:, -1] - 107).max() <= 1  # 100 -+ 32/900 of 200
+    assert (np.diff(pixels[..., 0], axis=1) >= 0).all()
