@@ -1,4 +1,4 @@
-"""Read a file of tensors that anyone may have made: data, never code, and one line where it is not what it should be."""
+"""Read a file of tensors that anyone may have made: data, never code, and one line where it is something else."""
 
 import json
 import pickle
@@ -155,12 +155,9 @@ def _check_tensor(path: Path, name: Any, value: Any) -> None:
     if not isinstance(name, str) or not isinstance(value, Tensor):
         raise UserError(f"{path.name} holds {str(name)[:60]!r}, a {type(value).__name__}, where only tensors may stand")
     if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-        raise UserError(
-            f"{path.name} holds {name[:60]!r} as a {value.layout} tensor on {value.device}; only plain ones"
-        )
+        raise UserError(f"{path.name} holds {name[:60]!r} as a {value.layout} tensor; only plain ones may stand there")
     claimed = value.numel() * value.element_size()
     there = value.untyped_storage().nbytes()
     if claimed > there:
-        raise UserError(
-            f"{path.name} is refused: {name[:60]!r} claims {claimed / 1e6:.0f} MB and has {there / 1e6:.1g} MB"
-        )
+        sizes = f"claims {claimed / 1e6:.0f} MB and has {there / 1e6:.1g} MB"
+        raise UserError(f"{path.name} is refused: {name[:60]!r} {sizes}")

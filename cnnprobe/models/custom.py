@@ -80,9 +80,8 @@ def _takes(function: Any, name: str) -> bool:
 
 def _told(error: Exception, path: Path) -> str:
     """Return one line: the user's file, the line in it, what was raised."""
-    own = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path.resolve()
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     line = error.lineno if isinstance(error, SyntaxError) else (own[-1] if own else None)
     words = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
     return f"{path.name}{f':{line}' if line else ''}: {type(error).__name__}: {words[:200]}"

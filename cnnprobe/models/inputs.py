@@ -36,10 +36,10 @@ def check_fits(model: nn.Module, name: str, size: tuple[int, ...]) -> None:
     Raises:
         UserError: the network does not take such images; names the smallest side that it takes.
     """
-    error = _failure(model, size)
-    if error is None:
-        return
     known = tuple(getattr(model, "input_size", ()))
+    error = _failure(model, size)
+    if error is None and (not known or known[0] == size[0]):  # normalising would make three channels of one
+        return
     if known and len(known) != len(size):
         dimensions = {2: "signals", 3: "images"}
         raise UserError(

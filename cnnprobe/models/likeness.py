@@ -1,10 +1,12 @@
 """Which network some weights belong to, told by the names and shapes of its tensors."""
 
-import importlib
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+
+from cnnprobe.models import anatomy, convnet, mousenet
+from cnnprobe.models.torchvision import classifier
 
 ARCHITECTURES = (
     *("alexnet", "squeezenet1_0", "squeezenet1_1", "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg16_bn"),
@@ -33,20 +35,11 @@ def nearest(state: Mapping[str, Tensor], other_than: str = "") -> str | None:
 
 def _candidates() -> Iterator[tuple[str, nn.Module]]:
     """Build networks without memory, one after the other."""
-    registry = importlib.import_module("cnnprobe.models.torchvision")
-    mousenet = importlib.import_module("cnnprobe.models.mousenet")
-    convnet = importlib.import_module("cnnprobe.models.convnet")
     with torch.device("meta"):
         for variant in ("mousenet64", "mousenet32", "mousenet64_may2020", "mousenet64_oct2020"):
-            options = {
-                "readout": "pool4",
-                "mask": "per_channel",
-                "mask_seed": 0,
-                "input_size": None,
-                "upsample_to": None,
-            }
-            yield variant, mousenet.build(num_classes=10, variant=variant, **options)
+            table = anatomy.network(variant)
+            yield variant, mousenet.MouseNet(table, anatomy.masks(table, "per_channel", 0), 10, "pool4", 64)
         for written in ("class", "sequential"):
             yield f"convnet written={written}", convnet.build(num_classes=10, written=written, input_size=32)
         for architecture in ARCHITECTURES:
-            yield architecture, registry.classifier(architecture, 1000, None)
+            yield architecture, classifier(architecture, 1000, None)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from torch import nn
 
-from cnnprobe.errors import UserError, nearest
+from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.models.inputs import Input
 from cnnprobe.models.normalisation import IMAGENET, normalise
 from cnnprobe.options import Range
@@ -53,10 +53,9 @@ def classifier(arch: str, num_classes: int | None, input_size: int | None) -> nn
 
     names = models.list_models(module=models)
     if arch not in names:
-        other = " is no classifier;" if arch in models.list_models() else " is not in torchvision;"
-        raise UserError(
-            f"arch {arch!r}{nearest(arch, names) or other} there are {len(names)}: {', '.join(names[:8])}, …"
-        )
+        if arch in models.list_models():
+            raise UserError(f"{arch} of torchvision is no classifier of images; archs: {listing(names)}")
+        raise unknown("arch", arch, names, of="torchvision")
     options = {}
     if arch.startswith("vit_") and input_size:
         options["image_size"] = input_size
@@ -65,9 +64,8 @@ def classifier(arch: str, num_classes: int | None, input_size: int | None) -> nn
     try:
         model = models.get_model(arch, weights=None, num_classes=num_classes or 1000, **options)
     except (AssertionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{arch} cannot be built for images of {input_size} px: {' '.join(str(error).split())}"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{arch} cannot be built for images of {input_size} px: {reason}") from None
     side = image_size(arch, input_size).size
     model.input_size = (3, side, side)
     return normalise(model, *IMAGENET).eval()

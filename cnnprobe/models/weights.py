@@ -93,6 +93,7 @@ def classes_in(state: Mapping[str, Tensor], model: nn.Module) -> int | None:
         The number; None where the weights belong to another network.
     """
     own = model.state_dict()
+    state = _counters(own) | dict(state)
     if own.keys() != state.keys() or not own:
         return None
     other = [(state[name].shape, value.shape) for name, value in own.items() if state[name].shape != value.shape]
@@ -116,11 +117,12 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str) ->
         UserError: names or shapes differ: how many, the first of each, and the network that fits better.
     """
     own = model.state_dict()
+    state = _counters(own) | dict(state)
     missing = [key for key in own if key not in state]
     extra = [key for key in state if key not in own]
     shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
     if not (missing or extra or shapes):
-        model.load_state_dict(dict(state))
+        model.load_state_dict(state)
         return
     there = classes_in(state, model)
     if there is not None:
@@ -134,6 +136,11 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str) ->
     like = likeness.nearest(state, name)
     hint = f"; it looks like {like}" if like else ""
     raise UserError(f"{label} does not fit {name}: {', '.join(parts)}{hint}")
+
+
+def _counters(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the counters of batches of a network: files of before 2018 lack them, and nothing depends on them."""
+    return {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
 
 
 def published_on_disk(name: str, options: dict[str, Any]) -> Path | None:
@@ -181,9 +188,11 @@ def _renamed(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     own = model.state_dict()
     if state.keys() == own.keys() or not any(".norm.1." in key for key in state):
         return state
-    return {
-        key.replace("norm.", "norm").replace("conv.", "conv") if key not in own else key: v for key, v in state.items()
-    }
+    return {key if key in own else _today(key): value for key, value in state.items()}
+
+
+def _today(key: str) -> str:
+    return key.replace("norm.", "norm").replace("conv.", "conv")
 
 
 def _published(kind: ModuleType, options: dict[str, Any]) -> Any:

@@ -1,0 +1,72 @@
+"""A user's own network, and the user's own mistakes in one line."""
+
+import pytest
+import torch
+
+from cnnprobe.errors import UserError
+from cnnprobe.models import custom
+
+GOOD = """
+from torch import nn
+
+def build(num_classes=4):
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, num_classes))
+
+def without():
+    return nn.Conv2d(1, 2, 3)
+
+def wrong():
+    return {"a": 1}
+
+def fails():
+    return nn.Linear(2, 3, 4, 5, 6, 7)
+"""
+
+
+def build(path, text, num_classes=None, function="build"):
+    path.write_text(text)
+    return custom.build(num_classes=num_classes, file=str(path), function=function, input_size=8, channels=1)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mine.py"
+
+
+def test_the_function_gets_the_number_of_classes_if_it_takes_it(path):
+    for asked, given in ((None, 4), (7, 7)):
+        model = build(path, GOOD, num_classes=asked)
+        assert model(torch.zeros(1, 1, 8, 8)).shape == (1, given)
+        assert not model.training
+    assert isinstance(build(path, GOOD, num_classes=7, function="without"), torch.nn.Conv2d)
+
+
+def test_files_beside_it_can_be_imported(path):
+    (path.parent / "my_layers_beside.py").write_text("from torch import nn\nLayer = nn.ReLU\n")
+    assert isinstance(build(path, "from my_layers_beside import Layer\nbuild = Layer\n"), torch.nn.ReLU)
+
+
+def test_no_file_and_no_function(path):
+    with pytest.raises(UserError, match="model.file: there is no file .*gone.py"):
+        custom.build(num_classes=None, file="gone.py", function="build", input_size=8, channels=1)
+    with pytest.raises(UserError, match="no function 'biuld' in mine.py; did you mean 'build'?"):
+        build(path, GOOD, function="biuld")
+
+
+def test_what_is_no_network_is_refused(path):
+    with pytest.raises(UserError, match="mine.py: wrong returned a dict, a torch.nn.Module is needed"):
+        build(path, GOOD, function="wrong")
+
+
+def test_mistakes_in_the_file_are_told_with_their_line(path):
+    with pytest.raises(UserError, match=r"^mine.py:14: TypeError: .*positional arguments"):
+        build(path, GOOD, function="fails")
+    with pytest.raises(UserError, match=r"^mine.py:2: SyntaxError: "):
+        build(path, "x = 1\ndef build(:\n")
+    with pytest.raises(UserError, match=r"^mine.py:1: ModuleNotFoundError: No module named 'nowhere'"):
+        build(path, "import nowhere\n")
+
+
+def test_needs_is_what_the_options_say():
+    needs = custom.needs(file="x.py", function="build", input_size=500, channels=12)
+    assert (needs.channels, needs.size, needs.resize) == (12, 500, 500)
