@@ -1,0 +1,170 @@
+import logging
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnprobe.datasets import folder
+from cnnprobe.datasets.imageset import limited
+from cnnprobe.errors import UserError
+from tests.hostile import COLOUR, NAMES, corpus, noise
+
+OPTIONS = {"split": None, "classes": None, "labels": None, "size": 8, "resize": None, "strict": False}
+
+
+def build(root, **options):
+    return folder.build(root=str(root), **OPTIONS | options)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Write plain pictures of a grey level each below a folder, return it."""
+
+    def write(*names):
+        for level, name in enumerate(names):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (12, 10), (level,) * 3).save(path)
+        return tmp_path
+
+    return write
+
+
+def test_a_flat_folder_has_no_classes(pictures):
+    dataset = build(pictures("b.png", "a.png"))
+    assert dataset.names == ["a.png", "b.png"] and dataset.classes == () and dataset.labels.tolist() == [-1, -1]
+    images, readable = dataset.load([0, 1])
+    assert images.dtype == torch.uint8 and images.shape == (2, 3, 8, 8) and readable.all()
+    assert images[:, 0, 0, 0].tolist() == [1, 0]
+
+
+def test_class_folders_give_labels_and_stray_entries_are_left_out(pictures, caplog):
+    """F41."""
+    root = pictures("dog/1.png", "cat/x/2.png", "cat/1.png", "beside.png", "cat/._1.png", ".ipynb_checkpoints/1.png")
+    (root / "ant").mkdir()
+    (root / "cat" / "Thumbs.db").touch()
+    with caplog.at_level(logging.WARNING, "cnnprobe"):
+        dataset = build(root)
+    assert dataset.names == ["cat/1.png", "cat/x/2.png", "dog/1.png"]
+    assert dataset.classes == ("ant", "cat", "dog") and dataset.labels.tolist() == [1, 1, 2]
+    said = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
+    assert said == ["class folders without images here: ant", "1 images beside the class folders are left out"]
+
+
+def test_splits_are_subfolders_and_share_their_class_indices(pictures):
+    root = pictures("train/cat/1.png", "train/dog/1.png", "val/dog/1.png", "train/ant/1.png")
+    assert build(root).names == ["val/dog/1.png"] and build(root).labels.tolist() == [2]
+    assert build(root, split="train").labels.tolist() == [0, 1, 2]
+    assert build(root, split="test").names == ["val/dog/1.png"]
+    assert build(root, split="val").classes == build(root, split="train").classes == ("ant", "cat", "dog")
+
+
+def test_without_splits_a_fifth_is_held_out_by_name_alone(pictures):
+    root = pictures(*(f"{kind}/{i}.png" for kind in ("cat", "dog") for i in range(60)))
+    train, held = build(root, split="train"), build(root, split="val")
+    assert sorted(train.names + held.names) == sorted(build(root).names) and 12 <= len(held) <= 36
+    kept = set(train.names)
+    pictures("cat/more.png")
+    assert kept <= set(build(root, split="train").names)
+
+
+def test_a_held_out_folder_alone_is_no_training_set(pictures):
+    with pytest.raises(UserError, match="has no train/; it has val"):
+        build(pictures("val/cat/1.png"), split="train")
+
+
+def test_tables_of_classes_and_labels_are_used(pictures, tmp_path):
+    root = pictures("data/n2/1.png", "data/n1/1.png", "flat/1.png", "flat/2.png")
+    (root / "classes.csv").write_text("5,n1,tench\n7,n2,shark\n")
+    dataset = build(root / "data", classes=str(root / "classes.csv"))
+    assert dataset.labels.tolist() == [5, 7] and dataset.classes[5] == "tench" and len(dataset.classes) == 8
+    (root / "labels.csv").write_text("1.png,dog\n2.png,cat\n")
+    assert build(root / "flat", labels=str(root / "labels.csv")).labels.tolist() == [1, 0]
+
+
+def test_no_images_is_told_with_their_number_and_the_first_reason(tmp_path):
+    """F33."""
+    with pytest.raises(UserError, match=r"no images in .* \(0 files\)"):
+        build(tmp_path)
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(UserError, match=r"no images in .* \(1 files, none readable: a.txt: not an image but text\)"):
+        build(tmp_path)
+    for i in range(12):
+        (tmp_path / f"{i:02d}.png").write_text("hello")
+    with pytest.raises(UserError, match=r"\(12 files, none readable: 00.png: not an image but text\)"):
+        build(tmp_path)
+
+
+def test_every_file_of_the_corpus_keeps_index_and_name(tmp_path):
+    """F32, F34, F35, F37 to F41: rows of unreadable images are zero, no neighbour takes their place."""
+    expected = corpus(tmp_path)
+    dataset = build(tmp_path)
+    images, readable = dataset.load(range(len(dataset)))
+    assert len(dataset) == len(expected) == len(set(dataset.names))
+    for name, image, read in zip(dataset.files, images, readable):
+        assert read == (expected[name] == ""), name
+        assert image.any() == read or name in ("half_grey.png",)
+        if name in NAMES:
+            assert np.abs(image.numpy().T.astype(int) - COLOUR).max() <= 1
+    assert set(dataset.remarks) == {"frames"}
+
+
+def test_strict_names_the_file(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "b\x1b.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"b\\x1b.png cannot be read \(empty file\); strict=false skips it"):
+        build(tmp_path, strict=True).load([0, 1])
+
+
+def test_names_that_are_not_utf8_are_stored_escaped_and_found_again(tmp_path):
+    Image.new("RGB", (4, 4), COLOUR).save(tmp_path / os.fsdecode(b"bad\xff.png"))
+    dataset = build(tmp_path)
+    assert dataset.names == ["bad\\xff.png"] and dataset.load([0])[1].all()
+
+
+def test_the_fingerprint_follows_names_and_contents_and_nothing_else(pictures):
+    root = pictures("a.png", "b.png", "c.png")
+    first = build(root).fingerprint
+    assert build(root, size=16).fingerprint == first and len(first) == 64
+    os.utime(root / "a.png", (1, 1))
+    assert build(root).fingerprint == first
+    part = limited(build(root), 2).fingerprint
+    (root / "c.png").rename(root / "d.png")
+    renamed = build(root).fingerprint
+    pictures("b.png")
+    assert len({first, renamed, build(root).fingerprint, part}) == 4
+    assert limited(build(root), 2).fingerprint != part
+
+
+def test_a_vanished_file_is_skipped_with_its_reason(pictures):
+    root = pictures("a.png", "b.png")
+    dataset = build(root)
+    (root / "b.png").unlink()
+    assert dataset.load([0, 1])[1].tolist() == [True, False]
+    assert dataset.problems == {"b.png": "gone"}
+
+
+def test_images_at_their_own_size(tmp_path):
+    Image.fromarray(noise(10, 20)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    dataset = build(tmp_path, size=None)
+    assert dataset.original_size(0) == (10, 20) and dataset.original_size(1) is None
+    assert np.array_equal(dataset.original(0).permute(1, 2, 0), noise(10, 20)) and dataset.original(1) is None
+
+
+@pytest.mark.skipif("CNNPROBE_DATA" not in os.environ, reason="CNNPROBE_DATA names no folder of real data")
+def test_real_photographs_of_imagenet_load(tmp_path):
+    data = Path(os.environ["CNNPROBE_DATA"])
+    with tarfile.open(data / "imagenet-samples.tar") as archive:
+        members = [member for member in archive if member.isreg()][:20]
+        archive.extractall(tmp_path, members, filter="data")
+    root = tmp_path / members[0].name.split("/")[0]
+    dataset = build(root, classes=str(data / "imagenet-classes.csv"), size=227, resize=256)
+    images, readable = dataset.load(range(20))
+    assert images.shape == (20, 3, 227, 227) and readable.all()
+    assert len(dataset.classes) == 1000 and dataset.classes[0] == "tench" and dataset.labels[0] == 0
+    assert 60 < images.float().mean() < 180 and images.float().std(dim=(1, 2, 3)).min() > 10
