@@ -102,6 +102,15 @@ def has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
+def train_mode(model: nn.Module) -> None:
+    """Put a network into train mode, but for modules none of whose own parameters is to be trained."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.train(False)
+
+
 def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe) -> None:
     """Find out before the first update whether `model` can learn `dataset`.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cnnprobe.engine import precision as numbers
 from cnnprobe.engine.augmentation import as_float
 from cnnprobe.engine.progress import Progress, copied, moments_of, put_back
-from cnnprobe.engine.recipe import Loss, Recipe, class_weights, has_batch_norm
+from cnnprobe.engine.recipe import Loss, Recipe, class_weights, has_batch_norm, train_mode
 from cnnprobe.engine.schedules import kept_epochs, kept_updates
 from cnnprobe.engine.supply import Supply, order_of, parted
 from cnnprobe.errors import UserError
@@ -146,7 +146,7 @@ class Training:
     def _learn(self) -> Iterator[Advance | Checkpoint]:
         """Make the updates of an epoch that are still to make."""
         progress = self.progress
-        self._train_mode()
+        train_mode(self.model)
         order = order_of(self.supply.readable, self.recipe.seed, progress.epoch, self.odds)
         began = time.monotonic()
         parts = self.parts[progress.step :]
@@ -169,19 +169,12 @@ class Training:
         self._look()
         progress.clock(time.monotonic() - began, learning=True)
 
-    def _train_mode(self) -> None:
-        self.model.train()
-        for module in self.model.modules():
-            own = list(module.parameters(recurse=False))
-            if own and not any(parameter.requires_grad for parameter in own):
-                module.train(False)
-
     def _update(self, images: Tensor, labels: Tensor, indices: Tensor) -> None:
         """Make one update of the weights."""
         epoch, step = self.progress.epoch, self.progress.step
         update = epoch * len(self.parts) + step
         images = self._entering(self.augmentation(images, indices, epoch), self.supply)
-        self._seed(update)
+        numbers.seed(self.device, zlib.crc32(f"{self.recipe.seed} {update}".encode()))
         with self.precision.autocast():
             outputs = self.model(images)
         outputs = outputs.float()
@@ -203,13 +196,6 @@ class Training:
         """Return images as they enter the network: fitted, float32 0 to 1, in its layout."""
         images = as_float(self.dataset.fit(images) if supply.source else images)
         return images.contiguous(memory_format=self.precision.layout) if images.ndim == 4 else images
-
-    def _seed(self, update: int) -> None:
-        """Seed what dropout draws from; sixty times faster than torch.manual_seed, which visits all devices."""
-        seed = zlib.crc32(f"{self.recipe.seed} {update}".encode())
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
     def _look(self) -> None:
         """Look at the losses since the last look.
