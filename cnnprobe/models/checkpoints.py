@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ def _check_archive(path: Path) -> None:
 def _unpickled(path: Path) -> Any:
     """Load with `weights_only`, which builds tensors and plain containers and nothing else."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # what torch warns of is refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:class|type|operand) (\S+)", str(error))
         if not found:
@@ -155,7 +157,8 @@ def _check_tensor(path: Path, name: Any, value: Any) -> None:
     if not isinstance(name, str) or not isinstance(value, Tensor):
         raise UserError(f"{path.name} holds {str(name)[:60]!r}, a {type(value).__name__}, where only tensors may stand")
     if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-        raise UserError(f"{path.name} holds {name[:60]!r} as a {value.layout} tensor; only plain ones may stand there")
+        kind = value.layout if value.layout != torch.strided else "quantized" if value.is_quantized else value.device
+        raise UserError(f"{path.name} holds {name[:60]!r} as a {kind} tensor; only plain ones may stand there")
     claimed = value.numel() * value.element_size()
     there = value.untyped_storage().nbytes()
     if claimed > there:

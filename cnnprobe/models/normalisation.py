@@ -1,7 +1,5 @@
 """Normalisation inside a network, without changing its module paths or the keys of its state dict."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +13,9 @@ CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 class _Normalisation:
     """Put in front of a network's class: subtracts the mean and divides by the deviation, then runs the network."""
 
-    def forward(self, images: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, images: Tensor) -> Tensor:
         """Normalise (image, channel, y, x), values 0 to 1, and run the network."""
-        return super().forward((images - self.channel_mean) / self.channel_deviation, *args, **kwargs)
+        return super().forward((images - self.channel_mean) / self.channel_deviation)
 
 
 def normalise(model: nn.Module, mean: tuple[float, ...], deviation: tuple[float, ...]) -> nn.Module:

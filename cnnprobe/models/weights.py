@@ -38,15 +38,20 @@ def save(path: Path, state: Mapping[str, Tensor], about: dict[str, Any]) -> None
         state: by name; tensors on any device.
         about: plain values written beside them (model, num_classes, classes, ...), covered by the checksum.
     """
-    plain = {name: _own(value) for name, value in state.items()}
+    plain = _apart(state)
     written = {"about": about, "sha256": _checksum(plain, about)}
     files.write(path, to_safetensors(plain, {"cnnprobe": json.dumps(written, sort_keys=True)}))
 
 
-def _own(value: Tensor) -> Tensor:
-    """Return a contiguous tensor on the CPU that shares its memory with no other (safetensors wants that)."""
-    value = value.detach().cpu().contiguous()
-    return value.clone() if value.untyped_storage().nbytes() != value.numel() * value.element_size() else value
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous tensors on the CPU, no two of which share memory (safetensors wants that)."""
+    apart, storages = {}, set()
+    for name, value in state.items():
+        value = value.detach().cpu().contiguous()
+        storage = value.untyped_storage().data_ptr()
+        apart[name] = value.clone() if storage in storages else value
+        storages.add(storage)
+    return apart
 
 
 def _checksum(state: Mapping[str, Tensor], about: dict[str, Any]) -> str:

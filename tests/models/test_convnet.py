@@ -38,7 +38,7 @@ def test_ten_classes_unless_told_and_eval_mode():
 
 
 def test_odd_sides_are_refused():
-    with pytest.raises(UserError, match="input_size must be even for convnet .* got 31"):
+    with pytest.raises(UserError, match=r"input_size must be even for convnet .* got 31"):
         network(input_size=31)
 
 

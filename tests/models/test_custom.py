@@ -47,14 +47,14 @@ def test_files_beside_it_can_be_imported(path):
 
 
 def test_no_file_and_no_function(path):
-    with pytest.raises(UserError, match="model.file: there is no file .*gone.py"):
+    with pytest.raises(UserError, match=r"model.file: there is no file .*gone.py"):
         custom.build(num_classes=None, file="gone.py", function="build", input_size=8, channels=1)
-    with pytest.raises(UserError, match="no function 'biuld' in mine.py; did you mean 'build'?"):
+    with pytest.raises(UserError, match=r"no function 'biuld' in mine.py; did you mean 'build'?"):
         build(path, GOOD, function="biuld")
 
 
 def test_what_is_no_network_is_refused(path):
-    with pytest.raises(UserError, match="mine.py: wrong returned a dict, a torch.nn.Module is needed"):
+    with pytest.raises(UserError, match=r"mine.py: wrong returned a dict, a torch.nn.Module is needed"):
         build(path, GOOD, function="wrong")
 
 

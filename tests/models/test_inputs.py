@@ -16,37 +16,37 @@ def small_alexnet():
 
 def test_alexnet_needs_63_pixels(small_alexnet):
     """11 from stride 4 gives 15, two poolings leave 1: 62 px would leave nothing."""
-    with pytest.raises(UserError, match="^alexnet needs images of at least 63 px, dataset gives 32$"):
+    with pytest.raises(UserError, match=r"^alexnet needs images of at least 63 px, dataset gives 32$"):
         check_fits(small_alexnet, "alexnet", (3, 32, 32))
     check_fits(small_alexnet, "alexnet", (3, 63, 63))
 
 
 def test_one_channel_into_three_is_refused(small_alexnet):
-    with pytest.raises(UserError, match="^alexnet takes images of 3 channels, dataset gives 1$"):
+    with pytest.raises(UserError, match=r"^alexnet takes images of 3 channels, dataset gives 1$"):
         check_fits(small_alexnet, "alexnet", (1, 64, 64))
 
 
 def test_signals_into_a_network_for_images_are_refused(small_alexnet):
-    with pytest.raises(UserError, match="^alexnet takes images, dataset gives signals$"):
+    with pytest.raises(UserError, match=r"^alexnet takes images, dataset gives signals$"):
         check_fits(small_alexnet, "alexnet", (3, 500))
 
 
 @pytest.mark.parametrize("side", [16, 64])
 def test_a_network_for_one_size_names_it(side):
     model = convnet.build(num_classes=10, written="class", input_size=32)
-    with pytest.raises(UserError, match=f"^convnet needs images of 32 px and no others, dataset gives {side}$"):
+    with pytest.raises(UserError, match=rf"^convnet needs images of 32 px and no others, dataset gives {side}$"):
         check_fits(model, "convnet", (3, side, side))
     check_fits(model, "convnet", (3, 32, 32))
 
 
 def test_channels_are_told_for_a_network_without_a_size_of_its_own():
-    with pytest.raises(UserError, match="^mine takes images of 3 channels, dataset gives 1$"):
+    with pytest.raises(UserError, match=r"^mine takes images of 3 channels, dataset gives 1$"):
         check_fits(nn.Conv2d(3, 1, 5), "mine", (1, 16, 16))
 
 
 def test_signals_have_a_least_length_too():
     model = nn.Sequential(nn.Conv1d(2, 1, 50, stride=10), nn.Conv1d(1, 1, 4))
-    with pytest.raises(UserError, match="^mine needs images of at least 80 px, dataset gives 40$"):
+    with pytest.raises(UserError, match=r"^mine needs images of at least 80 px, dataset gives 40$"):
         check_fits(model, "mine", (2, 40))
 
 
@@ -55,7 +55,7 @@ def test_a_network_that_takes_nothing_says_why():
         def forward(self, images):
             raise KeyError("no such\nthing")
 
-    with pytest.raises(UserError, match="^mine takes no image of 8 px: 'no such.*thing'$"):
+    with pytest.raises(UserError, match=r"^mine takes no image of 8 px: 'no such.*thing'$"):
         check_fits(Broken(), "mine", (3, 8, 8))
 
 

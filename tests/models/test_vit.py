@@ -33,5 +33,5 @@ def test_another_side_changes_the_number_of_patches():
 
 
 def test_a_side_that_is_no_multiple_of_the_patch_is_refused():
-    with pytest.raises(UserError, match="vit_b_16 cannot be built for images of 100 px"):
+    with pytest.raises(UserError, match=r"vit_b_16 cannot be built for images of 100 px"):
         vit.build(num_classes=None, kind="b_16", input_size=100)
