@@ -22,7 +22,7 @@ FUNCTION = {"model": "build", "dataset": "build", "method": "compute"}
 """The function whose annotations say what the options of a group may be."""
 
 ROOT = {
-    "layer": Option.of("str | list[str]"),
+    "layer": Option.of("str | list[str] | None"),
     "units": Option.of("str | int | list[int]"),
     "weights": Option.of("str"),
     "seed": Option.of("Annotated[int, Range(0)]"),

@@ -166,7 +166,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def checked(config: dict[str, Any], command: str) -> dict[str, Any]:
-    """Return the configuration with every value in its type; `layer: ???` stays None.
+    """Return the configuration with every value in its type; `layer: ???` stays, for the runner
+    knows the layers there are.
 
     Raises:
         UserError: the first value that is not what its option may be.
@@ -176,7 +177,7 @@ def checked(config: dict[str, Any], command: str) -> dict[str, Any]:
         if key in catalogue.GROUPS:
             result[key] = _checked_group(key, value, command)
         elif key in catalogue.ROOT:
-            result[key] = None if value == "???" else _value(catalogue.ROOT[key], value, key)
+            result[key] = value if value == "???" else _value(catalogue.ROOT[key], value, key)
         else:
             raise UserError(f"no option {key!r} in the configuration; keys: {listing(catalogue.ROOT)}")
     _name_is_safe(result["name"])
@@ -201,7 +202,7 @@ def _checked_group(group: str, block: Any, command: str) -> dict[str, Any]:
     return result
 
 
-ROOT_PARAMETERS = ("seed", "batch_size", "layer", "units", "limit", "start", "num_classes")
+ROOT_PARAMETERS = ("seed", "batch_size", "layer", "units", "device", "workers", "start", "num_classes")
 """Parameters of `compute` and `build` that the runner fills in."""
 
 

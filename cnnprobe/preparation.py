@@ -102,7 +102,7 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
     from cnnprobe.models import weights as weight_files
 
     inputs.check_fits(model, options["name"], dataset.size)
-    classes = tuple(dataset.classes if training else about.get("classes") or ())
+    classes = tuple(dataset.classes if training else about.get("classes") or getattr(model, "classes", ()))
     return Preparation(model, dataset, held_out, weights, weight_files.sha256(model.state_dict()), classes, options)
 
 
@@ -193,7 +193,7 @@ def weights_of(config: dict[str, Any], command: str) -> Weights:
 
         if not path.exists():
             raise UserError(f"there is no file {given}")
-        return Weights("file", str(given), path, weight_files.about(path))
+        return Weights("file", _label(path, config["out"]), path, weight_files.about(path))
     return from_run(given, config)
 
 
@@ -218,7 +218,13 @@ def from_run(given: str, config: dict[str, Any]) -> Weights:
     name = _moment(moment or "best", there)
     if name is None:
         raise UserError(f"no weights {moment!r} in {runs.short(folder, out)}; there are: {listing(there, 20)}")
-    return Weights("file", f"{runs.short(folder, out)}@{name}", there[name], weight_files.about(there[name]))
+    return Weights("file", _label(there[name], out), there[name], weight_files.about(there[name]))
+
+
+def _label(path: Path, out: str) -> str:
+    """Return how weights are called: RUN@moment for those of a run, else the name of the file."""
+    folder = path.parent.parent
+    return f"{runs.short(folder, out)}@{path.stem}" if (folder / "run.json").is_file() else path.name
 
 
 def _moment(moment: str, there: dict[str, Path]) -> str | None:

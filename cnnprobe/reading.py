@@ -17,6 +17,10 @@ def as_python(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
+def _checksum(values: np.ndarray) -> int:
+    return zlib.crc32(memoryview(np.ascontiguousarray(values)).cast("B") if values.size else b"")
+
+
 class TableView(Mapping):
     """One table of a recording: columns by name as numpy arrays, only the rows that are saved.
 
@@ -70,22 +74,27 @@ class TableView(Mapping):
         with self.recording.file() as file:
             item = file[f"{self.name}/{column}"]
             values = item.asstr()[:] if h5py.check_string_dtype(item.dtype) else item[:]
-        self._verify(column, values)
+        if column in self._written():
+            for number in np.flatnonzero(self.done):
+                self._verify(column, number, values[number * self.batch : (number + 1) * self.batch])
         rows = self.rows
         return values if len(rows) == len(values) else values[rows]
 
-    def _verify(self, column: str, values: np.ndarray) -> None:
-        written = self._written()
-        if column not in written:
-            return
-        place = written.index(column)
-        for batch in np.flatnonzero(self.done):
-            piece = np.ascontiguousarray(values[batch * self.batch : (batch + 1) * self.batch])
-            if zlib.crc32(memoryview(piece).cast("B") if piece.size else b"") != self.sums[batch, place]:
-                first = batch * self.batch
-                raise UserError(
-                    f"{self.recording.path}: rows {first} to {first + len(piece) - 1} of {self.name} damaged (checksum)"
-                )
+    def batches(self, column: str) -> Iterator[np.ndarray]:
+        """Read one column batch by batch, in the order of the rows; only what is saved."""
+        with self.recording.file() as file:
+            item = file[f"{self.name}/{column}"]
+            for number in np.flatnonzero(self.done):
+                values = item[number * self.batch : (number + 1) * self.batch]
+                self._verify(column, number, values)
+                yield values
+
+    def _verify(self, column: str, number: int, values: np.ndarray) -> None:
+        if _checksum(values) != self.sums[number, self._written().index(column)]:
+            first = number * self.batch
+            raise UserError(
+                f"{self.recording.path}: rows {first} to {first + len(values) - 1} of {self.name} damaged (checksum)"
+            )
 
     def _written(self) -> list[str]:
         order = self.attributes.get("written", "")
@@ -96,8 +105,7 @@ class TableView(Mapping):
         start, stop = batch * self.batch, (batch + 1) * self.batch
         with self.recording.file() as file:
             for place, column in enumerate(self._written()):
-                piece = np.ascontiguousarray(file[f"{self.name}/{column}"][start:stop])
-                if zlib.crc32(memoryview(piece).cast("B") if piece.size else b"") != self.sums[batch, place]:
+                if _checksum(file[f"{self.name}/{column}"][start:stop]) != self.sums[batch, place]:
                     return True
         return False
 

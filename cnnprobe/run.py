@@ -142,7 +142,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     if source is not None:
         origin.same_origin(source, f"source={job.config['method']['source']}", made)
     origin.warn_if_random(job.command, made)
-    used = made.weights.label if made.weights.kind == "file" else made.weights.kind
+    used = str(made.weights.path) if made.weights.kind == "file" else made.weights.kind
     job.config = job.config | {"model": job.config["model"] | made.options, "weights": used}
     measurement = compute(job, made, device, workers, source, stop)
     attributes = {
@@ -206,7 +206,7 @@ def compute(
     """Call the method with what its `compute` asks for by name."""
     method = methods.module(job.command)
     asked = inspect.signature(method.compute).parameters
-    if "layer" in asked and job.config.get("layer") is None:
+    if job.config.get("layer") == "???":
         raise _needs_layer(made)
     start, state = progress(job.resume)
     given = {key: job.config.get(key) for key in ("seed", "batch_size", "layer", "units")}
@@ -269,11 +269,13 @@ def complete(measurement: Measurement, run: Run) -> None:
     """Mark a run complete and say what it found and where it is."""
     results = [path for path in sorted(run.folder.rglob("*")) if path.suffix in (".h5", ".png", ".safetensors")]
     sums = {str(path.relative_to(run.folder)): files.sha256(path) for path in results}
-    run.close("complete", headline=measurement.headline, files=sums)
+    method = methods.module(run.job.command)
+    headline = method.headline(Recording(run.folder / "store.h5")) if hasattr(method, "headline") else {}
+    run.close("complete", headline=headline, files=sums)
     runs.mark_latest(run.folder)
     if measurement.table:
         terminal.table(measurement.table)
-    found = ", ".join(f"{key} {_figure(value)}" for key, value in measurement.headline.items())
+    found = ", ".join(f"{key} {_figure(value)}" for key, value in headline.items())
     rate = run.about[f"{measurement.counts}_per_second"]
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
     seconds = terminal.duration(run.about["seconds"])

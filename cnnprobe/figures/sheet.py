@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from cnnprobe.figures import style
 
@@ -31,13 +33,13 @@ def contact_sheet(
 
     Args:
         images: (image, channel, y, x), uint8 or float 0 to 1.
-        captions: one per image.
+        captions: one per image; lines may be broken.
         wrong: images to frame, e.g. those that were misclassified.
         title: of the figure.
         columns: images in a row.
     """
     rows = math.ceil(len(images) / columns)
-    made = style.figure(columns * 1.05, rows * 1.25 + 0.4, title)
+    made = style.figure(columns * 1.05, rows * 1.3, title)
     axes = made.subplots(rows, columns, squeeze=False)
     for place, ax in enumerate(axes.flat):
         ax.set_axis_off()
@@ -45,16 +47,18 @@ def contact_sheet(
             continue
         ax.imshow(rgb(images[place]), interpolation="nearest", vmin=0, vmax=1)
         framed = bool(len(wrong)) and bool(wrong[place])
-        ax.set_title(style.plain(captions[place], 22), fontsize=6, pad=2, color=style.ACCENT if framed else "black")
+        ax.set_title(_lines(captions[place]), fontsize=6, pad=2, color=style.ACCENT if framed else "black")
         if framed:
             height, width = images.shape[-2:]
             ax.add_patch(_frame(width, height))
     return made
 
 
-def _frame(width: int, height: int):
-    from matplotlib.patches import Rectangle
+def _lines(caption: str) -> str:
+    return "\n".join(style.plain(line, 20) for line in caption.split("\n"))
 
+
+def _frame(width: int, height: int) -> Rectangle:
     return Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=style.ACCENT, linewidth=2)
 
 
@@ -85,7 +89,7 @@ def unit_sheet(
     block = label + k * (wide + GAP)
     canvas = np.ones((rows * (high + GAP), columns * block, 3), np.float32)
     scale = side / wide
-    made = style.figure(columns * block * scale / style.DPI, rows * (high + GAP) * scale / style.DPI + 0.5, title)
+    made = style.figure(columns * block * scale / style.DPI, rows * (high + GAP) * scale / style.DPI, title)
     ax = made.subplots()
     segments = []
     for unit in range(units):
@@ -120,3 +124,52 @@ def _rectangle(edges: np.ndarray, top: int, left: int, high: int, wide: int) -> 
     y0, y1 = (min(max(value, 0), high) - 0.5 + top for value in (y0, y1))
     x0, x1 = (min(max(value, 0), wide) - 0.5 + left for value in (x0, x1))
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
+
+
+def outlines(positions: np.ndarray, picture: tuple[int, ...], attributes: dict[str, Any]) -> np.ndarray:
+    """Return the theoretical fields of positions as edges on pictures.
+
+    Args:
+        positions: (unit, k, 2) on the layer's map, -1 for none.
+        picture: (y, x) px of the pictures.
+        attributes: of the layer's table: field_start, field_stride, field_size, image_size, map_size.
+
+    Returns:
+        (unit, k, 4) top, left, bottom, right in px of the picture; NaN for none, or for a layer without a map.
+    """
+    edges = np.full((*positions.shape[:2], 4), np.nan)
+    if positions.shape[-1] != 2:
+        return edges
+    scale = np.array(picture) / np.array(attributes["image_size"][1:])
+    start, stride, size = (np.array(attributes[f"field_{name}"], float) for name in ("start", "stride", "size"))
+    first = start + positions * stride
+    edges[..., :2], edges[..., 2:] = first * scale, (first + size) * scale
+    edges[positions[..., 0] < 0] = np.nan
+    return edges
+
+
+def unit_page(pictures: np.ndarray, captions: Sequence[str], edges: np.ndarray | None, title: str) -> Figure:
+    """Show the images of one unit, large, with what they are and how much it answers.
+
+    Args:
+        pictures: (k, channel, y, x), uint8.
+        captions: one per image; lines may be broken.
+        edges: (k, 4) top, left, bottom, right in px of the picture, or None.
+        title: of the figure.
+    """
+    columns = min(5, math.ceil(math.sqrt(len(pictures))) + 1, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    made = style.figure(max(columns * 1.8, 5.0), rows * 2.15, title)
+    axes = made.subplots(rows, columns, squeeze=False)
+    high, wide = pictures.shape[-2:]
+    for place, ax in enumerate(axes.flat):
+        ax.set_axis_off()
+        if place >= len(pictures) or not captions[place]:
+            continue
+        ax.imshow(rgb(pictures[place]), interpolation="nearest", vmin=0, vmax=1)
+        ax.set_title(_lines(captions[place]), fontsize=7, pad=3)
+        if edges is not None and np.isfinite(edges[place]).all():
+            line = _rectangle(edges[place], 0, 0, high, wide)
+            ax.plot(*line.T, color=style.ACCENT, linewidth=1.2)
+            ax.set(xlim=(-0.5, wide - 0.5), ylim=(high - 0.5, -0.5))
+    return made

@@ -1,5 +1,6 @@
 """How every figure looks: sizes, colours, and text that is shown as it is written."""
 
+import textwrap
 import unicodedata
 from io import BytesIO
 
@@ -13,17 +14,30 @@ SERIES = ("#1b6ca8", "#d1495b", "#3a8f5c", "#c98a1b", "#6d4c9f", "#5a5a5a")
 """Colours of curves, in this order; told apart in grey as well."""
 
 
+TITLE_SIZE = 9
+LETTERS_PER_INCH = 13
+"""How many letters of a title stand on an inch, about."""
+
+
 def figure(width: float, height: float, title: str = "") -> Figure:
     """Make an empty figure.
 
     Args:
-        width, height: inches.
-        title: one line above everything, shown literally.
+        width: inches.
+        height: inches, without the title.
+        title: stands above everything, shown literally, broken into lines that fit; "\\n" breaks a line.
     """
-    made = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    if title:
-        made.suptitle(plain(title, most=160), fontsize=9)
+    letters = max(30, int(width * LETTERS_PER_INCH))
+    lines = [row for line in title.split("\n") for row in textwrap.wrap(plain(line, most=400), letters)]
+    made = Figure(figsize=(width, height + 0.17 * len(lines)), dpi=DPI, layout="constrained")
+    if lines:
+        made.suptitle("\n".join(lines), fontsize=TITLE_SIZE)
     return made
+
+
+def number(value: float) -> str:
+    """Write a number shortly, without powers of ten where it can be had: 0.0123, 4.22, 4220."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def plain(text: object, most: int = 60) -> str:

@@ -224,7 +224,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     captions = []
     for label, said, bad in zip(labels, predictions, wrong):
         truth = classes[label] if 0 <= label < len(classes) else "?"
-        captions.append(f"{truth} → {own[said] if 0 <= said < len(own) else said}" if bad else truth)
+        captions.append(f"{truth}\n→ {own[said] if 0 <= said < len(own) else said}" if bad else truth)
     about = recording.attributes
     note = f"; framed: decided otherwise by {about['model']}, weights {about['weights']}" if any(wrong) else ""
     yield "images", contact_sheet(pixels, captions, wrong, f"{about['dataset']}: first {len(pixels)} images{note}")

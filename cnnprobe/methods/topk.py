@@ -1,0 +1,330 @@
+"""Find the images of a dataset that each unit answers most."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnnprobe.engine import full_sort
+from cnnprobe.engine.layers import Layer, find, units_of
+from cnnprobe.engine.loading import Batch, batches
+from cnnprobe.engine.pictures import Album, picture_size
+from cnnprobe.engine.quantiles import Thresholds, first_look
+from cnnprobe.engine.ranking import Ranked, Ranker
+from cnnprobe.engine.recording import tap
+from cnnprobe.engine.stimuli import stimuli_table
+from cnnprobe.errors import UserError, unknown
+from cnnprobe.options import Range, Run
+from cnnprobe.records import Advance, Column, Measurement, Rows, Table
+
+LOG = logging.getLogger("cnnprobe")
+Criterion = Literal["max", "mean", "area"]
+SAVED_UNITS = 32
+"""Units that are saved together."""
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    layer: str | list[str],
+    units: str | int | list[int],
+    k: Annotated[int, Range(1, 1000)],
+    criterion: Criterion | list[Criterion],
+    quantile: Annotated[float, Range(above=0, below=1)],
+    bottom: bool,
+    crop: bool,
+    picture: Annotated[int, Range(8, 1024)] | None,
+    pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
+    source: Run | None,
+    batch_size: int,
+    device: str,
+    workers: int,
+    seed: int,
+) -> Measurement:
+    """Rank the images for every unit, in one pass for all layers and criteria.
+
+    The response of unit u to an image is, by criterion: the maximum of its map, its mean, or its area: the
+    share of positions above T_u, the level that u exceeds at a share 1 - `quantile` of all positions (Bau et
+    al. 2017, section 3.1), taken from a first look at a sample and fixed before the pass. Larger responses go
+    first, of equal ones the smaller image index. A unit that answers no image is dead.
+
+    Args:
+        model: any network; it is given back as it was.
+        dataset: an image set.
+        layer: names of layers, see `engine.layers.find`.
+        units: channels of each layer.
+        k: images per unit.
+        criterion: one or several; the first one is stored under the plain names.
+        quantile: for area.
+        bottom: also rank the images each unit answers least.
+        crop: pictures show the field of the maximum instead of the whole image.
+        picture: longer side of the stored pictures, px; None: as large as 128 MB allow.
+        pages: units to draw a page of.
+        source: a record run to rank from, instead of running the network again.
+        batch_size: images that pass through the network together.
+        device: where the network is.
+        workers: processes that load images.
+        seed: of the first look.
+
+    Returns:
+        one table "units/<layer>" per layer, and "stimuli".
+
+    Raises:
+        UserError: no such layer or unit, or the source lacks what is asked for.
+    """
+    layers = find(model, layer, dataset.size)
+    criteria = list(dict.fromkeys([criterion] if isinstance(criterion, str) else criterion))
+    ends = ["top", "bottom"] if bottom else ["top"]
+    chosen = {found.name: units_of(found, units) for found in layers}
+    count = sum(map(len, chosen.values())) * k * len(criteria) * len(ends)
+    size = picture_size(dataset.size, count, picture)
+    asked = [pages] if isinstance(pages, int) else list(pages or [])
+    if absent := [page for page in asked if not any(page in own for own in chosen.values())]:
+        raise UserError(f"pages={absent[0]}: that unit is not among those ranked")
+    if k > len(dataset):
+        LOG.warning(f"k is {k}, but there are {len(dataset)} images; the other places stay empty")
+    if source is not None:
+        _source_has(source, layers, criteria)
+    about = {"criteria": " ".join(criteria), "ends": " ".join(ends), "quantile": quantile, "crop": crop}
+    about |= {"criterion": criteria[0], "image_size": list(dataset.size), "pages": asked}
+    lists = [Sorting(name, end, criteria[0]) for name in criteria for end in ends]
+    look = first_look(len(dataset), seed) if "area" in criteria and source is None else np.zeros(0, np.int64)
+
+    def loaded(indices: np.ndarray | None = None) -> Iterator[Batch]:
+        return batches(dataset, batch_size=batch_size, device=device, workers=workers, indices=indices)
+
+    def events() -> Iterator[Rows | Advance]:
+        skipped = np.zeros(len(dataset), bool)
+        if source is not None:
+            skipped = source["stimuli"]["skipped"]
+            found = {one.name: _from_source(source, one, lists, k, quantile) for one in layers}
+            yield Advance(len(dataset))
+        else:
+            thresholds = yield from _look(model, layers, quantile, look, seed, loaded)
+            ranker = Ranker(layers, k, criteria, thresholds, bottom)
+            yield from _pass(model, layers, ranker, skipped, loaded)
+            found = {one.name: _from_ranker(ranker, one.name, lists) for one in layers}
+        found = {name: answer.of(chosen[name]) for name, answer in found.items()}
+        yield from _rows(layers, found, lists, Pictures(size, crop, loaded))
+        for start in range(0, len(skipped), batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
+
+    tables = [_table(one, chosen[one.name], lists, k, size, about) for one in layers]
+    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), len(look) + len(dataset))
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """One way of sorting the images: by which criterion, which end first; and how its columns are called."""
+
+    criterion: str
+    end: str
+    main: str
+
+    def column(self, name: str) -> str:
+        """Return a column's name: plain for the main criterion, "response_mean" for another, "bottom_…" for least."""
+        suffix = "" if self.criterion == self.main else f"_{self.criterion}"
+        return f"{'bottom_' if self.end == 'bottom' else ''}{name}{suffix}"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is known of a layer's units after the pass: ranks by sorting, dead (unit,), threshold (unit,) or None."""
+
+    ranks: dict[Sorting, Ranked]
+    dead: np.ndarray
+    threshold: np.ndarray | None
+
+    def of(self, units: np.ndarray) -> "Answers":
+        """Return those of some units."""
+        ranks = {key: Ranked(r.images[units], r.responses[units], r.positions[units]) for key, r in self.ranks.items()}
+        return Answers(ranks, self.dead[units], None if self.threshold is None else self.threshold[units])
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How pictures are made: (channel, y, x), cut to the field or not, and where the images come from."""
+
+    size: tuple[int, ...]
+    crop: bool
+    loaded: Any
+
+
+def _table(layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: tuple[int, ...], about: dict) -> Table:
+    places = {0: "1", 1: "position", 2: "y x"}.get(len(layer.map_size), "index")
+    axes = "k channel y x" if len(size) == 3 else "k channel time"
+    columns = {
+        "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
+        "dead": Column("true where no image drives the unit", dtype="bool"),
+    }
+    for one in lists:
+        order = f"{one.criterion}, {'best' if one.end == 'top' else 'least'} first"
+        measure = "share of the map" if one.criterion == "area" else "activation"
+        columns |= {
+            one.column("image"): Column(f"index in the dataset, by {order}", "k", (k,), "int64", "index"),
+            one.column("response"): Column(f"response, by {order}", "k", (k,), "float32", measure),
+            one.column("position"): Column(
+                f"place of the maximum on the map ({places})", "k yx", (k, len(layer.map_size)), "int64", "index"
+            ),
+            one.column("picture"): Column("the image, made small", axes, (k, *size), "uint8", "0 to 255"),
+        }
+        if one.criterion == "area":
+            columns["threshold"] = Column("level above which a position counts", unit="activation")
+    own = about | layer.attributes | {"rectified": layer.rectified}
+    own["pages"] = [page for page in about["pages"] if page in units]
+    return Table(f"units/{layer.group}", "unit", len(units), columns, SAVED_UNITS, own)
+
+
+def _look(
+    model: nn.Module, layers: list[Layer], quantile: float, look: np.ndarray, seed: int, loaded: Any
+) -> Iterator[Advance]:
+    """Fix the thresholds of the area criterion by a first look at some images; returns them by layer."""
+    if not len(look):
+        return {}
+    thresholds = Thresholds(layers, quantile, len(look), seed)
+    with torch.inference_mode(), tap(model, layers, thresholds.receive) as run:
+        for batch in loaded(look):
+            run(batch.images[torch.from_numpy(batch.readable).to(batch.images.device)])
+            yield Advance(len(batch))
+    return thresholds.result()
+
+
+def _pass(model: nn.Module, layers: list[Layer], ranker: Ranker, skipped: np.ndarray, loaded: Any) -> Iterator[Advance]:
+    """Show every image once."""
+    with torch.inference_mode(), tap(model, layers, ranker.receive) as run:
+        for batch in loaded():
+            ranker.begin(batch.indices, batch.readable)
+            run(batch.images)
+            skipped[batch.indices] = ~batch.readable
+            yield Advance(len(batch))
+
+
+def _from_ranker(ranker: Ranker, name: str, lists: list[Sorting]) -> Answers:
+    ranks = {one: ranker.ranked(name, one.criterion, one.end) for one in lists}
+    threshold = ranker.thresholds.get(name)
+    return Answers(ranks, ranker.dead(name), None if threshold is None else threshold.numpy())
+
+
+def _source_has(source: Any, layers: list[Layer], criteria: list[str]) -> None:
+    """Refuse a record run that lacks a layer, or the maps that the area criterion needs."""
+    recorded = {source[name].attributes["layer"]: source[name] for name in source.tables("activations")}
+    for layer in layers:
+        if layer.name not in recorded:
+            raise unknown("layer", layer.name, recorded, of="the source run")
+        if "area" in criteria and "maps" not in recorded[layer.name]:
+            raise UserError("criterion=area needs whole maps: record with keep=maps, or leave out source=")
+
+
+def _from_source(source: Any, layer: Layer, lists: list[Sorting], k: int, quantile: float) -> Answers:
+    """Rank what a record run has stored; the threshold of area is exact over all its images."""
+    table = source[f"activations/{layer.group}"]
+    responses, threshold = {name: table[name] for name in ("max", "mean")}, None
+    if any(one.criterion == "area" for one in lists):
+        images, positions = table.row_count, int(np.prod(layer.map_size))
+        responses["area"], threshold = full_sort.areas(lambda: table.batches("maps"), images, positions, quantile)
+    dead, places = full_sort.dead_units(responses["max"]), np.maximum(table["argmax"], 0)
+    ranks = {
+        one: full_sort.ranked(responses[one.criterion], places, layer.map_size, k, dead, one.end == "bottom")
+        for one in lists
+    }
+    return Answers(ranks, dead, threshold)
+
+
+def _rows(layers: list[Layer], found: dict[str, Answers], lists: list[Sorting], pictures: Pictures) -> Iterator[Rows]:
+    """Hand over the units of every layer, with the pictures of their images."""
+    ranks = {(layer.name, one): found[layer.name].ranks[one] for layer in layers for one in lists}
+    fields = {layer.name: layer.field for layer in layers}
+
+    def field(key: tuple[str, Sorting], place: int) -> Any:
+        positions = ranks[key].positions
+        return fields[key[0]].region(positions.reshape(-1, positions.shape[-1])[place].tolist())
+
+    album = Album({key: rank.images for key, rank in ranks.items()}, pictures.size)
+    try:
+        album.fill(pictures.loaded(album.images()), field if pictures.crop else None)
+        for layer in layers:
+            answers = found[layer.name]
+            for start in range(0, len(answers.dead), SAVED_UNITS):
+                part = slice(start, start + SAVED_UNITS)
+                columns = {"dead": answers.dead[part]}
+                if answers.threshold is not None:
+                    columns["threshold"] = answers.threshold[part]
+                for one, rank in answers.ranks.items():
+                    columns |= {
+                        one.column("image"): rank.images[part],
+                        one.column("response"): rank.responses[part],
+                        one.column("position"): rank.positions[part],
+                        one.column("picture"): album.rows((layer.name, one), part),
+                    }
+                yield Rows(f"units/{layer.group}", start, columns)
+    finally:
+        album.close()
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Count layers, units and dead units."""
+    tables = [recording[name] for name in recording.tables("units")]
+    dead = sum(int(table["dead"].sum()) for table in tables)
+    return {"layers": len(tables), "units": sum(table.row_count for table in tables), "dead": dead}
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """One sheet per layer and sorting, and a page for every unit asked for."""
+    from cnnprobe.figures.sheet import unit_sheet
+    from cnnprobe.figures.style import number
+
+    about = recording.attributes
+    for group in recording.tables("units"):
+        table = recording[group]
+        own, layer = table.attributes, group.removeprefix("units/")
+        if len(own["image_size"]) != 3:
+            continue
+        network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
+        for criterion in own["criteria"].split():
+            for end in own["ends"].split():
+                one = Sorting(criterion, end, own["criterion"])
+                best = table[one.column("response")][:, 0]
+                rows = zip(table["unit"], best, table["dead"])
+                names = [f"{unit}\n{'dead' if dead else number(value)}" for unit, value, dead in rows]
+                kind = f"{'highest' if end == 'top' else 'lowest'} {criterion}"
+                title = f"{network}: the {about['dataset']} images of each unit with {kind}, and its value\n{_box(own)}"
+                pictures = table[one.column("picture")]
+                boxes = _boxes(table, one, pictures.shape[-2:])
+                yield one.column(layer), unit_sheet(pictures, names, boxes, title)
+        for unit in own["pages"]:
+            yield f"{layer}_unit{unit}", _page(recording, table, unit, network)
+
+
+def _box(own: dict[str, Any]) -> str:
+    field = "x".join(str(round(side)) for side in own["field_size"])
+    return f"cut to the field of the maximum, {field} px" if own["crop"] else f"box: field of the maximum, {field} px"
+
+
+def _boxes(table: Any, one: Sorting, picture: tuple[int, ...]) -> np.ndarray | None:
+    from cnnprobe.figures.sheet import outlines
+
+    own = table.attributes
+    return None if own["crop"] else outlines(table[one.column("position")], picture, own)
+
+
+def _page(recording: Any, table: Any, unit: int, network: str) -> Any:
+    from cnnprobe.figures.sheet import unit_page
+    from cnnprobe.figures.style import number
+
+    stimuli, own = recording["stimuli"], table.attributes
+    names, labels, classes = stimuli["name"], stimuli["label"], json.loads(stimuli.attributes["classes"])
+    row = int(np.flatnonzero(table["unit"] == unit)[0])
+    pictures = table["picture"][row]
+    captions = [
+        f"{classes[labels[i]] if 0 <= labels[i] < len(classes) else names[i]}\n{number(value)}" if i >= 0 else ""
+        for i, value in zip(table["image"][row], table["response"][row])
+    ]
+    boxes = _boxes(table, Sorting(own["criterion"], "top", own["criterion"]), pictures.shape[-2:])
+    title = f"unit {unit} of {network}\n{own['criterion']} of its map; {_box(own)}"
+    return unit_page(pictures, captions, None if boxes is None else boxes[row], title)
