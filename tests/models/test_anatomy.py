@@ -87,6 +87,19 @@ def test_channels_times_pixels_is_the_number_of_neurons():
         assert node["channels"] == node["n_neurons"] // node["out_size"] ** 2
 
 
+@pytest.mark.parametrize(
+    ("variant", "billions"),
+    [("mousenet64", 2.52), ("mousenet32", 2.56), ("mousenet64_may2020", 2.40), ("mousenet64_oct2020", 3.36)],
+)
+def test_multiply_adds_per_image(variant, billions):
+    table = anatomy.network(variant)
+    side = {node["name"]: node["out_size"] for node in table["nodes"]}
+    total = sum(
+        e["in_channels"] * e["out_channels"] * e["kernel_size"] ** 2 * side[e["target"]] ** 2 for e in table["edges"]
+    )
+    assert total / 1e9 == pytest.approx(billions, abs=0.005)
+
+
 def test_tables_are_in_topological_order_and_their_own_copies():
     table = anatomy.network("mousenet64_may2020")
     place = {node["name"]: i for i, node in enumerate(table["nodes"])}

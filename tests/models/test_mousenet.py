@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cnnprobe.engine.layers import layers_of
 from cnnprobe.errors import UserError
 from cnnprobe.models import anatomy, mousenet
 
@@ -173,6 +174,27 @@ def test_masks_are_saved_with_the_weights(model):
 def test_masks_cost_nothing_where_there_are_none():
     assert not any(name.endswith("mask") for name in network(mask="none").state_dict())
     assert all(conv.weight.count_nonzero() == conv.weight.numel() for conv in network(mask="none").conv.values())
+
+
+FIELDS = {  # px: theoretical receptive fields of the nodes, 64 and 32 px networks, derived by hand from the tables
+    "mousenet64": "9 11 19 21 39 39 39 37 35 55 59 71 73 59 63 67 83 81 67 111 135 139",
+    "mousenet32": "9 11 15 15 23 23 23 23 21 31 31 35 39 33 35 35 39 43 37 51 63 63",
+    "mousenet64_may2020": "9 11 19 21 39 39 39 37 35 55 59 71 69 59 63 67 83 77 67 111 135 139",
+}
+
+
+@pytest.mark.parametrize("variant", FIELDS)
+def test_fields_of_the_nodes(variant):
+    """Edges of stride 2 are padded by one more at the right: a unit of a higher area looks at 2 i + 1."""
+    model = network(variant)
+    found = {layer.name: layer for layer in layers_of(model, model.input_size) if layer.kind == "area"}
+    names = [node["name"] for node in anatomy.network(variant)["nodes"][1:]]
+    assert [found[name].field.size[0] for name in names] == [int(size) for size in FIELDS[variant].split()]
+    for name in names:
+        field = found[name].field
+        higher = not name.startswith(("VISp2", "VISp4", "VISp5", "LGN"))
+        assert field.stride == ((2, 2) if higher else (1, 1))
+        assert field.start[0] + (field.size[0] - 1) / 2 == (1 if higher else 0)
 
 
 def test_areas_go_by_the_names_of_anatomists(model):
