@@ -1,0 +1,211 @@
+"""Views of rooms through the eyes of an avatar that finds its way by geometry or by landmarks: the embedded dataset.
+
+A geometry room has informative corners and no landmarks; a landmark room is nearly round and holds one to four
+landmarks (coloured solids, panels with letters). Everything about an image follows from (seed, split, number), and the
+truth is known: which pixels make the class, what they show, where the eye was, how far everything is.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+
+from cnnprobe.datasets.drawn import Drawn, sensor_noise, stream
+from cnnprobe.datasets.raycaster import LETTER, OBJECT, PANEL, trace
+from cnnprobe.datasets.rooms import HEADINGS, SHAPES, Camera, Room, corners_in_view
+from cnnprobe.datasets.scenes import LANDMARKS, Scene, draw_scene
+from cnnprobe.options import Range
+
+DRAWING_VERSION = 1
+KINDS = {0: "none", 1: "corner", 2: "border", OBJECT: "object", PANEL: "panel", LETTER: "letter"}
+"""What the codes of truth's `kind` mean."""
+CLASSES = {
+    "cue": ("geometry", "landmark"),
+    "landmark": tuple(kind.name for kind in LANDMARKS),
+    "room": SHAPES,
+    "heading": tuple(f"{sector * 360 // HEADINGS} degrees" for sector in range(HEADINGS)),
+}
+"""Names of the classes of each task."""
+SPLITS = ("train", "test")
+SUPERSAMPLED = 160
+"""Images up to this side (px) are drawn with four rays per pixel, larger ones with one."""
+
+
+def build(
+    *,
+    size: Annotated[int, Range(16, 1024)] | None,
+    count: Annotated[int, Range(1)] | None,
+    split: Literal["train", "test"] | None,
+    seed: Annotated[int, Range(0)],
+    landmarks: Annotated[int, Range(1, 4)] | None,
+    noise: Annotated[float, Range(0, 1)],
+    classes: Literal["cue", "landmark", "room", "heading"],
+) -> "Avatar":
+    """Return the dataset.
+
+    Args:
+        size: height and width, px; None: 64.
+        count: images; None: 4000 to train with, 1000 to test with.
+        split: no room is in both; None: test.
+        seed: another one, other rooms.
+        landmarks: how many stand in a landmark room; None: 1 to 4.
+        noise: standard deviation of the sensor noise, of a range of 0 to 1.
+        classes: what the label says.
+    """
+    split = split or "test"
+    return Avatar(
+        size=size or 64,
+        count=count or {"train": 4000, "test": 1000}[split],
+        split=split,
+        seed=seed,
+        landmarks=landmarks,
+        noise=noise,
+        classes=classes,
+    )
+
+
+class Avatar(Drawn):
+    """Rooms of one split under one task; see `build` for the arguments.
+
+    Even numbers are geometry rooms, odd ones landmark rooms. The task "cue" has them all; "landmark" has the landmark
+    rooms, "room" and "heading" the geometry rooms: the same pictures under the same names, each class equally often.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        count: int,
+        split: str,
+        seed: int,
+        landmarks: int | None,
+        noise: float,
+        classes: str,
+    ):
+        step, first = {"cue": (1, 0), "landmark": (2, 1), "room": (2, 0), "heading": (2, 0)}[classes]
+        self.numbers = first + step * np.arange(count)
+        self.split, self.seed, self.landmarks, self.noise = split, seed, landmarks, noise
+        names = CLASSES[classes]
+        label = {
+            "cue": self.numbers % 2,
+            "landmark": self.numbers // 2 % len(LANDMARKS),
+            "room": self.numbers // 2 % len(SHAPES),
+            "heading": self.numbers // 2 % HEADINGS,
+        }[classes]
+        options = {
+            "size": size,
+            "count": count,
+            "split": split,
+            "seed": seed,
+            "landmarks": landmarks,
+            "noise": noise,
+            "classes": classes,
+        }
+        super().__init__(
+            version=DRAWING_VERSION,
+            options=options,
+            side=size,
+            name="avatar",
+            names=[f"avatar/{split}/{number:06d}" for number in self.numbers],
+            labels=label,
+            classes=names,
+        )
+
+    def scene(self, index: int) -> Scene:
+        """Return what image `index` shows; it does not depend on the size."""
+        number = int(self.numbers[index])
+        geometry, pair = number % 2 == 0, number // 2
+        return draw_scene(
+            self._stream(number, 0),
+            shape=SHAPES[pair % len(SHAPES)] if geometry else "round",
+            heading=pair % HEADINGS if geometry else None,
+            landmark=None if geometry else pair % len(LANDMARKS),
+            landmarks=self.landmarks,
+        )
+
+    def _stream(self, number: int, purpose: int) -> np.random.Generator:
+        return stream(self.seed, SPLITS.index(self.split), number, purpose)
+
+    def draw(self, index: int) -> np.ndarray:
+        """Return one image, (channel, y, x) float32 0 to 1: rays, a slight blur, display brightness, noise."""
+        rays = 2 if self.side <= SUPERSAMPLED else 1
+        image = np.sqrt(trace(self.scene(index), self.side * rays)[0])
+        image = halved(image) if rays == 2 else smoothed(image)
+        image += np.float32(self.noise) * sensor_noise(image.shape, self._stream(int(self.numbers[index]), 1))
+        return image.clip(0, 1, out=image)
+
+    def truth(self, index: int) -> dict[str, np.ndarray]:
+        """Return what is known about an image.
+
+        Returns:
+            cue: (y, x) bool, the pixels that make the class: landmarks, or what is within 3 % of the image's side of an
+                informative corner (the edge between two walls, and half a metre of the borders that end there).
+            kind: (y, x) int8, what each cue pixel shows, by the codes in KINDS.
+            distance: (y, x) float32, metres from the eye along the ray through the pixel's middle.
+            pose: (6,) float64: the eye's x, y and height (metres), yaw, pitch and field of view (degrees).
+            corners: (corner, xy) float64, the room in plan, metres.
+        """
+        scene = self.scene(index)
+        camera = scene.camera
+        _, distance, kind = trace(scene, self.side)
+        if not scene.landmark:
+            kind = corner_kinds(camera, scene.room, self.side)
+        angles = np.degrees([camera.yaw, camera.pitch, camera.field])
+        pose = np.array([camera.x, camera.y, camera.height, *angles])
+        return {"cue": kind > 0, "kind": kind, "distance": distance, "pose": pose, "corners": scene.room.corners}
+
+
+def halved(image: np.ndarray) -> np.ndarray:
+    """Return an image (channel, y, x) at half the size, each pixel the 1-3-3-1 mean of the rays around it."""
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = (padded[:, 1:-2:2] + padded[:, 2:-1:2]) * np.float32(3)
+    rows += padded[:, :-3:2]
+    rows += padded[:, 3::2]
+    columns = (rows[..., 1:-2:2] + rows[..., 2:-1:2]) * np.float32(3)
+    columns += rows[..., :-3:2]
+    columns += rows[..., 3::2]
+    columns /= 64
+    return columns
+
+
+def smoothed(image: np.ndarray) -> np.ndarray:
+    """Return an image (channel, y, x) slightly blurred, 1-4-1 along both axes."""
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = padded[:, :-2] + padded[:, 2:]
+    rows += padded[:, 1:-1] * np.float32(4)
+    columns = rows[..., :-2] + rows[..., 2:]
+    columns += rows[..., 1:-1] * np.float32(4)
+    columns /= 36
+    return columns
+
+
+def corner_kinds(camera: Camera, room: Room, side: int) -> np.ndarray:
+    """Return codes of KINDS (y, x) int8: pixels near the corners in view, and near the borders that end there."""
+    focal, reach = side / 2 / camera.half_width, 0.03 * side
+    kind = np.zeros((side, side), np.int8)
+    count = len(room.corners)
+    for corner in np.flatnonzero(corners_in_view(camera, room.corners, part=1.0)):
+        here = room.corners[corner]
+        for other in (corner - 1, (corner + 1) % count):
+            border = room.corners[other] - here
+            border = here + border * min(0.5 / np.hypot(*border), 1)
+            for height in (0.0, room.height):
+                near = beside(camera, focal, side, (here, height), (border, height)) <= reach
+                kind[near & (kind == 0)] = 2
+        kind[beside(camera, focal, side, (here, 0.0), (here, room.height)) <= reach] = 1
+    return kind
+
+
+def beside(
+    camera: Camera, focal: float, side: int, start: tuple[np.ndarray, float], end: tuple[np.ndarray, float]
+) -> np.ndarray:
+    """Return the distance (y, x), px, of each pixel from the picture of an edge, given by plan place and height."""
+    points = []
+    for place, height in (start, end):
+        depth, sideways = camera.seen(place[None])
+        depth = max(float(depth[0]), 0.1)
+        rise = np.tan(camera.pitch) - (height - camera.height) / depth
+        points.append(np.array([float(sideways[0]), rise]) * focal + side / 2 - 0.5)
+    pixels = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1)
+    along = points[1] - points[0]
+    part = ((pixels - points[0]) @ along / max(float(along @ along), 1e-9)).clip(0, 1)
+    return np.linalg.norm(pixels - points[0] - part[..., None] * along, axis=-1)
