@@ -8,6 +8,7 @@ import faulthandler
 import os
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def parse(words: list[str]) -> Request:
 def main(words: list[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 our bug, 2 the user's mistake, 130, 143."""
     words = sys.argv[1:] if words is None else words
-    faulthandler.enable()
+    with suppress(OSError):  # an error stream that is no file has no use for it
+        faulthandler.enable()
     command = words[0] if words and not words[0].startswith("-") and "=" not in words[0] else ""
     try:
         return dispatch(parse(words))

@@ -264,6 +264,7 @@ def _published_or_random(config: dict[str, Any]) -> Weights:
 
     name = config["model"]["name"]
     given = {key: value for key, value in config["model"].items() if key not in ("name", "num_classes")}
+    module("model", name).needs(**given)  # an option that makes no network is told before its weights are looked for
     if weight_files.published_on_disk(name, given):
         return Weights("published", "published")
     return Weights("random", f"random (seed {config['seed']})")

@@ -1,0 +1,50 @@
+"""What many tests need: a command line without a process, a folder of images, a small trained run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnprobe.cli import main
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command line answered: its exit status, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cnnprobe(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+    """Run a command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Answer:
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return Answer(status, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 images of 32 px in two classes: bright discs on dark, and stripes."""
+    root = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    for kind in ("disc", "stripes"):
+        (root / kind).mkdir()
+        for i in range(12):
+            shape = np.hypot(y - random.integers(8, 24), x - random.integers(8, 24)) < 6
+            pattern = shape if kind == "disc" else (x + i) // 4 % 2 == 0
+            pixels = pattern[..., None] * random.integers(120, 255, 3) + random.integers(0, 40, (32, 32, 3))
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / kind / f"{i:02d}.png")
+    return root
