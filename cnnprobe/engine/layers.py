@@ -127,8 +127,8 @@ def find(
     """Return the layers with these names, in the order asked; each place in the network once.
 
     Args:
-        spec: a name, a list of names, a glob ("conv*", "VISp*", "features.*"), or "all": every convolution by its short
-            name, every dense layer and every area that is not one of those.
+        spec: a name, a list of names, a glob ("conv*", "VISp*", "features.*"; of module paths only where it fits no short
+            name), or "all": every convolution by its short name, every dense layer, every area that is not one of those.
         input_size: (channel, y, x) or (channel, time) of the images.
         of: name of the network in messages.
 
@@ -152,6 +152,7 @@ class _Catalogue:
     Attributes:
         every: all layers in the order in which they are computed.
         main: convolutions, dense layers and areas of them.
+        short: the names that are no module paths.
     """
 
     def __init__(self, model: nn.Module, input_size: tuple[int, ...]):
@@ -165,8 +166,8 @@ class _Catalogue:
         taken = {layer.name for _, layer in short} | set(self.spellings)
         modules = self._modules(taken)
         self.every = [layer for _, layer in sorted(short + modules, key=lambda pair: pair[0])]
-        kinds = {id(layer) for _, layer in short}
-        self.main = [layer for layer in self.every if id(layer) in kinds or layer.kind == "linear"]
+        self.short = taken
+        self.main = [layer for layer in self.every if layer.name in taken or layer.kind == "linear"]
 
     def named(self, word: str, of: str) -> list[Layer]:
         """Return the layers a word stands for, or say why there is none."""
@@ -175,9 +176,12 @@ class _Catalogue:
         names = self.spellings | {layer.name: layer for layer in self.every}
         if word in names:
             return [replace(names[word], name=word)]
-        if any(sign in word for sign in "*?") and (found := [n for n in names if fnmatchcase(n, word)]):
+        if any(sign in word for sign in "*?["):
+            short = [name for name in names if name in self.short and fnmatchcase(name, word)]
+            found = short or [name for name in names if fnmatchcase(name, word)]
             order = {layer.tap: place for place, layer in enumerate(self.every)}
-            return sorted((replace(names[name], name=name) for name in found), key=lambda layer: order[layer.tap])
+            if found:
+                return sorted((replace(names[name], name=name) for name in found), key=lambda layer: order[layer.tap])
         raise self._missing(word, of, names)
 
     def _missing(self, word: str, of: str, names: dict[str, Layer]) -> UserError:
@@ -276,7 +280,8 @@ class _Catalogue:
         if any(inner.module != call.path for inner in self.trace.calls[call.start : call.stop]):
             return "block"
         kinds = {KINDS[name] for name in direct if name in KINDS}
-        return next((kind for kind in dict.fromkeys(KINDS.values()) if kind in kinds), "other")
+        idle = "dropout" if "Dropout" in call.type else "other"  # in eval mode dropout calls nothing that changes a value
+        return next((kind for kind in dict.fromkeys(KINDS.values()) if kind in kinds), idle)
 
     def _has_units(self, value: Value) -> bool:
         return value.call >= 0 and len(value.shape) > 1 and value.shape[0] == 1

@@ -43,9 +43,9 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
                 _put_back(getattr(module, name), before)
         for module, parameters, buffers in owned:
             _put_back(module._parameters, parameters)
-            _put_back(module._buffers, {name: tensor for name, (tensor, _, _) in buffers.items()})
-            for tensor, version, contents in buffers.values():
-                if tensor is not None and _version(tensor) != version:
+            _put_back(module._buffers, {name: tensor for name, (tensor, _) in buffers.items()})
+            for tensor, contents in buffers.values():
+                if tensor is not None and not torch.equal(tensor, contents):
                     with torch.no_grad():
                         tensor.copy_(contents)
         for parameter, requires_grad, gradient in gradients:
@@ -59,15 +59,8 @@ def _hooks(module: nn.Module) -> dict[str, dict]:
 
 
 def _buffers(module: nn.Module) -> dict[str, tuple]:
-    """Return by name: the buffer, how often it was changed in place, a copy."""
-    return {
-        name: (None, 0, None) if tensor is None else (tensor, _version(tensor), tensor.detach().clone())
-        for name, tensor in module._buffers.items()
-    }
-
-
-def _version(tensor: torch.Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
+    """Return by name: the buffer and a copy. (Versions do not tell: BatchNorm writes its statistics unnoticed.)"""
+    return {name: (tensor, None if tensor is None else tensor.clone()) for name, tensor in module._buffers.items()}
 
 
 def _put_back(current: dict, before: dict) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor
 from cnnprobe.engine.layers import Layer
 
 CRITERIA = ("max", "mean", "area")
-CHUNK = 500_000
-"""Values reduced at a time: what one reduction has read is still in the cache (2 MB) for the next."""
+CHUNK = 1_000_000
+"""Values reduced at a time: what one reduction has read is still in the cache (4 MB) for the next."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Ranker:
         """Return the ranks of all units of a layer; a dead unit has none."""
         ranks = self.lists[name, criterion, end]
         none = (ranks.images < 0).numpy() | self.dead(name)[:, None]
-        responses = ranks.responses.numpy() * (1 if end == "top" else -1)
+        responses = ranks.responses.numpy() * (1 if end == "top" else -1) + 0.0  # and no -0
         sides = self.layers[name].map_size
         positions = np.stack(np.unravel_index(ranks.positions.numpy(), sides), axis=-1) if sides else None
         if positions is None:

@@ -1,0 +1,89 @@
+"""What ranking costs: top images of all convolutions of SqueezeNet 1.0 by maximum, mean and area, against the bare network.
+
+    python benchmarks/topk.py --images 640 --batch 32 --threads 2
+
+Prints seconds per image of (a) the network alone, in inference mode, (b) our ranking of all its convolutional layers by
+the three criteria, the first look for the area's threshold included, (c) one pass per layer, as with captum's
+LayerActivation, with plain reductions; (c) is timed on the first images only. Medians of interleaved repetitions.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from cnnprobe.engine.layers import Layer, find
+from cnnprobe.engine.quantiles import Thresholds, first_look
+from cnnprobe.engine.ranking import CRITERIA, Ranker
+from cnnprobe.engine.recording import tap
+
+
+def bare(model: nn.Module, images: Tensor, batch: int) -> None:
+    with torch.inference_mode():
+        for chunk in images.split(batch):
+            model(chunk)
+
+
+def ours(model: nn.Module, layers: list[Layer], images: Tensor, batch: int) -> None:
+    with torch.inference_mode():
+        sample = torch.from_numpy(first_look(len(images), seed=0))
+        look = Thresholds(layers, 0.995, len(sample), seed=0)
+        with tap(model, layers, look.receive) as run:
+            for chunk in sample.split(batch):
+                run(images[chunk])
+        ranker = Ranker(layers, 9, CRITERIA, look.result())
+        with tap(model, layers, ranker.receive) as run:
+            for start, chunk in zip(range(0, len(images), batch), images.split(batch)):
+                ranker.begin(range(start, start + len(chunk)))
+                run(chunk)
+
+
+def pass_per_layer(model: nn.Module, layers: list[Layer], images: Tensor, batch: int) -> None:
+    with torch.inference_mode():
+        for layer in layers:
+            kept = []
+            module = model.get_submodule(layer.tap.module)
+            handle = module.register_forward_hook(lambda _, inputs, output, kept=kept: kept.append(output))
+            for chunk in images.split(batch):
+                model(chunk)
+                maps = kept.pop().flatten(2)
+                maps.amax(2), maps.mean(2), (maps > 1).float().mean(2)
+            handle.remove()
+
+
+def seconds(work: Callable, *arguments) -> float:
+    start = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("images", 640), ("batch", 32), ("threads", 2), ("repetitions", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    model = torchvision.models.squeezenet1_0(weights=None).eval()
+    images = torch.rand(options.images, 3, 227, 227)
+    layers = find(model, "conv*", (3, 227, 227), of="squeezenet")
+    few = images[: options.batch]
+    bare(model, few, options.batch)  # warm up
+    times: dict[str, list[float]] = {"bare": [], "ours": [], "passes": []}
+    for _ in range(options.repetitions):
+        times["bare"].append(seconds(bare, model, images, options.batch) / len(images))
+        times["ours"].append(seconds(ours, model, layers, images, options.batch) / len(images))
+        times["passes"].append(seconds(pass_per_layer, model, layers, few, options.batch) / len(few))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    print(f"{len(layers)} layers, {len(images)} images, batch {options.batch}, {options.threads} threads")
+    print(f"network alone              {medians['bare'] * 1e3:8.2f} ms per image")
+    print(f"top images, three criteria {medians['ours'] * 1e3:8.2f} ms per image, {medians['ours'] / medians['bare']:.2f} x")
+    print(f"one pass per layer         {medians['passes'] * 1e3:8.2f} ms per image, {medians['passes'] / medians['ours']:.1f} x ours")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""List what is in a network: its layers, their size and cost, and how much of the image each unit sees."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.engine.functions import parameters
+from cnnprobe.engine.layers import Layer, layers_of, main_layers
+from cnnprobe.records import Column, Measurement, Rows, Table
+
+
+def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "all"]) -> Measurement:
+    """Run the network once on a noise image and describe its layers in the order in which they are computed.
+
+    The receptive field is the theoretical one (Araujo, Norris, Sim 2019, Distill): the field of position u of a map is
+    the interval from field_start + u field_stride, field_size px long, along each axis of the image.
+
+    Args:
+        model: any network; it is given back as it was.
+        size: (channel, y, x) or (channel, time) of the images that enter it.
+        kind: "main": convolutions by their short names, dense layers, areas; "all": also the output of every module.
+
+    Returns:
+        one table "layers". A missing axis of `map_size` is -1 (a dense layer has no map).
+
+    Raises:
+        UserError: the network cannot take such an image.
+    """
+    found = main_layers(model, size) if kind == "main" else layers_of(model, size)
+    axes = len(size) - 1
+    totals = {"parameters": parameters(model), "input_size": list(size)}
+    table = Table("layers", "layer", len(found), _columns(found, axes), batch=max(1, len(found)), attributes=totals)
+    measurement = Measurement([table], (), total=len(found), counts="layers")
+    measurement.events = _rows(found, axes, measurement, totals["parameters"])
+    return measurement
+
+
+def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
+    def words(description: str, name: str) -> Column:
+        values = np.array([getattr(layer, name) for layer in layers], dtype=object)
+        return Column(description, dtype="str", values=values)
+
+    along = {"axes": "axis", "shape": (axes,)}
+    return {
+        "name": words("name to ask for the layer by", "name"),
+        "module": words("path of the module", "module"),
+        "kind": words("convolution, linear, rectifier, norm, pool, attention, dropout, area, block or other", "kind"),
+        "reads": words("where the name is read", "reads"),
+        "channels": Column("number of units", dtype="int64"),
+        "map_size": Column("positions (y x; time; tokens); -1 where there is none", **along, dtype="int64"),
+        "parameters": Column("of the module", dtype="int64"),
+        "macs": Column("multiply-accumulate operations per image", dtype="int64"),
+        "field_size": Column("side of the theoretical receptive field", **along, unit="px"),
+        "field_stride": Column("step of the field between positions; 0: all see the whole image", **along, unit="px"),
+        "field_start": Column("first pixel of the field of position 0", **along, unit="px"),
+        "aligned": Column("all paths from the image have the same stride and centre", dtype="bool"),
+    }
+
+
+def _rows(layers: list[Layer], axes: int, measurement: Measurement, total: int) -> Iterator[Rows]:
+    def per_axis(values: tuple[float, ...]) -> list[float]:
+        return [*values, *[-1] * axes][:axes]
+
+    columns = {
+        "channels": [layer.channels for layer in layers],
+        "map_size": [per_axis(layer.map_size) for layer in layers],
+        "parameters": [layer.parameters for layer in layers],
+        "macs": [layer.macs for layer in layers],
+        "field_size": [layer.field.size for layer in layers],
+        "field_stride": [layer.field.stride for layer in layers],
+        "field_start": [layer.field.start for layer in layers],
+        "aligned": [layer.field.aligned for layer in layers],
+    }
+    tables = measurement.tables[0].columns
+    if layers:
+        yield Rows("layers", 0, {name: np.array(values, tables[name].dtype) for name, values in columns.items()})
+    measurement.headline.update(layers=len(layers), parameters=total)
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Field size and map size of every layer, in the order in which they are computed."""
+    from cnnprobe.figures.style import SERIES, figure, plain
+
+    table = recording["layers"]
+    names = [plain(name, most=28) for name in table["name"]]
+    depth = np.arange(len(names))
+    title = f"Layers of {recording.attributes.get('model', 'the network')}"
+    made = figure(max(5, min(16, 1.5 + 0.17 * len(names))), 5, title)
+    fields, maps = made.subplots(2, 1, sharex=True)
+    image = max(table.attributes["input_size"][1:])
+    fields.axhline(image, color=SERIES[5], linestyle="--", linewidth=1, label="the image")
+    for axis, axes in enumerate(("y", "x") if table["field_size"].shape[1] == 2 else ("time",)):
+        style = {"color": SERIES[axis], "markersize": 4 - axis, "linewidth": 1, "label": axes}
+        sides = np.where(table["map_size"][:, axis] < 0, np.nan, table["map_size"][:, axis])
+        fields.plot(depth, table["field_size"][:, axis], "o-", **style)
+        maps.plot(depth, sides, "o-", **style)
+    fields.set_ylabel("theoretical field (px)")
+    maps.set_ylabel("map (positions)")
+    fields.legend(frameon=False, fontsize=7)
+    maps.set_xticks(depth, names, rotation=90, fontsize=6)
+    made.align_ylabels()
+    yield "layers", made

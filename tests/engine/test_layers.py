@@ -1,0 +1,190 @@
+"""Layers by name."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from cnnprobe.engine.layers import Tap, find, layers_of, main_layers, units_of
+from cnnprobe.errors import UserError
+from cnnprobe.models import mousenet
+from tests import planted
+
+
+@pytest.fixture(scope="module")
+def alexnet():
+    return torchvision.models.alexnet(weights=None).eval()
+
+
+@pytest.fixture(scope="module")
+def mouse():
+    options = {"variant": "mousenet64", "readout": "pool4", "mask": "none", "mask_seed": 0}
+    return mousenet.build(num_classes=10, **options, input_size=None, upsample_to=None)
+
+
+def named(model, size=(3, 8, 8)):
+    return {layer.name: layer for layer in layers_of(model, size)}
+
+
+def test_short_names_read_after_the_rectifier_and_paths_at_the_module(alexnet):
+    found = find(alexnet, ["conv1", "features.0", "conv5", "classifier.6"], (3, 224, 224))
+    assert [(layer.module, layer.reads, layer.rectified) for layer in found] == [
+        ("features.0", "features.1", True),
+        ("features.0", "features.0", False),
+        ("features.10", "features.11", True),
+        ("classifier.6", "classifier.6", False),
+    ]
+    assert [(layer.channels, layer.map_size, layer.kind) for layer in found] == [
+        (64, (55, 55), "convolution"),
+        (64, (55, 55), "convolution"),
+        (256, (13, 13), "convolution"),
+        (1000, (), "linear"),
+    ]
+
+
+def test_alexnet_has_61_million_parameters_and_costs_714_million_products(alexnet):
+    main = main_layers(alexnet, (3, 224, 224))
+    assert sum(layer.parameters for layer in main) == 61_100_840
+    assert sum(layer.macs for layer in main) == 714_188_480  # sum of map x channels x kernel of its eight layers
+    assert [layer.name for layer in main if layer.kind == "convolution"] == [f"conv{n}" for n in range(1, 6)]
+
+
+def test_rectifiers_may_be_functions_methods_or_in_place():
+    for model in (planted.Functional(), planted.Inline()):
+        first, second = find(model, "conv*", (3, 8, 8))
+        assert first.tap.function.strip("_") == second.tap.function.strip("_") == "relu"
+        assert first.rectified and second.rectified and (first.module, second.module) == ("first", "second")
+        assert (first.map_size, second.map_size) == ((8, 8), (3, 3))
+
+
+def test_functional_convolutions_are_numbered_too():
+    first, second = find(planted.Bare(), "conv*", (3, 8, 8))
+    assert first.tap == Tap("", 0, "relu") and second.tap == Tap("", 0, "conv2d", nth=1)
+    assert (first.parameters, second.parameters) == (4 * 3 * 9, 2 * 4)
+    assert (first.macs, second.macs) == (36 * 4 * 27, 36 * 2 * 4)
+
+
+def test_a_batchnorm_followed_by_a_sum_leaves_the_convolution_its_own_output():
+    layers = named(planted.Block())
+    assert layers["conv1"].tap == Tap("relu", 0)
+    assert layers["conv2"].tap == Tap("conv2", 0)
+
+
+def test_a_module_path_that_is_also_a_short_name_is_asked_for_by_its_call():
+    own = find(planted.Block(), "conv1#1", (3, 8, 8))[0]
+    assert own.tap == Tap("conv1", 0) and not own.rectified
+
+
+def test_two_readers_of_a_convolution_leave_it_its_own_output():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, images):
+            maps = self.conv(images)
+            return maps.relu() + maps
+
+    assert named(Two())["conv1"].tap == Tap("conv", 0)
+    assert named(planted.Pair())["conv1"].tap == Tap("conv", 0)  # the output of the network reads it as well
+
+
+def test_calls_of_one_module_are_never_mixed():
+    layers = named(planted.Block())
+    assert layers["relu#1"].tap == Tap("relu", 0) and layers["relu#2"].tap == Tap("relu", 1)
+    with pytest.raises(UserError, match="layer 'relu' of block is called 2 times in a pass; say which: relu#1, relu#2"):
+        find(planted.Block(), "relu", (3, 8, 8), of="block")
+    first, second = find(planted.Twice(), ["conv1", "conv2"], (3, 8, 8))
+    assert (first.tap, second.tap) == (Tap("", 0, "relu"), Tap("conv", 1))
+
+
+def test_parts_of_tuples_have_names_of_their_own():
+    part = find(planted.Odd(), "pair[1]", (3, 8, 8))[0]
+    assert part.tap == Tap("pair", 0, part=1) and part.rectified
+    with pytest.raises(UserError, match=r"layer 'pair' of odd returns a tuple of 2; name its part: pair\[0\], pair\[1\]"):
+        find(planted.Odd(), "pair", (3, 8, 8), of="odd")
+    with pytest.raises(UserError, match="layer 'named' of odd returns nothing with units"):
+        find(planted.Odd(), "named", (3, 8, 8), of="odd")
+
+
+def test_what_is_not_used_or_not_there_is_told():
+    with pytest.raises(UserError, match="layer 'aux' of odd is not used for this input"):
+        find(planted.Odd(), "aux", (3, 8, 8), of="odd")
+    with pytest.raises(UserError, match="no layer 'conv_2' in net; did you mean 'conv2'\\? layers: conv1, conv2, dense"):
+        find(planted.Functional(), "conv_2", (3, 8, 8), of="net")
+    with pytest.raises(UserError, match=r"no layer 'zz\*' in net; layers: conv1"):
+        find(planted.Functional(), "zz*", (3, 8, 8), of="net")
+    with pytest.raises(UserError, match="no layer is asked for"):
+        find(planted.Functional(), [], (3, 8, 8))
+
+
+def test_globs_lists_and_all(alexnet):
+    size = (3, 224, 224)
+    names = [layer.name for layer in find(alexnet, ["conv2", "conv*"], size)]
+    assert names == ["conv2", "conv1", "conv3", "conv4", "conv5"]
+    assert len(find(alexnet, "features.*", size)) == 13
+    dense = ["classifier.1", "classifier.4", "classifier.6"]
+    assert [layer.name for layer in find(alexnet, "all", size)] == [f"conv{n}" for n in range(1, 6)] + dense
+
+
+def test_mousenet_reads_its_first_three_convolutions_at_the_area(mouse):
+    size = (3, 64, 64)
+    reads = {layer.name: layer.reads for layer in find(mouse, ["conv1", "conv2", "conv3", "conv4"], size)}
+    assert reads == {"conv1": "area.LGNd", "conv2": "area.VISp4", "conv3": "area.VISp23", "conv4": "conv.conv4"}
+    area, spelled = find(mouse, "VISp23", size)[0], find(mouse, "VISp2/3", size)[0]
+    assert (area.name, spelled.name) == ("VISp23", "VISp2/3") and area.tap == spelled.tap
+    assert (area.kind, area.channels, area.map_size) == ("area", 42, (64, 64))
+    assert len(find(mouse, "VISp*", size)) == 9  # 3 of VISp, 3 of VISpl, 3 of VISpor, each once
+    assert len(find(mouse, "conv*", size)) == 49
+    every = find(mouse, "all", size)
+    assert len({layer.tap for layer in every}) == len(every)
+
+
+def test_mousenet_costs_2_52_billion_products_per_image(mouse):
+    macs = sum(layer.macs for layer in find(mouse, "conv*", (3, 64, 64)))
+    assert round(macs / 1e9, 2) == 2.52
+
+
+def test_tokens_and_signals():
+    vit = torchvision.models.VisionTransformer(image_size=32, patch_size=8, num_layers=1, num_heads=2, hidden_dim=12, mlp_dim=20)
+    layers = named(vit, (3, 32, 32))
+    block = layers["encoder.layers.encoder_layer_0"]
+    assert (block.channels, block.map_size, block.channel_axis) == (12, (17,), 2)
+    assert layers["conv1"].map_size == (4, 4)
+    attention = layers["encoder.layers.encoder_layer_0.self_attention[0]"]
+    assert attention.kind == "attention" and attention.macs == 17 * (4 * 12**2 + 2 * 17 * 12)
+    conv = named(planted.signals(), (2, 64))["conv1"]
+    assert (conv.channels, conv.map_size, conv.field.size) == (4, (30,), (5,))
+
+
+def test_units():
+    layer = find(planted.Functional(), "conv1", (3, 8, 8))[0]
+    for spec, units in (("all", [0, 1, 2, 3]), (2, [2]), ([3, 0, 3], [3, 0]), ("1:3", [1, 2]), (["2:", "0"], [2, 3, 0])):
+        assert np.array_equal(units_of(layer, spec), units)
+    for spec in (4, -1, [0, 4], "0:9", "3:3"):
+        with pytest.raises(UserError, match="conv1 has units 0 to 3, got"):
+            units_of(layer, spec)
+    for spec in ("x", [1.5], [[0]]):
+        with pytest.raises(UserError, match="units must be all, numbers, a range"):
+            units_of(layer, spec)
+    with pytest.raises(UserError, match="got none"):
+        units_of(layer, [])
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "densenet121", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x0_5", "convnext_tiny", "swin_t"]
+)
+def test_layers_of_every_kind_of_network_are_read_where_they_say(name):
+    from cnnprobe.engine.recording import tap
+
+    model = torchvision.models.get_model(name, weights=None).eval()
+    layers = main_layers(model, (3, 64, 64))
+    shapes = {}
+    with torch.no_grad(), tap(model, layers, lambda layer, a: shapes.update({layer.name: tuple(a.shape)})) as run:
+        run(torch.rand(2, 3, 64, 64))
+    assert shapes == {layer.name: (2, layer.channels, *layer.map_size) for layer in layers}
+    convolutions = {m for m in model.modules() if isinstance(m, nn.Conv2d)}
+    assert {layer.module for layer in layers if layer.kind == "convolution"} == {
+        path for path, module in model.named_modules() if module in convolutions
+    }
