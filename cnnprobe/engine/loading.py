@@ -1,11 +1,15 @@
 """Images by the batch, on the device where the network is, in an order that nothing changes."""
 
+import atexit
 import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -15,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from cnnprobe.errors import UserError
 
 DEATH = "exited unexpectedly|killed by signal|shared memory"  # what torch says when a loader process is gone
+LOADERS: WeakSet[BaseProcess] = WeakSet()  # processes we started
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,9 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # more workers than cores; fork beside torch's own threads
+            others = set(active_children())
             source = iter(loader)
+        LOADERS.update(set(active_children()) - others)
         yield from source
     except (ConnectionError, EOFError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not re.search(DEATH, str(error)):
@@ -144,6 +151,15 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
 def _as_it_is(part: Any) -> Any:
     """Keep NumPy arrays NumPy arrays."""
     return part
+
+
+@atexit.register
+def _end() -> None:
+    """End the processes that an error left: Python would wait at exit for ever for what ignores SIGTERM."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or torch would report them as lost
+    for process in set(active_children()) & set(LOADERS):
+        process.kill()
 
 
 def _start(worker: int) -> None:

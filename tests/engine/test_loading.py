@@ -1,6 +1,8 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -128,3 +130,16 @@ def test_the_hostile_corpus_loads_alike_with_and_without_processes(tmp_path):
     )
     assert torch.equal(alone.images, helped.images) and alone.readable.tolist() == helped.readable.tolist()
     assert alone.readable.sum() == sum(words == "" for words in expected.values())
+
+
+def test_a_loader_kept_alive_by_an_error_does_not_hold_up_the_end_of_python():
+    words = """
+import sys
+from tests.engine.test_loading import Levels
+from cnnprobe.engine.loading import batches
+kept = batches(Levels(), batch_size=1, workers=2)
+next(kept)
+sys.kept = kept
+raise SystemExit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", words], timeout=60, check=False).returncode == 3
