@@ -5,6 +5,7 @@ changes depend neither on the batch an image is in, nor on loader processes, the
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -48,24 +49,30 @@ class Augmentation:
         if not self.kinds:
             return images
         draws = dict(zip(DRAWS, uniform(self.seed, epoch, indices, len(DRAWS)).unbind(1)))
-        if "crop" in self.kinds:
-            images = shifted(images, draws["shift_y"], draws["shift_x"], self.padding)
+        mirrored = draws["flip"] < 0.5 if "flip" in self.kinds else None
         if "resized-crop" in self.kinds:
-            images = self._resized(as_float(images), draws)
-        if "flip" in self.kinds:
-            images = flipped(images, draws["flip"] < 0.5)
+            images = self._resized(as_float(self._cropped(images, draws, None)), draws, mirrored)
+        else:
+            images = self._cropped(images, draws, mirrored)
         if "colour" in self.kinds:
             changes = [1 + self.colour * (2 * draws[name] - 1) for name in ("brightness", "contrast", "saturation")]
             images = coloured(as_float(images), *changes)
         return images
 
-    def _resized(self, images: Tensor, draws: dict[str, Tensor]) -> Tensor:
+    def _cropped(self, images: Tensor, draws: dict[str, Tensor], mirrored: Tensor | None) -> Tensor:
+        if "crop" in self.kinds:
+            return shifted(images, draws["shift_y"], draws["shift_x"], self.padding, mirrored)
+        return images if mirrored is None else shifted(images, draws["flip"], draws["flip"], 0, mirrored)
+
+    def _resized(self, images: Tensor, draws: dict[str, Tensor], mirrored: Tensor | None) -> Tensor:
         height, width = images.shape[-2:]
         area = height * width * (self.smallest + (1 - self.smallest) * draws["area"])
         ratio = RATIO ** (2 * draws["ratio"] - 1)  # log-uniform
         sides = (area / ratio).sqrt().clamp(max=height), (area * ratio).sqrt().clamp(max=width)
         starts = draws["y"] * (height - sides[0]), draws["x"] * (width - sides[1])
         rows, columns = (resampling(start, side, n) for start, side, n in zip(starts, sides, (height, width)))
+        if mirrored is not None:
+            columns = torch.where(mirrored[:, None, None], columns.flip(1), columns)
         return rows[:, None] @ images @ columns[:, None].mT
 
 
@@ -75,10 +82,14 @@ def uniform(seed: int, epoch: int, indices: Tensor, count: int) -> Tensor:
     SplitMix64 (Steele et al. 2014, Fast splittable pseudorandom number generators, figure 16), the counter being
     (seed, epoch), index and draw.
     """
-    key = _mixed(_mixed(torch.tensor([seed])) + epoch).to(indices.device)
-    counters = indices[:, None] * count + torch.arange(count, device=indices.device)
-    bits = _mixed(_mixed(key + counters))
+    counters = indices[:, None] * count + (torch.arange(count, device=indices.device) + _key(seed, epoch))
+    bits = _mixed(_mixed(counters))
     return _shifted_right(bits, 40).float() / 2**24
+
+
+@lru_cache
+def _key(seed: int, epoch: int) -> int:
+    return int(_mixed(_mixed(torch.tensor(seed)) + epoch))
 
 
 def _mixed(z: Tensor) -> Tensor:
@@ -98,21 +109,24 @@ def as_float(images: Tensor) -> Tensor:
     return images if images.is_floating_point() else images.float().div_(255)
 
 
-def shifted(images: Tensor, down: Tensor, right: Tensor, padding: int) -> Tensor:
-    """Shift each image by whole pixels within a border of zeros (He et al. 2016, section 4.2).
+def shifted(images: Tensor, down: Tensor, right: Tensor, padding: int, mirrored: Tensor | None = None) -> Tensor:
+    """Shift each image by whole pixels within a border of zeros (He et al. 2016, section 4.2), and mirror some.
 
     Args:
         images: (image, channel, y, x) or (signal, channel, time).
         down, right: (image,) from 0 to below 1: where in the range of shifts; `down` is not used for signals.
         padding: px or samples; shifts go from -padding to padding.
+        mirrored: (image,) bool, which are mirrored, left to right, after the shift.
     """
-    two = images.ndim == 4
-    padded = pad(images, (padding,) * (4 if two else 2))
-    if two:
-        padded = _picked_rows(padded, _places(down, images.shape[2], padding))
-    columns = _places(right, images.shape[-1], padding)
-    between = (1,) * (images.ndim - 2)
-    return padded.gather(-1, columns.view(len(images), *between, -1).expand(images.shape))
+    width, two = images.shape[-1], images.ndim == 4
+    columns = _places(right, width, padding)
+    if mirrored is not None:
+        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    wanted = columns.view(len(images), *(1,) * (images.ndim - 2), width).expand(images.shape)
+    if padding:
+        padded = pad(images, (padding,) * (4 if two else 2))
+        images = _picked_rows(padded, _places(down, images.shape[2], padding)) if two else padded
+    return images.gather(-1, wanted)
 
 
 def _places(draw: Tensor, length: int, padding: int) -> Tensor:
@@ -127,11 +141,6 @@ def _picked_rows(images: Tensor, rows: Tensor) -> Tensor:
     planes = torch.arange(count * channels, device=images.device).view(count, channels, 1) * height
     picked = images.reshape(-1, width).index_select(0, (planes + rows[:, None]).flatten())
     return picked.view(count, channels, rows.shape[1], width)
-
-
-def flipped(images: Tensor, which: Tensor) -> Tensor:
-    """Mirror, left to right, the images for which `which` (image,) is true."""
-    return torch.where(which.view(-1, *(1,) * (images.ndim - 1)), images.flip(-1), images)
 
 
 def resampling(start: Tensor, length: Tensor, pixels: int) -> Tensor:

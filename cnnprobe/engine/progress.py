@@ -87,15 +87,6 @@ class Progress:
         with np.errstate(invalid="ignore"):  # a class without images
             return Rows("confusion", 0, {"matrix": matrix, "accuracy": np.diag(matrix) / matrix.sum(1)})
 
-    @property
-    def headline(self) -> dict[str, Any]:
-        """Return the best accuracy on the held-out set, its epoch, and the images learned per second."""
-        return {
-            "val_accuracy": self.history["val_accuracy"][self.best_epoch - 1],
-            "epoch": self.best_epoch,
-            "images_per_second": float(np.median(self.history["images_per_second"])),
-        }
-
     def plain(self) -> dict[str, Any]:
         """Return a copy as plain values and tensors; `Progress(**plain)` is the same again."""
         return copy.deepcopy(vars(self))

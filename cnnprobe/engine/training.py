@@ -22,7 +22,7 @@ from cnnprobe.records import Advance, Checkpoint, Rows
 
 LOG = logging.getLogger("cnnprobe")
 LOOK = 50
-"""Updates on a GPU between two looks at the losses: each look waits until it has caught up."""
+"""Updates between two looks at the losses, on a GPU: each look waits until it has caught up."""
 LOSS, RIGHT, COUNT = range(3)  # columns of the tally of an epoch, one row an update
 MEMORY_IS_SHORT = ("can't allocate memory", "could not create a primitive", "out of memory")
 
@@ -151,10 +151,9 @@ class Training:
         began = time.monotonic()
         parts = self.parts[progress.step :]
         for images, labels, indices in self.supply.shown(order, parts, self.recipe.batch_size):
-            if len(images) >= self.smallest:
-                self._update(images, labels, indices)
+            loss = self._update(images, labels, indices) if len(images) >= self.smallest else 0.0
             progress.step += 1
-            if self.device.type != "cuda" or progress.step % LOOK == 0:
+            if progress.step % LOOK == 0 or (self.device.type != "cuda" and not math.isfinite(loss)):
                 self._look()
             yield Advance(len(images))
             if progress.epoch == 0 and progress.step in self.kept_updates:
@@ -169,8 +168,8 @@ class Training:
         self._look()
         progress.clock(time.monotonic() - began, learning=True)
 
-    def _update(self, images: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Make one update of the weights."""
+    def _update(self, images: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+        """Make one update of the weights; return the loss before it."""
         epoch, step = self.progress.epoch, self.progress.step
         update = epoch * len(self.parts) + step
         images = self._entering(self.augmentation(images, indices, epoch), self.supply)
@@ -188,9 +187,10 @@ class Training:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         row = self.tally[step]
-        row[LOSS] = loss.detach()
+        row[LOSS] = loss = loss.detach()
         row[RIGHT] = (outputs.detach().argmax(1) == labels).sum()
         row[COUNT] = len(labels)
+        return loss
 
     def _entering(self, images: Tensor, supply: Supply) -> Tensor:
         """Return images as they enter the network: fitted, float32 0 to 1, in its layout."""

@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from torch import nn
 
 from cnnprobe.engine.progress import confusion_table, epochs_table
 from cnnprobe.engine.recipe import Recipe, check
 from cnnprobe.engine.training import Training
 from cnnprobe.options import Range
-from cnnprobe.records import Advance, Checkpoint, Measurement, Rows
+from cnnprobe.records import Measurement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,14 +103,18 @@ def compute(
         model, dataset, held_out, recipe, device=device, workers=workers, state=state, should_stop=should_stop
     )
     tables = [epochs_table(epochs, len(dataset)), confusion_table(tuple(dataset.classes), len(held_out))]
-    headline: dict[str, Any] = {}
+    return Measurement(tables, training.events(start), total=epochs * len(dataset), counts="images")
 
-    def events() -> Iterator[Rows | Advance | Checkpoint]:
-        yield from training.events(start)
-        if not training.stopped:
-            headline.update(training.progress.headline)
 
-    return Measurement(tables, events(), total=epochs * len(dataset), counts="images", headline=headline)
+def headline(recording: Any) -> dict[str, Any]:
+    """Return the best accuracy on the held-out images, its epoch, and the images learned per second."""
+    epochs = recording["epochs"]
+    best = int(np.argmax(epochs["val_accuracy"]))
+    return {
+        "val_accuracy": float(epochs["val_accuracy"][best]),
+        "epoch": int(epochs["epoch"][best]),
+        "images_per_second": float(np.median(epochs["images_per_second"])),
+    }
 
 
 def draw(recording: Any) -> "Iterator[tuple[str, Figure]]":

@@ -9,7 +9,6 @@ from cnnprobe.engine.augmentation import (
     KINDS,
     Augmentation,
     coloured,
-    flipped,
     resampling,
     shifted,
     uniform,
@@ -85,11 +84,16 @@ def test_signals_are_shifted_in_time():
     assert torch.equal(moved[2, :, :-1], signals[2, :, 1:])
 
 
-def test_flipping_mirrors_the_chosen_images_only():
-    batch = images(3)
-    turned = flipped(batch, torch.tensor([True, False, True]))
-    assert torch.equal(turned[0], batch[0].flip(-1))
-    assert torch.equal(turned[1], batch[1])
+def test_half_of_the_images_are_mirrored_whatever_else_is_done():
+    """Seen from the other side the same shift or crop; colours are left as they are."""
+    batch, indices = images(400), torch.arange(400)
+    turned = uniform(5, 1, indices, 10)[:, 2] < 0.5
+    assert 160 < turned.sum() < 240
+    for others in ((), ("crop",), ("resized-crop",), ("crop", "resized-crop")):
+        plain = Augmentation(others, seed=5)(batch, indices, 1)
+        flipped = Augmentation((*others, "flip"), seed=5)(batch, indices, 1)
+        assert torch.equal(flipped[~turned], plain[~turned])
+        assert torch.allclose(flipped[turned], plain[turned].flip(-1), atol=1e-6)
 
 
 def test_resampling_the_whole_axis_changes_nothing():
