@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -102,6 +103,7 @@ def test_a_strict_dataset_ends_in_one_line_after_the_batches_before(workers):
     assert next(parts).indices.tolist() == [0, 1] and next(parts).indices.tolist() == [2, 3]
     with pytest.raises(UserError, match=r"^level 5 cannot be read \(planted\)$"):
         next(parts)
+    assert not active_children()
 
 
 def test_a_loader_process_that_dies_is_told_in_one_line():
