@@ -11,6 +11,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 from cnnprobe import __version__
 from cnnprobe.errors import UserError, listing, nearest
@@ -98,33 +99,38 @@ def main(words: list[str] | None = None) -> int:
 
 
 def complain(line: str) -> None:
-    """Print one line to the error stream, whatever characters it holds."""
-    one = " ".join(line.split())
-    encoding = sys.stderr.encoding or "utf-8"
-    print(one.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+    """Print one line to the error stream."""
+    tell(" ".join(line.split()), sys.stderr)
+
+
+def tell(text: str, stream: TextIO | None = None) -> None:
+    """Print a text; letters that the terminal does not have are escaped."""
+    stream = stream or sys.stdout
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def dispatch(request: Request) -> int:
     """Answer help and completion here; hand everything else to the runner."""
     if "version" in request.flags:
-        print(f"cnnprobe {__version__}")
+        tell(f"cnnprobe {__version__}")
         return 0
     if "completion" in request.flags:
         from cnnprobe import completion
 
-        print(completion.script(request.flags["completion"]))
+        tell(completion.script(request.flags["completion"]))
         return 0
     from cnnprobe import catalogue, help
 
     if not request.command:
         if request.overrides:
             raise UserError(f"{request.overrides[0]!r} needs a command before it: {listing(catalogue.commands())}")
-        print(help.overview())
+        tell(help.overview())
         return 0
     if request.command not in catalogue.commands():
         raise unknown_command(request.command, list(catalogue.commands()))
     if "help" in request.flags:
-        print(help.command(request))
+        tell(help.command(request))
         return 0
     from cnnprobe import requests
 

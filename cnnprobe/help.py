@@ -80,28 +80,29 @@ def command(request: "Request") -> str:
     """Write the page of `cnnprobe COMMAND --help`; words like model=alexnet before it choose whose options it shows."""
     extra = request.config_dirs
     page = catalogue.page(catalogue.yaml_path("method", request.command, extra))
-    chosen = chosen_groups(request)
-    options = catalogue.options("method", request.command)
+    root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
+    own = {key: entry for key, entry in page.root.items() if key not in root}
+    sentence = f"{catalogue.commands()[request.command]}."
     parts = [
-        f"cnnprobe {request.command}: {catalogue.commands()[request.command]}.",
-        "",
-        *textwrap.wrap(page.summary, width()),
+        *textwrap.wrap(f"cnnprobe {request.command}: {sentence}", width()),
+        *textwrap.wrap(page.summary.removeprefix(sentence).strip(), width()),
         "",
         "Examples",
         *(f"  {example}" for example in page.examples),
         "",
-        f"Options of {request.command} (method.k=9 and k=9 are the same)",
-        entries(page.entries, options),
+        f"Options of {request.command} (key=default; method.{next(iter(page.entries))}= is the same)",
+        entries(page.entries, catalogue.options("method", request.command)),
         "",
         "Options of every run",
-        entries(page.root | catalogue.page(catalogue.configs_dir() / "config.yaml").entries, catalogue.ROOT),
+        entries(own | root | {k: v for k, v in page.root.items() if k in root}, catalogue.ROOT),
     ]
+    chosen = chosen_groups(request)
     for group in ("model", "dataset", "device"):
-        path = catalogue.yaml_path(group, chosen[group], extra)
+        about = catalogue.page(catalogue.yaml_path(group, chosen[group], extra))
         names = ", ".join(catalogue.choices(group, extra))
-        own = catalogue.page(path)
-        parts += ["", f"{group}={chosen[group]}   ({own.summary})", *textwrap.wrap(f"choices: {names}", width() - 2)]
-        parts += [entries(own.entries, catalogue.options(group, chosen[group]), prefix=f"{group}.")]
+        parts += ["", *textwrap.wrap(f"{group}={chosen[group]}: {about.summary}", width())]
+        parts += textwrap.wrap(f"one of {names}", width() - 2, initial_indent="  ", subsequent_indent="  ")
+        parts += [entries(about.entries, catalogue.options(group, chosen[group]), prefix=f"{group}.")]
     return "\n".join(parts)
 
 
@@ -120,15 +121,16 @@ def chosen_groups(request: "Request") -> dict[str, str]:
 
 
 def entries(block: dict[str, Entry], options: dict[str, Option], prefix: str = "") -> str:
-    """Set one block of options: name = default, then what it means and may be."""
+    """Set one block of options: key=default, what it means, and in brackets what it may be unless that says so."""
     pairs = []
     for key, entry in block.items():
         if key in ("defaults", "method", *catalogue.GROUPS):
             continue
         option = options.get(key)
-        kind = f" ({option})" if option and (option.choices or option.kinds & {"int", "float", "bool"}) else ""
-        pairs.append((f"{prefix}{key}={_default(entry.default)}", f"{entry.help}{kind}"))
-    return rows(pairs, gap=32)
+        said = option is None or all(str(choice) in entry.help for choice in option.choices)
+        kind = "" if option is None or (option.choices and said) else option.short
+        pairs.append((f"{prefix}{key}={_default(entry.default)}", f"{entry.help} [{kind}]" if kind else entry.help))
+    return rows(pairs, gap=30)
 
 
 def _default(value: Any) -> str:

@@ -84,6 +84,19 @@ class Option:
     def __str__(self) -> str:
         return _either([word for word in (_words(*a) for a in self.alternatives) if word])
 
+    @property
+    def short(self) -> str:
+        """The same in the fewest words, for a page of help: "max | mean | list", "1 or more"; "" for any text."""
+        words = []
+        for kind, detail in self.alternatives:
+            if kind in ("int", "float"):
+                words.append(str(detail) if isinstance(detail, Range) else "number")
+            elif kind == "choice":
+                words.append(str(detail))
+            elif kind == "list":
+                words.append("list" if set(map(str, detail.choices)) <= set(words) else f"list of {detail.short}")
+        return " | ".join(dict.fromkeys(words)) if self.kinds != {"bool"} else ""
+
     def check(self, value: Any, name: str) -> Any:
         """Return the value as its type, or raise the line that tells the user what it must be.
 

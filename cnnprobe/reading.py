@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from cnnprobe.errors import UserError, unknown
-from cnnprobe.layout import FORMAT_VERSION, SAVED
+from cnnprobe.store_layout import FORMAT_VERSION, SAVED
 
 
 def as_python(value: Any) -> Any:

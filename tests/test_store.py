@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from stores import ATTRIBUTES, batch_of, filled, tables
 
-from cnnprobe import layout, store
+from cnnprobe import store, store_layout
 from cnnprobe.errors import UserError
 from cnnprobe.reading import Recording
 from cnnprobe.records import Column, Rows, Table
@@ -98,7 +98,7 @@ def test_a_column_that_was_not_declared_is_our_bug(tmp_path):
 def test_a_huge_store_is_laid_out_in_little_memory():
     """50 GB of rows are a few pages until they are written."""
     huge = Table("activations/conv1", "image", 10**6, {"maps": Column("m", "y x", (112, 112))}, batch=64)
-    blank = layout.layout([huge], {})
+    blank = store_layout.layout([huge], {})
     assert blank.size > 50e9
     assert len(blank.pages) * blank.PAGE < 3e5
 

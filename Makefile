@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+UV     := $(shell command -v uv 2>/dev/null)
+DATA   := $(wildcard $(CNNPROBE_DATA))
+
+.PHONY: help setup lint format test test-slow demo bench clean
+
+help: ## print these targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## make a virtual environment in .venv and install everything but the launchers
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+ifneq ($(UV),)
+	$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --compile-bytecode -c constraints.txt -e ".[dev]"
+else
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+endif
+	@touch $@
+
+lint: setup ## check style and names
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: setup ## put the code into its style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup ## run the tests (under ten minutes on two cores)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: setup ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+demo: setup ## train a small network on drawn rooms, list its layers, find what its units answer most
+	$(BIN)/cnnprobe train model=convnet dataset=avatar experiment=demo
+	$(BIN)/cnnprobe layers model=convnet
+	$(BIN)/cnnprobe topk model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] pages=[0]
+	@echo
+	@echo "Look at the figures:"
+	@ls -d outputs/*/convnet-avatar/latest/figures/*.png outputs/layers/convnet-*/latest/figures/*.png
+
+bench: setup ## measure speed against the bare network and against peers
+	$(BIN)/python benchmarks/topk.py
+	$(BIN)/python benchmarks/train.py
+
+clean: ## remove what tests and tools leave behind
+	rm -rf .pytest_cache .ruff_cache .hypothesis dist build

@@ -1,0 +1,33 @@
+from cnnprobe import catalogue, help
+from cnnprobe.cli import parse
+
+
+def test_the_overview_names_every_command_and_choice():
+    page = help.overview()
+    words = [*catalogue.commands(), *catalogue.choices("model"), *catalogue.choices("dataset"), "--resume"]
+    assert all(word in page for word in words)
+
+
+def test_a_commands_page_has_options_with_defaults_types_and_examples():
+    page = help.command(parse(["topk", "--help"]))
+    assert "k=9" in page
+    assert "max | mean | area" in page or all(word in page for word in ("max", "mean", "area"))
+    assert "[from 1 to 1000]" in page
+    assert "cnnprobe topk layer=conv1" in page
+    assert "layer=…" in page
+    assert "weights=auto" in page
+    assert "model.variant=mousenet64" in page
+
+
+def test_the_page_shows_the_options_of_the_model_asked_for():
+    page = help.command(parse(["train", "--help", "model=squeezenet", "dataset=folder"]))
+    assert "model.version=1.0" in page
+    assert "dataset.root=null" in page
+    assert "model.variant" not in page
+
+
+def test_no_line_is_wider_than_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in catalogue.commands():
+        lines = help.command(parse([name, "--help"])).splitlines()
+        assert max(len(line) for line in lines if not line.startswith("  cnnprobe")) <= 80

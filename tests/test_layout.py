@@ -1,0 +1,172 @@
+"""The structure: imports go one way, heavy libraries stay where they belong, every part has its YAML and its test."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "cnnprobe"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+MAY_IMPORT = {
+    # part: the parts of cnnprobe it may import; a folder counts as one part
+    "errors": set(),
+    "options": {"errors"},
+    "files": set(),
+    "records": set(),
+    "catalogue": {"errors", "options"},
+    "completion": {"errors", "catalogue"},
+    "help": {"catalogue", "options", "cli"},
+    "figures": set(),
+    "engine": {"errors", "options", "records"},
+    "models": {"errors", "options", "files"},
+    "datasets": {"errors", "options"},
+    "methods": {"errors", "options", "records", "engine", "figures"},
+    "provenance": set(),
+    "signals": set(),
+    "terminal": {"figures"},
+    "runs": {"errors", "files"},
+    "store_layout": {"records"},
+    "reading": {"errors", "store_layout"},
+    "store": {"errors", "files", "records", "store_layout", "reading"},
+    "drawing": {"files", "figures", "methods", "reading"},
+    "training_state": {"records", "models"},
+    "preparation": {"errors", "catalogue", "runs", "engine", "models", "datasets"},
+    "origin": {"errors", "catalogue", "runs", "reading"},
+    "compose": {"errors", "catalogue", "cli"},
+    "run": {
+        "errors", "files", "records", "runs", "reading", "store", "drawing", "methods", "engine",
+        "origin", "preparation", "provenance", "signals", "terminal", "training_state",
+    },
+    "sweep": {"errors", "files", "catalogue", "compose", "run", "runs", "terminal", "cli"},
+    "requests": {"errors", "compose", "run", "runs", "drawing", "sweep", "terminal", "cli"},
+    "cli": {"errors", "catalogue", "help", "completion", "requests"},
+    "__init__": {"runs", "reading"},
+    "__main__": {"cli"},
+}  # fmt: skip
+
+ONLY_IN = {
+    "hydra": {"compose", "sweep"},
+    "omegaconf": {"compose", "sweep"},
+    "h5py": {"store_layout", "store", "reading", "datasets"},
+    "matplotlib": {"figures"},
+    "rich": {"terminal"},
+    "torch": {"engine", "models", "datasets", "methods", "preparation", "training_state"},
+    "torchvision": {"models", "datasets"},
+}
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Return every imported module with whether it is imported as the file is loaded."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    late = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) not in late) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [(name, id(node) not in late) for name in names]
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    """Return the parts of cnnprobe a file imports."""
+    parts = set()
+    for name, _ in imports(path):
+        if name.startswith("cnnprobe."):
+            part = name.split(".")[1]
+            if (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file():
+                parts.add(part)
+    return parts - {part_of(path)}
+
+
+def test_every_part_is_in_the_picture():
+    assert {part_of(path) for path in FILES} == set(MAY_IMPORT)
+    assert len(FILES) > 60
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    assert ours(path) <= MAY_IMPORT[part_of(path)]
+
+
+def test_the_picture_has_no_circle():
+    """Only for their types do compose, help, sweep and requests look back at cli."""
+    arrows = {part: targets - {"cli"} if part != "__main__" else targets for part, targets in MAY_IMPORT.items()}
+    order = []
+    while arrows:
+        free = [part for part, targets in arrows.items() if targets <= set(order)]
+        assert free, f"a circle among {sorted(arrows)}"
+        order += free
+        arrows = {part: targets for part, targets in arrows.items() if part not in free}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_libraries_stay_where_they_belong(path):
+    for name, _ in imports(path):
+        library = name.split(".")[0]
+        assert part_of(path) in ONLY_IN.get(library, {part_of(path)}), f"{path} imports {library}"
+
+
+def test_torchvision_is_imported_only_when_it_is_needed():
+    early = [path for path in FILES for name, at_once in imports(path) if name.startswith("torchvision") and at_once]
+    assert early == []
+
+
+def test_no_method_imports_another():
+    for path in (PACKAGE / "methods").glob("*.py"):
+        assert not [name for name, _ in imports(path) if name.startswith("cnnprobe.methods.")]
+
+
+@pytest.mark.parametrize("group", ["method", "model", "dataset"])
+def test_every_yaml_has_its_python_file_and_its_test(group):
+    names = [path.stem.replace("-", "_") for path in (ROOT / "configs" / group).glob("*.yaml")]
+    assert len(names) >= 4
+    for name in names:
+        assert (PACKAGE / f"{group}s" / f"{name}.py").is_file()
+        assert (ROOT / "tests" / f"{group}s" / f"test_{name}.py").is_file()
+
+
+def test_every_method_has_its_yaml():
+    names = {path.stem for path in (PACKAGE / "methods").glob("*.py")} - {"__init__"}
+    assert names == {path.stem for path in (ROOT / "configs" / "method").glob("*.yaml")}
+
+
+def test_tests_mirror_the_package():
+    """Nine of ten source files have a test of the same name."""
+    sources = [path for path in FILES if path.stem not in ("__init__", "__main__")]
+    mirrored = [
+        path
+        for path in sources
+        if (ROOT / "tests" / path.relative_to(PACKAGE).parent / f"test_{path.stem}.py").is_file()
+    ]
+    assert len(mirrored) / len(sources) >= 0.9, sorted(
+        str(p.relative_to(PACKAGE)) for p in set(sources) - set(mirrored)
+    )
+
+
+def test_files_and_functions_stay_readable():
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 400, f"{path} has two subjects"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                doc = ast.get_docstring(node, clean=False) or ""
+                signature = node.body[0].lineno - node.lineno
+                lines = node.end_lineno - node.lineno - signature - len(doc.splitlines())
+                assert lines <= 70, f"{path}: {node.name} does not fit on a screen"
+
+
+@pytest.mark.parametrize("word", ["seed 00", "the deck", "/work/", "/tmp/data"])
+def test_the_project_speaks_of_itself_alone(word):
+    places = [*FILES, *(ROOT / "configs").rglob("*.yaml"), *(ROOT / "benchmarks").rglob("*"), ROOT / "README.md"]
+    for path in places:
+        if path.is_file() and path.suffix in (".py", ".yaml", ".md"):
+            assert word not in path.read_text(encoding="utf-8"), path

@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from cnnprobe import runs
+from cnnprobe.errors import UserError
+
+
+def make(out, name):
+    folder = out / name
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"status": "complete"}))
+    return folder
+
+
+def test_a_run_is_found_by_path_long_and_short_name(tmp_path):
+    folder = make(tmp_path, "topk/a-b/v001")
+    out = str(tmp_path)
+    assert runs.find(str(folder), "elsewhere") == folder
+    assert runs.find("topk/a-b/v001", out) == folder
+    assert runs.find("v001", out, "topk", "a-b") == folder
+    assert runs.find("v001", out, "topk", "other") == folder
+
+
+def test_latest_is_the_newest_complete_run_by_number(tmp_path):
+    for number in (1, 3, 2):
+        runs.mark_latest(make(tmp_path, f"topk/a-b/v00{number}"))
+    assert runs.find("latest", str(tmp_path), "topk", "a-b").name == "v003"
+
+
+def test_several_that_fit_are_listed(tmp_path):
+    make(tmp_path, "topk/a-b/v001")
+    make(tmp_path, "topk/a-c/v001")
+    with pytest.raises(UserError, match=r"several runs are called v001: topk/a-b/v001, topk/a-c/v001"):
+        runs.find("v001", str(tmp_path), "topk", "x-y")
+
+
+def test_none_that_fits_is_told_with_those_there_are(tmp_path):
+    make(tmp_path, "topk/a-b/v001")
+    with pytest.raises(UserError, match=r"no run 'v009'; runs in .*: topk/a-b/v001"):
+        runs.find("v009", str(tmp_path), "topk", "a-b")
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    """F68: the second one is told who holds it; afterwards it is free again."""
+    lock = runs.Lock(tmp_path)
+    with pytest.raises(UserError, match=r"is being written by process .* on host"):
+        runs.Lock(tmp_path)
+    lock.release()
+    runs.Lock(tmp_path).release()
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "outputs").write_text("x")
+    with pytest.raises(UserError, match=r"outputs is a file, not a folder"):
+        runs.claim(str(tmp_path / "outputs"), "topk", "a-b")
