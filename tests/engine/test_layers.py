@@ -102,7 +102,9 @@ def test_calls_of_one_module_are_never_mixed():
 def test_parts_of_tuples_have_names_of_their_own():
     part = find(planted.Odd(), "pair[1]", (3, 8, 8))[0]
     assert part.tap == Tap("pair", 0, part=1) and part.rectified
-    with pytest.raises(UserError, match=r"layer 'pair' of odd returns a tuple of 2; name its part: pair\[0\], pair\[1\]"):
+    with pytest.raises(
+        UserError, match=r"layer 'pair' of odd returns a tuple of 2; name its part: pair\[0\], pair\[1\]"
+    ):
         find(planted.Odd(), "pair", (3, 8, 8), of="odd")
     with pytest.raises(UserError, match="layer 'named' of odd returns nothing with units"):
         find(planted.Odd(), "named", (3, 8, 8), of="odd")
@@ -111,7 +113,9 @@ def test_parts_of_tuples_have_names_of_their_own():
 def test_what_is_not_used_or_not_there_is_told():
     with pytest.raises(UserError, match="layer 'aux' of odd is not used for this input"):
         find(planted.Odd(), "aux", (3, 8, 8), of="odd")
-    with pytest.raises(UserError, match="no layer 'conv_2' in net; did you mean 'conv2'\\? layers: conv1, conv2, dense"):
+    with pytest.raises(
+        UserError, match="no layer 'conv_2' in net; did you mean 'conv2'\\? layers: conv1, conv2, dense"
+    ):
         find(planted.Functional(), "conv_2", (3, 8, 8), of="net")
     with pytest.raises(UserError, match=r"no layer 'zz\*' in net; layers: conv1"):
         find(planted.Functional(), "zz*", (3, 8, 8), of="net")
@@ -147,7 +151,9 @@ def test_mousenet_costs_2_52_billion_products_per_image(mouse):
 
 
 def test_tokens_and_signals():
-    vit = torchvision.models.VisionTransformer(image_size=32, patch_size=8, num_layers=1, num_heads=2, hidden_dim=12, mlp_dim=20)
+    vit = torchvision.models.VisionTransformer(
+        image_size=32, patch_size=8, num_layers=1, num_heads=2, hidden_dim=12, mlp_dim=20
+    )
     layers = named(vit, (3, 32, 32))
     block = layers["encoder.layers.encoder_layer_0"]
     assert (block.channels, block.map_size, block.channel_axis) == (12, (17,), 2)
@@ -160,7 +166,13 @@ def test_tokens_and_signals():
 
 def test_units():
     layer = find(planted.Functional(), "conv1", (3, 8, 8))[0]
-    for spec, units in (("all", [0, 1, 2, 3]), (2, [2]), ([3, 0, 3], [3, 0]), ("1:3", [1, 2]), (["2:", "0"], [2, 3, 0])):
+    for spec, units in (
+        ("all", [0, 1, 2, 3]),
+        (2, [2]),
+        ([3, 0, 3], [3, 0]),
+        ("1:3", [1, 2]),
+        (["2:", "0"], [2, 3, 0]),
+    ):
         assert np.array_equal(units_of(layer, spec), units)
     for spec in (4, -1, [0, 4], "0:9", "3:3"):
         with pytest.raises(UserError, match="conv1 has units 0 to 3, got"):
@@ -173,7 +185,16 @@ def test_units():
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "densenet121", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x0_5", "convnext_tiny", "swin_t"]
+    "name",
+    [
+        "resnet18",
+        "densenet121",
+        "mobilenet_v3_small",
+        "efficientnet_b0",
+        "shufflenet_v2_x0_5",
+        "convnext_tiny",
+        "swin_t",
+    ],
 )
 def test_layers_of_every_kind_of_network_are_read_where_they_say(name):
     from cnnprobe.engine.recording import tap

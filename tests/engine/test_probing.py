@@ -22,7 +22,9 @@ def model():
 
 def state(model):
     tensors = {name: (id(tensor), tensor.clone()) for name, tensor in model.state_dict(keep_vars=True).items()}
-    parameters = [(id(p), p.requires_grad, id(p.grad), None if p.grad is None else p.grad.clone()) for p in model.parameters()]
+    parameters = [
+        (id(p), p.requires_grad, id(p.grad), None if p.grad is None else p.grad.clone()) for p in model.parameters()
+    ]
     modules = [
         (id(m), m.training, list(m._modules.items()), list(m._forward_hooks.items()), list(m._backward_hooks.items()),
          list(m._forward_pre_hooks.items()))

@@ -1,0 +1,105 @@
+"""Activations of layers in one pass."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from cnnprobe.engine.layers import find
+from cnnprobe.engine.recording import activations, tap
+from cnnprobe.errors import UserError
+from tests import planted
+
+
+def test_a_convolution_before_an_in_place_rectifier_keeps_its_negatives():
+    """F20: what was read equals the network without in-place rectifiers, bit for bit."""
+    model = torchvision.models.alexnet(weights=None).eval()
+    images = torch.rand(2, 3, 127, 127)
+    with torch.no_grad():
+        read = activations(model, find(model, ["features.0", "conv1", "features.3"], (3, 127, 127)), images)
+        expected = model.features[0](images)
+        assert torch.equal(read["features.0"], expected) and torch.equal(read["conv1"], expected.relu())
+        assert torch.equal(read["features.3"], model.features[3](model.features[2](expected.relu())))
+    assert 0.3 < (read["features.0"] < 0).float().mean() < 0.7
+
+
+@pytest.mark.parametrize("network", [planted.Functional, planted.Inline])
+def test_functions_are_read_like_modules(network):
+    model, images = network().eval(), torch.rand(3, 3, 8, 8)
+    with torch.no_grad():
+        read = activations(model, find(model, ["conv1", "conv2", "dense"], (3, 8, 8)), images)
+        first = model.first(images).relu()
+        second = model.second(first).relu()
+        assert torch.equal(read["conv1"], first) and torch.equal(read["conv2"], second)
+        assert torch.equal(read["dense"], model(images))
+
+
+def test_calls_and_parts_are_read_apart():
+    images = torch.rand(2, 3, 8, 8)
+    block, odd = planted.Block().eval(), planted.Odd().eval()
+    with torch.no_grad():
+        read = activations(block, find(block, ["relu#1", "relu#2", "conv2"], (3, 8, 8)), images)
+        first = block.bn1(block.conv1(images)).relu()
+        assert torch.equal(read["relu#1"], first) and torch.equal(read["conv2"], block.conv2(first))
+        assert torch.equal(read["relu#2"], (block.bn2(block.conv2(first)) + images).relu())
+        parts = activations(odd, find(odd, ["pair[0]", "pair[1]"], (3, 8, 8)), images)
+        assert torch.equal(parts["pair[0]"].relu(), parts["pair[1]"]) and (parts["pair[0]"] < 0).any()
+
+
+def test_tokens_come_with_channels_second():
+    vit = torchvision.models.VisionTransformer(
+        image_size=16, patch_size=8, num_layers=1, num_heads=2, hidden_dim=12, mlp_dim=20
+    )
+    layer = find(vit, "encoder.layers.encoder_layer_0", (3, 16, 16))
+    assert activations(vit, layer, torch.rand(2, 3, 16, 16))[layer[0].name].shape == (2, 12, 5)
+
+
+def test_the_pass_ends_after_the_deepest_layer_unless_it_is_to_be_complete():
+    ran = []
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)).eval()
+    layers = find(model, "conv1", (3, 8, 8))
+    model[3].register_forward_hook(lambda *_: ran.append(1))
+    images = torch.rand(2, 3, 8, 8)
+    with tap(model, layers, lambda *_: None) as run:
+        assert run(images) is None and run(images) is None and not ran
+    with tap(model, layers, lambda *_: None, complete=True) as run:
+        assert torch.equal(run(images), model(images)) and ran
+
+
+def test_gradients_flow_from_what_was_read_to_the_image():
+    model = planted.Block()
+    images = torch.rand(1, 3, 8, 8, requires_grad=True)
+    read = []
+    with tap(model, find(model, "conv1", (3, 8, 8)), lambda _, activation: read.append(activation.clone())) as run:
+        run(images)
+        torch.autograd.grad(read[0].sum(), images)[0].abs().sum().item()
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+def test_nothing_is_left_behind_after_an_error():
+    def fails(*_):
+        raise KeyboardInterrupt
+
+    for network in (planted.Block, planted.Functional):
+        model = network().train()
+        with pytest.raises(KeyboardInterrupt), tap(model, find(model, "conv1", (3, 8, 8)), fails) as run:
+            run(torch.rand(1, 3, 8, 8))
+        assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+        assert not any(module._forward_hooks for module in model.modules())
+        assert not nn.modules.module._global_forward_hooks
+
+
+def test_a_layer_that_depends_on_the_image_is_told():
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.relu = nn.ReLU()
+
+        def forward(self, images):
+            return self.relu(images) if images.mean() > 0.2 else images + 0
+
+    model = Sometimes()
+    with tap(model, find(model, "relu", (3, 8, 8)), lambda *_: None) as run:
+        run(torch.ones(1, 3, 8, 8))
+        with pytest.raises(UserError, match="layer 'relu' is not used for this input"):
+            run(torch.zeros(1, 3, 8, 8))
