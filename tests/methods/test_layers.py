@@ -1,0 +1,76 @@
+"""The list of what is in a network."""
+
+import numpy as np
+import pytest
+import torchvision
+
+from cnnprobe.errors import UserError
+from cnnprobe.figures.style import png
+from cnnprobe.methods import layers
+from cnnprobe.records import Rows
+from cnnprobe.reading import Recording
+from cnnprobe.records import Rows
+from cnnprobe.store import Writer
+from tests import planted
+
+
+def table_of(measurement):
+    """Return the columns by name: those known from the start and those that came as rows."""
+    (rows,) = (event for event in measurement.events if isinstance(event, Rows))
+    (table,) = measurement.tables
+    known = {name: column.values for name, column in table.columns.items() if column.values is not None}
+    assert len(rows) == table.rows and set(known) | set(rows.columns) == set(table.columns)
+    return known | rows.columns
+
+
+def test_the_table_holds_the_columns_of_the_contract_in_depth_order():
+    model = torchvision.models.alexnet(weights=None).eval()
+    measurement = layers.compute(model=model, size=(3, 224, 224), kind="main")
+    columns = table_of(measurement)
+    convolutions = [f"conv{n}" for n in range(1, 6)]
+    assert columns["name"].tolist() == [*convolutions, "classifier.1", "classifier.4", "classifier.6"]
+    assert columns["module"].tolist()[:2] == ["features.0", "features.3"]
+    assert columns["reads"].tolist()[:2] == ["features.1", "features.4"]
+    assert columns["kind"].tolist() == ["convolution"] * 5 + ["linear"] * 3
+    assert columns["channels"].tolist() == [64, 192, 384, 256, 256, 4096, 4096, 1000]
+    assert columns["map_size"].tolist()[0] == [55, 55] and columns["map_size"].tolist()[-1] == [-1, -1]
+    assert columns["field_size"][:5, 0].tolist() == [11, 51, 99, 131, 163]
+    assert columns["field_start"][4].tolist() == [-66, -66] and columns["field_stride"][4].tolist() == [16, 16]
+    assert columns["parameters"].sum() == 61_100_840 == measurement.tables[0].attributes["parameters"]
+    assert columns["macs"].sum() == 714_188_480
+    assert columns["aligned"].all() and columns["aligned"].dtype == bool
+
+
+def test_all_lists_every_module_and_only_once():
+    columns = table_of(layers.compute(model=planted.Block(), size=(3, 8, 8), kind="all"))
+    names = columns["name"].tolist()
+    assert names == ["conv1#1", "bn1", "conv1", "relu#1", "conv2", "conv2#1", "bn2", "relu#2"]
+    assert columns["kind"].tolist()[1::2] == ["norm", "rectifier", "convolution", "rectifier"]
+    assert len(set(names)) == len(names)
+
+
+def test_signals_have_one_axis():
+    columns = table_of(layers.compute(model=planted.signals(), size=(2, 64), kind="main"))
+    assert columns["map_size"].tolist() == [[30], [11]] and columns["field_size"].tolist() == [[5], [23]]
+
+
+def test_images_that_do_not_fit_are_refused_before_anything_is_laid_out():
+    with pytest.raises(UserError, match="cannot take an image of 1x8x8"):
+        layers.compute(model=planted.Functional(), size=(1, 8, 8), kind="main")
+
+
+def test_what_is_stored_comes_back_and_is_drawn_without_the_network(tmp_path):
+    measurement = layers.compute(model=planted.Functional(), size=(3, 8, 8), kind="all")
+    writer = Writer.create(tmp_path / "store.h5", measurement.tables, {"command": "layers", "model": "planted $x_1"})
+    for event in (event for event in measurement.events if isinstance(event, Rows)):
+        writer.write(event)
+    writer.finish()
+    writer.close()
+    recording = Recording(tmp_path / "store.h5")
+    table = recording["layers"]
+    assert list(table["name"])[:2] == ["first", "conv1"] and table["field_size"].dtype == np.float32
+    ((name, made),) = layers.draw(recording)
+    fields, maps = made.axes
+    assert name == "layers" and fields.lines[1].get_ydata().tolist() == table["field_size"][:, 0].tolist()
+    assert len(maps.get_xticklabels()) == len(table["name"])
+    assert png(made)
