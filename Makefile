@@ -2,7 +2,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
-DATA   := $(wildcard $(CNNPROBE_DATA))
 
 .PHONY: help setup lint format test test-slow demo bench clean
 

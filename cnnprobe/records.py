@@ -116,16 +116,12 @@ class Measurement:
         events: a generator of `Rows`, `Advance` and `Checkpoint`; the work happens while it is read.
         total: how many things will be counted by `Advance`.
         counts: their name in the progress bar, e.g. "images".
-        headline: figures for the closing line and a sweep's table, filled when the work is done.
-        table: columns of text to print at the end, where people expect a table.
     """
 
     tables: list[Table]
     events: Iterable[Rows | Advance | Checkpoint]
     total: int
     counts: str = "images"
-    headline: dict[str, Any] = field(default_factory=dict)
-    table: dict[str, list[str]] = field(default_factory=dict)
 
     def close(self) -> None:
         """End the work where it stands; the network is given back as it was."""

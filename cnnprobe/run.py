@@ -270,16 +270,18 @@ def complete(measurement: Measurement, run: Run) -> None:
     results = [path for path in sorted(run.folder.rglob("*")) if path.suffix in (".h5", ".png", ".safetensors")]
     sums = {str(path.relative_to(run.folder)): files.sha256(path) for path in results}
     method = methods.module(run.job.command)
-    headline = method.headline(Recording(run.folder / "store.h5")) if hasattr(method, "headline") else {}
+    recording = Recording(run.folder / "store.h5")
+    headline = method.headline(recording) if hasattr(method, "headline") else {}
     run.close("complete", headline=headline, files=sums)
     runs.mark_latest(run.folder)
-    if measurement.table:
-        terminal.table(measurement.table)
+    if hasattr(method, "summary"):
+        terminal.table(method.summary(recording))
     found = ", ".join(f"{key} {_figure(value)}" for key, value in headline.items())
     rate = run.about[f"{measurement.counts}_per_second"]
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
     seconds = terminal.duration(run.about["seconds"])
-    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds} ({rate:.3g} {measurement.counts}/s){skipped}")
+    speed = f" ({rate:.3g} {measurement.counts}/s)" if measurement.counts == "images" else ""
+    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}")
     terminal.say(str(run.folder))
 
 

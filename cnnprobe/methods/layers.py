@@ -8,7 +8,7 @@ from torch import nn
 
 from cnnprobe.engine.functions import parameters
 from cnnprobe.engine.layers import Layer, layers_of, main_layers
-from cnnprobe.records import Column, Measurement, Rows, Table
+from cnnprobe.records import Advance, Column, Measurement, Rows, Table
 
 
 def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "all"]) -> Measurement:
@@ -32,9 +32,7 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
     axes = len(size) - 1
     totals = {"parameters": parameters(model), "input_size": list(size)}
     table = Table("layers", "layer", len(found), _columns(found, axes), batch=max(1, len(found)), attributes=totals)
-    measurement = Measurement([table], (), total=len(found), counts="layers")
-    measurement.events = _rows(found, axes, measurement, totals["parameters"])
-    return measurement
+    return Measurement([table], _rows(found, axes, table), total=len(found), counts="layers")
 
 
 def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
@@ -59,7 +57,7 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
     }
 
 
-def _rows(layers: list[Layer], axes: int, measurement: Measurement, total: int) -> Iterator[Rows]:
+def _rows(layers: list[Layer], axes: int, table: Table) -> Iterator[Rows | Advance]:
     def per_axis(values: tuple[float, ...]) -> list[float]:
         return [*values, *[-1] * axes][:axes]
 
@@ -73,10 +71,39 @@ def _rows(layers: list[Layer], axes: int, measurement: Measurement, total: int) 
         "field_start": [layer.field.start for layer in layers],
         "aligned": [layer.field.aligned for layer in layers],
     }
-    tables = measurement.tables[0].columns
     if layers:
-        yield Rows("layers", 0, {name: np.array(values, tables[name].dtype) for name, values in columns.items()})
-    measurement.headline.update(layers=len(layers), parameters=total)
+        yield Rows("layers", 0, {name: np.array(values, table.columns[name].dtype) for name, values in columns.items()})
+    yield Advance(len(layers))
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Count layers, and the network's parameters and operations."""
+    layers = recording["layers"]
+    cost = f"{layers['macs'].sum() / 1e6:.4g} million per image"
+    return {"layers": len(layers.rows), "parameters": layers.attributes["parameters"], "multiply-adds": cost}
+
+
+def summary(recording: Any) -> dict[str, list[str]]:
+    """Return the table that is printed: one column of texts per property, sides as "y x" where they differ."""
+    layers = recording["layers"]
+
+    def sides(name: str) -> list[str]:
+        values = [list(dict.fromkeys(row)) if len(set(row)) == 1 else list(row) for row in layers[name].tolist()]
+        return ["-" if row == [-1] else "x".join(f"{value:g}" for value in row) for row in values]
+
+    return {
+        "name": layers["name"].tolist(),
+        "module": layers["module"].tolist(),
+        "read at": [reads if reads != module else "" for reads, module in zip(layers["reads"], layers["module"])],
+        "kind": layers["kind"].tolist(),
+        "units": [str(count) for count in layers["channels"]],
+        "map": sides("map_size"),
+        "parameters": [f"{count:,}" for count in layers["parameters"]],
+        "MACs (M)": [f"{count / 1e6:.4g}" for count in layers["macs"]],
+        "field": sides("field_size"),
+        "stride": sides("field_stride"),
+        "start": sides("field_start"),
+    }
 
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
