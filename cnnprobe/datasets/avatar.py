@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnprobe.datasets.drawn import Drawn, sensor_noise, stream
 from cnnprobe.datasets.raycaster import LETTER, OBJECT, PANEL, trace
-from cnnprobe.datasets.rooms import HEADINGS, SHAPES, Camera, Room, corners_in_view
+from cnnprobe.datasets.rooms import HEADINGS, SHAPES, Camera, Room
 from cnnprobe.datasets.scenes import LANDMARKS, Scene, draw_scene
 from cnnprobe.options import Range
 
@@ -26,8 +26,6 @@ CLASSES = {
 }
 """Names of the classes of each task."""
 SPLITS = ("train", "test")
-SUPERSAMPLED = 160
-"""Images up to this side (px) are drawn with four rays per pixel, larger ones with one."""
 
 
 def build(
@@ -126,10 +124,8 @@ class Avatar(Drawn):
         return stream(self.seed, SPLITS.index(self.split), number, purpose)
 
     def draw(self, index: int) -> np.ndarray:
-        """Return one image, (channel, y, x) float32 0 to 1: rays, a slight blur, display brightness, noise."""
-        rays = 2 if self.side <= SUPERSAMPLED else 1
-        image = np.sqrt(trace(self.scene(index), self.side * rays)[0])
-        image = halved(image) if rays == 2 else smoothed(image)
+        """Return one image, (channel, y, x) float32 0 to 1: four rays per pixel, a slight blur, noise."""
+        image = halved(np.sqrt(trace(self.scene(index), self.side * 2)[0]))
         image += np.float32(self.noise) * sensor_noise(image.shape, self._stream(int(self.numbers[index]), 1))
         return image.clip(0, 1, out=image)
 
@@ -151,42 +147,32 @@ class Avatar(Drawn):
             kind = corner_kinds(camera, scene.room, self.side)
         angles = np.degrees([camera.yaw, camera.pitch, camera.field])
         pose = np.array([camera.x, camera.y, camera.height, *angles])
-        return {"cue": kind > 0, "kind": kind, "distance": distance, "pose": pose, "corners": scene.room.corners}
+        return {"cue": kind > 0, "kind": kind, "distance": distance, "pose": pose, "corners": scene.room.walls.corners}
 
 
 def halved(image: np.ndarray) -> np.ndarray:
     """Return an image (channel, y, x) at half the size, each pixel the 1-3-3-1 mean of the rays around it."""
-    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    rows = (padded[:, 1:-2:2] + padded[:, 2:-1:2]) * np.float32(3)
-    rows += padded[:, :-3:2]
-    rows += padded[:, 3::2]
-    columns = (rows[..., 1:-2:2] + rows[..., 2:-1:2]) * np.float32(3)
-    columns += rows[..., :-3:2]
-    columns += rows[..., 3::2]
-    columns /= 64
-    return columns
-
-
-def smoothed(image: np.ndarray) -> np.ndarray:
-    """Return an image (channel, y, x) slightly blurred, 1-4-1 along both axes."""
-    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    rows = padded[:, :-2] + padded[:, 2:]
-    rows += padded[:, 1:-1] * np.float32(4)
-    columns = rows[..., :-2] + rows[..., 2:]
-    columns += rows[..., 1:-1] * np.float32(4)
-    columns /= 36
-    return columns
+    for axis in (1, 2):
+        before, after = np.moveaxis(image, axis, 0)[::2], np.moveaxis(image, axis, 0)[1::2]
+        total = before + after
+        total *= np.float32(3)
+        total[1:] += after[:-1]
+        total[0] += before[0]
+        total[:-1] += before[1:]
+        total[-1] += after[-1]
+        image = np.moveaxis(total, 0, axis)
+    return np.ascontiguousarray(image) / np.float32(64)
 
 
 def corner_kinds(camera: Camera, room: Room, side: int) -> np.ndarray:
     """Return codes of KINDS (y, x) int8: pixels near the corners in view, and near the borders that end there."""
     focal, reach = side / 2 / camera.half_width, 0.03 * side
     kind = np.zeros((side, side), np.int8)
-    count = len(room.corners)
-    for corner in np.flatnonzero(corners_in_view(camera, room.corners, part=1.0)):
-        here = room.corners[corner]
-        for other in (corner - 1, (corner + 1) % count):
-            border = room.corners[other] - here
+    corners = room.walls.corners
+    for corner in np.flatnonzero(room.walls.in_view(camera, part=1.0)):
+        here = corners[corner]
+        for other in (corner - 1, (corner + 1) % len(corners)):
+            border = corners[other] - here
             border = here + border * min(0.5 / np.hypot(*border), 1)
             for height in (0.0, room.height):
                 near = beside(camera, focal, side, (here, height), (border, height)) <= reach

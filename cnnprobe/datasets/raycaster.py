@@ -9,16 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnprobe.datasets.rooms import turns, wall_hits
 from cnnprobe.datasets.scenes import Decal, Scene, Solid
 from cnnprobe.datasets.textures import GLYPH_HEIGHT, GLYPH_WIDTH, LEVELS, PATTERNS, TILE, Paint, atlas, glyphs
 
 OBJECT, PANEL, LETTER = 3, 4, 5
 FAR = 1e6
 BAND = 1 << 14  # rays at a time
-AMBIENT = 0.3
 REACH2 = 9.0  # m^2; light has fallen to half at 3 m
 SKIRTING = 0.09  # m
+VALUES = np.arange(256, dtype=np.float32) / 255
 
 
 class Rays:
@@ -36,13 +35,12 @@ class Rays:
         centred = (np.arange(side) + 0.5 - side / 2) / self.focal
         self.eye = np.array([camera.x, camera.y])
         self.direction = camera.directions(centred)  # (column, xy)
+        self.length2 = np.sum(self.direction**2, axis=1)
         self.slope = np.tan(camera.pitch) - centred  # (row,)
-        self.wall_depth, self.wall, self.along = wall_hits(room.corners, self.eye, self.direction)
+        self.slope[self.slope == 0] = 1e-9  # the horizon is never met
+        self.wall_depth, self.wall, self.along = room.walls.hits(self.eye, self.direction)
         below, above = camera.height, room.height - camera.height
-        steep = np.where(np.abs(self.slope) < 1e-6, 1e-6, self.slope)
-        self.plane_depth = np.minimum(np.where(steep < 0, -below / steep, above / steep), FAR)  # (row,)
-        edges = np.roll(room.corners, -1, axis=0) - room.corners
-        self.normals = np.stack([-edges[:, 1], edges[:, 0]], axis=1) / np.hypot(edges[:, 0], edges[:, 1])[:, None]
+        self.plane_depth = np.minimum(np.where(self.slope < 0, -below, above) / self.slope, FAR)  # (row,)
 
 
 @dataclass
@@ -76,7 +74,6 @@ def trace(scene: Scene, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     distance = np.empty((side, side), np.float32)
     kind = np.empty((side, side), np.int8)
     step = max(1, BAND // side)
-    length2 = np.sum(rays.direction**2, axis=1)
     for first in range(0, side, step):
         rows = slice(first, first + step)
         band = background(rays, rows)
@@ -87,7 +84,7 @@ def trace(scene: Scene, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for solid in scene.solids:
             stand_solid(band, solid)
         image[:, rows] = lit(band)
-        distance[rows] = band.depth * np.sqrt(length2 + band.slope[:, None] ** 2)
+        distance[rows] = band.depth * np.sqrt(single(rays.length2) + single(band.slope[:, None]) ** 2)
         kind[rows] = band.kind
     return image, distance, kind
 
@@ -109,7 +106,7 @@ def background(rays: Rays, rows: slice) -> Band:
     index = np.take(atlas().reshape(-1), index).astype(np.intp)
     index += np.where(on_wall, np.intp(256), np.where(up, 512, 0)[:, None])
     colour = np.stack([np.take(channel, index) for channel in colours])
-    lamp = np.sum((room.lamp[:2] - room.corners) * rays.normals, axis=1).clip(0.1)
+    lamp = np.sum((room.lamp[:2] - room.walls.corners) * room.walls.normals, axis=1).clip(0.1)
     plane_lamp = np.where(up, room.height - room.lamp[2] + 0.5, room.lamp[2])  # ceilings get light from all walls
     facing = np.where(on_wall, single((lamp * room.tones)[rays.wall]), single(plane_lamp)[:, None])
     return Band(
@@ -123,9 +120,8 @@ def single(array: np.ndarray) -> np.ndarray:
 
 
 def table(paint: Paint) -> np.ndarray:
-    """Return a paint's colours for the 256 values of a pattern, (channel, value)."""
-    part = np.linspace(0, 1, 256)
-    return single(paint.dark[:, None] + (paint.light - paint.dark)[:, None] * part)
+    """Return a paint's colours for the 256 values of a pattern, (channel, value) float32."""
+    return single(paint.dark)[:, None] + single(paint.light - paint.dark)[:, None] * VALUES
 
 
 def sheet(paint: Paint, footprint: np.ndarray) -> np.ndarray:
@@ -140,7 +136,7 @@ def base_texels(rays: Rays, rows: slice, on_wall: np.ndarray, above: np.ndarray,
     wall = TILE / room.wall.period
     plane = np.where(up, TILE / room.ceiling.period, TILE / room.floor.period)
     # A plane seen at a flat angle is compressed along the ray only: sharpness is the geometric mean of both.
-    footprint = depth / rays.focal * np.sqrt(np.maximum(np.abs(1 / rays.slope[rows]), 1))
+    footprint = depth / rays.focal * np.sqrt(np.maximum(depth, 1))
     planes = np.where(up, sheet(room.ceiling, footprint), sheet(room.floor, footprint))
     start = np.where(on_wall, sheet(room.wall, rays.wall_depth / rays.focal), planes[:, None])
     depth = np.minimum(depth, 60.0)  # beyond every wall, and small enough for whole numbers
@@ -159,7 +155,9 @@ def base_texels(rays: Rays, rows: slice, on_wall: np.ndarray, above: np.ndarray,
 def crevices(rays: Rays, rows: slice, on_wall: np.ndarray, above: np.ndarray) -> np.ndarray:
     """Return what is left of the light near edges, (row, column): less light gets into corners; skirtings are dark."""
     room = rays.scene.room
-    head_on = np.abs(np.sum(rays.direction * rays.normals[rays.wall], axis=1))  # metres towards the wall per depth
+    head_on = np.abs(
+        np.sum(rays.direction * room.walls.normals[rays.wall], axis=1)
+    )  # metres towards the wall per depth
     gap = np.where(
         on_wall,
         np.minimum(above, np.float32(room.height) - above),
@@ -173,14 +171,11 @@ def crevices(rays: Rays, rows: slice, on_wall: np.ndarray, above: np.ndarray) ->
 
 def corner_shade(rays: Rays) -> np.ndarray:
     """Return per column how dark the wall is made by the corner next to it, by the sharpness of its turn."""
-    corners = rays.scene.room.corners
-    edges = np.roll(corners, -1, axis=0) - corners
-    lengths = np.hypot(edges[:, 0], edges[:, 1])
-    start = np.concatenate([[0], lengths.cumsum()[:-1]])
-    bend = np.abs(np.sin(turns(corners)))
-    from_start = rays.along - start[rays.wall]
-    to_end = lengths[rays.wall] - from_start
-    dark = bend[rays.wall] / (1 + 6 * from_start) + bend[(rays.wall + 1) % len(corners)] / (1 + 6 * to_end)
+    walls = rays.scene.room.walls
+    bend = np.abs(np.sin(walls.turns))
+    from_start = rays.along - walls.starts[rays.wall]
+    to_end = walls.lengths[rays.wall] - from_start
+    dark = bend[rays.wall] / (1 + 6 * from_start) + bend[(rays.wall + 1) % len(bend)] / (1 + 6 * to_end)
     return 1 - 0.3 * dark
 
 
@@ -204,19 +199,19 @@ def lit(band: Band) -> np.ndarray:
     distance2 += 1
     light *= distance2
     np.divide(band.facing, light, out=light)
-    light *= np.float32(room.power * 1.3)
-    light += np.float32(AMBIENT)
-    light *= band.shade
-    band.colour *= light
+    for channel, power, ambient in zip(band.colour, single(room.power), single(room.ambient)):
+        channel *= (light * power + ambient) * band.shade
     return band.colour
 
 
 def texels(paint: Paint, p: np.ndarray, q: np.ndarray, footprint: float) -> np.ndarray:
-    """Return a paint's colours (channel, row, column) at surface coordinates p, q, metres."""
+    """Return a paint's colours (channel, ...) at surface coordinates p, q, metres."""
     scale = TILE / paint.period
     column = (p * scale + 64 * TILE).astype(np.int32) & (TILE - 1)
     row = (q * scale + 64 * TILE).astype(np.int32) & (TILE - 1)
-    value = np.take(atlas().reshape(-1), sheet(paint, np.asarray(footprint)) + row * TILE + column)
+    row *= TILE
+    row += column
+    value = np.take(atlas().reshape(-1), sheet(paint, np.asarray(footprint)) + row)
     return np.take(table(paint), value, axis=1)
 
 
@@ -228,38 +223,59 @@ def window(mask: np.ndarray) -> slice:
 
 def paint_decal(band: Band, decal: Decal) -> None:
     """Paint a panel or a blotch on the wall or the floor."""
-    rays, eye = band.rays, band.rays.scene.camera.height
-    if decal.on_wall:
-        p = rays.along - decal.a
-        columns = window(np.abs(p) < decal.half_width)
-        near = rays.wall_depth[columns]
-        if not len(near):
-            return
-        spread = [(decal.b + side * decal.half_height - eye) / near for side in (-1, 1)]
-        rows = window((band.slope > min(s.min() for s in spread)) & (band.slope < max(s.max() for s in spread)))
-        p = np.broadcast_to(p[columns], (rows.stop - rows.start, len(near)))
-        q = eye - decal.b + near * band.slope[rows, None]
-        here, footprint = band.on_wall[rows, columns], float(near.mean()) / rays.focal
-    else:
-        depth = rays.plane_depth[band.rows]
-        rows = window((band.slope < 0) & (depth < 40))
-        columns = slice(0, len(rays.wall))
-        p, q = (
-            rays.eye[axis] - place + depth[rows, None] * rays.direction[:, axis]
-            for axis, place in ((0, decal.a), (1, decal.b))
-        )
-        here, footprint = ~band.on_wall[rows], float(np.hypot(*(rays.eye - (decal.a, decal.b)))) / rays.focal
+    rows, columns, p, q = on_wall(band, decal) if decal.on_wall else on_floor(band, decal)
     if not p.size:
         return
-    here = here & (np.abs(p) < decal.half_width) & (np.abs(q) < decal.half_height)
+    here = (np.abs(p) < decal.half_width) & (np.abs(q) < decal.half_height)
+    here &= band.on_wall[rows, columns] == decal.on_wall
     if decal.ink is None:
         here &= ragged(decal, p, q)
-    colour = texels(decal.paint, p, q, footprint)
+    y, x = np.nonzero(here)
+    p, q = np.broadcast_to(p, here.shape)[y, x], q[y, x]
+    y, x = y + rows.start, x + columns.start
+    middle = float(band.depth[y, x].mean()) if len(y) else 1.0
+    colour = texels(decal.paint, p, q, middle / band.rays.focal)
     if decal.ink is not None:
         letters = lettering(decal, p, q)
-        colour = np.where(letters, single(decal.ink)[:, None, None], colour)
-        band.kind[rows, columns][here] = np.where(letters, LETTER, PANEL)[here]
-    np.copyto(band.colour[:, rows, columns], colour, where=here)
+        colour = np.where(letters, single(decal.ink)[:, None], colour)
+        band.kind[y, x] = np.where(letters, LETTER, PANEL)
+    band.colour[:, y, x] = colour
+
+
+def on_wall(band: Band, decal: Decal) -> tuple[slice, slice, np.ndarray, np.ndarray]:
+    """Return rows and columns that hold a decal on a wall, and there the metres from its middle, sideways and up."""
+    rays, eye = band.rays, band.rays.scene.camera.height
+    p = rays.along - decal.a
+    columns = window(np.abs(p) < decal.half_width)
+    near = rays.wall_depth[columns]
+    if not len(near):
+        return slice(0), columns, near, near
+    steepest, flattest = 1 / near.min(), 1 / near.max()
+    low, high = decal.b - decal.half_height - eye, decal.b + decal.half_height - eye
+    low, high = low * (steepest if low < 0 else flattest), high * (steepest if high > 0 else flattest)
+    rows = window((band.slope > low) & (band.slope < high))
+    return rows, columns, single(p[columns])[None], single(eye - decal.b + near * band.slope[rows, None])
+
+
+def on_floor(band: Band, decal: Decal) -> tuple[slice, slice, np.ndarray, np.ndarray]:
+    """Return what `on_wall` does, of a decal on the floor; the metres run along x and y."""
+    return on_plan(band, decal.a, decal.b, np.hypot(decal.half_width, decal.half_height))
+
+
+def on_plan(band: Band, x: float, y: float, radius: float) -> tuple[slice, slice, np.ndarray, np.ndarray]:
+    """Return rows and columns that hold a circle on the floor, and there the metres from its middle along x and y."""
+    rays = band.rays
+    enter, leave = chord(rays, x, y, radius)
+    columns = window(leave > 0)
+    if columns.stop == columns.start:
+        return slice(0), columns, enter[:0], enter[:0]
+    depth = rays.plane_depth[band.rows]
+    rows = window((band.slope < 0) & (depth > np.nanmin(enter)) & (depth < np.nanmax(leave)))
+    p, q = (
+        single(rays.eye[axis] - place) + single(depth[rows])[:, None] * single(rays.direction[columns, axis])
+        for axis, place in ((0, x), (1, y))
+    )
+    return rows, columns, p, q
 
 
 def ragged(decal: Decal, p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -267,8 +283,10 @@ def ragged(decal: Decal, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     x, y = p / decal.half_width, q / decal.half_height
     row = ((y + 8) * (TILE / 5) + decal.outline[0]).astype(np.int32) & (TILE - 1)
     column = ((x + 8) * (TILE / 5) + decal.outline[1]).astype(np.int32) & (TILE - 1)
-    noise = atlas()[PATTERNS.index("noise"), 2, row, column].astype(np.float32) / 255 - np.float32(0.5)
-    return 0.55 - x * x - y * y + 2.2 * noise > 0
+    row *= TILE
+    row += column
+    noise = np.take(atlas()[PATTERNS.index("noise"), 3].reshape(-1), row) * np.float32(1 / 255) - np.float32(0.5)
+    return 0.7 - x * x - y * y + 1.8 * noise > 0
 
 
 def lettering(decal: Decal, p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -287,31 +305,22 @@ def lettering(decal: Decal, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return (written & (distance < 0.07)) | edge
 
 
-def chord(solid: Solid, rays: Rays, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return at which depths each column's ray enters and leaves a circle around a solid, NaN where it misses."""
-    offset = np.array([solid.x, solid.y]) - rays.eye
-    length2 = np.sum(rays.direction**2, axis=1)
-    middle = rays.direction @ offset / length2
-    half = (middle**2 - (offset @ offset - radius**2) / length2).clip(0) ** 0.5
-    half = np.where((half > 0) & (middle > 0), half, np.nan)
+def chord(rays: Rays, x: float, y: float, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return at which depths each column's ray enters and leaves a circle in plan, NaN where it misses."""
+    offset = np.array([x, y]) - rays.eye
+    middle = rays.direction @ offset / rays.length2
+    half = (middle**2 - (offset @ offset - radius**2) / rays.length2).clip(0) ** 0.5
+    half = np.where((half > 0) & (middle + half > 0), half, np.nan)
     return middle - half, middle + half
 
 
 def cast_shadow(band: Band, solid: Solid) -> None:
     """Darken the floor around the foot of a solid."""
-    rays, reach = band.rays, 1.8
-    enter, leave = chord(solid, rays, reach * solid.radius)
-    columns = window(enter > 0)
-    if columns.stop == columns.start:
-        return
-    depth = rays.plane_depth[band.rows]
-    rows = window((band.slope < 0) & (depth > enter[columns].min()) & (depth < leave[columns].max()))
-    x, y = (
-        rays.eye[axis] - place + depth[rows, None] * rays.direction[columns, axis]
-        for axis, place in ((0, solid.x), (1, solid.y))
-    )
-    shadow = 1 - 0.6 * ((reach - np.hypot(x, y) / solid.radius) / (reach - 1)).clip(0, 1)
-    band.shade[rows, columns] *= np.where(band.on_wall[rows, columns], 1, shadow)
+    reach = 1.8
+    rows, columns, x, y = on_plan(band, solid.x, solid.y, reach * solid.radius)
+    if x.size:
+        shadow = 1 - 0.6 * ((reach - np.hypot(x, y) / solid.radius) / (reach - 1)).clip(0, 1)
+        band.shade[rows, columns] *= np.where(band.on_wall[rows, columns], 1, shadow)
 
 
 def stand_solid(band: Band, solid: Solid) -> None:
@@ -354,7 +363,7 @@ def prism(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return depth and facing (row, column) of a solid with upright sides: its side, or its top seen from above."""
     eye, lamp = rays.scene.camera.height, rays.scene.room.lamp
-    cover = (solid.height - eye) / np.where(slope == 0, 1e-9, slope)  # depth of the plane of its top
+    cover = (solid.height - eye) / slope  # depth of the plane of its top
     over = (solid.height < eye) & (slope < 0) & (cover > enter) & (cover < leave)
     side = np.sum((lamp[:2] - rays.eye - enter[:, None] * rays.direction[columns]) * normal, axis=1).clip(0)
     return np.where(over, cover, enter), np.where(over, lamp[2] - solid.height, side)
@@ -362,7 +371,7 @@ def prism(
 
 def round_sides(solid: Solid, rays: Rays) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return per column where a ray enters and leaves a cylinder, its normal there (column, xy), metres around it."""
-    enter, leave = chord(solid, rays, solid.radius)
+    enter, leave = chord(rays, solid.x, solid.y, solid.radius)
     normal = (rays.eye + enter[:, None] * rays.direction - (solid.x, solid.y)) / solid.radius
     return enter, leave, normal, (np.arctan2(normal[:, 1], normal[:, 0]) + solid.turn) * solid.radius
 

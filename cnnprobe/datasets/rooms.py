@@ -47,14 +47,95 @@ class Camera:
         return depth, across / np.where(np.abs(depth) < 1e-9, 1e-9, depth)
 
 
+class Walls:
+    """The outline of a room in plan, and what rays meet of it.
+
+    Args:
+        corners: (corner, xy), counter-clockwise; wall k runs from corner k to the next.
+    """
+
+    def __init__(self, corners: np.ndarray):
+        self.corners = corners
+        self.edges = np.concatenate([corners[1:], corners[:1]]) - corners
+        self.lengths = np.hypot(self.edges[:, 0], self.edges[:, 1])
+        self.starts = np.concatenate([[0.0], self.lengths.cumsum()[:-1]])  # metres along the walls
+        self.normals = np.stack([-self.edges[:, 1], self.edges[:, 0]], axis=1) / self.lengths[:, None]  # into the room
+        before = np.concatenate([self.edges[-1:], self.edges[:-1]])
+        self.turns = np.arctan2(cross(before, self.edges), np.sum(before * self.edges, axis=1))
+        """(corner,) radians; negative where a corner points into the room."""
+
+    def hits(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find the wall that each ray meets first.
+
+        Args:
+            origin: (xy) or (ray, xy), inside the room.
+            directions: (ray, xy), any length.
+
+        Returns:
+            depth (ray,) in lengths of the direction; wall (ray,); along (ray,), metres from corner 0 along the walls.
+        """
+        to_corner = self.corners - origin[..., None, :]  # (ray or none, wall, xy)
+        across = cross(directions[:, None], self.edges)
+        across[across == 0] = 1e-12
+        depth = cross(to_corner, self.edges) / across  # (ray, wall)
+        part = cross(to_corner, directions[:, None]) / across
+        depth[(depth < 1e-9) | (np.abs(part - 0.5) > 0.5 + 1e-9)] = np.inf
+        wall = depth.argmin(axis=1)
+        rays = np.arange(len(wall))
+        return depth[rays, wall], wall, self.starts[wall] + part[rays, wall] * self.lengths[wall]
+
+    def inside(self, points: np.ndarray, margin: float) -> np.ndarray:
+        """Tell which points (point, xy) lie in the room, at least `margin` away from every wall."""
+        offset = points[:, None] - self.corners  # (point, wall, xy)
+        part = (np.sum(offset * self.edges, axis=-1) / self.lengths**2).clip(0, 1)
+        gap = offset - part[..., None] * self.edges
+        distance2 = np.sum(gap**2, axis=-1).min(axis=1)
+        low, high = self.corners[:, 1], self.corners[:, 1] + self.edges[:, 1]
+        spans = (low > points[:, 1:]) != (high > points[:, 1:])
+        crossings = spans & ((cross(self.edges, offset) > 0) == (self.edges[:, 1] > 0))
+        return (crossings.sum(axis=1) % 2 == 1) & (distance2 >= margin**2)
+
+    def longest(self) -> tuple[np.ndarray, float]:
+        """Return the middle (xy) of the longest wall and the direction that faces it."""
+        wall = int(self.lengths.round(6).argmax())  # of equal lengths the first
+        out = -self.normals[wall]
+        return self.corners[wall] + self.edges[wall] / 2, float(np.arctan2(out[1], out[0]))
+
+    def in_view(self, camera: Camera, part: float = AIM) -> np.ndarray:
+        """Tell which corners are in view: in front, within `part` of the half width, behind no other wall."""
+        depth, sideways = camera.seen(self.corners)
+        seen = (depth > 0.8) & (np.abs(sideways) < part * camera.half_width)
+        if seen.any() and self.turns.min() < 0:
+            eye = np.array([camera.x, camera.y])
+            seen &= self.hits(eye, self.corners - eye)[0] > 0.999
+        return seen
+
+    def stand(self, yaw: float, field: float, random: np.random.Generator) -> np.ndarray | None:
+        """Choose a place (xy) from where a corner is well in view and the wall ahead is far; None where there is none.
+
+        In a room that is narrow in this direction, walls may be nearer.
+        """
+        low, high = self.corners.min(axis=0), self.corners.max(axis=0)
+        forward = np.array([[np.cos(yaw), np.sin(yaw)]])
+        for closeness in (1, 0.85, 0.7, 0.6, 0.5):
+            places = random.uniform(low, high, (24, 2))
+            places = places[self.inside(places, MARGIN * closeness)]
+            ahead = self.hits(places, forward)[0]
+            for x, y in places[ahead > AHEAD * closeness]:
+                if self.in_view(Camera(x, y, 0, yaw, 0, field)).any():
+                    return np.array([x, y])
+        return None
+
+
 @dataclass(frozen=True)
 class Room:
     """Walls, light and paint."""
 
-    corners: np.ndarray  # (corner, xy)
+    walls: Walls
     height: float
     lamp: np.ndarray  # x, y, z
-    power: float
+    power: np.ndarray  # (channel,), of the lamp
+    ambient: np.ndarray  # (channel,)
     tones: np.ndarray  # (wall,) brightness of each wall
     wall: Paint
     floor: Paint
@@ -66,62 +147,8 @@ def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
-def wall_hits(
-    corners: np.ndarray, origin: np.ndarray, directions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the wall that each ray meets first.
-
-    Args:
-        corners: (corner, xy).
-        origin: (xy) or (ray, xy), inside the room.
-        directions: (ray, xy), any length.
-
-    Returns:
-        depth (ray,) in lengths of the direction; wall (ray,), the index of its first corner; along (ray,), metres from
-        corner 0 along the walls.
-    """
-    edges = np.roll(corners, -1, axis=0) - corners
-    to_corner = corners - np.asarray(origin)[..., None, :]  # (ray or 1, wall, xy)
-    across = cross(directions[:, None], edges)
-    across = np.where(np.abs(across) < 1e-12, 1e-12, across)
-    depth = cross(to_corner, edges) / across  # (ray, wall)
-    part = cross(to_corner, directions[:, None]) / across
-    depth = np.where((depth > 1e-9) & (part >= -1e-9) & (part <= 1 + 1e-9), depth, np.inf)
-    wall = depth.argmin(axis=1)
-    rays = np.arange(len(wall))
-    lengths = np.hypot(edges[:, 0], edges[:, 1])
-    start = np.concatenate([[0.0], lengths.cumsum()[:-1]])
-    return depth[rays, wall], wall, start[wall] + part[rays, wall] * lengths[wall]
-
-
-def inside(corners: np.ndarray, points: np.ndarray, margin: float) -> np.ndarray:
-    """Tell which plan points (point, xy) lie in the room, at least `margin` away from every wall."""
-    edges = np.roll(corners, -1, axis=0) - corners
-    offset = points[:, None] - corners  # (point, wall, xy)
-    part = (np.sum(offset * edges, axis=-1) / np.sum(edges**2, axis=-1)).clip(0, 1)
-    distance = np.linalg.norm(offset - part[..., None] * edges, axis=-1).min(axis=1)
-    upper = np.roll(corners, -1, axis=0)[:, 1]
-    spans = (corners[:, 1] > points[:, 1:]) != (upper > points[:, 1:])
-    crossings = spans & ((cross(edges, offset) > 0) == (edges[:, 1] > 0))
-    return (crossings.sum(axis=1) % 2 == 1) & (distance >= margin)
-
-
-def turns(corners: np.ndarray) -> np.ndarray:
-    """Return by how much the wall turns at each corner, radians; negative where the corner points into the room."""
-    after = np.roll(corners, -1, axis=0) - corners
-    before = corners - np.roll(corners, 1, axis=0)
-    return np.arctan2(cross(before, after), np.sum(before * after, axis=-1))
-
-
-def longest_wall(corners: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the middle (xy) of the longest wall and the direction that faces it."""
-    edges = np.roll(corners, -1, axis=0) - corners
-    longest = int(np.argmax(np.linalg.norm(edges, axis=1).round(6)))  # equal lengths: the first
-    return corners[longest] + edges[longest] / 2, float(np.arctan2(-edges[longest, 0], edges[longest, 1]))
-
-
-def plan(shape: str, random: np.random.Generator) -> np.ndarray:
-    """Draw the corners of a room, (corner, xy), of 14 to 28 square metres around the origin; "round" has 12 to 20."""
+def plan(shape: str, random: np.random.Generator) -> Walls:
+    """Draw the walls of a room, one of SHAPES or "round" (12 to 20 walls), of 14 to 28 square metres."""
     u = random.uniform
     match shape:
         case "oblong":
@@ -144,8 +171,8 @@ def plan(shape: str, random: np.random.Generator) -> np.ndarray:
     if u() < 0.5:
         corners = (corners * (-1, 1))[::-1]  # mirrored, still counter-clockwise
     corners = corners - (corners.min(axis=0) + corners.max(axis=0)) / 2
-    area = cross(corners, np.roll(corners, -1, axis=0)).sum() / 2
-    return corners * np.sqrt(u(14, 28) / area)
+    area = cross(corners, Walls(corners).edges).sum() / 2
+    return Walls(corners * np.sqrt(u(14, 28) / area))
 
 
 def _points(*pairs: tuple[float, float]) -> np.ndarray:
@@ -162,32 +189,5 @@ def _irregular(random: np.random.Generator) -> np.ndarray:
         count = int(random.integers(5, 8))
         angles = 2 * np.pi * (np.arange(count) + random.uniform(-0.3, 0.3, count)) / count
         corners = _circle(angles) * random.uniform(0.75, 1.2, (count, 1))
-        if turns(corners).min() > np.radians(28):
+        if Walls(corners).turns.min() > np.radians(28):
             return corners
-
-
-def stand(corners: np.ndarray, yaw: float, field: float, random: np.random.Generator) -> np.ndarray | None:
-    """Choose a place (xy) from where a corner is well in view and the wall ahead is far; None where there is none.
-
-    In a room that is narrow in this direction, walls may be nearer.
-    """
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    for closeness in (1, 0.85, 0.7, 0.6, 0.5):
-        places = random.uniform(low, high, (64, 2))
-        places = places[inside(corners, places, MARGIN * closeness)]
-        eye = Camera(0, 0, 0, yaw, 0, field)
-        ahead = wall_hits(corners, places, eye.directions(np.zeros(len(places))))[0]
-        for x, y in places[ahead > AHEAD * closeness]:
-            if corners_in_view(Camera(x, y, 0, yaw, 0, field), corners).any():
-                return np.array([x, y])
-    return None
-
-
-def corners_in_view(camera: Camera, corners: np.ndarray, part: float = AIM) -> np.ndarray:
-    """Tell which corners (corner,) are in view: in front, within `part` of the half width, behind no other wall."""
-    depth, sideways = camera.seen(corners)
-    ahead = (depth > 0.8) & (np.abs(sideways) < part * camera.half_width)
-    if not ahead.any():
-        return ahead
-    first = wall_hits(corners, np.array([camera.x, camera.y]), corners - (camera.x, camera.y))[0]
-    return ahead & (first > 0.999)

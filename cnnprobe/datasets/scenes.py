@@ -5,22 +5,13 @@ amount of accent colour come from the same distributions. For each landmark of t
 same colours, pattern and size as seen, so that neither colours nor frequencies give the answer away.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from cnnprobe.datasets.rooms import (
-    AIM,
-    HEADINGS,
-    SHAPES,
-    Camera,
-    Room,
-    longest_wall,
-    plan,
-    stand,
-    wall_hits,
-)
+from cnnprobe.datasets.rooms import AIM, HEADINGS, Camera, Room, Walls, plan
 from cnnprobe.datasets.textures import LETTERS, PATTERNS, TILE, Paint
 
 
@@ -105,35 +96,38 @@ def draw_scene(
         landmark: index of the largest landmark in view; None: blotches stand in for landmarks.
         landmarks: how many; None: 1 to 4.
     """
-    camera, corners = None, np.empty(0)
+    camera = None
     while camera is None:  # few rooms have no such view
-        corners = plan(shape, random)
-        camera = look(corners, heading, random)
-    room = furnish(corners, random)
+        walls = plan(shape, random)
+        camera = look(walls, heading, random)
+    room = furnish(walls, random)
     decals, solids = place(camera, room, landmark, landmarks or int(random.integers(1, 5)), random)
     return Scene(camera, room, decals, solids, landmark is not None)
 
 
-def look(corners: np.ndarray, heading: int | None, random: np.random.Generator) -> Camera | None:
+def look(walls: Walls, heading: int | None, random: np.random.Generator) -> Camera | None:
     """Draw an eye that has a corner in view; None where the room has no place for it."""
     sector = random.integers(HEADINGS) if heading is None else heading
-    yaw = longest_wall(corners)[1] + (sector + random.uniform(-0.5, 0.5)) * 2 * np.pi / HEADINGS
+    yaw = walls.longest()[1] + (sector + random.uniform(-0.5, 0.5)) * 2 * np.pi / HEADINGS
     field, pitch = np.radians(random.uniform(60, 90)), np.radians(random.uniform(-10, 10))
-    place = stand(corners, yaw, field, random)
+    place = walls.stand(yaw, field, random)
     return None if place is None else Camera(*place, random.uniform(1.2, 1.8), yaw, pitch, field)
 
 
-def furnish(corners: np.ndarray, random: np.random.Generator) -> Room:
+def furnish(walls: Walls, random: np.random.Generator) -> Room:
     """Give a room its height, its lamp (towards the longest wall, so that headings differ in light) and its paint."""
     height = random.uniform(2.4, 4.0)
-    lamp = np.append(longest_wall(corners)[0] * random.uniform(0.3, 0.6), height - random.uniform(0.3, 0.6))
+    lamp = np.append(walls.longest()[0] * random.uniform(0.3, 0.6), height - random.uniform(0.3, 0.6))
     wall, floor, ceiling = (random.choice(palette) for palette in (WALLS, FLOORS, CEILINGS))
+    daylight = random.uniform(0, 2 * np.pi)  # where some light comes from besides the lamp
+    window = np.array([np.cos(daylight), np.sin(daylight)])
     return Room(
-        corners,
+        walls,
         height,
         lamp,
-        power=random.uniform(0.8, 1.2),
-        tones=random.uniform(0.95, 1.05, len(corners)),
+        power=random.uniform(0.7, 2.0) * random.uniform(0.85, 1.15, 3),
+        ambient=random.uniform(0.2, 0.45) * random.uniform(0.85, 1.15, 3),
+        tones=random.uniform(0.95, 1.05, len(walls.corners)) * (1 + random.uniform(0, 0.35) * walls.normals @ window),
         wall=surface(wall, 0.3, random),
         floor=surface(floor, 0.4, random),
         ceiling=surface(ceiling, 0.08, random),
@@ -150,9 +144,18 @@ def surface(colour: str, contrast: float, random: np.random.Generator) -> Paint:
 
 def coat(kind: Kind, period: float, random: np.random.Generator) -> Paint:
     """Paint a landmark, or the blotch that stands in for one."""
-    light = linear(kind.colour) * random.uniform(0.85, 1.15, 3)
+    light = linear(kind.colour) * random.uniform(0.8, 1.25, 3)
     depth = 0.3 if kind.shape != "panel" else 0.75
     return Paint(PATTERNS.index(kind.pattern), period, light * depth, light)
+
+
+def spill(kind: Kind, period: float, random: np.random.Generator) -> Paint:
+    """Paint the blotch that stands in for a landmark: dark as a solid's far side, or with dots in a panel's ink."""
+    paint = coat(kind, period, random)
+    if kind.shape == "panel":
+        return Paint(PATTERNS.index("dots"), period, paint.light, np.full(3, kind.ink))
+    dimmed = random.uniform(0.45, 1)
+    return Paint(paint.pattern, period, paint.dark * dimmed, paint.light * dimmed)
 
 
 def place(
@@ -162,38 +165,34 @@ def place(
     main = int(random.integers(len(LANDMARKS))) if landmark is None else landmark
     others = [kind for kind in random.permutation(len(LANDMARKS)) if kind != main]
     kinds = [LANDMARKS[index] for index in [main, *others][:count]]
-    slots = (random.permutation(count) + random.uniform(0.3, 0.7, count)) / count * 2 - 1
+    slots = ((random.permutation(count) + random.uniform(0.3, 0.7, count)) / count * 2 - 1) * AIM
+    widths = [random.uniform(0.17, 0.25), *random.uniform(0.08, 0.12, count - 1)]
     items: list[Decal | Solid] = []
-    for rank, (kind, slot) in enumerate(zip(kinds, slots)):
-        view = Glance(camera, room, slot * AIM, random.uniform(0.11, 0.15) if rank else random.uniform(0.2, 0.28))
+    for kind, glance in zip(kinds, glances(camera, room, slots, widths)):
         if landmark is None:
-            items.append(view.blotch(kind, random, low=kind.shape != "panel"))
+            items.append(glance.blotch(kind, random, low=kind.shape != "panel"))
         elif kind.shape == "panel":
-            items.append(view.panel(kind, random))
+            items.append(glance.panel(kind, random))
         else:
-            items.append(view.solid(kind, random))
-    for _ in range(int(random.integers(1, 4))):
-        view = Glance(camera, room, random.uniform(-1, 1), random.uniform(0.08, 0.2))
-        items.append(view.blotch(LANDMARKS[int(random.integers(len(LANDMARKS)))], random, low=random.uniform() < 0.5))
+            items.append(glance.solid(kind, random))
+    extra = int(random.integers(1, 4))
+    for glance in glances(camera, room, random.uniform(-1, 1, extra), random.uniform(0.08, 0.2, extra)):
+        kind = LANDMARKS[int(random.integers(len(LANDMARKS)))]
+        items.append(glance.blotch(kind, random, low=random.uniform() < 0.5))
     decals = sorted((item for item in items if isinstance(item, Decal)), key=lambda decal: decal.ink is not None)
     return tuple(decals), tuple(item for item in items if isinstance(item, Solid))
 
 
+@dataclass(frozen=True)
 class Glance:
-    """A part of the view in which something is to appear at a given size.
+    """A part of the view in which something is to appear at a given size."""
 
-    Args:
-        camera, room: who looks, and where.
-        sideways: place across the image, -1 (left border) to 1.
-        width: how wide the thing shall look, as a part of the image's width.
-    """
-
-    def __init__(self, camera: Camera, room: Room, sideways: float, width: float):
-        self.camera, self.room = camera, room
-        self.direction = camera.directions(np.array([sideways * camera.half_width]))
-        depth, _, along = wall_hits(room.corners, np.array([camera.x, camera.y]), self.direction)
-        self.wall, self.along = float(depth[0]), float(along[0])
-        self.half = width * camera.half_width  # half the width, per metre of depth
+    camera: Camera
+    room: Room
+    direction: np.ndarray  # (xy), one metre deep
+    wall: float  # depth of the wall there
+    along: float  # where that is along the walls, metres
+    half: float  # half the width of the thing, per metre of depth
 
     def heights(self, depth: float) -> tuple[float, float]:
         """Return the lowest and highest height in view at a depth, metres."""
@@ -203,11 +202,11 @@ class Glance:
 
     def solid(self, kind: Kind, random: np.random.Generator) -> Solid:
         """Stand a landmark on the floor, in front of the wall."""
-        depth = (self.wall - 0.1) / (1 + 1.2 * self.half) * random.uniform(0.7, 1)
-        radius = self.half * depth * (1.15 if kind.shape == "box" else 1)
+        depth = (self.wall - 0.1) / (1 + 1.5 * self.half) * random.uniform(0.7, 1)
+        radius = self.half * depth * {"cylinder": 1, "box": 1.15, "cone": 1.4}[kind.shape]
         low, high = self.heights(depth)
         height = min(low + 2 * radius * random.uniform(1.1, 1.9), max(high, low + radius))
-        x, y = np.array([self.camera.x, self.camera.y]) + depth * self.direction[0]
+        x, y = np.array([self.camera.x, self.camera.y]) + depth * self.direction
         paint = coat(kind, 2 * radius * random.uniform(1.2, 1.8), random)
         return Solid(kind.shape, x, y, radius, height, random.uniform(0, np.pi / 2), paint)
 
@@ -215,7 +214,7 @@ class Glance:
         """Hang a panel with one to three letters on the wall, at the height of the eye."""
         letters = random.permutation(len(LETTERS))[: int(random.integers(1, 4))]
         low, high = self.heights(self.wall)
-        half_width = min(self.half * self.wall * 1.25, 1.1)
+        half_width = min(self.half * self.wall * 1.5, 1.3)
         half_height = min(half_width / (0.1 + 0.7 * len(letters)), (high - low) * 0.45)
         b = np.clip(self.camera.height * random.uniform(0.9, 1.2), low + half_height, high - half_height)
         paint = coat(kind, 2 * half_width, random)
@@ -225,17 +224,26 @@ class Glance:
         """Spill paint on the floor or the wall, low (where landmarks stand) or at the height of the eye."""
         outline = tuple(int(texel) for texel in random.integers(0, TILE, 2))
         on_wall = not low or random.uniform() < 0.6
-        depth = self.wall * (1 if on_wall else random.uniform(0.6, 0.95))
-        half = self.half * depth * random.uniform(1.1, 1.5)
-        paint = coat(kind, 2 * half * random.uniform(1.2, 1.8), random)
+        depth = self.wall * (1 if on_wall else random.uniform(0.5, 0.9))
+        half = self.half * depth * random.uniform(1.4, 2.1)
+        paint = spill(kind, 2 * half * random.uniform(1.2, 1.8), random)
         if not on_wall:
-            x, y = np.array([self.camera.x, self.camera.y]) + depth * self.direction[0]
-            return Decal(False, x, y, half * 1.2, half * 1.2, paint, outline=outline)
+            x, y = np.array([self.camera.x, self.camera.y]) + depth * self.direction
+            return Decal(False, x, y, half * 1.4, half * 1.4, paint, outline=outline)
         bottom, top = self.heights(depth)
-        b = bottom + (top - bottom) * (random.uniform(0.1, 0.5) if low else random.uniform(0.35, 0.75))
-        return Decal(True, self.along, b, half, half * random.uniform(0.8, 1.7), paint, outline=outline)
+        b = bottom + (top - bottom) * (random.uniform(0.0, 0.35) if low else random.uniform(0.35, 0.75))
+        return Decal(True, self.along, b, half, half * random.uniform(0.9, 1.8), paint, outline=outline)
 
 
-def shape_of(number: int) -> str:
-    """Return the shape of the number-th geometry room."""
-    return SHAPES[number % len(SHAPES)]
+def glances(camera: Camera, room: Room, sideways: Iterable[float], widths: Iterable[float]) -> list[Glance]:
+    """Return parts of the view.
+
+    Args:
+        camera, room: who looks, and where.
+        sideways: places across the image, -1 (left border) to 1.
+        widths: how wide the things shall look, as a part of the image's width.
+    """
+    directions = camera.directions(np.asarray(sideways) * camera.half_width)
+    depth, _, along = room.walls.hits(np.array([camera.x, camera.y]), directions)
+    halves = np.asarray(widths) * camera.half_width
+    return [Glance(camera, room, *ray) for ray in zip(directions, depth.tolist(), along.tolist(), halves.tolist())]
