@@ -1,4 +1,4 @@
-"""What ranking costs: top images of all convolutions of SqueezeNet 1.0 by maximum, mean and area, against the bare network.
+"""What ranking costs: top images of all convolutions of SqueezeNet 1.0 by three criteria, against the bare network.
 
     python benchmarks/topk.py --images 640 --batch 32 --threads 2
 
@@ -80,9 +80,11 @@ def main() -> None:
         times["passes"].append(seconds(pass_per_layer, model, layers, few, options.batch) / len(few))
     medians = {name: statistics.median(values) for name, values in times.items()}
     print(f"{len(layers)} layers, {len(images)} images, batch {options.batch}, {options.threads} threads")
-    print(f"network alone              {medians['bare'] * 1e3:8.2f} ms per image")
-    print(f"top images, three criteria {medians['ours'] * 1e3:8.2f} ms per image, {medians['ours'] / medians['bare']:.2f} x")
-    print(f"one pass per layer         {medians['passes'] * 1e3:8.2f} ms per image, {medians['passes'] / medians['ours']:.1f} x ours")
+    for label, name in (("network alone", "bare"), ("top images", "ours"), ("one pass per layer", "passes")):
+        cost, bare_cost, our_cost = medians[name], medians["bare"], medians["ours"]
+        print(
+            f"{label:20}{cost * 1e3:9.2f} ms per image, {cost / bare_cost:6.2f} x bare, {cost / our_cost:6.2f} x ours"
+        )
 
 
 if __name__ == "__main__":

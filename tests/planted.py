@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Functional(nn.Module):
-    """Two convolutions with a rectifier as a function and one as a method of the tensor, called in the network itself."""
+    """Two convolutions, one rectifier as a function and one as a method of the tensor, in the network itself."""
 
     def __init__(self):
         super().__init__()

@@ -1,9 +1,9 @@
 """How each torch function passes receptive fields on: from those of what it reads to that of what it returns.
 
-Windows (convolution, pooling) have a formula. Functions that only move values (slices, permutations, reshapes) are run on
-the coordinates themselves. What joins branches takes the union. What mixes all positions (dense layers, attention,
-averages over space) sees the whole image. What is not known by name acts value by value if it keeps the shape, else it is
-taken to see the whole image. Statistics of normalisations over space are left out, as in Araujo et al. 2019.
+Windows (convolution, pooling) have a formula. Functions that only move values (slices, permutations, reshapes) are run
+on the coordinates themselves. What joins branches takes the union. What mixes all positions (dense layers, attention,
+averages over space) sees the whole image. What is not known by name acts value by value if it keeps the shape, else it
+is taken to see the whole image. Statistics of normalisations over space are left out, as in Araujo et al. 2019.
 """
 
 import re
@@ -19,17 +19,17 @@ from cnnprobe.engine.tracing import IMAGE, Call, Trace, Value, leaves, replaced
 Reach = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
 """(positions u, length read, length returned) -> first and last position read by u."""
 
-MOVES = frozenset(
-    "permute transpose swapaxes swapdims movedim moveaxis t reshape reshape_as view view_as flatten unflatten ravel "
-    "squeeze unsqueeze expand expand_as repeat __getitem__ narrow select chunk split tensor_split unbind flip roll rot90 "
-    "contiguous pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unfold repeat_interleave".split()
+MOVES = (
+    "permute|transpose|swapaxes|swapdims|movedim|moveaxis|t|reshape|reshape_as|view|view_as|flatten|unflatten|ravel|"
+    "squeeze|unsqueeze|expand|expand_as|repeat|__getitem__|narrow|select|chunk|split|tensor_split|unbind|flip|roll|"
+    "rot90|contiguous|pixel_shuffle|pixel_unshuffle|channel_shuffle|native_channel_shuffle|unfold|repeat_interleave"
 )
 BY_SHAPE = frozenset({"view_as", "expand_as", "reshape_as"})  # their second tensor gives its shape only
-MIXES = frozenset(
-    "matmul __matmul__ __rmatmul__ bmm mm baddbmm addmm einsum tensordot multi_head_attention_forward cumsum grid_sample "
-    "scaled_dot_product_attention lstm gru rnn_tanh rnn_relu bilinear fft_fft fft_rfft fft_fft2 fft_rfft2".split()
+MIXES = (
+    "matmul|__matmul__|__rmatmul__|bmm|mm|baddbmm|addmm|einsum|tensordot|multi_head_attention_forward|cumsum|"
+    "scaled_dot_product_attention|lstm|gru|rnn_tanh|rnn_relu|bilinear|grid_sampler?|fft_.*"
 )
-REDUCTIONS = frozenset("mean sum amax amin max min std var norm logsumexp prod median argmax std_mean var_mean".split())
+REDUCTIONS = "mean|sum|amax|amin|max|min|std|var|norm|logsumexp|prod|median|argmax|std_mean|var_mean"
 
 
 def geometries(trace: Trace) -> dict[Value, Geometry]:
@@ -50,11 +50,11 @@ def rule(call: Call) -> Callable[[Call, list[Geometry], Value], Geometry]:
     name = re.sub(r"[123]d$", "", name.removesuffix("_with_indices"))
     if name in RULES:
         return RULES[name]
-    if name in MOVES:
+    if re.fullmatch(MOVES, name):
         return _moved
-    if name in MIXES:
+    if re.fullmatch(MIXES, name):
         return _everywhere
-    if name in REDUCTIONS and any(out.shape != call.inputs[0].shape for out in call.outputs):
+    if re.fullmatch(REDUCTIONS, name) and any(out.shape != call.inputs[0].shape for out in call.outputs):
         return _reduced
     return _joined
 

@@ -1,14 +1,16 @@
 """What traced torch functions are: their kind, their cost, and what follows a convolution alone."""
 
 import math
+import re
 
 from torch import nn
 
 from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, leaves
 
 RECTIFIERS = (
-    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish softplus threshold clamp_min hardtanh clamp"
-).split()
+    *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish"),
+    *("softplus", "threshold", "clamp_min", "hardtanh", "clamp"),
+)
 _KINDS = {  # the first kind that occurs in a module is the module's
     "convolution": ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"],
     "attention": ["multi_head_attention_forward", "scaled_dot_product_attention"],
@@ -19,16 +21,7 @@ _KINDS = {  # the first kind that occurs in a module is the module's
     "dropout": ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"],
 }
 KINDS = {name: kind for kind, names in _KINDS.items() for name in names}
-_PASSING = {
-    "max_pool",
-    "avg_pool",
-    "adaptive_avg_pool",
-    "adaptive_max_pool",
-    "cat",
-    "dropout",
-    "flatten",
-    "interpolate",
-}
+_PASSING = "(max_pool|avg_pool|adaptive_avg_pool|adaptive_max_pool|dropout)([123]d)?|cat|flatten"
 
 
 def is_rectifier(call: Call) -> bool:
@@ -40,7 +33,7 @@ def is_rectifier(call: Call) -> bool:
 
 
 def alone_rectified(trace: Trace, convolution: Call) -> Value:
-    """Return the value after the BatchNorm and rectifier that follow a convolution, where nothing else reads what is between.
+    """Return the value after the BatchNorm and rectifier behind a convolution, if nothing else reads what is between.
 
     Otherwise (BatchNorm without a rectifier, a sum, several readers) the convolution's own output.
     """
@@ -66,11 +59,7 @@ def nonnegative(trace: Trace, value: Value) -> bool:
         return True
     if name in ("clamp", "hardtanh", "clamp_min"):
         return is_rectifier(call)
-    if (
-        name.rstrip("d").rstrip("123") not in _PASSING
-        or name in ("interpolate", "cat")
-        and "bicubic" in str(call.keywords)
-    ):
+    if not re.fullmatch(_PASSING, name):
         return False
     constants = any(given.call == CONSTANT for given in leaves((call.arguments, call.keywords), Value))
     return not constants and all(nonnegative(trace, given) for given in call.inputs)

@@ -2,8 +2,8 @@
 
 Names:
     conv1 … convN   the convolutions in the order in which they run, module or function. Read after the BatchNorm and
-                    the rectifier that follow the convolution, where they follow it alone; else its own output. A network
-                    that numbers its convolutions itself (`model.aliases`) keeps its numbers.
+                    the rectifier that follow the convolution, where they follow it alone; else its own output.
+                    A network that numbers its convolutions itself (`model.aliases`) keeps its numbers.
     VISp23          areas, and other names of `model.aliases`: the output of the module they stand for.
     features.6      module path: the module's own output. `relu#2`: the output of its second call in the pass, `rnn[0]`:
                     part of a tuple. `conv1#1` is the module `conv1` where a short name has the same word.
@@ -12,96 +12,17 @@ Names:
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 from torch import nn
 
 from cnnprobe.engine.field_rules import geometries
 from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulates, nonnegative, parameters, weights
-from cnnprobe.engine.receptive_field import Field
+from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import ModuleCall, Value, trace
 from cnnprobe.errors import UserError, listing, unknown
-
-
-@dataclass(frozen=True)
-class Tap:
-    """Where a value is read during a forward pass.
-
-    Args:
-        module: module path; "" is the network itself.
-        call: which call of that module in the pass, 0 the first.
-        function: "" for the module's output; else the name of a torch function called directly in that module.
-        nth: which call of that function there, 0 the first.
-        part: index into a tuple that is returned; None where a tensor is returned.
-    """
-
-    module: str
-    call: int = 0
-    function: str = ""
-    nth: int = 0
-    part: int | None = None
-
-    def __str__(self) -> str:
-        times = f" (call {self.call + 1})" if self.call else ""
-        part = f"[{self.part}]" if self.part is not None else ""
-        if not self.function:
-            return f"{self.module or 'the output'}{part}{times}"
-        again = f" {self.nth + 1}" if self.nth else ""
-        return f"{self.module + ': ' if self.module else ''}{self.function}(){again}{part}{times}"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A place in a network where units are recorded.
-
-    Args:
-        name: as asked: "conv3", "features.6", "VISp23".
-        module: path of the convolution, or of the module itself.
-        reads: where it is read, for people: "features.7", "block: relu()".
-        kind: convolution, linear, rectifier, norm, pool, attention, dropout, area, block or other.
-        tap: where it is read, for `recording`.
-        channels: number of units.
-        map_size: positions: (y, x), (time,), (token,), or () for a dense layer.
-        channel_axis: of the tapped tensor (image, …).
-        parameters: of the module.
-        macs: multiply-accumulate operations of convolutions, dense layers and attention, one image.
-        field: theoretical receptive field.
-        rectified: True where no value can be negative.
-    """
-
-    name: str
-    module: str
-    reads: str
-    kind: str
-    tap: Tap
-    channels: int
-    map_size: tuple[int, ...]
-    channel_axis: int
-    parameters: int
-    macs: int
-    field: Field
-    rectified: bool
-
-    @property
-    def group(self) -> str:
-        """Its name in a store, without slashes: "VISp23" for "VISp2/3"."""
-        return self.name.replace("/", "")
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """What a store says of it: where it is read, its map and its theoretical field, px of the input."""
-        return {
-            "layer": self.name,
-            "module": self.module,
-            "reads": self.reads,
-            "map_size": list(self.map_size),
-            "field_size": list(self.field.size),
-            "field_stride": list(self.field.stride),
-            "field_start": list(self.field.start),
-        }
 
 
 def layers_of(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
@@ -127,8 +48,8 @@ def find(
     """Return the layers with these names, in the order asked; each place in the network once.
 
     Args:
-        spec: a name, a list of names, a glob ("conv*", "VISp*", "features.*"; of module paths only where it fits no short
-            name), or "all": every convolution by its short name, every dense layer, every area that is not one of those.
+        spec: a name, a list of names, a glob ("conv*", "VISp*", "features.*"; of module paths only where it fits no
+            short name), or "all": every convolution by its short name, every dense layer, every area not among those.
         input_size: (channel, y, x) or (channel, time) of the images.
         of: name of the network in messages.
 
@@ -208,7 +129,7 @@ class _Catalogue:
         given = {name: path for name, path in self._aliases().items() if re.fullmatch(r"conv\d+", name)}
         values = {path: self._output(path) for path in given.values()}
         for call in self.trace.calls:
-            if not KINDS.get(call.name) == "convolution":
+            if KINDS.get(call.name) != "convolution":
                 continue
             value = alone_rectified(self.trace, call)
             same = [name for name, path in given.items() if values[path] == value or path == call.module]
@@ -265,7 +186,7 @@ class _Catalogue:
         )
 
     def _tap(self, value: Value) -> Tap:
-        """Return where a value can be read: at the module whose function made it, if that returns it, else at the function."""
+        """Return where a value can be read: at the module that made it, if it returns it, else at the function."""
         call = self.trace.calls[value.call]
         around = self.trace.around(call)
         if around.output == value:
@@ -280,7 +201,9 @@ class _Catalogue:
         if any(inner.module != call.path for inner in self.trace.calls[call.start : call.stop]):
             return "block"
         kinds = {KINDS[name] for name in direct if name in KINDS}
-        idle = "dropout" if "Dropout" in call.type else "other"  # in eval mode dropout calls nothing that changes a value
+        idle = (
+            "dropout" if "Dropout" in call.type else "other"
+        )  # in eval mode dropout calls nothing that changes a value
         return next((kind for kind in dict.fromkeys(KINDS.values()) if kind in kinds), idle)
 
     def _has_units(self, value: Value) -> bool:

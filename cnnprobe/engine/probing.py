@@ -22,8 +22,8 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
     """Put a network into eval mode, its parameters without gradients, and give it back exactly as it was.
 
     Restored, whatever happens inside (an error, Ctrl-C): every module's training flag, hooks and children, every
-    parameter's identity, `requires_grad` and `.grad`, every buffer's identity and contents. Contents of parameters are not
-    copied: nothing that probes may write to them. Gradients at the input or at activations work inside as usual.
+    parameter's identity, `requires_grad` and `.grad`, every buffer's identity and contents. Contents of parameters are
+    not copied: nothing that probes may write to them. Gradients at the input or at activations work inside as usual.
     """
     modules = [(module, module.training, dict(module._modules), _hooks(module)) for module in model.modules()]
     owned = [(module, dict(module._parameters), _buffers(module)) for module in model.modules()]

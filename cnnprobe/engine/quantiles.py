@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnprobe.engine.layers import Layer
+from cnnprobe.engine.taps import Layer
 
 POSITIONS = 16384
 """Positions looked at per unit: the share above the threshold is then right to 11 % of itself (of 0.5 %)."""

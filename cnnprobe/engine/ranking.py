@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnprobe.engine.layers import Layer
+from cnnprobe.engine.taps import Layer
 
 CRITERIA = ("max", "mean", "area")
 CHUNK = 1_000_000
@@ -26,7 +26,7 @@ class Ranked:
     Args:
         images: (unit, k) int64, index of the image; -1 where there is none.
         responses: (unit, k) float32; NaN where there is none.
-        positions: (unit, k, map axis) int64, where the map is largest (the first such position); -1 where there is none.
+        positions: (unit, k, map axis) int64, where the map is largest (first of equal ones); -1 where there is none.
     """
 
     images: np.ndarray

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cnnprobe.engine.layers import Layer, Tap
 from cnnprobe.engine.probing import untouched
+from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import Watch
 from cnnprobe.errors import UserError
 
@@ -25,7 +25,7 @@ def tap(
     The activation is (image, channel, *map), whatever the layout inside; with its gradient graph if the caller has
     gradients on. It is valid during the call only: an in-place rectifier may overwrite it afterwards, so reduce
     or copy it there. The pass ends after the deepest layer and returns None, or goes on to the logits with
-    `complete=True`. Inside, the network is in eval mode and its parameters need no gradient; outside nothing has changed.
+    `complete=True`. Inside, the network is in eval mode, its parameters need no gradient; outside nothing has changed.
 
     Example:
         with tap(model, find(model, "conv*", (3, 64, 64)), receive) as run:

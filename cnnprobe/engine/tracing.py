@@ -71,7 +71,7 @@ class Call:
 
 @dataclass(frozen=True)
 class ModuleCall:
-    """One call of a module: calls[start:stop] ran in it; `output` is what it returned, with a `Value` for each tensor."""
+    """One call of a module: calls[start:stop] ran in it; `output` is what it returned, tensors as `Value`."""
 
     path: str
     number: int

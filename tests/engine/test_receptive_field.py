@@ -126,7 +126,7 @@ class Wrapped(nn.Module):
     ],
 )
 def test_functions_pass_fields_on_as_gradients_do(function):
-    """Every pixel that acts lies in the field, and the field is exact or, where positions differ, the largest of them."""
+    """Every pixel that acts lies in the field; the field is exact or, where positions differ, the largest of them."""
     size, model = (2, 16, 16), Wrapped(function)
     (layer,) = find(model, "end", size)
     mapped = layer.map_size
@@ -137,7 +137,7 @@ def test_functions_pass_fields_on_as_gradients_do(function):
             continue  # only padding
         low, high = reached.amin(0).tolist(), reached.amax(0).tolist()
         inner = all(
-            0 <= first and last <= 15 for first, last in layer.field.region(position)
+            first >= 0 and last <= 15 for first, last in layer.field.region(position)
         )  # dilation has gaps at borders
         assert all(first <= a and b <= last for (first, last), a, b in zip(region, low, high)), (position, layer.field)
         if layer.field.aligned and inner and "Transpose" not in str(function):

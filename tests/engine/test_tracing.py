@@ -77,7 +77,7 @@ def test_the_network_and_the_random_numbers_are_as_before():
 
 
 def test_an_image_that_does_not_fit_is_told_in_one_line():
-    with pytest.raises(UserError, match="cannot take an image of 1x8x8.*channels") as told:
+    with pytest.raises(UserError, match=r"cannot take an image of 1x8x8.*channels") as told:
         trace(planted.Functional(), (1, 8, 8))
     assert "\n" not in str(told.value)
     assert not nn.modules.module._global_forward_hooks

@@ -7,7 +7,6 @@ import torchvision
 from cnnprobe.errors import UserError
 from cnnprobe.figures.style import png
 from cnnprobe.methods import layers
-from cnnprobe.records import Rows
 from cnnprobe.reading import Recording
 from cnnprobe.records import Rows
 from cnnprobe.store import Writer

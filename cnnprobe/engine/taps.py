@@ -1,0 +1,84 @@
+"""A layer, and the place in a forward pass where it is read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cnnprobe.engine.receptive_field import Field
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a value is read during a forward pass.
+
+    Args:
+        module: module path; "" is the network itself.
+        call: which call of that module in the pass, 0 the first.
+        function: "" for the module's output; else the name of a torch function called directly in that module.
+        nth: which call of that function there, 0 the first.
+        part: index into a tuple that is returned; None where a tensor is returned.
+    """
+
+    module: str
+    call: int = 0
+    function: str = ""
+    nth: int = 0
+    part: int | None = None
+
+    def __str__(self) -> str:
+        times = f" (call {self.call + 1})" if self.call else ""
+        part = f"[{self.part}]" if self.part is not None else ""
+        if not self.function:
+            return f"{self.module or 'the output'}{part}{times}"
+        again = f" {self.nth + 1}" if self.nth else ""
+        return f"{self.module + ': ' if self.module else ''}{self.function}(){again}{part}{times}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A place in a network where units are recorded.
+
+    Args:
+        name: as asked: "conv3", "features.6", "VISp23".
+        module: path of the convolution, or of the module itself.
+        reads: where it is read, for people: "features.7", "block: relu()".
+        kind: convolution, linear, rectifier, norm, pool, attention, dropout, area, block or other.
+        tap: where it is read, for `recording`.
+        channels: number of units.
+        map_size: positions: (y, x), (time,), (token,), or () for a dense layer.
+        channel_axis: of the tapped tensor (image, …).
+        parameters: of the module.
+        macs: multiply-accumulate operations of convolutions, dense layers and attention, one image.
+        field: theoretical receptive field.
+        rectified: True where no value can be negative.
+    """
+
+    name: str
+    module: str
+    reads: str
+    kind: str
+    tap: Tap
+    channels: int
+    map_size: tuple[int, ...]
+    channel_axis: int
+    parameters: int
+    macs: int
+    field: Field
+    rectified: bool
+
+    @property
+    def group(self) -> str:
+        """Its name in a store, without slashes: "VISp23" for "VISp2/3"."""
+        return self.name.replace("/", "")
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What a store says of it: where it is read, its map and its theoretical field, px of the input."""
+        return {
+            "layer": self.name,
+            "module": self.module,
+            "reads": self.reads,
+            "map_size": list(self.map_size),
+            "field_size": list(self.field.size),
+            "field_stride": list(self.field.stride),
+            "field_start": list(self.field.start),
+        }
