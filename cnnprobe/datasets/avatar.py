@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from cnnprobe.datasets.decals import LETTER, PANEL
 from cnnprobe.datasets.drawn import Drawn, sensor_noise, stream
-from cnnprobe.datasets.raycaster import LETTER, OBJECT, PANEL, trace
+from cnnprobe.datasets.raycaster import trace
 from cnnprobe.datasets.rooms import HEADINGS, SHAPES, Camera, Room
 from cnnprobe.datasets.scenes import LANDMARKS, Scene, draw_scene
+from cnnprobe.datasets.solids import OBJECT
 from cnnprobe.options import Range
 
 DRAWING_VERSION = 1

@@ -10,6 +10,7 @@ TILE = 256
 """Texels along the side of one period of a pattern."""
 LEVELS = 7
 """Each pattern is kept at this many sharpnesses; from one to the next the smallest detail doubles."""
+VALUES = np.arange(256) / 255
 PATTERNS = ("plain", "stripes", "checks", "noise", "bands", "dots")
 GLYPH_HEIGHT, GLYPH_WIDTH = 64, 48
 
@@ -99,3 +100,25 @@ def _stroke_distance(points: np.ndarray, strokes: str) -> np.ndarray:
             offset = points - start - along[..., None] * (end - start)
             nearest = np.minimum(nearest, np.hypot(offset[..., 0], offset[..., 1]))
     return nearest
+
+
+def table(paint: Paint) -> np.ndarray:
+    """Return a paint's colours for the 256 values of a pattern, (channel, value) float32."""
+    return (paint.dark[:, None] + (paint.light - paint.dark)[:, None] * VALUES).astype(np.float32)
+
+
+def sheet(paint: Paint, footprint: np.ndarray) -> np.ndarray:
+    """Return where in the atlas the pattern begins that is sharp enough for rays `footprint` metres apart."""
+    level = np.log2(np.maximum(footprint * TILE / paint.period, 1)).round().astype(np.intp).clip(0, LEVELS - 1)
+    return (paint.pattern * LEVELS + level) * TILE**2
+
+
+def texels(paint: Paint, p: np.ndarray, q: np.ndarray, footprint: float) -> np.ndarray:
+    """Return a paint's colours (channel, ...) at surface coordinates p, q, metres."""
+    scale = TILE / paint.period
+    column = (p * scale + 64 * TILE).astype(np.int32) & (TILE - 1)
+    row = (q * scale + 64 * TILE).astype(np.int32) & (TILE - 1)
+    row *= TILE
+    row += column
+    value = np.take(atlas().reshape(-1), sheet(paint, np.asarray(footprint)) + row)
+    return np.take(table(paint), value, axis=1)

@@ -9,8 +9,9 @@ from sklearn.preprocessing import StandardScaler
 
 from cnnprobe.datasets.avatar import CLASSES, KINDS, build
 from cnnprobe.datasets.imageset import limited
-from cnnprobe.datasets.raycaster import OBJECT, trace
+from cnnprobe.datasets.raycaster import trace
 from cnnprobe.datasets.scenes import LANDMARKS, linear
+from cnnprobe.datasets.solids import OBJECT
 
 DEFAULTS = {
     "size": 64, "count": 40, "split": "train", "seed": 0, "landmarks": None, "noise": 0.02, "classes": "cue"

@@ -4,30 +4,9 @@ import numpy as np
 import pytest
 
 from cnnprobe.datasets.drawn import stream
-from cnnprobe.datasets.raycaster import LETTER, OBJECT, PANEL, trace
-from cnnprobe.datasets.rooms import Camera, Room, Walls
-from cnnprobe.datasets.scenes import Decal, Scene, Solid, draw_scene
-from cnnprobe.datasets.textures import Paint
-
-GREY = Paint(0, 1.0, np.full(3, 0.3), np.full(3, 0.3))
-RED = Paint(0, 1.0, np.array([0.5, 0, 0]), np.array([0.5, 0, 0]))
-SIDE = 101
-FOCAL = SIDE / 2  # px per unit of tangent, at a field of view of 90 degrees
-
-
-def scene(decals=(), solids=(), **camera):
-    """A room of 8 x 8 x 3 m, seen from its middle along x at 1.5 m."""
-    walls = Walls(np.array([[-4.0, -4.0], [4.0, -4.0], [4.0, 4.0], [-4.0, 4.0]]))
-    light = np.full(3, 1.0)
-    room = Room(walls, 3.0, np.array([0.0, 0.0, 2.8]), light, light, np.ones(4), GREY, GREY, GREY)
-    view = {"x": 0.0, "y": 0.0, "height": 1.5, "yaw": 0.0, "pitch": 0.0, "field": np.pi / 2} | camera
-    return Scene(Camera(**view), room, tuple(decals), tuple(solids), landmark=True)
-
-
-def solid(shape, **others):
-    return Solid(
-        **{"shape": shape, "x": 3.0, "y": 0.0, "radius": 0.5, "height": 1.5, "turn": 0.0, "paint": RED} | others
-    )
+from cnnprobe.datasets.raycaster import trace
+from cnnprobe.datasets.scenes import draw_scene
+from tests.datasets.bare_room import FOCAL, SIDE, scene
 
 
 def inside(walls: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -62,74 +41,6 @@ def test_the_wall_ahead_is_as_far_as_it_stands():
     _, distance, _ = trace(scene(), SIDE)
     assert distance[50, 50] == pytest.approx(4.0)
     assert distance[100, 50] == pytest.approx(1.5 * np.hypot(1, FOCAL / 50), rel=1e-5)  # the floor, 50 px below
-
-
-@pytest.mark.parametrize(("shape", "nearest"), [("cylinder", 2.5), ("box", 3 - 0.5 / np.sqrt(2)), ("cone", None)])
-def test_a_solid_is_seen_where_it_stands(shape, nearest):
-    _, distance, kind = trace(scene(solids=[solid(shape)], height=1.2), SIDE)
-    seen = kind == OBJECT
-    columns = np.flatnonzero(seen.any(axis=0))
-    half = {"cylinder": 0.5 / np.sqrt(9 - 0.25), "box": (0.5 / np.sqrt(2)) / (3 - 0.5 / np.sqrt(2)), "cone": 0.5 / 3}[
-        shape
-    ]
-    assert columns[0] == SIDE - 1 - columns[-1]  # straight ahead
-    assert (len(columns) - 1) / 2 == pytest.approx(half * FOCAL, abs=1.1)
-    if nearest:
-        assert distance[50, 50] == pytest.approx(nearest, rel=1e-5)
-        top = np.flatnonzero(seen[:, 50])[0]
-        assert 50 - top == pytest.approx(0.3 / nearest * FOCAL, abs=1)
-    assert not seen[0].any() and distance[seen].max() < 4
-
-
-def test_a_cone_s_surface_narrows_to_its_tip():
-    _, distance, kind = trace(scene(solids=[solid("cone", height=2.0)], height=1.0), SIDE)
-    for row in (30, 40, 50, 60):
-        columns = np.flatnonzero(kind[row] == OBJECT)
-        for column in columns:
-            depth = distance[row, column] / np.sqrt(1 + ((column - 50) / FOCAL) ** 2 + ((50 - row) / FOCAL) ** 2)
-            x, y, z = depth - 3, depth * (column - 50) / FOCAL, 1 + depth * (50 - row) / FOCAL
-            assert np.hypot(x, y) == pytest.approx(0.5 * (2 - z) / 2, abs=1e-4)
-
-
-def test_the_top_of_a_low_cylinder_is_seen_from_above():
-    _, distance, kind = trace(scene(solids=[solid("cylinder", height=0.5, x=2.0)]), SIDE)
-    rows = np.flatnonzero(kind[:, 50] == OBJECT)
-    depth = distance[rows, 50] / np.hypot(1, (50 - rows) / FOCAL)
-    height = 1.5 + depth * (50 - rows) / FOCAL
-    top = depth > 1.5 + 1e-4
-    assert top.any() and not top.all()
-    np.testing.assert_allclose(height[top], 0.5, atol=1e-4)
-    np.testing.assert_allclose(depth[~top], 1.5, atol=1e-4)
-
-
-def test_the_nearer_solid_hides_the_farther_whatever_the_order():
-    near, far = solid("cylinder", x=2.0, height=2.0), solid("box", x=3.2, height=2.0)
-    images = [trace(scene(solids=order), SIDE)[0] for order in ((near, far), (far, near))]
-    np.testing.assert_allclose(images[0][:, 10:60], images[1][:, 10:60], atol=0.02)  # shadows fall in another order
-
-
-def test_a_panel_hangs_where_it_is_hung_and_carries_its_letters_from_left_to_right():
-    """Wall 1 is ahead; its middle is 8 + 4 m along the walls. An L has its upright on the left, seen from inside."""
-    from cnnprobe.datasets.textures import LETTERS
-
-    panel = Decal(True, 12.0, 1.5, 1.0, 1.0, RED, np.zeros(3), (LETTERS.index("L"),))
-    image, _, kind = trace(scene(decals=[panel]), SIDE)
-    y, x = np.nonzero((kind == PANEL) | (kind == LETTER))
-    assert (y.min(), y.max(), x.min(), x.max()) == (38, 62, 38, 62)  # 1 m at 4 m: 12.6 px to each side
-    letter = kind[40:61, 40:61] == LETTER  # within the frame
-    columns, rows = letter.sum(axis=0), letter.sum(axis=1)
-    assert columns.argmax() < 10 and rows.argmax() > 10
-    assert image[0][kind == PANEL].min() > 2 * image[0][kind == LETTER].max()
-
-
-def test_a_blotch_is_no_landmark_and_stays_within_its_bounds():
-    blotch = Decal(True, 12.0, 1.5, 1.0, 1.0, RED)
-    plain, painted = (trace(scene(decals=decals), SIDE) for decals in ((), (blotch,)))
-    changed = np.abs(plain[0] - painted[0]).max(axis=0) > 1e-6
-    assert not painted[2].any()
-    np.testing.assert_array_equal(plain[1], painted[1])
-    y, x = np.nonzero(changed)
-    assert changed.sum() > 100 and y.min() >= 38 and y.max() <= 62 and x.min() >= 38 and x.max() <= 62
 
 
 def test_walls_nearer_to_the_lamp_are_brighter():
