@@ -154,13 +154,14 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         "weights_sha256": made.sha256,
         "dataset_fingerprint": made.dataset.fingerprint,
         "size": list(made.dataset.size),
-        "config": as_yaml(job.config),
+        # where a run lies says nothing about its results
+        "config": as_yaml({key: value for key, value in job.config.items() if key != "out"}),
     }
     folder = job.resume or runs.claim(job.config["out"], job.command, job.name)
     run = Run(job, folder, lock or runs.Lock(folder), about(job, made, device, threads), remarks)
     remarks.open(folder / "run.log")
     run.save()
-    files.write(folder / "config.yaml", attributes["config"].encode())
+    files.write(folder / "config.yaml", as_yaml(job.config).encode())
     return measurement, run, attributes
 
 

@@ -118,11 +118,14 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     fields, maps = made.subplots(2, 1, sharex=True)
     image = max(table.attributes["input_size"][1:])
     fields.axhline(image, color=SERIES[5], linestyle="--", linewidth=1, label="the image")
-    for axis, axes in enumerate(("y", "x") if table["field_size"].shape[1] == 2 else ("time",)):
-        style = {"color": SERIES[axis], "markersize": 4 - axis, "linewidth": 1, "label": axes}
-        sides = np.where(table["map_size"][:, axis] < 0, np.nan, table["map_size"][:, axis])
-        fields.plot(depth, table["field_size"][:, axis], "o-", **style)
-        maps.plot(depth, sides, "o-", **style)
+    sizes, sides = table["field_size"], np.where(table["map_size"] < 0, np.nan, table["map_size"])
+    words = ("y", "x") if sizes.shape[1] == 2 else ("time",)
+    if len(words) == 2 and np.array_equal(sizes[:, 0], sizes[:, 1]) and np.array_equal(*sides.T, equal_nan=True):
+        words = ("y and x",)
+    for axis, word in enumerate(words):
+        style = {"color": SERIES[axis], "markersize": 4 - axis, "linewidth": 1, "label": word}
+        fields.plot(depth, sizes[:, axis], "o-", **style)
+        maps.plot(depth, sides[:, axis], "o-", **style)
     fields.set_ylabel("theoretical field (px)")
     maps.set_ylabel("map (positions)")
     fields.legend(frameon=False, fontsize=7)

@@ -131,7 +131,7 @@ def _events(
     found: dict[str, dict[str, np.ndarray]] = {}
 
     def receive(layer: Layer, activation: Tensor) -> None:
-        found[layer.group] = summary(activation, keep)
+        found[layer.group] = reduced(activation, keep)
 
     names = {table.name: table for table in tables}
     shown = names["pictures"]
@@ -152,7 +152,7 @@ def _events(
             yield Advance(len(batch))
 
 
-def summary(activation: Tensor, keep: str) -> dict[str, np.ndarray]:
+def reduced(activation: Tensor, keep: str) -> dict[str, np.ndarray]:
     """Reduce an activation (image, channel, …) to what is stored of it."""
     flat = activation.reshape(*activation.shape[:2], -1)
     columns = {

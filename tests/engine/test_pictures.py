@@ -1,0 +1,40 @@
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from cnnprobe.engine.pictures import Album, crop, picture_size, thumbnails
+
+
+def test_a_thumbnail_averages_areas():
+    image = torch.zeros(1, 1, 4, 4)
+    image[0, 0, :2, :2] = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    assert thumbnails(image, (2, 2)).tolist() == [[[[128, 0], [0, 0]]]]
+
+
+def test_pictures_are_as_large_as_the_images_until_there_are_too_many():
+    assert picture_size((3, 64, 64), 100) == (3, 64, 64)
+    assert picture_size((3, 64, 64), 100, side=32) == (3, 32, 32)
+    assert picture_size((3, 48, 96), 10, side=48) == (3, 24, 48)
+    channels, high, wide = picture_size((3, 227, 227), 27000)
+    assert channels * high * wide * 27000 <= 128 * 2**20
+    assert high >= 32
+
+
+def test_what_lies_outside_the_image_is_grey():
+    image = torch.arange(16.0).reshape(1, 4, 4)
+    cut = crop(image, ((-1, 1), (2, 4)))
+    assert cut.tolist() == [[[0.5, 0.5, 0.5], [2, 3, 0.5], [6, 7, 0.5]]]
+
+
+def test_an_album_gives_every_list_its_pictures():
+    images = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 1, 2, 2) / 255
+    lists = {"a": np.array([[3, 1], [5, -1]]), "b": np.array([[1, 1]])}
+    album = Album(lists, (1, 2, 2))
+    assert album.images().tolist() == [1, 3, 5]
+    album.fill([SimpleNamespace(indices=np.array([1, 3]), images=images[[1, 3]]),
+                SimpleNamespace(indices=np.array([5]), images=images[[5]])])  # fmt: skip
+    assert album.rows("a", slice(0, 2))[:, :, 0, 0, 0].tolist() == [[3, 1], [5, 255]]
+    assert album.rows("a", slice(1, 2))[:, :, 0, 0, 0].tolist() == [[5, 255]]
+    assert album.rows("b", slice(0, 1))[:, :, 0, 1, 1].tolist() == [[1, 1]]
+    album.close()

@@ -1,0 +1,26 @@
+from cnnprobe.figures import style
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    def drawn():
+        made = style.figure(3, 2, "title")
+        made.subplots().plot([1, 2, 3])
+        return style.png(made)
+
+    assert drawn() == drawn()
+
+
+def test_control_characters_are_escaped_and_long_texts_cut_in_the_middle():
+    assert style.plain("a\x1b[0m\nb") == "a\\x1b[0m\\nb"
+    assert len(style.plain("x" * 500, most=60)) == 60
+
+
+def test_numbers_are_short_and_without_powers_of_ten():
+    assert [style.number(x) for x in (0.01234, 4.2249, 4220.3, 0)] == ["0.0123", "4.22", "4220", "0"]
+
+
+def test_a_long_title_is_broken_into_lines_that_fit():
+    made = style.figure(4, 2, "word " * 40 + "\nsecond")
+    lines = made.get_suptitle().split("\n")
+    assert lines[-1] == "second"
+    assert max(map(len, lines)) <= 4 * style.LETTERS_PER_INCH

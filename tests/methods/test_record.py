@@ -1,0 +1,104 @@
+"""What is recorded equals what a plain loop over the network gives."""
+
+import numpy as np
+import pytest
+import torch
+
+from cnnprobe.datasets import shapes
+from cnnprobe.errors import UserError
+from cnnprobe.methods import record
+from cnnprobe.models import convnet
+from cnnprobe.records import Rows
+
+
+@pytest.fixture(scope="module")
+def made():
+    torch.manual_seed(0)
+    model = convnet.build(num_classes=8, written="class", input_size=32)
+    dataset = shapes.build(size=32, count=21, split="test", seed=0, contrast=0.15, noise=0.02)
+    return model, dataset
+
+
+def columns(model, dataset, **more):
+    """Run record and join its rows by table."""
+    options = {"classes": (), "layer": ["conv2", "fc1"], "batch_size": 8, "device": "cpu", "workers": 0}
+    options |= {"keep": "maps", "dtype": "float32"} | more
+    measurement = record.compute(model=model, dataset=dataset, **options)
+    found = {}
+    for event in measurement.events:
+        if isinstance(event, Rows):
+            for name, values in event.columns.items():
+                found.setdefault(f"{event.table}/{name}", []).append(values)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def test_maps_summaries_and_predictions_are_those_of_the_network(made):
+    model, dataset = made
+    found = columns(model, dataset)
+    images = torch.stack([dataset[i][0] for i in range(21)])
+    with torch.no_grad():
+        maps = torch.relu(model.conv2(torch.relu(model.conv1(images))))
+        outputs = model(images)
+    flat = maps.flatten(2)
+    np.testing.assert_allclose(found["activations/conv2/maps"], maps, atol=1e-6)
+    np.testing.assert_allclose(found["activations/conv2/max"], flat.amax(2), atol=1e-6)
+    np.testing.assert_allclose(found["activations/conv2/mean"], flat.mean(2), atol=1e-6)
+    picked = np.take_along_axis(flat.numpy(), found["activations/conv2/argmax"][..., None].astype(int), 2)[..., 0]
+    np.testing.assert_allclose(picked, flat.amax(2), atol=1e-6)
+    assert found["activations/fc1/max"].shape == (21, 128)
+    assert found["images/prediction"].tolist() == outputs.argmax(1).tolist()
+    ranks = [(outputs[i] > outputs[i, label]).sum().item() for i, label in enumerate(dataset.labels)]
+    assert found["images/rank"].tolist() == ranks
+
+
+def test_half_the_space_keeps_half_the_digits(made):
+    fine, coarse = columns(*made), columns(*made, dtype="float16")
+    np.testing.assert_allclose(
+        fine["activations/conv2/maps"].astype(np.float16), coarse["activations/conv2/maps"].astype(np.float16)
+    )
+
+
+def test_labels_are_compared_only_where_the_class_names_agree(made):
+    assert (columns(*made, classes=tuple(f"other{i}" for i in range(8)))["images/rank"] == -1).all()
+    assert (columns(*made, classes=made[1].classes)["images/rank"] >= 0).all()
+
+
+def test_it_goes_on_from_a_batch(made):
+    whole, rest = columns(*made), columns(*made, start=16)
+    for name, values in rest.items():
+        if not name.startswith("pictures"):
+            np.testing.assert_array_equal(values, whole[name][16:])
+
+
+def test_the_batch_size_changes_nothing_beyond_rounding(made):
+    one, other = columns(*made, batch_size=1), columns(*made, batch_size=21)
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], atol=1e-5)
+
+
+def test_a_nan_is_told_with_layer_and_image(made, caplog):
+    """F48."""
+    import logging
+
+    model, dataset = made
+
+    class Poisoned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3)
+
+        def forward(self, images):
+            out = self.conv(images)
+            return out / (images.mean((1, 2, 3), keepdim=True) != images[:1].mean()).float()
+
+    logging.getLogger("cnnprobe").propagate = True
+    with caplog.at_level("WARNING", "cnnprobe"):
+        found = columns(Poisoned().eval(), dataset, layer=["conv"], keep="summary")
+    assert np.isfinite(found["activations/conv/max"]).all()
+    del model
+
+
+def test_an_unknown_layer_is_told_before_anything_is_shown(made):
+    model, dataset = made
+    with pytest.raises(UserError, match="no layer 'conv9'"):
+        columns(model, dataset, layer="conv9")

@@ -1,0 +1,350 @@
+"""Runs from end to end: what lies in the folder, that it can be stopped, repeated, drawn again, swept."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+import cnnprobe as package
+from cnnprobe import catalogue
+from cnnprobe.errors import UserError
+from cnnprobe.reading import Recording
+
+ROOT = Path(__file__).parent.parent
+QUICK = {
+    "train": ["epochs=2", "batch_size=8", "checkpoints=all", "precision=float32"],
+    "layers": [],
+    "record": ["layer=[conv1,conv2]", "batch_size=8"],
+    "topk": ["layer=[conv1,conv2]", "k=3", "batch_size=8", "criterion=[max,mean,area]"],
+}
+
+
+def words(command, pictures, *more):
+    return [command, "model=convnet", "dataset=folder", f"dataset.root={pictures}", *QUICK[command], *more]
+
+
+def contents(folder):
+    """Return the store's datasets and attributes, without what measures time."""
+    found = {}
+
+    def note(name, item):
+        found[name] = {key: np.asarray(value).tolist() for key, value in item.attrs.items()}
+        if isinstance(item, h5py.Dataset) and not name.endswith(("seconds", "images_per_second", "crc")):
+            found[name]["values"] = str(np.asarray(item[()]).tolist())  # as text, in which NaN equals NaN
+
+    with h5py.File(folder / "store.h5") as file:
+        file.visititems(note)
+        found["/"] = {key: np.asarray(value).tolist() for key, value in file.attrs.items() if key != "config"}
+    return found
+
+
+def test_every_command_is_run_here():
+    assert set(QUICK) == set(catalogue.commands())
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_a_run_leaves_what_the_contract_lists(cnnprobe, pictures, tmp_path, command):
+    answer = cnnprobe(*words(command, pictures))
+    assert answer.status == 0, answer.err
+    folder = tmp_path / "outputs" / command / "convnet-folder" / "v001"
+    assert answer.out.splitlines()[-1] == str(folder.relative_to(tmp_path))
+    assert {"store.h5", "figures", "run.json", "config.yaml", "run.log"} <= {path.name for path in folder.iterdir()}
+    about = json.loads((folder / "run.json").read_text())
+    assert about["status"] == "complete"
+    for key in ("command", "overrides", "started", "ended", "seconds", "seed", "device", "versions", "weights", "dataset",
+                "peak_memory_bytes", "warnings", "built_from", "headline", "commit"):  # fmt: skip
+        assert key in about
+    assert len(about["weights"]["sha256"]) == len(about["dataset"]["fingerprint"]) == 64
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["name"] == "convnet"
+    with h5py.File(folder / "store.h5") as file:
+        assert {
+            "format",
+            "format_version",
+            "command",
+            "model",
+            "dataset",
+            "weights",
+            "seed",
+            "complete",
+            "config",
+        } <= set(file.attrs)
+        assert bool(file.attrs["complete"])
+
+        def explained(name, item):
+            if isinstance(item, h5py.Dataset) and not name.startswith("saved/"):
+                assert {"axes", "unit", "description"} <= set(item.attrs), name
+                assert len(str(item.attrs["axes"]).split()) == item.ndim, name
+
+        file.visititems(explained)
+    assert (folder.parent / "latest").readlink() == Path("v001")
+    assert list((folder / "figures").glob("*.png"))
+    assert not list(folder.rglob("*.tmp.*"))
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_the_same_command_twice_gives_the_same_store_and_figures(cnnprobe, pictures, tmp_path, command):
+    for _ in range(2):
+        assert cnnprobe(*words(command, pictures)).status == 0
+    first, second = (tmp_path / "outputs" / command / "convnet-folder" / version for version in ("v001", "v002"))
+    assert contents(first) == contents(second)
+    for path in (first / "figures").glob("*.png"):
+        assert path.read_bytes() == (second / "figures" / path.name).read_bytes()
+
+
+def test_figures_are_drawn_again_from_the_store_alone(cnnprobe, pictures, tmp_path):
+    cnnprobe(*words("topk", pictures))
+    folder = tmp_path / "outputs/topk/convnet-folder/v001"
+    before = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    for path in (folder / "figures").iterdir():
+        path.unlink()
+    answer = cnnprobe("topk", "--redraw", str(folder))
+    assert answer.status == 0, answer.err
+    assert {path.name: path.read_bytes() for path in (folder / "figures").iterdir()} == before
+
+
+def test_a_run_is_repeated_with_its_own_options(cnnprobe, pictures, tmp_path):
+    cnnprobe(*words("topk", pictures, "seed=5", "bottom=true"))
+    answer = cnnprobe("topk", "--rerun", "v001", "model=convnet", "dataset=folder")
+    assert answer.status == 0, answer.err
+    runs = tmp_path / "outputs/topk/convnet-folder"
+    assert contents(runs / "v001") == contents(runs / "v002")
+    assert "is complete" in cnnprobe("topk", "--resume", str(runs / "v001")).err
+
+
+def test_weights_of_the_newest_training_are_taken_by_themselves(cnnprobe, pictures, tmp_path):
+    warned = cnnprobe(*words("record", pictures))
+    assert "RANDOM WEIGHTS" in warned.err
+    cnnprobe(*words("train", pictures))
+    answer = cnnprobe(*words("record", pictures))
+    assert "RANDOM" not in answer.err
+    recording = package.open(tmp_path / "outputs/record/convnet-folder/v002")
+    assert recording.attributes["weights"] == "train/convnet-folder/v001@best"
+    assert json.loads(recording["images"].attributes["classes"]) == ["disc", "stripes"]
+    about = json.loads((tmp_path / "outputs/record/convnet-folder/v002/run.json").read_text())
+    assert about["built_from"] == ["train/convnet-folder/v001@best"]
+    assert set(about["headline"]) == {"images", "top-1"}
+
+
+@pytest.mark.parametrize("moment", ["last", "epoch=1", "epoch=000", "update=2"])
+def test_weights_of_a_moment_of_training_are_found(cnnprobe, pictures, tmp_path, moment):
+    cnnprobe(*words("train", pictures))
+    answer = cnnprobe(*words("record", pictures, f"weights=train/convnet-folder/v001@{moment}"))
+    assert answer.status == 0, answer.err
+    wrong = cnnprobe(*words("record", pictures, "weights=train/convnet-folder/v001@epoch=77"))
+    assert wrong.status == 2
+    assert "no weights 'epoch=77'" in wrong.err
+
+
+def test_weights_of_another_model_are_refused(cnnprobe, pictures):
+    """F28."""
+    cnnprobe(*words("train", pictures))
+    answer = cnnprobe(
+        "topk", "layer=conv1", "model=mousenet", "weights=train/convnet-folder/v001", "dataset=folder",
+        f"dataset.root={pictures}",
+    )  # fmt: skip
+    assert answer.status == 2
+    assert "holds weights of convnet, asked for model=mousenet" in answer.err
+
+
+def test_topk_of_a_record_run_equals_topk_of_the_network(cnnprobe, pictures, tmp_path):
+    """Except for area: its threshold is exact there, and from a first look here."""
+    cnnprobe(*words("record", pictures, "keep=maps"))
+    cnnprobe(*words("topk", pictures, "bottom=true"))
+    answer = cnnprobe(*words("topk", pictures, "bottom=true", "source=record/convnet-folder/v001"))
+    assert answer.status == 0, answer.err
+    live, stored = (Recording(tmp_path / f"outputs/topk/convnet-folder/v00{n}/store.h5") for n in (1, 2))
+    for name in live.tables("units"):
+        for column in ("image", "position", "dead", "picture", "image_mean", "bottom_image"):
+            assert np.array_equal(live[name][column], stored[name][column], equal_nan=True), (name, column)
+
+
+def test_a_source_with_other_images_is_refused(cnnprobe, pictures, tmp_path):
+    """A store knows what it came from; nothing is mixed."""
+    cnnprobe(*words("record", pictures))
+    answer = cnnprobe(*words("topk", pictures, "criterion=max", "source=record/convnet-folder/v001", "limit=5"))
+    assert answer.status == 2
+    assert "was made with other dataset" in answer.err
+    answer = cnnprobe(
+        *words("topk", pictures, "criterion=max", "source=record/convnet-folder/v001", "seed=9", "weights=random")
+    )
+    assert answer.status == 2
+    assert "was made with other weights" in answer.err
+
+
+def test_unreadable_images_are_skipped_and_counted(cnnprobe, pictures, tmp_path):
+    """F32: the others keep their index and name."""
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(pictures, broken)
+    data = (broken / "disc" / "05.png").read_bytes()
+    (broken / "disc" / "05.png").write_bytes(data[: len(data) // 2])
+    answer = cnnprobe(*words("topk", broken, "k=24"))
+    assert answer.status == 0, answer.err
+    assert "1 skipped (see run.log)" in answer.out
+    assert "05.png" in answer.err
+    folder = tmp_path / "outputs/topk/convnet-folder/v001"
+    assert json.loads((folder / "run.json").read_text())["skipped"] == ["disc/05.png"]
+    recording = Recording(folder / "store.h5")
+    names, skipped = recording["stimuli"]["name"], recording["stimuli"]["skipped"]
+    assert names[skipped].tolist() == ["disc/05.png"]
+    table = recording["units/conv1"]
+    bad = int(np.flatnonzero(skipped)[0])
+    assert not (table["image"] == bad).any()
+    assert (np.sort(table["image"][~table["dead"]], axis=1)[:, 1:] == np.delete(np.arange(24), bad)).all()
+    answer = cnnprobe(*words("record", broken, "dataset.strict=true"))
+    assert answer.status == 2
+    assert "05.png" in answer.err.splitlines()[-1]
+
+
+def test_more_places_than_images_stay_empty(cnnprobe, pictures, tmp_path):
+    """F43."""
+    answer = cnnprobe(*words("topk", pictures, "limit=5", "k=9"))
+    assert answer.status == 0
+    assert "k is 9, but there are 5 images" in answer.err
+    table = Recording(tmp_path / "outputs/topk/convnet-folder/v001/store.h5")["units/conv1"]
+    living = ~table["dead"]
+    assert (table["image"][living][:, 5:] == -1).all()
+    assert np.isnan(table["response"][living][:, 5:]).all()
+    assert (table["image"][living][:, :5] >= 0).all()
+
+
+def test_a_sweep_has_a_run_per_job_and_a_table_even_when_one_fails(cnnprobe, pictures, tmp_path):
+    """F15."""
+    answer = cnnprobe(*words("topk", pictures, "-m", "k=1,2000,3"))
+    assert answer.status == 2
+    assert "2 of 3 jobs done" in answer.out
+    folder = tmp_path / "outputs/topk/convnet-folder"
+    assert {path.name for path in folder.iterdir()} == {"v001", "v002", "latest", "sweep-001"}
+    with (folder / "sweep-001" / "runs.csv").open() as source:
+        rows = list(csv.DictReader(source))
+    assert [row["status"] for row in rows] == ["complete", "failed", "complete"]
+    assert "from 1 to 1000, got 2000" in rows[1]["reason"]
+    assert rows[0]["version"] == "topk/convnet-folder/v001"
+    assert json.loads((folder / "v001" / "run.json").read_text())["sweep"] == "sweep-001"
+
+
+def test_a_sweep_of_nothing_is_told(cnnprobe, pictures):
+    """F16."""
+    answer = cnnprobe(*words("topk", pictures, "-m", "k=glob(*)"))
+    assert answer.status == 2
+    assert "has no jobs" in answer.err
+
+
+def child(tmp_path, *words, **more):
+    return subprocess.Popen(
+        [sys.executable, "-m", "cnnprobe", *map(str, words)], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, **more,
+    )  # fmt: skip
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
+
+
+def leading(store):
+    try:
+        return Recording(store)["images"].leading
+    except (UserError, OSError, KeyError):
+        return 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_how_to_go_on_and_ends_as_if_never_stopped(cnnprobe, tmp_path, number, status):
+    """F62, F63: one signal; the rows are kept, and the resumed store equals an undisturbed one."""
+    many = ["record", "model=convnet", "dataset=shapes", "dataset.count=600", "layer=conv1", "batch_size=4"]
+    process = child(tmp_path, *many)
+    store = tmp_path / "outputs/record/convnet-shapes/v001/store.h5"
+    wait_for(lambda: leading(store) > 8)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    assert "of 600 rows kept; go on with: cnnprobe record --resume" in err
+    kept = leading(store)
+    assert 8 < kept < 600
+    assert json.loads((store.parent / "run.json").read_text())["status"] == "interrupted"
+    answer = cnnprobe("record", "--resume", str(store.parent))
+    assert answer.status == 0, answer.err
+    assert cnnprobe(*many).status == 0
+    assert contents(store.parent) == contents(store.parent.parent / "v002")
+
+
+def test_a_killed_run_goes_on_where_it_was(cnnprobe, tmp_path):
+    """F60 for a whole command: three SIGKILLs, then the end."""
+    many = ["record", "model=convnet", "dataset=shapes", "dataset.count=600", "layer=conv1", "batch_size=4"]
+    store = tmp_path / "outputs/record/convnet-shapes/v001/store.h5"
+    seen = 0
+    for kill in range(3):
+        process = child(tmp_path, *(many if kill == 0 else ["record", "--resume", store.parent]))
+        wait_for(lambda seen=seen: leading(store) > seen + 20)
+        process.kill()
+        process.communicate()
+        assert leading(store) > seen
+        seen = leading(store)
+    assert json.loads((store.parent / "run.json").read_text())["status"] == "running"
+    assert cnnprobe("record", "--resume", str(store.parent)).status == 0
+    assert cnnprobe(*many).status == 0
+    assert contents(store.parent) == contents(store.parent.parent / "v002")
+
+
+def test_a_run_that_is_being_written_is_not_resumed_by_another(cnnprobe, tmp_path, pictures):
+    """F68."""
+    from cnnprobe import runs
+
+    cnnprobe(*words("record", pictures))
+    folder = tmp_path / "outputs/record/convnet-folder/v001"
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {"status": "running"}))
+    lock = runs.Lock(folder)
+    answer = cnnprobe("record", "--resume", str(folder))
+    lock.release()
+    assert answer.status == 2
+    assert "is being written by process" in answer.err
+
+
+def test_runs_at_the_same_instant_have_their_own_folders(tmp_path, pictures):
+    processes = [child(tmp_path, *words("layers", pictures)) for _ in range(3)]
+    folders = {process.communicate(timeout=120)[0].splitlines()[-1] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert folders == {f"outputs/layers/convnet-folder/v00{n}" for n in (1, 2, 3)}
+
+
+def test_a_bug_keeps_its_traceback_and_status_1(cnnprobe, pictures, monkeypatch, tmp_path):
+    from cnnprobe.methods import record
+
+    def broken(*_, **__):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(record, "reduced", broken)
+    answer = cnnprobe(*words("record", pictures))
+    assert answer.status == 1
+    assert "RuntimeError: planted" in answer.err
+    folder = tmp_path / "outputs/record/convnet-folder/v001"
+    about = json.loads((folder / "run.json").read_text())
+    assert (about["status"], about["error"]) == ("failed", "RuntimeError: planted")
+    assert "planted" in (folder / "run.log").read_text()
+
+
+def test_a_diverged_training_keeps_what_was_learned(cnnprobe, pictures, tmp_path):
+    """F47."""
+    answer = cnnprobe(*words("train", pictures, "lr=1e30", "clip=null"))
+    assert answer.status == 2
+    assert "diverged" in answer.err
+    assert "try a smaller lr" in answer.err
+    folder = tmp_path / "outputs/train/convnet-folder/v001"
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+    assert (folder / "weights" / "epoch=000.safetensors").is_file()
