@@ -252,9 +252,11 @@ def trace(model: nn.Module, size: tuple[int, ...]) -> Trace:
     Raises:
         UserError: the network cannot take an image of this size.
     """
-    image = noise_image(model, size)
+    with torch.inference_mode(False):
+        image = noise_image(model, size)
     tracer = _Tracer(model, image)
-    with untouched(model), torch.random.fork_rng(devices=[]), torch.no_grad(), tracer:
+    # Not in inference mode: its tensors do not say whether they were changed in place.
+    with untouched(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad(), tracer:
         try:
             model(image)
         except (RuntimeError, ValueError) as error:

@@ -30,6 +30,12 @@ def test_a_call_knows_its_module_and_which_call_of_it():
     assert [(module.path, module.number) for module in traced.modules] == [("conv", 0), ("conv", 1), ("", 0)]
 
 
+def test_the_trace_is_the_same_inside_inference_mode():
+    with torch.inference_mode():
+        inside = trace(planted.Inline(), (3, 8, 8))
+    assert inside.calls == trace(planted.Inline(), (3, 8, 8)).calls
+
+
 def test_values_lead_from_the_image_to_the_output_through_in_place_functions():
     traced = trace(planted.Inline(), (3, 8, 8))
     assert traced.calls[0].inputs == (Value(IMAGE, 0, (1, 3, 8, 8)),)
