@@ -15,8 +15,8 @@ from torch import Tensor
 from cnnprobe.engine.taps import Layer
 
 CRITERIA = ("max", "mean", "area")
-CHUNK = 1_000_000
-"""Values reduced at a time: what one reduction has read is still in the cache (4 MB) for the next."""
+CHUNK = 2_000_000
+"""Values reduced at a time: what one reduction has read is still in the cache (8 MB) for the next."""
 
 
 @dataclass(frozen=True)
