@@ -17,9 +17,9 @@ import numpy as np
 
 from cnnprobe.errors import UserError
 from cnnprobe.files import sync_folder
-from cnnprobe.store_layout import SAVED, Blank, layout, nan_fills, written
 from cnnprobe.reading import Recording, as_python
 from cnnprobe.records import Rows, Table
+from cnnprobe.store_layout import SAVED, Blank, layout, nan_fills, written
 
 SYNC_SECONDS = 30.0
 

@@ -99,7 +99,7 @@ class Progress:
         """Say that `count` more are done."""
         self.done += count
         now = time.monotonic()
-        if now - self.started < PATIENCE:
+        if now - self.started < PATIENCE or not self.done:
             return
         if sys.stderr.isatty():
             self._draw(count)

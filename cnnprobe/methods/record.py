@@ -81,7 +81,6 @@ def compute(
             batch=batch_size,
             attributes={
                 "classes": json.dumps(list(classes), ensure_ascii=False),
-                "comparable": comparable(classes, dataset),
             },
         ),
         *(activation_table(layer, count, batch_size, keep, dtype) for layer in layers),
@@ -100,9 +99,10 @@ def compute(
     )
 
 
-def comparable(classes: tuple[str, ...], dataset: Any) -> bool:
-    """Tell whether the network's classes are those of the dataset: the same names, or unknown names."""
-    return bool(dataset.classes) and (not classes or tuple(classes) == tuple(dataset.classes))
+def comparable(classes: tuple[str, ...], dataset: Any) -> int:
+    """Return how many classes network and dataset share: all, where the names are the same or unknown; else 0."""
+    agree = not classes or tuple(classes) == tuple(dataset.classes)
+    return len(dataset.classes) if agree else 0
 
 
 def small(size: tuple[int, ...]) -> tuple[int, ...]:
@@ -126,7 +126,7 @@ def activation_table(layer: Layer, images: int, batch: int, keep: str, dtype: st
 
 
 def _events(
-    model: nn.Module, layers: list[Layer], loaded: Iterator[Batch], tables: list[Table], keep: str, compare: bool
+    model: nn.Module, layers: list[Layer], loaded: Iterator[Batch], tables: list[Table], keep: str, compare: int
 ) -> Iterator[Rows | Advance]:
     found: dict[str, dict[str, np.ndarray]] = {}
 
@@ -165,8 +165,14 @@ def reduced(activation: Tensor, keep: str) -> dict[str, np.ndarray]:
     return columns
 
 
-def decisions(outputs: Any, batch: Batch, compare: bool) -> dict[str, np.ndarray]:
-    """Return the class the network decides for, and the place of the true one; -1 where there is none."""
+def decisions(outputs: Any, batch: Batch, compare: int) -> dict[str, np.ndarray]:
+    """Return the class the network decides for, and the place of the true one; -1 where there is none.
+
+    Args:
+        outputs: of the network; (image, class) where it is a classifier.
+        batch: the images.
+        compare: how many classes a network must have for its classes to be those of the labels.
+    """
     prediction = np.full(len(batch), -1, np.int64)
     rank = np.full(len(batch), -1, np.int64)
     if isinstance(outputs, Tensor) and outputs.ndim == 2:
@@ -174,7 +180,7 @@ def decisions(outputs: Any, batch: Batch, compare: bool) -> dict[str, np.ndarray
         prediction = values.argmax(1).numpy()
         labels = torch.from_numpy(batch.labels)
         valid = (labels >= 0) & (labels < values.shape[1])
-        if compare and bool(valid.any()):
+        if values.shape[1] == compare and bool(valid.any()):
             own = values.gather(1, labels.clamp(0, values.shape[1] - 1)[:, None])
             rank = torch.where(valid, (values > own).sum(1), -1).numpy()
     prediction[~batch.readable] = rank[~batch.readable] = -1
@@ -219,12 +225,11 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     classes = json.loads(recording["stimuli"].attributes["classes"])
     own = json.loads(images.attributes["classes"]) or classes
     labels, predictions = images["label"][: len(pixels)], images["prediction"][: len(pixels)]
-    compare = bool(images.attributes["comparable"])
-    wrong = [compare and label >= 0 and label != said for label, said in zip(labels, predictions)]
+    wrong = images["rank"][: len(pixels)] > 0
     captions = []
     for label, said, bad in zip(labels, predictions, wrong):
         truth = classes[label] if 0 <= label < len(classes) else "?"
         captions.append(f"{truth}\n→ {own[said] if 0 <= said < len(own) else said}" if bad else truth)
     about = recording.attributes
-    note = f"; framed: decided otherwise by {about['model']}, weights {about['weights']}" if any(wrong) else ""
+    note = f"; framed: decided otherwise by {about['model']}, weights {about['weights']}" if wrong.any() else ""
     yield "images", contact_sheet(pixels, captions, wrong, f"{about['dataset']}: first {len(pixels)} images{note}")

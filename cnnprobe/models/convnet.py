@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cnnprobe.errors import UserError
 from cnnprobe.models.inputs import Input
+from cnnprobe.models.normalisation import normalise
 from cnnprobe.options import Range
 
 
@@ -33,6 +34,12 @@ def build(
         raise UserError(f"input_size must be even for convnet (it pools by 2), got {input_size}")
     features = 8 * (input_size // 2) ** 2  # 2048 at 32 px
     model = (ConvNet if written == "class" else sequential)(features, num_classes or 10)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            # He et al. 2015: with PyTorch's own start the signal dies out in so narrow a network, and nothing is learned
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    normalise(model, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     model.input_size = (3, input_size, input_size)
     return model.eval()
 
