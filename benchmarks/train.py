@@ -32,6 +32,9 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 SETTINGS = {"convnet": (32, 64, 100), "mousenet": (64, 32, 2)}  # side of the images, batch, updates per epoch
 
 
+ALIKE = {"epochs": 2, "optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}  # as the loop by hand
+
+
 class Noise(ImageSet):
     """Random bytes with random labels."""
 
@@ -58,7 +61,7 @@ def built(name: str) -> nn.Module:
 def ours(name: str, data: Noise, batch: int, device: str, **changes) -> float:
     """Return images per second of the second epoch of `cnnprobe train`."""
     options = yaml.safe_load((CONFIGS / "method/train.yaml").read_text(encoding="utf-8"))["method"]
-    options = {key: value for key, value in options.items() if key != "name"} | {"epochs": 2} | changes
+    options = {key: value for key, value in options.items() if key != "name"} | ALIKE | changes
     around = {"device": device, "workers": 0, "seed": 0, "batch_size": batch}
     few = Noise(20, data.size[1])
     measurement = train.compute(model=built(name).to(device), dataset=data, held_out=few, **around, **options)

@@ -118,29 +118,22 @@ def shifted(images: Tensor, down: Tensor, right: Tensor, padding: int, mirrored:
         padding: px or samples; shifts go from -padding to padding.
         mirrored: (image,) bool, which are mirrored, left to right, after the shift.
     """
-    width, two = images.shape[-1], images.ndim == 4
-    columns = _places(right, width, padding)
+    two, width, count = images.ndim == 4, images.shape[-1], len(images)
+    padded = pad(images, (padding,) * (4 if two else 2))
+    number = torch.arange(count, device=images.device)
+    top, left = ((draw * (2 * padding + 1)).long() for draw in (down, right))
     if mirrored is not None:
-        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    wanted = columns.view(len(images), *(1,) * (images.ndim - 2), width).expand(images.shape)
-    if padding:
-        padded = pad(images, (padding,) * (4 if two else 2))
-        images = _picked_rows(padded, _places(down, images.shape[2], padding)) if two else padded
-    return images.gather(-1, wanted)
-
-
-def _places(draw: Tensor, length: int, padding: int) -> Tensor:
-    """Return (image, length): where along a padded axis each pixel of the shifted image lies."""
-    offset = (draw * (2 * padding + 1)).long()
-    return offset[:, None] + torch.arange(length, device=draw.device)
-
-
-def _picked_rows(images: Tensor, rows: Tensor) -> Tensor:
-    """Take other rows, (image, y), of each image; whole rows are copied, ten times faster than single pixels."""
-    count, channels, height, width = images.shape
-    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1) * height
-    picked = images.reshape(-1, width).index_select(0, (planes + rows[:, None]).flatten())
-    return picked.view(count, channels, rows.shape[1], width)
+        padded = torch.cat([padded, padded.flip(-1)])
+        number = number + count * mirrored
+        left = torch.where(mirrored, 2 * padding - left, left)
+    lines = torch.arange(images.shape[1], device=images.device)  # of one image: rows of pixels, or signals
+    if two:
+        rows = torch.arange(images.shape[2], device=images.device)
+        lines = top[:, None, None] + (lines[:, None] * padded.shape[2] + rows)  # (image, channel, y)
+    lines = number.view(-1, *(1,) * (images.ndim - 2)) * (padded[0].numel() // padded.shape[-1]) + lines
+    starts = lines * padded.shape[-1] + left.view(-1, *(1,) * (images.ndim - 2))
+    # whole rows are copied from where they start, seven times faster than pixel by pixel
+    return padded.view(-1).unfold(0, width, 1).index_select(0, starts.flatten()).view(images.shape)
 
 
 def resampling(start: Tensor, length: Tensor, pixels: int) -> Tensor:

@@ -194,8 +194,10 @@ class Training:
 
     def _entering(self, images: Tensor, supply: Supply) -> Tensor:
         """Return images as they enter the network: fitted, float32 0 to 1, in its layout."""
-        images = as_float(self.dataset.fit(images) if supply.source else images)
-        return images.contiguous(memory_format=self.precision.layout) if images.ndim == 4 else images
+        images = self.dataset.fit(images) if supply.source else images
+        if images.ndim == 4:  # while they are bytes yet: a quarter to move
+            images = images.contiguous(memory_format=self.precision.layout)
+        return as_float(images)
 
     def _look(self) -> None:
         """Look at the losses since the last look.
