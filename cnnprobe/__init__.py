@@ -19,3 +19,36 @@ def open(run):
     from cnnprobe.reading import Recording
 
     return Recording(runs.store_of(run))
+
+
+def measure(command, **given):
+    """Do what a command does, from Python, without a file.
+
+    Args:
+        command: e.g. "topk".
+        given: what its `compute` takes: objects (model, dataset) and options; options left out have the
+            defaults of the command line.
+
+    Returns:
+        A `cnnprobe.records.Measurement`; iterating it gives the rows, each with `table`, `row` and its columns.
+
+    Raises:
+        UserError: an option is not what it may be.
+        TypeError: `compute` takes no such argument, or lacks one.
+
+    Example:
+        for row in cnnprobe.measure("topk", model=net, dataset=images, layer="conv1", k=5):
+            print(row.unit, row.image, row.response)
+    """
+    from cnnprobe import catalogue, methods
+
+    page = catalogue.page(catalogue.yaml_path("method", command))
+    options = catalogue.options("method", command)
+    common = {"batch_size": 64, "device": "cpu", "workers": 0, "seed": 0, "units": "all", "classes": ()}
+    asked = catalogue.parameters_of(command)
+    values = {key: entry.default for key, entry in page.entries.items()} | {
+        k: v for k, v in common.items() if k in asked
+    }
+    values |= given
+    checked = {key: options[key].check(value, key) if key in page.entries else value for key, value in values.items()}
+    return methods.module(command).compute(**checked)

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from cnnprobe.errors import UserError, unknown
-from cnnprobe.options import Option, declared
+from cnnprobe.options import Option, declared, parameters
 
 PACKAGE = Path(__file__).parent
 GROUPS = ("model", "dataset", "method", "device")
@@ -142,6 +142,11 @@ def options(group: str, name: str) -> dict[str, Option]:
         return DEVICE
     path = source(group, name)
     return declared(path, FUNCTION[group]) if path.is_file() else {}
+
+
+def parameters_of(command: str) -> list[str]:
+    """Return the names of everything a command's `compute` takes."""
+    return parameters(source("method", command), "compute")
 
 
 def source(group: str, name: str) -> Path:

@@ -287,7 +287,9 @@ def complete(measurement: Measurement, run: Run) -> None:
 
 
 def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def interrupted(run: Run) -> None:

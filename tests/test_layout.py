@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "sweep": {"errors", "files", "catalogue", "compose", "run", "runs", "terminal", "cli"},
     "requests": {"errors", "compose", "run", "runs", "drawing", "sweep", "terminal", "cli"},
     "cli": {"errors", "catalogue", "help", "completion", "requests"},
-    "__init__": {"runs", "reading"},
+    "__init__": {"runs", "reading", "catalogue", "methods"},
     "__main__": {"cli"},
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from torch import nn
@@ -12,9 +12,6 @@ from cnnprobe.engine.recipe import Recipe, check
 from cnnprobe.engine.training import Training
 from cnnprobe.options import Range
 from cnnprobe.records import Measurement
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def compute(
@@ -117,7 +114,7 @@ def headline(recording: Any) -> dict[str, Any]:
     }
 
 
-def draw(recording: Any) -> "Iterator[tuple[str, Figure]]":
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     """Draw the learning curves and the confusion matrix."""
     from cnnprobe.figures.curves import learning_curves
     from cnnprobe.figures.matrix import confusion_matrix

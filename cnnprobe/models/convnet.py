@@ -36,7 +36,7 @@ def build(
     model = (ConvNet if written == "class" else sequential)(features, num_classes or 10)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            # He et al. 2015: with PyTorch's own start the signal dies out in so narrow a network, and nothing is learned
+            # He et al. 2015: with PyTorch's own start the signal dies out in so narrow a network; it learns nothing
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     normalise(model, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -1,0 +1,23 @@
+import torch
+
+from cnnprobe import training_state
+from cnnprobe.records import Checkpoint
+
+
+def test_a_nested_state_comes_back_as_it_went_in(tmp_path):
+    state = {
+        "step": 3,
+        "moments": {0: [torch.arange(3.0), None], "b": torch.ones(2, dtype=torch.bfloat16)},
+        "best": 0.5,
+    }
+    training_state.save(tmp_path / "weights", Checkpoint("last", {"w": torch.ones(2)}, resume=state), {"epoch": 1})
+    back = training_state.read(tmp_path / "weights")
+    assert back["step"] == 3
+    assert back["best"] == 0.5
+    assert torch.equal(back["moments"][0][0], torch.arange(3.0))
+    assert back["moments"][0][1] is None
+    assert back["moments"]["b"].dtype == torch.bfloat16
+
+
+def test_without_a_state_there_is_none(tmp_path):
+    assert training_state.read(tmp_path) is None
