@@ -40,7 +40,7 @@ demo: setup ## train a small network on drawn rooms, list its layers, find what 
 	$(BIN)/cnnprobe topk model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] pages=[0]
 	@echo
 	@echo "Look at the figures:"
-	@ls -d outputs/*/convnet-avatar/latest/figures/*.png outputs/layers/convnet-*/latest/figures/*.png
+	@ls outputs/*/convnet-avatar/latest/figures/*.png
 
 bench: setup ## measure speed against the bare network and against peers
 	$(BIN)/python benchmarks/topk.py

@@ -89,7 +89,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
 
     def sides(name: str) -> list[str]:
         values = [list(dict.fromkeys(row)) if len(set(row)) == 1 else list(row) for row in layers[name].tolist()]
-        return ["-" if row == [-1] else "x".join(f"{value:g}" for value in row) for row in values]
+        return ["x".join(f"{value:g}" for value in row) for row in values]
 
     return {
         "name": layers["name"].tolist(),
@@ -97,7 +97,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
         "read at": [reads if reads != module else "" for reads, module in zip(layers["reads"], layers["module"])],
         "kind": layers["kind"].tolist(),
         "units": [str(count) for count in layers["channels"]],
-        "map": sides("map_size"),
+        "map": ["-" if side == "-1" else side for side in sides("map_size")],
         "parameters": [f"{count:,}" for count in layers["parameters"]],
         "MACs (M)": [f"{count / 1e6:.4g}" for count in layers["macs"]],
         "field": sides("field_size"),
