@@ -80,7 +80,7 @@ class Run:
 
 def as_yaml(config: dict[str, Any]) -> str:
     """Write a configuration as YAML, keys in their own order."""
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=10**6)
 
 
 def execute(job: Job) -> tuple[int, Path]:

@@ -15,6 +15,7 @@ SIZES = {"squeezenet1_0": (227, 256), "inception_v3": (299, 342)}
 
 def needs(*, arch: str, input_size: Annotated[int, Range(1)] | None) -> Input:
     """Say which images the network was made for: 224 px out of 256, unless `input_size` says otherwise."""
+    check_known(arch)
     return image_size(arch, input_size)
 
 
@@ -26,6 +27,17 @@ def build(*, num_classes: Annotated[int, Range(1)] | None, arch: str, input_size
 def architecture(*, arch: str, input_size: int | None) -> str:
     """Return torchvision's name of the network."""
     return arch
+
+
+def check_known(arch: str) -> None:
+    """Raise UserError where torchvision has no classifier of that name."""
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if arch not in names:
+        if arch in models.list_models():
+            raise UserError(f"{arch} of torchvision is no classifier of images; archs: {listing(names)}")
+        raise unknown("arch", arch, names, of="torchvision")
 
 
 def image_size(arch: str, input_size: int | None) -> Input:
@@ -51,11 +63,7 @@ def classifier(arch: str, num_classes: int | None, input_size: int | None) -> nn
     """
     from torchvision import models
 
-    names = models.list_models(module=models)
-    if arch not in names:
-        if arch in models.list_models():
-            raise UserError(f"{arch} of torchvision is no classifier of images; archs: {listing(names)}")
-        raise unknown("arch", arch, names, of="torchvision")
+    check_known(arch)
     options = {}
     if arch.startswith("vit_") and input_size:
         options["image_size"] = input_size

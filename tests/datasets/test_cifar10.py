@@ -2,12 +2,12 @@ import io
 import os
 import pickle
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from real_data import needs_real_data, unpack
 
 from cnnprobe.datasets import cifar10
 from cnnprobe.datasets.cifar10 import CLASSES
@@ -148,11 +148,9 @@ def test_without_a_network_the_download_ends_in_one_line(tmp_path, monkeypatch):
         build(tmp_path / "new", download=True)
 
 
-@pytest.mark.skipif("CNNPROBE_DATA" not in os.environ, reason="CNNPROBE_DATA names no folder of real data")
+@needs_real_data
 def test_the_real_test_set_has_a_thousand_images_of_each_class(tmp_path):
-    with tarfile.open(Path(os.environ["CNNPROBE_DATA"]) / "cifar10.tar.gz") as archive:
-        members = [member for member in archive if member.isreg() and "/test/" in member.name]
-        archive.extractall(tmp_path, members, filter="data")
+    unpack("cifar10.tar.gz", tmp_path, lambda name: "/test/" in name)
     dataset = build(tmp_path / "cifar10")
     assert np.bincount(dataset.labels).tolist() == [1000] * 10
     mean = dataset.load(range(0, 10000, 7))[0].float().mean(dim=(0, 2, 3)) / 255

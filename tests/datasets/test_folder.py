@@ -1,12 +1,11 @@
 import logging
 import os
-import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from real_data import data_folder, needs_real_data, unpack
 
 from cnnprobe.datasets import folder
 from cnnprobe.datasets.imageset import limited
@@ -156,14 +155,11 @@ def test_images_at_their_own_size(tmp_path):
     assert np.array_equal(dataset.original(0).permute(1, 2, 0), noise(10, 20)) and dataset.original(1) is None
 
 
-@pytest.mark.skipif("CNNPROBE_DATA" not in os.environ, reason="CNNPROBE_DATA names no folder of real data")
+@needs_real_data
 def test_real_photographs_of_imagenet_load(tmp_path):
-    data = Path(os.environ["CNNPROBE_DATA"])
-    with tarfile.open(data / "imagenet-samples.tar") as archive:
-        members = [member for member in archive if member.isreg()][:20]
-        archive.extractall(tmp_path, members, filter="data")
-    root = tmp_path / members[0].name.split("/")[0]
-    dataset = build(root, classes=str(data / "imagenet-classes.csv"), size=227, resize=256)
+    unpack("imagenet-samples.tar", tmp_path, most=20)
+    table = str(data_folder() / "imagenet-classes.csv")
+    dataset = build(tmp_path / "imagenet-samples", classes=table, size=227, resize=256)
     images, readable = dataset.load(range(20))
     assert images.shape == (20, 3, 227, 227) and readable.all()
     assert len(dataset.classes) == 1000 and dataset.classes[0] == "tench" and dataset.labels[0] == 0
