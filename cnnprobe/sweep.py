@@ -46,11 +46,14 @@ def main(request: "Request") -> int:
     extra = [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in request.config_dirs)}]"]
     before = sys.argv
     sys.argv = ["cnnprobe", "--multirun", *settings, *(extra if request.config_dirs else []), *words]
+    stopped = 0
     try:
         hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
+    except SystemExit as end:  # a signal came: the jobs behind this one are not begun
+        stopped = int(end.code or 0)
     finally:
         sys.argv = before
-    return summary(folder)
+    return summary(folder) if not stopped else max(stopped, summary(folder))
 
 
 def _first_values(words: tuple[str, ...]) -> tuple[str, ...]:

@@ -282,6 +282,37 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_as_if_never_stopped(cnnpr
     assert contents(store.parent) == contents(store.parent.parent / "v002")
 
 
+def test_two_interrupts_leave_at_once(tmp_path):
+    """F62: the second Ctrl-C does not wait for the batch."""
+    many = ["record", "model=convnet", "dataset=shapes", "dataset.count=600", "layer=conv1", "batch_size=4"]
+    process = child(tmp_path, *many)
+    store = tmp_path / "outputs/record/convnet-shapes/v001/store.h5"
+    wait_for(lambda: leading(store) > 8)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert leading(store) > 8
+
+
+def test_an_interrupt_ends_a_sweep(tmp_path):
+    """F62: the job under way says how to go on, the next one is not begun, and the table is written."""
+    many = ["record", "model=convnet", "dataset=shapes", "dataset.count=600", "layer=conv1", "batch_size=4"]
+    process = child(tmp_path, *many, "-m", "seed=1,2,3")
+    folder = tmp_path / "outputs/record/convnet-shapes"
+    wait_for(lambda: leading(folder / "v001/store.h5") > 8)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "go on with: cnnprobe record --resume" in err
+    assert "0 of 1 jobs done" in out
+    assert not (folder / "v002").exists()
+    with (folder / "sweep-001" / "runs.csv").open() as source:
+        assert [row["status"] for row in csv.DictReader(source)] == ["interrupted"]
+
+
 def test_a_killed_run_goes_on_where_it_was(cnnprobe, tmp_path):
     """F60 for a whole command: three SIGKILLs, then the end."""
     many = ["record", "model=convnet", "dataset=shapes", "dataset.count=600", "layer=conv1", "batch_size=4"]

@@ -292,8 +292,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
                 best = table[one.column("response")][:, 0]
                 rows = zip(table["unit"], best, table["dead"])
                 names = [f"{unit}\n{'dead' if dead else number(value)}" for unit, value, dead in rows]
-                kind = f"{'highest' if end == 'top' else 'lowest'} {criterion}"
-                title = f"{network}: the {about['dataset']} images of each unit with {kind}, and its value\n{_box(own)}"
+                order = f"{'highest' if end == 'top' else 'lowest'} {criterion}"
+                title = f"{network}\n{about['dataset']} images of {order} per unit, and that of the first; {_box(own)}"
                 pictures = table[one.column("picture")]
                 boxes = _boxes(table, one, pictures.shape[-2:])
                 yield one.column(layer), unit_sheet(pictures, names, boxes, title)
