@@ -123,6 +123,26 @@ def compose(request: "Request") -> dict[str, Any]:
     return checked(_composed(words, request.config_dirs), request.command)
 
 
+def first_job(request: "Request") -> dict[str, Any]:
+    """Compose and check the first job of a sweep: a mistake that all jobs share is told before any is begun."""
+    words = [word for word in map(_first, overrides(request)) if word]
+    return checked(_composed(words, request.config_dirs), request.command)
+
+
+def _first(word: str) -> str:
+    """Return an override with the first of its values; "" where there is none, or it is about Hydra itself."""
+    (override,) = parsed([word])
+    if word.lstrip("+").startswith("hydra"):
+        return ""
+    if not override.is_sweep_override():
+        return word
+    try:
+        value = next(override.sweep_string_iterator(), None)
+    except (HydraException, AssertionError, ValueError):
+        return ""
+    return "" if value is None else f"{word.partition('=')[0]}={value}"
+
+
 def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
     choosing = [word for word in words if word.lstrip("+").partition("=")[0] in (*ADDED, *catalogue.GROUPS)]
     search = [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in extra)}]"] if extra else []

@@ -211,6 +211,16 @@ def from_run(given: str, config: dict[str, Any]) -> Weights:
     from cnnprobe.models import weights as weight_files
 
     run, _, moment = given.partition("@")
+    folder, there = checkpoints(run, config)
+    name = _moment(moment or "best", there)
+    if name is None:
+        where = runs.short(folder, config["out"])
+        raise UserError(f"no weights {moment!r} in {where}; there are: {listing(there, 20)}")
+    return Weights("file", _label(there[name], config["out"]), there[name], weight_files.about(there[name]))
+
+
+def checkpoints(run: str, config: dict[str, Any]) -> tuple[Path, dict[str, Path]]:
+    """Return the folder of a training run and its weights by moment, in the order in which they were learned."""
     out = config["out"]
     folder = None
     for command in TRAINING:
@@ -221,19 +231,12 @@ def from_run(given: str, config: dict[str, Any]) -> Weights:
             continue
     if folder is None:
         folder = runs.find(run, out)
-    there = {path.stem: path for path in sorted((folder / "weights").glob("*.safetensors"))}
-    if not there:
+    kinds = ("update", "epoch", "best", "last")  # all updates that are kept lie within the first epoch
+    files = [path for path in (folder / "weights").glob("*.safetensors") if path.stem.partition("=")[0] in kinds]
+    if not files:
         raise UserError(f"{runs.short(folder, out)} holds no weights; name a run of train or transfer")
-    name = _moment(moment or "best", there)
-    if name is None:
-        raise UserError(f"no weights {moment!r} in {runs.short(folder, out)}; there are: {listing(there, 20)}")
-    return Weights("file", _label(there[name], out), there[name], weight_files.about(there[name]))
-
-
-def _label(path: Path, out: str) -> str:
-    """Return how weights are called: RUN@moment for those of a run, else the name of the file."""
-    folder = path.parent.parent
-    return f"{runs.short(folder, out)}@{path.stem}" if (folder / "run.json").is_file() else path.name
+    files.sort(key=lambda path: (kinds.index(path.stem.partition("=")[0]), path.stem))
+    return folder, {path.stem: path for path in files}
 
 
 def _moment(moment: str, there: dict[str, Path]) -> str | None:
@@ -244,6 +247,12 @@ def _moment(moment: str, there: dict[str, Path]) -> str | None:
         if name == moment or (own == key and number.isdigit() and digits.isdigit() and int(digits) == int(number)):
             return name
     return None
+
+
+def _label(path: Path, out: str) -> str:
+    """Return how weights are called: RUN@moment for those of a run, else the name of the file."""
+    folder = path.parent.parent
+    return f"{runs.short(folder, out)}@{path.stem}" if (folder / "run.json").is_file() else path.name
 
 
 def _newest(config: dict[str, Any]) -> Weights | None:

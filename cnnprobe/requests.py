@@ -16,6 +16,7 @@ def main(request: "Request") -> int:
     """Do what a command line asks for and return the exit status."""
     if "redraw" in request.flags:
         return redraw(request)
+    request = every_moment(request)
     if "multirun" in request.flags:
         from cnnprobe import sweep
 
@@ -32,6 +33,22 @@ def main(request: "Request") -> int:
         return 0
     status, _ = run.execute(job)
     return status
+
+
+def every_moment(request: "Request") -> "Request":
+    """Turn `weights=RUN@*` into a sweep over the moments of that training, in their order."""
+    words = [word for word in request.overrides if word.startswith("weights=") and word.endswith("@*")]
+    if not words:
+        return request
+    from cnnprobe import preparation
+
+    others = tuple(word for word in request.overrides if word not in words)
+    given = words[-1].removeprefix("weights=").removesuffix("@*")
+    config = compose.compose(replace(request, overrides=others, flags=request.flags | {"multirun": ""}))
+    _, there = preparation.checkpoints(given, config)
+    moments = [name for name in there if "=" in name]
+    values = ",".join(f"'{given}@{name}'" for name in moments)
+    return replace(request, overrides=(*others, f"weights={values}"), flags=request.flags | {"multirun": ""})
 
 
 def repeated(request: "Request") -> run.Job:

@@ -9,7 +9,6 @@ import io
 import json
 import sys
 import traceback
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 def main(request: "Request") -> int:
     """Run a sweep and return the worst exit status of its jobs."""
     words = compose.overrides(request)
-    first = run.Job(request.command, compose.compose(replace(request, overrides=_first_values(request.overrides))))
+    first = run.Job(request.command, compose.first_job(request))
     try:
         folder = files.claim(Path(first.config["out"]) / request.command / first.name, "sweep-")
     except OSError as error:
@@ -54,18 +53,6 @@ def main(request: "Request") -> int:
     finally:
         sys.argv = before
     return summary(folder) if not stopped else max(stopped, summary(folder))
-
-
-def _first_values(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Take the first value of every key: one job of the sweep, to check the rest of the configuration with."""
-    taken = []
-    for word in words:
-        key, _, value = word.partition("=")
-        if key.startswith("hydra"):
-            continue
-        plain = "," in value and not value.startswith(("[", "{", "'", '"')) and "(" not in value
-        taken.append(f"{key}={value.split(',')[0]}" if plain else word)
-    return tuple(word for word in taken if "(" not in word.partition("=")[2])
 
 
 def task(config: DictConfig) -> str:

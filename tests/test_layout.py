@@ -40,7 +40,7 @@ MAY_IMPORT = {
         "origin", "preparation", "provenance", "signals", "terminal", "training_state",
     },
     "sweep": {"errors", "files", "catalogue", "compose", "run", "runs", "terminal", "cli"},
-    "requests": {"errors", "compose", "run", "runs", "drawing", "sweep", "terminal", "cli"},
+    "requests": {"errors", "compose", "preparation", "run", "runs", "drawing", "sweep", "terminal", "cli"},
     "cli": {"errors", "catalogue", "help", "completion", "requests"},
     "__init__": {"runs", "reading", "catalogue", "methods"},
     "__main__": {"cli"},

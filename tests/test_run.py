@@ -144,6 +144,40 @@ def test_weights_of_a_moment_of_training_are_found(cnnprobe, pictures, tmp_path,
     assert "no weights 'epoch=77'" in wrong.err
 
 
+def test_all_moments_of_a_training_are_a_sweep_in_their_order(cnnprobe, pictures, tmp_path):
+    cnnprobe(*words("train", pictures))
+    answer = cnnprobe(*words("topk", pictures, "criterion=max", "weights=train/convnet-folder/v001@*"))
+    assert answer.status == 0, answer.err
+    folder = tmp_path / "outputs/topk/convnet-folder"
+    used = [Recording(path / "store.h5").attributes["weights"].partition("@")[2] for path in sorted(folder.glob("v0*"))]
+    assert used == ["update=000000", "update=000001", "update=000002", "epoch=000", "epoch=001", "epoch=002"]
+
+
+def test_an_interrupted_training_learns_the_same_when_it_goes_on(cnnprobe, tmp_path):
+    """Bit for bit: the rows of every epoch and all weights."""
+    many = [
+        "train",
+        "model=convnet",
+        "dataset=shapes",
+        "dataset.count=800",
+        "batch_size=4",
+        "epochs=3",
+        "device.threads=1",
+    ]
+    process = child(tmp_path, *many, "precision=float32")
+    folder = tmp_path / "outputs/train/convnet-shapes"
+    wait_for(lambda: (folder / "v001/weights/epoch=001.safetensors").exists())
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "of 3 rows kept" in err
+    assert cnnprobe("train", "--resume", str(folder / "v001")).status == 0
+    assert cnnprobe(*many, "precision=float32").status == 0
+    assert contents(folder / "v001") == contents(folder / "v002")
+    for path in (folder / "v002" / "weights").glob("*=*.safetensors"):
+        assert path.read_bytes() == (folder / "v001" / "weights" / path.name).read_bytes(), path.name
+
+
 def test_weights_of_another_model_are_refused(cnnprobe, pictures):
     """F28."""
     cnnprobe(*words("train", pictures))

@@ -79,8 +79,12 @@ def _rows(layers: list[Layer], axes: int, table: Table) -> Iterator[Rows | Advan
 def headline(recording: Any) -> dict[str, Any]:
     """Count layers, and the network's parameters and operations."""
     layers = recording["layers"]
-    cost = f"{layers['macs'].sum() / 1e6:.4g} million per image"
+    cost = f"{_millions(layers['macs'].sum())} million per image"
     return {"layers": len(layers.rows), "parameters": layers.attributes["parameters"], "multiply-adds": cost}
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.0f}" if count >= 1e9 else f"{count / 1e6:.4g}"
 
 
 def summary(recording: Any) -> dict[str, list[str]]:
@@ -88,8 +92,8 @@ def summary(recording: Any) -> dict[str, list[str]]:
     layers = recording["layers"]
 
     def sides(name: str) -> list[str]:
-        values = [list(dict.fromkeys(row)) if len(set(row)) == 1 else list(row) for row in layers[name].tolist()]
-        return ["x".join(f"{value:g}" for value in row) for row in values]
+        rows = [row[:1] if len(set(row)) == 1 else row for row in layers[name].tolist()]
+        return ["x".join(f"{value:g}" for value in row) for row in rows]
 
     return {
         "name": layers["name"].tolist(),
@@ -97,9 +101,9 @@ def summary(recording: Any) -> dict[str, list[str]]:
         "read at": [reads if reads != module else "" for reads, module in zip(layers["reads"], layers["module"])],
         "kind": layers["kind"].tolist(),
         "units": [str(count) for count in layers["channels"]],
-        "map": ["-" if side == "-1" else side for side in sides("map_size")],
+        "map": ["-" if side == "-1" else side.removesuffix("x-1") for side in sides("map_size")],
         "parameters": [f"{count:,}" for count in layers["parameters"]],
-        "MACs (M)": [f"{count / 1e6:.4g}" for count in layers["macs"]],
+        "MACs (M)": [_millions(count) for count in layers["macs"]],
         "field": sides("field_size"),
         "stride": sides("field_stride"),
         "start": sides("field_start"),

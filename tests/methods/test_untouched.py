@@ -53,7 +53,9 @@ def state_of(model):
         "modes": [module.training for module in model.modules()],
         "modules": [id(module) for module in model.modules()],
         "values": {name: value.clone() for name, value in model.state_dict().items()},
-        "gradients": [(p.requires_grad, id(p.grad), None if p.grad is None else p.grad.clone()) for p in model.parameters()],
+        "gradients": [
+            (p.requires_grad, id(p.grad), None if p.grad is None else p.grad.clone()) for p in model.parameters()
+        ],
         "hooks": [list(module._forward_hooks) + list(module._forward_pre_hooks) for module in model.modules()],
         "threads": torch.is_grad_enabled(),
     }
