@@ -55,6 +55,7 @@ class Table:
         columns: by name.
         batch: rows that are saved together; all but the last batch have this many.
         attributes: of the group (module, field_size, …).
+        aside: stored beside the results (which images were shown), no row of the measurement for Python.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Table:
     columns: dict[str, Column]
     batch: int = 1
     attributes: dict[str, Any] = field(default_factory=dict)
+    aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,17 @@ class Rows:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
-    def split(self) -> Iterator[SimpleNamespace]:
-        """Give the rows one by one: `row.table`, `row.row` and the columns as attributes."""
+    def split(self, known: dict[str, np.ndarray]) -> Iterator[SimpleNamespace]:
+        """Give the rows one by one: `row.table`, `row.row` and the columns as attributes.
+
+        Args:
+            known: the table's columns that were known from the start, whole.
+        """
         for i in range(len(self)):
-            values = {name: column[i] for name, column in self.columns.items()}
-            yield SimpleNamespace(table=self.table, row=self.start + i, **values)
+            row = self.start + i
+            values = {name: column[row] for name, column in known.items()}
+            values |= {name: column[i] for name, column in self.columns.items()}
+            yield SimpleNamespace(table=self.table, row=row, **values)
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,11 @@ class Measurement:
 
     def __iter__(self) -> Iterator[SimpleNamespace]:
         """Give every row, one by one, as it is finished."""
+        known = {
+            table.name: {name: column.values for name, column in table.columns.items() if column.values is not None}
+            for table in self.tables
+            if not table.aside
+        }
         for event in self.events:
-            if isinstance(event, Rows):
-                yield from event.split()
+            if isinstance(event, Rows) and event.table in known:
+                yield from event.split(known[event.table])

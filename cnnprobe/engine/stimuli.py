@@ -31,6 +31,7 @@ def stimuli_table(dataset: Any, batch: int) -> Table:
             "skipped": Column("true where the image could not be read", dtype="bool"),
         },
         batch=batch,
+        aside=True,
         attributes={
             "dataset": dataset.name,
             "fingerprint": dataset.fingerprint,

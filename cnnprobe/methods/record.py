@@ -91,6 +91,7 @@ def compute(
             min(SHOWN, count),
             {"pixels": Column("the image, made small", "channel y x", small(dataset.size), "uint8", "0 to 255")},
             batch=batch_size,
+            aside=True,
         ),
     ]
     loaded = batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
