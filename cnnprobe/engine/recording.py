@@ -32,11 +32,11 @@ def tap(
             for batch in batches(dataset, batch_size=64):
                 run(batch.images)
     """
-    session = _Session(model, layers, receive, complete)
+    reading = _Pass(model, layers, receive, complete)
     with untouched(model):
-        handles = session.hook()
+        handles = reading.hook()
         try:
-            yield session.run
+            yield reading.run
         finally:
             for handle in handles:
                 handle.remove()
@@ -54,7 +54,7 @@ class _Enough(Exception):  # noqa: N818 (not an error)
     """The deepest layer has been read."""
 
 
-class _Session:
+class _Pass:
     """The taps of one network, and which of them have been read in the present pass."""
 
     def __init__(self, model: nn.Module, layers: list[Layer], receive: Receive, complete: bool):
@@ -110,10 +110,10 @@ class _Session:
 class _Listening(Watch):
     """Reads the values of functions that are called outside modules of their own."""
 
-    def __init__(self, model: nn.Module, session: _Session):
+    def __init__(self, model: nn.Module, reading: _Pass):
         super().__init__(model)
-        self.session = session
-        self.names = {where.function for where in session.waiting}
+        self.reading = reading
+        self.names = {where.function for where in reading.waiting}
 
     def called(self, function: Callable, arguments: tuple, keywords: dict[str, Any]) -> Any:
         result = function(*arguments, **keywords)
@@ -121,7 +121,7 @@ class _Listening(Watch):
         if self.stack and name in self.names:
             path, number = self.stack[-1]
             where = Tap(path, number, name, self.nth(name))
-            for wanted in self.session.waiting:
+            for wanted in self.reading.waiting:
                 if (wanted.module, wanted.call, wanted.function, wanted.nth) == (path, number, name, where.nth):
-                    self.session.read(wanted, result)
+                    self.reading.read(wanted, result)
         return result

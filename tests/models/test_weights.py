@@ -2,17 +2,16 @@
 
 import stat
 import urllib.error
-from pathlib import Path
 
 import pytest
 import torch
+from real_data import data_folder, needs_real_data
 from safetensors import safe_open
 from torch import nn
 
 from cnnprobe.errors import UserError
 from cnnprobe.models import convnet, mousenet, squeezenet, weights
 
-REAL = Path(__file__).parents[3] / "shared/data/squeezenet1_0-imagenet.safetensors"
 ABOUT = {"model": {"name": "convnet", "written": "class"}, "num_classes": 10, "classes": ["é", "b"], "epoch": 3}
 
 
@@ -165,15 +164,15 @@ def test_batch_counters_may_be_missing():
     weights.fit(model, state, "old.pt", "mine")
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the trained network is not here")
+@needs_real_data
 def test_a_real_trained_network_loads():
     """SqueezeNet 1.0 of Deep Compression: its kernels are pruned, so most of its weights are zero."""
     model = squeezenet.build(num_classes=None, version=1.0, input_size=None)
-    state = weights.read(REAL)
+    state = weights.read(data_folder() / "squeezenet1_0-imagenet.safetensors")
     assert weights.classes_in(state, model) == 1000
     weights.fit(model, state, "squeezenet", "squeezenet")
     assert weights.sha256(model.state_dict()) == weights.sha256(state)
-    assert weights.about(REAL) == {}
+    assert weights.about(data_folder() / "squeezenet1_0-imagenet.safetensors") == {}
 
 
 def test_published_weights_come_from_the_disk_and_bring_their_classes(tmp_path, monkeypatch):
