@@ -26,21 +26,24 @@ def measure(command, **given):
 
     Args:
         command: e.g. "topk".
-        given: what its `compute` takes: objects (model, dataset) and options; options left out have the
-            defaults of the command line.
+        given: what its `compute` takes: `model`, any `nn.Module`; `dataset`, an image set
+            (`cnnprobe.datasets`) or an array or tensor (image, channel, y, x) of values 0 to 1; and options.
+            Options left out have the defaults of the command line.
 
     Returns:
         A `cnnprobe.records.Measurement`; iterating it gives the rows, each with `table`, `row` and its columns.
 
     Raises:
-        UserError: an option is not what it may be.
-        TypeError: `compute` takes no such argument, or lacks one.
+        UserError: there is no such option, or it is not what it may be.
+        TypeError: the model, the dataset or another object is missing.
 
     Example:
         for row in cnnprobe.measure("topk", model=net, dataset=images, layer="conv1", k=5):
             print(row.unit, row.image, row.response)
     """
     from cnnprobe import catalogue, methods
+    from cnnprobe.datasets.imageset import given_images
+    from cnnprobe.errors import unknown
 
     page = catalogue.page(catalogue.yaml_path("method", command))
     options = catalogue.options("method", command)
@@ -49,6 +52,10 @@ def measure(command, **given):
     values = {key: entry.default for key, entry in page.entries.items()} | {
         k: v for k, v in common.items() if k in asked
     }
+    for key in given:
+        if key not in asked:
+            raise unknown("option", key, sorted(asked), of=command)
     values |= given
+    values |= {key: given_images(values[key]) for key in ("dataset", "held_out") if key in values}
     checked = {key: options[key].check(value, key) if key in page.entries else value for key, value in values.items()}
     return methods.module(command).compute(**checked)

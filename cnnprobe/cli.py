@@ -122,7 +122,12 @@ def dispatch(request: Request) -> int:
         return 0
     from cnnprobe import catalogue, help
 
+    together = [flag for flag in ("multirun", "cfg", "resume", "rerun", "redraw") if flag in request.flags]
+    if len(together) > 1:
+        raise UserError(f"--{together[0]} and --{together[1]} do not go together")
     if not request.command:
+        if together:
+            raise UserError(f"--{together[0]} needs a command before it: {listing(catalogue.commands())}")
         if request.overrides:
             raise UserError(f"{request.overrides[0]!r} needs a command before it: {listing(catalogue.commands())}")
         tell(help.overview())

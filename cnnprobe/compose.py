@@ -15,9 +15,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from cnnprobe import catalogue
-from cnnprobe.errors import UserError, listing, nearest, unknown
+from cnnprobe.errors import UserError, listing, unknown
 
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
@@ -60,7 +61,7 @@ def overrides(request: "Request") -> list[str]:
 def _taken_apart(word: str) -> tuple[str, str, str | None]:
     match = re.fullmatch(r"(\+\+|\+|~)?([^=]+)(?:=(.*))?", word, flags=re.DOTALL)
     if not match or (match[3] is None and match[1] != "~"):
-        raise UserError(f"{word!r} is no key=value{nearest(word, ['help', 'multirun'])}")
+        raise UserError(f"{word!r} is no key=value, such as layer=conv1 or model=convnet")
     return match[1] or "", match[2], match[3]
 
 
@@ -157,7 +158,7 @@ def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
                     _key_exists(word, keys)
             config = hydra_compose("config", [*search, *words])
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(_one_line(error)) from None
 
 

@@ -13,7 +13,7 @@ class UserError(Exception):
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return "; did you mean 'conv3'?" for the choice most like `word`, or "" when none is like it."""
-    match = get_close_matches(word.lower(), {str(c).lower(): c for c in choices}, n=1, cutoff=0.5)
+    match = get_close_matches(word.lower(), {str(c).lower(): c for c in choices}, n=1, cutoff=0.6)
     original = {str(c).lower(): str(c) for c in choices}
     return f"; did you mean {original[match[0]]!r}?" if match else ""
 

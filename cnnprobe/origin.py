@@ -28,8 +28,10 @@ def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any
     default = f"{config['model']['name']}-{config['dataset']['name']}"
     folder = runs.find(name, config["out"], "" if "/" in name else "record", default)
     recording = Recording(folder / "store.h5")
+    command = recording.attributes["command"]
+    if command != "record":
+        raise UserError(f"source={name} is a run of {command}, not of record")
     if not recording.complete:
-        command = recording.attributes["command"]
         raise UserError(f"{name} is not complete; go on with it first: cnnprobe {command} --resume {folder}")
     if config["weights"] == "auto":
         stored = yaml.safe_load(recording.attributes["config"])
@@ -45,6 +47,11 @@ def same_origin(source: Recording, name: str, made: Any) -> None:
         name: as typed, for the message.
         made: the `Preparation` it would be mixed with.
     """
+    there, here = len(source["stimuli"]["index"]), len(made.dataset)
+    if there != here:
+        raise UserError(
+            f"{name} has {there} images, dataset={made.dataset.name} gives {here}; use the same dataset, limit"
+        )
     pairs = (
         ("weights", source.attributes["weights_sha256"], made.sha256),
         ("dataset", source.attributes["dataset_fingerprint"], made.dataset.fingerprint),
@@ -61,5 +68,6 @@ def warn_if_random(command: str, made: Any) -> None:
     if made.weights.kind == "random" and "weights" not in root:
         name = made.options["name"]
         LOG.warning(
-            f"RANDOM WEIGHTS: this {name} was never trained; train it (cnnprobe train model={name}) or give weights="
+            f"RANDOM WEIGHTS: no training of {name} with these options was found; "
+            f"train it (cnnprobe train model={name}) or give weights="
         )

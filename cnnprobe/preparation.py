@@ -154,18 +154,16 @@ def model_options(block: dict[str, Any], weights: Weights, explicit: bool) -> di
 def datasets_of(config: dict[str, Any], needs: Any, training: bool) -> tuple[Any, Any]:
     """Build the dataset at the network's size, and for training the held-out one beside it."""
     block = dict(config["dataset"])
-    if training and block.get("split") is None:
+    if training and "split" not in block:
+        raise UserError(f"{block['name']} has no images to hold out; train on another dataset")
+    if training and block["split"] is not None:
+        raise UserError("training learns the train split and holds the test split out; leave out dataset.split")
+    if training:
         return (
             _dataset(block | {"split": "train"}, needs, config["limit"]),
             _dataset(block | {"split": "test"}, needs, None),
         )
-    dataset = _dataset(block, needs, config["limit"])
-    held_out = _dataset(block | {"split": _other(block.get("split"))}, needs, None) if training else None
-    return dataset, held_out
-
-
-def _other(split: str | None) -> str:
-    return "test" if split != "test" else "train"
+    return _dataset(block, needs, config["limit"]), None
 
 
 def _dataset(block: dict[str, Any], needs: Any, limit: int | None) -> Any:
@@ -175,6 +173,8 @@ def _dataset(block: dict[str, Any], needs: Any, limit: int | None) -> Any:
     for key, value in (("size", needs.size), ("resize", needs.resize)):
         if key in options and options[key] is None:
             options[key] = value if key == "size" or block.get("size") is None else None
+    if options.get("of") == block["name"]:
+        raise UserError(f"dataset.of names the dataset that is cut into tiles, not {block['name']} itself")
     if "of" in options:
         page = catalogue.page(catalogue.yaml_path("dataset", options["of"]))
         inner = {key: entry.default for key, entry in page.entries.items()}
@@ -234,7 +234,7 @@ def checkpoints(run: str, config: dict[str, Any]) -> tuple[Path, dict[str, Path]
     kinds = ("update", "epoch", "best", "last")  # all updates that are kept lie within the first epoch
     files = [path for path in (folder / "weights").glob("*.safetensors") if path.stem.partition("=")[0] in kinds]
     if not files:
-        raise UserError(f"{runs.short(folder, out)} holds no weights; name a run of train or transfer")
+        raise UserError(f"{runs.short(folder, out)} holds no weights; name a run of train")
     files.sort(key=lambda path: (kinds.index(path.stem.partition("=")[0]), path.stem))
     return folder, {path.stem: path for path in files}
 

@@ -60,6 +60,12 @@ class TableView(Mapping):
     def __len__(self) -> int:
         return len(self.columns)
 
+    def __contains__(self, column: object) -> bool:
+        return column in self.columns
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self.rows)} of {self.row_count} rows; {', '.join(self.columns)}>"
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.columns)
 
@@ -152,6 +158,12 @@ class Recording:
 
     def __contains__(self, name: str) -> bool:
         return name in self._tables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __repr__(self) -> str:
+        return f"<{self.path}: {', '.join(self._tables)}>"
 
     def __getitem__(self, name: str) -> TableView:
         """Return one table; UserError with the names there are."""

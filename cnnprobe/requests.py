@@ -56,7 +56,9 @@ def repeated(request: "Request") -> run.Job:
     which = "resume" if "resume" in request.flags else "rerun"
     composed = compose.compose(_without_values(request))
     name = run.Job(request.command, composed).name
-    folder = runs.find(request.flags[which], composed["out"], request.command, name)
+    given = request.flags[which]
+    stopped = runs.unfinished(composed["out"], request.command) if (which, given) == ("resume", "latest") else None
+    folder = stopped or runs.find(given, composed["out"], request.command, name)
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -92,6 +94,9 @@ def redraw(request: "Request") -> int:
     composed = compose.compose(_without_values(request))
     name = run.Job(request.command, composed).name
     folder = runs.find(request.flags["redraw"], composed["out"], request.command, name)
+    command = runs.info(folder).get("command", request.command)
+    if command != request.command:
+        raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     count = drawing.draw(folder)
-    terminal.say(f"{count} figures drawn: {folder / 'figures'}")
+    terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {folder / 'figures'}")
     return 0

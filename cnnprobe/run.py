@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from cnnprobe import drawing, files, methods, origin, preparation, provenance, runs, terminal, training_state
+from cnnprobe import catalogue, drawing, files, methods, origin, preparation, provenance, runs, terminal, training_state
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
 from cnnprobe.records import Advance, Checkpoint, Measurement, Rows
@@ -207,7 +207,7 @@ def compute(
     """Call the method with what its `compute` asks for by name."""
     method = methods.module(job.command)
     asked = inspect.signature(method.compute).parameters
-    if job.config.get("layer") == "???":
+    if job.config.get("layer") == "???" or (job.config.get("layer") is None and _needs_one(job)):
         raise _needs_layer(made)
     start, state = progress(job.resume)
     given = {key: job.config.get(key) for key in ("seed", "batch_size", "layer", "units")}
@@ -228,10 +228,16 @@ def compute(
     return method.compute(**{name: given[name] for name in asked if name in given})
 
 
+def _needs_one(job: Job) -> bool:
+    """Tell whether the command has a layer and no default for it."""
+    entry = catalogue.page(catalogue.yaml_path("method", job.command)).root.get("layer")
+    return entry is not None and entry.default == "???"
+
+
 def _needs_layer(made: preparation.Preparation) -> UserError:
     from cnnprobe.engine import layers
 
-    names = [layer.name for layer in layers.layers_of(made.model, made.dataset.size)]
+    names = [layer.name for layer in layers.main_layers(made.model, made.dataset.size)]
     return UserError(f"needs layer=…; layers of {made.options['name']}: {listing(names)}")
 
 
@@ -278,11 +284,12 @@ def complete(measurement: Measurement, run: Run) -> None:
     if hasattr(method, "summary"):
         terminal.table(method.summary(recording))
     found = ", ".join(f"{key} {_figure(value)}" for key, value in headline.items())
-    rate = run.about[f"{measurement.counts}_per_second"]
+    rate = _figure(float(run.about[f"{measurement.counts}_per_second"]))
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
     seconds = terminal.duration(run.about["seconds"])
-    speed = f" ({rate:.3g} {measurement.counts}/s)" if measurement.counts == "images" else ""
-    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}")
+    speed = f" ({rate} {measurement.counts}/s)" if measurement.counts == "images" else ""
+    weights = "" if run.job.command in preparation.TRAINING else f"; weights: {run.about['weights']['label']}"
+    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}")
     terminal.say(str(run.folder))
 
 

@@ -107,6 +107,12 @@ def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> P
     raise UserError(f"no run {run!r}; runs in {out}: {listing(there) or 'none'}")
 
 
+def unfinished(out: str, command: str) -> Path | None:
+    """Return the run of a command that was stopped last, or None."""
+    stopped = [path for path in Path(out).glob(f"{command}/*/v*") if info(path).get("status") not in ("complete", None)]
+    return max(stopped, key=lambda path: (info(path).get("started") or "", path.name), default=None)
+
+
 def short(folder: Path, out: str | Path) -> str:
     """Return `COMMAND/NAME/v001` for a folder below `out`, else its path."""
     try:

@@ -156,8 +156,8 @@ def table(columns: dict[str, list[str]], title: str = "") -> None:
         name for name, cells in columns.items() if all(cell[:1].isdigit() or cell in ("", "-") for cell in cells)
     }
     for name in columns:
-        drawn.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+        drawn.add_column(name, justify="right" if name in numeric else "left", no_wrap=True, overflow="ignore")
     for cells in zip(*columns.values(), strict=True):
         drawn.add_row(*(Text(plain(cell, most=200)) for cell in cells))
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=1000)  # names are never broken, so that they can be copied and searched for
     console.print(drawn)

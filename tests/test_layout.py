@@ -36,13 +36,13 @@ MAY_IMPORT = {
     "origin": {"errors", "catalogue", "runs", "reading"},
     "compose": {"errors", "catalogue", "cli"},
     "run": {
-        "errors", "files", "records", "runs", "reading", "store", "drawing", "methods", "engine",
+        "errors", "catalogue", "files", "records", "runs", "reading", "store", "drawing", "methods", "engine",
         "origin", "preparation", "provenance", "signals", "terminal", "training_state",
     },
     "sweep": {"errors", "files", "catalogue", "compose", "run", "runs", "terminal", "cli"},
     "requests": {"errors", "compose", "preparation", "run", "runs", "drawing", "sweep", "terminal", "cli"},
     "cli": {"errors", "catalogue", "help", "completion", "requests"},
-    "__init__": {"runs", "reading", "catalogue", "methods"},
+    "__init__": {"runs", "reading", "catalogue", "methods", "datasets", "errors"},
     "__main__": {"cli"},
 }  # fmt: skip
 

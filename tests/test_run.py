@@ -206,7 +206,7 @@ def test_a_source_with_other_images_is_refused(cnnprobe, pictures, tmp_path):
     cnnprobe(*words("record", pictures))
     answer = cnnprobe(*words("topk", pictures, "criterion=max", "source=record/convnet-folder/v001", "limit=5"))
     assert answer.status == 2
-    assert "was made with other dataset" in answer.err
+    assert "has 24 images, dataset=folder gives 5" in answer.err
     answer = cnnprobe(
         *words("topk", pictures, "criterion=max", "source=record/convnet-folder/v001", "seed=9", "weights=random")
     )
@@ -363,6 +363,26 @@ def test_a_killed_run_goes_on_where_it_was(cnnprobe, tmp_path):
     assert cnnprobe("record", "--resume", str(store.parent)).status == 0
     assert cnnprobe(*many).status == 0
     assert contents(store.parent) == contents(store.parent.parent / "v002")
+
+
+def test_latest_resumes_the_run_that_was_stopped_last(cnnprobe, pictures, tmp_path):
+    cnnprobe(*words("record", pictures))
+    cnnprobe(*words("record", pictures))
+    path = tmp_path / "outputs/record/convnet-folder/v001/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "interrupted"}))
+    answer = cnnprobe("record", "--resume", "latest")
+    assert answer.status == 0, answer.err
+    assert answer.out.splitlines()[-1].endswith("convnet-folder/v001")
+
+
+def test_another_run_than_a_recording_is_no_source(cnnprobe, pictures):
+    cnnprobe(*words("topk", pictures))
+    answer = cnnprobe(*words("topk", pictures, "source=topk/convnet-folder/v001"))
+    assert answer.status == 2
+    assert "is a run of topk, not of record" in answer.err
+    cnnprobe(*words("record", pictures))
+    answer = cnnprobe(*words("topk", pictures, "source=record/convnet-folder/v001"))
+    assert "criterion=area needs whole maps" in answer.err
 
 
 def test_a_run_that_is_being_written_is_not_resumed_by_another(cnnprobe, tmp_path, pictures):

@@ -4,8 +4,10 @@ import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cnnprobe.datasets.fitting import as_float, resized
@@ -197,6 +199,48 @@ class Part(ImageSet):
 def limited(dataset: ImageSet, count: int | None) -> ImageSet:
     """Return the first `count` images of a dataset; all of them for None."""
     return dataset if count is None or count >= len(dataset) else Part(dataset, range(count))
+
+
+class Given(ImageSet):
+    """Images handed over as one array.
+
+    Args:
+        images: (image, channel, y, x), float 0 to 1 or uint8.
+    """
+
+    in_memory = True
+
+    def __init__(self, images: Tensor):
+        self.images = images
+        size = tuple(images.shape[1:])
+        names = [f"{number:06d}" for number in range(len(images))]
+        super().__init__(name="given", names=names, labels=[-1] * len(images), size=size, source_size=size)
+
+    def fingerprint_of(self, indices: Iterable[int]) -> str:
+        """sha256 (hex) of the values."""
+        return sha256("given", str(self.size), self.images[list(indices)].contiguous().numpy().tobytes())
+
+    def load_source(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Pick images."""
+        indices = np.asarray(indices, dtype=np.int64)
+        return self.images[torch.from_numpy(indices)], np.ones(len(indices), bool)
+
+
+def given_images(images: Any) -> ImageSet:
+    """Return an image set: itself, or one made from an array or tensor (image, channel, y, x).
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(images, ImageSet):
+        return images
+    if isinstance(images, np.ndarray | Tensor) and images.ndim in (3, 4):
+        tensor = torch.as_tensor(images).detach().cpu()
+        return Given(tensor if tensor.dtype == torch.uint8 else tensor.float())
+    raise UserError(
+        "dataset must be an image set, such as cnnprobe.datasets.shapes.build(...), or an array "
+        f"(image, channel, y, x), got {type(images).__name__}"
+    )
 
 
 def sha256(*parts: str | bytes) -> str:

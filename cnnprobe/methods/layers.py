@@ -30,7 +30,8 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
     """
     found = main_layers(model, size) if kind == "main" else layers_of(model, size)
     axes = len(size) - 1
-    totals = {"parameters": parameters(model), "input_size": list(size)}
+    macs = sum(one.macs for one in (found if kind == "main" else main_layers(model, size)))  # each operation once
+    totals = {"parameters": parameters(model), "macs": macs, "input_size": list(size)}
     table = Table("layers", "layer", len(found), _columns(found, axes), batch=max(1, len(found)), attributes=totals)
     return Measurement([table], _rows(found, axes, table), total=len(found), counts="layers")
 
@@ -79,7 +80,7 @@ def _rows(layers: list[Layer], axes: int, table: Table) -> Iterator[Rows | Advan
 def headline(recording: Any) -> dict[str, Any]:
     """Count layers, and the network's parameters and operations."""
     layers = recording["layers"]
-    cost = f"{_millions(layers['macs'].sum())} million per image"
+    cost = f"{_millions(layers.attributes['macs'])} million per image"
     return {"layers": len(layers.rows), "parameters": layers.attributes["parameters"], "multiply-adds": cost}
 
 

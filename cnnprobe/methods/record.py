@@ -228,9 +228,12 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     labels, predictions = images["label"][: len(pixels)], images["prediction"][: len(pixels)]
     wrong = images["rank"][: len(pixels)] > 0
     captions = []
-    for label, said, bad in zip(labels, predictions, wrong):
+    skipped = recording["stimuli"]["skipped"][: len(pixels)]
+    for label, said, bad, unread in zip(labels, predictions, wrong, skipped):
         truth = classes[label] if 0 <= label < len(classes) else "?"
-        captions.append(f"{truth}\n→ {own[said] if 0 <= said < len(own) else said}" if bad else truth)
+        captions.append(
+            f"{truth}\n→ {own[said] if 0 <= said < len(own) else said}" if bad else "unreadable" if unread else truth
+        )
     about = recording.attributes
     note = f"; framed: decided otherwise by {about['model']}, weights {about['weights']}" if wrong.any() else ""
     yield "images", contact_sheet(pixels, captions, wrong, f"{about['dataset']}: first {len(pixels)} images{note}")

@@ -24,6 +24,8 @@ from cnnprobe.records import Advance, Column, Measurement, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
 Criterion = Literal["max", "mean", "area"]
+SHOWN = 12
+"""Images per unit on a sheet at most; the store has all k."""
 SAVED_UNITS = 32
 """Units that are saved together."""
 
@@ -293,9 +295,12 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
                 rows = zip(table["unit"], best, table["dead"])
                 names = [f"{unit}\n{'dead' if dead else number(value)}" for unit, value, dead in rows]
                 order = f"{'highest' if end == 'top' else 'lowest'} {criterion}"
-                title = f"{network}\n{about['dataset']} images of {order} per unit, and that of the first; {_box(own)}"
-                pictures = table[one.column("picture")]
+                row = f"each row: the {about['dataset']} images of {order}; left: unit, its {criterion} for the first"
+                title = f"{network}\n{row}\n{_box(own)}"
+                pictures = table[one.column("picture")][:, :SHOWN]
                 boxes = _boxes(table, one, pictures.shape[-2:])
+                if end == "top":
+                    pictures[_silent(table, one)[:, :SHOWN]] = 255
                 yield one.column(layer), unit_sheet(pictures, names, boxes, title)
         for unit in own["pages"]:
             yield f"{layer}_unit{unit}", _page(recording, table, unit, network)
@@ -310,7 +315,16 @@ def _boxes(table: Any, one: Sorting, picture: tuple[int, ...]) -> np.ndarray | N
     from cnnprobe.figures.sheet import outlines
 
     own = table.attributes
-    return None if own["crop"] else outlines(table[one.column("position")], picture, own)
+    if own["crop"]:
+        return None
+    edges = outlines(table[one.column("position")], picture, own)
+    edges[_silent(table, one)] = np.nan
+    return edges[:, :SHOWN]
+
+
+def _silent(table: Any, one: Sorting) -> np.ndarray:
+    """Say where a rectified unit does not answer, (unit, k): such an image is shown blank, its maximum has no place."""
+    return np.asarray(table.attributes["rectified"]) & (table[one.column("response")] <= 0)
 
 
 def _page(recording: Any, table: Any, unit: int, network: str) -> Any:

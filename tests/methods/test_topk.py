@@ -6,30 +6,11 @@ import torch
 from torch import nn
 
 from cnnprobe.datasets import gratings, shapes
-from cnnprobe.datasets.imageset import ImageSet
+from cnnprobe.datasets.imageset import given_images
 from cnnprobe.errors import UserError
 from cnnprobe.methods import topk
 from cnnprobe.models import convnet
 from cnnprobe.records import Rows
-
-
-class Given(ImageSet):
-    """Images handed over as an array (image, channel, y, x)."""
-
-    in_memory = True
-
-    def __init__(self, images):
-        self.images = torch.as_tensor(images, dtype=torch.float32)
-        names = [f"{i:04d}" for i in range(len(images))]
-        size = tuple(self.images.shape[1:])
-        super().__init__(name="given", names=names, labels=[-1] * len(images), size=size, source_size=size)
-
-    def fingerprint_of(self, indices):
-        return "0" * 64
-
-    def load_source(self, indices):
-        indices = np.asarray(indices)
-        return self.images[indices], np.ones(len(indices), bool)
 
 
 def ranked(model, dataset, **more):
@@ -58,7 +39,7 @@ def three_images():
     images[0, 0, 2, 5] = 10
     images[1, 0, 4:, 4:] = 5
     images[2] = 0.6
-    return Given(images)
+    return given_images(images)
 
 
 def test_three_images_are_ordered_by_each_criterion_as_the_known_answer_says():
@@ -115,7 +96,7 @@ def test_equal_responses_go_by_index_for_a_hundred_thousand_images():
     """F50: whatever the batches."""
     images = torch.ones(1, 1, 1, 1).expand(100_000, 1, 1, 1)
     for batch_size in (999, 4096):
-        assert ranked(identity(), Given(images), k=4, batch_size=batch_size)["image"][0].tolist() == [0, 1, 2, 3]
+        assert ranked(identity(), given_images(images), k=4, batch_size=batch_size)["image"][0].tolist() == [0, 1, 2, 3]
 
 
 def test_a_gabor_answers_most_to_the_grating_of_its_own_orientation():
@@ -134,7 +115,7 @@ def test_a_gabor_answers_most_to_the_grating_of_its_own_orientation():
         along = x * np.cos(angle) + y * np.sin(angle)
         gabor = np.exp(-(x**2 + y**2) / 18) * np.cos(2 * np.pi * 4 / 32 * along)
         model[0].weight.data[k] = torch.tensor(gabor - gabor.mean()).float()
-    found = ranked(model, Given(torch.cat([noise, waves])), k=1)
+    found = ranked(model, given_images(torch.cat([noise, waves])), k=1)
     assert (found["image"][:, 0] - 200).tolist() == list(range(8))
 
 
@@ -143,10 +124,10 @@ def test_pictures_are_the_images_and_crops_their_fields():
     images = np.random.default_rng(0).random((4, 1, 12, 12)).astype(np.float32)
     model = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False)).eval()
     nn.init.ones_(model[0].weight)
-    whole = ranked(model, Given(images), k=1)
+    whole = ranked(model, given_images(images), k=1)
     best = whole["image"][0, 0]
     np.testing.assert_array_equal(whole["picture"][0, 0], np.round(images[best] * 255).astype(np.uint8))
-    cut = ranked(model, Given(images), k=1, crop=True)
+    cut = ranked(model, given_images(images), k=1, crop=True)
     y, x = whole["position"][0, 0]
     field = np.round(images[best, :, y : y + 3, x : x + 3] * 255)
     assert np.abs(cut["picture"][0, 0][:, ::4, ::4] - field).max() <= 1
