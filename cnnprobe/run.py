@@ -288,7 +288,8 @@ def complete(measurement: Measurement, run: Run) -> None:
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
     seconds = terminal.duration(run.about["seconds"])
     speed = f" ({rate} {measurement.counts}/s)" if measurement.counts == "images" else ""
-    weights = "" if run.job.command in preparation.TRAINING else f"; weights: {run.about['weights']['label']}"
+    expected = "weights" in catalogue.page(catalogue.yaml_path("method", run.job.command)).root
+    weights = "" if expected else f"; weights: {run.about['weights']['label']}"
     terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}")
     terminal.say(str(run.folder))
 

@@ -1,6 +1,7 @@
 """The structure: imports go one way, heavy libraries stay where they belong, every part has its YAML and its test."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -164,9 +165,8 @@ def test_files_and_functions_stay_readable():
                 assert lines <= 70, f"{path}: {node.name} does not fit on a screen"
 
 
-@pytest.mark.parametrize("word", ["seed 00", "the deck", "/work/", "/tmp/data"])
-def test_the_project_speaks_of_itself_alone(word):
+def test_no_path_of_a_machine_stands_in_the_project():
     places = [*FILES, *(ROOT / "configs").rglob("*.yaml"), *(ROOT / "benchmarks").rglob("*"), ROOT / "README.md"]
     for path in places:
         if path.is_file() and path.suffix in (".py", ".yaml", ".md"):
-            assert word not in path.read_text(encoding="utf-8"), path
+            assert not re.search(r"(?<![\w~])/(home|root|work|tmp|mnt)/", path.read_text(encoding="utf-8")), path

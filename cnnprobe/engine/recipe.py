@@ -129,7 +129,9 @@ def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe) -> None
         if outside:
             raise UserError(f"{outside} of the {len(images)} {part} images of {images.name} have no class")
     if len(np.unique(dataset.labels)) < 2:
-        raise UserError(f"training needs images of 2 or more classes, these {len(dataset)} are all of one")
+        raise UserError(
+            f"training needs images of 2 or more classes, these {len(dataset)} are all of one (limit takes the first)"
+        )
     _check_options(model, dataset, recipe)
     _check_output(model, dataset)
 
