@@ -89,7 +89,8 @@ def unit_sheet(
     block = label + k * (wide + GAP)
     canvas = np.ones((rows * (high + GAP), columns * block, 3), np.float32)
     scale = side / wide
-    made = style.figure(columns * block * scale / style.DPI, rows * (high + GAP) * scale / style.DPI, title)
+    wanted = max(columns * block * scale / style.DPI, 4.5)  # in: room for the title beside a narrow sheet
+    made = style.figure(wanted, rows * (high + GAP) * scale / style.DPI, title)
     ax = made.subplots()
     segments = []
     for unit in range(units):
@@ -157,8 +158,8 @@ def unit_page(pictures: np.ndarray, captions: Sequence[str], edges: np.ndarray |
         edges: (k, 4) top, left, bottom, right in px of the picture, or None.
         title: of the figure.
     """
-    columns = min(5, math.ceil(math.sqrt(len(pictures))) + 1, len(pictures))
-    rows = math.ceil(len(pictures) / columns)
+    rows = math.ceil(len(pictures) / 5)
+    columns = math.ceil(len(pictures) / rows)
     made = style.figure(max(columns * 1.8, 5.0), rows * 2.15, title)
     axes = made.subplots(rows, columns, squeeze=False)
     high, wide = pictures.shape[-2:]

@@ -307,6 +307,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _box(own: dict[str, Any]) -> str:
+    if not any(own["field_stride"]):
+        return "every unit sees the whole image"
     field = "x".join(str(round(side)) for side in own["field_size"])
     return f"cut to the field of the maximum, {field} px" if own["crop"] else f"box: field of the maximum, {field} px"
 
