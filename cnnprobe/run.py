@@ -193,12 +193,17 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
 
 
 def progress(folder: Path | None) -> tuple[int, Any]:
-    """Return how many rows a stopped run has finished, and the state its training goes on from."""
+    """Return how many rows a stopped run has finished, whole batches, and the state its training goes on from.
+
+    A table that is all there (the few pictures beside many images) does not hold the others back.
+    """
     if folder is None or not (folder / "store.h5").exists():
         return 0, None
     recording = Recording(folder / "store.h5")
     written = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
-    return min((table.leading for table in written), default=0), training_state.read(folder / "weights")
+    begun = [table.leading // table.batch * table.batch for table in written if not table.done.all()]
+    whole = max((table.leading // table.batch * table.batch for table in written), default=0)
+    return min(begun, default=whole), training_state.read(folder / "weights")
 
 
 def compute(

@@ -365,6 +365,23 @@ def test_a_killed_run_goes_on_where_it_was(cnnprobe, tmp_path):
     assert contents(store.parent) == contents(store.parent.parent / "v002")
 
 
+@pytest.mark.parametrize(("batches", "start"), [(3, 30), (8, 80), (10, 90)])
+def test_a_short_table_beside_the_rows_does_not_hold_a_resume_back(tmp_path, batches, start):
+    """95 images saved ten at a time, pictures of the first 64 only: on from a whole batch, wherever it was stopped."""
+    from cnnprobe import run
+    from cnnprobe.records import Column, Rows, Table
+    from cnnprobe.store import Writer
+
+    one = {"x": Column("x", dtype="int64")}
+    tables = [Table("images", "image", 95, one, batch=10), Table("pictures", "image", 64, one, batch=10, aside=True)]
+    writer = Writer.create(tmp_path / "store.h5", tables, {})
+    for table in tables:
+        for first in range(0, min(batches * 10, table.rows), 10):
+            writer.write(Rows(table.name, first, {"x": np.arange(first, min(first + 10, table.rows))}))
+    writer.close()
+    assert run.progress(tmp_path) == (start, None)
+
+
 def test_latest_resumes_the_run_that_was_stopped_last(cnnprobe, pictures, tmp_path):
     cnnprobe(*words("record", pictures))
     cnnprobe(*words("record", pictures))
