@@ -10,6 +10,8 @@ from cnnprobe.errors import UserError
 from cnnprobe.reading import Recording
 
 LOG = logging.getLogger("cnnprobe")
+SOURCES = {"topk": ("record",)}
+"""Commands whose runs a command can be built from; the others take the runs of topk and record."""
 
 
 def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any]]:
@@ -26,11 +28,12 @@ def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any
     if not name:
         return None, config
     default = f"{config['model']['name']}-{config['dataset']['name']}"
-    folder = runs.find(name, config["out"], "" if "/" in name else "record", default)
+    accepted = SOURCES.get(config["method"]["name"], ("topk", "record"))
+    folder = runs.find(name, config["out"], "" if "/" in name else accepted[0], default)
     recording = Recording(folder / "store.h5")
     command = recording.attributes["command"]
-    if command != "record":
-        raise UserError(f"source={name} is a run of {command}, not of record")
+    if command not in accepted:
+        raise UserError(f"source={name} is a run of {command}, not of {' or '.join(accepted)}")
     if not recording.complete:
         raise UserError(f"{name} is not complete; go on with it first: cnnprobe {command} --resume {folder}")
     if config["weights"] == "auto":

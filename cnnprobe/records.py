@@ -99,6 +99,21 @@ class Advance:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """Another part of the work begins: from here on `Advance` counts its things, and its own pace tells the time left.
+
+    Args:
+        name: for people, e.g. "ranking".
+        total: how many things it has.
+        counts: their name, e.g. "images".
+    """
+
+    name: str
+    total: int
+    counts: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """Weights of a network at one moment of its training.
 
@@ -121,15 +136,18 @@ class Measurement:
 
     Args:
         tables: every table, in the order they are stored.
-        events: a generator of `Rows`, `Advance` and `Checkpoint`; the work happens while it is read.
-        total: how many things will be counted by `Advance`.
+        events: a generator of `Rows`, `Advance`, `Phase` and `Checkpoint`; the work happens while it is read.
+        total: how many things will be counted by `Advance`, up to the first `Phase`.
         counts: their name in the progress bar, e.g. "images".
+        facts: plain values that only the work itself can find out (the batch that fits in memory); they grow while
+            `events` is read, stand in `run.json`, and are handed to a resumed `compute` that asks for `facts`.
     """
 
     tables: list[Table]
-    events: Iterable[Rows | Advance | Checkpoint]
+    events: Iterable[Rows | Advance | Phase | Checkpoint]
     total: int
     counts: str = "images"
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def close(self) -> None:
         """End the work where it stands; the network is given back as it was."""

@@ -1,5 +1,6 @@
 """One run: build, compute, store, draw."""
 
+import copy
 import inspect
 import logging
 import os
@@ -11,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from cnnprobe import catalogue, drawing, files, methods, origin, preparation, provenance, runs, terminal, training_state
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
-from cnnprobe.records import Advance, Checkpoint, Measurement, Rows
+from cnnprobe.records import Advance, Checkpoint, Measurement, Phase, Rows
 from cnnprobe.signals import EXIT_STATUS, Stop
 from cnnprobe.store import Writer
 
@@ -179,6 +181,7 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "seconds": before.get("seconds") or 0.0,
         "resumed": before.get("resumed", 0) + 1 if job.resume else 0,
         "sweep": job.sweep,
+        "facts": before.get("facts") or {},
         "seed": job.config["seed"],
         "device": device,
         "threads": threads,
@@ -189,6 +192,20 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "commit": provenance.commit(),
         "machine": provenance.machine(),
         "process": os.getpid(),
+    }
+
+
+def finished_batches(folder: Path | None) -> dict[str, frozenset[int]]:
+    """Return by table the first row of every batch that a stopped run has saved whole."""
+    if folder is None or not (folder / "store.h5").exists():
+        return {}
+    recording = Recording(folder / "store.h5")
+    tables = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
+    return {
+        table.name: frozenset(
+            int(batch) * table.batch for batch in np.flatnonzero(table.done) if not table.damaged(batch)
+        )
+        for table in tables
     }
 
 
@@ -227,6 +244,8 @@ def compute(
         "workers": 0 if made.dataset.in_memory else workers,
         "source": source,
         "start": start,
+        "finished": finished_batches(job.resume) if "finished" in asked else {},
+        "facts": runs.info(job.resume).get("facts", {}) if job.resume else {},
         "state": state,
         "should_stop": stop,
     }
@@ -261,12 +280,16 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
                         writer.write(event)
                     case Advance():
                         bar.advance(event.count)
+                    case Phase():
+                        bar.phase(event.name, event.total, event.counts)
                     case Checkpoint():
                         beside = {"model": run.job.config["model"]} | event.about
                         training_state.save(run.folder / "weights", event, beside)
+                if measurement.facts != run.about["facts"]:
+                    run.save(facts=copy.deepcopy(measurement.facts))
                 if stop() and not ends_itself:
                     break
-        run.about[f"{measurement.counts}_per_second"] = round(bar.rate, 3)
+        run.about |= {f"{counts}_per_second": round(rate, 3) for counts, rate in bar.rates.items()}
         if stop():
             return EXIT_STATUS[stop.signal]
         writer.finish()
@@ -289,7 +312,7 @@ def complete(measurement: Measurement, run: Run) -> None:
     if hasattr(method, "summary"):
         terminal.table(method.summary(recording))
     found = ", ".join(f"{key} {_figure(value)}" for key, value in headline.items())
-    rate = _figure(float(run.about[f"{measurement.counts}_per_second"]))
+    rate = _figure(float(run.about.get(f"{measurement.counts}_per_second", 0)))
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
     seconds = terminal.duration(run.about["seconds"])
     speed = f" ({rate} {measurement.counts}/s)" if measurement.counts == "images" else ""

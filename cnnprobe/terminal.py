@@ -77,11 +77,35 @@ class Progress:
     """
 
     def __init__(self, command: str, total: int, counts: str):
-        self.command, self.total, self.counts = command, total, counts
-        self.done = 0
-        self.started = time.monotonic()
-        self.spoken = self.started
+        self.command, self.label = command, command
         self.bar: Any = None
+        self.spent: dict[str, list[float]] = {}  # by name of things: how many, in how many seconds; phases that ended
+        self.spoken = time.monotonic()
+        self._start(total, counts)
+
+    def _start(self, total: int, counts: str) -> None:
+        self.total, self.counts, self.done = total, counts, 0
+        self.started = time.monotonic()
+
+    def phase(self, name: str, total: int, counts: str) -> None:
+        """Begin another part of the work, with its own things, pace and time left."""
+        self.spent = self._tally()
+        self.label = f"{self.command}, {name}"
+        self._start(total, counts)
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _tally(self) -> dict[str, list[float]]:
+        """Return by name how many things were done in how many seconds, in all phases."""
+        before = self.spent.get(self.counts, [0, 0.0])
+        now = [before[0] + self.done, before[1] + time.monotonic() - self.started]
+        return self.spent | ({self.counts: now} if now[0] else {})
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Return things per second so far, by name."""
+        return {counts: done / max(seconds, 1e-9) for counts, (done, seconds) in self._tally().items()}
 
     def __enter__(self) -> "Progress":
         return self
@@ -92,7 +116,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Things per second so far."""
+        """Things per second so far, of the phase at hand."""
         return self.done / max(time.monotonic() - self.started, 1e-9)
 
     def advance(self, count: int) -> None:
@@ -107,7 +131,7 @@ class Progress:
             self.spoken = now
             left = (self.total - self.done) / max(self.rate, 1e-9)
             say(
-                f"{self.command}: {self.done} of {self.total} {self.counts}, {self.rate:.3g} {self.counts}/s, "
+                f"{self.label}: {self.done} of {self.total} {self.counts}, {self.rate:.3g} {self.counts}/s, "
                 f"{duration(left)} left",
                 stream=sys.stderr,
             )
@@ -129,7 +153,7 @@ class Progress:
                 console=Console(stderr=True),
                 transient=True,
             )
-            self.task = self.bar.add_task(self.command, total=self.total, rate="")
+            self.task = self.bar.add_task(self.label, total=self.total, rate="")
             self.bar.start()
             count = self.done
         self.bar.update(self.task, advance=count, rate=f"{self.rate:.3g}/s")

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from cnnprobe.engine import full_sort
 from cnnprobe.engine.layers import Layer, find, units_of
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.pictures import Album, picture_size
 from cnnprobe.engine.quantiles import Thresholds, first_look
-from cnnprobe.engine.ranking import Ranked, Ranker
+from cnnprobe.engine.ranking import Ranker
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.stimuli import stimuli_table
-from cnnprobe.errors import UserError, unknown
+from cnnprobe.engine.strongest import Order, Strongest, by_pass, by_record, check_record
+from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Column, Measurement, Rows, Table
 
@@ -92,7 +92,7 @@ def compute(
     if k > len(dataset):
         LOG.warning(f"k is {k}, but there are {len(dataset)} images; the other places stay empty")
     if source is not None:
-        _source_has(source, layers, criteria)
+        check_record(source, layers, criteria)
     about = {"criteria": " ".join(criteria), "ends": " ".join(ends), "quantile": quantile, "crop": crop}
     about |= {"criterion": criteria[0], "image_size": list(dataset.size), "pages": asked}
     lists = [Sorting(name, end, criteria[0]) for name in criteria for end in ends]
@@ -105,13 +105,13 @@ def compute(
         skipped = np.zeros(len(dataset), bool)
         if source is not None:
             skipped = source["stimuli"]["skipped"]
-            found = {one.name: _from_source(source, one, lists, k, quantile) for one in layers}
+            orders = [one.order for one in lists]
+            found = {one.name: by_record(source, one, orders, k, quantile) for one in layers}
             yield Advance(len(dataset))
         else:
             thresholds = yield from _look(model, layers, quantile, look, seed, loaded)
             ranker = Ranker(layers, k, criteria, thresholds, bottom)
-            yield from _pass(model, layers, ranker, skipped, loaded)
-            found = {one.name: _from_ranker(ranker, one.name, lists) for one in layers}
+            found = yield from by_pass(model, layers, ranker, loaded(), skipped)
         found = {name: answer.of(chosen[name]) for name, answer in found.items()}
         yield from _rows(layers, found, lists, Pictures(size, crop, loaded))
         for start in range(0, len(skipped), batch_size):
@@ -129,24 +129,15 @@ class Sorting:
     end: str
     main: str
 
+    @property
+    def order(self) -> Order:
+        """The same for the engine."""
+        return self.criterion, self.end
+
     def column(self, name: str) -> str:
         """Return a column's name: plain for the main criterion, "response_mean" for another, "bottom_…" for least."""
         suffix = "" if self.criterion == self.main else f"_{self.criterion}"
         return f"{'bottom_' if self.end == 'bottom' else ''}{name}{suffix}"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What is known of a layer's units after the pass: ranks by sorting, dead (unit,), threshold (unit,) or None."""
-
-    ranks: dict[Sorting, Ranked]
-    dead: np.ndarray
-    threshold: np.ndarray | None
-
-    def of(self, units: np.ndarray) -> "Answers":
-        """Return those of some units."""
-        ranks = {key: Ranked(r.images[units], r.responses[units], r.positions[units]) for key, r in self.ranks.items()}
-        return Answers(ranks, self.dead[units], None if self.threshold is None else self.threshold[units])
 
 
 @dataclass(frozen=True)
@@ -197,50 +188,9 @@ def _look(
     return thresholds.result()
 
 
-def _pass(model: nn.Module, layers: list[Layer], ranker: Ranker, skipped: np.ndarray, loaded: Any) -> Iterator[Advance]:
-    """Show every image once."""
-    with torch.inference_mode(), tap(model, layers, ranker.receive) as run:
-        for batch in loaded():
-            ranker.begin(batch.indices, batch.readable)
-            run(batch.images)
-            skipped[batch.indices] = ~batch.readable
-            yield Advance(len(batch))
-
-
-def _from_ranker(ranker: Ranker, name: str, lists: list[Sorting]) -> Answers:
-    ranks = {one: ranker.ranked(name, one.criterion, one.end) for one in lists}
-    threshold = ranker.thresholds.get(name)
-    return Answers(ranks, ranker.dead(name), None if threshold is None else threshold.numpy())
-
-
-def _source_has(source: Any, layers: list[Layer], criteria: list[str]) -> None:
-    """Refuse a record run that lacks a layer, or the maps that the area criterion needs."""
-    recorded = {source[name].attributes["layer"]: source[name] for name in source.tables("activations")}
-    for layer in layers:
-        if layer.name not in recorded:
-            raise unknown("layer", layer.name, recorded, of="the source run")
-        if "area" in criteria and "maps" not in recorded[layer.name]:
-            raise UserError("criterion=area needs whole maps: record with keep=maps, or leave out source=")
-
-
-def _from_source(source: Any, layer: Layer, lists: list[Sorting], k: int, quantile: float) -> Answers:
-    """Rank what a record run has stored; the threshold of area is exact over all its images."""
-    table = source[f"activations/{layer.group}"]
-    responses, threshold = {name: table[name] for name in ("max", "mean")}, None
-    if any(one.criterion == "area" for one in lists):
-        images, positions = table.row_count, int(np.prod(layer.map_size))
-        responses["area"], threshold = full_sort.areas(lambda: table.batches("maps"), images, positions, quantile)
-    dead, places = full_sort.dead_units(responses["max"]), np.maximum(table["argmax"], 0)
-    ranks = {
-        one: full_sort.ranked(responses[one.criterion], places, layer.map_size, k, dead, one.end == "bottom")
-        for one in lists
-    }
-    return Answers(ranks, dead, threshold)
-
-
-def _rows(layers: list[Layer], found: dict[str, Answers], lists: list[Sorting], pictures: Pictures) -> Iterator[Rows]:
+def _rows(layers: list[Layer], found: dict[str, Strongest], lists: list[Sorting], pictures: Pictures) -> Iterator[Rows]:
     """Hand over the units of every layer, with the pictures of their images."""
-    ranks = {(layer.name, one): found[layer.name].ranks[one] for layer in layers for one in lists}
+    ranks = {(layer.name, one): found[layer.name].ranks[one.order] for layer in layers for one in lists}
     fields = {layer.name: layer.field for layer in layers}
 
     def field(key: tuple[str, Sorting], place: int) -> Any:
@@ -257,7 +207,8 @@ def _rows(layers: list[Layer], found: dict[str, Answers], lists: list[Sorting], 
                 columns = {"dead": answers.dead[part]}
                 if answers.threshold is not None:
                     columns["threshold"] = answers.threshold[part]
-                for one, rank in answers.ranks.items():
+                for one in lists:
+                    rank = answers.ranks[one.order]
                     columns |= {
                         one.column("image"): rank.images[part],
                         one.column("response"): rank.responses[part],

@@ -1,0 +1,46 @@
+"""The effective receptive field: how much a response moves with each pixel (Luo, Li, Urtasun, Zemel 2016)."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.recording import tap
+from cnnprobe.engine.taps import Layer
+
+
+def gradient_maps(
+    model: nn.Module, layer: Layer, images: Tensor, units: np.ndarray, sites: np.ndarray, carried: Carried
+) -> np.ndarray:
+    """Return |d activation / d pixel|, summed over the channels of the image, for one unit and position per image.
+
+    Args:
+        model: any network; it is given back as it was.
+        layer: whose units are asked.
+        images: (n, channel, y, x); views of one image (`expand`) cost nothing.
+        units: (n,) channels of the layer.
+        sites: (n, map axis) positions of its map; (n, 0) for a dense layer.
+        carried: how many images at once.
+
+    Returns:
+        (n, y, x) float32, activation per unit of pixel value.
+    """
+    found = np.empty((len(images), *images.shape[2:]), np.float32)
+    asked: list[tuple] = []
+    values: list[Tensor] = []
+
+    def receive(_: Layer, activation: Tensor) -> None:
+        values.append(torch.stack([one[index] for one, index in zip(activation, asked)]).sum())
+
+    def measure(start: int, stop: int) -> None:
+        asked[:] = [(int(unit), *map(int, site)) for unit, site in zip(units[start:stop], sites[start:stop])]
+        values.clear()
+        with torch.enable_grad():
+            pixels = images[start:stop].detach().clone().requires_grad_()
+            run(pixels * 1)  # a network may write to what it is given, but not to a leaf
+            (gradient,) = torch.autograd.grad(values.pop(), pixels)
+        found[start:stop] = gradient.abs().sum(1).cpu().numpy()
+
+    with tap(model, [layer], receive) as run:
+        carried.through(len(images), measure)
+    return found
