@@ -4,6 +4,7 @@ import textwrap
 import unicodedata
 from io import BytesIO
 
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -12,7 +13,10 @@ ACCENT = "#d1495b"
 """What the reader should look at: an outlined field, a wrong answer."""
 SERIES = ("#1b6ca8", "#d1495b", "#3a8f5c", "#c98a1b", "#6d4c9f", "#5a5a5a")
 """Colours of curves, in this order; told apart in grey as well."""
-
+DIVERGING = LinearSegmentedColormap.from_list(
+    "cnnprobe", ["#08306b", "#4393c3", "#ffffff", "#d6604d", "#67000d"], N=257
+).with_extremes(bad=(1, 1, 1, 0))
+"""Of signed maps: negative blue, positive red. An odd number of steps makes zero white; NaN is left clear."""
 
 TITLE_SIZE = 9
 LETTERS_PER_INCH = 13
