@@ -112,7 +112,7 @@ def field_sheet(
     if not units:
         return style.figure(4.5, 0.3, f"{title}\nno units")
     columns = units if units <= 4 else min(units, math.ceil(math.sqrt(units * shape[0] / shape[1])))
-    side = side or min(280, max(40, SHEET // columns - GAP))
+    side = side or min(280, max(40, SHEET // columns - GAP) * max(shape) / shape[1])
     wide, high = (side * length / max(shape) for length in (shape[1], shape[0]))
     size = _letters(side)
     lines = [_lines(name, wide + GAP, size) for name in names]
