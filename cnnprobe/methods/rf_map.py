@@ -1,0 +1,267 @@
+"""Map where in the image each unit looks, by sliding an occluder over the images it answers most."""
+
+import logging
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnnprobe.engine.field_mapping import How, Mapping
+from cnnprobe.engine.layers import find, units_of
+from cnnprobe.engine.loading import batches
+from cnnprobe.engine.occluders import Grid
+from cnnprobe.engine.occlusion import Occlusion
+from cnnprobe.engine.pictures import picture_size
+from cnnprobe.engine.stimuli import stimuli_table
+from cnnprobe.engine.strongest import Search
+from cnnprobe.errors import UserError
+from cnnprobe.options import Range, Run
+from cnnprobe.records import Advance, Measurement, Phase, Rows
+
+LOG = logging.getLogger("cnnprobe")
+LOOK = 500
+"""Images at most from which the brightness of the dataset is taken."""
+ROWS = 16
+"""Units shown step by step when none are asked for."""
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    layer: str | list[str],
+    units: str | int | list[int],
+    top_images: Annotated[int, Range(1, 1000)],
+    patch_size: Annotated[int, Range(1)] | None,
+    stride: Annotated[int, Range(1)] | None,
+    filling: Literal["noise", "mean", "zero", "blur"],
+    draws: Annotated[int, Range(1, 1000)],
+    reading: Literal["site", "max", "mean", "anywhere"],
+    memory: Annotated[float, Range(above=0)] | None,
+    precision: Literal["float32", "bfloat16"],
+    effective: bool,
+    picture: Annotated[int, Range(8, 1024)] | None,
+    pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
+    source: Run | None,
+    batch_size: int,
+    device: str,
+    workers: int,
+    seed: int,
+    facts: dict[str, Any] | None = None,
+    finished: dict[str, frozenset[int]] | None = None,
+) -> Measurement:
+    """Measure the field of every unit by occlusion (Zhou et al. 2015, section 3.2).
+
+    For each of a unit's `top_images` images and each place of the occluder the discrepancy is the clean response minus
+    the occluded one, signed, see `engine.readings`. Each pixel gets the mean over the occluders that covered it; the
+    maps of a unit's images are shifted so that the theoretical field of the position that answered is in the middle,
+    and averaged: `field` where at least half of the images cover the pixel. What the occluder raises, max(-d, 0), is
+    averaged apart: `suppression`. Beside it stands the effective field (Luo et al. 2016): the mean |gradient|.
+
+    Args:
+        model: any network; it is given back as it was.
+        dataset: an image set.
+        layer: names of layers, see `engine.layers.find`.
+        units: channels of each layer.
+        top_images: images per unit, by the maximum of its map; those to which a rectified unit answers 0 do not count.
+        patch_size, stride: of the occluder, px; None: in proportion to 11 and 3 px of an image of 224 px.
+        filling: what the occluder shows, see `engine.occluders.fillings`.
+        draws: of noise, the same for every image; their mean is the discrepancy.
+        reading: what is compared.
+        memory: GB that occluded images may take; None: half of what is free.
+        precision: of the occluded passes.
+        effective: also take the effective field.
+        picture: longer side of the stored pictures, px; None: as large as 128 MB allow.
+        pages: units to show step by step; None: the first living ones.
+        source: a run of topk or record that has the images.
+        batch_size: images that pass through the network together when they are ranked.
+        device: where the network is.
+        workers: processes that load images.
+        seed: of the noise, and of the images from which the dataset's brightness is taken.
+        facts: of a stopped run, see `records.Measurement`.
+        finished: by table, first rows of the batches there are already.
+
+    Returns:
+        one table "units/<layer>" per layer, and "stimuli".
+
+    Raises:
+        UserError: no such layer or unit, the images are none, the occluder does not fit, or the source lacks
+            what is asked for.
+    """
+    if len(dataset.size) != 3:
+        raise UserError(f"rf-map occludes images (channel, y, x), got signals of {tuple(dataset.size)}")
+    layers = find(model, layer, dataset.size)
+    chosen = {found.name: units_of(found, units) for found in layers}
+    grid = grid_of(dataset.size[1:], patch_size, stride)
+    search = Search(model, layers, chosen, top_images, len(dataset), source)
+    asked = [pages] if isinstance(pages, int) else pages
+    if absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]:
+        raise UserError(f"pages={absent[0]}: that unit is not among those mapped")
+    if top_images > len(dataset):
+        LOG.warning(f"top_images is {top_images}, but there are {len(dataset)} images; the other places stay empty")
+    count = sum(map(len, chosen.values())) * (top_images + 1)
+    small = picture_size(dataset.size, count, picture)
+    kept = facts if facts is not None else {}
+    draws = draws if filling == "noise" else 1
+    how = How(model, dataset, device, grid, filling, draws, seed, reading, effective)
+    bytes_ = None if memory is None else int(memory * 1e9)
+    mapped = []
+    for one in layers:
+        occlusion = Occlusion(model, one, dataset.size, grid, memory=bytes_, precision=precision)
+        occlusion.batch = kept.get("batch", {}).get(one.name, occlusion.batch)
+        mapped.append(Mapping(how, one, chosen[one.name], top_images, small, occlusion))
+
+    def events() -> Iterator[Rows | Advance | Phase]:
+        every = batches(dataset, batch_size=batch_size, device=device, workers=workers)
+        found, skipped = yield from search.run(every)
+        for start in range(0, len(skipped), batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
+        how.brightness = yield from _brightness(dataset, filling, seed, batch_size, device, workers)
+        for one in mapped:
+            already = (finished or {}).get(one.name, frozenset())
+            for event in one.events(found[one.layer.name], already, workers):
+                kept.setdefault("batch", {})[one.layer.name] = one.occlusion.batch
+                yield event
+
+    about = {"top_images": top_images, "patch_size": grid.patch, "stride": grid.stride, "draws": draws}
+    about |= {"reading": reading, "image_size": list(dataset.size), "precision": precision}
+    tables = [one.table(about | {"pages": _pages(asked, one.units)}) for one in mapped]
+    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), count, "maps", kept)
+
+
+def _pages(asked: list[int] | None, units: np.ndarray) -> list[int]:
+    """Return which of these units were asked for; [-1]: to be chosen when they are drawn."""
+    return [-1] if asked is None else [page for page in asked if page in units]
+
+
+def grid_of(sides: tuple[int, int], patch_size: int | None, stride: int | None) -> Grid:
+    """Return the places of the occluder: 11 px every 3 px in an image of 224 px, in proportion in others."""
+    patch = patch_size or max(1, round(11 / 224 * min(sides)))
+    return Grid(tuple(sides), patch, stride or max(1, round(patch * 3 / 11)))
+
+
+def _brightness(
+    dataset: Any, filling: str, seed: int, batch_size: int, device: str, workers: int
+) -> Iterator[Phase | Advance]:
+    """Take mean and standard deviation of the pixels, (channel,) each, from some images; returns them."""
+    nothing = torch.zeros(dataset.size[0])
+    if filling not in ("noise", "mean"):
+        return nothing, nothing
+    count = min(LOOK, len(dataset))
+    look = np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False))
+    sums = torch.zeros(3, dataset.size[0], dtype=torch.float64)
+    yield Phase("brightness of the images", count, "images")
+    for batch in batches(dataset, batch_size=batch_size, device=device, workers=workers, indices=look):
+        pixels = batch.images.cpu()[torch.from_numpy(batch.readable)].double().transpose(0, 1).flatten(1)
+        sums += torch.stack([torch.full_like(sums[0], pixels.shape[1]), pixels.sum(1), pixels.square().sum(1)])
+        yield Advance(len(batch))
+    mean, square = sums[1:] / sums[0].clamp(min=1)
+    return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Count layers, units and dead units, and say how large measured fields are beside the theoretical ones."""
+    tables = [recording[name] for name in recording.tables("units")]
+    dead = sum(int(table["dead"].sum()) for table in tables)
+    ratios = np.concatenate([_sizes(table)["ratio"] for table in tables])
+    known = ratios[np.isfinite(ratios)]
+    found = {"layers": len(tables), "units": sum(table.row_count for table in tables), "dead": dead}
+    return found | ({"median field / theoretical": float(np.median(known))} if len(known) else {})
+
+
+def _sizes(table: Any) -> dict[str, Any]:
+    """Return sides of fields, px: theoretical, that within the image; by unit (NaN where unknown) the measured ones.
+
+    `ratio` is the measured side at 0.2 of the peak over the theoretical one (the paper does not state its threshold;
+    0.2 takes in nearly all of a field and leaves out the noise).
+    """
+    own = table.attributes
+    size, image = np.array(own["field_size"], float), np.array(own["image_size"][1:], float)
+    sides = table["size"]
+    found = {"theoretical": math.sqrt(size.prod()), "clipped": math.sqrt(np.minimum(size, image).prod())}
+    found |= {"half": sides[:, 0], "fifth": sides[:, 1], "ratio": sides[:, 1] / found["theoretical"]}
+    found["effective"] = table["effective_size"] if "effective_size" in table else np.full(len(sides), np.nan)
+    return found
+
+
+def summary(recording: Any) -> dict[str, list[str]]:
+    """Return the table that is printed: by layer, sides of the fields in px, mean ± standard deviation over units."""
+    tables = [recording[name] for name in recording.tables("units")]
+    sizes = [_sizes(table) for table in tables]
+    columns = {
+        "layer": [table.attributes["layer"] for table in tables],
+        "units": [str(table.row_count) for table in tables],
+        "dead": [str(int(table["dead"].sum())) for table in tables],
+        "theoretical": [f"{one['theoretical']:.4g}" for one in sizes],
+        "in the image": [f"{one['clipped']:.4g}" for one in sizes],
+    }
+    for name, word in (("half", "at 0.5"), ("fifth", "at 0.2"), ("effective", "effective"), ("ratio", "ratio")):
+        columns[word] = [_spread(one[name], "{:.2f}" if name == "ratio" else "{:.1f}") for one in sizes]
+    return columns
+
+
+def _spread(values: np.ndarray, form: str) -> str:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return "-"
+    return f"{form.format(known.mean())} ± {form.format(known.std())}"
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Per layer a sheet of all fields and rows that show how they come about; sizes against depth."""
+    from cnnprobe.figures.depth import size_by_depth
+    from cnnprobe.figures.fields import field_sheet, unit_rows
+
+    about = recording.attributes
+    tables = [recording[name] for name in recording.tables("units")]
+    for table in tables:
+        own, layer = table.attributes, table.name.removeprefix("units/")
+        if not len(table.rows):
+            continue
+        network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
+        occluder = f"{own['filling']} of {own['patch_size']} px every {own['stride']} px, {own['reading']}"
+        images = f"the {own['top_images']} {about['dataset']} images each unit answers most"
+        box = tuple(own["field_size"])
+        title = f"fields of {network}\nmean discrepancy over {images}; occluder: {occluder}"
+        yield layer, field_sheet(table["field"], [str(unit) for unit in table["unit"]], title, box, normalised=True)
+        yield f"{layer}_units", unit_rows(_shown(table, box), f"{network}\n{images}; occluder: {occluder}")
+    sizes = [_sizes(table) for table in tables]
+    by = {name: [one[name] for one in sizes] for name in ("theoretical", "clipped", "half", "fifth", "effective")}
+    names = [table.attributes["layer"] for table in tables]
+    title = f"Measured fields of {about['model']} (weights: {about['weights']}) on {about['dataset']}"
+    yield (
+        "sizes",
+        size_by_depth(
+            names, np.array(by["theoretical"]), np.array(by["clipped"]), by["half"], by["fifth"], by["effective"], title
+        ),
+    )
+
+
+def _shown(table: Any, box: tuple[float, ...]) -> list[Any]:
+    """Return the rows of the units asked for, or of the first living ones."""
+    from cnnprobe.figures.fields import UnitRow
+    from cnnprobe.figures.sheet import outlines
+    from cnnprobe.figures.style import number
+
+    own, units = table.attributes, table["unit"]
+    asked = (
+        np.isin(units, own["pages"]) if own["pages"] != [-1] else ~table["dead"] & (np.cumsum(~table["dead"]) <= ROWS)
+    )
+    chosen = np.flatnonzero(asked[: len(table.rows)])
+    columns = {name: table[name] for name in ("picture", "occluded", "discrepancy", "response", "field", "suppression")}
+    edges = outlines(table["position"], columns["picture"].shape[-2:], own)
+    rows = []
+    for row in chosen:
+        one = {name: values[row] for name, values in columns.items()}
+        sides = " and ".join(number(side) for side in table["size"][row])
+        captions = ["" if math.isnan(value) else number(value) for value in one["response"]]
+        rows.append(
+            UnitRow(
+                f"{units[row]}\n{sides} px", one["picture"][0], edges[row, 0], one["occluded"], one["discrepancy"],
+                captions, one["field"], one["suppression"], box,
+            )
+        )  # fmt: skip
+    return rows
