@@ -22,7 +22,7 @@ def size_by_depth(
     effective: Sequence[np.ndarray],
     title: str,
 ) -> Figure:
-    """Draw the size of the fields, and its ratio to the theoretical size, against depth (Zhou et al. 2015, table 1).
+    """Draw the size of the fields, and its ratio to the theoretical size, against depth (Zhou et al. 2015).
 
     Points are units; the larger marks their mean with their standard deviation (over units, not an estimate of a
     larger population). Where the theoretical field exceeds the image, a hollow mark is the mean ratio to the part
@@ -75,8 +75,9 @@ def _theory(ax: Axes, theoretical: np.ndarray, clipped: np.ndarray, exceeds: np.
     places = np.arange(len(theoretical))
     ax.plot(places, theoretical, ".-", color="0.3", linewidth=1, markersize=5, label="theoretical")
     if exceeds.any():
-        ends = places[exceeds] - 0.5, places[exceeds] + 0.5
-        ax.hlines(clipped[exceeds], *ends, color="0.3", linewidth=1, linestyle="--", label="side of the image")
+        ends = (places[:, None] + (-0.5, 0.5)).ravel()
+        side = np.repeat(np.where(exceeds, clipped, np.nan), 2)
+        ax.plot(ends, side, "--", color="0.3", linewidth=1, label="side of the image")
 
 
 def _shade(ax: Axes, exceeds: np.ndarray, label: str = "") -> None:
@@ -109,11 +110,9 @@ def _label(sizes: Axes, ratios: Axes, names: Sequence[str], living: Sequence[int
     """Name the axes and layers, and write above each layer how many of its units are behind the mean."""
     sizes.set_yscale("log", nonpositive="clip")
     positive = shown[np.isfinite(shown) & (shown > 0)]
-    if len(positive):
-        sizes.set_ylim(positive.min() / 1.25, positive.max() * 1.25)
-    sizes.yaxis.set_major_locator(
-        LogLocator(subs=(1, 2, 5) if positive.max(initial=1) > 8 * positive.min(initial=np.inf) else (1, 2, 3, 4, 5, 7))
-    )
+    low, high = (positive.min() / 1.25, positive.max() * 1.25) if len(positive) else (1, 10)
+    sizes.set_ylim(low, high)
+    sizes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 12 * low else (1, 2, 3, 4, 5, 7)))
     sizes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.number(value)))
     sizes.yaxis.set_minor_formatter(NullFormatter())
     sizes.set_ylabel("side of the field (px of the image)", fontsize=8)

@@ -223,11 +223,12 @@ def _show(ax: Axes, values: np.ndarray, cell: Cell, limit: float = 1.0) -> None:
 def _map(ax: Axes, values: np.ndarray, cell: Cell, limit: float, nothing: str) -> None:
     """Draw a signed map in a frame; hatched where there is no number, with a word where there is none at all."""
     known = np.isfinite(values)
+    values = np.where(known, values, np.nan).astype(np.float64)  # so that differences of float32 do not overflow
     if not known.all():
         ax.add_patch(cell.rectangle(facecolor="0.94", edgecolor="0.8", hatch="////", linewidth=0, zorder=0))
     ax.add_patch(cell.rectangle(fill=False, edgecolor="0.65", linewidth=0.4, zorder=2))
     if known.any():
-        _show(ax, _smaller(np.where(known, values, np.nan), 2 * max(cell.wide, cell.high)), cell, limit or 1.0)
+        _show(ax, _smaller(values, 2 * max(cell.wide, cell.high)), cell, limit or 1.0)
     words = "" if known.any() else nothing
     if known.any() and np.ptp(values[known]) == 0:
         words = f"all {style.number(values[known][0])}"
