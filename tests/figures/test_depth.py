@@ -8,7 +8,7 @@ import pytest
 from cnnprobe.figures.depth import size_by_depth
 from cnnprobe.figures.style import png
 
-SIZES = [np.array([4.0, 6.0, np.nan]), np.array([10.0, 20.0, 30.0]), np.array([24.0, np.nan, np.nan])]
+SIZES = [np.array([4.0, 6.0, np.nan]), np.array([10.0, 20.0, 60.0]), np.array([24.0, np.nan, np.nan])]
 FIFTH = [one * 1.5 for one in SIZES]
 UNKNOWN = [one * np.nan for one in SIZES]
 
@@ -38,15 +38,15 @@ def errorbars(axes):
 
 def test_mean_and_deviation_leave_dead_units_out():
     half, fifth = errorbars(drawn().axes[0])
-    assert half[0].tolist() == [5, 20, 24]
-    assert half[1] == pytest.approx([1, np.sqrt(200 / 3), 0])
-    assert fifth[0].tolist() == [7.5, 30, 36]
+    assert half[0].tolist() == [5, 30, 24]
+    assert half[1] == pytest.approx([1, np.sqrt(1400 / 3), 0])
+    assert fifth[0].tolist() == [7.5, 45, 36]
 
 
 def test_the_ratio_is_to_the_theoretical_size():
     half, _ = errorbars(drawn().axes[1])
-    assert half[0].tolist() == pytest.approx([1, 0.5, 24 / 99])
-    assert half[1] == pytest.approx([0.2, np.sqrt(200 / 3) / 40, 0])
+    assert half[0].tolist() == pytest.approx([1, 0.75, 24 / 99])
+    assert half[1] == pytest.approx([0.2, np.sqrt(1400 / 3) / 40, 0])
 
 
 def test_every_unit_is_a_point_near_its_layer():

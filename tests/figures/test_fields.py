@@ -122,11 +122,13 @@ def test_the_theoretical_field_is_drawn_about_the_middle(length, box, expected):
     assert ("larger than the map" in made.get_supxlabel()) == (box > length)
 
 
-def test_the_scale_bar_is_as_long_as_it_says():
-    made = fields.field_sheet(np.ones((1, 35, 35)), ["a"], "", None, side=70)
+@pytest.mark.parametrize(("length", "said"), [(1, 1), (9, 2), (35, 10), (64, 20), (201, 100), (447, 200)])
+def test_the_scale_bar_is_as_long_as_it_says(length, said):
+    """At least a fifth of the map, at most a half; a map of one px has one."""
+    made = fields.field_sheet(np.ones((1, length, length)), ["a"], "", None, side=2 * length)
     (bar,) = made.axes[0].lines
-    assert words(made)[-1] == "10 px"
-    assert np.ptp(bar.get_xdata()) == 20
+    assert words(made)[-1] == f"{said} px"
+    assert np.ptp(bar.get_xdata()) == pytest.approx(2 * said)
 
 
 def test_maps_of_many_px_are_shown_as_means_of_blocks():
