@@ -25,6 +25,8 @@ GAP = 10
 """White px between two maps."""
 BAR = 60
 """Width of a row's colour bar with its numbers, px of the figure."""
+OCCLUDER = style.SERIES[3]
+"""Of the line around what differs in the occluded picture."""
 MAPS = 5
 """Discrepancy maps in a row at most."""
 LINE = 14
@@ -177,7 +179,7 @@ def unit_rows(rows: Sequence[UnitRow], title: str) -> Figure:
         _row(ax, row, maps, [Cell(left, top, CELL, CELL) for left in lefts], bars)
     values = np.concatenate([one.ravel() for row in rows for one in (row.maps[:maps], row.field)])
     signs = "red: the response falls under the occluder, blue: it rises; discrepancies in units of activation"
-    _footer(made, ["boxes: theoretical field", signs, *_remarks(values)])
+    _footer(made, ["boxes: theoretical field, and what is occluded", signs, *_remarks(values)])
     return made
 
 
@@ -189,6 +191,10 @@ def _row(ax: Axes, row: UnitRow, maps: int, cells: list[Cell], bars: tuple[float
         _show(ax, rgb(picture), cell.fitted(shape))
     if np.isfinite(row.outline).all():
         ax.plot(*image.fitted(shape).line(row.outline, shape).T, color=style.ACCENT, linewidth=1.0)
+    changed = np.argwhere((row.picture != row.occluded).any(0))
+    if len(changed):
+        edges = [*changed.min(0), *(changed.max(0) + 1)]
+        ax.plot(*occluded.fitted(shape).line(edges, shape).T, color=OCCLUDER, linewidth=0.8)
     limit = _largest(row.maps[:maps])
     for place, (values, caption) in enumerate(zip(row.maps[:maps], row.captions)):
         cell = Cell(first.left + place * (CELL + GAP), first.top, CELL, CELL).fitted(values.shape)

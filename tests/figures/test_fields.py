@@ -204,6 +204,16 @@ def test_the_outline_keeps_its_place_on_the_picture():
     assert [x.min(), x.max(), y.min(), y.max()] == pytest.approx([3 * scale, 9 * scale, 4 * scale, 12 * scale])
 
 
+def test_what_is_occluded_is_framed_on_its_picture():
+    occluded = unit().picture.copy()
+    occluded[:, 4:7, 2:5] = 77
+    made = fields.unit_rows([unit(occluded=occluded), unit(occluded=unit().picture)], "")
+    (line,) = [line for line in made.axes[0].lines if line.get_color() == fields.OCCLUDER]
+    left, right, _, top = made.axes[0].images[1].get_extent()
+    x, y = (np.array(line.get_data()) - [[left], [top]]) * 12 / (right - left)
+    assert [x.min(), x.max(), y.min(), y.max()] == pytest.approx([2, 5, 4, 7])
+
+
 @pytest.mark.parametrize(("k", "shown"), [(1, 1), (5, 5), (10, 5)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_rows_of_any_number_of_maps(k, shown, channels):
