@@ -32,15 +32,20 @@ def gradient_maps(
     def receive(_: Layer, activation: Tensor) -> None:
         values.append(torch.stack([one[index] for one, index in zip(activation, asked)]).sum())
 
-    def measure(start: int, stop: int) -> None:
-        asked[:] = [(int(unit), *map(int, site)) for unit, site in zip(units[start:stop], sites[start:stop])]
+    def measure(some: slice) -> np.ndarray:
+        asked[:] = [(int(unit), *map(int, site)) for unit, site in zip(units[some], sites[some])]
         values.clear()
         with torch.enable_grad():
-            pixels = images[start:stop].detach().clone().requires_grad_()
+            pixels = images[some].detach().clone().requires_grad_()
             run(pixels * 1)  # a network may write to what it is given, but not to a leaf
             (gradient,) = torch.autograd.grad(values.pop(), pixels)
-        found[start:stop] = gradient.abs().sum(1).cpu().numpy()
+        return gradient.abs().sum(1).cpu().numpy()
 
+    start = 0
     with tap(model, [layer], receive) as run:
-        carried.through(len(images), measure)
+        while start < len(images):
+            some = slice(start, min(start + carried.most, len(images)))
+            done = carried.attempt(some.stop - start, lambda some=some: measure(some))
+            if done is not None:
+                found[some], start = done, some.stop
     return found

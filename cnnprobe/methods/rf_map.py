@@ -222,12 +222,13 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         if not len(table.rows):
             continue
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
-        occluder = f"{own['filling']} of {own['patch_size']} px every {own['stride']} px, {own['reading']}"
+        occluder = f"{own['patch_size']} px of {own['filling']} every {own['stride']} px; reading: {own['reading']}"
         images = f"the {own['top_images']} {about['dataset']} images each unit answers most"
         box = tuple(own["field_size"])
         title = f"fields of {network}\nmean discrepancy over {images}; occluder: {occluder}"
         yield layer, field_sheet(table["field"], [str(unit) for unit in table["unit"]], title, box, normalised=True)
-        yield f"{layer}_units", unit_rows(_shown(table, box), f"{network}\n{images}; occluder: {occluder}")
+        rows = f"{network}\n{images}; left: unit, side of its field above 0.2 of the peak\noccluder: {occluder}"
+        yield f"{layer}_units", unit_rows(_shown(table, box), rows)
     sizes = [_sizes(table) for table in tables]
     by = {name: [one[name] for one in sizes] for name in ("theoretical", "clipped", "half", "fifth", "effective")}
     names = [table.attributes["layer"] for table in tables]
@@ -251,17 +252,15 @@ def _shown(table: Any, box: tuple[float, ...]) -> list[Any]:
         np.isin(units, own["pages"]) if own["pages"] != [-1] else ~table["dead"] & (np.cumsum(~table["dead"]) <= ROWS)
     )
     chosen = np.flatnonzero(asked[: len(table.rows)])
-    columns = {name: table[name] for name in ("picture", "occluded", "discrepancy", "response", "field", "suppression")}
+    columns = {
+        name: table[name] for name in ("picture", "occluded", "discrepancy", "response", "field", "suppression", "size")
+    }
     edges = outlines(table["position"], columns["picture"].shape[-2:], own)
     rows = []
     for row in chosen:
         one = {name: values[row] for name, values in columns.items()}
-        sides = " and ".join(number(side) for side in table["size"][row])
+        name = f"{units[row]}\n{number(one['size'][1])} px"
         captions = ["" if math.isnan(value) else number(value) for value in one["response"]]
-        rows.append(
-            UnitRow(
-                f"{units[row]}\n{sides} px", one["picture"][0], edges[row, 0], one["occluded"], one["discrepancy"],
-                captions, one["field"], one["suppression"], box,
-            )
-        )  # fmt: skip
+        shown = one["picture"][0], edges[row, 0], one["occluded"], one["discrepancy"]
+        rows.append(UnitRow(name, *shown, captions, one["field"], one["suppression"], box))
     return rows
