@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -30,26 +31,20 @@ class Carried:
     def __init__(self, most: int, what: str = "batch"):
         self.most, self.what = most, what
 
-    def through(self, count: int, work: Callable[[int, int], None]) -> None:
-        """Call work(start, stop) for pieces of range(count), in order.
+    def attempt(self, count: int, work: Callable[[], Any]) -> Any | None:
+        """Return what `work` returns for `count` things, or None where they did not fit; then try half of them.
 
         Raises:
             whatever `work` raises, and its memory error where a single thing does not fit.
         """
-        start = 0
-        while start < count:
-            stop = min(start + self.most, count)
-            try:
-                work(start, stop)
-            except (MemoryError, RuntimeError) as error:
-                if not is_short(error) or stop - start == 1:
-                    raise
-                reason = stop - start
-            else:
-                start = stop
-                continue
-            # outside of the handler: the traceback would keep the tensors alive
-            self.most = max(1, reason // 2)
-            LOG.warning(f"{self.what} {reason} does not fit in memory, going on with {self.most}")
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        try:
+            return work()
+        except (MemoryError, RuntimeError) as error:
+            if not is_short(error) or count == 1:
+                raise
+        # outside of the handler: the traceback would keep the tensors alive
+        self.most = max(1, count // 2)
+        LOG.warning(f"{self.what} {count} does not fit in memory, going on with {self.most}")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None

@@ -95,11 +95,17 @@ class Occlusion:
             corners = [(top, left) for top in tops.tolist() for left in lefts.tolist()]
             answers = np.empty((len(units), len(corners)), np.float32)
 
-            def measure(start: int, stop: int) -> None:
-                run(occluded_images(image, fill, corners[start:stop], self.grid.patch))
-                answers[:, start:stop] = read(reading, clean, got.pop(), units, places).T.float().cpu().numpy()
+            def measure(some: list[tuple[int, int]]) -> Tensor:
+                run(occluded_images(image, fill, some, self.grid.patch))
+                return read(reading, clean, got.pop(), units, places)
 
-            self.carried.through(len(corners), measure)
+            start = 0
+            while start < len(corners):
+                some = corners[start : start + self.carried.most]
+                done = self.carried.attempt(len(some), lambda some=some: measure(some))
+                if done is not None:
+                    answers[:, start : start + len(some)] = done.T.float().cpu().numpy()
+                    start += len(some)
         return answers
 
 

@@ -24,11 +24,15 @@ IMAGE, CONSTANT = -1, -2  # `Value.call` of the network's input, and of what doe
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of the pass: output number `part` of call number `call`, of this shape (batch of one)."""
+    """A tensor of the pass: output number `part` of call number `call`, of this shape (batch of one).
+
+    What does not depend on the image keeps its `constant`, so that calls can be repeated.
+    """
 
     call: int
     part: int
     shape: tuple[int, ...]
+    constant: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ class _Tracer(Watch):
         self.starts: list[int] = []
 
     def value(self, tensor: Tensor) -> Value:
-        return self.values.get(id(tensor)) or Value(CONSTANT, 0, tuple(tensor.shape))
+        return self.values.get(id(tensor)) or Value(CONSTANT, 0, tuple(tensor.shape), tensor)
 
     def entered(self) -> None:
         self.starts.append(len(self.trace.calls))
