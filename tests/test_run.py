@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -16,6 +17,7 @@ import yaml
 
 import cnnprobe as package
 from cnnprobe import catalogue
+from cnnprobe.engine.occlusion import Occlusion
 from cnnprobe.errors import UserError
 from cnnprobe.reading import Recording
 
@@ -25,6 +27,7 @@ QUICK = {
     "layers": [],
     "record": ["layer=[conv1,conv2]", "batch_size=8"],
     "topk": ["layer=[conv1,conv2]", "k=3", "batch_size=8", "criterion=[max,mean,area]"],
+    "rf-map": ["layer=[conv1,conv3]", "top_images=2", "patch_size=6", "stride=6", "draws=2", "batch_size=8"],
 }
 
 
@@ -363,6 +366,99 @@ def test_a_killed_run_goes_on_where_it_was(cnnprobe, tmp_path):
     assert cnnprobe("record", "--resume", str(store.parent)).status == 0
     assert cnnprobe(*many).status == 0
     assert contents(store.parent) == contents(store.parent.parent / "v002")
+
+
+class Short(Occlusion):
+    """An engine for which memory is short, and which is interrupted at one of its images."""
+
+    began: ClassVar[list[int]] = []
+    left = 10**9
+
+    def __enter__(self):
+        self.began.append(self.batch)
+        return super().__enter__()
+
+    def discrepancies(self, *given):
+        Short.left -= 1
+        if Short.left < 0:
+            raise KeyboardInterrupt
+        self.batch = min(self.batch, 7)
+        return super().discrepancies(*given)
+
+
+@pytest.mark.parametrize("images", [0, 9, 21])
+def test_an_interrupted_mapping_ends_as_if_never_stopped_and_remembers_the_batch(
+    cnnprobe, pictures, tmp_path, monkeypatch, images
+):
+    """F54: stopped in the first layer and in the second; the resume begins with what fitted into memory."""
+    monkeypatch.setattr("cnnprobe.methods.rf_map.Occlusion", Short)
+    monkeypatch.setattr("cnnprobe.engine.field_mapping.SAVED_UNITS", 2)
+    monkeypatch.setattr(Short, "left", images)
+    answer = cnnprobe(*words("rf-map", pictures))
+    assert answer.status == 130, answer.err
+    assert "go on with: cnnprobe rf-map --resume" in answer.err
+    folder = tmp_path / "outputs/rf-map/convnet-folder/v001"
+    begun = ["conv1", "conv3"][: (images > 0) + (images > 20)]
+    kept = json.loads((folder / "run.json").read_text())["facts"]["batch"]
+    assert [name for name, batch in kept.items() if batch == 7] == begun
+    done = {name: Recording(folder / "store.h5")[f"units/{name}"].leading for name in ("conv1", "conv3")}
+    assert [done["conv1"] > 0, done["conv3"] > 0] == [images > 0, images > 20]
+    monkeypatch.setattr(Short, "left", 10**9)
+    Short.began.clear()
+    answer = cnnprobe("rf-map", "--resume", str(folder))
+    assert answer.status == 0, answer.err
+    assert [batch == 7 for batch in Short.began] == [name in begun for name in ("conv1", "conv3")]
+    assert json.loads((folder / "run.json").read_text())["facts"] == {"batch": {"conv1": 7, "conv3": 7}}
+    assert cnnprobe(*words("rf-map", pictures)).status == 0
+    assert contents(folder) == contents(folder.parent / "v002")
+
+
+def test_a_damaged_batch_is_mapped_again(cnnprobe, pictures, tmp_path):
+    """A batch whose checksum does not match counts as not there."""
+    assert cnnprobe(*words("rf-map", pictures)).status == 0
+    folder = tmp_path / "outputs/rf-map/convnet-folder/v001"
+    before = contents(folder)
+    with h5py.File(folder / "store.h5", "r+") as file:
+        file["units/conv3/field"][0] += 1
+        file.attrs.modify("complete", np.False_)
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {"status": "interrupted"}))
+    answer = cnnprobe("rf-map", "--resume", str(folder))
+    assert answer.status == 0, answer.err
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("command", ["topk", "record"])
+def test_fields_from_a_run_that_has_looked_are_those_of_the_network(cnnprobe, pictures, tmp_path, command):
+    """Whatever else that run ranked by."""
+    more = ["criterion=[mean,max]"] if command == "topk" else []
+    cnnprobe(*words(command, pictures, "layer=[conv1,conv3]", *more))
+    cnnprobe(*words("rf-map", pictures))
+    answer = cnnprobe(*words("rf-map", pictures, f"source={command}/convnet-folder/v001", "units=[3,0]"))
+    assert answer.status == 0, answer.err
+    live, stored = (Recording(tmp_path / f"outputs/rf-map/convnet-folder/v00{n}/store.h5") for n in (1, 2))
+    for name in live.tables("units"):
+        for column in ("image", "position", "dead", "response", "picture", "coverage"):
+            assert np.array_equal(live[name][column][[3, 0]], stored[name][column], equal_nan=column == "response")
+        np.testing.assert_allclose(live[name]["field"][[3, 0]], stored[name]["field"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_source_that_lacks_what_is_asked_for_is_refused(cnnprobe, pictures):
+    cnnprobe(*words("topk", pictures, "criterion=mean", "units=[0,1]"))
+    cnnprobe(*words("topk", pictures, "criterion=max", "units=[0,1]", "k=1"))
+    asked = words("rf-map", pictures, "layer=conv1", "units=[0,1]", "source=topk/convnet-folder/v001")
+    answer = cnnprobe(*asked)
+    assert answer.status == 2
+    assert "the source run ranked by mean, needed is criterion=max" in answer.err
+    asked[-1] = "source=topk/convnet-folder/v002"
+    answer = cnnprobe(*asked)
+    assert answer.status == 0, answer.err
+    assert "the source run has 1 images per unit of conv1, asked for 2; going on with 1" in answer.err
+    assert "unit 2 of conv1 is not in the source run; it has 0, 1" in cnnprobe(*asked, "units=[0,2]").err
+    assert "no layer 'conv3' in the source run" in cnnprobe(*asked, "layer=conv3").err
+    cnnprobe(*words("layers", pictures))
+    answer = cnnprobe(*asked[:-1], "source=layers/convnet-folder/v001")
+    assert "is a run of layers, not of topk or record" in answer.err
 
 
 @pytest.mark.parametrize(("batches", "start"), [(3, 30), (8, 80), (10, 90)])

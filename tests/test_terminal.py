@@ -47,5 +47,44 @@ def test_progress_is_silent_at_first_and_then_in_lines(capsys, monkeypatch):
     assert "left" in lines[0]
 
 
+def test_each_phase_has_its_own_pace_and_time_left(capsys, monkeypatch):
+    """100 images in 20 s, then 10 maps of which each takes 30 s."""
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with terminal.Progress("rf-map", 10, "maps") as progress:
+        progress.phase("ranking", 100, "images")
+        for _ in range(10):
+            now[0] += 2
+            progress.advance(10)
+        progress.phase("occluding for conv1", 4, "maps")
+        for _ in range(4):
+            now[0] += 30
+            progress.advance(1)
+        progress.phase("occluding for conv2", 4, "maps")
+        for _ in range(2):
+            now[0] += 60
+            progress.advance(1)
+        rates = progress.rates
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "rf-map, ranking: 80 of 100 images, 5 images/s, 4 s left"
+    assert lines[1] == "rf-map, occluding for conv1: 1 of 4 maps, 0.0333 maps/s, 90 s left"
+    assert lines[-1] == "rf-map, occluding for conv2: 2 of 4 maps, 0.0167 maps/s, 2 min 0 s left"
+    assert rates == {"images": 5.0, "maps": 6 / 240}
+
+
+def test_a_bar_changes_its_words_with_the_phase(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal.sys.stderr, "isatty", lambda: True, raising=False)
+    with terminal.Progress("rf-map", 10, "maps") as progress:
+        for name, total, counts in (("ranking", 100, "images"), ("occluding", 7, "maps")):
+            progress.phase(name, total, counts)
+            now[0] += 5
+            progress.advance(3)
+            (task,) = progress.bar.tasks
+            assert (task.description, task.completed, task.total) == (f"rf-map, {name}", 3, total)
+            assert progress.bar.columns[3].text_format == counts
+
+
 def test_durations_are_written_as_people_say_them():
     assert [terminal.duration(s) for s in (3.2, 125, 7500)] == ["3 s", "2 min 5 s", "2 h 5 min"]

@@ -33,13 +33,14 @@ def joined(measurement, table):
 
 
 def plus():
-    """A plus sign of 9x9 px without mean."""
+    """A plus sign of 9x9 px, one px wide, without mean."""
     template = torch.zeros(9, 9)
-    template[3:6] = template[:, 3:6] = 1
+    template[4] = template[:, 4] = 1
     return template - template.mean()
 
 
-def test_a_planted_template_is_found_where_it_is():
+@pytest.mark.parametrize("filling", ["mean", "noise"])
+def test_a_planted_template_is_found_where_it_is(filling):
     """2.T5: unit = relu(T * x - 2), T a plus sign somewhere in each of 25 noise images."""
     random = torch.Generator().manual_seed(0)
     images = torch.randn(25, 1, 40, 40, generator=random) * 0.25
@@ -48,12 +49,10 @@ def test_a_planted_template_is_found_where_it_is():
         image[0, y : y + 9, x : x + 9] += plus()
     model = nn.Sequential(nn.Conv2d(1, 1, 9), nn.ReLU()).eval()
     model[0].weight.data[0, 0], model[0].bias.data[0] = plus(), -2
-    found = mapped(model, images.numpy(), top_images=25, patch_size=5, stride=2, filling="mean")
+    found = mapped(model, images.numpy(), top_images=25, patch_size=5, stride=2, filling=filling)
     assert np.array_equal(found["position"][0], corners[found["image"][0]].numpy())
     field = found["field"][0]
-    middle = np.array(field.shape) // 2
-    assert np.abs(np.argwhere(field == np.nanmax(field))[0] - middle).max() <= 1
-    assert field[tuple(middle)] > 0.95 * np.nanmax(field)
+    assert np.argwhere(field == np.nanmax(field)).tolist() == [[side // 2 for side in field.shape]]
     grid = rf_map.grid_of((40, 40), 5, 2)
     unmoved = pixels_by_loop(found["discrepancy"][0], grid).mean(0)
     assert np.nanmax(field) / np.nanmax(unmoved) > 3
@@ -108,7 +107,7 @@ def test_planted_fields_are_found_in_place_and_size_also_at_borders(unit, places
     assert found["size"][0, 0] == pytest.approx(side, rel=0.15)
     # an occluder of 3 px blurs twice: it changes what its square holds, and each of its pixels gets all of the change
     blurred = math.sqrt((side**2 - 1) / 12 + 2 * (3**2 - 1) / 12)
-    np.testing.assert_allclose(found["sigma"][0], blurred, rtol=0.03)
+    np.testing.assert_allclose(found["sigma"][0], blurred, rtol=0.05)
     np.testing.assert_allclose(found["effective_size"][0], side)  # the gradient is the kernel itself
     np.testing.assert_allclose(found["effective_sigma"][0], math.sqrt((side**2 - 1) / 12), rtol=1e-5)
     assert found["field"].shape[1:] == (15 + 4, 15 + 4)
