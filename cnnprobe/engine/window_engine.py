@@ -24,7 +24,7 @@ from cnnprobe.engine.window_plan import Class, Edge
 from cnnprobe.engine.window_rules import Operation, Pointwise, Sum, operation
 from cnnprobe.engine.windows import Clean, Place, Windows
 
-OVERHEAD = 4e6
+OVERHEAD = 12e6
 """Work that running one operation on one more batch of windows costs, as multiply-accumulate operations."""
 PER_CLASS = 8
 """Occluders in a class of rows, about."""

@@ -30,6 +30,9 @@ IDENTITY = re.compile(r"dropout([123]d)?|contiguous|clone|detach")
 SUMS = re.compile(r"add|__i?add__|__radd__")
 
 
+PACKING = torch.backends.mkldnn.is_available() and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+
+
 class Operation:
     """A call that acts locally; a subclass says how.
 
@@ -75,13 +78,23 @@ class Convolution(Operation):
         self.area = weight.shape[2] * weight.shape[3]
         self.prepared: dict[Any, Tensor] = {}
 
-    def ready(self, low: bool) -> Tensor:
-        """Return the kernel in the layout and type that it is used in."""
-        return self._once(("kernel", low), lambda: self.kernel.contiguous(memory_format=torch.channels_last), low)
+    def run(self, maps: Tensor, low: bool, padding: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+        """Convolve (image, channel, y, x) without the bias."""
+        dilation = [slide.dilation for slide in self.reach]
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        maps = maps.to(torch.bfloat16) if low else maps
+        if maps.device.type == "cpu" and not low and PACKING:
+            # Else the kernel is brought into the processor's layout anew in every call.
+            settings = (list(padding), list(stride), dilation, self.groups)
+            pack = lambda: torch._C._nn.mkldnn_reorder_conv2d_weight(self.kernel.to_mkldnn(), *settings, list(maps.shape))  # noqa: E731
+            packed = self._once((padding, tuple(stride)), pack, False)
+            return torch.ops.mkldnn._convolution_pointwise(maps, packed, None, *settings, "none", [], "")
+        kernel = self._once("kernel", lambda: self.kernel.contiguous(memory_format=torch.channels_last), low)
+        return F.conv2d(maps, kernel, None, stride, padding, dilation, self.groups)
 
     def flat(self, low: bool) -> Tensor:
         """Return the kernel as a matrix (y x channel, channel) for windows with a single result."""
-        return self._once(("flat", low), lambda: self.kernel.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), low)
+        return self._once("flat", lambda: self.kernel.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), low)
 
     def unrolled(self, gaps: list[int], lengths: tuple[int, int], result: tuple[int, int], low: bool) -> Tensor:
         """Return a matrix (y x channel, y x channel) from windows of `lengths` to their results.
@@ -100,12 +113,12 @@ class Convolution(Operation):
             made = F.conv2d(F.pad(maps, pad), self.kernel, None, stride, 0, dilation)
             return made.permute(0, 2, 3, 1).reshape(len(one), -1).contiguous()
 
-        return self._once((tuple(gaps), lengths, result, low), make, low)
+        return self._once((tuple(gaps), lengths, result), make, low)
 
     def _once(self, key: Any, make: Callable[[], Tensor], low: bool) -> Tensor:
-        if key not in self.prepared:
-            self.prepared[key] = make().to(torch.bfloat16) if low else make()
-        return self.prepared[key]
+        if (key, low) not in self.prepared:
+            self.prepared[key, low] = make().to(torch.bfloat16) if low else make()
+        return self.prepared[key, low]
 
     def macs(self, source: tuple[int, int], result: tuple[int, int]) -> float:
         """Count the cheaper of both ways."""

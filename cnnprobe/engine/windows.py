@@ -205,21 +205,20 @@ class Windows:
         ys, xs = (torch.from_numpy(np.where(ok, o, 0)).to(device) for ok, o in zip(inside, offsets))
         windows = torch.arange(int(np.prod(self.count)), device=device).view(*self.count, 1, 1) * (height * width)
         index = windows + (ys * width)[:, None, :, None] + xs[None, :, None, :]
-        known = all(ok.all() for ok in inside)
-        if not known:
-            ok_y, ok_x = (torch.from_numpy(ok).to(device) for ok in inside)
-            ok = ok_y[:, None, :, None] & ok_x[None, :, None, :]
+        found = index.reshape(-1)
+        shape = (*index.shape, channels)
+        if all(ok.all() for ok in inside):
+            return flat.index_select(0, found).view(shape)
+        ok_y, ok_x = (torch.from_numpy(ok).to(device) for ok in inside)
+        ok = (ok_y[:, None, :, None] & ok_x[None, :, None, :]).expand(index.shape).reshape(-1)
         if around is None:
-            if not known:
-                index = torch.where(ok, index, len(flat))
-                flat = torch.cat([flat, flat.new_zeros(1, channels)])
-        else:
-            table, columns, place = around
-            rows_y, rows_x = self._positions(place, device)
-            outside = rows_y[:, None, :, None] * columns + rows_x[None, :, None, :]
-            index = torch.where(ok, index + len(table), outside) if not known else index + len(table)
-            flat = torch.cat([table, flat])
-        return flat.index_select(0, index.reshape(-1)).view(*index.shape, channels)
+            return flat.index_select(0, found).index_fill_(0, (~ok).nonzero()[:, 0], 0).view(shape)
+        table, columns, place = around
+        rows_y, rows_x = self._positions(place, device)
+        outside = (rows_y[:, None, :, None] * columns + rows_x[None, :, None, :]).expand(index.shape).reshape(-1)
+        made = table.index_select(0, outside)
+        places = ok.nonzero()[:, 0]
+        return made.index_copy_(0, places, flat.index_select(0, found[places])).view(shape)
 
     def inlaid(self, value: Value, place: Place, slides: tuple[Slide, Slide], border: float) -> Tensor:
         """Return the values a pooling reads: windows with the clean image around them and `border` around that."""
@@ -257,14 +256,7 @@ class Windows:
 
     def convolved(self, changes: Tensor, how: Convolution, padding: tuple[int, int] = (0, 0), stride=(1, 1)) -> Tensor:
         """Convolve differences."""
-        dilation = [slide.dilation for slide in how.reach]
-        weight = how.ready(self.low)
-
-        def convolve(maps: Tensor) -> Tensor:
-            maps = maps.contiguous(memory_format=torch.channels_last).to(weight.dtype)
-            return F.conv2d(maps, weight, None, stride, padding, dilation, how.groups).to(changes.dtype)
-
-        return self.image_like(changes, convolve)
+        return self.image_like(changes, lambda maps: how.run(maps, self.low, padding, stride).to(changes.dtype))
 
     def strided(self, changes: Tensor, source: Place, result: Place, how: Convolution) -> Tensor:
         """Convolve what each result reads; as one matrix product where that is cheaper."""
@@ -289,8 +281,8 @@ class Windows:
         """Apply a 1x1 convolution."""
         if how.groups > 1:
             return self.convolved(changes, how)
-        weight = how.ready(self.low)
-        made = F.linear(changes.reshape(-1, changes.shape[-1]).to(weight.dtype), weight[:, :, 0, 0])
+        weight = how.flat(self.low)
+        made = changes.reshape(-1, changes.shape[-1]).to(weight.dtype) @ weight
         return made.to(changes.dtype).view(*changes.shape[:-1], -1)
 
     # ---- no windows any more -----------------------------------------------------------------------------------------
