@@ -34,10 +34,11 @@ test: setup ## run the tests (under ten minutes on two cores)
 test-slow: setup ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-demo: setup ## train a small network on drawn rooms, list its layers, find what its units answer most
+demo: setup ## train a small network on drawn rooms, find what its units answer most and where they look
 	$(BIN)/cnnprobe train model=convnet dataset=avatar experiment=demo
 	$(BIN)/cnnprobe layers model=convnet
 	$(BIN)/cnnprobe topk model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] pages=[0]
+	$(BIN)/cnnprobe rf-map model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] source=latest top_images=5 stride=2
 	@echo
 	@echo "Look at the figures:"
 	@ls outputs/*/convnet-avatar/latest/figures/*.png
