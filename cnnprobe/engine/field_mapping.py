@@ -136,7 +136,8 @@ class Mapping:
         loaded = batches(self.how.dataset, batch_size=1, device=self.how.device, workers=workers, indices=order)
         yield Phase(f"occluding for {self.layer.name}", sum(int(part.answers.sum()) for part in parts), "maps")
         with closing(loaded), self.occlusion:
-            for start, part in zip(starts, parts):
+            for start in starts:
+                part = parts.pop(0)  # and with it, when it is done, what it holds
                 part.begin()
                 for batch in islice(loaded, len(part.needed)):
                     pairs = part.pairs(int(batch.indices[0]))

@@ -1,5 +1,7 @@
 """What is done for the units of a layer, and how often; the fields themselves are tested in tests/methods."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,14 @@ def test_an_image_is_occluded_once_for_all_units_that_look_at_it():
     assert events[0] == Phase("occluding for conv1", 23, "maps")
     assert sum(event.count for event in events if isinstance(event, Advance)) == 23
     assert [event.start for event in events if isinstance(event, Rows)] == [0, 8]
+
+
+def test_maps_are_held_no_longer_than_until_they_are_saved(monkeypatch):
+    monkeypatch.setattr(field_mapping, "SAVED_UNITS", 2)
+    gc.collect()
+    for event in mapping().events(strongest(), frozenset(), 0):
+        held = [one for one in gc.get_objects() if type(one) is field_mapping._Part and hasattr(one, "columns")]
+        assert len(held) <= 1, event
 
 
 def test_only_the_batches_that_are_missing_are_mapped():
