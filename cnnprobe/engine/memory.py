@@ -1,8 +1,10 @@
 """Work in pieces that fit into memory: where one does not, half of it is tried."""
 
 import logging
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,20 @@ def is_short(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and bool(SHORT.search(str(error)))
     )
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that are free where tensors of a device live: of the GPU, or of the machine or container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        free += [int(limit) - int(used)] if limit != "max" else []
+    except (OSError, ValueError):  # not every system has control groups
+        pass
+    return max(min(free), 0)
 
 
 class Carried:

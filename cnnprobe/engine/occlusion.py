@@ -1,17 +1,31 @@
 """Discrepancy maps of one image: how much each unit's response changes with an occluder at each place."""
 
+import logging
+import math
 from contextlib import ExitStack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.memory import Carried, free_memory
 from cnnprobe.engine.occluders import Grid
 from cnnprobe.engine.probing import untouched
-from cnnprobe.engine.readings import flat_places, read
+from cnnprobe.engine.readings import WindowReader, flat_places, read
 from cnnprobe.engine.recording import tap
+from cnnprobe.engine.replay import Unrepeatable
 from cnnprobe.engine.taps import Layer
+from cnnprobe.engine.tracing import noise_image
+from cnnprobe.engine.window_engine import Plan, WindowEngine
+from cnnprobe.engine.windows import Clean
+
+LOG = logging.getLogger("cnnprobe")
+BRUTE = 64
+"""Occluded images that run through the whole network together, to begin with."""
+CHECKED = 8
+"""Occluders at which the windows are compared with brute force before they are used."""
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
+"""Largest difference to brute force that is accepted, relative to the largest response."""
 
 
 class Occlusion:
@@ -23,10 +37,13 @@ class Occlusion:
         size: (channel, y, x) of the images.
         grid: places of the occluder.
         memory: bytes that occluded images may take; None: half of what is free.
-        precision: float32 or bfloat16.
+        precision: float32 or bfloat16 (the products of windows; the clean image and all sums stay float32).
+        engine: "windows", which falls back on brute force where the network cannot be followed, or "brute force".
 
     Attributes:
         engine: how it is done: "windows", or "brute force: …" with the reason.
+        error: largest difference between windows and brute force at some occluders of a noise image, relative to
+            the layer's largest response; NaN for brute force.
         batch: most occluded images carried at once.
 
     Example:
@@ -43,14 +60,38 @@ class Occlusion:
         *,
         memory: int | None = None,
         precision: str = "float32",
+        engine: str = "windows",
     ):
         self.model, self.layer, self.size, self.grid = model, layer, size, grid
-        self.memory, self.precision = memory, precision
-        self.engine = "brute force: asked for"
-        self.carried = Carried(64)
+        self.precision = precision
+        self.device = next(model.parameters(), torch.empty(0)).device
+        self.memory = memory or free_memory(self.device) // 2
+        self.windows: WindowEngine | None = None
+        self.error = math.nan
+        self.carried = Carried(BRUTE)
+        self.engine = engine if engine == "windows" else "brute force: asked for"
+        if engine == "windows":
+            self._follow()
+
+    def _follow(self) -> None:
+        """Make the windows ready, or say why not."""
+        try:
+            with untouched(self.model):
+                self.windows = WindowEngine(
+                    self.model, self.layer, self.size, self.grid, self.memory, self.precision == "bfloat16"
+                )
+                self.carried.most = 10**9
+                self.error = self._compared()
+            if not self.error <= TOLERANCE[self.precision]:
+                raise Unrepeatable(f"windows differ from the network by {self.error:.1e} of its largest response")
+        except Unrepeatable as reason:
+            self.windows, self.error, self.carried.most = None, math.nan, BRUTE
+            self.engine = f"brute force: {reason}"
+            LOG.warning(f"{self.layer.name}: {reason}; every occluded image runs through the whole network")
 
     @property
     def batch(self) -> int:
+        """Return how many occluded images are carried at once at most."""
         return self.carried.most
 
     @batch.setter
@@ -78,35 +119,115 @@ class Occlusion:
         Returns:
             (n, draw, rows, columns) float32, clean minus occluded, in units of activation.
         """
-        units = torch.as_tensor(np.asarray(units, dtype=np.int64))
+        units = torch.as_tensor(np.asarray(units, dtype=np.int64), device=image.device)
         sites = torch.as_tensor(np.asarray(sites, dtype=np.int64)).reshape(len(units), -1)
-        places = flat_places(sites, self.layer.map_size)
         with torch.inference_mode():
-            parts = [self._brute(image, fill, units, places, reading) for fill in filled]
-        return np.stack(parts, axis=1).reshape(len(units), len(filled), *self.grid.shape)
+            if self.windows is not None:
+                return self._windowed(image, filled, units, sites, reading)
+            return self._brute(image, filled, units, sites, reading)
 
-    def _brute(self, image: Tensor, fill: Tensor, units: Tensor, places: Tensor, reading: str) -> np.ndarray:
-        """Run the occluded images through the network, as far as the layer: (n, occluder)."""
+    # ---- windows -------------------------------------------------------------------------------------------------
+
+    def _windowed(self, image: Tensor, filled: Tensor, units: Tensor, sites: Tensor, reading: str) -> np.ndarray:
+        engine = self.windows
+        clean = engine.clean(image)
+        differences = engine.differences(clean, filled)
+        found = np.zeros((len(units), len(filled), *self.grid.shape), np.float32)
+        for plan, some in self._plans(units, sites, reading):
+            self._read(plan, clean, differences, units[some], sites[some], reading, found, some)
+        return found
+
+    def _plans(self, units: Tensor, sites: Tensor, reading: str) -> list[tuple[Plan, Tensor]]:
+        """Choose between one pass that serves all sites and one pass per site, by expected work."""
+        engine, every = self.windows, torch.arange(len(units))
+        if reading != "site" or not engine.windowed:
+            return [(engine.plan(), every)]
+        low, high = sites.amin(0).tolist(), sites.amax(0).tolist()
+        together = engine.plan(tuple((first, last + 1) for first, last in zip(low, high)))
+        distinct, which = torch.unique(sites, dim=0, return_inverse=True)
+        apart, total = [], 0.0
+        for number, site in enumerate(distinct.tolist()):
+            plan = engine.plan(tuple((at, at + 1) for at in site))
+            apart.append((plan, (which == number).nonzero()[:, 0]))
+            total += plan.cost
+            if total >= together.cost:
+                return [(together, every)]
+        return apart
+
+    def _read(self, plan: Plan, clean: Clean, differences, units, sites, reading, found: np.ndarray, some) -> None:
+        """Carry the windows of a plan and write what is read into `found` at (some, draw, row, column)."""
+        engine = self.windows
+        maps = clean.values[engine.target]
+        if engine.windowed:
+            reader = WindowReader(reading, maps[0], units, sites)
+        else:
+            places = flat_places(sites, self.layer.map_size).to(units.device)
+            whole = _as_maps(maps, self.layer)[0]
+        for answer in engine.answers(plan, clean, differences, self.carried):
+            if answer.changes is not None:
+                values = reader.read(answer.place.first, answer.changes)
+            else:
+                values = read(reading, whole, _as_maps(answer.whole, self.layer), units, places)
+                values = values.view(found.shape[1], len(answer.rows), len(answer.columns), -1)
+            at = np.ix_(some.numpy(), range(found.shape[1]), answer.rows, answer.columns)
+            found[at] = values.permute(3, 0, 1, 2).float().cpu().numpy()
+
+    def _compared(self) -> float:
+        """Return the largest difference to brute force at some occluders of a noise image, relative to the response."""
+        image = noise_image(self.model, self.size)[0]
+        filled = image.flip(2)[None]
+        rows, columns = self.grid.shape
+        spread = np.linspace(0, rows * columns - 1, min(CHECKED, rows * columns)).round().astype(int)
+        spread = np.unique(spread // columns * columns + (spread * 7) % columns)
+        units = torch.arange(self.layer.channels, device=image.device)
+        sites = torch.tensor([[side // 2 for side in self.layer.map_size]]).expand(len(units), -1)
+        with torch.inference_mode():
+            windows = self._windowed(image, filled, units, sites, "mean").reshape(len(units), -1)[:, spread]
+            brute = self._brute(image, filled, units, sites, "mean", spread).reshape(len(units), -1)
+            largest = _as_maps(self.windows.clean(image).values[self.windows.target], self.layer).abs().max()
+        return float(np.abs(windows - brute).max()) / max(float(largest), 1e-30)
+
+    # ---- brute force -----------------------------------------------------------------------------------------------
+
+    def _brute(self, image, filled, units: Tensor, sites: Tensor, reading: str, chosen=None) -> np.ndarray:
+        """Run the occluded images through the network, as far as the layer: (n, draw, row, column).
+
+        Args:
+            chosen: (occluder,) flat places; then the result is (n, draw, occluder).
+        """
+        tops, lefts = self.grid.corners
+        corners = [(top, left) for top in tops.tolist() for left in lefts.tolist()]
+        corners = corners if chosen is None else [corners[place] for place in chosen]
+        places = flat_places(sites, self.layer.map_size).to(units.device)
+        answers = np.empty((len(units), len(filled), len(corners)), np.float32)
         got: list[Tensor] = []
-        with tap(self.model, [self.layer], lambda _, maps: got.append(maps.flatten(2).clone())) as run:
+        clean = None
+
+        def receive(_: Layer, maps: Tensor) -> None:
+            flat = maps.flatten(2) if maps.ndim > 2 else maps[:, :, None]
+            got.append(flat.clone() if clean is None else read(reading, clean, flat, units, places))
+
+        def measure(some: list[tuple[int, int]], fill: Tensor) -> Tensor:
+            run(occluded_images(image, fill, some, self.grid.patch))
+            return got.pop()
+
+        with tap(self.model, [self.layer], receive) as run:
             run(image[None])
             clean = got.pop()[0]
-            tops, lefts = self.grid.corners
-            corners = [(top, left) for top in tops.tolist() for left in lefts.tolist()]
-            answers = np.empty((len(units), len(corners)), np.float32)
+            for draw, fill in enumerate(filled):
+                start = 0
+                while start < len(corners):
+                    some = corners[start : start + self.carried.most]
+                    done = self.carried.attempt(len(some), lambda some=some, fill=fill: measure(some, fill))
+                    if done is not None:
+                        answers[:, draw, start : start + len(some)] = done.T.float().cpu().numpy()
+                        start += len(some)
+        return answers if chosen is not None else answers.reshape(*answers.shape[:2], *self.grid.shape)
 
-            def measure(some: list[tuple[int, int]]) -> Tensor:
-                run(occluded_images(image, fill, some, self.grid.patch))
-                return read(reading, clean, got.pop(), units, places)
 
-            start = 0
-            while start < len(corners):
-                some = corners[start : start + self.carried.most]
-                done = self.carried.attempt(len(some), lambda some=some: measure(some))
-                if done is not None:
-                    answers[:, start : start + len(some)] = done.T.float().cpu().numpy()
-                    start += len(some)
-        return answers
+def _as_maps(values: Tensor, layer: Layer) -> Tensor:
+    """Return (image, channel, position)."""
+    return values.movedim(layer.channel_axis, 1).flatten(2) if values.ndim > 2 else values[:, :, None]
 
 
 def occluded_images(image: Tensor, fill: Tensor, corners: list[tuple[int, int]], patch: int) -> Tensor:

@@ -24,12 +24,14 @@ from cnnprobe.engine.window_plan import Class, Edge
 from cnnprobe.engine.window_rules import Operation, Pointwise, Sum, operation
 from cnnprobe.engine.windows import Clean, Place, Windows
 
-OVERHEAD = 12e6
+OVERHEAD = 64e6
 """Work that running one operation on one more batch of windows costs, as multiply-accumulate operations."""
 PER_CLASS = 8
 """Occluders in a class of rows, about."""
 CACHE = 24 * 2**20
 """Bytes that the windows of the largest layer may take, so that they stay near the processor."""
+LIVING = 6
+"""Times the largest layer's windows that are held at once, at most."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,19 @@ class WindowEngine:
         layer: the target.
         size: (channel, y, x).
         grid: of occluders.
+        memory: bytes that windows may take.
         low: bfloat16 products.
 
     Raises:
         Unrepeatable: the network cannot be followed call by call.
     """
 
-    def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...], grid: Grid, low: bool = False):
+    def __init__(
+        self, model: nn.Module, layer: Layer, size: tuple[int, ...], grid: Grid, memory: int, low: bool = False
+    ):
         pass_ = trace(model, size)
         self.grid, self.low = grid, low
+        self.room = min(CACHE, memory // LIVING)
         self.image = Value(IMAGE, 0, (1, *size))
         self.target = value_at(pass_, layer.tap)
         self.calls = ancestors(pass_, self.target)
@@ -140,13 +146,16 @@ class WindowEngine:
             changed = window_plan.stretches(self.edges, axis, needed, shown)
             members = window_plan.touched(changed, [*target, *whole])
             weights = {how.inputs[0]: how.weight for how in self.operations.values()}
+            alignment = self._alignment(first, axis)
+            if len(members) < PER_CLASS * len(np.unique(alignment)):
+                alignment = alignment * 0
             classes = window_plan.classes(
                 changed,
                 needed,
                 members,
                 weights,
                 OVERHEAD * len(self.operations) / PER_CLASS,
-                self._alignment(first, axis),
+                alignment,
             )
             self.halves[axis, need] = classes
         return self.halves[axis, need]
@@ -197,7 +206,7 @@ class WindowEngine:
     def answers(self, plan: Plan, clean: Clean, differences: dict[Value, Tensor], carried: Carried) -> Iterator[Answer]:
         """Carry the windows of every occluder that matters, batch by batch."""
         draws = len(differences[self.image])
-        fit = max(1, CACHE // plan.bytes)
+        fit = max(1, self.room // plan.bytes)
         for rows in plan.rows:
             for columns in plan.columns:
                 yield from self._pieces(rows, columns, clean, differences, carried, max(1, fit // draws), draws)

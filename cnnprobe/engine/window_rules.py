@@ -86,7 +86,9 @@ class Convolution(Operation):
         if maps.device.type == "cpu" and not low and PACKING:
             # Else the kernel is brought into the processor's layout anew in every call.
             settings = (list(padding), list(stride), dilation, self.groups)
-            pack = lambda: torch._C._nn.mkldnn_reorder_conv2d_weight(self.kernel.to_mkldnn(), *settings, list(maps.shape))  # noqa: E731
+            pack = lambda: torch._C._nn.mkldnn_reorder_conv2d_weight(
+                self.kernel.to_mkldnn(), *settings, list(maps.shape)
+            )  # noqa: E731
             packed = self._once((padding, tuple(stride)), pack, False)
             return torch.ops.mkldnn._convolution_pointwise(maps, packed, None, *settings, "none", [], "")
         kernel = self._once("kernel", lambda: self.kernel.contiguous(memory_format=torch.channels_last), low)
