@@ -20,8 +20,9 @@ from cnnprobe.engine.reach import Slide
 from cnnprobe.engine.replay import ancestors, repeat, value_at
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import IMAGE, Call, Value, trace
+from cnnprobe.engine.window_operations import Operation, Pointwise, Sum
 from cnnprobe.engine.window_plan import Class, Edge
-from cnnprobe.engine.window_rules import Operation, Pointwise, Sum, operation
+from cnnprobe.engine.window_rules import operation
 from cnnprobe.engine.windows import Clean, Place, Windows
 
 OVERHEAD = 64e6
@@ -218,10 +219,11 @@ class WindowEngine:
             most = max(1, min(fit, carried.most // draws))
             wide = min(most, len(columns.members))
             stop = min(start + max(1, most // wide), len(rows.members))
-            pieces = range(0, len(columns.members), wide)
 
-            def work(some: Class = rows.part(start, stop), pieces: range = pieces, wide: int = wide) -> list[Answer]:
-                parts = [columns.part(left, left + wide) for left in pieces]
+            some = rows.part(start, stop)
+            parts = [columns.part(left, left + wide) for left in range(0, len(columns.members), wide)]
+
+            def work(some: Class = some, parts: list[Class] = parts) -> list[Answer]:
                 return [self._carry(some, part, clean, differences, draws) for part in parts]
 
             done = carried.attempt((stop - start) * wide * draws, work)

@@ -15,8 +15,8 @@ from torch import Tensor
 from cnnprobe.engine.reach import Slide
 from cnnprobe.engine.replay import repeat_batch, run
 from cnnprobe.engine.tracing import CONSTANT, Call, Value, replaced
+from cnnprobe.engine.window_operations import Convolution, behind
 from cnnprobe.engine.window_plan import Class
-from cnnprobe.engine.window_rules import Convolution, behind
 
 
 @dataclass(frozen=True)
