@@ -1,6 +1,7 @@
 """Repeat single calls of a traced pass on other tensors, for one image or for a whole batch."""
 
 import re
+import warnings
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ IN_PLACE = re.compile(r"(?!__).*[a-z0-9]_|__i\w+__|__setitem__")
 BATCHED = re.compile(
     r"conv[12]d|linear|relu6?|leaky_relu|elu|selu|gelu|silu|sigmoid|tanh|hardswish|hardsigmoid|mish|softplus|hardtanh|"
     r"batch_norm|dropout([123]d)?|(adaptive_)?(max|avg)_pool2d(_with_indices)?|local_response_norm|prelu|layer_norm|"
-    r"add|sub|mul|div|__i?(add|sub|mul|truediv)__|__r(add|sub|mul)__|interpolate|contiguous|permute|_?boolean_dispatch"
+    r"add|sub|mul|div|__i?(add|sub|mul|truediv)__|__r(add|sub|mul)__|interpolate|contiguous|permute|scaled_dot_product_attention"
 )
 """Functions that do to each image of a batch what they do to one alone, whatever their arguments."""
 
@@ -86,13 +87,18 @@ def repeat_batch(call: Call, known: dict[Value, Tensor]) -> list[Tensor]:
     count = len(next(iter(known.values())))
     if BATCHED.fullmatch(call.name.rstrip("_") or call.name) and all(value.shape[:1] == (1,) for value in call.inputs):
         return _checked(call, run(call, known), count)
+    if call.name == "multi_head_attention_forward" and all(value.shape[1:2] == (1,) for value in call.inputs):
+        found = run(call, {value: tensor.squeeze(2).transpose(0, 1) for value, tensor in known.items()})
+        return [found[0].transpose(0, 1).unsqueeze(2), *found[1:]]  # (token, image, width) is its own order
     given = list(dict.fromkeys(call.inputs))
 
     def single(*tensors: Tensor) -> list[Tensor]:
         return run(call, dict(zip(given, (tensor[None] if _led(v) else tensor for v, tensor in zip(given, tensors)))))
 
     try:
-        found = torch.func.vmap(single)(*(known[value] for value in given))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that some functions are run one image after the other
+            found = torch.func.vmap(single)(*(known[value] for value in given))
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise Unrepeatable(f"{call.name} cannot be run for several images at once: {error}") from error
     return [tensor.squeeze(1) if _led(out) else tensor for out, tensor in zip(call.outputs, found)]
