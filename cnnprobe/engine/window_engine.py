@@ -25,8 +25,12 @@ from cnnprobe.engine.window_plan import Class, Edge
 from cnnprobe.engine.window_rules import operation
 from cnnprobe.engine.windows import Clean, Place, Windows
 
-OVERHEAD = 64e6
+OVERHEAD = 30e6
 """Work that running one operation on one more batch of windows costs, as multiply-accumulate operations."""
+LOADING = 200
+"""The same for every weight of a convolution, which has to be fetched once more."""
+TOUCHING = 150
+"""The same for every number of a window that is written. (All three were fitted to times of four networks.)"""
 PER_CLASS = 8
 """Occluders in a class of rows, about."""
 CACHE = 24 * 2**20
@@ -155,11 +159,15 @@ class WindowEngine:
                 needed,
                 members,
                 weights,
-                OVERHEAD * len(self.operations) / PER_CLASS,
+                self._overhead() / PER_CLASS,
                 alignment,
             )
             self.halves[axis, need] = classes
         return self.halves[axis, need]
+
+    def _overhead(self) -> float:
+        """Return the work that one more batch of windows costs."""
+        return sum(OVERHEAD + LOADING * how.parameters for how in self.operations.values())
 
     def _alignment(self, first: np.ndarray, axis: int) -> np.ndarray:
         """Return how each occluder lies to the stride of the first layer."""
@@ -178,9 +186,9 @@ class WindowEngine:
                         (y.windows[value].length, x.windows[value].length) for value in (how.inputs[0], how.output)
                     )
                     size = result[0] * result[1] * how.output.shape[1]
-                    work += how.macs(source, result) + 40.0 * size
+                    work += how.macs(source, result) + TOUCHING * size
                     largest = max(largest, size * 4)
-                total += work * len(y.members) * len(x.members) + OVERHEAD * len(self.operations)
+                total += work * len(y.members) * len(x.members) + self._overhead()
         for call in self.followers:
             if call.index not in self.operations:
                 size = sum(int(np.prod(out.shape)) for out in call.outputs)

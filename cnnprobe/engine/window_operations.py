@@ -29,9 +29,11 @@ class Operation:
     Attributes:
         reach: along (y, x): which results read a stretch of its inputs.
         linear: whether it is applied to differences.
+        parameters: how many weights it has.
     """
 
     linear = False
+    parameters = 0
 
     def __init__(self, call: Call, reach: tuple[Reach, Reach]):
         self.call, self.reach = call, reach
@@ -45,7 +47,7 @@ class Operation:
     @property
     def weight(self) -> float:
         """Return the work per position of a window of what is read, as multiply-accumulate operations."""
-        return 25.0 * self.inputs[0].shape[1]
+        return 150.0 * self.inputs[0].shape[1]
 
     def carry(self, windows: Any) -> None:
         """Compute the windows of `output` from those of `inputs`; see `windows.Windows`."""
@@ -63,6 +65,7 @@ class Convolution(Operation):
         super().__init__(call, reach)
         self.kernel, self.groups = weight, groups
         self.area = weight.shape[2] * weight.shape[3]
+        self.parameters = weight.numel()
         self.prepared: dict[Any, Tensor] = {}
 
     def run(self, maps: Tensor, low: bool, padding: tuple[int, int], stride: tuple[int, int]) -> Tensor:
