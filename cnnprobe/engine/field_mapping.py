@@ -84,7 +84,8 @@ class Mapping:
 
     def table(self, about: dict[str, Any]) -> Table:
         """Lay out what is stored, with `about` among its attributes."""
-        own = about | self.layer.attributes | {"rectified": self.layer.rectified, "engine": self.occlusion.engine}
+        own = about | self.layer.attributes | {"rectified": self.layer.rectified}
+        own |= {"engine": self.occlusion.engine, "engine_error": self.occlusion.error}
         own |= {"recentred": self.canvas.recentred, "levels": list(LEVELS), "filling": self.how.filling}
         return Table(self.name, "unit", len(self.units), self.columns, self.together, own)
 

@@ -21,6 +21,7 @@ def size_by_depth(
     size_fifth: Sequence[np.ndarray],
     effective: Sequence[np.ndarray],
     title: str,
+    occluder: float | None = None,
 ) -> Figure:
     """Draw the size of the fields, and its ratio to the theoretical size, against depth (Zhou et al. 2015).
 
@@ -36,6 +37,7 @@ def size_by_depth(
         size_fifth: the same above a fifth of the peak.
         effective: the same of the effective field (Luo et al. 2016), above 4.55 % of its peak; NaN if not measured.
         title: of the figure.
+        occluder: its side, px: what is measured with it cannot look much smaller.
     """
     if not len(names):
         return style.figure(4.5, 0.3, f"{title}\nno layers")
@@ -50,6 +52,8 @@ def size_by_depth(
     sizes, ratios = made.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     exceeds = theoretical > clipped
     _theory(sizes, theoretical, clipped, exceeds)
+    if occluder is not None:
+        sizes.axhline(occluder, color="0.3", linewidth=1, linestyle=":", label="side of the occluder")
     _shade(sizes, exceeds, "theoretical field exceeds the image")
     _shade(ratios, exceeds)
     for place, (word, values, marker, colour) in enumerate(series):
@@ -61,7 +65,7 @@ def size_by_depth(
         ratios.plot(x, mean, marker, color=colour, markersize=4, fillstyle="none", linestyle="none", zorder=4)
     ratios.axhline(1, color="0.3", linewidth=1)
     living = [int(np.isfinite(one).sum()) for one in size_half]
-    shown = np.concatenate([theoretical, *(one for _, values, *_ in series for one in values)])
+    shown = np.concatenate([theoretical, [occluder or np.nan], *(one for _, values, *_ in series for one in values)])
     _label(sizes, ratios, names, living, shown)
     if exceeds.any():
         sizes.plot([], [], "D", color="0.3", markersize=4, fillstyle="none", label="ratio to the part inside the image")

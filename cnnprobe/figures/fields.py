@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from cnnprobe.figures import style
@@ -31,6 +32,8 @@ MAPS = 5
 """Discrepancy maps in a row at most."""
 LINE = 14
 """Height of a line of small text, px of the figure."""
+FAINT = 0.3
+"""How much of its image is seen in a discrepancy map: what black takes away from the colours."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Cell:
         wide, high = wide * scale, high * scale
         return Cell(self.left + (self.wide - wide) / 2, self.top + (self.high - high) / 2, wide, high)
 
+    def part(self, edges: Sequence[float], shape: tuple[int, ...]) -> "Cell":
+        """Return the place of top, left, bottom, right edges in px of a map of (y, x) that fills this one."""
+        y0, x0, y1, x1 = np.array(edges) * np.array([self.high, self.wide] * 2) / [*shape, *shape]
+        return Cell(self.left + x0, self.top + y0, x1 - x0, y1 - y0)
+
     def rectangle(self, **look: Any) -> Rectangle:
         """Return this place as something to draw."""
         return Rectangle((self.left, self.top), self.wide, self.high, **look)
@@ -66,10 +74,11 @@ class UnitRow:
 
     Attributes:
         name: stands in front; lines may be broken.
-        picture: (channel, y, x) uint8, the unit's best image.
-        outline: (4,) top, left, bottom, right edges of the theoretical field in px of the picture, or NaN.
-        occluded: (channel, y, x) uint8, the same image under one occluder.
+        pictures: (k, channel, y, x) uint8, the unit's images, best first.
+        outline: (4,) top, left, bottom, right edges of the theoretical field in px of the best picture, or NaN.
+        occluded: (channel, y, x) uint8, the best image under one occluder.
         maps: (k, y, x) discrepancy by place of the occluder, NaN for none; the first 5 are shown.
+        places: (4,) edges of the maps in px of the picture: an occluder stands for the px about its middle.
         captions: (k,) stand under the maps.
         field: (y, x) re-centred mean, NaN where too few images cover it.
         suppression: (y, x) mean of max(-d, 0), positive.
@@ -77,10 +86,11 @@ class UnitRow:
     """
 
     name: str
-    picture: np.ndarray
+    pictures: np.ndarray
     outline: np.ndarray
     occluded: np.ndarray
     maps: np.ndarray
+    places: Sequence[float]
     captions: Sequence[str]
     field: np.ndarray
     suppression: np.ndarray
@@ -179,26 +189,30 @@ def unit_rows(rows: Sequence[UnitRow], title: str) -> Figure:
         _row(ax, row, maps, [Cell(left, top, CELL, CELL) for left in lefts], bars)
     values = np.concatenate([one.ravel() for row in rows for one in (row.maps[:maps], row.field)])
     signs = "red: the response falls under the occluder, blue: it rises; discrepancies in units of activation"
-    _footer(made, ["boxes: theoretical field, and what is occluded", signs, *_remarks(values)])
+    grey = "grey behind the discrepancy: its image"
+    _footer(made, ["boxes: theoretical field, and what is occluded", signs, grey, *_remarks(values)])
     return made
 
 
 def _row(ax: Axes, row: UnitRow, maps: int, cells: list[Cell], bars: tuple[float, float]) -> None:
     """Draw one unit: pictures, maps with their bar, field and suppression with theirs."""
     image, occluded, first, field, suppression = cells
-    for picture, cell in ((row.picture, image), (row.occluded, occluded)):
-        shape = picture.shape[-2:]
+    best, shape = row.pictures[0], row.occluded.shape[-2:]
+    for picture, cell in ((best, image), (row.occluded, occluded)):
         _show(ax, rgb(picture), cell.fitted(shape))
     if np.isfinite(row.outline).all():
         ax.plot(*image.fitted(shape).line(row.outline, shape).T, color=style.ACCENT, linewidth=1.0)
-    changed = np.argwhere((row.picture != row.occluded).any(0))
+    changed = np.argwhere((best != row.occluded).any(0))
     if len(changed):
         edges = [*changed.min(0), *(changed.max(0) + 1)]
         ax.plot(*occluded.fitted(shape).line(edges, shape).T, color=OCCLUDER, linewidth=0.8)
     limit = _largest(row.maps[:maps])
-    for place, (values, caption) in enumerate(zip(row.maps[:maps], row.captions)):
-        cell = Cell(first.left + place * (CELL + GAP), first.top, CELL, CELL).fitted(values.shape)
-        _map(ax, values, cell, limit, "no map")
+    for place, (values, picture, caption) in enumerate(zip(row.maps[:maps], row.pictures, row.captions)):
+        cell = Cell(first.left + place * (CELL + GAP), first.top, CELL, CELL).fitted(shape)
+        _map(ax, values, cell, limit, "no map", cell.part(row.places, shape))
+        if np.isfinite(values).any():
+            dark = 1 - rgb(picture).mean(-1)
+            _show(ax, np.stack([np.zeros_like(dark)] * 3 + [FAINT * dark], -1), cell)
         words = "\n".join(_lines(caption, CELL + GAP, 6.0))
         ax.text(cell.left + cell.wide / 2, cell.top + cell.high + 3, words, fontsize=6, ha="center", va="top")
     _bar(ax, Cell(bars[0], first.top, 8, CELL), limit)
@@ -220,21 +234,28 @@ def _empty(made: Figure, extent: tuple[float, float]) -> Axes:
     return ax
 
 
-def _show(ax: Axes, values: np.ndarray, cell: Cell, limit: float = 1.0) -> None:
+def _show(ax: Axes, values: np.ndarray, cell: Cell, limit: float = 1.0) -> AxesImage:
     extent = (cell.left, cell.left + cell.wide, cell.top + cell.high, cell.top)
-    ax.imshow(values, extent=extent, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="equal", zorder=1)
+    look = {"cmap": style.DIVERGING, "vmin": -limit, "vmax": limit, "aspect": "equal", "zorder": 1}
+    shown = ax.imshow(values, extent=extent, **look)
     ax.set_autoscale_on(False)
+    return shown
 
 
-def _map(ax: Axes, values: np.ndarray, cell: Cell, limit: float, nothing: str) -> None:
-    """Draw a signed map in a frame; hatched where there is no number, with a word where there is none at all."""
+def _map(ax: Axes, values: np.ndarray, cell: Cell, limit: float, nothing: str, place: Cell | None = None) -> None:
+    """Draw a signed map in a frame; hatched where there is no number, with a word where there is none at all.
+
+    Args:
+        place: of the map, where it does not fill the frame `cell`; what leaves the frame is not shown.
+    """
     known = np.isfinite(values)
     values = np.where(known, values, np.nan).astype(np.float64)  # so that differences of float32 do not overflow
     if not known.all():
         ax.add_patch(cell.rectangle(facecolor="0.94", edgecolor="0.8", hatch="////", linewidth=0, zorder=0))
-    ax.add_patch(cell.rectangle(fill=False, edgecolor="0.65", linewidth=0.4, zorder=2))
+    frame = ax.add_patch(cell.rectangle(fill=False, edgecolor="0.65", linewidth=0.4, zorder=2))
     if known.any():
-        _show(ax, _smaller(values, 2 * max(cell.wide, cell.high)), cell, limit or 1.0)
+        shown = _show(ax, _smaller(values, 2 * max(cell.wide, cell.high)), place or cell, limit or 1.0)
+        shown.set_clip_path(frame)
     words = "" if known.any() else nothing
     if known.any() and np.ptp(values[known]) == 0:
         words = f"all {style.number(values[known][0])}"

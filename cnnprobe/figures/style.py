@@ -2,6 +2,7 @@
 
 import textwrap
 import unicodedata
+import warnings
 from io import BytesIO
 
 from matplotlib.colors import LinearSegmentedColormap
@@ -41,6 +42,7 @@ def figure(width: float, height: float, title: str = "") -> Figure:
 
 def number(value: float) -> str:
     """Write a number shortly, without powers of ten where it can be had: 0.0123, 4.22, 4220."""
+    value = value + 0.0  # no "-0"
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
@@ -53,10 +55,12 @@ def plain(text: object, most: int = 60) -> str:
 def png(made: Figure) -> bytes:
     """Render a figure to the bytes of a PNG file; the same figure gives the same bytes.
 
-    No text is read as mathematics: a class may be called "$x_1".
+    No text is read as mathematics: a class may be called "$x_1". A letter that the font lacks is drawn as a box.
     """
     for text in made.findobj(Text):
         text.set_parse_math(False)
     buffer = BytesIO()
-    made.savefig(buffer, format="png", dpi=DPI, metadata={"Software": "cnnprobe"})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        made.savefig(buffer, format="png", dpi=DPI, metadata={"Software": "cnnprobe"})
     return buffer.getvalue()

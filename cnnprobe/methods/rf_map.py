@@ -128,7 +128,8 @@ def compute(
 
     about = {"top_images": top_images, "patch_size": grid.patch, "stride": grid.stride, "draws": draws}
     about |= {"reading": reading, "image_size": list(dataset.size), "precision": precision}
-    tables = [one.table(about | {"pages": _pages(asked, one.units)}) for one in mapped]
+    shown = [_pages(asked, one.units) for one in mapped]
+    tables = [one.table(about | {"order": place, "pages": shown[place]}) for place, one in enumerate(mapped)]
     return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), count, "maps", kept)
 
 
@@ -164,12 +165,23 @@ def _brightness(
 
 def headline(recording: Any) -> dict[str, Any]:
     """Count layers, units and dead units, and say how large measured fields are beside the theoretical ones."""
-    tables = [recording[name] for name in recording.tables("units")]
+    tables = _tables(recording)
     dead = sum(int(table["dead"].sum()) for table in tables)
     ratios = np.concatenate([_sizes(table)["ratio"] for table in tables])
     known = ratios[np.isfinite(ratios)]
     found = {"layers": len(tables), "units": sum(table.row_count for table in tables), "dead": dead}
-    return found | ({"median field / theoretical": float(np.median(known))} if len(known) else {})
+    if len(known):
+        found["median field / theoretical"] = float(np.median(known))
+    errors = [table.attributes["engine_error"] for table in tables if table.attributes["precision"] != "float32"]
+    if known_errors := [error for error in errors if math.isfinite(error)]:
+        found["largest error / response"] = max(known_errors)
+    return found
+
+
+def _tables(recording: Any) -> list[Any]:
+    """Return the tables of the layers in the order in which they were asked for."""
+    tables = [recording[name] for name in recording.tables("units")]
+    return sorted(tables, key=lambda table: table.attributes["order"])
 
 
 def _sizes(table: Any) -> dict[str, Any]:
@@ -189,7 +201,7 @@ def _sizes(table: Any) -> dict[str, Any]:
 
 def summary(recording: Any) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, sides of the fields in px, mean ± standard deviation over units."""
-    tables = [recording[name] for name in recording.tables("units")]
+    tables = _tables(recording)
     sizes = [_sizes(table) for table in tables]
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
@@ -216,29 +228,25 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.fields import field_sheet, unit_rows
 
     about = recording.attributes
-    tables = [recording[name] for name in recording.tables("units")]
+    tables = _tables(recording)
     for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
         if not len(table.rows):
             continue
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
         occluder = f"{own['patch_size']} px of {own['filling']} every {own['stride']} px; reading: {own['reading']}"
-        images = f"the {own['top_images']} {about['dataset']} images each unit answers most"
+        images = f"the {own['top_images']} images of {about['dataset']} that each unit answers most"
         box = tuple(own["field_size"])
         title = f"fields of {network}\nmean discrepancy over {images}; occluder: {occluder}"
         yield layer, field_sheet(table["field"], [str(unit) for unit in table["unit"]], title, box, normalised=True)
         rows = f"{network}\n{images}; left: unit, side of its field above 0.2 of the peak\noccluder: {occluder}"
         yield f"{layer}_units", unit_rows(_shown(table, box), rows)
     sizes = [_sizes(table) for table in tables]
-    by = {name: [one[name] for one in sizes] for name in ("theoretical", "clipped", "half", "fifth", "effective")}
     names = [table.attributes["layer"] for table in tables]
+    sides = [np.array([one[name] for one in sizes]) for name in ("theoretical", "clipped")]
+    measured = [[one[name] for one in sizes] for name in ("half", "fifth", "effective")]
     title = f"Measured fields of {about['model']} (weights: {about['weights']}) on {about['dataset']}"
-    yield (
-        "sizes",
-        size_by_depth(
-            names, np.array(by["theoretical"]), np.array(by["clipped"]), by["half"], by["fifth"], by["effective"], title
-        ),
-    )
+    yield "sizes", size_by_depth(names, *sides, *measured, title, tables[0].attributes["patch_size"])
 
 
 def _shown(table: Any, box: tuple[float, ...]) -> list[Any]:
@@ -255,12 +263,23 @@ def _shown(table: Any, box: tuple[float, ...]) -> list[Any]:
     columns = {
         name: table[name] for name in ("picture", "occluded", "discrepancy", "response", "field", "suppression", "size")
     }
-    edges = outlines(table["position"], columns["picture"].shape[-2:], own)
+    small = columns["picture"].shape[-2:]
+    edges = outlines(table["position"], small, own)
+    places = _places(columns["discrepancy"].shape[-2:], own) * np.tile(np.divide(small, own["image_size"][1:]), 2)
     rows = []
     for row in chosen:
         one = {name: values[row] for name, values in columns.items()}
         name = f"{units[row]}\n{number(one['size'][1])} px"
         captions = ["" if math.isnan(value) else number(value) for value in one["response"]]
-        shown = one["picture"][0], edges[row, 0], one["occluded"], one["discrepancy"]
+        shown = one["picture"], edges[row, 0], one["occluded"], one["discrepancy"], places
         rows.append(UnitRow(name, *shown, captions, one["field"], one["suppression"], box))
     return rows
+
+
+def _places(shape: tuple[int, int], own: dict[str, Any]) -> np.ndarray:
+    """Return the edges of a map by place of the occluder, px of the image: top, left, bottom, right.
+
+    Each place stands for the `stride` px about the middle of its occluder.
+    """
+    first = (own["patch_size"] - own["stride"]) / 2
+    return np.array([first, first, *(first + own["stride"] * length for length in shape)])

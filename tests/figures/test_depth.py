@@ -90,6 +90,14 @@ def test_the_effective_field_is_drawn_where_it_was_measured():
     assert len(errorbars(made.axes[0])) == 3
 
 
+def test_the_side_of_the_occluder_is_drawn_where_it_is_known():
+    made = size_by_depth(["a"], np.array([7.0]), np.array([7.0]), [SIZES[0]], [FIFTH[0]], [SIZES[0]], "t", 2.5)
+    sizes = made.axes[0]
+    assert line(sizes, "side of the occluder").get_ydata() == [2.5, 2.5]
+    assert sizes.get_ylim()[0] < 2.5
+    assert "side of the occluder" not in legend(drawn())
+
+
 def test_all_sizes_are_within_the_axes():
     low, high = drawn().axes[0].get_ylim()
     assert low < 4

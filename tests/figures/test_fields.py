@@ -27,10 +27,11 @@ def unit(**changes):
     values = np.linspace(-1, 4, 2 * 12).reshape(2, 4, 3)
     given = {
         "name": "7",
-        "picture": np.full((3, 16, 12), 9, np.uint8),
+        "pictures": np.full((2, 3, 16, 12), 9, np.uint8),
         "outline": np.array([4.0, 3.0, 12.0, 9.0]),
         "occluded": np.full((3, 16, 12), 5, np.uint8),
         "maps": values,
+        "places": (1.0, 1.5, 15.0, 10.5),
         "captions": ["3.2", "1.1"],
         "field": np.full((5, 5), 0.25) * np.arange(5),
         "suppression": np.eye(5) / 2,
@@ -204,10 +205,30 @@ def test_the_outline_keeps_its_place_on_the_picture():
     assert [x.min(), x.max(), y.min(), y.max()] == pytest.approx([3 * scale, 9 * scale, 4 * scale, 12 * scale])
 
 
+def test_a_map_lies_on_its_picture_where_the_occluder_stood():
+    """Two maps on a dark picture and a bright one of 16x12 px; of places beyond the picture nothing is shown."""
+    pictures = np.stack([np.zeros((3, 16, 12), np.uint8), np.full((3, 16, 12), 255, np.uint8)])
+    made = fields.unit_rows([unit(pictures=pictures)], "")
+    behind = [image for image in made.axes[0].images if image.get_array().shape[2:] == (4,)]
+    assert [image.get_array()[..., 3].max() for image in behind] == [fields.FAINT, 0]
+    for one, picture in zip(maps(made), behind):
+        (left, right, bottom, top), (x0, x1, _, y0) = one.get_extent(), picture.get_extent()
+        scale = (x1 - x0) / 12
+        assert [top - y0, left - x0, bottom - y0, right - x0] == pytest.approx(scale * np.array(unit().places))
+        assert np.allclose(one.get_clip_box().bounds, frame(made, picture))
+
+
+def frame(made, image):
+    """Return the bounds of an image on the canvas, px."""
+    left, right, bottom, top = image.get_extent()
+    corners = made.axes[0].transData.transform([(left, bottom), (right, top)])
+    return [*corners[0], *(corners[1] - corners[0])]
+
+
 def test_what_is_occluded_is_framed_on_its_picture():
-    occluded = unit().picture.copy()
+    occluded = unit().pictures[0].copy()
     occluded[:, 4:7, 2:5] = 77
-    made = fields.unit_rows([unit(occluded=occluded), unit(occluded=unit().picture)], "")
+    made = fields.unit_rows([unit(occluded=occluded), unit(occluded=unit().pictures[0])], "")
     (line,) = [line for line in made.axes[0].lines if line.get_color() == fields.OCCLUDER]
     left, right, _, top = made.axes[0].images[1].get_extent()
     x, y = (np.array(line.get_data()) - [[left], [top]]) * 12 / (right - left)
@@ -217,8 +238,9 @@ def test_what_is_occluded_is_framed_on_its_picture():
 @pytest.mark.parametrize(("k", "shown"), [(1, 1), (5, 5), (10, 5)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_rows_of_any_number_of_maps(k, shown, channels):
-    picture = np.zeros((channels, 8, 8), np.uint8)
-    row = unit(maps=np.ones((k, 3, 3)) * np.eye(3), captions=["x"] * k, picture=picture, occluded=picture)
+    pictures = np.zeros((k, channels, 8, 8), np.uint8)
+    maps_of = np.ones((k, 3, 3)) * np.eye(3)
+    row = unit(maps=maps_of, captions=["x"] * k, pictures=pictures, occluded=pictures[0])
     made = fields.unit_rows([row], "")
     assert words(made).count("x") == shown
     assert len(maps(made)) == shown + 4

@@ -16,7 +16,7 @@ def test_control_characters_are_escaped_and_long_texts_cut_in_the_middle():
 
 
 def test_numbers_are_short_and_without_powers_of_ten():
-    assert [style.number(x) for x in (0.01234, 4.2249, 4220.3, 0)] == ["0.0123", "4.22", "4220", "0"]
+    assert [style.number(x) for x in (0.01234, 4.2249, 4220.3, 0, -0.0)] == ["0.0123", "4.22", "4220", "0", "0"]
 
 
 def test_a_long_title_is_broken_into_lines_that_fit():
@@ -24,3 +24,9 @@ def test_a_long_title_is_broken_into_lines_that_fit():
     lines = made.get_suptitle().split("\n")
     assert lines[-1] == "second"
     assert max(map(len, lines)) <= 4 * style.LETTERS_PER_INCH
+
+
+def test_letters_that_the_font_lacks_do_not_stop_a_figure():
+    made = style.figure(3, 2, "日本")
+    made.subplots().set_title("犬")
+    assert style.png(made).startswith(b"\x89PNG")

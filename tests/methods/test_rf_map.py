@@ -286,6 +286,22 @@ def test_odd_geometries_have_the_places_there_are(patch, stride):
     assert found["coverage"].max() <= 2
 
 
+@pytest.mark.parametrize(("patch", "stride"), [(3, 3), (5, 2), (2, 5)])
+def test_the_edges_of_a_map_by_place_are_about_the_middles_of_its_occluders(patch, stride):
+    grid = rf_map.grid_of((24, 24), patch, stride)
+    top, left, bottom, right = rf_map._places(grid.shape, {"patch_size": patch, "stride": stride})
+    assert (top, bottom) == (left, right)
+    middles = grid.corners[0] + patch / 2
+    np.testing.assert_allclose(np.linspace(top, bottom, 2 * len(middles) + 1)[1::2], middles)
+
+
+def test_it_is_said_how_exact_the_engine_was():
+    about = cnnprobe.measure("rf-map", model=small_network(), dataset=some_images(), layer="conv2", **FAST)
+    own = about.tables[0].attributes
+    assert own["engine"] == "windows"
+    assert 0 <= own["engine_error"] < 1e-4
+
+
 def test_what_cannot_be_is_refused():
     images = np.random.default_rng(0).random((2, 1, 32, 32)).astype(np.float32)
     with pytest.raises(UserError, match=r"patch_size must be from 1 to 32 \(the image's side\), got 99"):
