@@ -212,7 +212,7 @@ class Occlusion:
             return got.pop()
 
         with tap(self.model, [self.layer], receive) as run:
-            run(image[None])
+            run(image[None].clone())  # a network may write into what it is given
             clean = got.pop()[0]
             for draw, fill in enumerate(filled):
                 start = 0

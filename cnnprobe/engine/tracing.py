@@ -21,6 +21,12 @@ from cnnprobe.errors import UserError
 
 IMAGE, CONSTANT = -1, -2  # `Value.call` of the network's input, and of what does not depend on it
 
+HANDED_OUT = {
+    *("__bool__", "__float__", "__int__", "__index__", "__complex__", "__contains__", "__array__", "__dlpack__"),
+    *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
+}
+"""Functions by which values leave torch: what Python does with them is not seen."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -87,11 +93,15 @@ class ModuleCall:
 
 @dataclass
 class Trace:
-    """A whole pass. `modules` stand in the order in which they finished."""
+    """A whole pass. `modules` stand in the order in which they finished.
+
+    `handed_out`: which functions gave values that depend on the image to Python, and how many calls came before.
+    """
 
     size: tuple[int, ...]
     calls: list[Call] = field(default_factory=list)
     modules: list[ModuleCall] = field(default_factory=list)
+    handed_out: list[tuple[str, int]] = field(default_factory=list)
 
     @cached_property
     def consumers(self) -> dict[Value, list[int]]:
@@ -196,6 +206,8 @@ class _Tracer(Watch):
         result = function(*arguments, **keywords)
         if not self.stack or not any(value.call != CONSTANT for value in leaves(seen, Value)):
             return result
+        if (name := getattr(function, "__name__", "")) in HANDED_OUT:
+            self.trace.handed_out.append((name, len(self.trace.calls)))
         changed = [tensor for tensor, version in zip(given, before) if _version(tensor) != version]
         same = {id(tensor) for tensor in given} - {id(tensor) for tensor in changed}
         made = [tensor for tensor in leaves(result, Tensor) if id(tensor) not in same]  # no-ops return what they got

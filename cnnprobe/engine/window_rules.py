@@ -55,7 +55,7 @@ def operation(call: Call, local: set[Value]) -> Operation | None:
     if IDENTITY.fullmatch(name) and not call.argument("training", 2, "dropout" in name):
         return Sum(call, reach)
     if POINTWISE.fullmatch(name) or name == "local_response_norm" or _softmax_over_channels(call, name):
-        return Pointwise(call, reach) if _broadcasts(call) else None
+        return Pointwise(call, reach) if name == "prelu" or _broadcasts(call) else None
     return None
 
 
