@@ -17,7 +17,7 @@ from cnnprobe.engine import window_plan
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.occluders import Grid
 from cnnprobe.engine.reach import Slide
-from cnnprobe.engine.replay import ancestors, repeat, value_at
+from cnnprobe.engine.replay import Unrepeatable, ancestors, repeat, value_at
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import IMAGE, Call, Value, trace
 from cnnprobe.engine.window_operations import Operation, Pointwise, Sum
@@ -95,6 +95,9 @@ class WindowEngine:
         self.room = min(CACHE, memory // LIVING)
         self.image = Value(IMAGE, 0, (1, *size))
         self.target = value_at(pass_, layer.tap)
+        for name, calls in pass_.handed_out:
+            if calls <= self.target.call:
+                raise Unrepeatable(f"it does something in Python with values from {name}(), which may differ by image")
         self.calls = ancestors(pass_, self.target)
         self.operations: dict[int, Operation] = {}
         self.shown = {self.image} if len(size) == 3 else set()  # values that show the image pixel by pixel
@@ -234,7 +237,8 @@ class WindowEngine:
             def work(some: Class = some, parts: list[Class] = parts) -> list[Answer]:
                 return [self._carry(some, part, clean, differences, draws) for part in parts]
 
-            done = carried.attempt((stop - start) * wide * draws, work)
+            least = most == 1  # all draws of one occluder
+            done = carried.attempt(1 if least else (stop - start) * wide * draws, work)
             if done is not None:
                 yield from done
                 start = stop
