@@ -13,7 +13,7 @@ IN_PLACE = re.compile(r"(?!__).*[a-z0-9]_|__i\w+__|__setitem__")
 BATCHED = re.compile(
     r"conv[12]d|linear|relu6?|leaky_relu|elu|selu|gelu|silu|sigmoid|tanh|hardswish|hardsigmoid|mish|softplus|hardtanh|"
     r"batch_norm|dropout([123]d)?|(adaptive_)?(max|avg)_pool2d(_with_indices)?|local_response_norm|prelu|layer_norm|"
-    r"add|sub|mul|div|__i?(add|sub|mul|truediv)__|__r(add|sub|mul)__|interpolate|contiguous|permute|scaled_dot_product_attention"
+    r"add|sub|mul|div|__i?(add|sub|mul|truediv)__|__r(add|sub|mul)__|interpolate|contiguous|scaled_dot_product_attention"
 )
 """Functions that do to each image of a batch what they do to one alone, whatever their arguments."""
 

@@ -35,6 +35,8 @@ PER_CLASS = 8
 """Occluders in a class of rows, about."""
 CACHE = 24 * 2**20
 """Bytes that the windows of the largest layer may take, so that they stay near the processor."""
+CACHE_OF_GPU = 2**30
+"""The same on a GPU, which wants many windows at once."""
 LIVING = 6
 """Times the largest layer's windows that are held at once, at most."""
 
@@ -92,7 +94,8 @@ class WindowEngine:
     ):
         pass_ = trace(model, size)
         self.grid, self.low = grid, low
-        self.room = min(CACHE, memory // LIVING)
+        on_gpu = next(model.parameters(), torch.empty(0)).is_cuda
+        self.room = min(CACHE_OF_GPU if on_gpu else CACHE, memory // LIVING)
         self.image = Value(IMAGE, 0, (1, *size))
         self.target = value_at(pass_, layer.tap)
         for name, calls in pass_.handed_out:

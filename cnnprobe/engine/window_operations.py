@@ -59,7 +59,7 @@ class Convolution(Operation):
 
     linear = True
     UNROLLED = 600
-    """Numbers in a window up to which a convolution with stride is written as one matrix."""
+    """Numbers in a window up to which a convolution with stride is written as one matrix (it reads the image)."""
 
     def __init__(self, call: Call, reach: tuple[Slide, Slide], weight: Tensor, groups: int):
         super().__init__(call, reach)
@@ -73,7 +73,7 @@ class Convolution(Operation):
         dilation = [slide.dilation for slide in self.reach]
         maps = maps.contiguous(memory_format=torch.channels_last)
         maps = maps.to(torch.bfloat16) if low else maps
-        if maps.device.type == "cpu" and not low and PACKING:
+        if PACKING and maps.device.type == "cpu" and maps.dtype == torch.float32:
             # else the kernel is brought into the processor's layout anew in every call
             settings = (list(padding), list(stride), dilation, self.groups)
 
@@ -136,9 +136,8 @@ class Convolution(Operation):
         if self.area == 1 and y.stride == x.stride == 1 and not (y.before or x.before):
             made = windows.product(windows.moved(changes, source, result), self)
         elif outwards <= inwards:
-            full = source.grown(-1, (y.span - 1, x.span - 1), (y.before, x.before))
-            padding = (y.span - 1, x.span - 1)
-            made = windows.moved(windows.convolved(changes, self, padding), full, result)
+            full = windows.convolved(changes, self, (y.span - 1, x.span - 1))
+            made = windows.moved(full, source.reaching(self.reach), result)
         else:
             made = windows.strided(changes, source, result, self)
         windows.set_changes(self.output, made)

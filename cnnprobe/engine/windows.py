@@ -31,10 +31,10 @@ class Place:
         first = tuple(at * s.stride - s.before for at, s in zip(self.first, slides))
         return Place(first, tuple((n - 1) * s.stride + s.span for n, s in zip(self.lengths, slides)))
 
-    def grown(self, sign: int, by: tuple[int, int], before: tuple[int, int]) -> "Place":
-        """Return it with `by` more positions in front, moved on by `before`."""
-        first = tuple(at + sign * b + p for at, b, p in zip(self.first, by, before))
-        return Place(first, tuple(n + b for n, b in zip(self.lengths, by)))
+    def reaching(self, slides: tuple[Slide, Slide]) -> "Place":
+        """Return all results that read any of these places; stride 1."""
+        first = tuple(at + s.before - (s.span - 1) for at, s in zip(self.first, slides))
+        return Place(first, tuple(n + s.span - 1 for n, s in zip(self.lengths, slides)))
 
     def relative_to(self, other: "Place") -> tuple[np.ndarray, np.ndarray]:
         """Return its first positions counted from those of another."""
