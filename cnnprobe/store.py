@@ -128,13 +128,17 @@ class Writer:
             data, position = data[written:], position + written
 
     def kept(self) -> str:
-        """Say how many rows of the main table are saved, e.g. "412 of 1000 rows kept"."""
-        name = next(iter(self.done), None)
-        if name is None:
+        """Say how many rows of the main table (or of the layers' tables) are saved, "412 of 1000 rows kept"."""
+        groups = [name.split("/")[0] for name in self.done]
+        if not groups:
             return "no rows kept"
-        table, done = self.tables[name], self.done[name]
-        rows = sum(min(table.batch, table.rows - batch * table.batch) for batch in np.flatnonzero(done))
-        return f"{rows} of {table.rows} rows kept"
+        main = [self.tables[name] for name, group in zip(self.done, groups) if group == groups[0]]
+        kept = [
+            min(table.batch, table.rows - batch * table.batch)
+            for table in main
+            for batch in np.flatnonzero(self.done[table.name])
+        ]
+        return f"{sum(kept)} of {sum(table.rows for table in main)} rows kept"
 
     def sync(self) -> None:
         """Bring what was written to the disk itself."""

@@ -245,3 +245,15 @@ def test_two_hundred_kills_lose_no_row(tmp_path):
         path = tmp_path / f"{seed}.h5"
         kill_until_done(path, script, kills=20, seed=seed)
         assert Recording(path).complete
+
+
+def test_rows_kept_are_those_of_all_layers(tmp_path):
+    """What is not about layers (which images were shown) does not count."""
+    laid = tables(10, 4)
+    other = Table("units/conv2", "unit", 6, laid[0].columns, 4)
+    writer = Writer.create(tmp_path / "store.h5", [laid[0], other, laid[1]], ATTRIBUTES)
+    assert writer.kept() == "0 of 16 rows kept"
+    writer.write(batch_of(8, laid[0]))
+    writer.write(batch_of(0, other))
+    assert writer.kept() == "6 of 16 rows kept"
+    writer.close()
