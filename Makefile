@@ -38,7 +38,7 @@ demo: setup ## train a small network on drawn rooms, find what its units answer 
 	$(BIN)/cnnprobe train model=convnet dataset=avatar experiment=demo
 	$(BIN)/cnnprobe layers model=convnet
 	$(BIN)/cnnprobe topk model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] pages=[0]
-	$(BIN)/cnnprobe rf-map model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] source=latest top_images=5 stride=2
+	$(BIN)/cnnprobe rf-map model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] source=latest pages=[0,1,2,4]
 	@echo
 	@echo "Look at the figures:"
 	@ls outputs/*/convnet-avatar/latest/figures/*.png
