@@ -165,7 +165,7 @@ class Occlusion:
             whole = _as_maps(maps, self.layer)[0]
         for answer in engine.answers(plan, clean, differences, self.carried):
             if answer.changes is not None:
-                values = reader.read(answer.place.first, answer.changes)
+                values = reader.read(answer.place.first, answer.changed, answer.changes)
             else:
                 values = read(reading, whole, _as_maps(answer.whole, self.layer), units, places)
                 values = values.view(found.shape[1], len(answer.rows), len(answer.columns), -1)

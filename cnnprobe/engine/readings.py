@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnprobe.engine.reach import Stretch
+
 READINGS = ("site", "max", "mean", "anywhere")
 
 
@@ -65,15 +67,16 @@ class WindowReader:
         self.clean = clean[self.channels] if reading == "max" else None
         self.side = tuple(clean.shape[1:])
 
-    def read(self, first: tuple[np.ndarray, np.ndarray], changes: Tensor) -> Tensor:
+    def read(self, first: tuple[np.ndarray, np.ndarray], changed: tuple[Stretch, Stretch], changes: Tensor) -> Tensor:
         """Return (draw, row, column, n).
 
         Args:
             first: where the windows begin: (row,) and (column,).
+            changed: (first, stop) of the part of each window that can have changed, per axis.
             changes: (draw, row, column, y, x, channel) occluded minus clean.
         """
         if self.reading == "site":
-            return self._sites(first, changes)
+            return self._sites(first, changed, changes)
         if len(self.channels) < changes.shape[-1]:
             changes = changes.index_select(-1, self.channels)
         if self.reading == "mean":
@@ -86,11 +89,15 @@ class WindowReader:
             found = self._largest(first, changes)
         return found[..., self.which]
 
-    def _sites(self, first: tuple[np.ndarray, np.ndarray], changes: Tensor) -> Tensor:
-        """Read one position of each window, 0 where it is not in the window."""
-        height, width = changes.shape[3:5]
+    def _sites(self, first: tuple[np.ndarray, np.ndarray], changed: tuple[Stretch, Stretch], changes: Tensor) -> Tensor:
+        """Read one position of each window, 0 where it cannot have changed (there rounding may differ)."""
+        width = changes.shape[4]
         rows, columns = (self.sites[None, :, axis] - at[:, None] for axis, at in enumerate(first))  # (occluder, n)
-        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
+        within = [
+            (self.sites[None, :, axis] >= low[:, None]) & (self.sites[None, :, axis] < high[:, None])
+            for axis, (low, high) in enumerate(changed)
+        ]
+        inside = within[0][:, None] & within[1][None]
         index = np.where(inside, rows[:, None] * width + columns[None], 0)  # (row, column, n)
         index = (index * changes.shape[5] + self.units.cpu().numpy()).astype(np.int64)
         flat = changes.flatten(3)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cnnprobe.engine import window_plan
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.occluders import Grid
-from cnnprobe.engine.reach import Slide
+from cnnprobe.engine.reach import Slide, Stretch
 from cnnprobe.engine.replay import Unrepeatable, ancestors, repeat, value_at
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import IMAGE, Call, Value, trace
@@ -63,6 +63,7 @@ class Answer:
 
     Args:
         rows, columns: indices of the occluders on the grid.
+        changed: (first, stop) per axis and occluder, the part of the windows that can have changed at all.
         changes: (draw, row, column, y, x, channel) at `place`; None where the target is no map of windows.
         whole: (image, …) the target's values, where it is not.
     """
@@ -70,6 +71,7 @@ class Answer:
     rows: np.ndarray
     columns: np.ndarray
     place: Place | None
+    changed: tuple[Stretch, Stretch] | None
     changes: Tensor | None
     whole: Tensor | None
 
@@ -261,5 +263,7 @@ class WindowEngine:
                 if self.last_use[value] == call.index and value != self.target:
                     windows.forget(value)
         if self.windowed:
-            return Answer(rows.members, columns.members, windows.place(self.target), windows.changes(self.target), None)
-        return Answer(rows.members, columns.members, None, None, windows.wholes[self.target])
+            changed = tuple(axis.windows[self.target].changed for axis in (rows, columns))
+            place, changes = windows.place(self.target), windows.changes(self.target)
+            return Answer(rows.members, columns.members, place, changed, changes, None)
+        return Answer(rows.members, columns.members, None, None, None, windows.wholes[self.target])

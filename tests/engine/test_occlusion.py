@@ -67,9 +67,16 @@ def test_a_linear_unit_gives_its_kernel_under_a_box(engine):
     assert support.min(0).tolist() == [site[0] - (patch - 1), site[1] - (patch - 1)]
 
 
+def smooth():
+    """Functions that round differently in different places of a tensor."""
+    steps = [nn.Conv2d(3, 5, 3, padding=1), nn.GELU(), nn.Conv2d(5, 6, (1, 3), padding="same"), nn.Tanh()]
+    return nn.Sequential(*steps, nn.MaxPool2d(3, 1, 1), nn.Conv2d(6, 6, 3), nn.Softplus())
+
+
 def networks_of_a_seed():
     mouse = {"variant": "mousenet64", "readout": "pool4", "mask": "none", "mask_seed": 0}
     yield "chain", lambda: small(), "conv2", (3, 14, 18)
+    yield "smooth", smooth, "6", (3, 17, 19)
     yield "functions", planted.Functional, "conv2", (3, 20, 20)
     yield "block", planted.Block, "relu#2", (3, 16, 16)
     yield "twice", planted.Twice, "conv2", (3, 15, 19)

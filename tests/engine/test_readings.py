@@ -62,7 +62,7 @@ def test_windows_read_as_whole_maps(data, reading, seed):
         window = changes[draw, row, column].transpose(2, 0, 1)
         occluded[draw, row, column, :, y : y + lengths[0], x : x + lengths[1]] += window
     reader = WindowReader(reading, torch.from_numpy(clean), torch.from_numpy(units), torch.from_numpy(sites))
-    found = reader.read(firsts, torch.from_numpy(changes))
+    found = reader.read(firsts, tuple((at, at + n) for at, n in zip(firsts, lengths)), torch.from_numpy(changes))
     expected = by_loop(reading, clean, occluded.reshape(-1, *clean.shape), units, sites)
     np.testing.assert_allclose(found.reshape(-1, len(units)), expected, atol=2e-6)
     if reading == "site":
@@ -71,6 +71,14 @@ def test_windows_read_as_whole_maps(data, reading, seed):
             for axis, (at, n) in enumerate(zip(firsts, lengths))
         ]
         assert (found.numpy()[:, outside[0][:, None] | outside[1][None]] == 0).all()
+
+
+def test_what_cannot_have_changed_is_read_as_zero_whatever_rounding_left_there():
+    clean, sites = torch.rand(1, 6, 6), torch.tensor([[2, 2], [3, 3], [4, 4]])
+    reader = WindowReader("site", clean, torch.zeros(3, dtype=torch.int64), sites)
+    first, changed = (np.array([2]), np.array([2])), ((np.array([2]), np.array([4])), (np.array([3]), np.array([5])))
+    found = reader.read(first, changed, torch.full((1, 1, 1, 3, 3, 1), -1e-9))
+    assert (found.flatten() == torch.tensor([0.0, 1e-9, 0.0])).all()
 
 
 def test_an_unknown_reading_is_refused():

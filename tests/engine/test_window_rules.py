@@ -78,6 +78,7 @@ NOT_LOCAL = {
     "softmax along x": lambda maps: maps.softmax(3),
     "softmax along -1": lambda maps: maps.softmax(dim=-1),
     "joined along y": lambda maps: torch.cat([maps, maps], 2),
+    "joined images": lambda maps: torch.cat([maps, maps]),
     "joined with a constant": lambda maps: torch.cat([maps, torch.rand(1, 1, 8, 12)], 1),
     "a row for all": lambda maps: maps * torch.rand(12),
     "padded channels": lambda maps: F.pad(maps, (0, 0, 0, 0, 1, 1)),
