@@ -399,7 +399,7 @@ def test_an_interrupted_mapping_ends_as_if_never_stopped_and_remembers_the_batch
     assert "go on with: cnnprobe rf-map --resume" in answer.err
     folder = tmp_path / "outputs/rf-map/convnet-folder/v001"
     begun = ["conv1", "conv3"][: (images > 0) + (images > 20)]
-    kept = json.loads((folder / "run.json").read_text())["facts"]["batch"]
+    kept = json.loads((folder / "run.json").read_text())["facts"].get("batch", {})
     assert [name for name, batch in kept.items() if batch == 7] == begun
     done = {name: Recording(folder / "store.h5")[f"units/{name}"].leading for name in ("conv1", "conv3")}
     assert [done["conv1"] > 0, done["conv3"] > 0] == [images > 0, images > 20]

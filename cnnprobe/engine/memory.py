@@ -15,6 +15,10 @@ SHORT = re.compile(
 )
 
 
+UNBOUNDED = 10**9
+"""As many at once as their size alone allows."""
+
+
 def is_short(error: BaseException) -> bool:
     """Say whether an error means that memory did not suffice."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (

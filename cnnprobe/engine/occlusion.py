@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnprobe.engine.memory import Carried, free_memory
+from cnnprobe.engine.memory import UNBOUNDED, Carried, free_memory
 from cnnprobe.engine.occluders import Grid
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.readings import WindowReader, flat_places, read
@@ -80,7 +80,7 @@ class Occlusion:
                 self.windows = WindowEngine(
                     self.model, self.layer, self.size, self.grid, self.memory, self.precision == "bfloat16"
                 )
-                self.carried.most = 10**9
+                self.carried.most = UNBOUNDED
                 self.error = self._compared()
             if not self.error <= TOLERANCE[self.precision]:
                 raise Unrepeatable(f"windows differ from the network by {self.error:.1e} of its largest response")

@@ -12,6 +12,7 @@ from torch import nn
 from cnnprobe.engine.field_mapping import How, Mapping
 from cnnprobe.engine.layers import find, units_of
 from cnnprobe.engine.loading import batches
+from cnnprobe.engine.memory import UNBOUNDED
 from cnnprobe.engine.occluders import Grid
 from cnnprobe.engine.occlusion import Occlusion
 from cnnprobe.engine.pictures import picture_size
@@ -123,7 +124,8 @@ def compute(
         for one in mapped:
             already = (finished or {}).get(one.name, frozenset())
             for event in one.events(found[one.layer.name], already, workers):
-                kept.setdefault("batch", {})[one.layer.name] = one.occlusion.batch
+                if one.occlusion.batch < UNBOUNDED:
+                    kept.setdefault("batch", {})[one.layer.name] = one.occlusion.batch
                 yield event
 
     about = {"top_images": top_images, "patch_size": grid.patch, "stride": grid.stride, "draws": draws}
@@ -236,7 +238,9 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
         occluder = f"{own['patch_size']} px of {own['filling']} every {own['stride']} px; reading: {own['reading']}"
         images = f"the {own['top_images']} images of {about['dataset']} that each unit answers most"
-        box = tuple(own["field_size"])
+        box, image = tuple(own["field_size"]), own["image_size"][1:]
+        if any(size > side for size, side in zip(box, image)):
+            network += "\ntheoretical field of {:g} × {:g} px, larger than the image of {} × {} px".format(*box, *image)
         title = f"fields of {network}\nmean discrepancy over {images}; occluder: {occluder}"
         yield layer, field_sheet(table["field"], [str(unit) for unit in table["unit"]], title, box, normalised=True)
         rows = f"{network}\n{images}; left: unit, side of its field above 0.2 of the peak\noccluder: {occluder}"
