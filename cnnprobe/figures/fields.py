@@ -344,7 +344,7 @@ def _box_words(box: tuple[float, float] | None, shape: Sequence[int]) -> str:
 def _remarks(values: np.ndarray) -> list[str]:
     """Say what the hatching means, if there is any."""
     infinite = int(np.isinf(values).sum())
-    said = ["hatched: no value"] if np.isnan(values).any() else []
+    said = ["hatched: no value (of a field: from fewer than half of the images)"] if np.isnan(values).any() else []
     return [*said, f"{infinite} infinite values, hatched"] if infinite else said
 
 

@@ -312,3 +312,56 @@ def test_what_cannot_be_is_refused():
         mapped(planted.identity(), images, pages=[2])
     with pytest.raises(UserError, match=r"occludes images \(channel, y, x\), got signals of \(2, 64\)"):
         mapped(planted.signals(), np.zeros((3, 2, 64), np.float32), "conv1")
+
+
+class Shown(dict):
+    """Columns of a layer and its attributes, as they are read from a store."""
+
+    def __init__(self, measurement, name):
+        table = measurement.tables[0]
+        super().__init__(joined(measurement, name), unit=table.columns["unit"].values)
+        self.name, self.attributes, self.rows = name, table.attributes, self["unit"]
+        self.row_count = len(self["unit"])
+
+
+class Recording(dict):
+    """Layers by name."""
+
+    def __init__(self, **layers):
+        super().__init__(layers)
+        self.attributes = {"model": "net", "weights": "w", "dataset": "images"}
+
+    def tables(self, _):
+        return sorted(self)
+
+
+@pytest.mark.parametrize(("side", "said"), [(5, False), (21, True)])
+def test_figures_say_where_a_theoretical_field_exceeds_the_image(side, said):
+    model = nn.Sequential(nn.Conv2d(1, 2, side, padding=side // 2), nn.ReLU())
+    images = np.random.default_rng(0).random((3, 1, 12, 12)).astype(np.float32)
+    options = {"top_images": 2, "patch_size": 3, "stride": 3, "filling": "zero"}
+    measurement = cnnprobe.measure("rf-map", model=model, dataset=images, layer="conv1", **options)
+    figures = dict(rf_map.draw(Recording(**{"units/conv1": Shown(measurement, "units/conv1")})))
+    assert list(figures) == ["conv1", "conv1_units", "sizes"]
+    for name in ("conv1", "conv1_units"):
+        words = " ".join(figures[name].get_suptitle().split())
+        assert ("theoretical field of 21 × 21 px, larger than the image of 12 × 12 px" in words) == said
+    assert ("theoretical field exceeds the image" in [text.get_text() for text in legend(figures["sizes"])]) == said
+
+
+def legend(figure):
+    return figure.legends[0].get_texts()
+
+
+def test_layers_are_told_in_the_order_in_which_they_were_asked_for():
+    options = {"model": small_network(), "dataset": some_images(), "units": [0, 1], **FAST}
+    asked = ["conv3", "conv1", "conv2"]
+    order = [t.attributes for t in cnnprobe.measure("rf-map", layer=asked, **options).tables if "order" in t.attributes]
+    assert [own["layer"] for own in sorted(order, key=lambda own: own["order"])] == asked
+    recording = Recording()
+    for layer in asked:
+        one = cnnprobe.measure("rf-map", layer=layer, **options)
+        one.tables[0].attributes["order"] = asked.index(layer)
+        recording[f"units/{layer}"] = Shown(one, f"units/{layer}")
+    assert rf_map.summary(recording)["layer"] == asked
+    assert [name for name, _ in rf_map.draw(recording)][::2] == [*asked, "sizes"]
