@@ -1,12 +1,15 @@
 """Every operation that carries windows, by itself: the whole changed map against a second pass of the network."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from occluding import by_loop, by_windows
 from torch import nn
 
-from cnnprobe.engine.layers import layers_of
+from cnnprobe.engine.layers import find, layers_of
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.occluders import Grid
 from cnnprobe.engine.occlusion import occluded_images
@@ -154,3 +157,15 @@ def test_products_of_a_convolution_are_counted_the_cheaper_way():
     assert how.macs((5, 6), (3, 2)) == 6 * 4 * 3 * 9
     *_, strided = engine_of(nn.Conv2d(4, 6, 3, 2))[1].operations.values()
     assert strided.macs((1, 1), (2, 2)) == 4 * 6 * 4 * 9
+
+
+@pytest.mark.parametrize("stride", [(1, 3), (1, 2), (3, 1), (2, 3)])
+@pytest.mark.parametrize("kernel", [(2, 2), (3, 3), (2, 4), (4, 1)])
+def test_grey_images_and_unequal_steps(kernel, stride):
+    """Torch leaves results of one column unwritten there, which the windows have and the network has not."""
+    model = nn.Sequential(nn.Conv2d(1, 8, kernel, stride, bias=False)).eval()
+    (layer,) = find(model, "conv1", (1, 13, 13))
+    grid, image, filled = Grid((13, 13), 1, 1), torch.rand(1, 13, 13), torch.rand(1, 1, 13, 13)
+    sites = np.stack(np.unravel_index(range(math.prod(layer.map_size)), layer.map_size), 1)
+    asked = model, layer, grid, image, filled, np.arange(len(sites)) % 8, sites, "site"
+    np.testing.assert_allclose(by_windows(*asked), by_loop(*asked), atol=1e-5)
