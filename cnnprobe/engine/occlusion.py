@@ -16,14 +16,14 @@ from cnnprobe.engine.recording import tap
 from cnnprobe.engine.replay import Unrepeatable
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
-from cnnprobe.engine.window_engine import Plan, WindowEngine
+from cnnprobe.engine.window_engine import Answer, Plan, WindowEngine
 from cnnprobe.engine.windows import Clean
 
 LOG = logging.getLogger("cnnprobe")
 BRUTE = 64
 """Occluded images that run through the whole network together, to begin with."""
-CHECKED = 8
-"""Occluders at which the windows are compared with brute force before they are used."""
+CHECKED = 3
+"""Rows, and columns, of occluders at which the windows are compared with brute force before they are used."""
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 """Largest difference to brute force that is accepted, relative to the largest response."""
 
@@ -42,8 +42,8 @@ class Occlusion:
 
     Attributes:
         engine: how it is done: "windows", or "brute force: …" with the reason.
-        error: largest difference between windows and brute force at some occluders of a noise image, relative to
-            the layer's largest response; NaN for brute force.
+        error: largest difference between windows and brute force at any position of the maps, for some occluders of a
+            noise image, relative to the layer's largest response; NaN for brute force.
         batch: most occluded images carried at once.
 
     Example:
@@ -173,19 +173,45 @@ class Occlusion:
             found[at] = values.permute(3, 0, 1, 2).float().cpu().numpy()
 
     def _compared(self) -> float:
-        """Return the largest difference to brute force at some occluders of a noise image, relative to the response."""
-        image = noise_image(self.model, self.size)[0]
+        """Return the largest difference to brute force at any position, relative to the largest response.
+
+        On a noise image, for `CHECKED` x `CHECKED` occluders spread over it.
+        """
+        engine, image = self.windows, noise_image(self.model, self.size)[0]
         filled = image.flip(2)[None]
-        rows, columns = self.grid.shape
-        spread = np.linspace(0, rows * columns - 1, min(CHECKED, rows * columns)).round().astype(int)
-        spread = np.unique(spread // columns * columns + (spread * 7) % columns)
-        units = torch.arange(self.layer.channels, device=image.device)
-        sites = torch.tensor([[side // 2 for side in self.layer.map_size]]).expand(len(units), -1)
+        chosen = [np.unique(np.linspace(0, count - 1, CHECKED).round().astype(int)) for count in self.grid.shape]
+        tops, lefts = (corners[some].tolist() for corners, some in zip(self.grid.corners, chosen))
         with torch.inference_mode():
-            windows = self._windowed(image, filled, units, sites, "mean").reshape(len(units), -1)[:, spread]
-            brute = self._brute(image, filled, units, sites, "mean", spread).reshape(len(units), -1)
-            largest = _as_maps(self.windows.clean(image).values[self.windows.target], self.layer).abs().max()
-        return float(np.abs(windows - brute).max()) / max(float(largest), 1e-30)
+            clean = engine.clean(image)
+            differences = engine.differences(clean, filled)
+            exact = self._maps(image, filled[0], [(top, left) for top in tops for left in lefts])
+            usual = _as_maps(clean.values[engine.target], self.layer)
+            found = usual.repeat(len(exact), 1, 1)
+            for answer in engine.answers(engine.plan(None, tuple(chosen)), clean, differences, self.carried):
+                self._fill(found, answer, chosen)
+            return float((found - exact).abs().max()) / max(float(usual.abs().max()), 1e-30)
+
+    def _maps(self, image: Tensor, fill: Tensor, corners: list[tuple[int, int]]) -> Tensor:
+        """Return the maps of occluded images by brute force, (occluder, channel, position)."""
+        got: list[Tensor] = []
+        receive = lambda _, maps: got.append(maps.flatten(2) + 0 if maps.ndim > 2 else maps[:, :, None] + 0)  # noqa: E731
+        with tap(self.model, [self.layer], receive) as run:
+            run(occluded_images(image, fill, corners, self.grid.patch))
+        return got.pop()
+
+    def _fill(self, found: Tensor, answer: Answer, chosen: list[np.ndarray]) -> None:
+        """Bring the changes of an answer into maps (occluder, channel, position) of the clean image."""
+        rows, columns = (np.searchsorted(some, own) for some, own in zip(chosen, (answer.rows, answer.columns)))
+        whole = None if answer.whole is None else _as_maps(answer.whole, self.layer)
+        for i, row in enumerate(rows):
+            for j, column in enumerate(columns):
+                place = row * len(chosen[1]) + column
+                if whole is not None:
+                    found[place] = whole[i * len(columns) + j]
+                    continue
+                (top, left), changes = (at[n] for at, n in zip(answer.place.first, (i, j))), answer.changes[0, i, j]
+                maps = found[place].view(-1, *self.windows.target.shape[2:])
+                maps[:, top : top + len(changes), left : left + changes.shape[1]] += changes.permute(2, 0, 1)
 
     # ---- brute force -----------------------------------------------------------------------------------------------
 

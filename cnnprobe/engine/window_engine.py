@@ -140,38 +140,45 @@ class WindowEngine:
 
     # ---- planning ----------------------------------------------------------------------------------------------
 
-    def plan(self, need: tuple[tuple[int, int], tuple[int, int]] | None = None) -> Plan:
-        """Plan for what is read: (first, stop) of the target's map per axis, None for all of it."""
+    def plan(
+        self,
+        need: tuple[tuple[int, int], tuple[int, int]] | None = None,
+        only: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Plan:
+        """Plan for what is read.
+
+        Args:
+            need: (first, stop) of the target's map per axis; None: all of it.
+            only: rows and columns of occluders; None: all of them.
+        """
         if need is None or not self.windowed:
             need = tuple((0, side) for side in (self.target.shape[2:] if self.windowed else (1, 1)))
+        if only is not None:
+            axes = [self._axis(axis, stretch, only[axis]) for axis, stretch in enumerate(need)]
+            return Plan(*axes, *self._cost(*axes))
         if need not in self.plans:
-            axes = [self._axis(axis, stretch) for axis, stretch in enumerate(need)]
+            for axis, stretch in enumerate(need):
+                if (axis, stretch) not in self.halves:
+                    self.halves[axis, stretch] = self._axis(axis, stretch)
+            axes = [self.halves[half] for half in enumerate(need)]
             self.plans[need] = Plan(*axes, *self._cost(*axes))
         return self.plans[need]
 
-    def _axis(self, axis: int, need: tuple[int, int]) -> list[Class]:
-        if (axis, need) not in self.halves:
-            whole = {value: value.shape[2 + axis] for value in self.read_whole}
-            target = {self.target: need} if self.windowed else {}
-            needed = window_plan.needs(self.edges, target, axis, whole)
-            first = self.grid.corners[axis]
-            shown = dict.fromkeys(self.shown, (first, first + self.grid.patch))
-            changed = window_plan.stretches(self.edges, axis, needed, shown)
-            members = window_plan.touched(changed, [*target, *whole])
-            weights = {how.inputs[0]: how.weight for how in self.operations.values()}
-            alignment = self._alignment(first, axis)
-            if len(members) < PER_CLASS * len(np.unique(alignment)):
-                alignment = alignment * 0
-            classes = window_plan.classes(
-                changed,
-                needed,
-                members,
-                weights,
-                self._overhead() / PER_CLASS,
-                alignment,
-            )
-            self.halves[axis, need] = classes
-        return self.halves[axis, need]
+    def _axis(self, axis: int, need: tuple[int, int], only: np.ndarray | None = None) -> list[Class]:
+        """Sort the occluders of an axis that matter for `need` into classes."""
+        whole = {value: value.shape[2 + axis] for value in self.read_whole}
+        target = {self.target: need} if self.windowed else {}
+        needed = window_plan.needs(self.edges, target, axis, whole)
+        first = self.grid.corners[axis]
+        shown = dict.fromkeys(self.shown, (first, first + self.grid.patch))
+        changed = window_plan.stretches(self.edges, axis, needed, shown)
+        members = window_plan.touched(changed, [*target, *whole])
+        members = members if only is None else np.intersect1d(members, only)
+        weights = {how.inputs[0]: how.weight for how in self.operations.values()}
+        alignment = self._alignment(first, axis)
+        if len(members) < PER_CLASS * len(np.unique(alignment)):
+            alignment = alignment * 0
+        return window_plan.classes(changed, needed, members, weights, self._overhead() / PER_CLASS, alignment)
 
     def _overhead(self) -> float:
         """Return the work that one more batch of windows costs."""
