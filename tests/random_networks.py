@@ -49,9 +49,9 @@ FUNCTIONS = {
     "softmax over channels": lambda maps: maps.softmax(1),
     "whole softmax": lambda maps: maps.flatten(2).softmax(-1).view(maps.shape) * 10,
     "shuffle": lambda maps: torch.cat(maps.chunk(2, 1)[::-1], 1),
-    "slice": lambda maps: maps[:, :, 1:, ::2],
+    "slice": lambda maps: maps[:, :, 1:, ::2].clone(),  # what writes into a part cannot be followed
     "enlarge": lambda maps: F.interpolate(maps, scale_factor=2),
-    "channels last": lambda maps: F.layer_norm(maps.permute(0, 2, 3, 1), maps.shape[1:2]).permute(0, 3, 1, 2),
+    "channels last": lambda maps: F.layer_norm(maps.permute(0, 2, 3, 1), maps.shape[1:2]).permute(0, 3, 1, 2).clone(),
     "max along x": lambda maps: maps.max(dim=3, keepdim=True).values,
 }
 ACTIVATIONS = (
