@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume
 from hypothesis import strategies as st
+from occluding import textured
 from torch import Tensor, nn
 
 from cnnprobe.engine.layers import layers_of
@@ -179,12 +180,7 @@ def randomise(model: nn.Module, seed: int) -> nn.Module:
             module.weight.data.normal_(0, spread, generator=random)
             if module.bias is not None:
                 module.bias.data.uniform_(-0.2, 0.4, generator=random)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0.5, 1.5, generator=random)
-            module.bias.data.uniform_(-0.3, 0.5, generator=random)
-            module.running_mean.uniform_(-0.3, 0.3, generator=random)
-            module.running_var.uniform_(0.5, 2, generator=random)
-    return model.eval()
+    return textured(model, seed)
 
 
 @st.composite

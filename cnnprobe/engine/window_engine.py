@@ -20,7 +20,7 @@ from cnnprobe.engine.reach import Slide, Stretch
 from cnnprobe.engine.replay import Unrepeatable, ancestors, repeat, value_at
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import IMAGE, Call, Value, trace
-from cnnprobe.engine.window_operations import Operation, Pointwise, Sum
+from cnnprobe.engine.window_operations import TOUCHING, Operation, Pointwise, Sum
 from cnnprobe.engine.window_plan import Class, Edge
 from cnnprobe.engine.window_rules import operation
 from cnnprobe.engine.windows import Clean, Place, Windows
@@ -28,9 +28,7 @@ from cnnprobe.engine.windows import Clean, Place, Windows
 OVERHEAD = 30e6
 """Work that running one operation on one more batch of windows costs, as multiply-accumulate operations."""
 LOADING = 200
-"""The same for every weight of a convolution, which has to be fetched once more."""
-TOUCHING = 150
-"""The same for every number of a window that is written. (All three were fitted to times of four networks.)"""
+"""The same for every weight of a convolution, which has to be fetched once more. (Both fitted, as `TOUCHING`.)"""
 PER_CLASS = 8
 """Occluders in a class of rows, about."""
 CACHE = 24 * 2**20

@@ -20,6 +20,10 @@ from cnnprobe.engine.tracing import Call
 PACKING = torch.backends.mkldnn.is_available() and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
 
 
+TOUCHING = 150
+"""Work of writing one number of a window, as multiply-accumulate operations (fitted to times of four networks)."""
+
+
 class Operation:
     """A call that acts locally; a subclass says how.
 
@@ -28,11 +32,9 @@ class Operation:
 
     Attributes:
         reach: along (y, x): which results read a stretch of its inputs.
-        linear: whether it is applied to differences.
         parameters: how many weights it has.
     """
 
-    linear = False
     parameters = 0
 
     def __init__(self, call: Call, reach: tuple[Reach, Reach]):
@@ -47,7 +49,7 @@ class Operation:
     @property
     def weight(self) -> float:
         """Return the work per position of a window of what is read, as multiply-accumulate operations."""
-        return 150.0 * self.inputs[0].shape[1]
+        return TOUCHING * self.inputs[0].shape[1]
 
     def carry(self, windows: Any) -> None:
         """Compute the windows of `output` from those of `inputs`; see `windows.Windows`."""
@@ -57,7 +59,6 @@ class Operation:
 class Convolution(Operation):
     """A convolution: differences only, the bias cancels."""
 
-    linear = True
     UNROLLED = 600
     """Numbers in a window up to which a convolution with stride is written as one matrix (it reads the image)."""
 
@@ -147,8 +148,6 @@ class Convolution(Operation):
 class Scale(Operation):
     """BatchNorm in eval mode: a factor per channel."""
 
-    linear = True
-
     def __init__(self, call: Call, reach: tuple[Reach, Reach], factor: Tensor):
         super().__init__(call, reach)
         self.factor = factor
@@ -161,8 +160,6 @@ class Scale(Operation):
 class Sum(Operation):
     """The sum of two values, of a value and a constant, or the value itself."""
 
-    linear = True
-
     def carry(self, windows: Any) -> None:
         """Add the differences."""
         parts = [windows.changes_at(value, self.output) for value in self.call.inputs]
@@ -172,8 +169,6 @@ class Sum(Operation):
 class Join(Operation):
     """Maps side by side along the channels."""
 
-    linear = True
-
     def carry(self, windows: Any) -> None:
         """Join the differences."""
         parts = [windows.changes_at(value, self.output) for value in self.call.inputs]
@@ -182,8 +177,6 @@ class Join(Operation):
 
 class Pad(Operation):
     """A border of a constant, or of what is inside (reflect, replicate, circular)."""
-
-    linear = True
 
     def carry(self, windows: Any) -> None:
         """Fetch the differences from where each position was taken."""
@@ -219,8 +212,6 @@ class MaxPool(Operation):
 
 class AveragePool(Operation):
     """The mean under a window; `divisor` (y, x) where it is not the same everywhere."""
-
-    linear = True
 
     def __init__(self, call: Call, reach: tuple[Slide, Slide], divisor: Tensor):
         super().__init__(call, reach)
