@@ -1,10 +1,8 @@
 """Maps of receptive fields: a sheet of a layer's units, and from an image to the field, unit by unit."""
 
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,60 +10,37 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.patches import Rectangle
 
 from cnnprobe.figures import style
+from cnnprobe.figures.canvas import (
+    GAP,
+    LINE,
+    Cell,
+    about_middle,
+    box_words,
+    empty,
+    footer,
+    largest,
+    letter_size,
+    scale_bar,
+    show,
+    smaller,
+    wrapped,
+)
 from cnnprobe.figures.sheet import rgb
 
 SHEET = 1000
 """Width that a sheet is given, px of the figure; hundreds of units may need more."""
 CELL = 108
 """Longer side of a picture or map in a row, px of the figure."""
-GAP = 10
-"""White px between two maps."""
 BAR = 60
 """Width of a row's colour bar with its numbers, px of the figure."""
 OCCLUDER = style.SERIES[3]
 """Of the line around what differs in the occluded picture."""
 MAPS = 5
 """Discrepancy maps in a row at most."""
-LINE = 14
-"""Height of a line of small text, px of the figure."""
 FAINT = 0.3
 """How much of its image is seen in a discrepancy map: what black takes away from the colours."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A place on a figure, px of the figure from the upper left."""
-
-    left: float
-    top: float
-    wide: float
-    high: float
-
-    def fitted(self, shape: tuple[int, ...]) -> "Cell":
-        """Return the largest place inside that has the proportions of (y, x), in the middle."""
-        high, wide = shape
-        scale = min(self.wide / wide, self.high / high)
-        wide, high = wide * scale, high * scale
-        return Cell(self.left + (self.wide - wide) / 2, self.top + (self.high - high) / 2, wide, high)
-
-    def part(self, edges: Sequence[float], shape: tuple[int, ...]) -> "Cell":
-        """Return the place of top, left, bottom, right edges in px of a map of (y, x) that fills this one."""
-        y0, x0, y1, x1 = np.array(edges) * np.array([self.high, self.wide] * 2) / [*shape, *shape]
-        return Cell(self.left + x0, self.top + y0, x1 - x0, y1 - y0)
-
-    def rectangle(self, **look: Any) -> Rectangle:
-        """Return this place as something to draw."""
-        return Rectangle((self.left, self.top), self.wide, self.high, **look)
-
-    def line(self, edges: Sequence[float], shape: tuple[int, ...]) -> np.ndarray:
-        """Return the closed line (corner, xy) of top, left, bottom, right edges in px of a map of (y, x), cut to it."""
-        y0, x0, y1, x1 = np.clip(edges, 0, [*shape, *shape]) * np.array([self.high, self.wide] * 2) / [*shape, *shape]
-        corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
-        return np.add(corners, (self.left, self.top))
 
 
 @dataclass(frozen=True)
@@ -126,18 +101,18 @@ def field_sheet(
     columns = units if units <= 4 else min(units, math.ceil(math.sqrt(units * shape[0] / shape[1])))
     side = side or min(280, max(40, SHEET // columns - GAP) * max(shape) / shape[1])
     wide, high = (side * length / max(shape) for length in (shape[1], shape[0]))
-    size = _letters(side)
-    lines = [_lines(name, wide + GAP, size) for name in names]
+    size = letter_size(side)
+    lines = [wrapped(name, wide + GAP, size) for name in names]
     head = size / 72 * style.DPI * 1.25 * max(map(len, lines)) + 3
     rows = math.ceil(units / columns)
     extent = columns * (wide + GAP), rows * (high + head + GAP) + 2 * LINE
-    peaks = [_largest(field) for field in fields]
+    peaks = [largest(field) for field in fields]
     limit = 1.0 if normalised and max(peaks) else max(peaks)
     if normalised:
         title += f"\neach unit's {quantity} is divided by its own largest |{quantity}|"
     made = style.figure(max(extent[0] / style.DPI + 0.9, 4.5), extent[1] / style.DPI + 0.3, title)
     made.set_layout_engine("compressed")
-    ax = _empty(made, extent)
+    ax = empty(made, extent)
     boxes = []
     for place, (field, peak) in enumerate(zip(fields, peaks)):
         row, column = divmod(place, columns)
@@ -145,12 +120,12 @@ def field_sheet(
         _map(ax, field / (peak or 1.0) if normalised else field, cell, limit, "dead")
         ax.text(cell.left + wide / 2, cell.top - 3, "\n".join(lines[place]), fontsize=size, ha="center", va="bottom")
         if box is not None:
-            boxes.append(cell.line(_about_middle(box, shape), shape))
+            boxes.append(cell.line(about_middle(box, shape), shape))
     ax.add_collection(LineCollection(boxes, colors="0.2", linewidths=0.6 if side > 60 else 0.4))
-    _scale_bar(ax, GAP / 2, extent[1] - 1.5 * LINE, wide / shape[1], wide)
+    scale_bar(ax, GAP / 2, extent[1] - 1.5 * LINE, wide / shape[1], wide)
     label = f"{quantity} / own largest" if normalised else f"{quantity} ({unit})"
     _colour_bar(made, ax, limit, label)
-    _footer(made, [_box_words(box, shape), *_remarks(fields)])
+    footer(made, [box_words(box, shape), *_remarks(fields)])
     return made
 
 
@@ -171,7 +146,7 @@ def unit_rows(rows: Sequence[UnitRow], title: str) -> Figure:
     bars = front + (2 + maps) * step, front + (4 + maps) * step + BAR
     extent = bars[1] + BAR, len(rows) * height + 2 * LINE
     made = style.figure(extent[0] / style.DPI + 0.2, extent[1] / style.DPI + 0.45, title)
-    ax = _empty(made, extent)
+    ax = empty(made, extent)
     heads = (
         "image",
         "occluded",
@@ -184,13 +159,13 @@ def unit_rows(rows: Sequence[UnitRow], title: str) -> Figure:
         ax.text(left + (cells * step - GAP) / 2, 2 * LINE - 4, words, fontsize=7, ha="center", va="bottom")
     for place, row in enumerate(rows):
         top = 2 * LINE + place * height
-        name = "\n".join(_lines(row.name, front, 7.0, 5))
+        name = "\n".join(wrapped(row.name, front, 7.0, 5))
         ax.text(front - 8, top + CELL / 2, name, fontsize=7, ha="right", va="center")
         _row(ax, row, maps, [Cell(left, top, CELL, CELL) for left in lefts], bars)
     values = np.concatenate([one.ravel() for row in rows for one in (row.maps[:maps], row.field)])
     signs = "red: the response falls under the occluder, blue: it rises; discrepancies in units of activation"
     grey = "grey behind the discrepancy: its image"
-    _footer(made, ["boxes: theoretical field, and what is occluded", signs, grey, *_remarks(values)])
+    footer(made, ["boxes: theoretical field, and what is occluded", signs, grey, *_remarks(values)])
     return made
 
 
@@ -199,47 +174,31 @@ def _row(ax: Axes, row: UnitRow, maps: int, cells: list[Cell], bars: tuple[float
     image, occluded, first, field, suppression = cells
     best, shape = row.pictures[0], row.occluded.shape[-2:]
     for picture, cell in ((best, image), (row.occluded, occluded)):
-        _show(ax, rgb(picture), cell.fitted(shape))
+        show(ax, rgb(picture), cell.fitted(shape))
     if np.isfinite(row.outline).all():
         ax.plot(*image.fitted(shape).line(row.outline, shape).T, color=style.ACCENT, linewidth=1.0)
     changed = np.argwhere((best != row.occluded).any(0))
     if len(changed):
         edges = [*changed.min(0), *(changed.max(0) + 1)]
         ax.plot(*occluded.fitted(shape).line(edges, shape).T, color=OCCLUDER, linewidth=0.8)
-    limit = _largest(row.maps[:maps])
+    limit = largest(row.maps[:maps])
     for place, (values, picture, caption) in enumerate(zip(row.maps[:maps], row.pictures, row.captions)):
         cell = Cell(first.left + place * (CELL + GAP), first.top, CELL, CELL).fitted(shape)
         _map(ax, values, cell, limit, "no map", cell.part(row.places, shape))
         if np.isfinite(values).any():
             dark = 1 - rgb(picture).mean(-1)
-            _show(ax, np.stack([np.zeros_like(dark)] * 3 + [FAINT * dark], -1), cell)
-        words = "\n".join(_lines(caption, CELL + GAP, 6.0))
+            show(ax, np.stack([np.zeros_like(dark)] * 3 + [FAINT * dark], -1), cell)
+        words = "\n".join(wrapped(caption, CELL + GAP, 6.0))
         ax.text(cell.left + cell.wide / 2, cell.top + cell.high + 3, words, fontsize=6, ha="center", va="top")
     _bar(ax, Cell(bars[0], first.top, 8, CELL), limit)
-    limit = max(_largest(row.field), _largest(row.suppression))
+    limit = max(largest(row.field), largest(row.suppression))
     for values, cell in ((row.field, field), (-row.suppression, suppression)):
         place = cell.fitted(values.shape)
         _map(ax, values, place, limit, "dead")
-        ax.plot(*place.line(_about_middle(row.box, values.shape), values.shape).T, color="0.2", linewidth=0.6)
+        ax.plot(*place.line(about_middle(row.box, values.shape), values.shape).T, color="0.2", linewidth=0.6)
     place = field.fitted(row.field.shape)
-    _scale_bar(ax, place.left, field.top + CELL + 7, place.wide / row.field.shape[1], place.wide)
+    scale_bar(ax, place.left, field.top + CELL + 7, place.wide / row.field.shape[1], place.wide)
     _bar(ax, Cell(bars[1], first.top, 8, CELL), limit)
-
-
-def _empty(made: Figure, extent: tuple[float, float]) -> Axes:
-    """Return axes in px of the figure, from the upper left, with nothing on them."""
-    ax = made.subplots()
-    ax.set_axis_off()
-    ax.set(xlim=(0, extent[0]), ylim=(extent[1], 0), aspect="equal", autoscale_on=False)
-    return ax
-
-
-def _show(ax: Axes, values: np.ndarray, cell: Cell, limit: float = 1.0) -> AxesImage:
-    extent = (cell.left, cell.left + cell.wide, cell.top + cell.high, cell.top)
-    look = {"cmap": style.DIVERGING, "vmin": -limit, "vmax": limit, "aspect": "equal", "zorder": 1}
-    shown = ax.imshow(values, extent=extent, **look)
-    ax.set_autoscale_on(False)
-    return shown
 
 
 def _map(ax: Axes, values: np.ndarray, cell: Cell, limit: float, nothing: str, place: Cell | None = None) -> None:
@@ -254,7 +213,7 @@ def _map(ax: Axes, values: np.ndarray, cell: Cell, limit: float, nothing: str, p
         ax.add_patch(cell.rectangle(facecolor="0.94", edgecolor="0.8", hatch="////", linewidth=0, zorder=0))
     frame = ax.add_patch(cell.rectangle(fill=False, edgecolor="0.65", linewidth=0.4, zorder=2))
     if known.any():
-        shown = _show(ax, _smaller(values, 2 * max(cell.wide, cell.high)), place or cell, limit or 1.0)
+        shown = show(ax, smaller(values, 2 * max(cell.wide, cell.high)), place or cell, limit or 1.0)
         shown.set_clip_path(frame)
     words = "" if known.any() else nothing
     if known.any() and np.ptp(values[known]) == 0:
@@ -262,53 +221,7 @@ def _map(ax: Axes, values: np.ndarray, cell: Cell, limit: float, nothing: str, p
     if words:
         middle = cell.left + cell.wide / 2, cell.top + cell.high / 2
         behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        ax.text(*middle, words, fontsize=_letters(cell.wide), ha="center", va="center", bbox=behind, zorder=3)
-
-
-def _letters(wide: float) -> float:
-    """Return the size of letters that suits a map, points."""
-    return min(7.0, max(4.0, wide / 11))
-
-
-def _smaller(values: np.ndarray, most: float) -> np.ndarray:
-    """Return the mean of blocks of a map of many more px than are shown, leaving out what is NaN."""
-    step = int(max(values.shape) // most)
-    if step < 2:
-        return values
-    rows, columns = (np.arange(0, length, step) for length in values.shape)
-
-    def total(numbers: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(np.add.reduceat(numbers, rows, 0), columns, 1)
-
-    known = total((~np.isnan(values)).astype(float))
-    return np.divide(total(np.nan_to_num(values)), known, out=np.full(known.shape, np.nan), where=known > 0)
-
-
-def _largest(values: np.ndarray) -> float:
-    """Return the largest finite |value|, 0 if there is none."""
-    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
-
-
-def _about_middle(box: tuple[float, float], shape: Sequence[int]) -> list[float]:
-    """Return top, left, bottom, right edges of a field about the middle px of a map; of an even one, the px below."""
-    first = [(length - 1) // 2 - (size - 1) // 2 for length, size in zip(shape, box)]
-    return [*first, *(start + size for start, size in zip(first, box))]
-
-
-def _lines(text: str, wide: float, size: float, most: int = 3) -> list[str]:
-    """Return a stranger's text in at most so many lines that fit a width in px of the figure."""
-    letters = max(4, int(wide / style.DPI * 72 / (0.56 * size)))
-    rows = [row for line in str(text).split("\n") for row in textwrap.wrap(style.plain(line), letters) or [""]]
-    return rows[:most] if len(rows) <= most else [*rows[: most - 1], style.plain(rows[most - 1][:-1] + "…", letters)]
-
-
-def _scale_bar(ax: Axes, left: float, top: float, scale: float, wide: float) -> None:
-    """Draw a bar of a round number of px of the image, about a third of a map long, and write how many."""
-    room = max(1.0, wide / scale / 2)
-    power = 10 ** int(math.log10(room))
-    length = next(digit * power for digit in (5, 2, 1) if digit * power <= room)
-    ax.plot([left, left + length * scale], [top, top], color="black", linewidth=1.5, solid_capstyle="butt")
-    ax.text(left + length * scale + 5, top, f"{length} px", fontsize=6, ha="left", va="center")
+        ax.text(*middle, words, fontsize=letter_size(cell.wide), ha="center", va="center", bbox=behind, zorder=3)
 
 
 def _colour_bar(made: Figure, ax: Axes, limit: float, label: str) -> None:
@@ -325,7 +238,7 @@ def _colour_bar(made: Figure, ax: Axes, limit: float, label: str) -> None:
 
 def _bar(ax: Axes, cell: Cell, limit: float) -> None:
     """Draw the colour scale of a row in its place, with its numbers."""
-    _show(ax, np.linspace(1, -1, 101)[:, None], cell)
+    show(ax, np.linspace(1, -1, 101)[:, None], cell)
     ax.add_patch(cell.rectangle(fill=False, edgecolor="0.65", linewidth=0.4, zorder=2))
     for place, value in ((0, limit), (0.5, 0.0), (1, -limit)):
         if place == 0.5 or limit:
@@ -333,22 +246,8 @@ def _bar(ax: Axes, cell: Cell, limit: float) -> None:
             ax.text(cell.left + cell.wide + 3, y, style.number(value), fontsize=6, ha="left", va="center")
 
 
-def _box_words(box: tuple[float, float] | None, shape: Sequence[int]) -> str:
-    if box is None:
-        return ""
-    larger = any(size > length for size, length in zip(box, shape))
-    words = f"box: theoretical field, {style.number(box[0])} × {style.number(box[1])} px (y × x)"
-    return words + ", larger than the map" if larger else words
-
-
 def _remarks(values: np.ndarray) -> list[str]:
     """Say what the hatching means, if there is any."""
     infinite = int(np.isinf(values).sum())
     said = ["hatched: no value (of a field: from fewer than half of the images)"] if np.isnan(values).any() else []
     return [*said, f"{infinite} infinite values, hatched"] if infinite else said
-
-
-def _footer(made: Figure, remarks: Sequence[str]) -> None:
-    """Write the legend below everything, in lines that fit."""
-    letters = max(40, int(made.get_figwidth() * style.LETTERS_PER_INCH * 1.25))
-    made.supxlabel("\n".join(textwrap.wrap("; ".join(filter(None, remarks)), letters)), fontsize=7)
