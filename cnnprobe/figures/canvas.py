@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
@@ -124,7 +124,7 @@ def box_words(box: tuple[float, float] | None, shape: Sequence[int]) -> str:
     return words + ", larger than the map" if larger else words
 
 
-def footer(made: Figure, remarks: Sequence[str]) -> None:
+def footer(made: Figure | SubFigure, remarks: Sequence[str]) -> None:
     """Write the legend below everything, in lines that fit."""
-    letters = max(40, int(made.get_figwidth() * style.LETTERS_PER_INCH * 1.25))
+    letters = max(40, int(made.figure.get_figwidth() * style.LETTERS_PER_INCH * 1.25))
     made.supxlabel("\n".join(textwrap.wrap("; ".join(filter(None, remarks)), letters)), fontsize=7)
