@@ -97,7 +97,7 @@ def gradient_rows(
     limit = "written beside the maps, " + ("the same for all units" if shared else "each unit's own")
     seen = [values for row in rows for values in (row.maps[:maps], row.mean)]
     channels = rows[0].mean.shape[0]
-    remarks = [words(display, channels, limit), "without signs: " + words("grey", channels)]
+    remarks = dict.fromkeys((words(display, channels, limit), words("grey", channels)))
     footer(made, [*remarks, "boxes: theoretical field", *hatching(seen)])
     return made
 
@@ -132,7 +132,8 @@ def _unit(
     below = cell.left, top + MEAN + GAP, cell.wide / shape[1], cell.wide
     scale_bar(ax, *below)
     said = [f"limit {style.number(limits[1])}"] if display == "signed" else []
-    ax.text(left + MEAN, below[1], "\n".join([*said, _covered(row.coverage)]), fontsize=6, ha="right", va="top")
+    remark = "; ".join([*said, _covered(row.coverage)])
+    ax.text(cell.left, below[1] + LINE / 2, remark, fontsize=6, ha="left", va="top")
 
 
 def _covered(coverage: np.ndarray) -> str:

@@ -69,7 +69,7 @@ def words(display: Display, channels: int, limit: str = "") -> str:
     part = {1: "", 2: " (first of 2 channels)", 3: ""}.get(channels, f" (first 3 of {channels} channels)")
     colour = "colour" if channels > 2 else "brightness"
     if display == "grey":
-        return "grey: sum of |map| over colours, white from the 99th percentile"
+        return "grey: sum of |map| over colours, from its smallest value (black) to its 99th percentile (white)"
     if display == "stretched":
         return f"{colour}: (map - min) / (max - min) of each map{part}; zero is not the same grey in all"
     return f"{colour}: 0.5 + map / (2 × limit){part}, mid-grey is zero" + (f"; limit: {limit}" if limit else "")

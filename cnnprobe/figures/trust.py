@@ -116,16 +116,16 @@ def sanity_figure(
         return style.figure(4.5, 0.3, f"{title}\nno {'stages' if len(rules) else 'rules'}")
     chosen = np.unique(np.linspace(0, len(stages) - 1, min(len(stages), STAGES)).round().astype(int))
     front, step = 105, CELL + GAP / 2
-    head = 3 * LINE
+    heads = [wrapped(text, CELL, 6) for text in ("image", *(stages[place] for place in chosen))]
+    head = (0.9 * max(map(len, heads)) + 0.5) * LINE
     extent = front + (len(chosen) + 1) * step, head + len(rules) * step
     wide = max(extent[0] / style.DPI + 0.2, 7.2)
     sizes = extent[1] / style.DPI + 0.3, 2.4
     made = style.figure(wide, sum(sizes) + 0.6, title)
     above, below = made.subfigures(2, 1, height_ratios=sizes)
     ax = empty(above, extent)
-    heads = ["image", *(stages[place] for place in chosen)]
-    for place, text in enumerate(heads):
-        ax.text(front + place * step + CELL / 2, head - 4, "\n".join(wrapped(text, CELL, 6)), fontsize=6, ha="center")
+    for place, lines in enumerate(heads):
+        ax.text(front + place * step + CELL / 2, head - 4, "\n".join(lines), fontsize=6, ha="center", va="bottom")
     for row, rule in enumerate(rules):
         top = head + row * step
         ax.text(front - 8, top + CELL / 2, "\n".join(wrapped(rule, front, 7)), fontsize=7, ha="right", va="center")
@@ -167,7 +167,7 @@ def _likeness(
         ax.set_xticks(ticks, [style.plain(stages[tick], 18) for tick in ticks], rotation=60, fontsize=6, ha="right")
         ax.tick_params(axis="x", pad=1)
     panels[0].set_ylabel("likeness to the\nuntouched network's map", fontsize=7)
-    panels[-1].legend(fontsize=6, frameon=False, loc="upper right")
+    part.legend(*panels[0].get_legend_handles_labels(), fontsize=7, frameon=False, ncols=6, loc="outside upper center")
     images = likeness.shape[-1]
     if images > 1:
         footer(part, [f"median of {images} images, bands: quartiles"])
