@@ -34,7 +34,7 @@ def blocks(model: nn.Module, size: tuple[int, ...], layer: Layer | None = None) 
 
     A block is a module with parameters of its own. A normalisation belongs to the convolution, or to all the
     convolutions whose sum, it normalises; one that normalises something else belongs to the next block. Modules that
-    give their parameters to one and the same function (attention and its projection) are one block.
+    give their parameters to one and the same function are one block.
 
     Args:
         size: (channel, y, x) or (channel, time) of the images.
