@@ -101,15 +101,18 @@ def test_a_residual_stream_does_not_tie_its_convolutions_together():
     class Stream(nn.Module):
         def __init__(self):
             super().__init__()
+            self.stem, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1)
             self.one, self.two = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
-            self.norm, self.last = nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)
+            self.norm = nn.BatchNorm2d(3)
 
         def forward(self, images: Tensor) -> Tensor:
-            maps = images + self.one(images)
+            maps = self.stem(images)
+            maps = maps + self.one(maps.relu())
             maps = maps + self.two(maps.relu())
             return self.last(self.norm(maps))
 
-    assert names(Stream()) == [("one", ("one",)), ("two", ("two",)), ("last", ("norm", "last"))]
+    expected = [(path, (path,)) for path in ("stem", "one", "two")]
+    assert names(Stream()) == [*expected, ("last", ("norm", "last"))]
 
 
 def test_areas_of_mousenet_are_blocks(mouse):
