@@ -10,8 +10,8 @@ With the input z of a rectifier and the signal R that arrives from above:
 ReLU6, and any clamp that begins at 0, lets through where it lets through forwards: [0 < z < 6] in place of [z > 0].
 Everything else (convolution, BatchNorm, pooling by its switches) keeps its gradient.
 
-The rule acts on the graph that autograd has written down, at each rectifying operation, however it was called: a module,
-a function, a method of the tensor, in place, one module several times. No module gets a hook.
+The rule acts on the graph that autograd has written down, at each rectifying operation, however it was called: a
+module, a function, a method of the tensor, in place, one module several times. No module gets a hook.
 """
 
 import math

@@ -30,7 +30,7 @@ WORTH = 0.9
 
 @dataclass(frozen=True)
 class Window:
-    """What is needed of a value along one axis: `length` positions from start + p stride, p the position of the target."""
+    """What is needed of a value along one axis: `length` positions from start + p stride, for target position p."""
 
     start: int
     stride: int
@@ -155,9 +155,9 @@ class FieldCrops:
         for crop, image, (top, left) in zip(crops, images, self.corners(positions).tolist()):
             y, x = slice(max(0, top), max(0, top + high)), slice(max(0, left), max(0, left + wide))
             piece = image[:, y, x]
-            crop[:, y.start - top : y.start - top + piece.shape[1], x.start - left : x.start - left + piece.shape[2]] = (
-                piece
-            )
+            crop[
+                :, y.start - top : y.start - top + piece.shape[1], x.start - left : x.start - left + piece.shape[2]
+            ] = piece
         return crops
 
     def run(self, crops: Tensor, positions: np.ndarray) -> Tensor:
@@ -185,9 +185,7 @@ class FieldCrops:
                 held = held.narrow(2 + axis, reads.start - has.start, reads.length)
         if step.filling is None:
             return held
-        outside = [
-            _outside(reads, positions[:, axis], source.shape[2 + axis]) for axis, reads in enumerate(step.reads)
-        ]
+        outside = [_outside(reads, positions[:, axis], source.shape[2 + axis]) for axis, reads in enumerate(step.reads)]
         if not any(one.any() for one in outside):
             return held
         mask = torch.from_numpy(outside[0][:, None, :, None] | outside[1][:, None, None, :])

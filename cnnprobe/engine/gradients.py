@@ -1,12 +1,12 @@
 """Maps of what drives units: the gradient of a response at the image, and what rules and averages make of it.
 
-    gradient          d response / d pixel (Simonyan, Vedaldi, Zisserman 2014)
-    guided, deconvnet the same with another rule at rectifiers, see `backward_rules`
-    input-x-gradient  pixel times gradient
-    smoothgrad        mean gradient over noisy copies of the image (Smilkov et al. 2017); `squares`: mean of the squared
-                      gradients
-    integrated        (pixel - 0) times the mean gradient on the way from a black image (Sundararajan, Taly, Yan 2017),
-                      midpoint rule; the sum over pixels is response(image) - response(black) but for `residual`
+gradient          d response / d pixel (Simonyan, Vedaldi, Zisserman 2014)
+guided, deconvnet the same with another rule at rectifiers, see `backward_rules`
+input-x-gradient  pixel times gradient
+smoothgrad        mean gradient over noisy copies of the image (Smilkov et al. 2017); `squares`: mean of the squared
+                  gradients
+integrated        (pixel - 0) times the mean gradient on the way from a black image (Sundararajan, Taly, Yan 2017),
+                  midpoint rule; the sum over pixels is response(image) - response(black) but for `residual`
 """
 
 import logging
@@ -27,6 +27,7 @@ from cnnprobe.engine.recording import tap
 from cnnprobe.engine.replay import Unrepeatable
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
+from cnnprobe.errors import UserError
 
 LOG = logging.getLogger("cnnprobe")
 Attribution = Literal["guided", "deconvnet", "gradient", "input-x-gradient", "smoothgrad", "integrated"]
@@ -202,8 +203,7 @@ class Gradients:
             found = []
             for place, rule in enumerate(rules):
                 ruling.rule = rule
-                (gradient,) = torch.autograd.grad(responses.sum(), pixels, retain_graph=place + 1 < len(rules))
-                found.append(gradient)
+                found.append(_backwards(responses, pixels, again=place + 1 < len(rules)))
         return found, responses.detach()
 
     def _responses(self, seen: Tensor, units: np.ndarray, positions: np.ndarray) -> Tensor:
@@ -319,6 +319,18 @@ class Gradients:
             self.received.clear()
         weights = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
         return float(max(seen - weights, 4 * math.prod(self.size)))
+
+
+def _backwards(responses: Tensor, pixels: Tensor, again: bool) -> Tensor:
+    try:
+        return torch.autograd.grad(responses.sum(), pixels, retain_graph=again)[0]
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise UserError(
+            "the network writes in place into values that its own gradient needs: torch cannot differentiate it; "
+            "make the rectifier behind another one inplace=False"
+        ) from error
 
 
 def joined(parts: list[Maps]) -> Maps:

@@ -5,6 +5,7 @@ Names:
                     the rectifier that follow the convolution, where they follow it alone; else its own output.
                     A network that numbers its convolutions itself (`model.aliases`) keeps its numbers.
     VISp23          areas, and other names of `model.aliases`: the output of the module they stand for.
+    logits          what the network returns.
     features.6      module path: the module's own output. `relu#2`: the output of its second call in the pass, `rnn[0]`:
                     part of a tuple. `conv1#1` is the module `conv1` where a short name has the same word.
 """
@@ -89,6 +90,10 @@ class _Catalogue:
         self.every = [layer for _, layer in sorted(short + modules, key=lambda pair: pair[0])]
         self.short = taken
         self.main = [layer for layer in self.every if layer.name in taken or layer.kind == "linear"]
+        output = self.trace.modules[-1].output
+        if isinstance(output, Value) and self._has_units(output):
+            logits = self._layer("logits", "", "other", output)
+            self.spellings.setdefault("logits", replace(logits, tap=Tap(""), reads=str(Tap(""))))
 
     def named(self, word: str, of: str) -> list[Layer]:
         """Return the layers a word stands for, or say why there is none."""

@@ -68,6 +68,45 @@ def _found(ranker: Ranker, name: str) -> Strongest:
     return Strongest(ranks, ranker.dead(name), None if threshold is None else threshold.numpy())
 
 
+def of_group(
+    model: nn.Module, layer: Layer, group: dict[int, float], loaded: Iterable[Batch], k: int, skipped: np.ndarray
+) -> Generator[Advance, None, Strongest]:
+    """Find the images to which a weighted group of channels answers most, by the sum of the means of their maps.
+
+    Args:
+        group: weight by channel.
+        loaded: all images.
+        k: how many are kept.
+        skipped: (image,) bool, becomes true where an image could not be read.
+
+    Returns:
+        for one unit, the group; its position is where the weighted sum of the maps is largest.
+    """
+    responses, places = np.full(len(skipped), -np.inf), np.zeros((len(skipped), len(layer.map_size)), np.int64)
+    received: list[torch.Tensor] = []
+
+    def receive(_: Layer, activation: torch.Tensor) -> None:
+        weights = activation.new_tensor(list(group.values()))
+        received.append(torch.tensordot(weights, activation[:, list(group)], ([0], [1])))
+
+    with torch.inference_mode(), tap(model, [layer], receive) as run:
+        for batch in loaded:
+            run(batch.images)
+            maps = received.pop().flatten(1).double().cpu()
+            responses[batch.indices] = np.where(batch.readable, maps.mean(1).numpy(), -np.inf)
+            if layer.map_size:
+                places[batch.indices] = np.stack(np.unravel_index(maps.argmax(1).numpy(), layer.map_size), 1)
+            skipped[batch.indices] = ~batch.readable
+            yield Advance(len(batch))
+    order = np.argsort(-responses, kind="stable")[:k]
+    order = order[np.isfinite(responses[order])]
+    gap = k - len(order)
+    images = np.pad(order, (0, gap), constant_values=-1)
+    values = np.pad(responses[order].astype(np.float32), (0, gap), constant_values=np.nan)
+    positions = np.pad(places[order], ((0, gap), (0, 0)), constant_values=-1)
+    return Strongest({BEST: Ranked(images[None], values[None], positions[None])}, np.array([not len(order)]))
+
+
 def check_record(source: Any, layers: list[Layer], criteria: Iterable[str]) -> None:
     """Refuse a run of record that lacks a layer, or the maps that the area criterion needs."""
     recorded = _layers(source, "activations")

@@ -1,0 +1,315 @@
+"""Show which pixels drive each unit: guided backpropagation and its relatives, averaged over its strongest images."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.engine.gradient_mapping import GradientMapping, How
+from cnnprobe.engine.gradients import Recipe
+from cnnprobe.engine.layers import Layer, find, main_layers, units_of
+from cnnprobe.engine.loading import batches
+from cnnprobe.engine.stimuli import stimuli_table
+from cnnprobe.engine.strongest import Search, Strongest, of_group
+from cnnprobe.errors import UserError, listing
+from cnnprobe.options import Range, Run
+from cnnprobe.records import Advance, Measurement, Phase, Rows
+
+ROWS = 16
+"""Units shown step by step when none are asked for."""
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    layer: str | list[str] | None,
+    units: str | int | list[int | str],
+    rule: Literal["guided", "deconvnet", "gradient", "input-x-gradient", "smoothgrad", "integrated"],
+    target: Literal["neuron", "channel", "channel-abs", "group", "class"],
+    group: dict[int, float] | list[int] | None,
+    top_images: Annotated[int, Range(1, 100000)],
+    keep: Annotated[int, Range(0, 1000)],
+    plain: bool,
+    extend: bool,
+    samples: Annotated[int, Range(1)],
+    level: Annotated[float, Range(above=0)],
+    squares: bool,
+    steps: Annotated[int, Range(1)],
+    ranking: Literal["consistency", "pairwise", "low_share"],
+    display: Literal["signed", "stretched", "grey"],
+    pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
+    source: Run | None,
+    batch_size: int,
+    device: str,
+    workers: int,
+    seed: int,
+    facts: dict[str, Any] | None = None,
+    finished: dict[str, frozenset[int]] | None = None,
+) -> Measurement:
+    """Map what drives units (Springenberg et al. 2015, and what `engine.gradients` lists).
+
+    For each of a unit's `top_images` images the signal starts with 1 at the neuron that answered most and goes back to
+    the pixels. The maps are cut out around that neuron's theoretical field, laid on top of each other and averaged,
+    signed; mean, standard deviation, coverage, and how well the images agree stand in the store.
+
+    Args:
+        model: any network; it is given back as it was.
+        dataset: an image set.
+        layer: names of layers, see `engine.layers.find`; None with target=class: the logits.
+        units: channels of each layer; "best:8" and "worst:8" are those that rank first and last.
+        rule, target, group, plain, extend, samples, level, squares, steps: see `engine.gradients.Recipe`.
+        top_images: images per unit, by the maximum of its map; those to which a rectified unit answers 0 do not count.
+        keep: of them, those whose maps are stored one by one.
+        ranking: what best and worst mean, a column of one number per unit.
+        display: of the figures.
+        pages: units to show step by step; None: the first living ones.
+        source: a run of topk or record that has the images.
+        batch_size: images that pass through the network together when they are ranked, and are loaded together.
+        device: where the network is.
+        workers: processes that load images.
+        seed: of the noise of smoothgrad.
+        facts: of a stopped run, see `records.Measurement`.
+        finished: by table, first rows of the batches there are already.
+
+    Returns:
+        one table "units/<layer>" per layer, and "stimuli".
+
+    Raises:
+        UserError: no such layer or unit, the rule has no meaning for this network, or the source lacks what is asked
+            for.
+    """
+    if len(dataset.size) != 3:
+        raise UserError(f"gbp maps images (channel, y, x), got signals of {tuple(dataset.size)}")
+    layers = _layers(model, layer, target, dataset.size)
+    weights = _group(group, target, layers, units)
+    ends = None if weights else _ends(units)
+    chosen = {one.name: units_of(one, "all" if ends else units) for one in layers}
+    if weights:
+        chosen = {layers[0].name: np.array([-1])}
+    elif ends and (most := max(count for _, count in ends)) > min(map(len, chosen.values())):
+        raise UserError(f"units={units} asks for {most} units, a layer has {min(map(len, chosen.values()))}")
+    asked = [pages] if isinstance(pages, int) else pages
+    if not ends and (absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]):
+        raise UserError(f"pages={absent[0]}: that unit is not among those mapped")
+    if weights and source is not None:
+        raise UserError("target=group ranks the images by the group's response: leave out source=")
+    search = None if weights else Search(model, layers, chosen, top_images, len(dataset), source)
+    recipe = Recipe(rule, "neuron" if target == "class" else target, weights, plain, extend, samples, level, squares,
+                    steps, seed)  # fmt: skip
+    how = How(model, dataset, device, recipe, top_images, min(keep, top_images), batch_size, workers)
+    mapped = [GradientMapping(how, one, chosen[one.name]) for one in layers]
+    kept = facts if facts is not None else {}
+
+    def events() -> Iterator[Rows | Advance | Phase]:
+        every = batches(dataset, batch_size=batch_size, device=device, workers=workers)
+        if weights:
+            skipped = np.zeros(len(dataset), bool)
+            yield Phase("ranking", len(dataset), "images")
+            one = yield from of_group(model, layers[0], weights, every, top_images, skipped)
+            found = {layers[0].name: one}
+        else:
+            found, skipped = yield from search.run(every)
+        for start in range(0, len(skipped), batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
+        for one in mapped:
+            strongest: Strongest = found[one.layer.name]
+            if ends:
+                if one.layer.name not in kept.get("ranked", {}):
+                    scores = yield from one.scores(strongest, ranking)
+                    kept.setdefault("ranked", {})[one.layer.name] = _ranked(one.units, scores, ends)
+                rows = np.array(kept["ranked"][one.layer.name])
+                strongest, one.units = strongest.of(rows), rows
+            yield from one.events(strongest, (finished or {}).get(one.name, frozenset()))
+
+    about = {"top_images": top_images, "rule": rule, "target": target, "display": display, "seed": seed}
+    about |= {"group": json.dumps(weights) if weights else "", "image_size": list(dataset.size)}
+    about |= {"ranking": ranking, "ends": json.dumps(ends or []), "plain": plain}
+    rows = sum(count for _, count in ends) if ends else 0
+    tables = []
+    for place, one in enumerate(mapped):
+        shown = [-1] if asked is None else [page for page in asked if ends or page in one.units]
+        units_known = None if ends else one.units
+        tables.append(one.table(units_known, rows or len(one.units), about | {"order": place, "pages": shown}))
+    count = len(dataset)
+    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), count, "images", kept)
+
+
+def _layers(model: nn.Module, layer: str | list[str] | None, target: str, size: tuple[int, ...]) -> list[Layer]:
+    if target == "class":
+        if layer not in (None, "logits"):
+            raise UserError(f"target=class maps the logits: leave out layer= (got {layer}), or say target=neuron")
+        return find(model, "logits", size)
+    if layer is None:
+        names = [one.name for one in main_layers(model, size)]
+        raise UserError(f"needs layer=… (or target=class); layers of the model: {listing(names)}")
+    return find(model, layer, size)
+
+
+def _group(
+    group: dict[int, float] | list[int] | None, target: str, layers: list[Layer], units: Any
+) -> dict[int, float] | None:
+    """Return the weights of a group of channels by channel, or None where no group is mapped."""
+    if target != "group":
+        if group is not None:
+            raise UserError(f"group= belongs to target=group, got target={target}")
+        return None
+    if not group:
+        raise UserError("target=group needs group=: channels, [0,5], or with weights {0: 1, 5: -0.5}")
+    if len(layers) > 1:
+        raise UserError(f"a group lies in one layer, got {len(layers)} layers")
+    if units != "all":
+        raise UserError("target=group takes its channels from group=: leave out units=")
+    weights = group if isinstance(group, dict) else dict.fromkeys(group, 1.0)
+    channels = units_of(layers[0], list(weights))
+    return {int(channel): float(weight) for channel, weight in zip(channels, weights.values())}
+
+
+def _ends(units: Any) -> list[tuple[str, int]] | None:
+    """Read "best:8", "worst:8" or a list of those; None where units are named."""
+    words = units if isinstance(units, list) else [units]
+    matches = [re.fullmatch(r"(best|worst):([1-9]\d*)", str(word)) for word in words]
+    if not any(matches):
+        return None
+    if not all(matches):
+        raise UserError(f"units are either named or ranked (best:8, worst:8), got {listing(map(str, words))}")
+    return [(match[1], int(match[2])) for match in matches]
+
+
+def _ranked(units: np.ndarray, scores: np.ndarray, ends: list[tuple[str, int]]) -> list[int]:
+    """Return the units at the ends of a ranking; those without a score (dead) come last at either end."""
+    known = np.isfinite(scores)
+    found = []
+    for end, count in ends:
+        keys = np.where(known, -scores if end == "best" else scores, np.inf)
+        found += units[np.argsort(keys, kind="stable")[:count]].tolist()
+    return found
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Count layers, units and dead units, and say how well the images of a unit agree."""
+    tables = _tables(recording)
+    dead = sum(int(table["dead"].sum()) for table in tables)
+    found = {"layers": len(tables), "units": sum(table.row_count for table in tables), "dead": dead}
+    agreement = np.concatenate([table["consistency"] for table in tables])
+    if np.isfinite(agreement).any():
+        found["median consistency"] = float(np.nanmedian(agreement))
+    residuals = [np.abs(table["residual"]) for table in tables if "residual" in table]
+    if residuals and np.isfinite(np.concatenate([one.ravel() for one in residuals])).any():
+        found["largest residual"] = float(np.nanmax([np.nanmax(one) for one in residuals]))
+    return found
+
+
+def _tables(recording: Any) -> list[Any]:
+    """Return the tables of the layers in the order in which they were asked for."""
+    tables = [recording[name] for name in recording.tables("units")]
+    return sorted(tables, key=lambda table: table.attributes["order"])
+
+
+def summary(recording: Any) -> dict[str, list[str]]:
+    """Return the table that is printed: by layer, what agreed, mean ± standard deviation over units."""
+    tables = _tables(recording)
+    columns = {
+        "layer": [table.attributes["layer"] for table in tables],
+        "units": [str(table.row_count) for table in tables],
+        "dead": [str(int(table["dead"].sum())) for table in tables],
+        "rectifiers": [table.attributes["rectifiers"] or "none" for table in tables],
+    }
+    for name, word in (("consistency", "consistency"), ("pairwise", "of two maps"), ("low_share", "low frequencies")):
+        columns[word] = [_spread(table[name]) for table in tables]
+    return columns
+
+
+def _spread(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return f"{known.mean():.2f} ± {known.std():.2f}" if len(known) else "-"
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Per layer a sheet of all mean maps and rows that show how they come about; agreement against stimuli."""
+    from cnnprobe.figures.gradients import gradient_rows, mean_sheet
+    from cnnprobe.figures.trust import reliability_curves
+
+    about = recording.attributes
+    curves = {}
+    for table in _tables(recording):
+        own, layer = table.attributes, table.name.removeprefix("units/")
+        if not len(table.rows):
+            continue
+        network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
+        images = f"the {own['top_images']} images of {about['dataset']} that each unit answers most"
+        box = tuple(own["field_size"]) if own["recentred"] else None
+        if box and any(size > side for size, side in zip(box, own["image_size"][1:])):
+            network += "\ntheoretical field of {:g} × {:g} px, larger than the image".format(*box)
+        title = f"{_words(own)}: {network}\nmean over {images}"
+        names, agreement = _names(table), table["consistency"]
+        captions = [f"{one:.2f}" if np.isfinite(one) else "" for one in agreement]
+        remark = "\nbelow the number: consistency" + (f"; framed: by {own['ranking']}" if own["ends"] != "[]" else "")
+        ends = _places(own)
+        look = {"captions": captions, "display": own["display"]} | ends
+        yield layer, mean_sheet(table["mean_map"], names, title + remark, box, **look)
+        if own["plain"] and own["rule"] in ("guided", "deconvnet", "smoothgrad", "integrated", "input-x-gradient"):
+            words = f"plain gradient: {network}\nmean over {images}"
+            look["captions"] = ()
+            yield f"{layer}_gradient", mean_sheet(table["gradient_map"], names, words, box, **look)
+        rows = _shown(table, names, box)
+        yield f"{layer}_units", gradient_rows(rows, f"{_words(own)}: {network}\n{images}", display=own["display"])
+        curves[own["layer"]] = (np.array(own["counts"]), table["reliability"])
+    if curves:
+        title = (
+            f"Agreement of {about['model']} (weights: {about['weights']}) on {about['dataset']}: two means of n maps"
+        )
+        yield "reliability", reliability_curves(curves, title)
+
+
+def _words(own: dict[str, Any]) -> str:
+    """Say what the maps are."""
+    rules = {"gradient": "gradient", "guided": "guided backpropagation", "deconvnet": "deconvnet"}
+    rules |= {"input-x-gradient": "image × gradient", "integrated": "integrated gradients", "smoothgrad": "SmoothGrad"}
+    targets = {"neuron": "the strongest neuron", "channel": "the channel's mean", "group": "a group of channels"}
+    targets |= {"channel-abs": "the sum of |activations| of the channel", "class": "the logit"}
+    return f"{rules[own['rule']]} of {targets[own['target']]}"
+
+
+def _names(table: Any) -> list[str]:
+    """Return what units are called in figures: their number, or the channels of a group."""
+    if group := table.attributes["group"]:
+        parts = [
+            f"{channel}" if weight == 1 else f"{weight:g}×{channel}" for channel, weight in json.loads(group).items()
+        ]
+        return [" + ".join(parts)]
+    return [str(unit) for unit in table["unit"]]
+
+
+def _places(own: dict[str, Any]) -> dict[str, list[int]]:
+    """Return which rows are the best and the worst, by those words."""
+    found: dict[str, list[int]] = {"best": [], "worst": []}
+    row = 0
+    for end, count in json.loads(own["ends"]):
+        found[end] += range(row, row + count)
+        row += count
+    return found
+
+
+def _shown(table: Any, names: list[str], box: tuple[float, ...] | None) -> list[Any]:
+    """Return the rows of the units asked for, or of the first living ones."""
+    from cnnprobe.figures.gradients import GradientRow
+    from cnnprobe.figures.style import number
+
+    own, units = table.attributes, table["unit"]
+    alive = ~table["dead"]
+    asked = np.isin(units, own["pages"]) if own["pages"] != [-1] else alive & (np.cumsum(alive) <= ROWS)
+    columns = {name: table[name] for name in ("picture", "map", "mean_map", "coverage", "response", "consistency")}
+    rows = []
+    for row in np.flatnonzero(asked[: len(table.rows)]):
+        one = {name: values[row] for name, values in columns.items()}
+        name = f"{names[row]}\nresponse {number(one['response'][0])}\nconsistency {one['consistency']:.2f}"
+        captions = ["" if np.isnan(value) else number(value) for value in one["response"]]
+        outlines = np.full((len(one["picture"]), 4), np.nan)
+        rows.append(
+            GradientRow(name, one["picture"], outlines, one["map"], captions, one["mean_map"], one["coverage"][0], box)
+        )
+    return rows
