@@ -1,0 +1,192 @@
+"""Images that climb an objective, many at once: every unit of a layer, every start of it, is a row of one batch.
+
+The rows share the passes and nothing else. A row's random numbers are its own, so that what it becomes does not hang on
+the rows beside it. The best step of a row is kept, judged on the image as it would be stored, without transforms: after
+every step where there are none, else after every 16th and the last. A row that never answers, or that ends no better
+than it began, starts anew (up to 5 starts; with a hundredth of the step size where it had gone astray).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.engine.climb import Climb, network, parametrisation
+from cnnprobe.engine.image_statistics import Statistics
+from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.objectives import Objective
+from cnnprobe.engine.presets import Settings
+from cnnprobe.engine.taps import Layer
+from cnnprobe.records import Advance
+
+STARTS = 5
+"""A row begins this often at most."""
+WINDOW = 50
+"""Steps between two looks at whether a row still moves."""
+SLOWER = 0.01
+"""Times the step size after a row has gone astray."""
+REDIRECTED = 16
+"""First steps of a start after the first one in which silent rectifiers pass the signal back, whatever the settings."""
+
+
+@dataclass
+class Ascended:
+    """What rows have become.
+
+    Args:
+        images: (row, channel, y, x) float32, the best image of each; NaN where it never answered.
+        value: (row,) its objective, without transforms.
+        response: (row,) see `Objective.response`.
+        transformed: (row,) the same, mean over transforms drawn anew.
+        trace: (row, step) objective of what was shown at each step; NaN after an early end.
+        best: (row,) steps taken before the image that is kept; -1 where there is none.
+        restarts: (row,) how often it was started again.
+        problem: by row: "", "no gradient from 5 starts", "diverged, restarted with lr 0.0005".
+    """
+
+    images: np.ndarray
+    value: np.ndarray
+    response: np.ndarray
+    transformed: np.ndarray
+    trace: np.ndarray
+    best: np.ndarray
+    restarts: np.ndarray
+    problem: list[str]
+
+    @classmethod
+    def empty(cls, rows: int, size: tuple[int, ...], steps: int) -> Ascended:
+        """Make room."""
+        gaps = [np.full(shape, np.nan, np.float32) for shape in [(rows, *size), rows, rows, rows, (rows, steps)]]
+        return cls(*gaps, np.full(rows, -1, np.int64), np.zeros(rows, np.int64), [""] * rows)
+
+
+def ascend(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    objective: Objective,
+    size: tuple[int, ...],
+    settings: Settings,
+    seeds: Sequence[Sequence[int]],
+    **others: object,
+) -> Ascended:
+    """Climb, and return when it is done; see `ascending`."""
+    events = ascending(model, layers, objective, size, settings, seeds, **others)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            return end.value
+
+
+def ascending(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    objective: Objective,
+    size: tuple[int, ...],
+    settings: Settings,
+    seeds: Sequence[Sequence[int]],
+    *,
+    statistics: Statistics | None = None,
+    together: int = 1,
+    device: str = "cpu",
+    carried: Carried | None = None,
+) -> Generator[Advance, None, Ascended]:
+    """Climb all rows of an objective; gives `Advance`, one per row and step, as it goes.
+
+    Args:
+        model: any network, on the device; it is given back as it was.
+        layers: those the objective reads.
+        objective: as many rows as seeds.
+        size: (channel, y, x) or (channel, time) of the images.
+        settings: see `presets.Settings`.
+        seeds: by row, whole numbers from which all its random numbers are drawn.
+        statistics: of the images the network knows; None: grey, with the colours of ImageNet.
+        together: rows that follow one another and belong to one unit, for diversity.
+        device: where the network is.
+        carried: groups of such rows that run at once; None: 64 rows.
+
+    Returns:
+        See `Ascended`.
+    """
+    statistics = statistics or Statistics.plain(size[0])
+    carried = carried or Carried(max(1, 64 // together), "batch of rows")
+    found = Ascended.empty(len(seeds), size, settings.steps)
+    waiting: dict[tuple[int, float], list[int]] = {(0, 1.0): list(range(len(seeds)))}
+    with network(model, layers) as show:
+        while waiting:
+            (attempt, pace), rows = next(iter(waiting.items()))
+            del waiting[attempt, pace]
+            while rows:
+                some = np.array(rows[: carried.most * together])
+                redirect = settings.redirect if attempt == 0 else max(settings.redirect, REDIRECTED)
+                work = replace(settings, lr=settings.lr * pace, redirect=redirect)
+                randoms = [np.random.default_rng([*seeds[row], attempt]) for row in some]
+                climb = Climb(show, objective.of(some), work, parametrisation(work, size, statistics), statistics)
+                fits = yield from _climbed(climb, randoms, together, device, carried, attempt == 0)
+                if not fits:
+                    continue
+                rows = rows[len(some) :]
+                for row, pace_now in _noted(found, some, climb, attempt, pace, together):
+                    waiting.setdefault((attempt + 1, pace_now), []).append(row)
+    return found
+
+
+def _climbed(
+    climb: Climb,
+    randoms: Sequence[np.random.Generator],
+    together: int,
+    device: str,
+    carried: Carried,
+    first: bool,
+) -> Generator[Advance, None, bool]:
+    """Run a climb window by window; returns whether it fitted into memory."""
+    rows, steps = len(randoms), climb.settings.steps
+
+    def attempted(work: Callable[[], None]) -> bool:
+        return carried.attempt(rows // together, lambda: (work(), True)[1]) is not None
+
+    if not attempted(lambda: climb.begin(randoms, together, device)):
+        return False
+    for start in range(0, steps, WINDOW):
+        stop = min(start + WINDOW, steps)
+        if len(climb.alive) and not attempted(lambda start=start, stop=stop: climb.steps(start, stop)):
+            return False
+        if first:
+            yield Advance(rows * (stop - start))
+    return attempted(climb.end)
+
+
+def _noted(
+    found: Ascended, rows: np.ndarray, climb: Climb, attempt: int, pace: float, together: int
+) -> list[tuple[int, float]]:
+    """Take over what is better than before; return the rows that start anew, with their pace."""
+    again = []
+    verdicts = np.array(climb.verdicts, dtype=object).reshape(-1, together)
+    for place, row in enumerate(rows):
+        verdict = climb.verdicts[place]
+        group = set(verdicts[place // together]) - {""}  # what belongs together begins together
+        value = float(climb.best_value[place])
+        better = together > 1 or not value <= found.value[row]  # or there is none yet
+        if verdict != "silent" and np.isfinite(value) and better:
+            found.images[row], found.value[row] = climb.best_images[place].cpu().numpy(), value
+            found.response[row], found.transformed[row] = climb.response[place], climb.transformed[place]
+            found.best[row] = climb.best_step[place]
+        if better:
+            found.trace[row] = climb.trace[place].cpu().numpy()
+        found.restarts[row] = attempt
+        if group and attempt + 1 < STARTS:
+            again.append((row, pace * SLOWER if "astray" in group or pace < 1 else pace))
+        lost = verdict == "silent" and found.best[row] >= 0  # it answered from an earlier start
+        found.problem[row] = _problem("astray" if lost else verdict, attempt, pace, climb.settings.lr)
+    return again
+
+
+def _problem(verdict: str, attempt: int, pace: float, lr: float) -> str:
+    if verdict == "silent":
+        return f"no gradient from {attempt + 1} starts"
+    if verdict == "astray":
+        return f"diverged from {attempt + 1} starts"
+    return f"diverged, restarted with lr {lr:.3g}" if pace < 1 else ""

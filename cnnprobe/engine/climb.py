@@ -1,0 +1,229 @@
+"""One batch of images that climb together, step by step, and which of them got somewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.engine.backward_rules import Rules
+from cnnprobe.engine.image_statistics import Statistics
+from cnnprobe.engine.objectives import Activations, Objective, likeness
+from cnnprobe.engine.parametrisations import Fourier, Maco, Pixel
+from cnnprobe.engine.presets import Settings
+from cnnprobe.engine.recording import tap
+from cnnprobe.engine.steppers import stepper
+from cnnprobe.engine.taps import Layer
+
+LOOKS = 8
+"""Draws of the transforms over which the response with transforms is averaged."""
+SATURATED = 0.99
+"""Share of the pixels at the ends of the sigmoid with which an image is lost."""
+JUDGED = 16
+"""Steps between two looks at the images without transforms."""
+PROBED = 10
+"""Steps between two looks at whether its gradient is 0."""
+
+
+Show = Callable[[Tensor], Activations]
+"""Shows images to a network and returns activations by name of layer, (row, channel, *map)."""
+
+
+@contextmanager
+def network(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Show]:
+    """Hand out a function that runs a network as far as some layers; the network is given back as it was."""
+    seen: Activations = {}
+    several = len(layers) > 1
+
+    def receive(layer: Layer, activation: Tensor) -> None:
+        seen[layer.name] = activation.clone() if several else activation  # what runs on may overwrite it
+
+    def show(images: Tensor) -> Activations:
+        seen.clear()
+        run(images * 1)  # a network may write to what it is given
+        return dict(seen)
+
+    with tap(model, list(layers), receive) as run:
+        yield show
+
+
+def parametrisation(settings: Settings, size: tuple[int, ...], statistics: Statistics) -> Pixel | Fourier | Maco:
+    """Return what the settings ask for, for images of a size."""
+    if settings.colours == "lucid" and size[0] == 3:
+        statistics = replace(statistics, colours=Statistics.plain(3).colours)
+    if settings.parametrisation == "pixel":
+        return Pixel(size, statistics, limits(settings, statistics, during=True), settings.normal, settings.uniform)
+    return {"fourier": Fourier, "maco": Maco}[settings.parametrisation](size, statistics)
+
+
+def limits(settings: Settings, statistics: Statistics, *, during: bool = False) -> tuple[float, float] | None:
+    """Return the least and largest pixel, of the images that are kept or of those on their way."""
+    if settings.box is None or (during and not settings.boxed):
+        return None
+    return settings.box if settings.box != (0.0, 1.0) else (statistics.low, statistics.high)
+
+
+class Climb:
+    """One batch of rows from one start.
+
+    Attributes:
+        alive: (live row,) places of the rows that still climb.
+        verdicts: by row: "" where it went well, "silent" where it never answered, "astray" where its numbers are not
+            finite, its image is all at the ends of the sigmoid, or its gradient is gone and nothing was gained.
+    """
+
+    def __init__(
+        self,
+        show: Show,
+        objective: Objective,
+        settings: Settings,
+        made: Pixel | Fourier | Maco,
+        statistics: Statistics,
+    ):
+        self.show, self.whole, self.settings, self.made = show, objective, settings, made
+        self.statistics = statistics
+        self.box = limits(settings, statistics)
+        self.grey = (statistics.low + statistics.high) / 2
+
+    def begin(self, randoms: Sequence[np.random.Generator], together: int, device: str) -> None:
+        """Make the first images."""
+        settings, rows = self.settings, len(randoms)
+        self.objective, self.together, self.randoms = self.whole, together, list(randoms)
+        self.made.to(device)
+        self.mean = self.statistics.mean.to(device)
+        self.values = self.made.start(randoms).to(device).requires_grad_()
+        self.stepper = stepper(settings, self.values)
+        sides = self.made.size[1:]
+        self.maps = settings.transforms.draws(randoms, settings.steps + LOOKS, sides).to(device)  # (step, row, 2, 3)
+        seeds = [int(random.integers(2**62)) for random in randoms]
+        self.noises = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.alive = torch.arange(rows, device=device)
+        self.verdicts: list[str] = [""] * rows
+        self.trace = torch.full((rows, settings.steps), torch.nan, device=device)
+        self.best_value = torch.full((rows,), -torch.inf, device=device)
+        self.best_score, self.first_score = self.best_value.clone(), self.best_value.clone()
+        self.pushed = torch.zeros(2, rows, dtype=torch.bool, device=device)  # in this window, at any time
+        self.best_step = np.full(rows, -1, np.int64)
+        with torch.no_grad():
+            self.best_images = self._kept(self.made.image(self.values)).clone()
+        self._judge(0)
+
+    def steps(self, start: int, stop: int) -> None:
+        """Take some steps, then let the rows go that need no more."""
+        self.pushed[0] = False
+        for number in range(start, stop):
+            self._step(number)
+            if self.settings.transforms.none or (number + 1) % JUDGED == 0 or number + 1 == self.settings.steps:
+                self._judge(number + 1)
+        self._sift(start, stop)
+
+    def _step(self, number: int) -> None:
+        settings = self.settings
+        redirected = number < settings.redirect
+        with torch.enable_grad(), Rules("redirected") if redirected else nullcontext() as rules:
+            images = self.made.image(self.values)
+            shown = self._shown(images, number)
+            activations = self.show(shown)
+            value = self.objective(activations)
+            goal = value.sum()
+            if settings.diversity:
+                alike = sum(likeness(activation, self.together).sum() for activation in activations.values())
+                goal = goal - settings.diversity * alike
+            if settings.regularisers.l2 or settings.regularisers.tv:
+                goal = goal - settings.regularisers.penalty(images, self.mean).sum()
+            if redirected:
+                rules.watch(goal)
+            (gradient,) = torch.autograd.grad(goal, self.values)
+        self.trace[self.alive, number] = value.detach()
+        if (number + 1) % PROBED == 0 or number + 1 == settings.steps:
+            self.pushed |= gradient.flatten(1).abs().amax(1) > 0
+        with torch.no_grad():
+            self.stepper.step(self.values, gradient, value.detach())
+            if settings.regularisers.after_steps:
+                settings.regularisers.settle(self.values, gradient, number + 1)
+            self.made.settle(self.values)
+
+    def _shown(self, images: Tensor, number: int) -> Tensor:
+        transforms = self.settings.transforms
+        if transforms.none:
+            return images
+        return transforms.apply(images, self.maps[number, self.alive], self.grey, self.noises)
+
+    def _kept(self, images: Tensor) -> Tensor:
+        return images if self.box is None else images.clamp(*self.box)
+
+    def _judge(self, number: int) -> None:
+        """Keep the images that are the best so far, as they would be stored."""
+        with torch.no_grad():
+            images = self._kept(self.made.image(self.values))
+            activations = self.show(images)
+            value = self.objective(activations)
+            score = self._together(value, activations)
+            if number == 0:
+                self.first_score[self.alive] = score
+            better = score > self.best_score[self.alive]
+            places = self.alive[better]
+            if len(places):
+                self.best_score[places], self.best_value[places] = score[better], value[better]
+                self.best_images[places] = images[better]
+                self.best_step[places.cpu().numpy()] = number
+
+    def _together(self, value: Tensor, activations: Activations) -> Tensor:
+        """Return the score by which rows are kept, (row,): with diversity, that of the whole group."""
+        if not self.settings.diversity:
+            return value
+        alike = sum(likeness(activation, self.together) for activation in activations.values())
+        group = value.unflatten(0, (-1, self.together)).sum(1) - self.settings.diversity * alike
+        return group.repeat_interleave(self.together)
+
+    def _sift(self, start: int, stop: int) -> None:
+        """Judge the rows by what they did last, and go on with those that still move."""
+        recent, whole = self.trace[self.alive, start:stop], self.trace[self.alive, :stop]
+        better = self.best_score[self.alive] > self.first_score[self.alive]
+        lost = ~torch.isfinite(recent).all(1) | ~torch.isfinite(self.values.detach().flatten(1)).all(1)
+        still = (recent.amax(1) == recent.amin(1)) | ~self.pushed[0]
+        silent = still & ~better & ((whole.amax(1) == whole.amin(1)) | ~self.pushed[1]) & ~lost
+        saturated = self._saturated()
+        astray = lost | (~silent & (saturated | (still & ~better)))
+        for place, is_silent, is_astray in zip(*(flags.tolist() for flags in (self.alive, silent, astray))):
+            self.verdicts[place] = "silent" if is_silent else "astray" if is_astray else ""
+        done = (still | lost | saturated).unflatten(0, (-1, self.together)).all(1).repeat_interleave(self.together)
+        if done.any():
+            self._go_on(torch.nonzero(~done)[:, 0])
+
+    def _saturated(self) -> Tensor:
+        """Say which images are at the ends of the sigmoid, where no gradient passes, (live row,)."""
+        if isinstance(self.made, Pixel):
+            return torch.zeros(len(self.alive), dtype=torch.bool, device=self.alive.device)
+        with torch.no_grad():
+            images = self.made.image(self.values).flatten(1)
+        low, high = self.statistics.low, self.statistics.high
+        ended = torch.minimum(images - low, high - images) < 1e-6 * (high - low)
+        return ended.float().mean(1) > SATURATED
+
+    def _go_on(self, some: Tensor) -> None:
+        """Go on with some of the live rows only."""
+        self.values = self.values.detach()[some].requires_grad_()
+        self.stepper.keep(self.values, some)
+        self.alive, self.pushed = self.alive[some], self.pushed[:, some]
+        rows = some.cpu().numpy()
+        self.objective = self.objective.of(rows)
+        self.noises = [self.noises[row] for row in rows]
+
+    def end(self) -> None:
+        """Show the best images once more, as they are and through transforms drawn anew."""
+        transforms, settings = self.settings.transforms, self.settings
+        self.objective, self.alive = self.whole, torch.arange(len(self.verdicts), device=self.alive.device)
+        self.noises = [torch.Generator().manual_seed(int(random.integers(2**62))) for random in self.randoms]
+        with torch.no_grad():
+            self.response = self._response(self.best_images)
+            looks = [] if transforms.none else range(settings.steps, settings.steps + LOOKS)
+            answers = [self._response(self._shown(self.best_images, look)) for look in looks]
+            self.transformed = torch.stack(answers).mean(0) if answers else self.response
+
+    def _response(self, images: Tensor) -> Tensor:
+        return self.objective.response(self.show(images)).diagonal()
