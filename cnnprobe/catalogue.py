@@ -24,7 +24,7 @@ FUNCTION = {"model": "build", "dataset": "build", "method": "compute"}
 ROOT = {
     "layer": Option.of("str | list[str] | None"),
     "units": Option.of("str | int | list[int]"),
-    "weights": Option.of("str"),
+    "weights": Option.of("str | list[str]"),
     "seed": Option.of("Annotated[int, Range(0)]"),
     "batch_size": Option.of("Annotated[int, Range(1, 65536)]"),
     "limit": Option.of("Annotated[int, Range(1)] | None"),

@@ -81,7 +81,8 @@ def _quoted(sign: str, key: str, value: str | None) -> str:
     if value == "~" or value.startswith("~/"):
         value = str(Path(value).expanduser())
     parser = OverridesParser.create()
-    for text in (f"{sign}{key}={value}", f"{sign}{key}='{_escaped(value)}'"):
+    moments = re.sub(r"""[^,[\]'"]+@(epoch|update)=\d+""", lambda found: f"'{found[0]}'", value)
+    for text in (f"{sign}{key}={value}", f"{sign}{key}={moments}", f"{sign}{key}='{_escaped(value)}'"):
         try:
             parser.parse_override(text)
         except HydraException:

@@ -1,37 +1,15 @@
 """The preparation and its stimuli: from the checked configuration to a network with weights and a dataset."""
 
 import importlib
-import json
-import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cnnprobe import catalogue, runs
-from cnnprobe.errors import UserError, listing
-
-LOG = logging.getLogger("cnnprobe")
-TRAINING = ("train", "transfer")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Where the weights of a network come from.
-
-    Args:
-        kind: "random", "published" or "file".
-        label: as shown and stored, e.g. "train/convnet-avatar/v001@best".
-        path: of the file, for kind "file".
-        about: what is written beside the weights: model, num_classes, classes, input_size.
-    """
-
-    kind: str
-    label: str
-    path: Path | None = None
-    about: dict[str, Any] | None = None
+from cnnprobe import catalogue
+from cnnprobe.errors import UserError
+from cnnprobe.named_weights import TRAINING, Weights, moment_names, weights_of
 
 
 @dataclass
@@ -44,6 +22,8 @@ class Preparation:
         held_out: the images a training is judged on; None for probing.
         weights: where they come from.
         sha256: of the weights as loaded.
+        moments: `engine.moments.Moment`, in order of learning, the network carrying the last; [] for one network.
+        sums: sha256 of the weights of each moment, by its label.
         classes: names of the network's own classes, () where unknown.
         options: the `model` block it was built from.
     """
@@ -53,6 +33,8 @@ class Preparation:
     held_out: Any
     weights: Weights
     sha256: str
+    moments: list[Any]
+    sums: dict[str, str]
     classes: tuple[str, ...]
     options: dict[str, Any]
 
@@ -102,12 +84,40 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
     about = weights.about or {}
     wanted = options.get("num_classes") or (len(dataset.classes) if training else about.get("num_classes"))
     model = network(kind, options, given, wanted, weights, config["seed"])
+    moments, sums = learned(model, options["name"], weights)
     from cnnprobe.models import inputs
     from cnnprobe.models import weights as weight_files
 
     inputs.check_fits(model, options["name"], dataset.size)
     classes = tuple(dataset.classes if training else about.get("classes") or getattr(model, "classes", ()))
-    return Preparation(model, dataset, held_out, weights, weight_files.sha256(model.state_dict()), classes, options)
+    sha256 = weight_files.sha256(model.state_dict())
+    return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options)
+
+
+def learned(model: Any, name: str, weights: Weights) -> tuple[list[Any], dict[str, str]]:
+    """Try every moment's weights in the network, one after the other; it is left with those of the last.
+
+    Returns:
+        the moments, which read their weights when they are asked to; and the sha256 of each, by label.
+
+    Raises:
+        UserError: a file is damaged or belongs to another network.
+    """
+    from cnnprobe.engine.moments import Moment
+    from cnnprobe.models import weights as weight_files
+
+    counters = {key: value.clone() for key, value in weight_files.counters(model.state_dict()).items()}
+
+    def reader(path: Path) -> Callable[[], dict[str, Any]]:
+        return lambda: counters | weight_files.read(path)
+
+    moments, sums = [], {}
+    for one, label in zip(weights.moments, moment_names(weights)):
+        moment = Moment(label, one.epoch, reader(one.path))
+        weight_files.fit(model, moment.load(), one.label, name)
+        moments.append(moment)
+        sums[label] = weight_files.sha256(model.state_dict())
+    return moments, sums
 
 
 def network(
@@ -181,108 +191,3 @@ def _dataset(block: dict[str, Any], needs: Any, limit: int | None) -> Any:
         inner |= {key: options[key] for key in ("root", "split") if key in inner and options.get(key) is not None}
         options["source"] = module("dataset", options["of"]).build(**inner)
     return limited(module("dataset", block["name"]).build(**options), limit)
-
-
-def weights_of(config: dict[str, Any], command: str) -> Weights:
-    """Find out which weights are meant by `weights=`.
-
-    Raises:
-        UserError: there is no such run, checkpoint or file.
-    """
-    given = config["weights"]
-    if given == "random" or (given == "auto" and command in TRAINING):
-        return Weights("random", f"random (seed {config['seed']})")
-    if given == "published":
-        return Weights("published", "published")
-    if given == "auto":
-        return _newest(config) or _published_or_random(config)
-    path = Path(given).expanduser()
-    if path.suffix in (".safetensors", ".pt", ".pth"):
-        from cnnprobe.models import weights as weight_files
-
-        if not path.exists():
-            raise UserError(f"there is no file {given}")
-        return Weights("file", _label(path, config["out"]), path, weight_files.about(path))
-    return from_run(given, config)
-
-
-def from_run(given: str, config: dict[str, Any]) -> Weights:
-    """Find weights inside a training run: RUN (best), RUN@last, RUN@epoch=3, RUN@update=64."""
-    from cnnprobe.models import weights as weight_files
-
-    run, _, moment = given.partition("@")
-    folder, there = checkpoints(run, config)
-    name = _moment(moment or "best", there)
-    if name is None:
-        where = runs.short(folder, config["out"])
-        raise UserError(f"no weights {moment!r} in {where}; there are: {listing(there, 20)}")
-    return Weights("file", _label(there[name], config["out"]), there[name], weight_files.about(there[name]))
-
-
-def checkpoints(run: str, config: dict[str, Any]) -> tuple[Path, dict[str, Path]]:
-    """Return the folder of a training run and its weights by moment, in the order in which they were learned."""
-    out = config["out"]
-    folder = None
-    for command in TRAINING:
-        try:
-            folder = runs.find(run, out, command, f"{config['model']['name']}-{config['dataset']['name']}")
-            break
-        except UserError:
-            continue
-    if folder is None:
-        folder = runs.find(run, out)
-    kinds = ("update", "epoch", "best", "last")  # all updates that are kept lie within the first epoch
-    files = [path for path in (folder / "weights").glob("*.safetensors") if path.stem.partition("=")[0] in kinds]
-    if not files:
-        raise UserError(f"{runs.short(folder, out)} holds no weights; name a run of train")
-    files.sort(key=lambda path: (kinds.index(path.stem.partition("=")[0]), path.stem))
-    return folder, {path.stem: path for path in files}
-
-
-def _moment(moment: str, there: dict[str, Path]) -> str | None:
-    """Match "epoch=3" with "epoch=003"."""
-    key, _, number = moment.partition("=")
-    for name in there:
-        own, _, digits = name.partition("=")
-        if name == moment or (own == key and number.isdigit() and digits.isdigit() and int(digits) == int(number)):
-            return name
-    return None
-
-
-def _label(path: Path, out: str) -> str:
-    """Return how weights are called: RUN@moment for those of a run, else the name of the file."""
-    folder = path.parent.parent
-    return f"{runs.short(folder, out)}@{path.stem}" if (folder / "run.json").is_file() else path.name
-
-
-def _newest(config: dict[str, Any]) -> Weights | None:
-    """Return the best weights of the newest complete training run of this model in `out`."""
-    wanted = _comparable(config["model"])
-    found = []
-    for command in TRAINING:
-        for path in Path(config["out"]).glob(f"{command}/*/v*/config.yaml"):
-            about = runs.info(path.parent)
-            if about.get("status") != "complete":
-                continue
-            try:
-                model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
-            except (OSError, yaml.YAMLError, KeyError, TypeError):
-                continue
-            if _comparable(model) == wanted:
-                found.append((about.get("ended") or "", str(path.parent)))
-    return from_run(max(found)[1], config) if found else None
-
-
-def _comparable(model: dict[str, Any]) -> str:
-    return json.dumps({key: value for key, value in model.items() if key != "num_classes"}, sort_keys=True)
-
-
-def _published_or_random(config: dict[str, Any]) -> Weights:
-    from cnnprobe.models import weights as weight_files
-
-    name = config["model"]["name"]
-    given = {key: value for key, value in config["model"].items() if key not in ("name", "num_classes")}
-    module("model", name).needs(**given)  # an option that makes no network is told before its weights are looked for
-    if weight_files.published_on_disk(name, given):
-        return Weights("published", "published")
-    return Weights("random", f"random (seed {config['seed']})")

@@ -36,19 +36,17 @@ def main(request: "Request") -> int:
 
 
 def every_moment(request: "Request") -> "Request":
-    """Turn `weights=RUN@*` into a sweep over the moments of that training, in their order."""
+    """In a sweep, turn `weights=RUN@*` into one value for each moment of that training, in their order."""
     words = [word for word in request.overrides if word.startswith("weights=") and word.endswith("@*")]
-    if not words:
+    if not words or "multirun" not in request.flags:
         return request
-    from cnnprobe import preparation
+    from cnnprobe import named_weights
 
     others = tuple(word for word in request.overrides if word not in words)
     given = words[-1].removeprefix("weights=").removesuffix("@*")
-    config = compose.compose(replace(request, overrides=others, flags=request.flags | {"multirun": ""}))
-    _, there = preparation.checkpoints(given, config)
-    moments = [name for name in there if "=" in name]
-    values = ",".join(f"'{given}@{name}'" for name in moments)
-    return replace(request, overrides=(*others, f"weights={values}"), flags=request.flags | {"multirun": ""})
+    config = compose.compose(replace(request, overrides=others))
+    values = ",".join(f"{given}@{one.path.stem}" for one in named_weights.learned(given, config))
+    return replace(request, overrides=(*others, f"weights={values}"))
 
 
 def repeated(request: "Request") -> run.Job:

@@ -144,8 +144,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     if source is not None:
         origin.same_origin(source, f"source={job.config['method']['source']}", made)
     origin.warn_if_random(job.command, made)
-    used = str(made.weights.path) if made.weights.kind == "file" else made.weights.kind
-    job.config = job.config | {"model": job.config["model"] | made.options, "weights": used}
+    job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
     measurement = compute(job, made, device, workers, source, stop)
     attributes = {
         "command": job.command,
@@ -170,7 +169,8 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
 def about(job: Job, made: preparation.Preparation, device: str, threads: int) -> dict[str, Any]:
     """Return the provenance of a run that begins: the first state of its `run.json`."""
     before = runs.info(job.resume) if job.resume else {}
-    built_from = [made.weights.label] if made.weights.kind == "file" else []
+    built_from = [one.label for one in made.weights.moments or (made.weights,) if one.kind == "file"]
+    weights = {"label": made.weights.label, "sha256": made.sha256}
     source = job.config["method"].get("source")
     return {
         "command": job.command,
@@ -185,7 +185,7 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "seed": job.config["seed"],
         "device": device,
         "threads": threads,
-        "weights": {"label": made.weights.label, "sha256": made.sha256},
+        "weights": weights | ({"moments": made.sums} if made.sums else {}),
         "dataset": {"name": made.dataset.name, "images": len(made.dataset), "fingerprint": made.dataset.fingerprint},
         "built_from": built_from + ([source] if source else []),
         "versions": provenance.versions(),
@@ -236,6 +236,7 @@ def compute(
     given |= {key: value for key, value in job.config["method"].items() if key != "name"}
     given |= {
         "model": made.model.to(device),
+        "moments": made.moments,
         "dataset": made.dataset,
         "held_out": made.held_out,
         "classes": made.classes,

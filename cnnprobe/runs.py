@@ -114,9 +114,9 @@ def unfinished(out: str, command: str) -> Path | None:
 
 
 def short(folder: Path, out: str | Path) -> str:
-    """Return `COMMAND/NAME/v001` for a folder below `out`, else its path."""
+    """Return `COMMAND/NAME/v001` for a folder below `out`, however both are written, else its path."""
     try:
-        return str(folder.relative_to(out))
+        return str(folder.resolve().relative_to(Path(out).resolve()))
     except ValueError:
         return str(folder)
 

@@ -33,6 +33,15 @@ def test_a_run_with_a_moment_is_one_value():
     assert config["weights"] == "train/x-y/v001@epoch=3"
 
 
+def test_moments_in_a_list_need_no_quotes():
+    runs = ["train/x-y/v001@epoch=3", "train/x y/v001@last", "train/x-y/v001@update=000064"]
+    for written in (f"[{','.join(runs)}]", f"['{runs[0]}',{runs[1]},\"{runs[2]}\"]"):
+        config = compose.compose(parse(["topk", "layer=conv1", f"weights={written}"]))
+        assert config["weights"] == runs
+    with pytest.raises(UserError, match=r"weights got two values; for a sweep add -m, for a list write weights=\["):
+        compose.compose(parse(["topk", "layer=conv1", "weights=a@epoch=1,a@epoch=2"]))
+
+
 def test_lists_ranges_and_patterns_need_no_quotes():
     config = compose.compose(parse(["topk", "layer=[conv1,conv*]", "units=0:32"]))
     assert (config["layer"], config["units"]) == (["conv1", "conv*"], "0:32")

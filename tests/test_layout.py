@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "store": {"errors", "files", "records", "store_layout", "reading"},
     "drawing": {"files", "figures", "methods", "reading"},
     "training_state": {"records", "models"},
-    "preparation": {"errors", "catalogue", "runs", "engine", "models", "datasets"},
+    "named_weights": {"errors", "catalogue", "runs", "models"},
+    "preparation": {"errors", "catalogue", "named_weights", "engine", "models", "datasets"},
     "origin": {"errors", "catalogue", "runs", "reading"},
     "compose": {"errors", "catalogue", "cli"},
     "run": {
@@ -41,7 +42,7 @@ MAY_IMPORT = {
         "origin", "preparation", "provenance", "signals", "terminal", "training_state",
     },
     "sweep": {"errors", "files", "catalogue", "compose", "run", "runs", "terminal", "cli"},
-    "requests": {"errors", "compose", "preparation", "run", "runs", "drawing", "sweep", "terminal", "cli"},
+    "requests": {"errors", "compose", "named_weights", "run", "runs", "drawing", "sweep", "terminal", "cli"},
     "cli": {"errors", "catalogue", "help", "completion", "requests"},
     "__init__": {"runs", "reading", "catalogue", "methods", "datasets", "errors"},
     "__main__": {"cli"},

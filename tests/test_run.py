@@ -149,11 +149,18 @@ def test_weights_of_a_moment_of_training_are_found(cnnprobe, pictures, tmp_path,
 
 def test_all_moments_of_a_training_are_a_sweep_in_their_order(cnnprobe, pictures, tmp_path):
     cnnprobe(*words("train", pictures))
-    answer = cnnprobe(*words("topk", pictures, "criterion=max", "weights=train/convnet-folder/v001@*"))
-    assert answer.status == 0, answer.err
+    asked = words("topk", pictures, "criterion=max")
+    run = "train/convnet-folder/v001"
+    for weights in (f"{run}@*", f"{run}@epoch=2,{run}@update=1"):
+        answer = cnnprobe(*asked, "-m", f"weights={weights}")
+        assert answer.status == 0, answer.err
     folder = tmp_path / "outputs/topk/convnet-folder"
     used = [Recording(path / "store.h5").attributes["weights"].partition("@")[2] for path in sorted(folder.glob("v0*"))]
-    assert used == ["update=000000", "update=000001", "update=000002", "epoch=000", "epoch=001", "epoch=002"]
+    every = ["epoch=000", "update=000001", "update=000002", "epoch=001", "epoch=002"]
+    assert used == [*every, "epoch=002", "update=000001"]
+    answer = cnnprobe(*asked, f"weights={run}@*")
+    assert answer.status == 2
+    assert f"topk takes one network, got weights={run}@*; a run for each: -m weights={run}@*" in answer.err
 
 
 def test_an_interrupted_training_learns_the_same_when_it_goes_on(cnnprobe, tmp_path):

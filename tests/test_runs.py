@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,16 @@ def test_a_run_is_found_by_path_long_and_short_name(tmp_path):
     assert runs.find("topk/a-b/v001", out) == folder
     assert runs.find("v001", out, "topk", "a-b") == folder
     assert runs.find("v001", out, "topk", "other") == folder
+
+
+def test_a_run_has_one_short_name_however_its_path_is_written(tmp_path, monkeypatch):
+    folder = make(tmp_path, "outputs/topk/a-b/v001")
+    (folder.parent / "latest").symlink_to("v001")
+    monkeypatch.chdir(tmp_path)
+    for out in ("outputs", tmp_path / "outputs", "./topk/../outputs"):
+        for path in (folder, Path("outputs/topk/a-b/v001"), Path("outputs/topk/a-b/latest")):
+            assert runs.short(path, out) == "topk/a-b/v001"
+    assert runs.short(folder, tmp_path / "elsewhere") == str(folder)
 
 
 def test_latest_is_the_newest_complete_run_by_number(tmp_path):

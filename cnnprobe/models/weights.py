@@ -98,7 +98,7 @@ def classes_in(state: Mapping[str, Tensor], model: nn.Module) -> int | None:
         The number; None where the weights belong to another network.
     """
     own = model.state_dict()
-    state = _counters(own) | dict(state)
+    state = counters(own) | dict(state)
     if own.keys() != state.keys() or not own:
         return None
     other = [(state[name].shape, value.shape) for name, value in own.items() if state[name].shape != value.shape]
@@ -122,7 +122,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str) ->
         UserError: names or shapes differ: how many, the first of each, and the network that fits better.
     """
     own = model.state_dict()
-    state = _counters(own) | dict(state)
+    state = counters(own) | dict(state)
     missing = [key for key in own if key not in state]
     extra = [key for key in state if key not in own]
     shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
@@ -143,7 +143,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str) ->
     raise UserError(f"{label} does not fit {name}: {', '.join(parts)}{hint}")
 
 
-def _counters(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def counters(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the counters of batches of a network: files of before 2018 lack them, and nothing depends on them."""
     return {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
 
@@ -154,8 +154,13 @@ def published_on_disk(name: str, options: dict[str, Any]) -> Path | None:
     Args:
         name: of the model, as in `model=`.
         options: of that model, without name and num_classes.
+
+    Raises:
+        UserError: these options make no network; told before its weights are looked for.
     """
-    entry = _published(importlib.import_module(f"cnnprobe.models.{name.replace('-', '_')}"), options)
+    kind = importlib.import_module(f"cnnprobe.models.{name.replace('-', '_')}")
+    kind.needs(**options)
+    entry = _published(kind, options)
     path = _cached(entry.url) if entry is not None else None
     return path if path is not None and path.is_file() else None
 
