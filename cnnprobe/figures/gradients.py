@@ -18,14 +18,13 @@ from cnnprobe.figures.canvas import (
     box_words,
     empty,
     footer,
-    largest,
     letter_size,
     scale_bar,
     show,
     wrapped,
 )
 from cnnprobe.figures.sheet import rgb
-from cnnprobe.figures.signed import Display, draw, hatching, words
+from cnnprobe.figures.signed import LIMITED, Display, draw, hatching, limit_of, words
 
 SHEET = 1100
 """Width that a sheet is given, px of the figure; hundreds of units may need more."""
@@ -88,17 +87,17 @@ def gradient_rows(
     heads = ("strongest images, and the map of each", "mean map", "mean map, without signs")
     for head, left, wide in zip(heads, lefts, (maps * (CELL + GAP), MEAN, MEAN)):
         ax.text(left + wide / 2, LINE, "\n".join(wrapped(head, wide, 7)), fontsize=7, ha="center", va="bottom")
-    limits = [(largest(row.maps[:maps]), largest(row.mean)) for row in rows]
+    seen = [[row.maps[:maps] for row in rows], [row.mean for row in rows]]
+    limits = [[limit_of([values], display) for values in kind] for kind in seen]
     if shared:
-        limits = [tuple(np.max(limits, 0))] * len(rows)
+        limits = [[limit_of(kind, display)] * len(rows) for kind in seen]
     for place, row in enumerate(rows):
         top = 1.5 * LINE + place * height
-        _unit(ax, row, maps, top, lefts, limits[place], display)
-    limit = "written beside the maps, " + ("the same for all units" if shared else "each unit's own")
-    seen = [values for row in rows for values in (row.maps[:maps], row.mean)]
+        _unit(ax, row, maps, top, lefts, (limits[0][place], limits[1][place]), display)
+    limit = "written beside the maps, " + ("all units'" if shared else "each unit's own")
     channels = rows[0].mean.shape[0]
     remarks = dict.fromkeys((words(display, channels, limit), words("grey", channels)))
-    footer(made, [*remarks, "boxes: theoretical field", *hatching(seen)])
+    footer(made, [*remarks, "boxes: theoretical field", *hatching([*seen[0], *seen[1]])])
     return made
 
 
@@ -119,7 +118,7 @@ def _unit(
         draw(ax, values, cell, limits[0], display, "no map")
         below = cell.left + cell.wide / 2, cell.top + cell.high + 3
         ax.text(*below, _fitting(caption, CELL + GAP, 6), fontsize=6, ha="center", va="top")
-    if display == "signed" and len(row.maps):
+    if display in LIMITED and len(row.maps):
         said = f"limit\n{style.number(limits[0])}"
         ax.text(front - 8, second + CELL / 2, said, fontsize=6, ha="right", va="center", color="0.3")
     shape = row.mean.shape[-2:]
@@ -131,7 +130,7 @@ def _unit(
     cell = Cell(left, top, MEAN, MEAN).fitted(shape)
     below = cell.left, top + MEAN + GAP, cell.wide / shape[1], cell.wide
     scale_bar(ax, *below)
-    said = [f"limit {style.number(limits[1])}"] if display == "signed" else []
+    said = [f"limit {style.number(limits[1])}"] if display in LIMITED else []
     remark = "; ".join([*said, _covered(row.coverage)])
     ax.text(cell.left, below[1] + LINE / 2, remark, fontsize=6, ha="left", va="top")
 
@@ -186,7 +185,7 @@ def mean_sheet(
     extent = columns * (wide + GAP), math.ceil(units / columns) * (high + head + GAP) + 2 * LINE
     made = style.figure(max(extent[0] / style.DPI + 0.1, 4.5), extent[1] / style.DPI + 0.3, title)
     ax = empty(made, extent)
-    limit = largest(maps) if shared else None
+    limit = limit_of([maps], display) if shared else None
     boxes = []
     for place, values in enumerate(maps):
         row, column = divmod(place, columns)
@@ -200,7 +199,7 @@ def mean_sheet(
                 ax.add_patch(cell.rectangle(fill=False, linewidth=1.8, zorder=4, **look))
     ax.add_collection(LineCollection(boxes, colors=style.ACCENT, linewidths=0.6 if side > 60 else 0.4, zorder=3))
     scale_bar(ax, GAP / 2, extent[1] - 1.5 * LINE, wide / shape[1], wide)
-    whose = f"the largest |value| of all units, {style.number(limit)}" if shared else "each unit's own largest |value|"
+    whose = f"{style.number(limit)}, all units'" if shared else "each unit's own"
     frames = ["best (green)"] * bool(len(best)) + ["worst (red, broken)"] * bool(len(worst))
     marks = f"frames: {', '.join(frames)}" if frames else ""
     footer(made, [words(display, channels, whose), box_words(box, shape), marks, *hatching([maps])])

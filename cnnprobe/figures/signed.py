@@ -7,10 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cnnprobe.figures import style
-from cnnprobe.figures.canvas import Cell, largest, letter_size, show, smaller
+from cnnprobe.figures.canvas import Cell, letter_size, show, smaller
 
-Display = Literal["signed", "stretched", "grey"]
+Display = Literal["signed", "clipped", "stretched", "grey"]
 """Ways to show a map, see `picture`."""
+LIMITED = ("signed", "clipped")
+"""Those that have a limit."""
 
 
 def picture(maps: np.ndarray, limit: float | None = None, display: Display = "signed", most: float = 0) -> np.ndarray:
@@ -18,6 +20,8 @@ def picture(maps: np.ndarray, limit: float | None = None, display: Display = "si
 
     signed: 0.5 + map / (2 limit). Zero is mid-grey; what should be redder is redder, and the same limit means the
         same scale.
+    clipped: the same with a limit that one value in a hundred exceeds and is cut to. Gradients at single images have
+        a few very large values, beside which the others would all be mid-grey.
     stretched: (map - min) / (max - min), the published colour display of guided backpropagation
         (pytorch-cnn-visualizations, misc_functions.py). Zero is another grey in each map.
     grey: the sum of |map| over colours, less its smallest value and divided by its 99th percentile so that it lies
@@ -27,7 +31,7 @@ def picture(maps: np.ndarray, limit: float | None = None, display: Display = "si
 
     Args:
         maps: NaN or infinite in any colour: the px is left clear.
-        limit: |map| that is shown as full colour (signed only); None for the map's own largest.
+        limit: |map| that is shown as full colour (signed and clipped); None for the map's own, see `limit_of`.
         display: which way.
         most: px of the longer side of the picture at most; larger maps are averaged over blocks. 0 for all.
     """
@@ -46,10 +50,18 @@ def picture(maps: np.ndarray, limit: float | None = None, display: Display = "si
     return np.moveaxis(np.concatenate([np.broadcast_to(colours, (3, *colours.shape[1:])), known[:1]]), 0, -1)
 
 
+def limit_of(shown: Sequence[np.ndarray], display: Display) -> float:
+    """Return the limit of some maps together: their largest |value|, or for "clipped" its 99th percentile."""
+    sizes = np.concatenate([np.abs(values[np.isfinite(values)]).ravel() for values in shown] or [np.zeros(0)])
+    if display == "clipped" and sizes.size:
+        return float(np.percentile(sizes, 99)) or float(sizes.max())
+    return float(sizes.max(initial=0))
+
+
 def _scaled(values: np.ndarray, limit: float | None, display: Display) -> np.ndarray:
     """Bring values to 0 to 1 by the rule of a display; a constant map becomes mid-grey."""
-    if display == "signed":
-        limit = largest(values) if limit is None else limit
+    if display in LIMITED:
+        limit = limit_of([values], display) if limit is None else limit
         return 0.5 + values / limit / 2 if limit else values * 0 + 0.5
     low = np.nanmin(values)
     high = np.nanpercentile(values, 99) if display == "grey" else np.nanmax(values)
@@ -64,7 +76,7 @@ def words(display: Display, channels: int, limit: str = "") -> str:
     Args:
         display: see `picture`.
         channels: of the maps.
-        limit: what full colour stands for, e.g. "the largest |value| of the figure" (signed only).
+        limit: what full colour stands for, e.g. "each unit's own" (signed and clipped).
     """
     part = {1: "", 2: " (first of 2 channels)", 3: ""}.get(channels, f" (first 3 of {channels} channels)")
     colour = "colour" if channels > 2 else "brightness"
@@ -72,7 +84,8 @@ def words(display: Display, channels: int, limit: str = "") -> str:
         return "grey: sum of |map| over colours, from its smallest value (black) to its 99th percentile (white)"
     if display == "stretched":
         return f"{colour}: (map - min) / (max - min) of each map{part}; zero is not the same grey in all"
-    return f"{colour}: 0.5 + map / (2 × limit){part}, mid-grey is zero" + (f"; limit: {limit}" if limit else "")
+    rule = "largest |value|" if display == "signed" else "99th percentile of |value|"
+    return f"{colour}: 0.5 + map / (2 × limit){part}, mid-grey is zero; limit: {limit}{' ' if limit else ''}{rule}"
 
 
 def draw(ax: Axes, values: np.ndarray, cell: Cell, limit: float | None, display: Display, nothing: str) -> None:

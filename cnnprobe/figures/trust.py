@@ -1,13 +1,14 @@
 """How far gradient maps can be trusted: reliability against the number of stimuli, likeness after randomisation."""
 
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from cnnprobe.figures import style
 from cnnprobe.figures.canvas import GAP, LINE, Cell, empty, footer, show, wrapped
@@ -116,7 +117,7 @@ def sanity_figure(
         return style.figure(4.5, 0.3, f"{title}\nno {'stages' if len(rules) else 'rules'}")
     chosen = np.unique(np.linspace(0, len(stages) - 1, min(len(stages), STAGES)).round().astype(int))
     front, step = 105, CELL + GAP / 2
-    heads = [wrapped(text, CELL, 6) for text in ("image", *(stages[place] for place in chosen))]
+    heads = [["image"], *([str(place), *_path(stages[place], 18)] for place in chosen)]
     head = (0.9 * max(map(len, heads)) + 0.5) * LINE
     extent = front + (len(chosen) + 1) * step, head + len(rules) * step
     wide = max(extent[0] / style.DPI + 0.2, 7.2)
@@ -134,7 +135,7 @@ def sanity_figure(
         for column, stage in enumerate(chosen):
             cell = Cell(front + (column + 1) * step, top, CELL, CELL).fitted(maps.shape[-2:])
             draw(ax, maps[row, stage], cell, None, display, "no map")
-    remarks = [words(display, maps.shape[2], "each map's own largest |value|"), *hatching([maps[:, chosen]])]
+    remarks = [words(display, maps.shape[2], "each map's own"), *hatching([maps[:, chosen]])]
     footer(above, remarks)
     _likeness(below, likeness, rules, stages, measures)
     made.supxlabel("\n".join(textwrap.wrap(style.plain(sentence, 600), int(wide * 11))), fontsize=9, weight="bold")
@@ -149,8 +150,8 @@ def _likeness(
         return
     panels = part.subplots(1, len(measures), squeeze=False, sharey=True)[0]
     values = np.where(np.isfinite(likeness), likeness, np.nan)
+    size = 3.5 if len(stages) <= 12 else 2.0
     low = min(-0.05, float(np.min(values, initial=0, where=~np.isnan(values))) - 0.05)
-    ticks = np.unique(np.linspace(0, len(stages) - 1, min(len(stages), 9)).round().astype(int))
     for place, (measure, ax) in enumerate(zip(measures, panels)):
         for rule, name in enumerate(rules):
             one = values[rule, place]  # (stage, image)
@@ -158,16 +159,31 @@ def _likeness(
             quartiles = np.nanpercentile(one[known], (25, 50, 75), axis=-1) if len(known) else np.zeros((3, 0))
             look = {"color": style.SERIES[rule % len(style.SERIES)], "label": style.plain(name, 24)}
             marker = MARKERS[rule % len(MARKERS)]
-            ax.plot(known, quartiles[1], marker=marker, markersize=3.5, linewidth=1.1, **look)
+            ax.plot(known, quartiles[1], marker=marker, markersize=size, linewidth=1.1, **look)
             ax.fill_between(known, quartiles[0], quartiles[2], color=look["color"], alpha=0.15, linewidth=0)
         ax.axhline(0, color="0.55", linewidth=0.8, linestyle=":")
         ax.set_title(style.plain(measure, 40), fontsize=8)
         ax.set(xlim=(-0.3, len(stages) - 0.7 + 1e-9), ylim=(low, 1.05))
         _plain_axis(ax)
-        ax.set_xticks(ticks, [style.plain(stages[tick], 18) for tick in ticks], rotation=60, fontsize=6, ha="right")
-        ax.tick_params(axis="x", pad=1)
+        ax.set_xlabel("block randomised (numbers above)", fontsize=7)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     panels[0].set_ylabel("likeness to the\nuntouched network's map", fontsize=7)
     part.legend(*panels[0].get_legend_handles_labels(), fontsize=7, frameon=False, ncols=6, loc="outside upper center")
     images = likeness.shape[-1]
-    if images > 1:
-        footer(part, [f"median of {images} images, bands: quartiles"])
+    remarks = [f"median of {images} images, bands: quartiles"] if images > 1 else []
+    for name, one in zip(rules, values):
+        nothing = int(np.isnan(one).all(0).sum())  # (measure, stage, image)
+        if nothing:
+            of = one[0].size
+            remarks.append(
+                f"{style.plain(name, 24)}: {nothing} of {of} maps have no likeness (constant) and are left out"
+            )
+    footer(part, remarks)
+
+
+def _path(name: str, letters: int) -> list[str]:
+    """Break the name of a module into lines after its dots, or where it must be."""
+    lines = [""]
+    for word in re.split(r"(?<=\.)", style.plain(name)):
+        lines[-1:] = [lines[-1] + word] if len(lines[-1] + word) <= letters else [lines[-1], word]
+    return [piece for line in lines for piece in textwrap.wrap(line, letters)][:3]
