@@ -292,9 +292,13 @@ class OneHot(Stretch):
 
     def every(self, activations: dict[str, Tensor]) -> Tensor:
         """Return log softmax(z) at each target, (image, row)."""
-        z = self.predicted(activations)
+        z = self.predicted(activations)  # the readout of this objective gives z-scores
         left_out = torch.as_tensor(self.population.constant, device=z.device)
         return z.masked_fill(left_out, -torch.inf).log_softmax(1)[:, self.targets]
+
+    def response(self, activations: dict[str, Tensor]) -> Tensor:
+        """Return the predicted one-hot scores themselves, 0 to 1, (image, row)."""
+        return self.every(activations).exp()
 
     def _readout(self) -> tuple[np.ndarray, np.ndarray]:
         mapping, (mean, deviation) = self.population.mapping, self.population.scale
