@@ -131,7 +131,7 @@ class GradientMapping:
         """Rank units: return the score of each (NaN: dead) by a column of one number (consistency, low_share, …)."""
         scores = np.full(len(self.units), np.nan)
         parts = [slice(start, start + self.together) for start in range(0, len(self.units), self.together)]
-        answers = self._answers(found)
+        answers = self.answers(found)
         yield Phase(f"ranking units of {self.layer.name}", int(answers.sum()), "maps")
         with self.gradients:
             for part in parts:
@@ -148,21 +148,21 @@ class GradientMapping:
         """
         starts = [start for start in range(0, len(self.units), self.batch) if start not in finished]
         parts = [slice(start, start + self.batch) for start in starts]
-        count = sum(int(self._answers(_some(found, part)).sum()) for part in parts)
+        count = sum(int(self.answers(_some(found, part)).sum()) for part in parts)
         yield Phase(f"gradients of {self.layer.name}", count, "maps")
         with self.gradients:
             for start, part in zip(starts, parts):
                 rows = yield from self._rows(self.units[part], _some(found, part))
                 yield Rows(self.name, start, rows)
 
-    def _answers(self, found: Strongest) -> np.ndarray:
+    def answers(self, found: Strongest) -> np.ndarray:
         """Say which images count, (unit, k); a rectified unit that is silent has no gradient."""
-        ranks = found.ranks[BEST]
-        return (ranks.images >= 0) & ((ranks.responses > 0) | (not self.layer.rectified))
+        ranks, silent = found.ranks[BEST], self.layer.rectified and self.how.recipe.target != "group"
+        return (ranks.images >= 0) & ((ranks.responses > 0) | (not silent))
 
     def _rows(self, units: np.ndarray, found: Strongest) -> Generator[Advance, None, dict[str, np.ndarray]]:
         """Return the columns of some units."""
-        ranks, answers = found.ranks[BEST], self._answers(found)
+        ranks, answers = found.ranks[BEST], self.answers(found)
         size, sides = self.how.dataset.size, self.canvas.sides
         held = np.zeros((*answers.shape, size[0], *sides), np.float32)
         plain = np.zeros_like(held) if self.how.recipe.plain else None
@@ -214,6 +214,13 @@ class GradientMapping:
                 if target is not None:
                     shift = np.add(corner, maps.corners[place])
                     _put(target[unit, rank], source[place], shift)
+
+    def on_canvas(self, maps: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Lay maps of whole images (n, channel, y, x) on the canvas, by the positions (n, map axis) they belong to."""
+        laid = np.zeros((*maps.shape[:2], *self.canvas.sides), np.float32)
+        for target, one, position in zip(laid, maps, positions):
+            _put(target, one, np.array(self.canvas.corner(position)))
+        return laid
 
     def _picture(self, image: Any, position: np.ndarray) -> np.ndarray:
         """Return the image as it lies under the canvas, grey beyond it."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from cnnprobe.engine.gradient_mapping import GradientMapping, How
 from cnnprobe.engine.gradients import Recipe
 from cnnprobe.engine.layers import Layer, find, main_layers, units_of
 from cnnprobe.engine.loading import batches
+from cnnprobe.engine.sanity import Sanity, verdict
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import Search, Strongest, of_group
 from cnnprobe.errors import UserError, listing
@@ -30,7 +32,8 @@ def compute(
     units: str | int | list[int | str],
     rule: Literal["guided", "deconvnet", "gradient", "input-x-gradient", "smoothgrad", "integrated"],
     target: Literal["neuron", "channel", "channel-abs", "group", "class"],
-    group: dict[int, float] | list[int] | None,
+    group: list[Annotated[int, Range(0)]] | None,
+    group_weights: list[float] | None,
     top_images: Annotated[int, Range(1, 100000)],
     keep: Annotated[int, Range(0, 1000)],
     plain: bool,
@@ -41,6 +44,7 @@ def compute(
     steps: Annotated[int, Range(1)],
     ranking: Literal["consistency", "pairwise", "low_share"],
     display: Literal["signed", "stretched", "grey"],
+    sanity: bool,
     pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
     source: Run | None,
     batch_size: int,
@@ -62,10 +66,12 @@ def compute(
         layer: names of layers, see `engine.layers.find`; None with target=class: the logits.
         units: channels of each layer; "best:8" and "worst:8" are those that rank first and last.
         rule, target, group, plain, extend, samples, level, squares, steps: see `engine.gradients.Recipe`.
+        group_weights: of the channels of a group; None: all 1.
         top_images: images per unit, by the maximum of its map; those to which a rectified unit answers 0 do not count.
         keep: of them, those whose maps are stored one by one.
         ranking: what best and worst mean, a column of one number per unit.
         display: of the figures.
+        sanity: also compare the maps of a few units with those of randomised networks, see `engine.sanity`.
         pages: units to show step by step; None: the first living ones.
         source: a run of topk or record that has the images.
         batch_size: images that pass through the network together when they are ranked, and are loaded together.
@@ -76,7 +82,7 @@ def compute(
         finished: by table, first rows of the batches there are already.
 
     Returns:
-        one table "units/<layer>" per layer, and "stimuli".
+        one table "units/<layer>" per layer, "sanity/<layer>" if asked for, and "stimuli".
 
     Raises:
         UserError: no such layer or unit, the rule has no meaning for this network, or the source lacks what is asked
@@ -85,7 +91,7 @@ def compute(
     if len(dataset.size) != 3:
         raise UserError(f"gbp maps images (channel, y, x), got signals of {tuple(dataset.size)}")
     layers = _layers(model, layer, target, dataset.size)
-    weights = _group(group, target, layers, units)
+    weights = _group(group, group_weights, target, layers, units)
     ends = None if weights else _ends(units)
     chosen = {one.name: units_of(one, "all" if ends else units) for one in layers}
     if weights:
@@ -102,6 +108,7 @@ def compute(
                     steps, seed)  # fmt: skip
     how = How(model, dataset, device, recipe, top_images, min(keep, top_images), batch_size, workers)
     mapped = [GradientMapping(how, one, chosen[one.name]) for one in layers]
+    checks = [Sanity(one, None if ends else asked, seed) for one in mapped] if sanity else []
     kept = facts if facts is not None else {}
 
     def events() -> Iterator[Rows | Advance | Phase]:
@@ -124,6 +131,9 @@ def compute(
                 rows = np.array(kept["ranked"][one.layer.name])
                 strongest, one.units = strongest.of(rows), rows
             yield from one.events(strongest, (finished or {}).get(one.name, frozenset()))
+            for check in checks:
+                if check.layer is one.layer and not (finished or {}).get(check.name):
+                    yield from check.events(strongest, one.units)
 
     about = {"top_images": top_images, "rule": rule, "target": target, "display": display, "seed": seed}
     about |= {"group": json.dumps(weights) if weights else "", "image_size": list(dataset.size)}
@@ -134,6 +144,7 @@ def compute(
         shown = [-1] if asked is None else [page for page in asked if ends or page in one.units]
         units_known = None if ends else one.units
         tables.append(one.table(units_known, rows or len(one.units), about | {"order": place, "pages": shown}))
+    tables += [check.table() for check in checks]
     count = len(dataset)
     return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), count, "images", kept)
 
@@ -150,22 +161,24 @@ def _layers(model: nn.Module, layer: str | list[str] | None, target: str, size: 
 
 
 def _group(
-    group: dict[int, float] | list[int] | None, target: str, layers: list[Layer], units: Any
+    group: list[int] | None, weights: list[float] | None, target: str, layers: list[Layer], units: Any
 ) -> dict[int, float] | None:
     """Return the weights of a group of channels by channel, or None where no group is mapped."""
     if target != "group":
-        if group is not None:
+        if group is not None or weights is not None:
             raise UserError(f"group= belongs to target=group, got target={target}")
         return None
     if not group:
-        raise UserError("target=group needs group=: channels, [0,5], or with weights {0: 1, 5: -0.5}")
+        raise UserError("target=group needs group=: the channels that are taken together, e.g. group=[0,5]")
     if len(layers) > 1:
         raise UserError(f"a group lies in one layer, got {len(layers)} layers")
     if units != "all":
         raise UserError("target=group takes its channels from group=: leave out units=")
-    weights = group if isinstance(group, dict) else dict.fromkeys(group, 1.0)
-    channels = units_of(layers[0], list(weights))
-    return {int(channel): float(weight) for channel, weight in zip(channels, weights.values())}
+    channels = units_of(layers[0], group).tolist()
+    weights = weights or [1.0] * len(channels)
+    if len(weights) != len(group) or len(channels) != len(group):
+        raise UserError(f"group_weights must be one per channel: {len(set(group))} channels, {len(weights)} weights")
+    return {channel: float(weight) for channel, weight in zip(channels, weights)}
 
 
 def _ends(units: Any) -> list[tuple[str, int]] | None:
@@ -263,6 +276,38 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
             f"Agreement of {about['model']} (weights: {about['weights']}) on {about['dataset']}: two means of n maps"
         )
         yield "reliability", reliability_curves(curves, title)
+    yield from _sanity(recording)
+
+
+def _sanity(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Per layer and kind of randomisation the maps of one image, and the likeness of all."""
+    from cnnprobe.figures.trust import sanity_figure
+
+    about = recording.attributes
+    for name in recording.tables("sanity"):
+        table, layer = recording[name], name.removeprefix("sanity/")
+        own, stages = table.attributes, np.array([str(block) for block in table["block"]])
+        kinds = np.array([str(kind) for kind in table["kind"]])
+        if table["unit"][0, 0] < 0 or not len(table.rows):
+            continue
+        units = recording[f"units/{layer}"]
+        row = int(np.flatnonzero(units["unit"] == table["unit"][0, 0])[0])
+        picture = units["picture"][row, 0]
+        for kind in ("cascading", "independent"):
+            shown = np.flatnonzero((kinds == kind) | (kinds == ""))
+            alike = table["likeness"][shown].transpose(1, 2, 0, 3)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # all maps empty: NaN
+                last = np.nanmean(table["likeness"][kinds == "cascading"][-1, :, 0], axis=1)
+            title = f"{own['layer']} of {about['model']} (weights: {about['weights']}) randomised, {kind}; unit "
+            title += f"{table['unit'][0, 0]} above, {int((table['unit'][0] >= 0).sum())} maps below"
+            labels = {"rules": own["rules"], "stages": ["untouched", *stages[shown][1:]], "measures": own["measures"]}
+            sentence = verdict(own["rules"], last)
+            maps = table["map"][shown].transpose(1, 0, 2, 3, 4)
+            yield (
+                f"{layer}_sanity_{kind}",
+                sanity_figure(picture, maps, alike, **labels, sentence=sentence, title=title),
+            )
 
 
 def _words(own: dict[str, Any]) -> str:

@@ -211,7 +211,7 @@ def test_published_networks(name):
             for mode in (ours, theirs):
                 pixels, values = images.clone().requires_grad_(), []
                 theirs.count = 0
-                with tap(model, [layer], lambda _, a: values.append(a)) as run, mode:
+                with tap(model, [layer], lambda _, a, values=values: values.append(a)) as run, mode:
                     run(pixels * 1)
                 signal = values[0].flatten(1).amax(1).sum()
                 if mode is ours:

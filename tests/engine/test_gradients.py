@@ -250,7 +250,7 @@ def test_where_captum_is_wrong_finite_differences_decide(build):
 def test_a_network_of_gelu_is_refused_before_any_work_and_extended_on_demand():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 2, 3)).eval()
     layer = find(model, "2", SIZE)[0]
-    with pytest.raises(UserError, match="rule=guided is defined for rectifiers .*has GELU"):
+    with pytest.raises(UserError, match=r"rule=guided is defined for rectifiers .*has GELU"):
         Gradients(model, layer, SIZE, Recipe("guided"))
     assert Gradients(model, layer, SIZE, Recipe("guided", extend=True)).rectifiers == {"GELU": 1}
     assert Gradients(model, layer, SIZE, Recipe("gradient")).rectifiers == {"GELU": 1}
