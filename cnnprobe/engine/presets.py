@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cnnprobe.engine.regularisers import Regularisers
 from cnnprobe.engine.transforms import Transforms
-from cnnprobe.errors import unknown
+from cnnprobe.errors import UserError, unknown
 
 RAW = 1 / 255
 DEVIATION = 0.226
@@ -121,7 +121,7 @@ PRESETS = {
 }
 
 
-def preset(name: str, **changes: Any) -> Settings:
+def preset_of(name: str, **changes: Any) -> Settings:
     """Return settings by name.
 
     Args:
@@ -129,7 +129,7 @@ def preset(name: str, **changes: Any) -> Settings:
         changes: fields of `Settings` or of `Regularisers`; None leaves what the preset says.
 
     Raises:
-        UserError: there is no such preset.
+        UserError: there is no such preset, or pixels are to be changed after a step and there are none.
     """
     if name not in PRESETS:
         raise unknown("preset", name, list(PRESETS))
@@ -137,4 +137,10 @@ def preset(name: str, **changes: Any) -> Settings:
     asked = {key: value for key, value in changes.items() if value is not None}
     inner = {key: value for key, value in asked.items() if key in Regularisers.__dataclass_fields__}
     outer = {key: value for key, value in asked.items() if key not in inner}
-    return replace(settings, regularisers=replace(settings.regularisers, **inner), **outer)
+    made = replace(settings, regularisers=replace(settings.regularisers, **inner), **outer)
+    if made.parametrisation != "pixel" and made.regularisers.after_steps:
+        raise UserError(
+            f"decay, blur, small_norm and small_contribution change pixels, and preset {name} has "
+            f"parametrisation={made.parametrisation}; use parametrisation=pixel, or the penalties l2 and tv"
+        )
+    return made

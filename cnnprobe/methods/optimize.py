@@ -1,0 +1,375 @@
+"""Make the image that each unit would prefer, by letting images climb its response."""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.engine import objectives
+from cnnprobe.engine.image_statistics import Statistics, measured
+from cnnprobe.engine.layers import Layer, find, main_layers, units_of
+from cnnprobe.engine.loading import Batch, batches
+from cnnprobe.engine.pictures import picture_size
+from cnnprobe.engine.preferring import How, Preferring, strongest
+from cnnprobe.engine.presets import LUCID_MOVES, Settings, preset_of
+from cnnprobe.engine.ranking import Ranked
+from cnnprobe.engine.stimuli import stimuli_table
+from cnnprobe.engine.strongest import BEST, Search
+from cnnprobe.engine.transforms import Transforms
+from cnnprobe.errors import UserError, listing
+from cnnprobe.options import Range, Run
+from cnnprobe.records import Advance, Column, Measurement, Phase, Rows
+
+LOOK = 500
+"""Images at most from which colours and amplitudes of the dataset are taken."""
+ROWS = 16
+"""Units shown beside their strongest images."""
+COMPARED = 4
+"""Units whose images by several presets and starts are shown."""
+OF_UNITS = ("neuron", "channel", "contrast", "class")
+Preset = Literal[
+    "standard", "yosinski-1", "yosinski-2", "yosinski-3", "yosinski-4", "pytorch-cnn-visualizations", "olah-2017",
+    "lucid", "simonyan", "maco",
+]  # fmt: skip
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    layer: str | list[str] | None,
+    units: str | int | list[int],
+    objective: Literal["channel", "neuron", "group", "direction", "class", "contrast", "layer", "stretch", "one-hot"],
+    position: list[Annotated[int, Range(0)]] | None,
+    groups: list[list[Annotated[int, Range(0)]]] | None,
+    group_weights: list[list[float]] | None,
+    pooling: Literal["mean", "log-sum-exp", "min"],
+    direction: str | list[float] | list[list[float]] | None,
+    preset: Preset | list[Preset],
+    parametrisation: Literal["pixel", "fourier", "maco"] | None,
+    steps: Annotated[int, Range(1, 100000)] | None,
+    lr: Annotated[float, Range(above=0)] | None,
+    transforms: bool | None,
+    l2: Annotated[float, Range(0)] | None,
+    tv: Annotated[float, Range(0)] | None,
+    decay: Annotated[float, Range(0, 1)] | None,
+    blur: Annotated[float, Range(0)] | None,
+    blur_every: Annotated[int, Range(1)] | None,
+    small_norm: Annotated[float, Range(0, 1)] | None,
+    small_contribution: Annotated[float, Range(0, 1)] | None,
+    starts: Annotated[int, Range(1, 1000)],
+    diversity: Annotated[float, Range(0)] | None,
+    natural: bool,
+    top_images: Annotated[int, Range(1, 1000)],
+    picture: Annotated[int, Range(8, 1024)] | None,
+    source: Run | None,
+    brain: Run | None,
+    brain_layer: str | None,
+    batch_size: int,
+    device: str,
+    workers: int,
+    seed: int,
+    classes: tuple[str, ...] = (),
+    moments: list[Any] | None = None,
+    facts: dict[str, Any] | None = None,
+    finished: dict[str, frozenset[int]] | None = None,
+) -> Measurement:
+    """Make the preferred image of every unit: activation maximisation (Erhan et al. 2009), regularised.
+
+    All units of a layer climb together, see `engine.ascent`. Objectives are those of `engine.objectives`, settings
+    those of `engine.presets`, of which each other option that is not None replaces one value.
+
+    Args:
+        model: any network; it is given back as it was.
+        dataset: an image set: gives the images' size, colours and amplitudes, and natural images to compare with.
+        layer: names of layers, see `engine.layers.find`; None: the output, for objective="class".
+        units: channels of each layer; members of the group where no groups are given.
+        objective, position, groups, group_weights, pooling, direction: what climbs.
+        preset: settings by name; the image kept comes from the first, the others stand beside it.
+        parametrisation, steps, lr, transforms, diversity: replace those of the presets.
+        l2, tv, decay, blur, blur_every, small_norm, small_contribution: the same, see `engine.regularisers`.
+        starts: images per unit.
+        natural: whether the strongest natural images are found.
+        top_images: how many per unit.
+        picture: longer side of their stored pictures, px; None: as large as 128 MB allow.
+        source: a run of topk or record that has them.
+        brain, brain_layer: the second network of stretch and one-hot, and its layer.
+        batch_size: rows that climb at once; images that pass through the network together when they are ranked.
+        device: where the network is.
+        workers: processes that load images.
+        seed: of all random numbers.
+        classes: names of the network's classes.
+        moments: of learning, in order; the network carries the last.
+        facts: of a stopped run, see `records.Measurement`.
+        finished: by table, first rows of the batches there are already.
+
+    Returns:
+        one table "units/<layer>" per layer, and "stimuli".
+
+    Raises:
+        UserError: no such layer, unit, class or preset, or options that do not go together.
+    """
+    changes = {"parametrisation": parametrisation, "steps": steps, "lr": lr, "diversity": diversity, "l2": l2, "tv": tv}
+    changes |= {"decay": decay, "blur": blur, "blur_every": blur_every, "small_norm": small_norm}
+    changes |= {"small_contribution": small_contribution}
+    names = [preset] if isinstance(preset, str) else list(dict.fromkeys(preset))
+    presets = {name: _moved(preset_of(name, **changes), transforms) for name in names}
+    if diversity and starts < 2:
+        raise UserError("diversity is between the images of one unit: starts must be 2 or more")
+    layers = _layers(model, layer, objective, dataset.size)
+    chosen = {one.name: units_of(one, units) for one in layers}
+    k = min(top_images, len(dataset)) if natural else 0
+    search = _search(model, layers, chosen, k, dataset, source, objective)
+    how = How(model, dataset, device, presets, starts, seed, batch_size, moments or ())
+    given = {"position": position, "groups": groups, "group_weights": group_weights, "pooling": pooling}
+    rows = [_rows(one, chosen[one.name], objective, given | {"direction": direction}, classes) for one in layers]
+    small = picture_size(dataset.size, sum(len(ids) for _, ids, _ in rows) * max(k, 1), picture)
+    small = small if len(dataset.size) == 3 else tuple(dataset.size)
+    kept = facts if facts is not None else {}
+    made = []
+    for one, (climbed, ids, aside) in zip(layers, rows):
+        most = kept.get("rows", {}).get(one.name)
+        made.append(Preferring(how, one, climbed, ids, k, small, aside, most))
+
+    def events() -> Iterator[Rows | Advance | Phase]:
+        def every() -> Iterator[Batch]:
+            return batches(dataset, batch_size=batch_size, device=device, workers=workers)
+
+        how.statistics = yield from _statistics(dataset, presets, seed, batch_size, workers)
+        ranked, skipped = yield from _natural(search, made, every, k, len(dataset))
+        for start in range(0, len(dataset), batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
+        for one in made:
+            already = (finished or {}).get(one.name, frozenset())
+            for event in one.events(ranked.get(one.layer.name), already, workers):
+                if one.carried.most < one.first:
+                    kept.setdefault("rows", {})[one.layer.name] = one.carried.most
+                yield event
+
+    about = {"objective": objective, "preset": names[0], "image_size": list(dataset.size), "starts": starts}
+    tables = [one.table(about | {"order": place}) for place, one in enumerate(made)]
+    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), LOOK, "images", kept)
+
+
+def _moved(settings: Settings, transforms: bool | None) -> Settings:
+    """Return settings with transforms taken away, or lucid's put in where there are none."""
+    if transforms is None or (transforms and not settings.transforms.none):
+        return settings
+    return replace(settings, transforms=LUCID_MOVES if transforms else Transforms())
+
+
+def _layers(model: nn.Module, asked: str | list[str] | None, objective: str, size: tuple[int, ...]) -> list[Layer]:
+    if asked is None and objective != "class":
+        names = [one.name for one in main_layers(model, size)]
+        raise UserError(f"needs layer=…; layers of the model: {listing(names)}")
+    return find(model, "logits" if asked is None else asked, size)
+
+
+def _rows(
+    layer: Layer, units: np.ndarray, objective: str, given: dict[str, Any], classes: tuple[str, ...]
+) -> tuple[objectives.Objective, np.ndarray, dict[str, Column]]:
+    """Return what climbs in a layer: the objective, the number of each row, and columns that name the rows."""
+    name, aside = layer.name, {}
+    if objective in OF_UNITS:
+        made = {"channel": objectives.Channel, "contrast": objectives.Contrast}.get(objective, objectives.Neuron)
+        position = _position(layer, given["position"])
+        climbed = made(name, units, position) if made is objectives.Neuron else made(name, units)
+        named = objective == "class" and len(classes) == layer.channels
+        names, ids = [classes[unit] if named else str(unit) for unit in units], units
+    elif objective == "group":
+        groups = given["groups"] or [units.tolist()]
+        for group in groups:
+            units_of(layer, group)
+        weights = given["group_weights"]
+        if weights is not None and list(map(len, weights)) != list(map(len, groups)):
+            raise UserError("group_weights must be a list per group, with a weight for each of its members")
+        climbed = objectives.Group.made(name, groups, weights, given["pooling"])
+        members = climbed.members
+        aside["members"] = Column("units; -1: none", "member", members.shape[1:], "int64", "index", members)
+        names = [" + ".join(map(str, group)) for group in groups]
+    elif objective == "direction":
+        climbed = objectives.Direction(name, _directions(layer, given["direction"]))
+        names = [f"direction {row}" for row in range(climbed.rows)]
+    else:
+        climbed, names = objectives.Dream(name, 1), [name]
+    if objective not in OF_UNITS:
+        ids = np.arange(climbed.rows)
+    aside["name"] = Column("what the image is for", dtype="str", values=np.array(names, dtype=object))
+    return climbed, ids, aside
+
+
+def _position(layer: Layer, position: list[int] | None) -> tuple[int, ...] | None:
+    if position is None:
+        return None
+    if len(position) != len(layer.map_size) or any(p >= side for p, side in zip(position, layer.map_size)):
+        shown = " x ".join(map(str, layer.map_size)) or "a single value"
+        raise UserError(f"position={position} is not on the map of {layer.name}, which is {shown}")
+    return tuple(position)
+
+
+def _directions(layer: Layer, direction: Any) -> np.ndarray:
+    """Return (row, channel) from numbers or a file.
+
+    Raises:
+        UserError: nothing is given, there is no such file, or its numbers do not fit.
+    """
+    if direction is None:
+        raise UserError("objective=direction needs direction=…: numbers by channel, or a .npy file of them")
+    if isinstance(direction, str):
+        path = Path(direction).expanduser()
+        try:
+            direction = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"direction: {path.name} cannot be read: {' '.join(str(error).split())}") from None
+    found = np.atleast_2d(np.asarray(direction, np.float32))
+    if found.ndim != 2 or found.shape[1] != layer.channels or not np.isfinite(found).all():
+        raise UserError(f"direction must have {layer.channels} finite numbers, one per channel of {layer.name}")
+    return found
+
+
+def _search(
+    model: nn.Module,
+    layers: list[Layer],
+    chosen: dict[str, np.ndarray],
+    k: int,
+    dataset: Any,
+    source: Any,
+    objective: str,
+) -> Search | None:
+    """Return the search for natural images where rows are units; None where none is asked for, or rows are not."""
+    if source is not None and (objective not in OF_UNITS or not k):
+        raise UserError(f"source= has the images of single units, not of objective={objective} with natural={k > 0}")
+    return Search(model, layers, chosen, k, len(dataset), source) if k and objective in OF_UNITS else None
+
+
+def _natural(
+    search: Search | None, made: list[Preferring], every: Callable[[], Iterator[Batch]], k: int, images: int
+) -> Generator[Phase | Advance, None, tuple[dict[str, Ranked], np.ndarray]]:
+    """Find the strongest natural images; returns them by name of layer, and which images were skipped."""
+    skipped, found = np.zeros(images, bool), {}
+    if search is not None:
+        strong, skipped = yield from search.run(every())
+        return {name: one.ranks[BEST] for name, one in strong.items()}, skipped
+    for one in made if k else ():
+        yield Phase(f"ranking for {one.layer.name}", images, "images")
+        found[one.layer.name] = yield from strongest(one.how.model, one.layer, one.objective, k, every(), skipped)
+    return found, skipped
+
+
+def _statistics(
+    dataset: Any, presets: dict[str, Settings], seed: int, batch_size: int, workers: int
+) -> Generator[Phase | Advance, None, Statistics]:
+    """Take colours and amplitudes from some images of the dataset."""
+    count = min(LOOK, len(dataset))
+    look = np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False))
+    yield Phase("colours of the images", count, "images")
+    amplitudes = any(settings.parametrisation == "maco" for settings in presets.values())
+    found = measured(
+        lambda: batches(dataset, batch_size=batch_size, device="cpu", workers=workers, indices=look),
+        dataset.size,
+        amplitudes=amplitudes,
+    )
+    yield Advance(count)
+    return found
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Count images, and say by how much they exceed the strongest natural images."""
+    tables = _tables(recording)
+    gains = np.concatenate([table["gain"] for table in tables])
+    failed = sum(int((table["best_step"] < 0).sum()) for table in tables)
+    found = {"layers": len(tables), "images": sum(table.row_count for table in tables) - failed}
+    if failed:
+        found["failed"] = failed
+    if np.isfinite(gains).any():
+        found["median response / best natural"] = float(1 + np.median(gains[np.isfinite(gains)]) / 100)
+    return found
+
+
+def _tables(recording: Any) -> list[Any]:
+    """Return the tables of the layers in the order in which they were asked for."""
+    tables = [recording[name] for name in recording.tables("units")]
+    return sorted(tables, key=lambda table: table.attributes["order"])
+
+
+def summary(recording: Any) -> dict[str, list[str]]:
+    """Return the table that is printed: by layer, medians over units."""
+    tables = _tables(recording)
+    columns = {
+        "layer": [table.attributes["layer"] for table in tables],
+        "images": [str(int((table["best_step"] >= 0).sum())) for table in tables],
+        "failed": [str(int((table["best_step"] < 0).sum())) for table in tables],
+    }
+    words = {"response": "response", "response_transformed": "with transforms", "best_natural": "best natural"}
+    for name, word in (words | {"gain": "gain %"}).items():
+        columns[word] = [_median(table[name]) for table in tables]
+    return columns
+
+
+def _median(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return f"{np.median(known):.4g}" if len(known) else "-"
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Per layer a sheet of all images, rows beside the strongest images, presets and starts compared, the ascent."""
+    from cnnprobe.figures.preferred import beside_top_images, preferred_sheet, progress, regulariser_comparison
+
+    about = recording.attributes
+    for table in _tables(recording):
+        own, layer = table.attributes, table.name.removeprefix("units/")
+        if not len(table.rows):
+            continue
+        network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
+        names, made = list(table["name"]), f"objective: {own['objective']}; preset: {own['preset']}"
+        numbers = {name: table[name] for name in ("response", "best_natural")}
+        title = f"preferred images of {network}\n{made}"
+        under = "below: response" + (" / best natural image's" if np.isfinite(numbers["best_natural"]).any() else "")
+        yield layer, preferred_sheet(table["image"], names, f"{title}; {under}", _captions(numbers))
+        if "picture" in table:
+            shown = np.flatnonzero(table["best_step"] >= 0)[:ROWS]
+            columns = {name: table[name][shown] for name in ("image", "picture", "response", "natural_response")}
+            words = [
+                [_number(value) for value in (own_response, *natural)]
+                for own_response, natural in zip(columns["response"], columns["natural_response"])
+            ]
+            chosen = [names[row] for row in shown]
+            title_beside = f"{title}; below: response"
+            yield (
+                f"{layer}_beside",
+                beside_top_images(columns["image"], columns["picture"], chosen, words, title_beside),
+            )
+        if "variants" in table:
+            yield f"{layer}_presets", regulariser_comparison(*_compared(table, names), f"preferred images of {network}")
+        climbs = own["objective"] in ("neuron", "class") and np.isfinite(numbers["best_natural"]).any()
+        reference = numbers["best_natural"] if climbs else None
+        traces, best = table["trace"], np.minimum(table["best_step"], table["trace"].shape[1] - 1)
+        yield f"{layer}_progress", progress(traces, names, f"ascent of {network}\n{made}", reference, best)
+
+
+def _captions(numbers: dict[str, np.ndarray]) -> list[str]:
+    """Return the response and, where it is known, that to the best natural image."""
+    return [" / ".join(_number(value) for value in pair if np.isfinite(value)) for pair in zip(*numbers.values())]
+
+
+def _number(value: float) -> str:
+    from cnnprobe.figures.style import number
+
+    return number(value) if np.isfinite(value) else ""
+
+
+def _compared(table: Any, names: list[str]) -> tuple[np.ndarray, list[str], list[str], list[list[str]]]:
+    """Return images, names of presets and columns, and captions, of the first units that have an image."""
+    shown = np.flatnonzero(table["best_step"] >= 0)[:COMPARED]
+    variants, responses = table["variants"][shown], table["variant_response"][shown]  # (unit, preset, start, …)
+    starts = variants.shape[2]
+    images = np.moveaxis(variants, 1, 0)
+    images = images.reshape(images.shape[0], -1, *images.shape[3:])  # (preset, unit and start, …)
+    captions = [[_number(value) for value in row] for row in np.moveaxis(responses, 1, 0).reshape(len(images), -1)]
+    columns = [
+        f"{names[row]}, start {start + 1}" if starts > 1 else names[row] for row in shown for start in range(starts)
+    ]
+    return images, list(table.attributes["presets"]), columns, captions
