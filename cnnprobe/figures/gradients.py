@@ -97,7 +97,8 @@ def gradient_rows(
     limit = "written beside the maps, " + ("all units'" if shared else "each unit's own")
     channels = rows[0].mean.shape[0]
     remarks = dict.fromkeys((words(display, channels, limit), words("grey", channels)))
-    footer(made, [*remarks, "boxes: theoretical field", *hatching([*seen[0], *seen[1]])])
+    boxed = any(row.box is not None or np.isfinite(row.outlines).any() for row in rows)
+    footer(made, [*remarks, "boxes: theoretical field" if boxed else "", *hatching([*seen[0], *seen[1]])])
     return made
 
 

@@ -117,7 +117,7 @@ def sanity_figure(
         return style.figure(4.5, 0.3, f"{title}\nno {'stages' if len(rules) else 'rules'}")
     chosen = np.unique(np.linspace(0, len(stages) - 1, min(len(stages), STAGES)).round().astype(int))
     front, step = 105, CELL + GAP / 2
-    heads = [["image"], *([str(place), *_path(stages[place], 18)] for place in chosen)]
+    heads = [["image"], *([str(place), *_path(stages[place], 16)] for place in chosen)]
     head = (0.9 * max(map(len, heads)) + 0.5) * LINE
     extent = front + (len(chosen) + 1) * step, head + len(rules) * step
     wide = max(extent[0] / style.DPI + 0.2, 7.2)
@@ -156,11 +156,12 @@ def _likeness(
         for rule, name in enumerate(rules):
             one = values[rule, place]  # (stage, image)
             known = np.flatnonzero(~np.isnan(one).all(-1)) if one.size else np.zeros(0, int)
-            quartiles = np.nanpercentile(one[known], (25, 50, 75), axis=-1) if len(known) else np.zeros((3, 0))
+            quartiles = np.full((3, len(one)), np.nan)
+            quartiles[:, known] = np.nanpercentile(one[known], (25, 50, 75), axis=-1) if len(known) else np.nan
             look = {"color": style.SERIES[rule % len(style.SERIES)], "label": style.plain(name, 24)}
             marker = MARKERS[rule % len(MARKERS)]
-            ax.plot(known, quartiles[1], marker=marker, markersize=size, linewidth=1.1, **look)
-            ax.fill_between(known, quartiles[0], quartiles[2], color=look["color"], alpha=0.15, linewidth=0)
+            ax.plot(quartiles[1], marker=marker, markersize=size, linewidth=1.1, **look)
+            ax.fill_between(range(len(one)), quartiles[0], quartiles[2], color=look["color"], alpha=0.15, linewidth=0)
         ax.axhline(0, color="0.55", linewidth=0.8, linestyle=":")
         ax.set_title(style.plain(measure, 40), fontsize=8)
         ax.set(xlim=(-0.3, len(stages) - 0.7 + 1e-9), ylim=(low, 1.05))
@@ -171,13 +172,10 @@ def _likeness(
     part.legend(*panels[0].get_legend_handles_labels(), fontsize=7, frameon=False, ncols=6, loc="outside upper center")
     images = likeness.shape[-1]
     remarks = [f"median of {images} images, bands: quartiles"] if images > 1 else []
-    for name, one in zip(rules, values):
-        nothing = int(np.isnan(one).all(0).sum())  # (measure, stage, image)
-        if nothing:
-            of = one[0].size
-            remarks.append(
-                f"{style.plain(name, 24)}: {nothing} of {of} maps have no likeness (constant) and are left out"
-            )
+    nothing = np.isnan(values).all(1).sum((1, 2))  # (rule,)
+    if nothing.any():
+        counts = ", ".join(f"{style.plain(name, 24)} {count}" for name, count in zip(rules, nothing))
+        remarks.append(f"left out, because constant maps have no likeness: {counts} (of {values[0, 0].size} each)")
     footer(part, remarks)
 
 
