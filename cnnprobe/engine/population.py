@@ -30,7 +30,7 @@ from cnnprobe.engine.objectives import Objective
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.ridge import Mapping, ridge
 from cnnprobe.engine.taps import Layer
-from cnnprobe.errors import UserError, listing
+from cnnprobe.errors import UserError
 from cnnprobe.records import Advance
 
 Reading = Literal["mean", "map"]
@@ -226,28 +226,17 @@ def _check_size(images: int, count: int, reading: Reading) -> None:
 
 @dataclass(frozen=True)
 class Stretch(Objective):
-    """The predicted response y_t; each row has its own target t.
+    """The predicted response y_t; each row has its own target t. A constant target gives no gradient.
 
     Args:
         population: mapped from a layer of the network that the objective is used with.
         targets: (row,) places in the population.
-
-    Raises:
-        UserError: a target is constant over the natural images.
     """
 
     population: Population
     targets: np.ndarray
     readout: dict = field(default_factory=dict, repr=False, compare=False)
     name = "stretch"
-
-    def __post_init__(self):
-        flat = np.flatnonzero(self.population.constant)
-        if len(wrong := np.intersect1d(self.targets, flat)):
-            raise UserError(
-                f"units at places {listing(map(str, wrong))} of the population answer all natural images alike; "
-                "they cannot be controlled"
-            )
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -286,15 +275,24 @@ class OneHot(Stretch):
 
     The logarithm has the same optimum and, image by image, a gradient of the same direction; it does not vanish where
     another unit of the population wins by far.
+
+    Raises:
+        UserError: fewer than two units of the population vary over the natural images.
     """
 
     name = "one-hot"
+
+    def __post_init__(self):
+        varying = int((~self.population.constant).sum())
+        if varying < 2:
+            raise UserError(f"one-hot sets a unit apart from others: it needs two units that vary, got {varying}")
 
     def every(self, activations: dict[str, Tensor]) -> Tensor:
         """Return log softmax(z) at each target, (image, row)."""
         z = self.predicted(activations)  # the readout of this objective gives z-scores
         left_out = torch.as_tensor(self.population.constant, device=z.device)
-        return z.masked_fill(left_out, -torch.inf).log_softmax(1)[:, self.targets]
+        scores = z.masked_fill(left_out, -torch.inf).log_softmax(1)
+        return scores.masked_fill(left_out, -torch.inf)[:, self.targets]  # a second time: without a gradient
 
     def response(self, activations: dict[str, Tensor]) -> Tensor:
         """Return the predicted one-hot scores themselves, 0 to 1, (image, row)."""

@@ -211,7 +211,7 @@ def test_rows_are_independent_and_can_be_taken_apart(kind):
     assert gradient[1].any()
 
 
-def test_units_that_answer_all_natural_images_alike_are_flagged_left_out_and_no_targets():
+def test_units_that_answer_all_natural_images_alike_are_flagged_left_out_and_give_no_gradient():
     first, second = pair()
     nn.init.constant_(second[2].weight[2], 0.0)  # answers 0.1 to everything
     second[2].bias.data[4] = -1e3  # dead
@@ -220,8 +220,11 @@ def test_units_that_answer_all_natural_images_alike_are_flagged_left_out_and_no_
     _, population = finished(learn(first, layer, brain, batches(given_images(smooth(60)), batch_size=60)))
     assert population.constant[[2, 4]].all()
     varying = np.flatnonzero(~population.constant)
-    with pytest.raises(UserError, match="units at places 2, 4 of the population answer all natural images alike"):
-        Stretch(population, np.array([varying[0], 2, 4]))
+    maps = activations(first, [layer], smooth(3))["conv1"].requires_grad_()
+    for kind in (Stretch, OneHot):
+        (gradient,) = torch.autograd.grad(kind(population, np.array([varying[0], 2, 4]))({"conv1": maps}).sum(), maps)
+        assert gradient[0].any()
+        assert not gradient[1:].any()
     shares = population.one_hot(population.natural)
     assert np.isnan(shares[:, [2, 4]]).all()
     np.testing.assert_allclose(np.nansum(shares, 1), 1)
@@ -234,6 +237,11 @@ def test_units_that_answer_all_natural_images_alike_are_flagged_left_out_and_no_
     np.testing.assert_allclose(made.best_natural_one_hot, shares.max(0))
     assert np.isnan(made.stretch_gain[[2, 4]]).all()
     assert np.isnan(made.one_hot[[2, 4]]).all()
+
+
+def test_one_hot_of_a_single_unit_is_refused():
+    with pytest.raises(UserError, match="it needs two units that vary, got 1"):
+        OneHot(linear_population(np.eye(3)[:1]), np.array([0]))
 
 
 def test_a_gain_over_a_best_natural_response_that_is_not_positive_is_no_number():
