@@ -1,7 +1,7 @@
 """Gradient maps of a layer's units, averaged over their strongest images: what is stored, and how it is made."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -14,10 +14,11 @@ from cnnprobe.engine.field_maps import Canvas, canvas_of
 from cnnprobe.engine.gradients import Gradients, Maps, Recipe
 from cnnprobe.engine.layers import Layer
 from cnnprobe.engine.loading import batches
-from cnnprobe.engine.map_averages import Average, average, counts
+from cnnprobe.engine.map_averages import Average, alike_maps, average, counts
+from cnnprobe.engine.moments import Moment, at, half_time
 from cnnprobe.engine.pictures import crop, thumbnails
 from cnnprobe.engine.ranking import Ranked
-from cnnprobe.engine.spectrum import low_share
+from cnnprobe.engine.spectrum import centroid, low_share
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
 
@@ -40,6 +41,7 @@ class How:
         keep: of them, those whose maps are stored one by one.
         batch_size: images loaded together.
         workers: processes that load images.
+        moments: of learning, in order; the network carries the last.
     """
 
     model: nn.Module
@@ -50,6 +52,7 @@ class How:
     keep: int
     batch_size: int
     workers: int
+    moments: Sequence[Moment] = ()
 
 
 class GradientMapping:
@@ -88,6 +91,8 @@ class GradientMapping:
         self.batch = max(1, min(rows, self.together, 64))
         own = about | self.layer.attributes | {"rectified": self.layer.rectified, "recentred": self.canvas.recentred}
         own |= {"engine": self.gradients.engine, "counts": counts(self.how.k).tolist(), "low": LOW}
+        own |= {"moments": [moment.label for moment in self.how.moments]}
+        own |= {"epochs": [moment.epoch for moment in self.how.moments]}
         own["rectifiers"] = ", ".join(f"{number} {name}" for name, number in self.gradients.rectifiers.items())
         return Table(self.name, "unit", rows, self.columns, self.batch, own)
 
@@ -120,6 +125,18 @@ class GradientMapping:
         }
         if recipe.plain:
             columns["gradient_map"] = Column("the same mean of the plain gradient", axes, each, unit=unit)
+        if moments := len(how.moments):
+            columns |= {
+                "learned_map": Column(
+                    "mean map of the network of that time, of the same neurons",
+                    f"moment {axes}",
+                    (moments, *each),
+                    unit=unit,
+                ),
+                "learned_centroid": Column("its mean spatial frequency", "moment", (moments,), unit="cycles/px"),
+                "learned_likeness": Column("its correlation with the last", "moment", (moments,)),
+                "half_time": Column("when it had come half way to the last", unit="epoch"),
+            }
         if recipe.rule == "integrated":
             words = "what the sum of the map lacks of the rise of the response from black, as a share of it"
             columns["residual"] = Column(words, "k", (how.k,))
@@ -148,11 +165,13 @@ class GradientMapping:
         """
         starts = [start for start in range(0, len(self.units), self.batch) if start not in finished]
         parts = [slice(start, start + self.batch) for start in starts]
-        count = sum(int(self.answers(_some(found, part)).sum()) for part in parts)
+        count = sum(int(self.answers(_some(found, part)).sum()) for part in parts) * (1 + len(self.how.moments))
         yield Phase(f"gradients of {self.layer.name}", count, "maps")
         with self.gradients:
             for start, part in zip(starts, parts):
                 rows = yield from self._rows(self.units[part], _some(found, part))
+                if self.how.moments:
+                    rows |= yield from self._learned(self.units[part], _some(found, part))
                 yield Rows(self.name, start, rows)
 
     def answers(self, found: Strongest) -> np.ndarray:
@@ -195,7 +214,29 @@ class GradientMapping:
                 yield Advance(len(pairs[0]))
         for unit in range(len(units)):
             self._average(columns, unit, held[unit], None if plain is None else plain[unit], covered[unit])
-        return {name: values for name, values in columns.items() if self.columns[name].values is None}
+        later = ("learned_map", "learned_centroid", "learned_likeness", "half_time")
+        known = [name for name, column in self.columns.items() if column.values is not None]
+        return {name: values for name, values in columns.items() if name not in (*known, *later)}
+
+    def _learned(self, units: np.ndarray, found: Strongest) -> Generator[Advance, None, dict[str, np.ndarray]]:
+        """Return what the mean maps of some units were at every moment: the same images, the same neurons."""
+        last, maps = self.gradients, []
+        for moment in self.how.moments:
+            with at(self.how.model, moment):
+                self.gradients = Gradients(self.how.model, self.layer, self.how.dataset.size, self.how.recipe)
+                with self.gradients:
+                    rows = yield from self._rows(units, found)
+                maps.append(rows["mean_map"])
+        self.gradients = last
+        learned = np.stack(maps, 1)  # (unit, moment, channel, y, x)
+        alike = np.array([[alike_maps(one, own[-1]) for one in own] for own in learned], np.float32)
+        epochs = np.array([moment.epoch for moment in self.how.moments])
+        return {
+            "learned_map": learned,
+            "learned_centroid": centroid(learned).astype(np.float32),
+            "learned_likeness": alike.reshape(len(units), len(maps)),
+            "half_time": np.array([half_time(epochs, one) for one in alike], np.float32),
+        }
 
     def _empty(self, name: str, units: int) -> np.ndarray:
         column = self.columns[name]

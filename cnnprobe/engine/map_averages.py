@@ -76,6 +76,11 @@ def average(maps: np.ndarray, covered: np.ndarray, k: int) -> Average:
     )
 
 
+def alike_maps(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the correlation of two maps (channel, y, x) over the pixels that both have; NaN if there are none."""
+    return _correlation(one, other, np.isfinite(one).all(0) & np.isfinite(other).all(0))
+
+
 def _correlation(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
     """Correlate two (channel, y, x) over the pixels of a (y, x) mask; NaN if one is constant there."""
     a, b = one[:, where].astype(np.float64).ravel(), other[:, where].astype(np.float64).ravel()

@@ -51,6 +51,7 @@ def compute(
     device: str,
     workers: int,
     seed: int,
+    moments: list[Any] | None = None,
     facts: dict[str, Any] | None = None,
     finished: dict[str, frozenset[int]] | None = None,
 ) -> Measurement:
@@ -78,6 +79,7 @@ def compute(
         device: where the network is.
         workers: processes that load images.
         seed: of the noise of smoothgrad.
+        moments: of learning, in order; the network carries the last. Then also what the mean maps were at each of them.
         facts: of a stopped run, see `records.Measurement`.
         finished: by table, first rows of the batches there are already.
 
@@ -106,7 +108,7 @@ def compute(
     search = None if weights else Search(model, layers, chosen, top_images, len(dataset), source)
     recipe = Recipe(rule, "neuron" if target == "class" else target, weights, plain, extend, samples, level, squares,
                     steps, seed)  # fmt: skip
-    how = How(model, dataset, device, recipe, top_images, min(keep, top_images), batch_size, workers)
+    how = How(model, dataset, device, recipe, top_images, min(keep, top_images), batch_size, workers, moments or ())
     mapped = [GradientMapping(how, one, chosen[one.name]) for one in layers]
     checks = [Sanity(one, None if ends else asked, seed) for one in mapped] if sanity else []
     kept = facts if facts is not None else {}
@@ -276,7 +278,32 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
             f"Agreement of {about['model']} (weights: {about['weights']}) on {about['dataset']}: two means of n maps"
         )
         yield "reliability", reliability_curves(curves, title)
+    yield from _learning(recording)
     yield from _sanity(recording)
+
+
+def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Per layer the strip of mean maps over training; spatial frequencies and half-times of all layers."""
+    from cnnprobe.figures.learning import centroid_curves, half_times, strip
+
+    about, tables = recording.attributes, [table for table in _tables(recording) if len(table.attributes["moments"])]
+    for table in tables:
+        own, layer = table.attributes, table.name.removeprefix("units/")
+        title = f"{_words(own)} while learning: {own['layer']} of {about['model']} ({about['weights']})\n"
+        title += (
+            f"mean over the {own['top_images']} images of {about['dataset']} that each unit answers most at the end"
+        )
+        look = {"display": own["display"]}
+        yield f"{layer}_learning", strip(table["learned_map"], own["moments"], _names(table), title, **look)
+    if tables:
+        own, names = tables[0].attributes, [table.attributes["layer"] for table in tables]
+        epochs, network = np.array(own["epochs"], float), f"{about['model']} ({about['weights']})"
+        title = f"Mean maps of {network} on {about['dataset']}, {_words(own)}"
+        frequencies = [table["learned_centroid"] for table in tables]
+        yield "learning_frequency", centroid_curves(epochs, frequencies, names, title, own["moments"])
+        halves = [table["half_time"] for table in tables]
+        title = f"When the mean maps of {network} had come half way to the last"
+        yield "learning_half_times", half_times(halves, names, title, epochs)
 
 
 def _sanity(recording: Any) -> Iterator[tuple[str, Any]]:
