@@ -29,14 +29,18 @@ def likeness(maps: np.ndarray, reference: np.ndarray) -> np.ndarray:
     Returns:
         (measure, n) in the order of `MEASURES`, 1 where alike. NaN where a map has a value that is not a number, and
         where the sum of |map| of one of the two is the same everywhere (a map of zeros has no likeness to anything,
-        though its structural similarity to a map that is almost empty is close to 1), or the sum with signs.
+        though its structural similarity to a map that is almost empty is close to 1), or the sum with signs; of
+        HOG also where a side has fewer than 3 px, as signals have: nothing there has an orientation.
     """
     pair = [np.asarray(values, np.float64) for values in (maps, reference)]
     broken = ~np.logical_and(*(np.isfinite(values).all((1, 2, 3)) for values in pair))  # (n,)
     pair = [np.where(broken[:, None, None, None], 0.0, values) for values in pair]
     signed = [values.sum(1) for values in pair]
     grey = [scaled(np.abs(values).sum(1)) for values in pair]
-    measured = [spearman(*grey), spearman(*signed), ssim(*grey), spearman(*(hog(values) for values in grey))]
+    oriented = spearman(*(hog(values) for values in grey))
+    if min(maps.shape[2:]) < BLOCK:
+        oriented = np.full(len(maps), np.nan)
+    measured = [spearman(*grey), spearman(*signed), ssim(*grey), oriented]
     empty = ~np.logical_and(*(values.any((1, 2)) for values in grey))
     return np.where(broken | empty, np.nan, np.stack(measured))
 

@@ -86,12 +86,13 @@ def test_unrelated_noise_is_not_alike():
     assert np.abs(likeness(a, b)[:3]).max() < 0.1
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 2), (1, 3, 40), (2, 7, 7)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 50), (3, 2, 2), (1, 3, 40), (2, 7, 7)])
 def test_maps_of_any_size_have_a_likeness_at_most_one(shape):
     a, b = np.random.default_rng(6).normal(size=(2, 2, *shape))
     values = likeness(a, b)
     assert np.max(values, initial=0, where=~np.isnan(values)) <= 1 + 1e-12
     assert np.isfinite(values[2]).all() == (shape != (1, 1, 1))
+    assert np.isfinite(values[3]).all() == (min(shape[1:]) >= 3)  # nothing on a line has an orientation
 
 
 def test_what_is_not_a_number_spoils_its_own_map_only():
