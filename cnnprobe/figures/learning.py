@@ -284,7 +284,7 @@ def _over_epochs(axis: Axis, epochs: np.ndarray, marked: np.ndarray | None = Non
         if end / TICKS <= place <= free:
             kept, free = [*kept, float(epoch)], place - end / TICKS
     axis.set_major_locator(FixedLocator(kept))
-    axis.set_major_formatter(FixedFormatter([style.number(epoch) for epoch in kept]))
+    axis.set_major_formatter(FixedFormatter([f"{epoch:.2g}" if epoch < 1 else style.number(epoch) for epoch in kept]))
     axis.set_minor_locator(NullLocator())
 
 
