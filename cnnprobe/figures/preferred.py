@@ -163,7 +163,7 @@ def progress(
         title: of the figure.
         reference: (unit,) each trace is divided by it, e.g. the response to the best natural image; a unit whose
             reference is not positive is left out, and that is said. None: nothing is divided.
-        best: (unit,) step of the image that was kept, -1 for none; ringed where units are named.
+        best: (unit,) steps before the image that was kept, -1 for none; ringed where units are named.
         quantity: what the traces are, in words.
     """
     values, label = np.asarray(traces, float), quantity
@@ -183,7 +183,8 @@ def progress(
         look = {"label": style.plain(names[unit], 24), "linewidth": 1.1} if few else {"linewidth": 0.5, "alpha": 0.4}
         ax.plot(steps, values[unit], style_of, color=colour, **look)
         if few and best is not None and best[unit] >= 0:
-            ax.plot(best[unit] + 1, values[unit, best[unit]], "o", color=colour, markersize=5, fillstyle="none")
+            at = min(best[unit], len(steps) - 1)
+            ax.plot(at + 1, values[unit, at], "o", color=colour, markersize=5, fillstyle="none")
     if not few:
         _quartiles(ax, steps, values[living])
         outside = _keep_in_view(ax, values[living])

@@ -159,7 +159,7 @@ def lines(ax):
 def test_a_few_traces_are_named_and_the_step_that_was_kept_is_ringed():
     traces = RNG.random((3, 20)).cumsum(1)
     traces[1, 12:] = np.nan
-    made = preferred.progress(traces, ["u0", "u1", "u2"], "title", best=np.array([19, 7, -1]))
+    made = preferred.progress(traces, ["u0", "u1", "u2"], "title", best=np.array([20, 7, -1]))
     drawn = lines(made.axes[0])
     for unit in range(3):
         np.testing.assert_array_equal(drawn[f"u{unit}"].get_ydata(), traces[unit])
