@@ -23,7 +23,7 @@ FUNCTION = {"model": "build", "dataset": "build", "method": "compute"}
 
 ROOT = {
     "layer": Option.of("str | list[str] | None"),
-    "units": Option.of("str | int | list[int]"),
+    "units": Option.of("str | int | list[int | str]"),
     "weights": Option.of("str | list[str]"),
     "seed": Option.of("Annotated[int, Range(0)]"),
     "batch_size": Option.of("Annotated[int, Range(1, 65536)]"),

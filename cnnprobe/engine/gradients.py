@@ -11,6 +11,7 @@ integrated        (pixel - 0) times the mean gradient on the way from a black im
 
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
@@ -47,7 +48,7 @@ class Recipe:
         target: what the signal starts from: the `neuron` at a position, the mean of the unit's map (`channel`), the sum
             of its |activations| (`channel-abs`, as in pytorch-cnn-visualizations), or the weighted sum of the means of
             several channels (`group`).
-        group: by channel: its weight; of target=group only.
+        groups: of target=group: the weight of each member by channel; a group's number stands for a unit.
         plain: also the plain gradient, from the same pass.
         extend: see `backward_rules.Rules`.
         samples, level, squares: smoothgrad: how many noisy copies, standard deviation of the noise as a share of
@@ -58,7 +59,7 @@ class Recipe:
 
     rule: Attribution = "guided"
     target: Target = "neuron"
-    group: dict[int, float] | None = None
+    groups: tuple[dict[int, float], ...] = ()
     plain: bool = False
     extend: bool = False
     samples: int = 25
@@ -221,8 +222,8 @@ class Gradients:
             return activation[(rows, channels, *places.unbind(1))]
         flat = activation.flatten(2) if activation.dim() > 2 else activation[..., None]
         if recipe.target == "group":
-            chosen = flat[:, list(recipe.group)].mean(2)
-            return chosen @ chosen.new_tensor(list(recipe.group.values()))
+            weights = group_weights(recipe.groups, flat)
+            return (flat.mean(2) * weights[channels]).sum(1)
         own = flat[rows, channels]
         return own.abs().sum(1) if recipe.target == "channel-abs" else own.mean(1)
 
@@ -331,6 +332,14 @@ def _backwards(responses: Tensor, pixels: Tensor, again: bool) -> Tensor:
             "the network writes in place into values that its own gradient needs: torch cannot differentiate it; "
             "make the rectifier behind another one inplace=False"
         ) from error
+
+
+def group_weights(groups: Sequence[dict[int, float]], activation: Tensor) -> Tensor:
+    """Return the weight of every channel of an activation (n, channel, …) in every group, (group, channel)."""
+    weights = activation.new_zeros((len(groups), activation.shape[1]))
+    for row, group in zip(weights, groups):
+        row[list(group)] = row.new_tensor(list(group.values()))
+    return weights
 
 
 def joined(parts: list[Maps]) -> Maps:

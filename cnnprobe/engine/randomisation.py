@@ -138,7 +138,8 @@ def cascading(model: nn.Module, given: Sequence[Block], seed: int) -> AbstractCo
 
     Args:
         model: its parameters are drawn anew by each module's own `reset_parameters`, running statistics included, so
-            that what the module guarantees holds (taps that a mask forbids stay 0). Parameters that no such function
+            that what the module guarantees holds (taps that a mask forbids stay 0); weights of convolutions and dense
+            layers are then scaled to the variance of He et al. (2015). Parameters that no such function
             changes are drawn from a normal distribution of their own mean and standard deviation.
         given: see `blocks`.
         seed: of the random parameters; a seed gives the same ones on the same kind of device.
@@ -208,9 +209,22 @@ def _randomise(modules: Sequence[nn.Module], seed: int) -> None:
             learned = {name: p.clone() for name, p in module._parameters.items() if p is not None}
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
+                if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+                    _keep_alive(module.weight)
             for name, before in learned.items():
                 if torch.equal(before, module._parameters[name]):
                     _draw(module._parameters[name])
+
+
+def _keep_alive(weight: Tensor) -> None:
+    """Scale weights to the variance of He et al. (2015), which keeps rectified responses as large as what they read.
+
+    torch's own have a sixth of it: in a deep network without BatchNorm nothing would be left at the output, and maps of
+    nothing say nothing. Taps that are 0 stay 0.
+    """
+    energy = weight.square().flatten(1).sum(1).mean()
+    if energy > 0:
+        weight.mul_((2 / energy).sqrt())
 
 
 def _draw(parameter: Tensor) -> None:

@@ -120,17 +120,16 @@ class Sanity:
         return np.stack([self.mapping.on_canvas(maps, positions) for maps in found])
 
 
-def verdict(rules: list[str], last: np.ndarray) -> str:
-    """Say in plain words what a randomised network leaves of maps.
+def verdict(rules: list[str], alike: np.ndarray) -> str:
+    """Say in plain words what randomised weights leave of maps.
 
     Args:
         rules: that were compared.
-        last: (rule,) mean rank correlation of |map| with every block randomised; NaN where all maps were empty.
+        alike: (rule, stage, pair) rank correlation of |map| with that of the untouched network; NaN for empty maps.
     """
-    words = [
-        f"{rule}: {value:.2f}" if np.isfinite(value) else f"{rule}: empty maps" for rule, value in zip(rules, last)
-    ]
-    said = "With every block randomised, maps still correlate with the original ones (rank correlation of |map|): "
-    said += ", ".join(words) + ". What stays comes from the image and the architecture, not from what was learned"
-    kept = [rule for rule, value in zip(rules, last) if np.isfinite(value) and value > 0.2]
-    return said + (f"; for {' and '.join(kept)} that is much." if kept else ".")
+    known = [one[np.isfinite(one)] for one in alike]
+    words = [f"{rule} {one.mean():.2f}" if one.size else f"{rule}: only empty maps" for rule, one in zip(rules, known)]
+    return (
+        "Rank correlation of |map| with that of the untouched network, mean over all stages: " + ", ".join(words) + ". "
+        "As far as a map stays, it shows the image and the architecture, not what the network has learned."
+    )

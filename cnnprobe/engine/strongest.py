@@ -68,43 +68,47 @@ def _found(ranker: Ranker, name: str) -> Strongest:
     return Strongest(ranks, ranker.dead(name), None if threshold is None else threshold.numpy())
 
 
-def of_group(
-    model: nn.Module, layer: Layer, group: dict[int, float], loaded: Iterable[Batch], k: int, skipped: np.ndarray
+def of_groups(
+    model: nn.Module, layer: Layer, weights: np.ndarray, loaded: Iterable[Batch], k: int, skipped: np.ndarray
 ) -> Generator[Advance, None, Strongest]:
-    """Find the images to which a weighted group of channels answers most, by the sum of the means of their maps.
+    """Find the images to which weighted groups of channels answer most, by the sum of the means of their maps.
 
     Args:
-        group: weight by channel.
+        weights: (group, channel).
         loaded: all images.
         k: how many are kept.
         skipped: (image,) bool, becomes true where an image could not be read.
 
     Returns:
-        for one unit, the group; its position is where the weighted sum of the maps is largest.
+        a row for each group; its position is where the weighted sum of the maps is largest.
     """
-    responses, places = np.full(len(skipped), -np.inf), np.zeros((len(skipped), len(layer.map_size)), np.int64)
+    responses = np.full((len(weights), len(skipped)), -np.inf)
+    places = np.zeros((len(weights), len(skipped)), np.int64)
     received: list[torch.Tensor] = []
 
     def receive(_: Layer, activation: torch.Tensor) -> None:
-        weights = activation.new_tensor(list(group.values()))
-        received.append(torch.tensordot(weights, activation[:, list(group)], ([0], [1])))
+        own = torch.as_tensor(weights, dtype=activation.dtype, device=activation.device)
+        received.append(
+            torch.einsum("gc,nci->gni", own, activation.flatten(2) if activation.dim() > 2 else activation[..., None])
+        )
 
     with torch.inference_mode(), tap(model, [layer], receive) as run:
         for batch in loaded:
             run(batch.images)
-            maps = received.pop().flatten(1).double().cpu()
-            responses[batch.indices] = np.where(batch.readable, maps.mean(1).numpy(), -np.inf)
-            if layer.map_size:
-                places[batch.indices] = np.stack(np.unravel_index(maps.argmax(1).numpy(), layer.map_size), 1)
+            maps = received.pop().double().cpu()
+            responses[:, batch.indices] = np.where(batch.readable, maps.mean(2).numpy(), -np.inf)
+            places[:, batch.indices] = maps.argmax(2).numpy()
             skipped[batch.indices] = ~batch.readable
             yield Advance(len(batch))
-    order = np.argsort(-responses, kind="stable")[:k]
-    order = order[np.isfinite(responses[order])]
-    gap = k - len(order)
-    images = np.pad(order, (0, gap), constant_values=-1)
-    values = np.pad(responses[order].astype(np.float32), (0, gap), constant_values=np.nan)
-    positions = np.pad(places[order], ((0, gap), (0, 0)), constant_values=-1)
-    return Strongest({BEST: Ranked(images[None], values[None], positions[None])}, np.array([not len(order)]))
+    images = np.argsort(-responses, 1, kind="stable")[:, :k]
+    images = np.pad(images, ((0, 0), (0, k - images.shape[1])), constant_values=-1)
+    values = np.where(images >= 0, np.take_along_axis(responses, np.maximum(images, 0), 1), -np.inf)
+    images = np.where(np.isfinite(values), images, -1)
+    sites = np.unravel_index(np.take_along_axis(places, np.maximum(images, 0), 1), layer.map_size or (1,))
+    positions = np.stack(sites[: len(layer.map_size)] or [np.zeros((*images.shape, 0), np.int64)], -1)
+    positions = positions.reshape(*images.shape, len(layer.map_size))
+    ranks = Ranked(images, np.where(images >= 0, values, np.nan).astype(np.float32), positions)
+    return Strongest({BEST: ranks}, (images < 0).all(1))
 
 
 def check_record(source: Any, layers: list[Layer], criteria: Iterable[str]) -> None:

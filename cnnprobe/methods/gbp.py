@@ -2,7 +2,6 @@
 
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,7 @@ from cnnprobe.engine.layers import Layer, find, main_layers, units_of
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.sanity import Sanity, verdict
 from cnnprobe.engine.stimuli import stimuli_table
-from cnnprobe.engine.strongest import Search, Strongest, of_group
+from cnnprobe.engine.strongest import Search, Strongest, of_groups
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
@@ -32,8 +31,8 @@ def compute(
     units: str | int | list[int | str],
     rule: Literal["guided", "deconvnet", "gradient", "input-x-gradient", "smoothgrad", "integrated"],
     target: Literal["neuron", "channel", "channel-abs", "group", "class"],
-    group: list[Annotated[int, Range(0)]] | None,
-    group_weights: list[float] | None,
+    groups: list[list[Annotated[int, Range(0)]]] | None,
+    group_weights: list[list[float]] | None,
     top_images: Annotated[int, Range(1, 100000)],
     keep: Annotated[int, Range(0, 1000)],
     plain: bool,
@@ -43,7 +42,7 @@ def compute(
     squares: bool,
     steps: Annotated[int, Range(1)],
     ranking: Literal["consistency", "pairwise", "low_share"],
-    display: Literal["signed", "stretched", "grey"],
+    display: Literal["signed", "clipped", "stretched", "grey"] | None,
     sanity: bool,
     pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
     source: Run | None,
@@ -66,12 +65,13 @@ def compute(
         dataset: an image set.
         layer: names of layers, see `engine.layers.find`; None with target=class: the logits.
         units: channels of each layer; "best:8" and "worst:8" are those that rank first and last.
-        rule, target, group, plain, extend, samples, level, squares, steps: see `engine.gradients.Recipe`.
-        group_weights: of the channels of a group; None: all 1.
+        rule, target, plain, extend, samples, level, squares, steps: see `engine.gradients.Recipe`.
+        groups: of target=group: lists of channels; None: all of `units` are one group.
+        group_weights: of the members of each group; None: all 1.
         top_images: images per unit, by the maximum of its map; those to which a rectified unit answers 0 do not count.
         keep: of them, those whose maps are stored one by one.
         ranking: what best and worst mean, a column of one number per unit.
-        display: of the figures.
+        display: of the figures; None: signed for crops, clipped (heavy tails cut) for whole images.
         sanity: also compare the maps of a few units with those of randomised networks, see `engine.sanity`.
         pages: units to show step by step; None: the first living ones.
         source: a run of topk or record that has the images.
@@ -93,20 +93,20 @@ def compute(
     if len(dataset.size) != 3:
         raise UserError(f"gbp maps images (channel, y, x), got signals of {tuple(dataset.size)}")
     layers = _layers(model, layer, target, dataset.size)
-    weights = _group(group, group_weights, target, layers, units)
-    ends = None if weights else _ends(units)
-    chosen = {one.name: units_of(one, "all" if ends else units) for one in layers}
-    if weights:
-        chosen = {layers[0].name: np.array([-1])}
-    elif ends and (most := max(count for _, count in ends)) > min(map(len, chosen.values())):
+    gathered = _groups(groups, group_weights, target, layers, units)
+    ends = None if gathered else _ends(units)
+    chosen = {
+        one.name: np.arange(len(gathered)) if gathered else units_of(one, "all" if ends else units) for one in layers
+    }
+    if ends and (most := max(count for _, count in ends)) > min(map(len, chosen.values())):
         raise UserError(f"units={units} asks for {most} units, a layer has {min(map(len, chosen.values()))}")
     asked = [pages] if isinstance(pages, int) else pages
     if not ends and (absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]):
         raise UserError(f"pages={absent[0]}: that unit is not among those mapped")
-    if weights and source is not None:
-        raise UserError("target=group ranks the images by the group's response: leave out source=")
-    search = None if weights else Search(model, layers, chosen, top_images, len(dataset), source)
-    recipe = Recipe(rule, "neuron" if target == "class" else target, weights, plain, extend, samples, level, squares,
+    if gathered and source is not None:
+        raise UserError("target=group ranks the images by the response of each group: leave out source=")
+    search = None if gathered else Search(model, layers, chosen, top_images, len(dataset), source)
+    recipe = Recipe(rule, "neuron" if target == "class" else target, gathered, plain, extend, samples, level, squares,
                     steps, seed)  # fmt: skip
     how = How(model, dataset, device, recipe, top_images, min(keep, top_images), batch_size, workers, moments or ())
     mapped = [GradientMapping(how, one, chosen[one.name]) for one in layers]
@@ -115,11 +115,13 @@ def compute(
 
     def events() -> Iterator[Rows | Advance | Phase]:
         every = batches(dataset, batch_size=batch_size, device=device, workers=workers)
-        if weights:
+        if gathered:
             skipped = np.zeros(len(dataset), bool)
             yield Phase("ranking", len(dataset), "images")
-            one = yield from of_group(model, layers[0], weights, every, top_images, skipped)
-            found = {layers[0].name: one}
+            weights = np.zeros((len(gathered), layers[0].channels))
+            for row, group in zip(weights, gathered):
+                row[list(group)] = list(group.values())
+            found = {layers[0].name: (yield from of_groups(model, layers[0], weights, every, top_images, skipped))}
         else:
             found, skipped = yield from search.run(every)
         for start in range(0, len(skipped), batch_size):
@@ -137,15 +139,17 @@ def compute(
                 if check.layer is one.layer and not (finished or {}).get(check.name):
                     yield from check.events(strongest, one.units)
 
-    about = {"top_images": top_images, "rule": rule, "target": target, "display": display, "seed": seed}
-    about |= {"group": json.dumps(weights) if weights else "", "image_size": list(dataset.size)}
+    about = {"top_images": top_images, "rule": rule, "target": target, "seed": seed}
+    about |= {"groups": json.dumps(gathered), "image_size": list(dataset.size)}
     about |= {"ranking": ranking, "ends": json.dumps(ends or []), "plain": plain}
     rows = sum(count for _, count in ends) if ends else 0
     tables = []
     for place, one in enumerate(mapped):
         shown = [-1] if asked is None else [page for page in asked if ends or page in one.units]
         units_known = None if ends else one.units
-        tables.append(one.table(units_known, rows or len(one.units), about | {"order": place, "pages": shown}))
+        look = display or ("signed" if one.canvas.recentred else "clipped")
+        own = about | {"order": place, "pages": shown, "display": look}
+        tables.append(one.table(units_known, rows or len(one.units), own))
     tables += [check.table() for check in checks]
     count = len(dataset)
     return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), count, "images", kept)
@@ -162,25 +166,26 @@ def _layers(model: nn.Module, layer: str | list[str] | None, target: str, size: 
     return find(model, layer, size)
 
 
-def _group(
-    group: list[int] | None, weights: list[float] | None, target: str, layers: list[Layer], units: Any
-) -> dict[int, float] | None:
-    """Return the weights of a group of channels by channel, or None where no group is mapped."""
+def _groups(
+    groups: list[list[int]] | None, weights: list[list[float]] | None, target: str, layers: list[Layer], units: Any
+) -> tuple[dict[int, float], ...]:
+    """Return by group the weight of each member by channel; () where no groups are mapped."""
     if target != "group":
-        if group is not None or weights is not None:
-            raise UserError(f"group= belongs to target=group, got target={target}")
-        return None
-    if not group:
-        raise UserError("target=group needs group=: the channels that are taken together, e.g. group=[0,5]")
+        if groups is not None or weights is not None:
+            raise UserError(f"groups= belongs to target=group, got target={target}")
+        return ()
     if len(layers) > 1:
-        raise UserError(f"a group lies in one layer, got {len(layers)} layers")
-    if units != "all":
-        raise UserError("target=group takes its channels from group=: leave out units=")
-    channels = units_of(layers[0], group).tolist()
-    weights = weights or [1.0] * len(channels)
-    if len(weights) != len(group) or len(channels) != len(group):
-        raise UserError(f"group_weights must be one per channel: {len(set(group))} channels, {len(weights)} weights")
-    return {channel: float(weight) for channel, weight in zip(channels, weights)}
+        raise UserError(f"groups lie in one layer, got {len(layers)} layers")
+    if groups is not None and units != "all":
+        raise UserError("units are either one group (units=) or listed by group (groups=), got both")
+    members = [units_of(layers[0], units if group is None else group).tolist() for group in groups or [None]]
+    weights = weights or [[1.0] * len(group) for group in members]
+    if list(map(len, weights)) != list(map(len, members)):
+        raise UserError(
+            f"group_weights must be one for each member of each group: {listing(map(len, members))} members, "
+            f"{listing(map(len, weights))} weights"
+        )
+    return tuple(dict(zip(group, map(float, own))) for group, own in zip(members, weights))
 
 
 def _ends(units: Any) -> list[tuple[str, int]] | None:
@@ -323,13 +328,10 @@ def _sanity(recording: Any) -> Iterator[tuple[str, Any]]:
         for kind in ("cascading", "independent"):
             shown = np.flatnonzero((kinds == kind) | (kinds == ""))
             alike = table["likeness"][shown].transpose(1, 2, 0, 3)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # all maps empty: NaN
-                last = np.nanmean(table["likeness"][kinds == "cascading"][-1, :, 0], axis=1)
             title = f"{own['layer']} of {about['model']} (weights: {about['weights']}) randomised, {kind}; unit "
             title += f"{table['unit'][0, 0]} above, {int((table['unit'][0] >= 0).sum())} maps below"
             labels = {"rules": own["rules"], "stages": ["untouched", *stages[shown][1:]], "measures": own["measures"]}
-            sentence = verdict(own["rules"], last)
+            sentence = verdict(own["rules"], alike[:, 0, 1:])
             maps = table["map"][shown].transpose(1, 0, 2, 3, 4)
             yield (
                 f"{layer}_sanity_{kind}",
@@ -348,11 +350,9 @@ def _words(own: dict[str, Any]) -> str:
 
 def _names(table: Any) -> list[str]:
     """Return what units are called in figures: their number, or the channels of a group."""
-    if group := table.attributes["group"]:
-        parts = [
-            f"{channel}" if weight == 1 else f"{weight:g}×{channel}" for channel, weight in json.loads(group).items()
-        ]
-        return [" + ".join(parts)]
+    if groups := json.loads(table.attributes["groups"]):
+        words = [[c if weight == 1 else f"{weight:g}×{c}" for c, weight in group.items()] for group in groups]
+        return [" + ".join(parts) for parts in words]
     return [str(unit) for unit in table["unit"]]
 
 

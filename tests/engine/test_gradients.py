@@ -187,10 +187,11 @@ def test_targets_are_their_formulas(target):
     model = small()
     layer = find(model, "4", SIZE)[0]  # before its rectifier: both signs
     images, indices, units, positions = asked(layer)
-    group = {0: 1.0, 3: -0.5}
+    groups = ({1: 1.0}, {0: 1.0, 3: -0.5})
+    units = np.ones(len(units), int) if target == "group" else units
     maps, gradients = made(
         model, "4", (images, indices, units, positions), rule="gradient", target=target,
-        group=group if target == "group" else None,
+        groups=groups if target == "group" else (),
     )  # fmt: skip
     assert gradients.engine == "whole images"
     pixels = images.clone().requires_grad_()

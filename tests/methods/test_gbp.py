@@ -213,8 +213,8 @@ def test_a_group_is_its_weighted_means():
         images,
         "conv2",
         target="group",
-        group=[1, 4],
-        group_weights=[1.0, -2.0],
+        groups=[[2], [1, 4]],
+        group_weights=[[1.0], [1.0, -2.0]],
         rule="gradient",
         top_images=3,
         keep=3,
@@ -222,13 +222,13 @@ def test_a_group_is_its_weighted_means():
     with torch.no_grad():
         means = model[:5](torch.from_numpy(images)).mean((2, 3))
     values = means[:, 1] - 2 * means[:, 4]
-    assert found["unit"].tolist() == [-1]
-    assert found["image"][0].tolist() == torch.argsort(values, descending=True)[:3].tolist()
-    assert np.allclose(found["response"][0], values[found["image"][0]], atol=1e-6)
-    pixels = torch.from_numpy(images[found["image"][0]]).requires_grad_()
+    assert found["unit"].tolist() == [0, 1]
+    assert found["image"][1].tolist() == torch.argsort(values, descending=True)[:3].tolist()
+    assert np.allclose(found["response"][1], values[found["image"][1]], atol=1e-6)
+    pixels = torch.from_numpy(images[found["image"][1]]).requires_grad_()
     means = model[:5](pixels).mean((2, 3))
     slopes = torch.autograd.grad((means[:, 1] - 2 * means[:, 4]).sum(), pixels)[0]
-    assert np.allclose(found["map"][0], slopes.numpy(), atol=1e-7)
+    assert np.allclose(found["map"][1], slopes.numpy(), atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -236,11 +236,13 @@ def test_a_group_is_its_weighted_means():
     [
         ({"layer": None}, "needs layer=… (or target=class); layers of the model: conv1, conv2"),
         ({"layer": "conv1", "target": "class"}, "target=class maps the logits: leave out layer= (got conv1)"),
-        ({"group": [0]}, "group= belongs to target=group, got target=neuron"),
-        ({"target": "group"}, "target=group needs group="),
-        ({"target": "group", "group": [0], "units": [1]}, "leave out units="),
-        ({"target": "group", "group": [1], "group_weights": [1.0, 2.0]}, "1 channels, 2 weights"),
-        ({"target": "group", "group": [9], "layer": "conv2"}, "conv2 has units 0 to 5, got 9"),
+        ({"groups": [[0]]}, "groups= belongs to target=group, got target=neuron"),
+        (
+            {"target": "group", "groups": [[0]], "units": [1]},
+            "either one group (units=) or listed by group (groups=), got both",
+        ),
+        ({"target": "group", "groups": [[1], [2, 3]], "group_weights": [[1.0, 2.0]]}, "1, 2 members, 2 weights"),
+        ({"target": "group", "groups": [[9]], "layer": "conv2"}, "conv2 has units 0 to 5, got 9"),
         ({"units": ["best:2", 3]}, "units are either named or ranked (best:8, worst:8), got best:2, 3"),
         ({"units": "best:9"}, "units=best:9 asks for 9 units, a layer has 5"),
         ({"pages": 7}, "pages=7: that unit is not among those mapped"),

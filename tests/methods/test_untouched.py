@@ -15,6 +15,7 @@ PROBING = {
     "record": {"layer": ["conv1", "conv2"], "batch_size": 8},
     "topk": {"layer": ["conv1", "conv2"], "batch_size": 8, "criterion": ["max", "mean", "area"], "k": 3},
     "rf-map": {"layer": ["conv1", "conv2"], "batch_size": 8, "top_images": 2, "patch_size": 8, "stride": 8},
+    "gbp": {"layer": ["conv1", "conv2"], "batch_size": 8, "top_images": 4, "sanity": True},
 }
 
 
@@ -93,7 +94,7 @@ def test_a_network_comes_back_as_it_was(command):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp"])
 @pytest.mark.parametrize("error", [RuntimeError("planted"), KeyboardInterrupt()])
 def test_also_after_an_error_or_an_interrupt_inside(command, error):
     model, _ = handed_over()
@@ -114,7 +115,7 @@ def test_also_after_an_error_or_an_interrupt_inside(command, error):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp"])
 def test_also_when_the_reader_stops_half_way(command):
     model, _ = handed_over()
     before = state_of(model)
@@ -124,7 +125,7 @@ def test_also_when_the_reader_stops_half_way(command):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp"])
 def test_a_network_in_train_mode_is_probed_as_in_eval_mode(command):
     """Dropout off, running statistics of BatchNorm: the same rows."""
 
