@@ -219,12 +219,13 @@ def test_a_block_has_the_same_random_parameters_in_both_ways():
 
 
 def test_modules_are_drawn_by_their_own_rule_with_their_running_statistics():
-    """PyTorch draws convolutions uniformly up to 1 / sqrt(fan in), and starts BatchNorm at 0 and 1."""
+    """Uniform weights as PyTorch draws them, with He's variance 2 / fan in; BatchNorm starts at 0 and 1."""
     net = residual()
     final = drawn(cascading, 4, net)[-1]
     weights = torch.cat([final[f"{path}.weight"].ravel() for path in ("0.conv1", "0.conv2", "1.conv1", "1.conv2")])
-    edge = 27**-0.5
-    assert weights.abs().max() <= edge
+    edge = (3 * 2 / 27) ** 0.5
+    assert weights.square().mean().item() == pytest.approx(2 / 27, rel=1e-5)
+    assert weights.abs().max() <= 1.2 * edge
     assert weights.abs().mean() == pytest.approx(edge / 2, rel=0.1)
     assert final["0.bn1.weight"].tolist() == final["0.bn1.running_var"].tolist() == [1, 1, 1]
     assert final["0.bn1.bias"].tolist() == final["0.bn1.running_mean"].tolist() == [0, 0, 0]
