@@ -1,9 +1,9 @@
 """Images that climb an objective, many at once: every unit of a layer, every start of it, is a row of one batch.
 
 The rows share the passes and nothing else. A row's random numbers are its own, so that what it becomes does not hang on
-the rows beside it. The best step of a row is kept, judged on the image as it would be stored, without transforms: after
-every step where there are none, else after every 16th and the last. A row that never answers, or that ends no better
-than it began, starts anew (up to 5 starts; with a hundredth of the step size where it had gone astray).
+the rows beside it. The best step of a row is kept, judged by objective less penalties of the image as it would be
+stored, without transforms: after every step where there are none, else after every 16th and the last. A row that never
+answers, or gets lost, starts anew (up to 5 starts; with a hundredth of the step size where it was lost).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ STARTS = 5
 """A row begins this often at most."""
 WINDOW = 50
 """Steps between two looks at whether a row still moves."""
+ASTRAY = "diverged from every start"
 SLOWER = 0.01
 """Times the step size after a row has gone astray."""
 REDIRECTED = 16
@@ -38,6 +39,7 @@ class Ascended:
 
     Args:
         images: (row, channel, y, x) float32, the best image of each; NaN where it never answered.
+        score: (row,) by which it was kept: its objective less the penalties; with diversity what its group reached.
         value: (row,) its objective, without transforms.
         response: (row,) see `Objective.response`.
         transformed: (row,) the same, mean over transforms drawn anew.
@@ -48,6 +50,7 @@ class Ascended:
     """
 
     images: np.ndarray
+    score: np.ndarray
     value: np.ndarray
     response: np.ndarray
     transformed: np.ndarray
@@ -59,7 +62,7 @@ class Ascended:
     @classmethod
     def empty(cls, rows: int, size: tuple[int, ...], steps: int) -> Ascended:
         """Make room."""
-        gaps = [np.full(shape, np.nan, np.float32) for shape in [(rows, *size), rows, rows, rows, (rows, steps)]]
+        gaps = [np.full(shape, np.nan, np.float32) for shape in [(rows, *size), rows, rows, rows, rows, (rows, steps)]]
         return cls(*gaps, np.full(rows, -1, np.int64), np.zeros(rows, np.int64), [""] * rows)
 
 
@@ -169,18 +172,23 @@ def _noted(
         verdict = climb.verdicts[place]
         group = set(verdicts[place // together]) - {""}  # what belongs together begins together
         value = float(climb.best_value[place])
-        better = together > 1 or not value <= found.value[row]  # or there is none yet
-        if verdict != "silent" and np.isfinite(value) and better:
+        score = float(climb.best_score[place])
+        better = not score <= found.score[row]  # or there is none yet
+        if found.best[row] >= 0 and (verdict == "astray") != (found.problem[row] == ASTRAY):
+            better = verdict != "astray"
+        taken = verdict != "silent" and np.isfinite(value) and better
+        if taken:
             found.images[row], found.value[row] = climb.best_images[place].cpu().numpy(), value
+            found.score[row] = score
             found.response[row], found.transformed[row] = climb.response[place], climb.transformed[place]
             found.best[row] = climb.best_step[place]
         if better:
             found.trace[row] = climb.trace[place].cpu().numpy()
+        if taken or found.best[row] < 0:
+            found.problem[row] = _problem(verdict, attempt, pace, climb.settings.lr)
         found.restarts[row] = attempt
         if group and attempt + 1 < STARTS:
             again.append((row, pace * SLOWER if "astray" in group or pace < 1 else pace))
-        lost = verdict == "silent" and found.best[row] >= 0  # it answered from an earlier start
-        found.problem[row] = _problem("astray" if lost else verdict, attempt, pace, climb.settings.lr)
     return again
 
 
@@ -188,5 +196,5 @@ def _problem(verdict: str, attempt: int, pace: float, lr: float) -> str:
     if verdict == "silent":
         return f"no gradient from {attempt + 1} starts"
     if verdict == "astray":
-        return f"diverged from {attempt + 1} starts"
+        return ASTRAY
     return f"diverged, restarted with lr {lr:.3g}" if pace < 1 else ""

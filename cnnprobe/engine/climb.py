@@ -23,6 +23,8 @@ LOOKS = 8
 """Draws of the transforms over which the response with transforms is averaged."""
 SATURATED = 0.99
 """Share of the pixels at the ends of the sigmoid with which an image is lost."""
+ALIKE = 0.95
+"""Share of the largest likeness from which on the images of a group count as one and the same."""
 JUDGED = 16
 """Steps between two looks at the images without transforms."""
 PROBED = 10
@@ -73,7 +75,8 @@ class Climb:
     Attributes:
         alive: (live row,) places of the rows that still climb.
         verdicts: by row: "" where it went well, "silent" where it never answered, "astray" where its numbers are not
-            finite, its image is all at the ends of the sigmoid, or its gradient is gone and nothing was gained.
+            finite, its image is all at the ends of the sigmoid, or its gradient is gone and nothing was gained; "alike"
+            where diversity was asked for and its group became one and the same.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class Climb:
         self.verdicts: list[str] = [""] * rows
         self.trace = torch.full((rows, settings.steps), torch.nan, device=device)
         self.best_value = torch.full((rows,), -torch.inf, device=device)
-        self.best_score, self.first_score = self.best_value.clone(), self.best_value.clone()
+        self.best_score, self.highest, self.first = (self.best_value.clone() for _ in range(3))
         self.pushed = torch.zeros(2, rows, dtype=torch.bool, device=device)  # in this window, at any time
         self.best_step = np.full(rows, -1, np.int64)
         with torch.no_grad():
@@ -133,8 +136,7 @@ class Climb:
             if settings.diversity:
                 alike = sum(likeness(activation, self.together).sum() for activation in activations.values())
                 goal = goal - settings.diversity * alike
-            if settings.regularisers.l2 or settings.regularisers.tv:
-                goal = goal - settings.regularisers.penalty(images, self.mean).sum()
+            goal = goal - self._penalty(images).sum()
             if redirected:
                 rules.watch(goal)
             (gradient,) = torch.autograd.grad(goal, self.values)
@@ -146,6 +148,9 @@ class Climb:
             if settings.regularisers.after_steps:
                 settings.regularisers.settle(self.values, gradient, number + 1)
             self.made.settle(self.values)
+
+    def _penalty(self, images: Tensor) -> Tensor:
+        return self.settings.regularisers.penalty(images, self.mean)
 
     def _shown(self, images: Tensor, number: int) -> Tensor:
         transforms = self.settings.transforms
@@ -162,9 +167,10 @@ class Climb:
             images = self._kept(self.made.image(self.values))
             activations = self.show(images)
             value = self.objective(activations)
-            score = self._together(value, activations)
+            score = self._together(value - self._penalty(images), activations)
             if number == 0:
-                self.first_score[self.alive] = score
+                self.first[self.alive] = value
+            self.highest[self.alive] = torch.fmax(self.highest[self.alive], value)
             better = score > self.best_score[self.alive]
             places = self.alive[better]
             if len(places):
@@ -172,18 +178,18 @@ class Climb:
                 self.best_images[places] = images[better]
                 self.best_step[places.cpu().numpy()] = number
 
-    def _together(self, value: Tensor, activations: Activations) -> Tensor:
+    def _together(self, score: Tensor, activations: Activations) -> Tensor:
         """Return the score by which rows are kept, (row,): with diversity, that of the whole group."""
         if not self.settings.diversity:
-            return value
+            return score
         alike = sum(likeness(activation, self.together) for activation in activations.values())
-        group = value.unflatten(0, (-1, self.together)).sum(1) - self.settings.diversity * alike
+        group = score.unflatten(0, (-1, self.together)).sum(1) - self.settings.diversity * alike
         return group.repeat_interleave(self.together)
 
     def _sift(self, start: int, stop: int) -> None:
         """Judge the rows by what they did last, and go on with those that still move."""
         recent, whole = self.trace[self.alive, start:stop], self.trace[self.alive, :stop]
-        better = self.best_score[self.alive] > self.first_score[self.alive]
+        better = self.highest[self.alive] > self.first[self.alive]
         lost = ~torch.isfinite(recent).all(1) | ~torch.isfinite(self.values.detach().flatten(1)).all(1)
         still = (recent.amax(1) == recent.amin(1)) | ~self.pushed[0]
         silent = still & ~better & ((whole.amax(1) == whole.amin(1)) | ~self.pushed[1]) & ~lost
@@ -220,10 +226,16 @@ class Climb:
         self.objective, self.alive = self.whole, torch.arange(len(self.verdicts), device=self.alive.device)
         self.noises = [torch.Generator().manual_seed(int(random.integers(2**62))) for random in self.randoms]
         with torch.no_grad():
-            self.response = self._response(self.best_images)
+            activations = self.show(self.best_images)
+            self.response = self.objective.response(activations).diagonal()
+            if settings.diversity:
+                alike = sum(likeness(activation, self.together) for activation in activations.values()) / len(
+                    activations
+                )
+                for group in torch.nonzero(alike > ALIKE * (self.together - 1))[:, 0].tolist():
+                    for place in range(group * self.together, (group + 1) * self.together):
+                        self.verdicts[place] = self.verdicts[place] or "alike"
             looks = [] if transforms.none else range(settings.steps, settings.steps + LOOKS)
-            answers = [self._response(self._shown(self.best_images, look)) for look in looks]
+            shown = (self.show(self._shown(self.best_images, look)) for look in looks)
+            answers = [self.objective.response(activations).diagonal() for activations in shown]
             self.transformed = torch.stack(answers).mean(0) if answers else self.response
-
-    def _response(self, images: Tensor) -> Tensor:
-        return self.objective.response(self.show(images)).diagonal()
