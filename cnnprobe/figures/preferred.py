@@ -23,7 +23,7 @@ NAMED = 8
 CAPTIONED = 128
 """Up to so many units of a sheet have a caption."""
 MARKED = 30
-"""Up to so many neurons each one is named on its axis."""
+"""Up to so many units of a brain each one is named on its axis."""
 
 
 def preferred_sheet(images: np.ndarray, names: Sequence[str], title: str, captions: Sequence[str] = ()) -> Figure:
@@ -233,18 +233,18 @@ def control(
     one_hot: np.ndarray | None = None,
     natural: np.ndarray | None = None,
 ) -> Figure:
-    """Draw how well a population was controlled, by target neuron, beside what the best natural image does.
+    """Draw how well units of a second network, the brain, were controlled, beside what the best natural image does.
 
     Args:
-        names: (neuron,) of the target neurons.
+        names: (unit,) of the units that were to be driven.
         title: of the figure; say which two networks, and that the second one judges.
-        stretch: (neuron,) stretch gain, percent over the best natural image; NaN where there is none.
-        one_hot: (neuron,) one-hot score of the controlled image, 0 to 1.
-        natural: (neuron,) one-hot score of the best natural image.
+        stretch: (unit,) stretch gain, percent over the best natural image; NaN where there is none.
+        one_hot: (unit,) one-hot score of the controlled image, 0 to 1.
+        natural: (unit,) one-hot score of the best natural image.
     """
     asked = [kind for kind, given in (("stretch", stretch), ("one-hot", one_hot)) if given is not None]
     if not asked or not len(names):
-        return style.figure(4.5, 0.3, f"{title}\nno neurons")
+        return style.figure(4.5, 0.3, f"{title}\nno units")
     widths = [4.4 for _ in asked] if len(names) <= MARKED else [4.6 if kind == "stretch" else 3.4 for kind in asked]
     made = style.figure(sum(widths), 3.3, title)
     panels = made.subplots(1, len(asked), width_ratios=widths, squeeze=False)[0]
@@ -268,7 +268,7 @@ def _gains(ax: Axes, gains: np.ndarray, names: Sequence[str]) -> None:
         ax.set_xticks(places, [style.plain(names[unit], 14) for unit in order], rotation=90)
     else:
         ax.set_xticks([])
-    _plain_axes(ax, "target neuron, best first", "stretch gain over the best natural image (%)")
+    _plain_axes(ax, "unit of the brain, best first", "stretch gain over the best natural image (%)")
     lost = f"; {len(gains) - len(order)} without a gain" if len(order) < len(gains) else ""
     median = f", median {style.number(np.median(gains[order]))} %" if order else ""
     ax.set_title(f"stretch: {int((gains[order] > 0).sum())} of {len(order)} beyond it{median}{lost}", fontsize=7)
@@ -287,7 +287,7 @@ def _one_hot(ax: Axes, scores: np.ndarray, natural: np.ndarray, names: Sequence[
         ax.set_xticks(places, [style.plain(names[known[place]], 14) for place in order], rotation=90)
         ax.set_ylim(-0.02, 1.02)
         ax.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)
-        _plain_axes(ax, "target neuron, best first", "one-hot score")
+        _plain_axes(ax, "unit of the brain, best first", "one-hot score")
     else:
         ax.plot([0, 1], [0, 1], ":", color="0.3", linewidth=1)
         ax.plot(natural, scores, "o", color=style.SERIES[1], markersize=3, alpha=0.6, clip_on=False)
