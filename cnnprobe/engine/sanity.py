@@ -125,11 +125,15 @@ def verdict(rules: list[str], alike: np.ndarray) -> str:
 
     Args:
         rules: that were compared.
-        alike: (rule, stage, pair) rank correlation of |map| with that of the untouched network; NaN for empty maps.
+        alike: (rule, 2, stage, pair) rank correlations with the map of the untouched network, of |map| and with signs;
+            NaN for empty maps.
     """
-    known = [one[np.isfinite(one)] for one in alike]
-    words = [f"{rule} {one.mean():.2f}" if one.size else f"{rule}: only empty maps" for rule, one in zip(rules, known)]
+    words = []
+    for rule, (sizes, signed) in zip(rules, alike):
+        known = [one[np.isfinite(one)] for one in (sizes, signed)]
+        both = " and ".join(f"{one.mean():.2f}" for one in known if one.size)
+        words.append(f"{rule} {both}" if both else f"{rule}: only empty maps")
     return (
-        "Rank correlation of |map| with that of the untouched network, mean over all stages: " + ", ".join(words) + ". "
-        "As far as a map stays, it shows the image and the architecture, not what the network has learned."
+        f"Rank correlation with the map of the untouched network, of |map| and with signs, mean over all stages: "
+        f"{'; '.join(words)}. As far as a map stays, it shows the image and the architecture, not what was learned."
     )

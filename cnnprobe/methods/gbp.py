@@ -327,11 +327,11 @@ def _sanity(recording: Any) -> Iterator[tuple[str, Any]]:
         picture = units["picture"][row, 0]
         for kind in ("cascading", "independent"):
             shown = np.flatnonzero((kinds == kind) | (kinds == ""))
-            alike = table["likeness"][shown].transpose(1, 2, 0, 3)
+            alike = table["likeness"][shown][..., table["unit"][0] >= 0].transpose(1, 2, 0, 3)
             title = f"{own['layer']} of {about['model']} (weights: {about['weights']}) randomised, {kind}; unit "
             title += f"{table['unit'][0, 0]} above, {int((table['unit'][0] >= 0).sum())} maps below"
             labels = {"rules": own["rules"], "stages": ["untouched", *stages[shown][1:]], "measures": own["measures"]}
-            sentence = verdict(own["rules"], alike[:, 0, 1:])
+            sentence = verdict(own["rules"], alike[:, :2, 1:])
             maps = table["map"][shown].transpose(1, 0, 2, 3, 4)
             yield (
                 f"{layer}_sanity_{kind}",
