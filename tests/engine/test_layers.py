@@ -1,5 +1,7 @@
 """Layers by name."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torchvision
 from torch import nn
 
 from cnnprobe.engine.layers import Tap, find, layers_of, main_layers, units_of
+from cnnprobe.engine.recording import activations
 from cnnprobe.errors import UserError
 from cnnprobe.models import mousenet
 from tests import planted
@@ -108,6 +111,18 @@ def test_parts_of_tuples_have_names_of_their_own():
         find(planted.Odd(), "pair", (3, 8, 8), of="odd")
     with pytest.raises(UserError, match="layer 'named' of odd returns nothing with units"):
         find(planted.Odd(), "named", (3, 8, 8), of="odd")
+
+
+def test_logits_are_what_the_network_returns_whatever_makes_it():
+    """A dense layer, a mean of maps without a module of its own; a module of that name comes first."""
+    dense = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 7))
+    assert find(dense, "logits", (3, 8, 8))[0].channels == 7
+    mean = planted.Functional().eval()
+    images = torch.rand(2, 3, 9, 9)
+    assert torch.equal(activations(mean, find(mean, "logits", (3, 9, 9)), images)["logits"], mean(images))
+    named = nn.Sequential(OrderedDict(logits=nn.Conv2d(3, 4, 3), flat=nn.Flatten()))
+    assert find(named, "logits", (3, 8, 8))[0].map_size == (6, 6)
+    assert "logits" not in [layer.name for layer in layers_of(dense, (3, 8, 8))]
 
 
 def test_what_is_not_used_or_not_there_is_told():

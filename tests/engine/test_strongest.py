@@ -9,7 +9,7 @@ from cnnprobe.datasets.imageset import given_images
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.ranking import Ranker
-from cnnprobe.engine.strongest import BEST, Search, by_pass
+from cnnprobe.engine.strongest import BEST, Search, by_pass, of_groups
 from cnnprobe.records import Advance, Phase
 
 
@@ -53,6 +53,30 @@ def test_a_search_gives_the_largest_maxima_and_their_places(network):
             for image, response, (y, x) in zip(expected, best.responses[row], best.positions[row]):
                 np.testing.assert_allclose(response, largest[image], rtol=1e-5)
                 np.testing.assert_allclose(maps[name][image, unit, y, x], largest[image], rtol=1e-6)
+
+
+def test_groups_are_ranked_by_their_weighted_means(network):
+    layer = find(network, "conv1", (1, 9, 9))[0]
+    weights = np.array([[0.0, 1, 0, 0], [1, 0, -2, 0.5]])
+    skipped = np.ones(20, bool)
+    loaded = list(batches(given_images(IMAGES), batch_size=6))
+    loaded[1].readable[0] = False  # image 6
+    events, found = finished(of_groups(network, layer, weights, loaded, 19, skipped))
+    assert events == [Advance(n) for n in (6, 6, 6, 2)]
+    assert np.flatnonzero(skipped).tolist() == [6]
+    with torch.no_grad():
+        maps = np.einsum("gc,ncyx->gnyx", weights, network[:2](IMAGES).numpy())
+    best = found.ranks[BEST]
+    for row, own in enumerate(maps):
+        means = own.mean((1, 2))
+        expected = sorted(set(range(20)) - {6}, key=lambda image: -means[image])
+        assert best.images[row].tolist() == expected
+        np.testing.assert_allclose(best.responses[row], means[expected], rtol=1e-5)
+        places = [np.unravel_index(own[image].argmax(), own[image].shape) for image in expected]
+        assert best.positions[row].tolist() == [list(map(int, place)) for place in places]
+    assert not found.dead.any()
+    _, more = finished(of_groups(network, layer, weights, loaded, 25, skipped))
+    assert (more.ranks[BEST].images[:, 19:] == -1).all() and np.isnan(more.ranks[BEST].responses[:, 19:]).all()
 
 
 def test_a_pass_ranks_by_every_order_and_marks_what_could_not_be_read(network):
