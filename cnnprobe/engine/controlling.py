@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from cnnprobe.engine.layers import find, main_layers, units_of
 from cnnprobe.engine.loading import Batch
 from cnnprobe.engine.objectives import Objective
 from cnnprobe.engine.population import Brain, OneHot, Population, Reading, Stretch, learn
@@ -109,3 +110,34 @@ class Controlling:
             "mapping_r2": self.population.mapping.r2[rows],
             "constant": self.population.constant[rows],
         }
+
+
+def controlled(
+    objective: str, brain: Any, name: str | None, units: str | int | list[int], layers: list[Layer]
+) -> dict[str, Controlling]:
+    """Return by layer how the units of a second network are controlled; nothing for other objectives.
+
+    Args:
+        objective: of the ascent.
+        brain: the second network: `model`, and `size` of its inputs; or None.
+        name: of its layer, or None.
+        units: channels of that layer.
+        layers: of the first network.
+
+    Raises:
+        UserError: the brain or its layer is missing, or given without need.
+    """
+    if objective not in KINDS:
+        if brain is not None or name is not None:
+            raise UserError(f"brain= and brain_layer= are for objective=stretch or one-hot, not {objective}")
+        return {}
+    if brain is None:
+        raise UserError(f"objective={objective} drives units of a second network: brain=RUN, a run of train")
+    if name is None:
+        known = listing(one.name for one in main_layers(brain.model, brain.size))
+        raise UserError(f"objective={objective} needs brain_layer=…; layers of the brain: {known}")
+    found = find(brain.model, name, brain.size, "the brain")
+    if len(found) > 1:
+        raise UserError(f"brain_layer={name} fits {len(found)} layers; one is needed")
+    second = Brain(brain.model, found[0], units_of(found[0], units), brain.size)
+    return {one.name: Controlling(second, objective) for one in layers}

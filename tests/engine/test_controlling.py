@@ -1,6 +1,7 @@
 """A run of population control: learned, climbed by the package's own ascent, and judged by the brain."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from cnnprobe.datasets.imageset import given_images
 from cnnprobe.engine.ascent import ascend
-from cnnprobe.engine.controlling import Controlling
+from cnnprobe.engine.controlling import Controlling, controlled
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.population import Brain
@@ -118,3 +119,26 @@ def test_what_cannot_be_predicted_is_warned_of_and_a_dead_brain_is_refused(netwo
             )
         )
     assert "1 of 1 units of 1 of the brain (0) are hardly predicted from conv1 (held-out r2 below 0.1)" in caplog.text
+
+
+def test_a_brain_is_asked_for_by_layer_and_units_and_only_where_it_is_needed(networks):
+    first, second = networks
+    layers = find(first, "conv*", SIZE)
+    brain = SimpleNamespace(model=second, size=SIZE)
+    found = controlled("one-hot", brain, "conv2", "1:3", layers)
+    assert list(found) == ["conv1", "conv2"]
+    assert found["conv2"].kind == "one-hot"
+    assert found["conv1"].brain.units.tolist() == [1, 2]
+    assert found["conv1"].brain.layer.name == "conv2"
+    assert controlled("channel", None, None, "all", layers) == {}
+    for asked, said in (
+        (("channel", brain, None), "brain= and brain_layer= are for objective=stretch or one-hot, not channel"),
+        (("stretch", None, "conv1"), "objective=stretch drives units of a second network: brain=RUN"),
+        (("stretch", brain, None), "needs brain_layer=…; layers of the brain: conv1, conv2"),
+        (("stretch", brain, "conv*"), r"brain_layer=conv\* fits 2 layers; one is needed"),
+        (("stretch", brain, "conv9"), "no layer 'conv9' in the brain"),
+    ):
+        with pytest.raises(UserError, match=said):
+            controlled(*asked, "all", layers)
+    with pytest.raises(UserError, match="9"):
+        controlled("stretch", brain, "conv2", [9], layers)
