@@ -167,12 +167,12 @@ class GradientMapping:
         parts = [slice(start, start + self.batch) for start in starts]
         count = sum(int(self.answers(_some(found, part)).sum()) for part in parts) * (1 + len(self.how.moments))
         yield Phase(f"gradients of {self.layer.name}", count, "maps")
-        with self.gradients:
-            for start, part in zip(starts, parts):
+        for start, part in zip(starts, parts):
+            with self.gradients:
                 rows = yield from self._rows(self.units[part], _some(found, part))
-                if self.how.moments:
-                    rows |= yield from self._learned(self.units[part], _some(found, part))
-                yield Rows(self.name, start, rows)
+            if self.how.moments:
+                rows |= yield from self._learned(self.units[part], _some(found, part))
+            yield Rows(self.name, start, rows)
 
     def answers(self, found: Strongest) -> np.ndarray:
         """Say which images count, (unit, k); a rectified unit that is silent has no gradient."""

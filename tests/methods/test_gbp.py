@@ -10,6 +10,8 @@ from torch import nn
 import cnnprobe
 from cnnprobe.engine.gradients import Gradients, Recipe
 from cnnprobe.engine.layers import find
+from cnnprobe.engine.moments import Moment, half_time
+from cnnprobe.engine.spectrum import centroid
 from cnnprobe.errors import UserError
 from cnnprobe.records import Phase, Rows
 
@@ -173,6 +175,29 @@ def test_the_sanity_check_sees_what_randomised_weights_leave():
         for rule in (0, 1):
             assert np.nanmean(alike[stage, rule, 1]) < 0.6
     assert np.array_equal(alike[1], alike[3], equal_nan=True)  # the last block alone, either way
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_during_learning_the_same_neurons_are_mapped_by_the_network_of_that_time():
+    """Three kernels one after the other: their maps, likeness with the last, when half of the way was made."""
+    model = one_gabor()
+    other = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    last = model[0].weight.detach().clone()
+    kernels = [other, 0.5 * other + 2 * last, last]
+    bias = torch.zeros(2)
+    moments = [
+        Moment(f"epoch={epoch:03}", float(epoch), lambda kernel=kernel: {"0.weight": kernel, "0.bias": bias + 50})
+        for epoch, kernel in zip((0, 1, 4), kernels)
+    ]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = mapped(model, noise(), top_images=6, moments=moments, rule="gradient")
+    for moment, kernel in enumerate(kernels):
+        assert np.abs(found["learned_map"][:, moment] - kernel.numpy()).max() < 1e-5
+        alike = [np.corrcoef(kernel[unit].ravel(), last[unit].ravel())[0, 1] for unit in (0, 1)]
+        assert np.allclose(found["learned_likeness"][:, moment], alike, atol=1e-5)
+    halves = [half_time(np.array([0.0, 1, 4]), one) for one in found["learned_likeness"]]
+    assert np.allclose(found["half_time"], halves, equal_nan=True) and np.isfinite(halves).all()
+    assert np.allclose(found["learned_centroid"][:, 2], centroid(last.numpy()), atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
