@@ -5,11 +5,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from cnnprobe import catalogue
 from cnnprobe.errors import UserError
-from cnnprobe.named_weights import TRAINING, Weights, moment_names, weights_of
+from cnnprobe.named_weights import TRAINING, Weights, from_run, moment_names, weights_of
 
 
 @dataclass
@@ -191,3 +192,24 @@ def _dataset(block: dict[str, Any], needs: Any, limit: int | None) -> Any:
         inner |= {key: options[key] for key in ("root", "split") if key in inner and options.get(key) is not None}
         options["source"] = module("dataset", options["of"]).build(**inner)
     return limited(module("dataset", block["name"]).build(**options), limit)
+
+
+def brain(config: dict[str, Any], device: str) -> Any:
+    """Build the second network that `brain=RUN` names, with its weights.
+
+    Returns:
+        `model`, in eval mode on the device; `size`, (channel, y, x) of its inputs; `label`, where its weights come from.
+
+    Raises:
+        UserError: there is no such run, or it does not say which network it trained.
+    """
+    weights = from_run(config["method"]["brain"], config)
+    about = weights.about or {}
+    options = about.get("model")
+    if not options or options["name"] == "custom":  # a file of weights must not decide which Python file is run
+        raise UserError(f"brain={config['method']['brain']} must be a run of train of a network of this package")
+    kind = module("model", options["name"])
+    given = {key: value for key, value in options.items() if key not in ("name", "num_classes")}
+    needs = kind.needs(**given)
+    model = network(kind, options | {"num_classes": None}, given, about.get("num_classes"), weights, config["seed"])
+    return SimpleNamespace(model=model.to(device), size=(needs.channels, needs.size, needs.size), label=weights.label)

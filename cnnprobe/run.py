@@ -187,7 +187,7 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "threads": threads,
         "weights": weights | ({"moments": made.sums} if made.sums else {}),
         "dataset": {"name": made.dataset.name, "images": len(made.dataset), "fingerprint": made.dataset.fingerprint},
-        "built_from": built_from + ([source] if source else []),
+        "built_from": built_from + [run for run in (source, job.config["method"].get("brain")) if run],
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "machine": provenance.machine(),
@@ -250,6 +250,8 @@ def compute(
         "state": state,
         "should_stop": stop,
     }
+    if given.get("brain"):
+        given["brain"] = preparation.brain(job.config, device)
     return method.compute(**{name: given[name] for name in asked if name in given})
 
 

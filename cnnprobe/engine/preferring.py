@@ -14,6 +14,7 @@ from torch import nn
 
 from cnnprobe.engine.ascent import Ascended, ascending
 from cnnprobe.engine.climb import network
+from cnnprobe.engine.controlling import Controlling
 from cnnprobe.engine.image_statistics import Statistics
 from cnnprobe.engine.layers import Layer
 from cnnprobe.engine.loading import Batch, batches
@@ -80,22 +81,24 @@ class Preferring:
     Args:
         how: they are made.
         layer: that is read.
-        objective: a row per image.
+        objective: a row per image; with `control` None until that has learned it.
         ids: (row,) units, or numbers of groups, directions or targets.
         k: strongest natural images per row; 0: none.
         small: shape of their pictures, (channel, y, x) or (channel, time).
         aside: further columns that are known from the start.
         most: rows (with diversity, groups of them) at once, where memory has set that; None: as many as `how` says.
+        control: of the units of a second network.
     """
 
     how: How
     layer: Layer
-    objective: Objective
+    objective: Objective | None
     ids: np.ndarray
     k: int
     small: tuple[int, ...]
     aside: dict[str, Column] = field(default_factory=dict)
     most: int | None = None
+    control: Controlling | None = None
 
     def __post_init__(self):
         self.first = max(1, self.how.batch_size // self.how.grouped)
@@ -140,6 +143,7 @@ class Preferring:
             "state": Column(f"0 to {len(STATES) - 1}: {', '.join(STATES)}", dtype="int8", unit="index"),
             "start": Column("which start it comes from", dtype="int64", unit="index"),
         }
+        columns |= self.control.columns() if self.control else {}
         if self.k:
             columns["natural_image"] = Column("index in the dataset, strongest first", "k", (self.k,), "int64", "index")
             columns["natural_response"] = Column("response to it", "k", (self.k,), unit="activation")
@@ -176,6 +180,8 @@ class Preferring:
             some = np.arange(start, min(start + self.how.together, len(self.ids)))
             columns = yield from self._made(some)
             columns |= self._beside(some, natural, columns["response"], workers)
+            if self.control:
+                columns |= self.control.judged(columns["image"], some)
             for name in columns.keys() & self.columns().keys():
                 columns[name] = np.asarray(columns[name], self.columns()[name].dtype)
             yield Rows(self.name, start, columns)

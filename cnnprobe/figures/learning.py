@@ -195,7 +195,7 @@ def centroid_curves(
         ax.text(0.5, 0.5, "no values", transform=ax.transAxes, fontsize=8, ha="center", va="center")
     if len(names) <= 30:
         look = {"fontsize": 7, "frameon": False, "title": "layer (units)", "title_fontsize": 7}
-        made.legend(loc="outside right upper", ncols=1 if len(names) <= 16 else 2, **look)
+        made.legend(loc="outside right center", ncols=1 if len(names) <= 16 else 2, **look)
     remark = "line: median of the units, band: their quartiles"
     footer(made, [remark, "" if len(names) <= 30 else "dark to light: from the first layer to the last"])
     return made

@@ -9,9 +9,11 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.engine import objectives
+from cnnprobe.engine.controlling import KINDS, controlled
 from cnnprobe.engine.image_statistics import Statistics, measured
 from cnnprobe.engine.layers import Layer, find, main_layers, units_of
 from cnnprobe.engine.loading import Batch, batches
+from cnnprobe.engine.moments import half_time
 from cnnprobe.engine.pictures import picture_size
 from cnnprobe.engine.preferring import How, Preferring, strongest
 from cnnprobe.engine.presets import LUCID_MOVES, Settings, preset_of
@@ -96,7 +98,8 @@ def compute(
         top_images: how many per unit.
         picture: longer side of their stored pictures, px; None: as large as 128 MB allow.
         source: a run of topk or record that has them.
-        brain, brain_layer: the second network of stretch and one-hot, and its layer.
+        brain, brain_layer: the second network of stretch and one-hot (`model`, and `size` of its inputs), and its
+            layer, whose channels are `units`.
         batch_size: rows that climb at once; images that pass through the network together when they are ranked.
         device: where the network is.
         workers: processes that load images.
@@ -120,25 +123,32 @@ def compute(
     if diversity and starts < 2:
         raise UserError("diversity is between the images of one unit: starts must be 2 or more")
     layers = _layers(model, layer, objective, dataset.size)
-    chosen = {one.name: units_of(one, units) for one in layers}
+    control = controlled(objective, brain, brain_layer, units, layers)
+    of_layer = objective in (*OF_UNITS, "group")
+    chosen = {one.name: units_of(one, units) if of_layer else np.zeros(0, np.int64) for one in layers}
     k = min(top_images, len(dataset)) if natural else 0
     search = _search(model, layers, chosen, k, dataset, source, objective)
     how = How(model, dataset, device, presets, starts, seed, batch_size, moments or ())
     given = {"position": position, "groups": groups, "group_weights": group_weights, "pooling": pooling}
-    rows = [_rows(one, chosen[one.name], objective, given | {"direction": direction}, classes) for one in layers]
+    given |= {"direction": direction, "control": control}
+    names = classes or tuple(dataset.classes)
+    rows = [_rows(one, chosen[one.name], objective, given, names) for one in layers]
     small = picture_size(dataset.size, sum(len(ids) for _, ids, _ in rows) * max(k, 1), picture)
     small = small if len(dataset.size) == 3 else tuple(dataset.size)
     kept = facts if facts is not None else {}
     made = []
     for one, (climbed, ids, aside) in zip(layers, rows):
         most = kept.get("rows", {}).get(one.name)
-        made.append(Preferring(how, one, climbed, ids, k, small, aside, most))
+        made.append(Preferring(how, one, climbed, ids, k, small, aside, most, control.get(one.name)))
 
     def events() -> Iterator[Rows | Advance | Phase]:
         def every() -> Iterator[Batch]:
             return batches(dataset, batch_size=batch_size, device=device, workers=workers)
 
         how.statistics = yield from _statistics(dataset, presets, seed, batch_size, workers)
+        for one in made:
+            if one.control:
+                one.objective = yield from one.control.learn(model, one.layer, every(), len(dataset), seed)
         ranked, skipped = yield from _natural(search, made, every, k, len(dataset))
         for start in range(0, len(dataset), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
@@ -149,7 +159,7 @@ def compute(
                     kept.setdefault("rows", {})[one.layer.name] = one.carried.most
                 yield event
 
-    about = {"objective": objective, "preset": names[0], "image_size": list(dataset.size), "starts": starts}
+    about = {"objective": objective, "preset": next(iter(presets)), "image_size": list(dataset.size), "starts": starts}
     tables = [one.table(about | {"order": place}) for place, one in enumerate(made)]
     return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), LOOK, "images", kept)
 
@@ -170,8 +180,8 @@ def _layers(model: nn.Module, asked: str | list[str] | None, objective: str, siz
 
 def _rows(
     layer: Layer, units: np.ndarray, objective: str, given: dict[str, Any], classes: tuple[str, ...]
-) -> tuple[objectives.Objective, np.ndarray, dict[str, Column]]:
-    """Return what climbs in a layer: the objective, the number of each row, and columns that name the rows."""
+) -> tuple[objectives.Objective | None, np.ndarray, dict[str, Column]]:
+    """Return what climbs in a layer, None if it has yet to be learned; the number of each row; columns that name them."""
     name, aside = layer.name, {}
     if objective in OF_UNITS:
         made = {"channel": objectives.Channel, "contrast": objectives.Contrast}.get(objective, objectives.Neuron)
@@ -193,9 +203,12 @@ def _rows(
     elif objective == "direction":
         climbed = objectives.Direction(name, _directions(layer, given["direction"]))
         names = [f"direction {row}" for row in range(climbed.rows)]
+    elif objective in KINDS:
+        climbed, ids = None, given["control"][name].brain.units
+        names = [f"{given['control'][name].brain.layer.name} {unit}" for unit in ids]
     else:
         climbed, names = objectives.Dream(name, 1), [name]
-    if objective not in OF_UNITS:
+    if objective not in (*OF_UNITS, *KINDS):
         ids = np.arange(climbed.rows)
     aside["name"] = Column("what the image is for", dtype="str", values=np.array(names, dtype=object))
     return climbed, ids, aside
@@ -317,6 +330,7 @@ def _median(values: np.ndarray) -> str:
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     """Per layer a sheet of all images, rows beside the strongest images, presets and starts compared, the ascent."""
     from cnnprobe.figures.preferred import beside_top_images, preferred_sheet, progress, regulariser_comparison
+    from cnnprobe.figures.preferred import control as control_figure
 
     about = recording.attributes
     for table in _tables(recording):
@@ -344,10 +358,46 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
             )
         if "variants" in table:
             yield f"{layer}_presets", regulariser_comparison(*_compared(table, names), f"preferred images of {network}")
+        if "one_hot" in table:
+            stretch = table["stretch_gain"] if own["objective"] == "stretch" else None
+            scores = (table["one_hot"], table["one_hot_natural"]) if stretch is None else (None, None)
+            title_control = f"control of another network's units through {network}, judged by that other network"
+            yield f"{layer}_control", control_figure(names, title_control, stretch, *scores)
         climbs = own["objective"] in ("neuron", "class") and np.isfinite(numbers["best_natural"]).any()
         reference = numbers["best_natural"] if climbs else None
         traces, best = table["trace"], np.minimum(table["best_step"], table["trace"].shape[1] - 1)
         yield f"{layer}_progress", progress(traces, names, f"ascent of {network}\n{made}", reference, best)
+    yield from _learning(recording)
+
+
+def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Draw the images at every moment of learning, how fine they are, and when they are half way."""
+    from cnnprobe.figures.learning import centroid_curves, half_times, strip
+
+    about, tables = recording.attributes, [table for table in _tables(recording) if "learned_image" in table]
+    if not tables:
+        return
+    network = f"{about['model']} (weights: {about['weights']})"
+    moments, epochs = list(tables[0].attributes["moments"]), np.array(tables[0].attributes["epochs"], float)
+    for table in tables:
+        title = f"preferred images of {table.attributes['layer']} of {network} during learning"
+        images = table["learned_image"][:ROWS]
+        yield f"{table.name.removeprefix('units/')}_learning", strip(images, moments, list(table["name"][:ROWS]), title)
+    layers = [table.attributes["layer"] for table in tables]
+    finer = [table["learned_centroid"] for table in tables]
+    title = f"how fine preferred images of {network} are during learning"
+    yield "learning_frequency", centroid_curves(epochs, finer, layers, title, moments)
+    title = (
+        f"half-times of preferred images of {network}\nresponse of the final network, share of its response at the end"
+    )
+    halves = [np.array([half_time(epochs, share) for share in _shares(table["learned_final"])]) for table in tables]
+    yield "learning_half_times", half_times(halves, layers, title, epochs)
+
+
+def _shares(responses: np.ndarray) -> np.ndarray:
+    """Return responses (unit, moment) divided by the last of each unit; NaN where that is not positive."""
+    last = responses[:, -1:]
+    return responses / np.where(last > 0, last, np.nan)
 
 
 def _captions(numbers: dict[str, np.ndarray]) -> list[str]:
