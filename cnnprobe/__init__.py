@@ -57,5 +57,12 @@ def measure(command, **given):
             raise unknown("option", key, sorted(asked), of=command)
     values |= given
     values |= {key: given_images(values[key]) for key in ("dataset", "held_out") if key in values}
-    checked = {key: options[key].check(value, key) if key in page.entries else value for key, value in values.items()}
+    unchecked = {key for key, value in given.items() if key in options and _is_open(options[key], value)}
+    named = page.entries.keys() - unchecked  # a run may be handed over open
+    checked = {key: options[key].check(value, key) if key in named else value for key, value in values.items()}
     return methods.module(command).compute(**checked)
+
+
+def _is_open(option, value):
+    """Say whether an option that names a run has been given the run itself."""
+    return "run" in option.kinds and value is not None and not isinstance(value, str)

@@ -198,7 +198,7 @@ def brain(config: dict[str, Any], device: str) -> Any:
     """Build the second network that `brain=RUN` names, with its weights.
 
     Returns:
-        `model`, in eval mode on the device; `size`, (channel, y, x) of its inputs; `label`, where its weights come from.
+        `model`, in eval mode on the device; `size`, (channel, y, x) of its inputs; `label` of its weights.
 
     Raises:
         UserError: there is no such run, or it does not say which network it trained.

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from torch import nn
 
-from cnnprobe.engine import objectives
-from cnnprobe.engine.controlling import KINDS, controlled
+from cnnprobe.engine.controlling import controlled
 from cnnprobe.engine.image_statistics import Statistics, measured
 from cnnprobe.engine.layers import Layer, find, main_layers, units_of
 from cnnprobe.engine.loading import Batch, batches
@@ -20,10 +18,11 @@ from cnnprobe.engine.presets import LUCID_MOVES, Settings, preset_of
 from cnnprobe.engine.ranking import Ranked
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import BEST, Search
+from cnnprobe.engine.targets import OF_UNITS, targets
 from cnnprobe.engine.transforms import Transforms
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
-from cnnprobe.records import Advance, Column, Measurement, Phase, Rows
+from cnnprobe.records import Advance, Measurement, Phase, Rows
 
 LOOK = 500
 """Images at most from which colours and amplitudes of the dataset are taken."""
@@ -31,7 +30,6 @@ ROWS = 16
 """Units shown beside their strongest images."""
 COMPARED = 4
 """Units whose images by several presets and starts are shown."""
-OF_UNITS = ("neuron", "channel", "contrast", "class")
 Preset = Literal[
     "standard", "yosinski-1", "yosinski-2", "yosinski-3", "yosinski-4", "pytorch-cnn-visualizations", "olah-2017",
     "lucid", "simonyan", "maco",
@@ -132,7 +130,7 @@ def compute(
     given = {"position": position, "groups": groups, "group_weights": group_weights, "pooling": pooling}
     given |= {"direction": direction, "control": control}
     names = classes or tuple(dataset.classes)
-    rows = [_rows(one, chosen[one.name], objective, given, names) for one in layers]
+    rows = [targets(one, chosen[one.name], objective, given, names) for one in layers]
     small = picture_size(dataset.size, sum(len(ids) for _, ids, _ in rows) * max(k, 1), picture)
     small = small if len(dataset.size) == 3 else tuple(dataset.size)
     kept = facts if facts is not None else {}
@@ -176,71 +174,6 @@ def _layers(model: nn.Module, asked: str | list[str] | None, objective: str, siz
         names = [one.name for one in main_layers(model, size)]
         raise UserError(f"needs layer=…; layers of the model: {listing(names)}")
     return find(model, "logits" if asked is None else asked, size)
-
-
-def _rows(
-    layer: Layer, units: np.ndarray, objective: str, given: dict[str, Any], classes: tuple[str, ...]
-) -> tuple[objectives.Objective | None, np.ndarray, dict[str, Column]]:
-    """Return what climbs in a layer, None if it has yet to be learned; the number of each row; columns that name them."""
-    name, aside = layer.name, {}
-    if objective in OF_UNITS:
-        made = {"channel": objectives.Channel, "contrast": objectives.Contrast}.get(objective, objectives.Neuron)
-        position = _position(layer, given["position"])
-        climbed = made(name, units, position) if made is objectives.Neuron else made(name, units)
-        named = objective == "class" and len(classes) == layer.channels
-        names, ids = [classes[unit] if named else str(unit) for unit in units], units
-    elif objective == "group":
-        groups = given["groups"] or [units.tolist()]
-        for group in groups:
-            units_of(layer, group)
-        weights = given["group_weights"]
-        if weights is not None and list(map(len, weights)) != list(map(len, groups)):
-            raise UserError("group_weights must be a list per group, with a weight for each of its members")
-        climbed = objectives.Group.made(name, groups, weights, given["pooling"])
-        members = climbed.members
-        aside["members"] = Column("units; -1: none", "member", members.shape[1:], "int64", "index", members)
-        names = [" + ".join(map(str, group)) for group in groups]
-    elif objective == "direction":
-        climbed = objectives.Direction(name, _directions(layer, given["direction"]))
-        names = [f"direction {row}" for row in range(climbed.rows)]
-    elif objective in KINDS:
-        climbed, ids = None, given["control"][name].brain.units
-        names = [f"{given['control'][name].brain.layer.name} {unit}" for unit in ids]
-    else:
-        climbed, names = objectives.Dream(name, 1), [name]
-    if objective not in (*OF_UNITS, *KINDS):
-        ids = np.arange(climbed.rows)
-    aside["name"] = Column("what the image is for", dtype="str", values=np.array(names, dtype=object))
-    return climbed, ids, aside
-
-
-def _position(layer: Layer, position: list[int] | None) -> tuple[int, ...] | None:
-    if position is None:
-        return None
-    if len(position) != len(layer.map_size) or any(p >= side for p, side in zip(position, layer.map_size)):
-        shown = " x ".join(map(str, layer.map_size)) or "a single value"
-        raise UserError(f"position={position} is not on the map of {layer.name}, which is {shown}")
-    return tuple(position)
-
-
-def _directions(layer: Layer, direction: Any) -> np.ndarray:
-    """Return (row, channel) from numbers or a file.
-
-    Raises:
-        UserError: nothing is given, there is no such file, or its numbers do not fit.
-    """
-    if direction is None:
-        raise UserError("objective=direction needs direction=…: numbers by channel, or a .npy file of them")
-    if isinstance(direction, str):
-        path = Path(direction).expanduser()
-        try:
-            direction = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"direction: {path.name} cannot be read: {' '.join(str(error).split())}") from None
-    found = np.atleast_2d(np.asarray(direction, np.float32))
-    if found.ndim != 2 or found.shape[1] != layer.channels or not np.isfinite(found).all():
-        raise UserError(f"direction must have {layer.channels} finite numbers, one per channel of {layer.name}")
-    return found
 
 
 def _search(
@@ -387,9 +320,7 @@ def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
     finer = [table["learned_centroid"] for table in tables]
     title = f"how fine preferred images of {network} are during learning"
     yield "learning_frequency", centroid_curves(epochs, finer, layers, title, moments)
-    title = (
-        f"half-times of preferred images of {network}\nresponse of the final network, share of its response at the end"
-    )
+    title = f"half-times of preferred images of {network}\nby the response of the final network to them"
     halves = [np.array([half_time(epochs, share) for share in _shares(table["learned_final"])]) for table in tables]
     yield "learning_half_times", half_times(halves, layers, title, epochs)
 

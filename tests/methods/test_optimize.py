@@ -86,7 +86,7 @@ def test_responses_are_those_of_the_network_to_the_stored_images():
         ({"objective": "direction", "direction": [1.0]}, ["direction 0"]),
         ({"objective": "layer"}, ["conv3"]),
         ({"objective": "class", "layer": None, "units": [7, 2], "classes": tuple("abcdefgh")}, ["h", "c"]),
-        ({"objective": "class", "layer": None, "units": [7, 2]}, ["7", "2"]),
+        ({"objective": "class", "layer": None, "units": [7, 2], "classes": ("a", "b")}, ["7", "2"]),
     ],
 )
 def test_every_objective_climbs_and_is_compared_with_the_best_natural_image(options, names):
@@ -249,3 +249,59 @@ def test_a_layer_without_any_image_is_drawn_as_such():
     assert "conv1" in figures
     assert optimize.headline(recording) == {"layers": 1, "images": 0, "failed": 2}
     assert optimize.summary(recording)["response"] == ["-"]
+
+
+@pytest.mark.parametrize("objective", ["stretch", "one-hot"])
+def test_units_of_a_second_network_are_driven_through_the_first(objective):
+    """4.T8: both share their first layer; the mapped units of the second answer more than to any natural image."""
+    from types import SimpleNamespace
+
+    torch.manual_seed(3)
+    shared = nn.Conv2d(1, 8, 5)
+    shared.weight.data -= shared.weight.data.mean((1, 2, 3), keepdim=True)
+    first = nn.Sequential(shared, nn.ReLU(), nn.Conv2d(8, 3, 3)).eval()
+    second = nn.Sequential(shared, nn.ReLU(), nn.Conv2d(8, 4, 1), nn.ReLU()).eval()
+    second[2].bias.data[:] = 0.2
+    noise = torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    natural = 0.2 + 0.6 * nn.functional.interpolate(noise, (12, 12), mode="bilinear")
+    options = {"model": first, "dataset": natural, "layer": "conv1", "units": [0, 3, 1], "preset": "simonyan"}
+    options |= {"brain": SimpleNamespace(model=second, size=(1, 12, 12)), "brain_layer": "conv2", "steps": 80}
+    made = measurement(objective=objective, **options)
+    found = joined(made)
+    assert found["unit"].tolist() == [0, 3, 1]
+    with torch.no_grad():
+        answers = second(torch.from_numpy(found["image"])).mean((2, 3)).numpy()[range(3), [0, 3, 1]]
+        best = second(natural).mean((2, 3)).numpy().max(0)[[0, 3, 1]]
+    np.testing.assert_allclose(found["brain_response"], answers, rtol=1e-4)
+    np.testing.assert_allclose(found["brain_best_natural"], best, rtol=1e-4)
+    if objective == "stretch":
+        assert (answers > best).all()
+        np.testing.assert_allclose(found["stretch_gain"], 100 * (answers / best - 1), rtol=1e-3)
+    else:
+        assert (found["one_hot"] > found["one_hot_natural"]).all()
+    assert "conv1_control" in dict(
+        optimize.draw(Recording(**{"units/conv1": Shown(measurement(objective=objective, **options))}))
+    )
+
+
+def test_images_during_learning_are_those_of_each_moment():
+    from cnnprobe.engine.moments import Moment
+
+    early, final = network(), network()
+    for parameter in early.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    moments = [Moment(f"epoch={n:03d}", n, net.state_dict) for n, net in enumerate((early, final))]
+    before = {name: value.clone() for name, value in final.state_dict().items()}
+    moments[1] = Moment("epoch=001", 1, lambda: before)
+    made = measurement(model=final, moments=moments)
+    found = joined(made)
+    then, now = joined(measurement(model=early)), joined(measurement())
+    np.testing.assert_allclose(found["learned_image"][:, 0], then["image"], atol=1e-4)
+    np.testing.assert_allclose(found["learned_image"][:, 1], now["image"], atol=1e-4)
+    np.testing.assert_allclose(found["image"], now["image"], atol=1e-4)
+    crossed = maps(network(), then["image"]).flatten(2).amax(2)[range(4), found["unit"]]
+    np.testing.assert_allclose(found["learned_final"][:, 0], crossed, rtol=1e-3)
+    np.testing.assert_allclose(found["learned_response"][:, 0], then["response"], rtol=1e-3)
+    assert all(torch.equal(value, before[name]) for name, value in final.state_dict().items())
+    figures = dict(optimize.draw(Recording(**{"units/conv3": Shown(measurement(model=final, moments=moments))})))
+    assert {"conv3_learning", "learning_frequency", "learning_half_times"} <= set(figures)
