@@ -1,12 +1,15 @@
 """Preferred images from end to end: what is stored, compared, refused, resumed and drawn."""
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import planted
 import pytest
 import torch
 from torch import nn
 
-import cnnprobe
+import cnnprobe as package
 from cnnprobe.datasets import shapes
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.loading import batches
@@ -31,7 +34,7 @@ FAST = {"layer": "conv3", "units": [0, 3, 5, 6], "steps": 6, "top_images": 3}
 
 def measurement(**options):
     given = {"model": network(), "dataset": some_images()} | FAST | options
-    return cnnprobe.measure("optimize", **given)
+    return package.measure("optimize", **given)
 
 
 def joined(made, table=None):
@@ -182,7 +185,7 @@ def test_natural_images_need_not_be_looked_for():
 def test_signals_have_preferred_signals():
     signals = np.random.default_rng(0).normal(size=(6, 2, 64)).astype(np.float32) * 10
     model = planted.signals().eval()
-    found = joined(cnnprobe.measure("optimize", model=model, dataset=signals, layer="conv1", steps=6, top_images=2))
+    found = joined(package.measure("optimize", model=model, dataset=signals, layer="conv1", steps=6, top_images=2))
     assert found["image"].shape == (4, 2, 64)
     assert found["image"].min() < 0 and found["image"].max() > 1
     assert found["picture"].dtype == np.float32
@@ -254,7 +257,6 @@ def test_a_layer_without_any_image_is_drawn_as_such():
 @pytest.mark.parametrize("objective", ["stretch", "one-hot"])
 def test_units_of_a_second_network_are_driven_through_the_first(objective):
     """4.T8: both share their first layer; the mapped units of the second answer more than to any natural image."""
-    from types import SimpleNamespace
 
     torch.manual_seed(3)
     shared = nn.Conv2d(1, 8, 5)
@@ -305,3 +307,17 @@ def test_images_during_learning_are_those_of_each_moment():
     assert all(torch.equal(value, before[name]) for name, value in final.state_dict().items())
     figures = dict(optimize.draw(Recording(**{"units/conv3": Shown(measurement(model=final, moments=moments))})))
     assert {"conv3_learning", "learning_frequency", "learning_half_times"} <= set(figures)
+
+
+def test_a_brain_is_a_run_of_train(cnnprobe, pictures, tmp_path):
+    root = ["model=convnet", "dataset=folder", f"dataset.root={pictures}", "batch_size=8"]
+    assert cnnprobe("train", *root, "epochs=1", "precision=float32").status == 0
+    asked = ["optimize", *root, "weights=random", "layer=conv3", "objective=stretch", "brain_layer=conv2", "steps=4"]
+    answer = cnnprobe(*asked, "brain=train/convnet-folder/v001", "units=[0,1]")
+    assert answer.status == 0, answer.err
+    recording = package.open(tmp_path / "outputs/optimize/convnet-folder/v001")
+    assert list(recording["units/conv3"]["name"]) == ["conv2 0", "conv2 1"]
+    assert np.isfinite(recording["units/conv3"]["brain_best_natural"]).all()
+    about = json.loads((tmp_path / "outputs/optimize/convnet-folder/v001/run.json").read_text())
+    assert "train/convnet-folder/v001" in about["built_from"]
+    assert "brain=RUN, a run of train" in cnnprobe(*asked).err
