@@ -34,11 +34,13 @@ test: setup ## run the tests (under ten minutes on two cores)
 test-slow: setup ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-demo: setup ## train a small network on drawn rooms, find what its units answer most and where they look
+demo: setup ## train a small network on drawn rooms, find what its units answer, where they look, what they prefer
 	$(BIN)/cnnprobe train model=convnet dataset=avatar experiment=demo
 	$(BIN)/cnnprobe layers model=convnet
 	$(BIN)/cnnprobe topk model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] pages=[0]
 	$(BIN)/cnnprobe rf-map model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] source=latest pages=[0,1,2,4]
+	$(BIN)/cnnprobe gbp model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] pages=[0,1,2,4]
+	$(BIN)/cnnprobe optimize model=convnet dataset=avatar layer=conv4 units=[0,1,2,4] steps=128
 	@echo
 	@echo "Look at the figures:"
 	@ls outputs/*/convnet-avatar/latest/figures/*.png
@@ -46,6 +48,8 @@ demo: setup ## train a small network on drawn rooms, find what its units answer 
 bench: setup ## measure speed against the bare network and against peers
 	$(BIN)/python benchmarks/topk.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/rf_map.py
+	$(BIN)/python benchmarks/gbp.py
 
 clean: ## remove what tests and tools leave behind
 	rm -rf .pytest_cache .ruff_cache .hypothesis dist build
