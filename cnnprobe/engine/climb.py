@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +37,10 @@ Show = Callable[[Tensor], Activations]
 
 @contextmanager
 def network(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Show]:
-    """Hand out a function that runs a network as far as some layers; the network is given back as it was."""
+    """Hand out a function that runs a network as far as some layers; the network is given back as it was.
+
+    The network may write to the images it is shown.
+    """
     seen: Activations = {}
     several = len(layers) > 1
 
@@ -46,7 +49,7 @@ def network(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Show]:
 
     def show(images: Tensor) -> Activations:
         seen.clear()
-        run(images * 1)  # a network may write to what it is given
+        run(images)
         return dict(seen)
 
     with tap(model, list(layers), receive) as run:
@@ -102,8 +105,8 @@ class Climb:
         self.stepper = stepper(settings, self.values)
         sides = self.made.size[1:]
         self.maps = settings.transforms.draws(randoms, settings.steps + LOOKS, sides).to(device)  # (step, row, 2, 3)
-        seeds = [int(random.integers(2**62)) for random in randoms]
-        self.noises = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.every_noise = seeds = [int(random.integers(2**62)) for random in randoms]
+        self.noises = np.array(seeds)
         self.alive = torch.arange(rows, device=device)
         self.verdicts: list[str] = [""] * rows
         self.trace = torch.full((rows, settings.steps), torch.nan, device=device)
@@ -126,28 +129,38 @@ class Climb:
 
     def _step(self, number: int) -> None:
         settings = self.settings
-        redirected = number < settings.redirect
-        with torch.enable_grad(), Rules("redirected") if redirected else nullcontext() as rules:
-            images = self.made.image(self.values)
-            shown = self._shown(images, number)
-            activations = self.show(shown)
-            value = self.objective(activations)
-            goal = value.sum()
-            if settings.diversity:
-                alike = sum(likeness(activation, self.together).sum() for activation in activations.values())
-                goal = goal - settings.diversity * alike
-            goal = goal - self._penalty(images).sum()
-            if redirected:
-                rules.watch(goal)
-            (gradient,) = torch.autograd.grad(goal, self.values)
-        self.trace[self.alive, number] = value.detach()
+        value, gradient = self._climbed(number)
+        if number < settings.redirect:
+            silent = gradient.flatten(1).abs().amax(1) == 0
+            if silent.any():
+                with Rules("redirected") as rules:
+                    _, redirected = self._climbed(number, rules)
+                gradient[silent] = redirected[silent]
+        self.trace[self.alive, number] = value
         if (number + 1) % PROBED == 0 or number + 1 == settings.steps:
             self.pushed |= gradient.flatten(1).abs().amax(1) > 0
         with torch.no_grad():
-            self.stepper.step(self.values, gradient, value.detach())
+            self.stepper.step(self.values, gradient, value)
             if settings.regularisers.after_steps:
                 settings.regularisers.settle(self.values, gradient, number + 1)
             self.made.settle(self.values)
+
+    def _climbed(self, number: int, rules: Rules | None = None) -> tuple[Tensor, Tensor]:
+        """Return the objective of what is shown at a step, (row,), and the gradient of what is climbed."""
+        with torch.enable_grad():
+            images = self.made.image(self.values)
+            activations = self.show(self._shown(images, number))
+            value = self.objective(activations)
+            goal = value.sum()
+            if self.settings.diversity:
+                alike = sum(likeness(activation, self.together).sum() for activation in activations.values())
+                goal = goal - self.settings.diversity * alike
+            if self.settings.regularisers.l2 or self.settings.regularisers.tv:
+                goal = goal - self._penalty(images).sum()
+            if rules is not None:
+                rules.watch(goal)
+            (gradient,) = torch.autograd.grad(goal, self.values)
+        return value.detach(), gradient
 
     def _penalty(self, images: Tensor) -> Tensor:
         return self.settings.regularisers.penalty(images, self.mean)
@@ -155,8 +168,8 @@ class Climb:
     def _shown(self, images: Tensor, number: int) -> Tensor:
         transforms = self.settings.transforms
         if transforms.none:
-            return images
-        return transforms.apply(images, self.maps[number, self.alive], self.grey, self.noises)
+            return images.clone()  # of which the network may not write into the original
+        return transforms.apply(images, self.maps[number, self.alive], self.grey, self.noises + number)
 
     def _kept(self, images: Tensor) -> Tensor:
         return images if self.box is None else images.clamp(*self.box)
@@ -165,7 +178,7 @@ class Climb:
         """Keep the images that are the best so far, as they would be stored."""
         with torch.no_grad():
             images = self._kept(self.made.image(self.values))
-            activations = self.show(images)
+            activations = self.show(images.clone())
             value = self.objective(activations)
             score = self._together(value - self._penalty(images), activations)
             if number == 0:
@@ -218,15 +231,15 @@ class Climb:
         self.alive, self.pushed = self.alive[some], self.pushed[:, some]
         rows = some.cpu().numpy()
         self.objective = self.objective.of(rows)
-        self.noises = [self.noises[row] for row in rows]
+        self.noises = self.noises[rows]
 
     def end(self) -> None:
         """Show the best images once more, as they are and through transforms drawn anew."""
         transforms, settings = self.settings.transforms, self.settings
         self.objective, self.alive = self.whole, torch.arange(len(self.verdicts), device=self.alive.device)
-        self.noises = [torch.Generator().manual_seed(int(random.integers(2**62))) for random in self.randoms]
+        self.noises = np.array(self.every_noise)
         with torch.no_grad():
-            activations = self.show(self.best_images)
+            activations = self.show(self.best_images.clone())
             self.response = self.objective.response(activations).diagonal()
             if settings.diversity:
                 alike = sum(likeness(activation, self.together) for activation in activations.values()) / len(
