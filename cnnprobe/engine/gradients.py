@@ -167,12 +167,13 @@ class Gradients:
         if self.crops is not None:
             seen, corners = self.crops.cut(images, positions), self.crops.corners(positions)
         residual = plain = None
+        if recipe.rule in ("smoothgrad", "integrated"):
+            own, responses = self._gradient(seen, units, positions, ["gradient"] if recipe.plain else [])
+            plain = own[0] if own else None
         if recipe.rule == "smoothgrad":
-            _, responses = self._gradient(seen, units, positions, ())
             values = self._smooth(images, indices, units, positions)
         elif recipe.rule == "integrated":
-            (), responses = self._gradient(seen, units, positions, ())
-            (), black = self._gradient(torch.zeros_like(seen), units, positions, ())
+            _, black = self._gradient(torch.zeros_like(seen), units, positions, [])
             values = self._integrated(seen, units, positions)
             gained = (responses - black).double()
             lacks = gained - values.flatten(1).double().sum(1)
@@ -187,7 +188,7 @@ class Gradients:
         return Maps(numbers[0], numbers[1], corners, numbers[2], residual)
 
     def _gradient(
-        self, seen: Tensor, units: np.ndarray, positions: np.ndarray, rules: list[str] | tuple
+        self, seen: Tensor, units: np.ndarray, positions: np.ndarray, rules: list[str]
     ) -> tuple[list[Tensor], Tensor]:
         """Return the gradients by each rule, from one pass, and the responses (n,)."""
         if not rules:

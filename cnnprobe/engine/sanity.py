@@ -109,14 +109,9 @@ class Sanity:
 
     def _maps(self, images: torch.Tensor, units: np.ndarray, indices: np.ndarray, positions: np.ndarray) -> np.ndarray:
         recipe = replace(self.how.recipe, plain=len(self.rules) > 1)
-        rules = recipe.rule in ("smoothgrad", "integrated")
         with Gradients(self.how.model, self.layer, self.how.dataset.size, recipe, whole=True) as gradients:
             made = gradients.maps(images, indices, units, positions)
-        found = [made.values, made.plain] if len(self.rules) > 1 and not rules else [made.values]
-        if rules:  # they take passes of their own: the gradient another one
-            plain = replace(recipe, rule="gradient", plain=False)
-            with Gradients(self.how.model, self.layer, self.how.dataset.size, plain, whole=True) as gradients:
-                found.append(gradients.maps(images, indices, units, positions).values)
+        found = [made.values, made.plain] if recipe.plain else [made.values]
         return np.stack([self.mapping.on_canvas(maps, positions) for maps in found])
 
 
