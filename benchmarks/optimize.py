@@ -22,7 +22,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from cnnprobe.engine.ascent import ascend
+from cnnprobe.engine.ascent import ascending
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.objectives import Channel
@@ -41,29 +41,44 @@ def alexnet() -> tuple[nn.Module, str]:
     return model.eval(), "published weights" if file.is_file() else "random weights"
 
 
-def bare(model: nn.Module, layer: str, channels: int, side: int) -> float:
-    """Return seconds of one forward and backward pass of the network as far as the layer, for all channels."""
-    cut = model.features[: int(layer.rpartition(".")[2]) + 1]
-    images = torch.rand(channels, 3, side, side, requires_grad=True)
-    rows, (mean, deviation) = torch.arange(channels), (torch.tensor(values)[:, None, None] for values in IMAGENET)
-    best = float("inf")
-    for _ in range(REPETITIONS):
+class Bare:
+    """One forward and backward pass of the network as far as the layer, for all channels at once."""
+
+    def __init__(self, model: nn.Module, layer: str, channels: int, side: int):
+        self.cut = model.features[: int(layer.rpartition(".")[2]) + 1]
+        self.images = torch.rand(channels, 3, side, side, requires_grad=True)
+        self.rows = torch.arange(channels)
+        self.mean, self.deviation = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+        self.times: list[float] = []
+
+    def __call__(self) -> None:
         start = time.perf_counter()
-        value = cut((images - mean) / deviation).flatten(2).mean(2)[rows, rows].sum()
-        torch.autograd.grad(value, images)
-        best = min(best, time.perf_counter() - start)
-    return best
+        maps = self.cut((self.images - self.mean) / self.deviation)
+        torch.autograd.grad(maps.flatten(2).mean(2)[self.rows, self.rows].sum(), self.images)
+        self.times.append(time.perf_counter() - start)
 
 
-def ours(model: nn.Module, layer: str, channels: int, side: int, steps: int, rows: int) -> tuple[float, np.ndarray]:
-    """Return seconds of the whole ascent, and the responses, (channel,)."""
-    size = (3, side, side)
-    layers = find(model, layer, size)
-    objective = Channel(layer, np.arange(channels))
-    seeds = [(0, unit, 0) for unit in range(channels)]
-    start = time.perf_counter()
-    found = ascend(model, layers, objective, size, preset_of("lucid", steps=steps), seeds, carried=Carried(rows))
-    return time.perf_counter() - start, responses(model, layer, torch.from_numpy(found.images))
+def ours(model: nn.Module, options: argparse.Namespace, bare: Bare) -> tuple[float, np.ndarray]:
+    """Return seconds of the whole ascent, and the responses, (channel,); bare passes are timed in between."""
+    size = (3, options.side, options.side)
+    layers = find(model, options.layer, size)
+    objective = Channel(options.layer, np.arange(options.channels))
+    seeds = [(0, unit, 0) for unit in range(options.channels)]
+    settings = preset_of("lucid", steps=options.steps)
+    carried = Carried(options.rows or options.channels)
+    events = ascending(model, layers, objective, size, settings, seeds, carried=carried)
+    bare(), bare.times.clear()
+    seconds = 0.0
+    while True:
+        start = time.perf_counter()
+        try:
+            next(events)
+        except StopIteration as end:
+            seconds += time.perf_counter() - start
+            return seconds, responses(model, options.layer, torch.from_numpy(end.value.images))
+        seconds += time.perf_counter() - start
+        for _ in range(REPETITIONS):
+            bare()
 
 
 def responses(model: nn.Module, layer: str, images: Tensor) -> np.ndarray:
@@ -102,13 +117,13 @@ def compare(options: argparse.Namespace) -> None:
     print(f"{torch.get_num_threads()} threads; ms per channel and step")
     for parameter in plain.parameters():
         parameter.requires_grad_(False)
-    before = bare(plain, options.layer, channels, side)
     model = normalise(torchvision.models.alexnet(weights=None).eval(), *IMAGENET)
     model.load_state_dict(plain.state_dict())
-    seconds, reached = ours(model, options.layer, channels, side, steps, options.rows or channels)
-    floor = min(before, bare(plain, options.layer, channels, side)) / channels
+    passes = Bare(plain, options.layer, channels, side)
+    seconds, reached = ours(model, options, passes)
+    floor = statistics.mean(passes.times) / channels
     own = seconds / steps / channels
-    print(f"bare    {1e3 * floor:8.3f}")
+    print(f"bare    {1e3 * floor:8.3f}   mean of {len(passes.times)} passes between the windows of the ascent")
     print(f"ours    {1e3 * own:8.3f}   {own / floor:.2f} x bare   median response {statistics.median(reached):.4g}")
     if not options.loop:
         return

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.backward_rules import Rules
+from cnnprobe.engine.folding import Folded, affine_module
 from cnnprobe.engine.image_statistics import Statistics
 from cnnprobe.engine.objectives import Activations, Objective, likeness
 from cnnprobe.engine.parametrisations import Fourier, Maco, Pixel
@@ -31,29 +33,61 @@ PROBED = 10
 """Steps between two looks at whether its gradient is 0."""
 
 
-Show = Callable[[Tensor], Activations]
-"""Shows images to a network and returns activations by name of layer, (row, channel, *map)."""
+class _Reached(Exception):  # noqa: N818 (not an error)
+    """The last module is about to run."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """Shows images to a network, which may write to them.
+
+    Args:
+        run: as far as some layers.
+        seen: gets their activations.
+        module: the affine module that the only layer is the output of, or None.
+        layer: its name.
+    """
+
+    run: Callable[[Tensor], Tensor | None]
+    seen: dict[str, Any]
+    module: nn.Module | None
+    layer: str
+
+    def __call__(self, images: Tensor) -> Activations:
+        """Return activations by name of layer, (row, channel, *map)."""
+        self.seen.clear()
+        self.run(images)
+        return dict(self.seen)
+
+    def before(self, images: Tensor) -> Tensor:
+        """Return the input of the module, which does not run."""
+        self.seen.clear()
+        handle = self.module.register_forward_pre_hook(self._reached)
+        try:
+            self.run(images)
+        except _Reached:
+            return self.seen[""]
+        finally:
+            handle.remove()
+        raise RuntimeError(f"{self.layer} did not run")
+
+    def _reached(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.seen[""] = inputs[0]
+        raise _Reached
 
 
 @contextmanager
 def network(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Show]:
-    """Hand out a function that runs a network as far as some layers; the network is given back as it was.
-
-    The network may write to the images it is shown.
-    """
+    """Hand out what shows images to a network as far as some layers; the network is given back as it was."""
     seen: Activations = {}
-    several = len(layers) > 1
+    several, layers = len(layers) > 1, list(layers)
+    module = affine_module(model, layers)
 
     def receive(layer: Layer, activation: Tensor) -> None:
         seen[layer.name] = activation.clone() if several else activation  # what runs on may overwrite it
 
-    def show(images: Tensor) -> Activations:
-        seen.clear()
-        run(images)
-        return dict(seen)
-
-    with tap(model, list(layers), receive) as run:
-        yield show
+    with tap(model, layers, receive) as run:
+        yield Show(run, seen, module, layers[0].name)
 
 
 def parametrisation(settings: Settings, size: tuple[int, ...], statistics: Statistics) -> Pixel | Fourier | Maco:
@@ -116,6 +150,10 @@ class Climb:
         self.best_step = np.full(rows, -1, np.int64)
         with torch.no_grad():
             self.best_images = self._kept(self.made.image(self.values)).clone()
+            self.folded = None
+            if self.show.module is not None and self.objective.linear and not settings.diversity:
+                example = self.show.before(self.best_images.clone())
+                self.folded = Folded.of_module(self.show.module, self.show.layer, self.objective, example)
         self._judge(0)
 
     def steps(self, start: int, stop: int) -> None:
@@ -149,8 +187,7 @@ class Climb:
         """Return the objective of what is shown at a step, (row,), and the gradient of what is climbed."""
         with torch.enable_grad():
             images = self.made.image(self.values)
-            activations = self.show(self._shown(images, number))
-            value = self.objective(activations)
+            value, activations = self._value(self._shown(images, number))
             goal = value.sum()
             if self.settings.diversity:
                 alike = sum(likeness(activation, self.together).sum() for activation in activations.values())
@@ -161,6 +198,13 @@ class Climb:
                 rules.watch(goal)
             (gradient,) = torch.autograd.grad(goal, self.values)
         return value.detach(), gradient
+
+    def _value(self, images: Tensor) -> tuple[Tensor, Activations]:
+        """Return the objective of images, and the activations where they are needed for more than that."""
+        if self.folded is not None:
+            return self.folded(self.show.before(images)), {}
+        activations = self.show(images)
+        return self.objective(activations), activations
 
     def _penalty(self, images: Tensor) -> Tensor:
         return self.settings.regularisers.penalty(images, self.mean)
@@ -178,8 +222,7 @@ class Climb:
         """Keep the images that are the best so far, as they would be stored."""
         with torch.no_grad():
             images = self._kept(self.made.image(self.values))
-            activations = self.show(images.clone())
-            value = self.objective(activations)
+            value, activations = self._value(images.clone())
             score = self._together(value - self._penalty(images), activations)
             if number == 0:
                 self.first[self.alive] = value
@@ -231,6 +274,7 @@ class Climb:
         self.alive, self.pushed = self.alive[some], self.pushed[:, some]
         rows = some.cpu().numpy()
         self.objective = self.objective.of(rows)
+        self.folded = self.folded and self.folded.of(some)
         self.noises = self.noises[rows]
 
     def end(self) -> None:

@@ -35,8 +35,10 @@ class Objective:
         name: of the objective, for people.
         layers: names of the layers it reads.
         rows: how many it has.
+        linear: whether it is linear in the activation, up to a constant.
     """
 
+    linear = False
     name = ""
     layers: tuple[str, ...] = ()
     rows = 0
@@ -121,7 +123,7 @@ class Neuron(_OfUnits):
     """
 
     position: tuple[int, ...] | None = None
-    name = "neuron"
+    name, linear = "neuron", True
 
     def every(self, activations: Activations) -> Tensor:
         """Return (image, row)."""
@@ -134,7 +136,7 @@ class Neuron(_OfUnits):
 class Channel(_OfUnits):
     """The mean of a unit's map."""
 
-    name = "channel"
+    name, linear = "channel", True
 
     def every(self, activations: Activations) -> Tensor:
         """Return (image, row)."""
@@ -146,7 +148,7 @@ class Channel(_OfUnits):
 class Contrast(_OfUnits):
     """The mean of a unit's map, at the expense of the other units."""
 
-    name = "contrast"
+    name, linear = "contrast", True
 
     def every(self, activations: Activations) -> Tensor:
         """Return (image, row)."""
@@ -170,6 +172,11 @@ class Group(_OfLayer):
     weights: np.ndarray
     pooling: Literal["mean", "log-sum-exp", "min"] = "mean"
     name, by_row = "group", ("members", "weights")
+
+    @property
+    def linear(self) -> bool:
+        """Whether means are added up."""
+        return self.pooling == "mean"
 
     @classmethod
     def made(
@@ -205,7 +212,7 @@ class Direction(_OfLayer):
     """
 
     directions: np.ndarray
-    name, by_row = "direction", ("directions",)
+    name, by_row, linear = "direction", ("directions",), True
 
     def every(self, activations: Activations) -> Tensor:
         """Return (image, row)."""
