@@ -50,6 +50,7 @@ bench: setup ## measure speed against the bare network and against peers
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/rf_map.py
 	$(BIN)/python benchmarks/gbp.py
+	$(BIN)/python benchmarks/optimize.py
 
 clean: ## remove what tests and tools leave behind
 	rm -rf .pytest_cache .ruff_cache .hypothesis dist build

@@ -269,17 +269,15 @@ def choice() -> None:
                     (engine.plan(tuple((int(at), int(at) + 1) for at in spot)), torch.tensor([n]))
                     for n, spot in enumerate(spots)
                 ]
-                took = []
                 chosen = windows._plans(torch.from_numpy(units), torch.from_numpy(spots), "site")
-                for plans in ([(together, torch.arange(count))], apart):
-                    windows._plans = lambda *_, plans=plans: plans
-                    took.append(
-                        shortest(
-                            lambda: windows.discrepancies(subject.image, subject.filled, units, spots, "site"),
-                            times=2,
-                        )[0]
-                    )
+
+                def measured(plans: list, units: np.ndarray = units, spots: np.ndarray = spots) -> None:
+                    windows._plans = lambda *_: plans
+                    windows.discrepancies(subject.image, subject.filled, units, spots, "site")
                     del windows._plans
+
+                both = [(together, torch.arange(count))], apart
+                took = shortest(lambda: measured(both[0]), lambda: measured(both[1]))
                 which = 0 if len(chosen) == 1 and chosen[0][0] is together else 1
                 word = ("together", "apart")[which]
                 print(
