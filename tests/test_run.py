@@ -20,6 +20,7 @@ from cnnprobe import catalogue
 from cnnprobe.engine.occlusion import Occlusion
 from cnnprobe.errors import UserError
 from cnnprobe.reading import Recording
+from cnnprobe.store import Writer
 
 ROOT = Path(__file__).parent.parent
 QUICK = {
@@ -375,6 +376,34 @@ def test_a_killed_run_goes_on_where_it_was(cnnprobe, tmp_path):
     assert cnnprobe("record", "--resume", str(store.parent)).status == 0
     assert cnnprobe(*many).status == 0
     assert contents(store.parent) == contents(store.parent.parent / "v002")
+
+
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "optimize"])
+def test_stopped_before_any_of_its_writes_a_run_ends_as_if_never_stopped(
+    cnnprobe, pictures, tmp_path, monkeypatch, command
+):
+    """Stopped again and again, each time one batch of rows further, then finished: the same store, bit for bit."""
+    write, left = Writer.write, 0
+
+    def stopping(self, rows):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return write(self, rows)
+
+    more = ["units=[best:1,worst:2]"] if command in ("gbp", "optimize") else []
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "write", stopping)
+        answer, stops = cnnprobe(*words(command, pictures, *more)), 0
+        folder = tmp_path / "outputs" / command / "convnet-folder" / "v001"
+        while answer.status == 130 and stops < 12:
+            stops, left = stops + 1, stops + 1
+            answer = cnnprobe(command, "--resume", str(folder))
+    assert answer.status == 0, answer.err
+    assert stops >= 2
+    assert cnnprobe(*words(command, pictures, *more)).status == 0
+    assert contents(folder) == contents(folder.parent / "v002")
 
 
 class Short(Occlusion):

@@ -88,6 +88,7 @@ class Preferring:
         aside: further columns that are known from the start.
         most: rows (with diversity, groups of them) at once, where memory has set that; None: as many as `how` says.
         control: of the units of a second network.
+        chosen: how many rows are kept, chosen by `scores`; None: all.
     """
 
     how: How
@@ -99,6 +100,7 @@ class Preferring:
     aside: dict[str, Column] = field(default_factory=dict)
     most: int | None = None
     control: Controlling | None = None
+    chosen: int | None = None
 
     def __post_init__(self):
         self.first = max(1, self.how.batch_size // self.how.grouped)
@@ -120,7 +122,7 @@ class Preferring:
         own = about | self.layer.attributes | {"states": list(STATES), "presets": list(self.how.presets)}
         own |= {"moments": [moment.label for moment in self.how.moments]}
         own |= {"epochs": [moment.epoch for moment in self.how.moments]}
-        return Table(self.name, "unit", len(self.ids), self.columns(), self.how.together, own)
+        return Table(self.name, "unit", self.chosen or len(self.ids), self.columns(), self.how.together, own)
 
     def columns(self) -> dict[str, Column]:
         """Describe the columns."""
@@ -129,8 +131,13 @@ class Preferring:
         steps = max(settings.steps for settings in how.presets.values())
         picture = "uint8" if len(size) == 3 else "float32"
         columns = {
-            "unit": Column("channel of the layer, or number of the row", dtype="int64", unit="index", values=self.ids),
-            **self.aside,
+            "unit": Column(
+                "channel of the layer, or number of the row",
+                dtype="int64",
+                unit="index",
+                values=None if self.chosen else self.ids,
+            ),
+            **({} if self.chosen else self.aside),
             "image": Column("preferred image, the best step of the best start; NaN: none", axes, size, unit="0 to 1"),
             "objective": Column("what was climbed, for that image without transforms", unit="activation"),
             "response": Column("largest value of the unit's map, for that image", unit="activation"),
@@ -164,7 +171,7 @@ class Preferring:
         return columns
 
     def events(
-        self, natural: Ranked | None, finished: frozenset[int], workers: int
+        self, natural: Ranked | None, finished: frozenset[int], workers: int, kept: list[int] | None = None
     ) -> Iterator[Rows | Advance | Phase]:
         """Make the images, in batches of units.
 
@@ -172,19 +179,33 @@ class Preferring:
             natural: the strongest images of these units, or None.
             finished: first rows of the batches there are already.
             workers: processes that load images.
+            kept: the rows that were chosen; None: all.
         """
-        starts = [start for start in range(0, len(self.ids), self.how.together) if start not in finished]
-        rows = sum(len(self.ids[start : start + self.how.together]) for start in starts)
+        order = np.arange(len(self.ids)) if kept is None else np.array(kept)
+        starts = [start for start in range(0, len(order), self.how.together) if start not in finished]
+        rows = sum(len(order[start : start + self.how.together]) for start in starts)
         yield Phase(f"ascent in {self.layer.name}", self.work // max(1, len(self.ids)) * rows, "steps")
         for start in starts:
-            some = np.arange(start, min(start + self.how.together, len(self.ids)))
+            some = order[start : start + self.how.together]
             columns = yield from self._made(some)
+            columns["unit"] = self.ids[some]
             columns |= self._beside(some, natural, columns["response"], workers)
             if self.control:
                 columns |= self.control.judged(columns["image"], some)
-            for name in columns.keys() & self.columns().keys():
-                columns[name] = np.asarray(columns[name], self.columns()[name].dtype)
-            yield Rows(self.name, start, columns)
+            there = {name: column for name, column in self.columns().items() if column.values is None}
+            yield Rows(self.name, start, {name: np.asarray(columns[name], own.dtype) for name, own in there.items()})
+
+    def scores(self, natural: Ranked) -> Generator[Phase | Advance, None, np.ndarray]:
+        """Return by row how far its preferred image exceeds the strongest natural one, as a share of that."""
+        settings = next(iter(self.how.presets.values()))
+        found = np.full(len(self.ids), np.nan)
+        yield Phase(f"ranking units of {self.layer.name}", len(self.ids) * settings.steps, "steps")
+        for start in range(0, len(self.ids), self.how.together):
+            some = np.arange(start, min(start + self.how.together, len(self.ids)))
+            response = (yield from self._climbed(some, settings, 1)).response
+            best = natural.responses[some, 0]
+            found[some] = np.divide(response, best, out=np.full(len(some), np.nan), where=best > 0)
+        return found
 
     def _made(self, some: np.ndarray) -> Generator[Advance, None, dict[str, np.ndarray]]:
         """Let units climb by every preset, and at every moment; returns their columns."""

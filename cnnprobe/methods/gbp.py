@@ -1,13 +1,13 @@
 """Show which pixels drive each unit: guided backpropagation and its relatives, averaged over its strongest images."""
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from torch import nn
 
+from cnnprobe.engine.ends import check_ends, ends_of, places, ranked
 from cnnprobe.engine.gradient_mapping import GradientMapping, How
 from cnnprobe.engine.gradients import Recipe
 from cnnprobe.engine.layers import Layer, find, main_layers, units_of
@@ -94,12 +94,12 @@ def compute(
         raise UserError(f"gbp maps images (channel, y, x), got signals of {tuple(dataset.size)}")
     layers = _layers(model, layer, target, dataset.size)
     gathered = _groups(groups, group_weights, target, layers, units)
-    ends = None if gathered else _ends(units)
+    ends = None if gathered else ends_of(units)
     chosen = {
         one.name: np.arange(len(gathered)) if gathered else units_of(one, "all" if ends else units) for one in layers
     }
-    if ends and (most := max(count for _, count in ends)) > min(map(len, chosen.values())):
-        raise UserError(f"units={units} asks for {most} units, a layer has {min(map(len, chosen.values()))}")
+    if ends:
+        check_ends(ends, units, min(map(len, chosen.values())))
     asked = [pages] if isinstance(pages, int) else pages
     if not ends and (absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]):
         raise UserError(f"pages={absent[0]}: that unit is not among those mapped")
@@ -131,7 +131,7 @@ def compute(
             if ends:
                 if one.layer.name not in kept.get("ranked", {}):
                     scores = yield from one.scores(strongest, ranking)
-                    kept.setdefault("ranked", {})[one.layer.name] = _ranked(one.units, scores, ends)
+                    kept.setdefault("ranked", {})[one.layer.name] = ranked(one.units, scores, ends)
                 rows = np.array(kept["ranked"][one.layer.name])
                 strongest, one.units = strongest.of(rows), rows
             yield from one.events(strongest, (finished or {}).get(one.name, frozenset()))
@@ -186,27 +186,6 @@ def _groups(
             f"{listing(map(len, weights))} weights"
         )
     return tuple(dict(zip(group, map(float, own))) for group, own in zip(members, weights))
-
-
-def _ends(units: Any) -> list[tuple[str, int]] | None:
-    """Read "best:8", "worst:8" or a list of those; None where units are named."""
-    words = units if isinstance(units, list) else [units]
-    matches = [re.fullmatch(r"(best|worst):([1-9]\d*)", str(word)) for word in words]
-    if not any(matches):
-        return None
-    if not all(matches):
-        raise UserError(f"units are either named or ranked (best:8, worst:8), got {listing(map(str, words))}")
-    return [(match[1], int(match[2])) for match in matches]
-
-
-def _ranked(units: np.ndarray, scores: np.ndarray, ends: list[tuple[str, int]]) -> list[int]:
-    """Return the units at the ends of a ranking; those without a score (dead) come last at either end."""
-    known = np.isfinite(scores)
-    found = []
-    for end, count in ends:
-        keys = np.where(known, -scores if end == "best" else scores, np.inf)
-        found += units[np.argsort(keys, kind="stable")[:count]].tolist()
-    return found
 
 
 def headline(recording: Any) -> dict[str, Any]:
@@ -268,7 +247,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         names, agreement = _names(table), table["consistency"]
         captions = [f"{one:.2f}" if np.isfinite(one) else "" for one in agreement]
         remark = "\nbelow the number: consistency" + (f"; framed: by {own['ranking']}" if own["ends"] != "[]" else "")
-        ends = _places(own)
+        ends = places(json.loads(own["ends"]))
         look = {"captions": captions, "display": own["display"]} | ends
         yield layer, mean_sheet(table["mean_map"], names, title + remark, box, **look)
         if own["plain"] and own["rule"] in ("guided", "deconvnet", "smoothgrad", "integrated", "input-x-gradient"):
@@ -354,16 +333,6 @@ def _names(table: Any) -> list[str]:
         words = [[c if weight == 1 else f"{weight:g}×{c}" for c, weight in group.items()] for group in groups]
         return [" + ".join(parts) for parts in words]
     return [str(unit) for unit in table["unit"]]
-
-
-def _places(own: dict[str, Any]) -> dict[str, list[int]]:
-    """Return which rows are the best and the worst, by those words."""
-    found: dict[str, list[int]] = {"best": [], "worst": []}
-    row = 0
-    for end, count in json.loads(own["ends"]):
-        found[end] += range(row, row + count)
-        row += count
-    return found
 
 
 def _shown(table: Any, names: list[str], box: tuple[float, ...] | None) -> list[Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.engine.controlling import controlled
+from cnnprobe.engine.ends import check_ends, ends_of, ranked
 from cnnprobe.engine.image_statistics import Statistics, measured
 from cnnprobe.engine.layers import Layer, find, main_layers, units_of
 from cnnprobe.engine.loading import Batch, batches
@@ -86,7 +87,7 @@ def compute(
         model: any network; it is given back as it was.
         dataset: an image set: gives the images' size, colours and amplitudes, and natural images to compare with.
         layer: names of layers, see `engine.layers.find`; None: the output, for objective="class".
-        units: channels of each layer; members of the group where no groups are given.
+        units: channels of each layer, "best:8" and "worst:8" by gain; members of the group where no groups are given.
         objective, position, groups, group_weights, pooling, direction: what climbs.
         preset: settings by name; the image kept comes from the first, the others stand beside it.
         parametrisation, steps, lr, transforms, diversity: replace those of the presets.
@@ -122,8 +123,15 @@ def compute(
         raise UserError("diversity is between the images of one unit: starts must be 2 or more")
     layers = _layers(model, layer, objective, dataset.size)
     control = controlled(objective, brain, brain_layer, units, layers)
+    ends = ends_of(units)
     of_layer = objective in (*OF_UNITS, "group")
-    chosen = {one.name: units_of(one, units) if of_layer else np.zeros(0, np.int64) for one in layers}
+    spec = "all" if ends else units
+    chosen = {one.name: units_of(one, spec) if of_layer else np.zeros(0, np.int64) for one in layers}
+    if ends:
+        if objective not in OF_UNITS or not natural:
+            raise UserError(f"units={units} ranks units by their gain over natural images: with objective={objective}, "
+                            f"natural={str(natural).lower()} there is none")  # fmt: skip
+        check_ends(ends, units, min(map(len, chosen.values())))
     k = min(top_images, len(dataset)) if natural else 0
     search = _search(model, layers, chosen, k, dataset, source, objective)
     how = How(model, dataset, device, presets, starts, seed, batch_size, moments or ())
@@ -137,7 +145,8 @@ def compute(
     made = []
     for one, (climbed, ids, aside) in zip(layers, rows):
         most = kept.get("rows", {}).get(one.name)
-        made.append(Preferring(how, one, climbed, ids, k, small, aside, most, control.get(one.name)))
+        count = sum(number for _, number in ends) if ends else None
+        made.append(Preferring(how, one, climbed, ids, k, small, aside, most, control.get(one.name), count))
 
     def events() -> Iterator[Rows | Advance | Phase]:
         def every() -> Iterator[Batch]:
@@ -147,12 +156,15 @@ def compute(
         for one in made:
             if one.control:
                 one.objective = yield from one.control.learn(model, one.layer, every(), len(dataset), seed)
-        ranked, skipped = yield from _natural(search, made, every, k, len(dataset))
+        found, skipped = yield from _natural(search, made, every, k, len(dataset))
         for start in range(0, len(dataset), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
         for one in made:
-            already = (finished or {}).get(one.name, frozenset())
-            for event in one.events(ranked.get(one.layer.name), already, workers):
+            already, own = (finished or {}).get(one.name, frozenset()), found.get(one.layer.name)
+            if ends and one.layer.name not in kept.get("ranked", {}):
+                scores = yield from one.scores(own)
+                kept.setdefault("ranked", {})[one.layer.name] = ranked(np.arange(len(one.ids)), scores, ends)
+            for event in one.events(own, already, workers, kept.get("ranked", {}).get(one.layer.name)):
                 if one.carried.most < one.first:
                     kept.setdefault("rows", {})[one.layer.name] = one.carried.most
                 yield event
@@ -271,7 +283,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         if not len(table.rows):
             continue
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
-        names, made = list(table["name"]), f"objective: {own['objective']}; preset: {own['preset']}"
+        names, made = _names(table), f"objective: {own['objective']}; preset: {own['preset']}"
         numbers = {name: table[name] for name in ("response", "best_natural")}
         title = f"preferred images of {network}\n{made}"
         under = "below: response" + (" / best natural image's" if np.isfinite(numbers["best_natural"]).any() else "")
@@ -303,6 +315,11 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     yield from _learning(recording)
 
 
+def _names(table: Any) -> list[str]:
+    """Return what the images are for."""
+    return list(table["name"]) if "name" in table else [str(unit) for unit in table["unit"]]
+
+
 def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
     """Draw the images at every moment of learning, how fine they are, and when they are half way."""
     from cnnprobe.figures.learning import centroid_curves, half_times, strip
@@ -315,7 +332,7 @@ def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
     for table in tables:
         title = f"preferred images of {table.attributes['layer']} of {network} during learning"
         images = table["learned_image"][:ROWS]
-        yield f"{table.name.removeprefix('units/')}_learning", strip(images, moments, list(table["name"][:ROWS]), title)
+        yield f"{table.name.removeprefix('units/')}_learning", strip(images, moments, _names(table)[:ROWS], title)
     layers = [table.attributes["layer"] for table in tables]
     finer = [table["learned_centroid"] for table in tables]
     title = f"how fine preferred images of {network} are during learning"

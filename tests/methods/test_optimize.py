@@ -144,6 +144,28 @@ def test_only_the_units_asked_for_climb_and_they_are_the_same():
     np.testing.assert_allclose(some["image"], every["image"][[5, 0]], atol=1e-5)
 
 
+def test_best_and_worst_are_the_ends_by_gain():
+    """The rows are those of a run of all units; a stopped run does not rank again."""
+    every = joined(measurement(units="all"))
+    gain = np.where(np.isfinite(every["gain"]), every["gain"], np.nan)
+    order = np.argsort(-gain, kind="stable")[: np.isfinite(gain).sum()]
+    made = measurement(units=["worst:1", "best:2"])
+    found = joined(made)
+    expected = [order[-1], *order[:2]]
+    assert found["unit"].tolist() == every["unit"][expected].tolist()
+    for name in ("image", "response", "gain", "natural_image", "trace"):
+        np.testing.assert_allclose(found[name], every[name][expected], rtol=1e-4, atol=1e-5, err_msg=name)
+    again = measurement(units=["worst:1", "best:2"], facts={"ranked": dict(made.facts["ranked"])})
+    phases = [event.name for event in again.events if isinstance(event, Phase)]
+    assert not any(name.startswith("ranking units") for name in phases)
+
+
+@pytest.mark.parametrize("options", [{"natural": False}, {"objective": "group"}])
+def test_ranking_needs_natural_images_of_units(options):
+    with pytest.raises(UserError, match="ranks units by their gain over natural images"):
+        measurement(units="best:2", **options)
+
+
 def test_what_is_finished_is_not_done_again():
     """The other batches are the same bit for bit."""
     whole = joined(measurement(batch_size=2))
