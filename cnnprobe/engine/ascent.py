@@ -118,7 +118,7 @@ def ascending(
     carried = carried or Carried(max(1, 64 // together), "batch of rows")
     found = Ascended.empty(len(seeds), size, settings.steps)
     waiting: dict[tuple[int, float], list[int]] = {(0, 1.0): list(range(len(seeds)))}
-    with network(model, layers) as show:
+    with network(model, layers, tuple(size)) as show:
         while waiting:
             (attempt, pace), rows = next(iter(waiting.items()))
             del waiting[attempt, pace]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.backward_rules import Rules
-from cnnprobe.engine.folding import Folded, affine_module
+from cnnprobe.engine.folding import Folded, Narrowed, affine_module, narrowed_module
 from cnnprobe.engine.image_statistics import Statistics
 from cnnprobe.engine.objectives import Activations, Objective, likeness
 from cnnprobe.engine.parametrisations import Fourier, Maco, Pixel
@@ -20,6 +20,7 @@ from cnnprobe.engine.presets import Settings
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.steppers import stepper
 from cnnprobe.engine.taps import Layer
+from cnnprobe.engine.tracing import Call
 
 LOOKS = 8
 """Draws of the transforms over which the response with transforms is averaged."""
@@ -44,14 +45,28 @@ class Show:
     Args:
         run: as far as some layers.
         seen: gets their activations.
-        module: the affine module that the only layer is the output of, or None.
+        module: the affine module that the only layer is the output of, or comes from, or None.
         layer: its name.
+        tail: what stands between the module and the layer.
     """
 
     run: Callable[[Tensor], Tensor | None]
     seen: dict[str, Any]
     module: nn.Module | None
     layer: str
+    tail: tuple[Call, ...] = ()
+
+    def folded(self, objective: Objective, images: Tensor) -> Folded | Narrowed | None:
+        """Return an objective with the last module, or None where all of it has to run.
+
+        Args:
+            images: any, as many as the objective has rows.
+        """
+        if self.module is None:
+            return None
+        if self.tail:
+            return Narrowed(self.module, self.tail, objective) if Narrowed.suits(objective) else None
+        return Folded.of_module(self.module, self.layer, objective, self.before(images)) if objective.linear else None
 
     def __call__(self, images: Tensor) -> Activations:
         """Return activations by name of layer, (row, channel, *map)."""
@@ -77,17 +92,25 @@ class Show:
 
 
 @contextmanager
-def network(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Show]:
-    """Hand out what shows images to a network as far as some layers; the network is given back as it was."""
+def network(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...] | None = None) -> Iterator[Show]:
+    """Hand out what shows images to a network as far as some layers; the network is given back as it was.
+
+    Args:
+        model: any network.
+        layers: of it.
+        size: (channel, y, x) or (channel, time) of the images, where the last convolution may be narrowed.
+    """
     seen: Activations = {}
     several, layers = len(layers) > 1, list(layers)
-    module = affine_module(model, layers)
+    module, tail = affine_module(model, layers), ()
+    if module is None and size is not None:
+        module, tail = narrowed_module(model, layers, size)
 
     def receive(layer: Layer, activation: Tensor) -> None:
         seen[layer.name] = activation.clone() if several else activation  # what runs on may overwrite it
 
     with tap(model, layers, receive) as run:
-        yield Show(run, seen, module, layers[0].name)
+        yield Show(run, seen, module, layers[0].name, tail)
 
 
 def parametrisation(settings: Settings, size: tuple[int, ...], statistics: Statistics) -> Pixel | Fourier | Maco:
@@ -150,10 +173,7 @@ class Climb:
         self.best_step = np.full(rows, -1, np.int64)
         with torch.no_grad():
             self.best_images = self._kept(self.made.image(self.values)).clone()
-            self.folded = None
-            if self.show.module is not None and self.objective.linear and not settings.diversity:
-                example = self.show.before(self.best_images.clone())
-                self.folded = Folded.of_module(self.show.module, self.show.layer, self.objective, example)
+            self.folded = None if settings.diversity else self.show.folded(self.objective, self.best_images.clone())
         self._judge(0)
 
     def steps(self, start: int, stop: int) -> None:
