@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from cnnprobe.figures.canvas import footer
 from cnnprobe.figures.style import ACCENT, DIVERGING, SERIES, figure, number, plain
 
 MOST_UNITS = 12
@@ -106,7 +107,7 @@ def unit_matrix(units: Units, axes: Axes, nyquist: float, title: str = "") -> Fi
         title: above everything.
     """
     matrices = {kind: _over_frequency(values, axes) for kind, values in units.fields.items()}
-    first = next(iter(matrices))
+    first, limited = next(iter(matrices)), bool(np.isfinite(nyquist) and nyquist < axes.rings[-1])
     order, beyond = _sorted(matrices[first], units.nulls[first])
     high = min(8.0, max(2.4, 0.9 + 0.085 * len(order)))
     made = figure(1.6 + 3.6 * len(matrices), high, title)
@@ -121,7 +122,7 @@ def unit_matrix(units: Units, axes: Axes, nyquist: float, title: str = "") -> Fi
         panel.set_title(WORDS[kind] + _said(matrix), fontsize=8)
         if 0 < beyond < len(order):
             panel.axhline(beyond - 0.5, color="black", linewidth=0.8)
-        if np.isfinite(nyquist) and nyquist < axes.rings[-1]:
+        if limited:
             panel.axvline(nyquist, color=ACCENT, linewidth=1, linestyle="--")
         _bar(made, panel, shown, "correlation")
     panels[0].invert_yaxis()
@@ -130,7 +131,7 @@ def unit_matrix(units: Units, axes: Axes, nyquist: float, title: str = "") -> Fi
         panels[0].set_yticks(range(len(order)), [str(units.numbers[row]) for row in order], fontsize=5)
     remarks = [_which(units, axes)]
     remarks += [f"above the line: {beyond} of {len(order)} units with a value beyond chance"] * (0 < beyond < len(order))
-    remarks += ["dashed: Nyquist limit of the layer"] * (np.isfinite(nyquist) and nyquist < axes.rings[-1])
+    remarks += ["dashed: Nyquist limit of the layer"] * limited
     _foot(made, remarks)
     return made
 
@@ -363,6 +364,4 @@ def _which(units: Units, axes: Axes) -> str:
 
 
 def _foot(made: Figure, remarks: Sequence[str]) -> None:
-    from cnnprobe.figures.canvas import footer
-
     footer(made, remarks)
