@@ -44,7 +44,9 @@ def measure(command, **given):
     from cnnprobe import catalogue, methods
     from cnnprobe.datasets.imageset import given_images
     from cnnprobe.errors import unknown
+    from cnnprobe.options import option_name, parameter_name
 
+    given = {option_name(key): value for key, value in given.items()}
     page = catalogue.page(catalogue.yaml_path("method", command))
     options = catalogue.options("method", command)
     common = {"batch_size": 64, "device": "cpu", "workers": 0, "seed": 0, "units": "all", "classes": ()}
@@ -58,4 +60,4 @@ def measure(command, **given):
     values |= given
     values |= {key: given_images(values[key]) for key in ("dataset", "held_out") if key in values}
     checked = {key: options[key].check(value, key) if key in page.entries else value for key, value in values.items()}
-    return methods.module(command).compute(**checked)
+    return methods.module(command).compute(**{parameter_name(key): value for key, value in checked.items()})
