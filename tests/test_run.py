@@ -29,6 +29,7 @@ QUICK = {
     "topk": ["layer=[conv1,conv2]", "k=3", "batch_size=8", "criterion=[max,mean,area]"],
     "rf-map": ["layer=[conv1,conv3]", "top_images=2", "patch_size=6", "stride=6", "draws=2", "batch_size=8"],
     "gbp": ["layer=[conv1,conv3]", "top_images=4", "keep=2", "batch_size=8", "sanity=true"],
+    "cam": ["top_classes=2", "layer=conv4", "batch_size=8"],
     "optimize": ["layer=[conv1,conv3]", "steps=4", "preset=[standard,yosinski-4]", "starts=2", "batch_size=8"],
     "tuning": [
         "layer=[conv1,conv2]",

@@ -244,14 +244,13 @@ class ClassMaps:
             guided = None
         else:
             logits, classes, maps, guided = self._graph(images, choose)
-        maps = maps.float()
         none = classes < 0
-        maps[none] = float("nan")
+        maps = maps.float().masked_fill(none[:, :, None, None], float("nan"))
         evidence = maps.flatten(2).double().mean(2)
         if self.bias is not None:
             evidence = evidence + self.bias[classes.clamp(min=0)].double()
         if guided is not None:
-            guided[none] = float("nan")
+            guided = guided.masked_fill(none[:, :, None, None, None], float("nan"))
         arrays = (logits.float(), classes, maps, evidence.float(), guided)
         return Found(*(None if one is None else one.cpu().numpy() for one in arrays))
 
@@ -351,7 +350,7 @@ class ClassMaps:
         if not float(scale) > 0 or float(departure) > AFFINE * float(scale):
             raise UserError(
                 f"kind=cam needs a layer that is pooled evenly and read by one linear layer, and there is more behind "
-                f"{self.layer.name}; leave out layer=, or take kind=gradcam"
+                f"{self.layer.name}; take kind=gradcam, or give the layer that is pooled"
             )
         return nothing
 

@@ -16,7 +16,7 @@ CELL = 150
 """Longer side of a picture, px of the figure."""
 SHEET = 1150
 """Width of a sheet, px of the figure."""
-FRONT = 88
+FRONT = 116
 """Room in front of a row, px of the figure."""
 SPEAKS, AGAINST = np.array([0.80, 0.09, 0.09]), np.array([0.09, 0.30, 0.75])
 """Colours of what speaks for a class and against it."""
@@ -87,7 +87,7 @@ def prediction_rows(rows: Sequence[Prediction], title: str) -> Figure:
     """
     if not rows:
         return style.figure(4.5, 0.3, f"{title}\nno images")
-    most, high = max(len(row.maps) for row in rows), CELL + 3 * LINE
+    most, high = max(len(row.maps) for row in rows), CELL + 3.6 * LINE
     extent = FRONT + (most + 1) * (CELL + GAP), len(rows) * high + LINE * 3
     made = style.figure(max(extent[0] / style.DPI + 0.2, 4.5), extent[1] / style.DPI + 0.3, title)
     ax = empty(made, extent)
@@ -127,7 +127,7 @@ def guided_rows(rows: Sequence[Prediction], maps: Sequence[np.ndarray], title: s
     """
     if not rows:
         return style.figure(4.5, 0.3, f"{title}\nno images")
-    most, high = max(len(one) for one in maps), CELL + 3 * LINE
+    most, high = max(len(one) for one in maps), CELL + 3.6 * LINE
     extent = FRONT + (most + 1) * (CELL + GAP), len(rows) * high + LINE
     made = style.figure(max(extent[0] / style.DPI + 0.2, 4.5), extent[1] / style.DPI + 0.3, title)
     ax = empty(made, extent)

@@ -258,6 +258,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
 
 def _predictions(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.class_maps import Prediction, prediction_rows
+    from cnnprobe.figures.style import number
 
     table, pictures, names = recording["images"], recording["pictures"], _names(recording)
     own, per = table.attributes, table.attributes["per_image"]
@@ -274,7 +275,7 @@ def _predictions(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
         label = int(labels[there[place]])
         truth = f"\n{names(label)}" if own["shared"] and label >= 0 else ""
         captions = [
-            f"{names(c)}\n{rank + 1}. {100 * p:.1f} %"
+            f"{names(c)}\n{rank + 1}. {number(100 * p)} %"
             for c, rank, p in zip(one["class"][used], one["rank"][used], one["probability"][used])
         ]
         right = (one["class"][used] == label) & bool(own["shared"])

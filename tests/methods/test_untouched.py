@@ -16,6 +16,7 @@ PROBING = {
     "topk": {"layer": ["conv1", "conv2"], "batch_size": 8, "criterion": ["max", "mean", "area"], "k": 3},
     "rf-map": {"layer": ["conv1", "conv2"], "batch_size": 8, "top_images": 2, "patch_size": 8, "stride": 8},
     "gbp": {"layer": ["conv1", "conv2"], "batch_size": 8, "top_images": 4, "sanity": True},
+    "cam": {"batch_size": 8, "top_classes": 3},
     "optimize": {"layer": ["conv1", "conv2"], "batch_size": 8, "steps": 4, "top_images": 2},
     "tuning": {"layer": ["conv1", "conv2"], "batch_size": 8},
 }
@@ -103,7 +104,7 @@ def test_a_network_comes_back_as_it_was(command):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "optimize", "tuning"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "tuning"])
 @pytest.mark.parametrize("error", [RuntimeError("planted"), KeyboardInterrupt()])
 def test_also_after_an_error_or_an_interrupt_inside(command, error):
     model, _ = handed_over()
@@ -124,7 +125,7 @@ def test_also_after_an_error_or_an_interrupt_inside(command, error):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "optimize", "tuning"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "tuning"])
 def test_also_when_the_reader_stops_half_way(command):
     model, _ = handed_over()
     before = state_of(model)
@@ -134,7 +135,7 @@ def test_also_when_the_reader_stops_half_way(command):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "optimize", "tuning"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "tuning"])
 def test_a_network_in_train_mode_is_probed_as_in_eval_mode(command):
     """Dropout off, running statistics of BatchNorm: the same rows."""
 
