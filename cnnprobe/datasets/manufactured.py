@@ -48,6 +48,8 @@ SUBPIXELS = 4
 """A pixel's share of a thing is counted on this many points along each side."""
 WIDTHS, OPENINGS, POLARITIES = (0.15, 0.4), (45.0, 90.0, 135.0), (1.0, -1.0)
 """Of bars, in halves of `extent`; of corners, degrees; of all small stimuli."""
+REACHES = {"blank": 0.0, "gratings": 0.0, "contrast": 0.0, "bars": 0.5, "corners": 0.5}
+"""Share of the extent within which neurons are asked about a family: of bars not at the ends; elsewhere all of it."""
 HUES, BRIGHTNESSES, CORNERS = 12, (0.0, 0.125, 0.25, 0.375, 0.625, 0.75, 0.875, 1.0), 12
 
 
@@ -101,7 +103,8 @@ class Manufactured(Drawn):
 
     Attributes:
         factors: by name of `FACTORS` (image,) float64, NaN where a stimulus has no such factor; "family" and "word"
-            (name of the letter or shape, "" elsewhere), (image,) str; "local", (image,) bool: does not fill the image.
+            (name of the letter or shape, "" elsewhere), (image,) str; "reach", (image,) share of the image's side
+            within which neurons are asked about the factor: 0 where the whole image is filled.
         units: of the factors that are numbers, by name.
     """
 
@@ -115,7 +118,8 @@ class Manufactured(Drawn):
         }
         for name in ("family", "word"):
             self.factors[name] = np.array([row.get(name, "") for row in rows], dtype=object)
-        self.factors["local"] = ~np.isin(self.factors["family"].astype(str), ("blank", "gratings", "contrast"))
+        shares = [REACHES.get(name, 1.0) for name in self.factors["family"]]
+        self.factors["reach"] = self.extent * np.array(shares)
         super().__init__(
             version=DRAWING_VERSION,
             options=options,
@@ -132,7 +136,7 @@ class Manufactured(Drawn):
         one = {name: values[index] for name, values in self.factors.items()}
         if one["family"] == "blank":
             image = np.full(self.size[1:], 0.5)
-        elif not one["local"]:
+        elif not one["reach"]:
             cycles = one["frequency"] * self.side
             image = 0.5 + 0.5 * one["contrast"] * wave(self.side, one["orientation"], cycles, one["phase"])
         elif one["family"] == "colours":

@@ -32,7 +32,12 @@ def filters_of(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> np.ndar
         return None
     own = next((one for one in layers_of(model, size) if one.tap == Tap(layer.module)), None)
     sides = tuple((side - 1) * step + 1 for side, step in zip(module.kernel_size, module.dilation))
-    if own is None or own.field.size != sides or own.field.stride != tuple(module.stride) or own.channels != module.out_channels:
+    if (
+        own is None
+        or own.field.size != sides
+        or own.field.stride != tuple(module.stride)
+        or own.channels != module.out_channels
+    ):
         return None
     position = tuple((side - 1) // 2 for side in own.map_size)
     region = [(int(first), int(last) + 1) for first, last in own.field.region(position)]

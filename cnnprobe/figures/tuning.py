@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from cnnprobe.figures import style
 from cnnprobe.figures.canvas import empty, footer
@@ -56,7 +57,7 @@ def polar_sheet(
         title: of the figure.
     """
     count = len(curves)
-    columns = max(1, min(count, round(math.sqrt(count * 1.6))))
+    columns = max(1, min(count, max(8, round(math.sqrt(count * 1.6)))))
     rows = math.ceil(count / columns)
     extent = (max(columns * CELL, 620), rows * (CELL + LABEL))
     broken = int((~np.isfinite(curves).all(1)).sum()) if count else 0
@@ -91,14 +92,14 @@ def unit_curves(rows: Sequence[tuple[str, Sequence[Panel]]], title: str) -> Figu
     """
     columns = max((len(panels) for _, panels in rows), default=1)
     widths = [2.6 if panel.kind == "words" and len(panel.x) > 12 else 1.5 for panel in (rows[0][1] if rows else ())]
-    wide, high = sum(widths) + 1.2 + 0.15 * columns, 1.55 * len(rows) + 0.5
+    wide, high = sum(widths) + 1.55 + 0.15 * columns, 1.55 * len(rows) + 0.9
     made = style.figure(wide, max(high, 1), title)
     made.set_layout_engine("none")
-    top = 1 - (made.get_figheight() - high + 0.3) / made.get_figheight()
+    top = 1 - (made.get_figheight() - high + 0.75) / made.get_figheight()
     if rows:
         grid = made.add_gridspec(
-            len(rows), columns, width_ratios=widths, left=1.1 / wide, right=1 - 0.1 / wide, top=top,
-            bottom=0.35 / made.get_figheight(), wspace=0.35, hspace=0.75,
+            len(rows), columns, width_ratios=widths, left=1.45 / wide, right=1 - 0.1 / wide, top=top,
+            bottom=0.4 / made.get_figheight(), wspace=0.35, hspace=0.75,
         )  # fmt: skip
     for row, (name, panels) in enumerate(rows):
         for column, panel in enumerate(panels):
@@ -107,7 +108,15 @@ def unit_curves(rows: Sequence[tuple[str, Sequence[Panel]]], title: str) -> Figu
             _panel(ax, panel, row == 0)
             if column == 0:
                 ax.annotate(
-                    name, (-0.42, 0.5), xycoords="axes fraction", fontsize=6.5, ha="right", va="center", linespacing=1.3
+                    name,
+                    (0, 0.5),
+                    (-42, 0),
+                    "axes fraction",
+                    "offset points",
+                    fontsize=6.5,
+                    ha="right",
+                    va="center",
+                    linespacing=1.3,
                 )
     return made
 
@@ -215,13 +224,15 @@ def population(layers: dict[str, dict[str, np.ndarray]], title: str) -> Figure:
     if not layers:
         return made
     axes = made.subplots(len(layers), len(panels), squeeze=False)
-    for row, (layer, columns) in zip(axes, layers.items()):
+    for place, (layer, columns) in enumerate(layers.items()):
+        row = axes[place]
         for ax, (name, (label, bins)) in zip(row, panels.items()):
             values = np.asarray(columns[name], float)
             finite = values[np.isfinite(values)]
             ax.hist(np.clip(finite, bins[0], bins[-1]), bins, color=style.SERIES[0], edgecolor="white", linewidth=0.4)
             ax.spines[["top", "right"]].set_visible(False)
             ax.tick_params(labelsize=6)
+            ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
             missing = len(values) - len(finite)
             ax.set_title(f"{len(finite)} units" + (f", {missing} without" if missing else ""), fontsize=6, pad=2)
             if not len(finite):
@@ -233,7 +244,7 @@ def population(layers: dict[str, dict[str, np.ndarray]], title: str) -> Figure:
                 ax.set_xticks([], minor=True)
             if name == "f1_f0":
                 ax.axvline(1, color=style.ACCENT, linewidth=0.8, linestyle="--")
-            if row is axes[-1]:
+            if place == len(layers) - 1:
                 ax.set_xlabel(label, fontsize=7)
         row[0].set_ylabel(f"{style.plain(layer, 24)}\nunits", fontsize=7)
     return made

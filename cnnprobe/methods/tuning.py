@@ -101,7 +101,7 @@ def compute(
     asked = [pages] if isinstance(pages, int) else pages
     if absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]:
         raise UserError(f"pages={absent[0]}: that unit is not among those measured")
-    sites = {one.name: Site(one, chosen[one.name], dataset.size, dataset.extent, reading) for one in layers}
+    sites = {one.name: Site(one, chosen[one.name], dataset.size, reading) for one in layers}
     recorded = recorded_cells(cells)
     design, finished = Design(factors, strength, subtract), finished or {}
     filters = _filters(model, layers, chosen, dataset.size, gabor)
@@ -117,7 +117,7 @@ def compute(
     def events() -> Iterator[Rows | Advance | Phase]:
         if any(_missing(table, finished) for table in [*tables[: len(layers)], stimuli]):
             loaded = batches(dataset, batch_size=batch_size, device=device, workers=workers)
-            found = yield from respond(model, sites, loaded, factors["local"])
+            found = yield from respond(model, sites, loaded, factors["reach"])
             for start in _missing(stimuli, finished):
                 skipped = np.zeros(min(batch_size, len(dataset) - start), bool)
                 yield Rows("stimuli", start, {"skipped": skipped})
@@ -210,7 +210,8 @@ def _stimuli(dataset: Any, batch: int) -> Table:
     listed = dict(table.columns)
     for name in ("family", "word"):
         listed[name] = Column(name, dtype="str", values=factors.pop(name))
-    listed["local"] = Column("a small thing in the middle", dtype="bool", values=factors.pop("local"))
+    words = "share of the image's side within which neurons answer; 0: the one in the middle"
+    listed["reach"] = Column(words, dtype="float64", values=factors.pop("reach"))
     for name, values in factors.items():
         unit = dataset.units[name]
         listed[name] = Column(f"{name}, NaN where there is none", dtype="float64", unit=unit, values=values)

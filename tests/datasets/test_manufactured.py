@@ -128,8 +128,8 @@ def test_the_lowest_frequency_is_not_above_the_highest():
 
 def test_truth_has_the_factors_a_stimulus_has():
     dataset = made()
-    assert set(dataset.truth(0)) == {"family", "local"}
-    assert set(dataset.truth(5)) == {"family", "local", "orientation", "frequency", "phase", "contrast"}
+    assert set(dataset.truth(0)) == {"family", "reach"}
+    assert set(dataset.truth(5)) == {"family", "reach", "orientation", "frequency", "phase", "contrast"}
     assert str(dataset.truth(len(dataset) - 1)["word"]) == "bar"
 
 

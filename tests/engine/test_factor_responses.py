@@ -27,8 +27,8 @@ def shown(images, batch_size):
         yield Batch(np.arange(start, start + len(part)), part, np.zeros(len(part)), np.ones(len(part), bool))
 
 
-def run(model, sites, images, local, batch_size=4):
-    steps = respond(model, sites, shown(images, batch_size), local)
+def run(model, sites, images, reaches, batch_size=4):
+    steps = respond(model, sites, shown(images, batch_size), reaches)
     while True:
         try:
             next(steps)
@@ -39,11 +39,11 @@ def run(model, sites, images, local, batch_size=4):
 @pytest.mark.parametrize("reading", ["centre", "max"])
 def test_centre_is_the_neuron_in_the_middle_and_small_things_have_the_largest_of_those_on_them(reading):
     model, images = network(), torch.rand(7, *SIZE)
-    local = np.array([False, True] * 3 + [False])
+    reaches = np.array([0, 0.5, 0.2, 0.5, 0, 0.2, 1.0])
     layers = find(model, ["conv1", "2", "logits"], SIZE)
     units = {"conv1": np.array([3, 0]), "2": np.arange(4), "logits": np.array([1])}
-    sites = {one.name: Site(one, units[one.name], SIZE, 0.5, reading) for one in layers}
-    found = run(model, sites, images, local)
+    sites = {one.name: Site(one, units[one.name], SIZE, reading) for one in layers}
+    found = run(model, sites, images, reaches)
     whole = activations(model, layers, images)
     for one in layers:
         for row, unit in enumerate(units[one.name]):
@@ -53,18 +53,18 @@ def test_centre_is_the_neuron_in_the_middle_and_small_things_have_the_largest_of
                     expected = a_map.max()
                 else:
                     places = [one.field.centre((u, 0))[0] for u in range(len(a_map))]
-                    on_it = [u for u, place in enumerate(places) if abs(place - 16) <= 0.25 * 33]
                     middle = min(range(len(places)), key=lambda u: abs(places[u] - 16))
-                    inner = a_map[on_it][:, on_it]
-                    expected = inner.max() if local[image] else a_map[middle, middle]
+                    within = reaches[image] / 2 * 33
+                    on_it = [u for u, place in enumerate(places) if abs(place - 16) <= within or u == middle]
+                    expected = a_map[on_it][:, on_it].max()
                 assert found[one.name][row, image] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_batches_change_nothing():
     model, images = network(), torch.rand(7, *SIZE)
-    local = np.arange(7) % 3 == 0
-    sites = {one.name: Site(one, np.arange(4), SIZE, 0.3, "centre") for one in find(model, ["conv1", "conv2"], SIZE)}
-    one, other = run(model, sites, images, local, 1), run(model, sites, images, local, 7)
+    reaches = np.arange(7) % 3 * 0.3
+    sites = {one.name: Site(one, np.arange(4), SIZE, "centre") for one in find(model, ["conv1", "conv2"], SIZE)}
+    one, other = run(model, sites, images, reaches, 1), run(model, sites, images, reaches, 7)
     for name in sites:
         np.testing.assert_allclose(one[name], other[name], atol=1e-6)
 
@@ -82,8 +82,8 @@ def test_tokens_have_no_middle():
     model = Tokens().eval()
     (layer,) = find(model, "norm", (3, 32, 32))
     with pytest.raises(UserError, match=r"reading=centre needs a map .* say reading=max"):
-        Site(layer, np.arange(6), (3, 32, 32), 0.3, "centre")
+        Site(layer, np.arange(6), (3, 32, 32), "centre")
     images = torch.rand(3, 3, 32, 32)
-    found = run(model, {"norm": Site(layer, np.arange(6), (3, 32, 32), 0.3, "max")}, images, np.zeros(3, bool))
+    found = run(model, {"norm": Site(layer, np.arange(6), (3, 32, 32), "max")}, images, np.zeros(3))
     expected = model.norm(model.cut(images).flatten(2).transpose(1, 2)).amax(1)
     np.testing.assert_allclose(found["norm"].T, expected.detach(), atol=1e-6)

@@ -103,6 +103,7 @@ def test_histograms_count_what_is_missing():
     words = texts(made)
     assert "1 units, 2 without" in words
     assert words.count("no number") == 5
+    assert words.count("circular variance") == words.count("F1/F0") == 1
     assert sum(patch.get_height() for patch in made.axes[0].patches) == 1
     assert png(made)
     assert png(population({}, "nothing"))

@@ -77,7 +77,7 @@ def test_bandwidths_of_a_gabor_layer_are_those_of_the_formula(gabor_layer):
     for row, one in enumerate(planted):
         n_x = one["sigma_x"] * one["frequency"]
         turn = one["orientation"]
-        assert abs((units["preferred"][row] - turn + 90) % 180 - 90) < 1
+        assert abs((units["preferred"][row] - turn + 90) % 180 - 90) < 1.5  # a fifth of a step
         assert units["preferred_frequency"][row] == pytest.approx(one["frequency"], rel=0.05)
         if n_x >= 0.4:  # below, the passbands about f and -f meet
             assert units["frequency_bandwidth"][row] == pytest.approx(gabor_octaves(n_x), rel=0.05)
@@ -155,7 +155,7 @@ def test_a_discrepancy_map_localises_and_does_not_identify():
     assert np.corrcoef(fields)[0, 1] > 0.9
     found = tables(model, stimuli(size=40), layer="conv", batch_size=256)["units/conv"]
     assert found["circular_variance"][0] < 0.5
-    assert found["preferred"][0] == pytest.approx(0, abs=1) or found["preferred"][0] == pytest.approx(180, abs=1)
+    assert abs((found["preferred"][0] + 90) % 180 - 90) < 2
     assert abs((found["preferred_hue"][1] + 180) % 360 - 180) < 5
     assert found["colours_variance"][1] < 0.6
     curves = found["curve"]
@@ -258,6 +258,8 @@ def test_a_run_has_its_factor_table_and_its_figures(cnnprobe, tmp_path):
     figures = {path.name for path in (folder / "figures").iterdir()}
     layers = {f"{layer}{ending}.png" for layer in ("conv1", "logits") for ending in ("", "_units")}
     assert figures == layers | {"population.png", "conv1_gabors.png", "conv1_shapes.png"}
-    answer = cnnprobe("tuning", "model=custom", "model.file=net.py", "layer=conv1", "dataset=avatar", "limit=3")
+    answer = cnnprobe("tuning", "model=convnet", "layer=conv1", "dataset=avatar", "limit=3")
     assert answer.status == 2
-    assert "tuning shows dataset=manufactured" in answer.err
+    assert "tuning shows dataset=manufactured, whose factors are known; got avatar" in answer.err
+    answer = cnnprobe("tuning", "model=convnet", "layer=conv1", "limit=3")
+    assert "tuning shows dataset=manufactured without limit=" in answer.err
