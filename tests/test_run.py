@@ -31,6 +31,15 @@ QUICK = {
     "gbp": ["layer=[conv1,conv3]", "top_images=4", "keep=2", "batch_size=8", "sanity=true"],
     "cam": ["top_classes=2", "layer=conv4", "batch_size=8"],
     "optimize": ["layer=[conv1,conv3]", "steps=4", "preset=[standard,yosinski-4]", "starts=2", "batch_size=8"],
+    "perturb": [
+        "layer=[conv1,conv3]",
+        "kind=both",
+        "bands=2",
+        "draws=2",
+        "permutations=9",
+        "gradient_images=4",
+        "batch_size=8",
+    ],
     "tuning": [
         "layer=[conv1,conv2]",
         "batch_size=32",

@@ -356,7 +356,9 @@ def _labels(
         )
     numbers = stored.read(None).astype(np.int64)
     if numbers.min() < -1 or numbers.max() > 10**6:
-        raise UserError(f"{_told(path, name)} must be class numbers from 0, -1 for none; got {numbers.min()} to {numbers.max()}")
+        raise UserError(
+            f"{_told(path, name)} must be class numbers from 0, -1 for none; got {numbers.min()} to {numbers.max()}"
+        )
     names = stored.classes if len(stored.classes) > numbers.max() else map(str, range(int(numbers.max()) + 1))
     return numbers, tuple(names)
 

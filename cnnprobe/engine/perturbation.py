@@ -23,7 +23,7 @@ from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance
 
 KINDS = ("amplitude", "phase")
-FLAT = 1e-10
+FLAT = 1e-8
 """A map whose variance is below this share of its mean square has one value, but for rounding."""
 
 
@@ -168,9 +168,7 @@ class Showing:
         decide: whether the decisions of the network are wanted.
     """
 
-    def __init__(
-        self, model: nn.Module, layers: list[Layer], units: dict[str, np.ndarray], noise: Noise, decide: bool
-    ):
+    def __init__(self, model: nn.Module, layers: list[Layer], units: dict[str, np.ndarray], noise: Noise, decide: bool):
         self.model, self.layers, self.units, self.noise, self.decide = model, layers, units, noise, decide
         self.whole = "phase" in noise.kinds
         self.maps: dict[str, Tensor] = {}

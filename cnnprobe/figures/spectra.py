@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from cnnprobe.figures.canvas import footer
+from cnnprobe.figures.canvas import footer, largest
 from cnnprobe.figures.style import ACCENT, DIVERGING, SERIES, figure, number, plain
 
 MOST_UNITS = 12
@@ -51,7 +51,8 @@ class Axes:
 
     def by_ring(self, values: np.ndarray) -> np.ndarray:
         """Split bands, (…, band) to (…, ring, orientation)."""
-        return values.reshape(*values.shape[:-1], len(self.rings) - 1, -1)
+        count = len(self.rings) - 1
+        return values.reshape(*values.shape[:-1], count, len(self.frequency) // count)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Units:
         asked = [place for place, unit in enumerate(self.numbers) if unit in self.pages]
         if asked:
             return asked
-        size = _largest(self.fields[kind].reshape(len(self.numbers), -1))
+        size = _largest(self.fields[kind].reshape(len(self.numbers), math.prod(self.fields[kind].shape[1:])))
         order = np.argsort(-np.nan_to_num(size), kind="stable")
         return [int(place) for place in order[:MOST_UNITS] if size[place] > 0]
 
@@ -113,10 +114,10 @@ def unit_matrix(units: Units, axes: Axes, nyquist: float, title: str = "") -> Fi
     made = figure(1.6 + 3.6 * len(matrices), high, title)
     panels = made.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
     for panel, (kind, matrix) in zip(panels, matrices.items()):
-        limit = float(np.nanmax(np.abs(matrix), initial=0.0)) if np.isfinite(matrix).any() else 0.0
+        limit = largest(matrix)
         rows = np.arange(len(order) + 1) - 0.5
         panel.set_facecolor("0.9")
-        shown = panel.pcolormesh(axes.rings, rows, np.ma.masked_invalid(matrix[order]), cmap=DIVERGING,
+        shown = panel.pcolormesh(axes.rings, rows, _masked(matrix[order]), cmap=DIVERGING,
                                  vmin=-(limit or 1), vmax=limit or 1, rasterized=True)  # fmt: skip
         _frequency(panel, axes)
         panel.set_title(WORDS[kind] + _said(matrix), fontsize=8)
@@ -130,7 +131,9 @@ def unit_matrix(units: Units, axes: Axes, nyquist: float, title: str = "") -> Fi
     if len(order) <= NAMED:
         panels[0].set_yticks(range(len(order)), [str(units.numbers[row]) for row in order], fontsize=5)
     remarks = [_which(units, axes)]
-    remarks += [f"above the line: {beyond} of {len(order)} units with a value beyond chance"] * (0 < beyond < len(order))
+    remarks += [f"above the line: {beyond} of {len(order)} units with a value beyond chance"] * (
+        0 < beyond < len(order)
+    )
     remarks += ["dashed: Nyquist limit of the layer"] * limited
     _foot(made, remarks)
     return made
@@ -140,7 +143,7 @@ def _over_frequency(values: np.ndarray, axes: Axes) -> np.ndarray:
     """Return (unit, ring), of channels and orientations the strongest."""
     flat = values if values.ndim == 3 else values[..., None]
     rings = axes.by_ring(np.moveaxis(flat, 1, -1))  # (unit, channel, ring, orientation)
-    return _strongest(np.moveaxis(rings, 1, -1).reshape(len(values), rings.shape[2], -1))
+    return _strongest(np.moveaxis(rings, 1, -1).reshape(len(values), rings.shape[2], -1 if len(values) else 1))
 
 
 def _sorted(matrix: np.ndarray, nulls: np.ndarray) -> tuple[np.ndarray, int]:
@@ -169,7 +172,7 @@ def channel_maps(units: Units, axes: Axes, means: tuple[np.ndarray, float], titl
     made = figure(9, 0.9 + 1.6 * tall + rows * (tall + 0.25), title)
     grid = made.add_gridspec(1 + rows, columns, height_ratios=[1.6] + [1] * rows)
     panel = made.add_subplot(grid[0, :])
-    top = float(np.nanmax(mean)) if np.isfinite(mean).any() else 0.0
+    top = largest(mean)
     shown = _map(panel, mean, axes, (0, top or 1), "Greys")
     panel.set_title(f"mean of |correlation| over {len(values)} units" + _said(mean), fontsize=8)
     panel.set_ylabel("channel", fontsize=8)
@@ -180,7 +183,7 @@ def channel_maps(units: Units, axes: Axes, means: tuple[np.ndarray, float], titl
     for _, channel, hertz in axes.planted:
         panel.plot(hertz, channel, "o", markersize=8, markerfacecolor="none", markeredgecolor=SERIES[0], zorder=4)
     _bar(made, panel, shown, "mean |correlation|")
-    limit = float(np.nanmax(np.abs(values[chosen]), initial=0.0)) if chosen else 0.0
+    limit = largest(values[chosen])
     small = []
     for place, unit in enumerate(chosen):
         one = made.add_subplot(grid[1 + place // columns, place % columns])
@@ -205,7 +208,7 @@ def _map(panel: Panel, values: np.ndarray, axes: Axes, limits: tuple[float, floa
     panel.set_facecolor("0.9" if colours is DIVERGING else "#f6e7d8")
     rows = np.arange(values.shape[1] + 1) - 0.5
     look = {"cmap": colours, "vmin": limits[0], "vmax": limits[1], "rasterized": True}
-    shown = panel.pcolormesh(axes.rings, rows, np.ma.masked_invalid(values.T), **look)
+    shown = panel.pcolormesh(axes.rings, rows, _masked(values.T), **look)
     panel.set_ylim(rows[-1], rows[0])
     return shown
 
@@ -238,14 +241,14 @@ def polar_fields(units: Units, axes: Axes, title: str = "") -> Figure:
     if not panels:
         made.text(0.5, 0.5, "no unit is moved", ha="center", fontsize=8)
         return made
-    limit = float(np.nanmax(np.abs(values[chosen]), initial=0.0)) or 1.0
+    limit = largest(values[chosen]) or 1.0
     count = len(axes.frequency) // (len(axes.rings) - 1)
     around = np.radians((np.arange(2 * count + 1) - 0.5) * 180 / count)
     grid = made.subplots(rows, columns, subplot_kw={"projection": "polar"}, squeeze=False)
     for panel in grid.ravel()[len(panels) :]:
         panel.set_axis_off()
     for panel, (unit, channel) in zip(grid.ravel(), panels):
-        field = np.ma.masked_invalid(np.tile(axes.by_ring(values[unit, :, channel]), 2))
+        field = _masked(np.tile(axes.by_ring(values[unit, :, channel]), 2))
         panel.set_facecolor("0.9")
         look = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit, "rasterized": True}
         panel.pcolormesh(around, axes.rings, field, **look)
@@ -283,20 +286,20 @@ def depth(
     places = np.arange(len(names))
     for which, (kind, one) in enumerate(spread.items()):
         panel = left if which == 0 else (right := left.twinx())
-        total = np.array([np.nanmean(row) if np.isfinite(row).any() else np.nan for row in one])
+        total = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in one])
         panel.plot(places, total, "os"[which] + "-", color=SERIES[which], markersize=4)
         panel.set_ylabel(f"mean |correlation|, {WORDS[kind]}", fontsize=8, color=SERIES[which])
         panel.tick_params(labelsize=7, colors=SERIES[which], axis="y")
-        panel.set_ylim(bottom=0)
-        panel.margins(y=0.15)
+        top = largest(total)
+        panel.set_ylim(0, 1.15 * top or 1)
         if not np.isfinite(total).any():
             panel.set_yticks([])
     _layers(left, names, "x")
     for panel, (kind, one) in zip(panels[1:], spread.items()):
-        top = float(np.nanmax(one)) if np.isfinite(one).any() else 0.0
+        top = largest(one)
         panel.set_facecolor("#f6e7d8")
         rows = np.arange(len(names) + 1) - 0.5
-        shown = panel.pcolormesh(axes.rings, rows, np.ma.masked_invalid(one), cmap="Greys", vmin=0, vmax=top or 1)
+        shown = panel.pcolormesh(axes.rings, rows, _masked(one), cmap="Greys", vmin=0, vmax=top or 1)
         panel.vlines(np.minimum(nyquist, axes.rings[-1]), places - 0.5, places + 0.5, color=ACCENT, linewidth=1.6)
         panel.set_ylim(rows[-1], rows[0])
         panel.set_title(WORDS[kind] + _said(one), fontsize=8)
@@ -349,9 +352,17 @@ def _bar(made: Figure, panel: Panel, shown: object, label: str) -> None:
     bar.ax.tick_params(labelsize=6)
 
 
+def _masked(values: np.ndarray) -> np.ma.MaskedArray:
+    """Return values with a mask over what is not finite."""
+    known = np.isfinite(values)
+    return np.ma.masked_array(np.where(known, values, 0), ~known)
+
+
 def _said(values: np.ndarray) -> str:
-    """Say in a title where there is nothing to see."""
-    known = values[np.isfinite(values)]
+    """Say in a title where there is nothing to see, or something wrong."""
+    known, infinite = values[np.isfinite(values)], int(np.isinf(values).sum())
+    if infinite:
+        return f": {infinite} infinite values"
     if not len(known):
         return ": no values"
     return f": all {number(known[0])}" if np.ptp(known) == 0 else ""

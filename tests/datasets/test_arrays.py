@@ -83,7 +83,10 @@ def test_recordings_that_are_not_finite_are_skipped_or_end_the_run(tmp_path):
     dataset = arrays(tmp_path / "mine.npy")
     batch, readable = dataset.load(range(10))
     assert np.flatnonzero(~readable).tolist() == [3, 6] and not batch[3].any()
-    assert dataset.problems == {"mine.npy/000003": "1 values are not finite", "mine.npy/000006": "2 values are not finite"}
+    assert dataset.problems == {
+        "mine.npy/000003": "1 values are not finite",
+        "mine.npy/000006": "2 values are not finite",
+    }
     with pytest.raises(UserError, match=r"mine.npy/000003 cannot be read \(1 values are not finite\)"):
         arrays(tmp_path / "mine.npy", strict=True).load([3])
 

@@ -18,6 +18,7 @@ PROBING = {
     "gbp": {"layer": ["conv1", "conv2"], "batch_size": 8, "top_images": 4, "sanity": True},
     "cam": {"batch_size": 8, "top_classes": 3},
     "optimize": {"layer": ["conv1", "conv2"], "batch_size": 8, "steps": 4, "top_images": 2},
+    "perturb": {"layer": ["conv1", "conv2"], "batch_size": 8, "kind": "both", "draws": 2, "gradient_images": 4},
     "tuning": {"layer": ["conv1", "conv2"], "batch_size": 8},
 }
 
