@@ -47,7 +47,7 @@ def fit_contrast(curves: np.ndarray, contrasts: np.ndarray, rest: np.ndarray) ->
     shapes = _ratio(contrasts, EXPONENTS[:, None, None], HALVES[:, None]).reshape(-1, len(contrasts))
     for unit, (curve, start) in enumerate(zip(curves.astype(float), rest)):
         total = ((curve - curve.mean()) ** 2).sum()
-        if np.isfinite(total) and total > 1e-12 * (curve**2).sum():
+        if np.isfinite(total + start) and total > 1e-12 * (curve**2).sum():
             found[:, unit] = _fit(curve - start, contrasts, shapes, total)
     return ContrastFit(*found)
 

@@ -160,6 +160,7 @@ def columns() -> dict[str, Column]:
     return found
 
 
+@np.errstate(invalid="ignore", over="ignore")  # responses that are no numbers give numbers that are none
 def numbers(design: Design, responses: np.ndarray, phases: bool) -> dict[str, np.ndarray]:
     """Return the columns of `columns` for some units.
 
@@ -171,7 +172,7 @@ def numbers(design: Design, responses: np.ndarray, phases: bool) -> dict[str, np
     curves, found = design.curves(responses), {}
     missing = np.full(len(responses), np.nan)
     all_rates = design.rates(np.asarray(responses, float))
-    found["dead"] = ~(all_rates > 0).any(1)
+    found["dead"] = (all_rates <= 0).all(1)
     found["rest"] = responses[:, design.family == "blank"][:, 0]
     families = [design.family == name for name in FAMILIES]
     found["family_peak"] = np.stack([all_rates[:, one].max(1) if one.any() else missing for one in families], 1)

@@ -92,3 +92,18 @@ def test_families_that_were_not_shown_have_no_numbers():
     assert (found["preferred_shape"] == -1).all()
     assert (found["preferred_letter"] >= 0).all()
     assert np.isfinite(found["family_peak"]).sum() == 3
+
+
+def test_responses_that_are_no_numbers_are_not_dead_and_have_no_tuning(factors):
+    responses = np.repeat(planted(factors)[:1], 4, 0)
+    responses[1] = np.nan
+    responses[2, 5] = np.inf
+    responses[3, 0] = np.nan  # the blank
+    found = numbers(Design(factors, "mean", False), responses, True)
+    assert found["dead"].tolist() == [False] * 4
+    for name in ("preferred", "bandwidth", "circular_variance", "contrast_exponent"):
+        assert np.isfinite(found[name][0]), name
+        assert not np.isfinite(found[name][1]), name
+    assert not np.isfinite(found["circular_variance"][2])
+    assert found["preferred"][3] == found["preferred"][0]
+    assert np.isnan(found["contrast_exponent"][3])

@@ -263,3 +263,41 @@ def test_a_run_has_its_factor_table_and_its_figures(cnnprobe, tmp_path):
     assert "tuning shows dataset=manufactured, whose factors are known; got avatar" in answer.err
     answer = cnnprobe("tuning", "model=convnet", "layer=conv1", "limit=3")
     assert "tuning shows dataset=manufactured without limit=" in answer.err
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_never_stopped(cnnprobe, tmp_path, monkeypatch):
+    """Stopped while the second batch of Gabors is fitted: the rest is done, bit for bit as in one go."""
+    import cnnprobe as package
+    from cnnprobe.methods import tuning
+
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 20, 7), nn.ReLU())\n"
+    )
+    words = ["tuning", "model=custom", "model.file=net.py", "model.input_size=24", "weights=random", "layer=conv1"]
+    words += ["dataset.orientations=4", "dataset.frequencies=2", "dataset.phases=3", "batch_size=100"]
+    calls, fit = [], tuning.fit_gabors
+
+    def stopping(filters):
+        calls.append(len(filters))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(filters)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "fit_gabors", stopping)
+        assert cnnprobe(*words).status == 130
+    runs = tmp_path / "outputs/tuning/custom-manufactured"
+    stopped = package.open(runs / "v001")
+    assert not stopped.complete
+    assert len(stopped["gabor/conv1"].rows) == 8
+    answer = cnnprobe("tuning", "--resume", str(runs / "v001"))
+    assert answer.status == 0, answer.err
+    assert cnnprobe(*words).status == 0
+    one, other = (package.open(runs / version) for version in ("v001", "v002"))
+    assert list(one) == list(other)
+    for name in one:
+        for column in one[name]:
+            same = {"equal_nan": True} if one[name][column].dtype.kind == "f" else {}
+            assert np.array_equal(one[name][column], other[name][column], **same), (name, column)
+    for path in (runs / "v001/figures").iterdir():
+        assert path.read_bytes() == (runs / "v002/figures" / path.name).read_bytes()
