@@ -1,4 +1,4 @@
-"""Correlations over trials between many perturbations and many responses, what they are given the others, and chance."""
+"""Correlations over trials of many perturbations with many responses, given the others too, and what chance gives."""
 
 from collections.abc import Iterable, Iterator
 

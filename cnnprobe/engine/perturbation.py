@@ -8,6 +8,7 @@ alone, so that it depends on no batch.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,7 @@ class Showing:
                 while start < len(batch):
                     part = slice(start, start + carried.most)
                     count = len(batch.indices[part])
-                    if carried.attempt(count, lambda part=part: self._show(run, batch, part, trials)) is not None:
+                    if carried.attempt(count, partial(self._show, run, batch, part, trials)) is not None:
                         start += count
                 trials.skipped[batch.indices] = ~batch.readable
                 read += int(batch.readable.sum())
@@ -204,8 +205,6 @@ class Showing:
         seen: dict[str, Original] = {}
         self.use = lambda layer, maps: seen.update({layer: Original(maps, self.whole)})
         _decide(run(images, complete=self.decide), trials.decisions["none"], places, readable)
-        for layer, original in seen.items():
-            trials.size[layer] += original.square[torch.from_numpy(readable)].sum(0).double().cpu().numpy()
         spectrum = self.noise.spectrum(images)
         indices = torch.from_numpy(places).to(images.device)
         for kind, draw in self.noise.passes():
@@ -220,6 +219,8 @@ class Showing:
             for layer, values in found.items():
                 values[~torch.from_numpy(readable)] = torch.nan
                 trials.response[kind, layer][draw, places] = values.cpu().numpy()
+        for layer, original in seen.items():  # last: a part that did not fit into memory is shown again
+            trials.size[layer] += original.square[torch.from_numpy(readable)].sum(0).double().cpu().numpy()
         return True
 
 

@@ -1,4 +1,4 @@
-"""What frequencies units listen to: unit x frequency, channel x frequency, polar fields, and how it changes with depth."""
+"""Which frequencies units listen to: unit x frequency, channel x frequency, polar fields, and all against depth."""
 
 import math
 from collections.abc import Sequence
@@ -179,7 +179,7 @@ def channel_maps(units: Units, axes: Axes, means: tuple[np.ndarray, float], titl
     _channels(panel, units.channels)
     _frequency(panel, axes)
     if np.isfinite(null):
-        _outline(panel, np.nan_to_num(mean).T > null, axes)
+        _outline(panel, null < np.nan_to_num(mean).T, axes)
     for _, channel, hertz in axes.planted:
         panel.plot(hertz, channel, "o", markersize=8, markerfacecolor="none", markeredgecolor=SERIES[0], zorder=4)
     _bar(made, panel, shown, "mean |correlation|")
@@ -282,10 +282,10 @@ def depth(
     spread = {kind: _mean_over_frequency(one, axes) for kind, one in values.items()}
     made = figure(3.4 + 3.1 * len(values), max(2.8, 1.6 + 0.2 * len(names)), title)
     panels = made.subplots(1, 1 + len(values), squeeze=False)[0]
-    left, right = panels[0], None
+    left = panels[0]
     places = np.arange(len(names))
     for which, (kind, one) in enumerate(spread.items()):
-        panel = left if which == 0 else (right := left.twinx())
+        panel = left if which == 0 else left.twinx()
         total = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in one])
         panel.plot(places, total, "os"[which] + "-", color=SERIES[which], markersize=4)
         panel.set_ylabel(f"mean |correlation|, {WORDS[kind]}", fontsize=8, color=SERIES[which])

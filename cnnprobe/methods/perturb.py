@@ -118,7 +118,7 @@ def compute(
                              _nyquist(one, dataset)) for one in layers]  # fmt: skip
     about = {"draws": draws, "noise": noise, "scale": scale, "deviation": unit, "level": level, "seed": seed,
              "permutations": permutations, "kinds": " ".join(kinds), "pages": asked,
-             "channels": json.dumps(_channels(dataset, colour)), "orientations": 1 if flat else orientations}  # fmt: skip
+             "channels": json.dumps(_channels(dataset, colour))}  # fmt: skip
     tables = [one.table(about | {"order": place}) for place, one in enumerate(fields)]
     comparable = not classes or tuple(classes) == tuple(dataset.classes)
     tables += [_layers_table(fields, how), _axes_table(places, dataset), _accuracy_table(kinds)]

@@ -4,6 +4,7 @@ The first block filters over time and then over channels, with nothing between t
 and the maximum of three samples (Hum Brain Mapp 38:5391, section "Deep ConvNet"; sizes as in braindecode's Deep4Net).
 """
 
+from itertools import pairwise
 from typing import Annotated
 
 from torch import Tensor, nn
@@ -95,7 +96,7 @@ class Deep4Net(nn.Module):
         wide = [filters * 2**power for power in range(BLOCKS)]
         self.block2, self.block3, self.block4 = (
             nn.Sequential(nn.Dropout(dropout), nn.Conv1d(before, after, filter_size, bias=False), *_ending(after))
-            for before, after in zip(wide, wide[1:])
+            for before, after in pairwise(wide)
         )
         self.readout = nn.Conv1d(wide[-1], classes, length)
 

@@ -26,7 +26,7 @@ def test_nothing_done_is_nothing_changed(size):
 @pytest.mark.parametrize("size", [(24, 24), (24, 30), (25, 31)])
 @pytest.mark.parametrize("orientations", [1, 4, 6, 7])
 def test_bands_hold_a_frequency_and_its_negative(size, orientations):
-    """6.T5: membership computed over the whole plane, one frequency at a time, is symmetric and agrees with the half."""
+    """6.T5: membership over the whole plane, one frequency at a time, is symmetric and agrees with the half."""
     bands = image_bands(size, 5, orientations, "linear")
     edges = np.linspace(1 / max(size), 0.5, 6)
     for i, y in enumerate(np.fft.fftfreq(size[0])):

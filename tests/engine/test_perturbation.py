@@ -133,7 +133,7 @@ class Quadrature(nn.Module):
 
 
 def test_the_energy_of_a_gabor_is_found_among_the_bands_of_images():
-    """6.T4: f = .23 c/px at 60 degrees; the maximum is its band, orientations beside it and other rings are far less."""
+    """6.T4: f = .23 c/px at 60 degrees; the maximum is its band; other rings and orientations are far less."""
     bands = image_bands((32, 32), 6, 6, "linear")
     how = noise_of(bands, gain=True, scale=0.15)
     found, *_ = correlated(nn.Sequential(Quadrature(0.23, 60)).eval(), white(1500, 1, 32, 32), how)

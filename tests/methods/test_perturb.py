@@ -213,8 +213,8 @@ def test_the_users_recordings_are_perturbed_too(cnnprobe, tmp_path):
 
 def test_a_stopped_run_ends_as_one_that_was_not(cnnprobe, tmp_path, monkeypatch):
     """Bit for bit; stopped at a row in the middle."""
-    common = [*SMALL, "model.filters=12", "dataset=signals", "dataset.count=40", "weights=random", "layer=[power,conv1]",
-              "bands=3", "draws=2", "permutations=5", "kind=both"]  # fmt: skip
+    common = [*SMALL, "model.filters=12", "dataset=signals", "dataset.count=40", "weights=random",
+              "layer=[power,conv1]", "bands=3", "draws=2", "permutations=5", "kind=both"]  # fmt: skip
     assert cnnprobe("perturb", *common).status == 0
     from cnnprobe import store
 
