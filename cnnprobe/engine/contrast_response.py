@@ -21,7 +21,8 @@ class ContrastFit:
         half: (unit,) c50, 0 to 1; NaN where it lies beyond the largest contrast shown: the unit does not saturate
             there, and of R_max and c50 only R_max / c50^n is known.
         exponent: (unit,) n; also of units that do not saturate: 1 for a line.
-        explained: (unit,) share of the variance over contrasts; fits below 0.8 have NaN in everything else.
+        explained: (unit,) share of the variance over contrasts; fits below 0.8 have NaN in everything else, and so
+            have those that end at the border of what an exponent may be: a step between two contrasts tells no more.
     """
 
     largest: np.ndarray
@@ -74,7 +75,7 @@ def _fit(rise: np.ndarray, contrasts: np.ndarray, shapes: np.ndarray, total: flo
     fit = least_squares(residual, np.log(first), bounds=np.log(LIMITS), xtol=1e-12, ftol=1e-12, gtol=1e-12)
     exponent, half = np.exp(fit.x)
     explained = 1 - 2 * fit.cost * scale**2 / total
-    if explained < ENOUGH:
+    if explained < ENOUGH or not LIMITS[0][0] * 1.01 < exponent < LIMITS[1][0] * 0.99:
         return np.nan, np.nan, np.nan, explained
     shape = _ratio(contrasts, exponent, half)
     if half > contrasts.max():

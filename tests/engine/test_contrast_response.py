@@ -35,6 +35,12 @@ def test_what_it_does_not_describe_is_not_reported():
     assert np.isnan(fit.explained[1:]).all()
 
 
+def test_a_step_between_two_contrasts_has_no_exponent():
+    fit = fit_contrast(np.array([[0.0, 0, 0, 2, 12]]), CONTRASTS, np.zeros(1))
+    assert fit.explained[0] > 0.99
+    assert np.isnan([fit.exponent[0], fit.half[0], fit.largest[0]]).all()
+
+
 def test_the_scale_of_the_responses_changes_only_the_scale():
     curve = naka_rushton(CONTRASTS, 0.0, 1.0, 0.2, 2.0)
     fit = fit_contrast(np.stack([curve, 1e6 * curve, 1e-6 * curve]), CONTRASTS, np.zeros(3))
