@@ -102,6 +102,7 @@ class Trials:
         decisions: by kind, and "none": (image,) class with the largest output, in the first draw; -1 where there is
             none.
         skipped: (image,) bool, could not be read.
+        outputs: among how many classes the network decides, 0 where it does not.
     """
 
     perturbation: dict[str, np.ndarray] = field(default_factory=dict)
@@ -109,6 +110,13 @@ class Trials:
     size: dict[str, np.ndarray] = field(default_factory=dict)
     decisions: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    outputs: int = 0
+
+    def decide(self, outputs: Any, kind: str, places: np.ndarray, readable: np.ndarray) -> None:
+        """Note the decisions for some images where `outputs` are those of a classifier, (image, class)."""
+        if isinstance(outputs, Tensor) and outputs.ndim == 2:
+            self.outputs = outputs.shape[1]
+            self.decisions[kind][places] = np.where(readable, outputs.float().argmax(1).cpu().numpy(), -1)
 
     @classmethod
     def empty(cls, noise: Noise, units: dict[str, np.ndarray], images: int) -> "Trials":
@@ -204,7 +212,7 @@ class Showing:
         images, places, readable = batch.images[part], batch.indices[part], batch.readable[part]
         seen: dict[str, Original] = {}
         self.use = lambda layer, maps: seen.update({layer: Original(maps, self.whole)})
-        _decide(run(images, complete=self.decide), trials.decisions["none"], places, readable)
+        trials.decide(run(images, complete=self.decide), "none", places, readable)
         spectrum = self.noise.spectrum(images)
         indices = torch.from_numpy(places).to(images.device)
         for kind, draw in self.noise.passes():
@@ -214,7 +222,7 @@ class Showing:
             self.use = lambda layer, maps, to=found, by=compare: to.update({layer: by(seen[layer], maps)})
             outputs = run(made, complete=self.decide and draw == 0)
             if draw == 0:
-                _decide(outputs, trials.decisions[kind], places, readable)
+                trials.decide(outputs, kind, places, readable)
             trials.perturbation[kind][draw, places] = changed.flatten(1).cpu().numpy()
             for layer, values in found.items():
                 values[~torch.from_numpy(readable)] = torch.nan
@@ -222,11 +230,6 @@ class Showing:
         for layer, original in seen.items():  # last: a part that did not fit into memory is shown again
             trials.size[layer] += original.square[torch.from_numpy(readable)].sum(0).double().cpu().numpy()
         return True
-
-
-def _decide(outputs: Any, into: np.ndarray, places: np.ndarray, readable: np.ndarray) -> None:
-    if isinstance(outputs, Tensor) and outputs.ndim == 2:
-        into[places] = np.where(readable, outputs.float().argmax(1).cpu().numpy(), -1)
 
 
 def deviation(loaded: Iterable[Batch]) -> float:

@@ -215,7 +215,8 @@ def _accuracy_table(kinds: tuple[str, ...]) -> Table:
 def _accuracies(trials: Trials, kinds: tuple[str, ...], dataset: Any, comparable: bool) -> dict[str, np.ndarray]:
     """Return what the perturbations cost."""
     plain = trials.decisions["none"]
-    decided, labelled = plain >= 0, (plain >= 0) & (dataset.labels >= 0) & comparable
+    decided, comparable = plain >= 0, comparable and trials.outputs == len(dataset.classes)
+    labelled = decided & (dataset.labels >= 0) & comparable
     rows = [trials.decisions[kind] for kind in ("none", *kinds)]
 
     def share(right: np.ndarray, among: np.ndarray) -> float:
