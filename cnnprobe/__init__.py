@@ -51,6 +51,7 @@ def measure(command, **given):
     options = catalogue.options("method", command)
     common = {"batch_size": 64, "device": "cpu", "workers": 0, "seed": 0, "units": "all", "classes": ()}
     asked = catalogue.parameters_of(command)
+    common |= {key: entry.default for key, entry in page.root.items() if entry.default != "???"}
     values = {key: entry.default for key, entry in page.entries.items()} | {
         k: v for k, v in common.items() if k in asked
     }

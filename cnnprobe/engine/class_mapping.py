@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnnprobe.engine.class_maps import Choice, ClassMaps, Found
+from cnnprobe.engine.class_choice import Choice
+from cnnprobe.engine.class_maps import ClassMaps, Found
 from cnnprobe.engine.cue_combination import ClassMeans, CueCombination
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.localisation import MEASURES, OVERLAP, Tally, Truth, interval, judge

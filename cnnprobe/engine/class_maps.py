@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnprobe.engine.backward_rules import Rules
-from cnnprobe.engine.layers import find, main_layers
+from cnnprobe.engine.class_choice import Choose, class_count
+from cnnprobe.engine.layers import main_layers
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.recording import tap
@@ -36,45 +37,12 @@ from cnnprobe.errors import UserError
 
 Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam"]
 Filling = Literal["mean", "zero"]
-Choose = Callable[[Tensor, Tensor], Tensor]
-"""From logits (n, class) and labels (n,), -1 for unknown, to the classes that are mapped, (n, k) int64, -1 for none."""
 HELD = 192 * 2**20
 """Bytes that what the backward pass needs of the images that pass together may take, about."""
 EXTRA = 16
 """Tokens beside those of the grid at most: a class token, registers."""
 AFFINE = 1e-4
-"""Largest departure of a head from pooling and one linear layer, as a share of its largest logit; rounding stays below."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which classes are mapped for each image.
-
-    Args:
-        top: the classes with the largest logits, largest first; of equal ones the smaller index first.
-        fixed: these instead, for every image.
-        own: also the class of the label, where it is not among the top.
-    """
-
-    top: int = 5
-    fixed: tuple[int, ...] = ()
-    own: bool = False
-
-    @property
-    def count(self) -> int:
-        """Classes per image."""
-        return len(self.fixed) or self.top + self.own
-
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return classes (n, count), -1 for none."""
-        if self.fixed:
-            return torch.tensor(self.fixed, device=logits.device).expand(len(logits), -1)
-        best = torch.sort(logits, dim=1, descending=True, stable=True).indices[:, : self.top]
-        if not self.own:
-            return best
-        labels = labels.to(logits.device)
-        extra = torch.where((best == labels[:, None]).any(1), -1, labels)
-        return torch.cat([best, extra[:, None]], 1)
+"""Largest departure of a head from pooling and one linear layer, as a share of its largest logit, by rounding."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +64,11 @@ class Found:
     guided: np.ndarray | None = None
 
 
-def class_count(model: nn.Module, size: tuple[int, ...]) -> int:
-    """Return the number of classes; UserError where the network returns no (image, class)."""
-    try:
-        output = find(model, "logits", size)[0]
-    except UserError:
-        raise UserError("cam needs a classifier, a network that returns one tensor (image, class)") from None
-    if output.map_size:
-        shape = " x ".join(map(str, (output.channels, *output.map_size)))
-        raise UserError(f"cam needs a classifier, which returns (image, class); this network returns {shape} per image")
-    return output.channels
-
-
 class Grid:
     """The map of a layer, (image, channel, y, x), also where it is tokens.
 
-    Tokens stand row by row as the patch convolution put them; those beyond its grid (class token, registers) come first.
+    Tokens stand row by row as the patch convolution put them; those beyond its grid (class token, registers) come
+    first.
 
     Args:
         model: any network.
@@ -133,7 +90,9 @@ class Grid:
             maps = [one.map_size for one in main_layers(model, size) if one.kind == "convolution"]
             fitting = [one for one in maps if len(one) == 2 and 0 <= tokens - math.prod(one) <= EXTRA]
             if not fitting:
-                raise UserError(f"{layer.name} has {tokens} tokens, which are no grid of a patch convolution; say layer=…")
+                raise UserError(
+                    f"{layer.name} has {tokens} tokens, which are no grid of a patch convolution; say layer=…"
+                )
             self.shape = fitting[-1]
             self.first = tokens - math.prod(self.shape)
         if len(self.shape) != 2 or math.prod(self.shape) == 1:
@@ -198,9 +157,7 @@ class ClassMaps:
         self.kept: list[Tensor] = []
         self.given: Tensor | None = None
         self.stack.enter_context(untouched(self.model))
-        self.run = self.stack.enter_context(
-            tap(self.model, [self.layer], self._receive, complete=True, replace=True)
-        )
+        self.run = self.stack.enter_context(tap(self.model, [self.layer], self._receive, complete=True, replace=True))
         return self
 
     def __exit__(self, *exception):
@@ -256,7 +213,9 @@ class ClassMaps:
 
     # ---- from gradients ----------------------------------------------------------------------------------------------
 
-    def _graph(self, images: Tensor, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def _graph(
+        self, images: Tensor, choose: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Return logits, classes, maps and, for guided-gradcam, what it shows."""
         guided = self.kind == "guided-gradcam"
         with torch.inference_mode(False), torch.enable_grad():

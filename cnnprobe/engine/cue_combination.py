@@ -1,7 +1,7 @@
 """Cue combination: class activation maps for any head (ccCAM).
 
-Ghosh, Dal Maso, Roig, Mitsis, Boudrias 2018 (arXiv:1805.11704; steps and signs after their published code). A cue is the
-map A_f of one unit; its weight for a class is what its removal costs the images of that class:
+Ghosh, Dal Maso, Roig, Mitsis, Boudrias 2018 (arXiv:1805.11704; steps after their published code). A cue is the map
+A_f of one unit; its weight for a class is what its removal costs the images of that class:
 
     W_fc = sum over images n of class c of (e_nf - e_n) / E_nf
 
@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnprobe.engine.class_maps import Choose, Found, Grid, class_count
+from cnnprobe.engine.class_choice import Choose, class_count
+from cnnprobe.engine.class_maps import Found, Grid
 from cnnprobe.engine.heads import cut
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.probing import untouched

@@ -134,9 +134,9 @@ def judge(values: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
         or nothing in it speaks for the class; `box`: (4,) top, left, bottom, right edges of the 20 % box, px.
     """
     size, gap = truth.mask.shape, np.full(2, np.nan)
-    if not np.isfinite(values).all() or not values.max() > 0:
-        return {name: gap for name in MEASURES} | {"box": np.full(4, np.nan)}
-    large = enlarged(values.astype(np.float64), size)
+    large = enlarged(values.astype(np.float64), size) if np.isfinite(values).all() else np.full(size, np.nan)
+    if not large.max() > 0:
+        return dict.fromkeys(MEASURES, gap) | {"box": np.full(4, np.nan)}
     where = near(truth.mask, tolerance(size))
     positive = np.clip(large, 0, None)
     drawn = box(large)

@@ -60,7 +60,7 @@ def stretched(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
 def overlay(picture: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
     """Lay a map over its image: grey where nothing is said, red for the class, blue against it.
 
-    The opacity of the colour is 0.75 × |map| / limit, so that the image stays in sight, and is clear where the map is 0.
+    The opacity of the colour is 0.75 × |map| / limit, so that the image stays in sight.
 
     Args:
         picture: (channel, y, x) uint8 or float 0 to 1.
@@ -108,8 +108,8 @@ def prediction_rows(rows: Sequence[Prediction], title: str) -> Figure:
             _written(ax, caption, below, CELL + GAP, 6, ha="center", va="top")
     _scale(ax, FRONT, extent[1] - 2 * LINE, "-limit", "limit")
     marks = [
-        "colours: red speaks for the class, blue against it; full colour: limit, the largest |value| of the image's maps, "
-        "written in front of it",
+        "colours: red speaks for the class, blue against it; full colour: limit, the largest |value| of the image's "
+        "maps, written in front of it",
         "green frame: the image's own class" if any(np.any(row.own) for row in rows) else "",
         *_remarks(rows, [row.maps for row in rows]),
     ]
@@ -155,7 +155,7 @@ def class_sheet(
     title: str,
     truths: np.ndarray | None = None,
 ) -> Figure:
-    """Show many images with the map of one class, in the order given; all maps have one limit.
+    """Show many images with the map of one class, in the order given; all maps have one limit, which 1 % exceed.
 
     Args:
         pictures: (image, channel, y, x) uint8.
@@ -169,11 +169,11 @@ def class_sheet(
         return style.figure(4.5, 0.3, f"{title}\nno images")
     columns = min(len(pictures), 8)
     side = min(200, SHEET // columns - GAP)
-    high = side + 2.6 * LINE
-    extent = max(columns * (side + GAP), 620), math.ceil(len(pictures) / columns) * high + LINE * 3
+    high = side + 3 * LINE
+    extent = max(columns * (side + GAP), 620), math.ceil(len(pictures) / columns) * high + LINE * 4
     made = style.figure(extent[0] / style.DPI + 0.1, extent[1] / style.DPI + 0.3, title)
     ax = empty(made, extent)
-    limit = largest(maps)
+    limit = signed.limit_of([maps], "clipped")
     for place, (picture, values, caption) in enumerate(zip(pictures, maps, captions)):
         row, column = divmod(place, columns)
         cell = Cell(column * (side + GAP) + GAP / 2, row * high + GAP, side, side).fitted(picture.shape[-2:])
@@ -186,7 +186,9 @@ def class_sheet(
         _written(ax, caption, below, side + GAP, letter_size(side), ha="center", va="top", color=colour)
     said = style.number(limit)
     _scale(ax, GAP, extent[1] - 2 * LINE, f"-{said}", said)
-    words = "colours: red speaks for the class, blue against it; full colour: the largest |value| of all these maps"
+    words = (
+        "colours: red speaks for the class, blue against it; full colour: 99th percentile of |value| of all these maps"
+    )
     outlined = "thin line: the object" if truths is not None and truths.any() else ""
     footer(made, [words, outlined, *signed.hatching([maps])])
     return made

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from torch import nn
 
+from cnnprobe.engine.class_choice import Choice, class_count
 from cnnprobe.engine.class_mapping import ClassMapping, names_json
-from cnnprobe.engine.class_maps import Choice, ClassMaps, class_count
+from cnnprobe.engine.class_maps import ClassMaps
 from cnnprobe.engine.cue_combination import CueCombination
 from cnnprobe.engine.layers import Layer, find, last_map
 from cnnprobe.engine.loading import batches
@@ -266,7 +267,7 @@ def _predictions(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     there = pictures["image"]
     asked = own["pages"] if own["pages"] != [-1] else there[there >= 0][:SHOWN]
     columns = {name: table[name] for name in ("class", "rank", "probability", "logit", "map")}
-    guided = table["guided"] if "guided" in table else None
+    guided = table["guided"] if own["kind"] == "guided-gradcam" else None
     rows, shown = [], []
     for place in np.flatnonzero(np.isin(there, asked)):
         part = slice(place * per, (place + 1) * per)

@@ -6,7 +6,8 @@ import torch
 import torchvision
 from torch import nn
 
-from cnnprobe.engine.class_maps import Choice, ClassMaps, Grid, class_count, per_class, upsampled
+from cnnprobe.engine.class_choice import Choice
+from cnnprobe.engine.class_maps import ClassMaps, Grid, per_class, upsampled
 from cnnprobe.engine.layers import find, last_map
 from cnnprobe.errors import UserError
 from tests.gap import Deep, Pooled, pictures
@@ -141,12 +142,7 @@ def test_one_forward_pass_for_all_classes_and_memory_in_pieces():
     assert np.allclose(found.maps, mapped(model, "gradcam").maps, atol=1e-7)
 
 
-def test_what_is_chosen():
-    logits = torch.tensor([[1.0, 3, 3, 0], [5.0, 1, 2, 4]])
-    labels = torch.tensor([3, 0])
-    assert Choice(2)(logits, labels).tolist() == [[1, 2], [0, 3]]
-    assert Choice(2, own=True)(logits, labels).tolist() == [[1, 2, 3], [0, 3, -1]]
-    assert Choice(2, (3,))(logits, labels).tolist() == [[3], [3]]
+def test_where_there_is_no_class_there_is_no_map():
     found = mapped(Pooled().eval(), "gradcam", choice=Choice(1, own=True), labels=torch.tensor([0, 1, 2, 3, -1]))
     assert np.isnan(found.maps[found.classes < 0]).all() and np.isnan(found.evidence[4, 1])
 
@@ -210,7 +206,3 @@ def test_what_has_no_meaning_is_refused(model, kind, layer, said):
     with pytest.raises(UserError) as error:
         mapped(model.eval(), kind, layer=layer)
     assert said in str(error.value)
-
-
-def test_the_number_of_classes_is_that_of_the_logits():
-    assert class_count(Pooled(7).eval(), SIZE) == 7

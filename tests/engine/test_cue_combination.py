@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnprobe.engine.class_maps import Choice
+from cnnprobe.engine.class_choice import Choice
 from cnnprobe.engine.cue_combination import ClassMeans, CueCombination
 from cnnprobe.engine.layers import find, last_map
 from tests.gap import Deep, Pooled, pictures
@@ -39,7 +39,7 @@ def planted_images(count):
 
 
 def test_the_weight_of_a_planted_cue_is_that_of_the_formula():
-    """5.T4: (ln 2 - ln(1 + e^-z)) / 4 with z = 80 / 49 for each image, all others 0; the class map peaks in the block."""
+    """5.T4: (ln 2 - ln(1 + e^-z)) / 4 with z = 80 / 49 for each image, all others 0; its map peaks in the block."""
     model = Planted().eval()
     images, labels = planted_images(200)
     engine = CueCombination(model, find(model, "conv1", (6, 7, 7))[0], (6, 7, 7), finer=True)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from cnnprobe.engine.localisation import (
-    Tally, Truth, box, chance_overlap, enlarged, interval, judge, near, overlap, parts,
+    Tally,
+    Truth,
+    box,
+    chance_overlap,
+    enlarged,
+    interval,
+    judge,
+    near,
+    overlap,
+    parts,
 )  # fmt: skip
 
 
@@ -62,9 +71,13 @@ def test_a_map_is_judged_by_where_it_is_large():
     assert judge(values, truth)["iou"][0] == 0.0
 
 
-@pytest.mark.parametrize("values", [np.zeros((4, 4)), -np.ones((4, 4)), np.full((4, 4), np.nan)])
+LOST = np.where(np.eye(4) * np.eye(4)[1], 0.1, -9.0)
+"""Its one positive value is in the middle of four px, each of which is nearer to negative ones than it bears."""
+
+
+@pytest.mark.parametrize("values", [np.zeros((4, 4)), -np.ones((4, 4)), np.full((4, 4), np.nan), LOST])
 def test_a_map_without_evidence_is_not_judged(values):
-    found = judge(values, Truth.of({"cue": square(28, 4, 4, 7)}, (28, 28)))
+    found = judge(values, Truth.of({"cue": square(24, 4, 4, 7)}, (24, 24)))
     assert all(np.isnan(found[name]).all() for name in ("pointing", "iou", "energy", "box"))
 
 

@@ -5,8 +5,17 @@ import pytest
 
 from cnnprobe.figures import style
 from cnnprobe.figures.class_maps import (
-    AGAINST, COVER, SPEAKS, Prediction, class_sheet, guided_rows, localisation_points, mean_figure, overlay,
-    prediction_rows, stretched,
+    AGAINST,
+    COVER,
+    SPEAKS,
+    Prediction,
+    class_sheet,
+    guided_rows,
+    localisation_points,
+    mean_figure,
+    overlay,
+    prediction_rows,
+    stretched,
 )  # fmt: skip
 
 HARD = ["$\\frac{1}{$", "word " * 100, "\x1b[31m\x00\n2nd", ""]
@@ -68,9 +77,10 @@ def test_a_sheet_frames_the_wrong_ones_and_has_one_limit():
     made = class_sheet(pictures, maps, [str(n) for n in range(11)], np.arange(11) % 4 == 1, "title")
     frames = [p for p in made.axes[0].patches if p.get_linewidth() == 2]
     assert len(frames) == 3
-    assert style.number(np.abs(maps).max()) in words(made) and "0" in words(made)
+    limit = float(np.percentile(np.abs(maps), 99))
+    assert style.number(limit) in words(made) and "0" in words(made) and "99th percentile" in legend(made)
     first = made.axes[0].images[0].get_array()
-    assert np.allclose(first, overlay(pictures[0], maps[0], np.abs(maps).max()))
+    assert np.allclose(first, overlay(pictures[0], maps[0], limit))
 
 
 @pytest.mark.parametrize("value", [0.0, 2.5, np.nan, np.inf])
