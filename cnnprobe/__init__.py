@@ -44,11 +44,14 @@ def measure(command, **given):
     from cnnprobe import catalogue, methods
     from cnnprobe.datasets.imageset import given_images
     from cnnprobe.errors import unknown
+    from cnnprobe.options import option_name, parameter_name
 
+    given = {option_name(key): value for key, value in given.items()}
     page = catalogue.page(catalogue.yaml_path("method", command))
     options = catalogue.options("method", command)
     common = {"batch_size": 64, "device": "cpu", "workers": 0, "seed": 0, "units": "all", "classes": ()}
     asked = catalogue.parameters_of(command)
+    common |= {key: entry.default for key, entry in page.root.items() if entry.default != "???"}
     values = {key: entry.default for key, entry in page.entries.items()} | {
         k: v for k, v in common.items() if k in asked
     }
@@ -60,7 +63,7 @@ def measure(command, **given):
     unchecked = {key for key, value in given.items() if key in options and _is_open(options[key], value)}
     named = page.entries.keys() - unchecked  # a run may be handed over open
     checked = {key: options[key].check(value, key) if key in named else value for key, value in values.items()}
-    return methods.module(command).compute(**checked)
+    return methods.module(command).compute(**{parameter_name(key): value for key, value in checked.items()})
 
 
 def _is_open(option, value):

@@ -136,6 +136,16 @@ def page(path: Path) -> Page:
     return Page(path, summary, examples, entries(outside), entries(own))
 
 
+def defaults(command: str, extra: tuple[Path, ...] = ()) -> dict[str, str]:
+    """Return by group what a command takes when nothing is chosen: that of `config.yaml`, or of its own YAML."""
+    chosen: dict[str, str] = {}
+    for path in (configs_dir() / "config.yaml", yaml_path("method", command, extra)):
+        listed = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("defaults") or []
+        for item in listed:
+            chosen |= {key.split("/")[-1]: value for key, value in item.items()} if isinstance(item, dict) else {}
+    return {group: chosen[group] for group in GROUPS if group != "method"}
+
+
 def options(group: str, name: str) -> dict[str, Option]:
     """Return what each option of one choice may be, from the annotations of its Python file."""
     if group == "device":

@@ -49,7 +49,7 @@ def candidates(line: str) -> list[str]:
 def chosen(group: str, words: list[str]) -> str:
     """Return the choice of a group typed so far, else its default."""
     typed = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
-    return typed[-1] if typed else {"model": "mousenet", "dataset": "avatar", "device": "auto"}[group]
+    return typed[-1] if typed else catalogue.defaults(words[0])[group]
 
 
 def keys(command: str, words: list[str]) -> list[str]:

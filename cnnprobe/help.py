@@ -3,7 +3,6 @@
 import shutil
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnprobe import catalogue
@@ -108,11 +107,7 @@ def command(request: "Request") -> str:
 
 def chosen_groups(request: "Request") -> dict[str, str]:
     """Return the choice of every group: typed on the command line, else the default."""
-    import yaml
-
-    text = Path(catalogue.configs_dir() / "config.yaml").read_text(encoding="utf-8")
-    listed = yaml.safe_load(text)["defaults"]
-    chosen = {key: value for item in listed if isinstance(item, dict) for key, value in item.items()}
+    chosen = catalogue.defaults(request.command, request.config_dirs)
     for word in request.overrides:
         key, _, value = word.partition("=")
         if key in chosen and key != "method":

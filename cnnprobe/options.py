@@ -9,6 +9,7 @@ before torch is imported. Defaults and the words of the help stand in the YAML o
 """
 
 import ast
+import keyword
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -176,6 +177,16 @@ def _fits_any(option: Option, value: Any) -> tuple[bool, Any]:
     return False, None
 
 
+def option_name(parameter: str) -> str:
+    """Return the option that a parameter stands for: `class_`, which Python cannot call `class`, is `class`."""
+    return parameter[:-1] if parameter.endswith("_") and keyword.iskeyword(parameter[:-1]) else parameter
+
+
+def parameter_name(option: str) -> str:
+    """Return the parameter that an option is handed to; the other way of `option_name`."""
+    return f"{option}_" if keyword.iskeyword(option) else option
+
+
 @cache
 def declared(path: Path, function: str) -> dict[str, Option]:
     """Read the annotated keyword-only parameters of a function from its source file.
@@ -185,7 +196,7 @@ def declared(path: Path, function: str) -> dict[str, Option]:
         function: name of a function at the top level of it.
 
     Returns:
-        by parameter name; parameters without annotation, or with one that is not about plain values
+        by option name; parameters without annotation, or with one that is not about plain values
         (a model, a dataset), are left out.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -199,7 +210,7 @@ def declared(path: Path, function: str) -> dict[str, Option]:
             found = {}
             for argument in node.args.kwonlyargs:
                 try:
-                    found[argument.arg] = Option(tuple(_alternatives(argument.annotation, names)))
+                    found[option_name(argument.arg)] = Option(tuple(_alternatives(argument.annotation, names)))
                 except LookupError:
                     continue
             return found
@@ -207,11 +218,11 @@ def declared(path: Path, function: str) -> dict[str, Option]:
 
 
 def parameters(path: Path, function: str) -> list[str]:
-    """Return the names of all keyword-only parameters of a function, annotated or not."""
+    """Return the option names of all keyword-only parameters of a function, annotated or not."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
-            return [argument.arg for argument in node.args.kwonlyargs]
+            return [option_name(argument.arg) for argument in node.args.kwonlyargs]
     raise LookupError(f"{path} has no function {function}")
 
 

@@ -181,9 +181,9 @@ def _dataset(block: dict[str, Any], needs: Any, limit: int | None) -> Any:
     from cnnprobe.datasets.imageset import limited
 
     options = {key: value for key, value in block.items() if key != "name"}
-    for key, value in (("size", needs.size), ("resize", needs.resize)):
+    for key, value in (("size", needs.size), ("resize", needs.resize), ("channels", needs.channels)):
         if key in options and options[key] is None:
-            options[key] = value if key == "size" or block.get("size") is None else None
+            options[key] = value if key != "resize" or block.get("size") is None else None
     if options.get("of") == block["name"]:
         raise UserError(f"dataset.of names the dataset that is cut into tiles, not {block['name']} itself")
     if "of" in options:

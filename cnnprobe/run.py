@@ -17,6 +17,7 @@ import yaml
 
 from cnnprobe import catalogue, drawing, files, methods, origin, preparation, provenance, runs, terminal, training_state
 from cnnprobe.errors import UserError, listing
+from cnnprobe.options import option_name
 from cnnprobe.reading import Recording
 from cnnprobe.records import Advance, Checkpoint, Measurement, Phase, Rows
 from cnnprobe.signals import EXIT_STATUS, Stop
@@ -252,7 +253,7 @@ def compute(
     }
     if given.get("brain"):
         given["brain"] = preparation.brain(job.config, device)
-    return method.compute(**{name: given[name] for name in asked if name in given})
+    return method.compute(**{name: given[option_name(name)] for name in asked if option_name(name) in given})
 
 
 def _needs_one(job: Job) -> bool:

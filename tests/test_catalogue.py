@@ -28,3 +28,8 @@ def test_broken_yaml_is_told_with_file_and_line(tmp_path):
 def test_commands_are_those_that_work():
     assert set(catalogue.commands()) >= {"train", "layers", "record", "topk"}
     assert all(sentence and not sentence.endswith(".") for sentence in catalogue.commands().values())
+
+
+def test_a_command_may_have_a_dataset_of_its_own():
+    assert catalogue.defaults("record") == {"model": "mousenet", "dataset": "avatar", "device": "auto"}
+    assert catalogue.defaults("tuning")["dataset"] == "manufactured"

@@ -38,13 +38,13 @@ MAY_IMPORT = {
     "origin": {"errors", "catalogue", "runs", "reading"},
     "compose": {"errors", "catalogue", "cli"},
     "run": {
-        "errors", "catalogue", "files", "records", "runs", "reading", "store", "drawing", "methods", "engine",
-        "origin", "preparation", "provenance", "signals", "terminal", "training_state",
+        "errors", "options", "catalogue", "files", "records", "runs", "reading", "store", "drawing", "methods",
+        "engine", "origin", "preparation", "provenance", "signals", "terminal", "training_state",
     },
     "sweep": {"errors", "files", "catalogue", "compose", "run", "runs", "terminal", "cli"},
     "requests": {"errors", "compose", "named_weights", "run", "runs", "drawing", "sweep", "terminal", "cli"},
     "cli": {"errors", "catalogue", "help", "completion", "requests"},
-    "__init__": {"runs", "reading", "catalogue", "methods", "datasets", "errors"},
+    "__init__": {"runs", "reading", "catalogue", "methods", "datasets", "errors", "options"},
     "__main__": {"cli"},
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 import pytest
 
 from cnnprobe.errors import UserError
-from cnnprobe.options import Option, Range, declared, parameters
+from cnnprobe.options import Option, Range, declared, option_name, parameter_name, parameters
 
 SOURCE = """
 from typing import Annotated, Literal
@@ -77,3 +77,13 @@ def test_a_whole_number_serves_as_a_float():
 def test_bounds_are_kept_at_their_very_edges(limits, inside, outside):
     assert all(value in limits for value in inside)
     assert not any(value in limits for value in outside)
+
+
+def test_an_option_may_have_a_name_that_python_keeps_for_itself(tmp_path):
+    path = tmp_path / "method.py"
+    path.write_text("def compute(*, model, class_: int | None, end_: str): ...")
+    assert list(declared(path, "compute")) == ["class", "end_"]
+    assert parameters(path, "compute") == ["model", "class", "end_"]
+    assert [option_name("class_"), option_name("end_"), parameter_name("class"), parameter_name("end_")] == [
+        "class", "end_", "class_", "end_",
+    ]  # fmt: skip

@@ -30,12 +30,37 @@ QUICK = {
     "topk": ["layer=[conv1,conv2]", "k=3", "batch_size=8", "criterion=[max,mean,area]"],
     "rf-map": ["layer=[conv1,conv3]", "top_images=2", "patch_size=6", "stride=6", "draws=2", "batch_size=8"],
     "gbp": ["layer=[conv1,conv3]", "top_images=4", "keep=2", "batch_size=8", "sanity=true"],
+    "cam": ["top_classes=2", "layer=conv4", "batch_size=8"],
     "optimize": ["layer=[conv1,conv3]", "steps=4", "preset=[standard,yosinski-4]", "starts=2", "batch_size=8"],
+    "perturb": [
+        "layer=[conv1,conv3]",
+        "kind=both",
+        "bands=2",
+        "draws=2",
+        "permutations=9",
+        "gradient_images=4",
+        "batch_size=8",
+    ],
+    "tuning": [
+        "layer=[conv1,conv2]",
+        "batch_size=32",
+        "dataset.orientations=4",
+        "dataset.frequencies=2",
+        "dataset.phases=4",
+    ],
 }
+
+OWN = {"tuning": "manufactured"}
+"""Commands that make their own stimuli, and the dataset they come from."""
 
 
 def words(command, pictures, *more):
-    return [command, "model=convnet", "dataset=folder", f"dataset.root={pictures}", *QUICK[command], *more]
+    images = [] if command in OWN else ["dataset=folder", f"dataset.root={pictures}"]
+    return [command, "model=convnet", *images, *QUICK[command], *more]
+
+
+def name_of(command):
+    return f"convnet-{OWN.get(command, 'folder')}"
 
 
 def contents(folder):
@@ -61,7 +86,7 @@ def test_every_command_is_run_here():
 def test_a_run_leaves_what_the_contract_lists(cnnprobe, pictures, tmp_path, command):
     answer = cnnprobe(*words(command, pictures))
     assert answer.status == 0, answer.err
-    folder = tmp_path / "outputs" / command / "convnet-folder" / "v001"
+    folder = tmp_path / "outputs" / command / name_of(command) / "v001"
     assert answer.out.splitlines()[-1] == str(folder.relative_to(tmp_path))
     assert {"store.h5", "figures", "run.json", "config.yaml", "run.log"} <= {path.name for path in folder.iterdir()}
     about = json.loads((folder / "run.json").read_text())
@@ -100,7 +125,7 @@ def test_a_run_leaves_what_the_contract_lists(cnnprobe, pictures, tmp_path, comm
 def test_the_same_command_twice_gives_the_same_store_and_figures(cnnprobe, pictures, tmp_path, command):
     for _ in range(2):
         assert cnnprobe(*words(command, pictures)).status == 0
-    first, second = (tmp_path / "outputs" / command / "convnet-folder" / version for version in ("v001", "v002"))
+    first, second = (tmp_path / "outputs" / command / name_of(command) / version for version in ("v001", "v002"))
     assert contents(first) == contents(second)
     for path in (first / "figures").glob("*.png"):
         assert path.read_bytes() == (second / "figures" / path.name).read_bytes()

@@ -18,11 +18,12 @@ class Drawn(ImageSet):
         version: of the drawing; raised whenever the same options give other pixels.
         options: everything the pixels, labels and names follow from.
         side: height and width, px.
+        channels: of the images.
         others: as in ImageSet.
     """
 
-    def __init__(self, *, version: int, options: dict[str, Any], side: int, **others: Any):
-        super().__init__(size=(3, side, side), source_size=(3, side, side), **others)
+    def __init__(self, *, version: int, options: dict[str, Any], side: int, channels: int = 3, **others: Any):
+        super().__init__(size=(channels, side, side), source_size=(channels, side, side), **others)
         self.version = version
         self.options = options
 

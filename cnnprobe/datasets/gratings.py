@@ -78,12 +78,24 @@ class Gratings(Drawn):
     def draw(self, index: int) -> np.ndarray:
         """Return one image, (channel, y, x) float32 0 to 1, the same in all channels."""
         angle, frequency, contrast, turn = self.factors[index]
-        place = np.arange(self.side) - (self.side - 1) / 2
-        along = place * np.cos(np.radians(angle)) + place[:, None] * np.sin(np.radians(angle))
-        wave = np.cos(2 * np.pi * frequency / self.side * along + np.radians(turn))
-        return np.broadcast_to((0.5 + 0.5 * contrast * wave).astype(np.float32), self.size).copy()
+        brightness = 0.5 + 0.5 * contrast * wave(self.side, angle, frequency, turn)
+        return np.broadcast_to(brightness.astype(np.float32), self.size).copy()
 
     def truth(self, index: int) -> dict[str, np.ndarray]:
         """Return the factors: orientation and phase (degrees), frequency (cycles per image), contrast (0 to 1)."""
         names = ("orientation", "frequency", "contrast", "phase")
         return {name: np.array(value) for name, value in zip(names, self.factors[index])}
+
+
+def wave(side: int, orientation: float, cycles: float, phase: float) -> np.ndarray:
+    """Return a cosine wave about the image's middle, (y, x) float64 -1 to 1.
+
+    Args:
+        side: of the image, px.
+        orientation: of the direction in which it runs, degrees from x (right) to y (down).
+        cycles: per side of the image.
+        phase: in the middle, degrees.
+    """
+    place = np.arange(side) - (side - 1) / 2
+    along = place * np.cos(np.radians(orientation)) + place[:, None] * np.sin(np.radians(orientation))
+    return np.cos(2 * np.pi * cycles / side * along + np.radians(phase))

@@ -32,6 +32,10 @@ class ImageSet:
 
     in_memory = False
     """Loading only picks images that are there already; loader processes would not help."""
+    rate: float | None = None
+    """Of signals: samples per second, where that is known."""
+    planted: tuple[tuple[int, int, float], ...] = ()
+    """Of signals that were made: class, channel and frequency (Hz) of what was put into them."""
 
     def __init__(
         self,
@@ -164,7 +168,7 @@ class Part(ImageSet):
             source_size=whole.source_size,
             strict=whole.strict,
         )
-        self.in_memory = whole.in_memory
+        self.in_memory, self.rate, self.planted = whole.in_memory, whole.rate, whole.planted
         self.problems, self.remarks, self.reported = whole.problems, whole.remarks, whole.reported
 
     def fingerprint_of(self, indices: Iterable[int]) -> str:

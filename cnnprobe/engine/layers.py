@@ -21,8 +21,9 @@ from torch import nn
 
 from cnnprobe.engine.field_rules import geometries
 from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulates, nonnegative, parameters, weights
+from cnnprobe.engine.replay import ancestors
 from cnnprobe.engine.taps import Layer, Tap
-from cnnprobe.engine.tracing import ModuleCall, Value, trace
+from cnnprobe.engine.tracing import Call, ModuleCall, Value, trace
 from cnnprobe.errors import UserError, listing, unknown
 
 
@@ -66,6 +67,19 @@ def find(
     if not chosen:
         raise UserError(f"no layer is asked for; layers of {of}: {listing(layer.name for layer in catalogue.main)}")
     return list(chosen.values())
+
+
+def last_map(model: nn.Module, input_size: tuple[int, ...]) -> Layer:
+    """Return where the last map stands that the output is made from: what becomes of the last convolution's output.
+
+    Where the head pools maps evenly it is what is pooled; else the last convolution's output behind all that keeps its
+    size (BatchNorm, sum, joining, rectifier). In a transformer with a class token it is the normalisation before the
+    last attention: of what follows that, the class token alone is read.
+
+    Raises:
+        UserError: there is no such map.
+    """
+    return _Catalogue(model, input_size).last_map()
 
 
 class _Catalogue:
@@ -190,6 +204,39 @@ class _Catalogue:
             name, module, str(tap), kind, tap, value.shape[axis], positions, axis, 0, 0, geometry.field, rectified
         )
 
+    def last_map(self) -> Layer:
+        """Return the layer of `last_map`."""
+        output = self.trace.modules[-1].output
+        needed = ancestors(self.trace, output) if isinstance(output, Value) else []
+        folded = [call for call in needed if KINDS.get(call.name) == "convolution" and _has_map(call.outputs[0])]
+        if not folded:
+            raise UserError("the output is made from no convolution with a map (image, channel, y, x); say layer=…")
+        last = folded[-1]
+        pooled = [call for call in needed if call.index > last.index and _pools_evenly(call)]
+        attention = [call for call in needed if KINDS.get(call.name) == "attention" and call.index > last.index]
+        if attention and not pooled:
+            return self._before(attention[-1])
+        value = pooled[-1].inputs[0] if pooled else _followed(needed, last.outputs[0])
+        around = [call for call in self.trace.modules if call.output == value and call.path]
+        short = [layer.name for layer in self.every if layer.name in self.short and layer.tap == self._tap(value)]
+        if short or not around:
+            name = short[0] if short else str(self._tap(value))
+            return self._layer(name, around[-1].path if around else "", "convolution", value)
+        outer = around[-1]
+        several = self.times[outer.path] > 1 or outer.path in self.short
+        return self.named(f"{outer.path}#{outer.number + 1}" if several else outer.path, "the model")[0]
+
+    def _before(self, attention: Call) -> Layer:
+        """Return the last normalisation of tokens before an attention."""
+        names = [
+            call.path
+            for call in self.trace.modules
+            if call.stop <= attention.index and self._kind(call) == "norm" and isinstance(call.output, Value)
+        ]
+        if not names:
+            raise UserError("the network attends after its last convolution; say layer=… (a map, or tokens in a grid)")
+        return self.named(names[-1], "the model")[0]
+
     def _tap(self, value: Value) -> Tap:
         """Return where a value can be read: at the module that made it, if it returns it, else at the function."""
         call = self.trace.calls[value.call]
@@ -219,6 +266,27 @@ class _Catalogue:
 
     def _output(self, path: str) -> object:
         return next((call.output for call in self.trace.modules if call.path == path), None)
+
+
+def _has_map(value: Value) -> bool:
+    return len(value.shape) == 4 and value.shape[2] * value.shape[3] > 1
+
+
+def _pools_evenly(call: Call) -> bool:
+    """Say whether a call makes one number of each map."""
+    given, made = call.inputs[0] if call.inputs else None, call.outputs[0].shape
+    pools = "avg_pool2d" in call.name or call.name == "mean"
+    return pools and given is not None and _has_map(given) and made[:2] == given.shape[:2] and set(made[2:]) <= {1}
+
+
+def _followed(calls: list[Call], value: Value) -> Value:
+    """Return the last map of the same size that is made from a map without pooling."""
+    made, last = {value}, value
+    for call in calls:
+        if made & set(call.inputs) and KINDS.get(call.name) != "pool":
+            made |= set(call.outputs)
+            last = next((one for one in call.outputs if _has_map(one) and one.shape[2:] == value.shape[2:]), last)
+    return last
 
 
 def units_of(layer: Layer, spec: str | int | Iterable[int | str]) -> np.ndarray:

@@ -12,27 +12,29 @@ from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import Watch
 from cnnprobe.errors import UserError
 
-Receive = Callable[[Layer, Tensor], None]
+Receive = Callable[[Layer, Tensor], Tensor | None]
 """Told a layer and its activation, (image, channel, *map). The activation may be overwritten after the call."""
 
 
 @contextmanager
 def tap(
-    model: nn.Module, layers: list[Layer], receive: Receive, *, complete: bool = False
-) -> Iterator[Callable[[Tensor], Tensor | None]]:
+    model: nn.Module, layers: list[Layer], receive: Receive, *, complete: bool = False, replace: bool = False
+) -> Iterator[Callable[..., Tensor | None]]:
     """Hand out a function that runs the network on images and calls `receive(layer, activation)` at every layer.
 
     The activation is (image, channel, *map), whatever the layout inside; with its gradient graph if the caller has
     gradients on. It is valid during the call only: an in-place rectifier may overwrite it afterwards, so reduce
     or copy it there. The pass ends after the deepest layer and returns None, or goes on to the logits with
-    `complete=True`. Inside, the network is in eval mode, its parameters need no gradient; outside nothing has changed.
+    `complete=True`, which the function also takes for a single pass. With `replace=True` the pass goes on with what
+    `receive` returns in place of the activation, of the same axes. Inside, the network is in eval mode, its parameters
+    need no gradient; outside nothing has changed.
 
     Example:
         with tap(model, find(model, "conv*", (3, 64, 64)), receive) as run:
             for batch in batches(dataset, batch_size=64):
                 run(batch.images)
     """
-    reading = _Pass(model, layers, receive, complete)
+    reading = _Pass(model, layers, receive, complete, replace)
     with untouched(model):
         handles = reading.hook()
         try:
@@ -57,8 +59,9 @@ class _Enough(Exception):  # noqa: N818 (not an error)
 class _Pass:
     """The taps of one network, and which of them have been read in the present pass."""
 
-    def __init__(self, model: nn.Module, layers: list[Layer], receive: Receive, complete: bool):
-        self.model, self.receive, self.complete = model, receive, complete
+    def __init__(self, model: nn.Module, layers: list[Layer], receive: Receive, complete: bool, replace: bool = False):
+        self.model, self.receive, self.complete, self.replace = model, receive, complete, replace
+        self.to_the_end = complete
         self.waiting: dict[Tap, list[Layer]] = defaultdict(list)
         for layer in layers:
             self.waiting[layer.tap].append(layer)
@@ -74,26 +77,35 @@ class _Pass:
     def _hook_of(self, path: str) -> Callable:
         wanted = {where for where in self.waiting if where.module == path and not where.function}
 
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
             number = self.calls[path]
             self.calls[path] += 1
             for where in wanted:
                 if where.call == number:
-                    self.read(where, output)
+                    output = self.read(where, output)
+            return output
 
         return hook
 
-    def read(self, where: Tap, output: Any) -> None:
-        """Hand the value at a tap on; end the pass if it was the last one."""
+    def read(self, where: Tap, output: Any) -> Any:
+        """Hand the value at a tap on; end the pass if it was the last one. Return what the pass goes on with."""
         value = output if where.part is None else output[where.part]
         for layer in self.waiting[where]:
-            self.receive(layer, value.movedim(layer.channel_axis, 1) if layer.channel_axis != 1 else value)
+            axis = layer.channel_axis
+            answer = self.receive(layer, value.movedim(axis, 1) if axis != 1 else value)
+            if self.replace:
+                value = answer.movedim(1, axis) if axis != 1 else answer
         self.unread.discard(where)
-        if not self.unread and not self.complete:
+        if not self.unread and not self.to_the_end:
             raise _Enough
+        if not self.replace or where.part is None:
+            return value if self.replace else output
+        parts = [value if place == where.part else part for place, part in enumerate(output)]
+        return type(output)(parts) if type(output) in (tuple, list) else type(output)(*parts)
 
-    def run(self, images: Tensor) -> Tensor | None:
-        """Run one pass over (image, channel, y, x); return the logits if they are wanted."""
+    def run(self, images: Tensor, complete: bool | None = None) -> Tensor | None:
+        """Run one pass over (image, channel, y, x); return the logits if they are wanted, this time or always."""
+        self.to_the_end = self.complete if complete is None else complete
         self.calls.clear()
         self.unread = set(self.waiting)
         try:
@@ -123,5 +135,5 @@ class _Listening(Watch):
             where = Tap(path, number, name, self.nth(name))
             for wanted in self.reading.waiting:
                 if (wanted.module, wanted.call, wanted.function, wanted.nth) == (path, number, name, where.nth):
-                    self.reading.read(wanted, result)
+                    result = self.reading.read(wanted, result)
         return result

@@ -1,11 +1,53 @@
 """The table of the images that were shown: which row of a store is which file."""
 
 import json
+import re
 from typing import Any
 
 import numpy as np
 
+from cnnprobe.errors import UserError
 from cnnprobe.records import Column, Table
+
+
+def shared_classes(classes: tuple[str, ...], dataset: Any, count: int) -> bool:
+    """Say whether labels of a dataset are classes of a network: as many, and the same names where they are known.
+
+    Args:
+        classes: the network's own class names, () where unknown.
+        dataset: an image set.
+        count: how many outputs the network has.
+    """
+    return len(dataset.classes) == count and (not classes or tuple(classes) == tuple(dataset.classes))
+
+
+def images_of(spec: str | int | list[int | str], count: int) -> np.ndarray:
+    """Return indices of images, int64, in the order asked, each once.
+
+    Args:
+        spec: "all", an index, a range "0:32" (the last one is not in it), or a list of those.
+        count: how many images there are.
+
+    Raises:
+        UserError: no such image, or not a number.
+    """
+    chosen: list[int] = []
+    for word in [spec] if isinstance(spec, str | int) else spec:
+        text = str(word)
+        if text == "all":
+            chosen += range(count)
+        elif match := re.fullmatch(r"(\d*):(\d*)", text):
+            first, stop = (int(part) if part else default for part, default in zip(match.groups(), (0, count)))
+            if not first < stop <= count:
+                raise UserError(f"there are images 0 to {count - 1}, got {text}")
+            chosen += range(first, stop)
+        elif not re.fullmatch(r"-?\d+", text):
+            raise UserError(f"images must be all, numbers, a range such as 0:32 or a list of those, got {text!r}")
+        elif not 0 <= int(text) < count:
+            raise UserError(f"there are images 0 to {count - 1}, got {text}")
+        else:
+            chosen.append(int(text))
+    return np.array(list(dict.fromkeys(chosen)), np.int64)
 
 
 def stimuli_table(dataset: Any, batch: int) -> Table:

@@ -61,6 +61,7 @@ def compute(
     """
     layers = find(model, layer, dataset.size) if layer else []
     count = len(dataset)
+    along = "y x" if len(dataset.size) == 3 else "time"
     tables = [
         Table(
             "images",
@@ -83,13 +84,13 @@ def compute(
                 "classes": json.dumps(list(classes), ensure_ascii=False),
             },
         ),
-        *(activation_table(layer, count, batch_size, keep, dtype) for layer in layers),
+        *(activation_table(layer, count, batch_size, keep, dtype, along) for layer in layers),
         stimuli_table(dataset, batch_size),
         Table(
             "pictures",
             "image",
             min(SHOWN, count),
-            {"pixels": Column("the image, made small", "channel y x", small(dataset.size), "uint8", "0 to 255")},
+            {"pixels": Column("the image, made small", f"channel {along}", small(dataset.size), "uint8", "0 to 255")},
             batch=batch_size,
             aside=True,
         ),
@@ -112,8 +113,8 @@ def small(size: tuple[int, ...]) -> tuple[int, ...]:
     return (size[0], *(-(-side // step) for side in size[1:]))
 
 
-def activation_table(layer: Layer, images: int, batch: int, keep: str, dtype: str) -> Table:
-    """Lay out what is stored of one layer."""
+def activation_table(layer: Layer, images: int, batch: int, keep: str, dtype: str, along: str = "y x") -> Table:
+    """Lay out what is stored of one layer; a map of one axis is along `time` where images are signals."""
     units = (layer.channels,)
     columns = {
         "max": Column("largest activation of the map", "unit", units, "float32", "activation"),
@@ -121,7 +122,8 @@ def activation_table(layer: Layer, images: int, batch: int, keep: str, dtype: st
         "argmax": Column("flat index (row by row) of the maximum on the map", "unit", units, "int32", "index"),
     }
     if keep == "maps":
-        axes = " ".join(["channel", *(("y", "x") if len(layer.map_size) == 2 else ("position",) * len(layer.map_size))])
+        one = "time" if along == "time" else "position"
+        axes = " ".join(["channel", *(("y", "x") if len(layer.map_size) == 2 else (one,) * len(layer.map_size))])
         columns["maps"] = Column("activation", axes, (layer.channels, *layer.map_size), dtype, "activation")
     return Table(f"activations/{layer.group}", "image", images, columns, batch, layer.attributes)
 

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
-from cnnprobe.engine.layers import Tap, find, layers_of, main_layers, units_of
+from cnnprobe.engine.layers import Tap, find, last_map, layers_of, main_layers, units_of
 from cnnprobe.engine.recording import activations
 from cnnprobe.errors import UserError
 from cnnprobe.models import mousenet
@@ -224,3 +224,23 @@ def test_layers_of_every_kind_of_network_are_read_where_they_say(name):
     assert {layer.module for layer in layers if layer.kind == "convolution"} == {
         path for path, module in model.named_modules() if module in convolutions
     }
+
+
+@pytest.mark.parametrize(
+    ("arch", "name", "shape"),
+    [
+        ("resnet18", "layer4", (512, 4, 4)),  # what is pooled, behind the sum and its rectifier
+        ("alexnet", "conv5", (256, 7, 7)),
+        ("squeezenet1_0", "conv26", (1000, 7, 7)),
+        ("densenet121", "relu()", (1024, 4, 4)),
+        ("convnext_tiny", "features", (768, 4, 4)),
+    ],
+)
+def test_where_the_last_map_stands(arch, name, shape):
+    layer = last_map(torchvision.models.get_model(arch, weights=None).eval(), (3, 128, 128))
+    assert (layer.name, (layer.channels, *layer.map_size)) == (name, shape)
+
+
+def test_of_a_network_without_a_map_none_is_found():
+    with pytest.raises(UserError, match="no convolution with a map"):
+        last_map(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), (3, 4, 4))

@@ -103,3 +103,35 @@ def test_a_layer_that_depends_on_the_image_is_told():
         run(torch.ones(1, 3, 8, 8))
         with pytest.raises(UserError, match="layer 'relu' is not used for this input"):
             run(torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("network", [planted.Functional, planted.Inline])
+def test_a_pass_goes_on_with_what_stands_in_for_an_activation(network):
+    model, images = network().eval(), torch.rand(3, 3, 8, 8)
+    other = torch.rand(3, 5, 3, 3)
+    with (
+        torch.no_grad(),
+        tap(model, find(model, "conv2", (3, 8, 8)), lambda *_: other, complete=True, replace=True) as run,
+    ):
+        assert torch.allclose(run(images), model.dense(other.mean((2, 3))))
+
+
+class Difference(nn.Module):
+    """Of the two parts of a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.pair = planted.Pair()
+
+    def forward(self, images):
+        first, second = self.pair(images)
+        return first - second
+
+
+def test_of_a_tuple_only_the_part_that_is_read_is_replaced():
+    model, images = Difference().eval(), torch.rand(2, 3, 8, 8)
+    part = find(model, "pair[1]", (3, 8, 8))
+    with torch.no_grad(), tap(model, part, lambda _, a: a * 0, complete=True, replace=True) as run:
+        assert torch.equal(run(images), model.pair.conv(images))
+    with torch.no_grad():
+        assert not torch.equal(model(images), model.pair.conv(images))

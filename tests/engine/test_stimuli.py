@@ -1,9 +1,11 @@
 import json
 
 import numpy as np
+import pytest
 
 from cnnprobe.datasets.imageset import ImageSet
-from cnnprobe.engine.stimuli import stimuli_table
+from cnnprobe.engine.stimuli import images_of, shared_classes, stimuli_table
+from cnnprobe.errors import UserError
 
 
 def test_the_table_names_every_image_and_leaves_only_skipped_to_be_written():
@@ -21,3 +23,17 @@ def test_the_table_names_every_image_and_leaves_only_skipped_to_be_written():
         "fingerprint": "f" * 64,
         "classes": ["a", "b"],
     }
+
+
+def test_images_are_named_by_numbers_and_ranges():
+    assert images_of("all", 3).tolist() == [0, 1, 2]
+    assert images_of([4, "1:3", 4, "3:"], 5).tolist() == [4, 1, 2, 3]
+    for spec, said in ((5, "images 0 to 4, got 5"), ("3:9", "got 3:9"), ("x", "images must be all"), (-1, "got -1")):
+        with pytest.raises(UserError, match=said):
+            images_of(spec, 5)
+
+
+def test_labels_are_classes_of_a_network_where_number_and_names_agree():
+    dataset = ImageSet(name="some", names=[], labels=[], classes=("a", "b"), size=(3, 8, 8))
+    assert shared_classes((), dataset, 2) and shared_classes(("a", "b"), dataset, 2)
+    assert not shared_classes((), dataset, 3) and not shared_classes(("b", "a"), dataset, 2)

@@ -7,7 +7,7 @@ from torch import nn
 
 import cnnprobe
 from cnnprobe import catalogue
-from cnnprobe.datasets import shapes
+from cnnprobe.datasets import manufactured, shapes
 from cnnprobe.records import Rows
 
 PROBING = {
@@ -16,7 +16,10 @@ PROBING = {
     "topk": {"layer": ["conv1", "conv2"], "batch_size": 8, "criterion": ["max", "mean", "area"], "k": 3},
     "rf-map": {"layer": ["conv1", "conv2"], "batch_size": 8, "top_images": 2, "patch_size": 8, "stride": 8},
     "gbp": {"layer": ["conv1", "conv2"], "batch_size": 8, "top_images": 4, "sanity": True},
+    "cam": {"batch_size": 8, "top_classes": 3},
     "optimize": {"layer": ["conv1", "conv2"], "batch_size": 8, "steps": 4, "top_images": 2},
+    "perturb": {"layer": ["conv1", "conv2"], "batch_size": 8, "kind": "both", "draws": 2, "gradient_images": 4},
+    "tuning": {"layer": ["conv1", "conv2"], "batch_size": 8},
 }
 
 
@@ -78,8 +81,15 @@ def images():
     return shapes.build(size=32, count=24, split="test", seed=0, contrast=0.15, noise=0.02)
 
 
+def stimuli():
+    options = {"channels": 3, "families": "all", "orientations": 4, "frequencies": 2, "lowest": 0.1, "highest": 0.2}
+    return manufactured.build(size=32, **options, phases=3, contrasts=[0.5], extent=0.5)
+
+
 def arguments(command, model):
     given = {"model": model} | PROBING[command]
+    if command == "tuning":
+        return given | {"dataset": stimuli()}
     return given if command == "layers" else given | {"dataset": images()}
 
 
@@ -95,7 +105,7 @@ def test_a_network_comes_back_as_it_was(command):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "optimize"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "tuning"])
 @pytest.mark.parametrize("error", [RuntimeError("planted"), KeyboardInterrupt()])
 def test_also_after_an_error_or_an_interrupt_inside(command, error):
     model, _ = handed_over()
@@ -116,7 +126,7 @@ def test_also_after_an_error_or_an_interrupt_inside(command, error):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "optimize"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "tuning"])
 def test_also_when_the_reader_stops_half_way(command):
     model, _ = handed_over()
     before = state_of(model)
@@ -126,7 +136,7 @@ def test_also_when_the_reader_stops_half_way(command):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "optimize"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "tuning"])
 def test_a_network_in_train_mode_is_probed_as_in_eval_mode(command):
     """Dropout off, running statistics of BatchNorm: the same rows."""
 

@@ -1,0 +1,368 @@
+"""Class activation maps: where on a layer's map the evidence for a class lies.
+
+With the activation A_u(i, j) of unit u of the layer and the logit y_c of class c:
+
+cam              sum_u W_cu A_u, where the head pools A evenly and reads it with one linear layer W, b
+                 (Zhou, Khosla, Lapedriza, Oliva, Torralba 2016, section 2); mean over the map + b_c = y_c
+gradcam          sum_u alpha_cu A_u, alpha_cu = mean over positions of dy_c / dA_u (Selvaraju et al. 2017, section 3)
+guided-gradcam   the same, and its positive part times guided backpropagation of y_c to the pixels (same source)
+layercam         sum_u max(dy_c / dA_u(i, j), 0) A_u(i, j) (Jiang, Zhang, Hou, Cheng, Wei 2021, section III)
+scorecam         sum_u s_cu A_u, s_c the softmax over units of y_c when the image is seen through the map of u
+                 (Wang et al. 2020, algorithm 1)
+
+The published maps of gradcam, layercam and scorecam end with max(., 0); here the sign is kept.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnprobe.engine.backward_rules import Rules
+from cnnprobe.engine.class_choice import Choose, class_count
+from cnnprobe.engine.layers import main_layers
+from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.probing import untouched
+from cnnprobe.engine.recording import tap
+from cnnprobe.engine.taps import Layer
+from cnnprobe.engine.tracing import noise_image
+from cnnprobe.errors import UserError
+
+Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam"]
+Filling = Literal["mean", "zero"]
+HELD = 192 * 2**20
+"""Bytes that what the backward pass needs of the images that pass together may take, about."""
+EXTRA = 16
+"""Tokens beside those of the grid at most: a class token, registers."""
+AFFINE = 1e-4
+"""Largest departure of a head from pooling and one linear layer, as a share of its largest logit, by rounding."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Maps of n images for k classes each; NaN where there is no class.
+
+    Args:
+        logits: (n, class) float32.
+        classes: (n, k) int64, -1 for none.
+        maps: (n, k, y, x) float32, signed, at the layer's resolution.
+        evidence: (n, k) mean of the map, for cam plus the bias of the class: then it is the logit.
+        guided: (n, k, channel, y, x) guided Grad-CAM at the resolution of the image, or None.
+    """
+
+    logits: np.ndarray
+    classes: np.ndarray
+    maps: np.ndarray
+    evidence: np.ndarray
+    guided: np.ndarray | None = None
+
+
+class Grid:
+    """The map of a layer, (image, channel, y, x), also where it is tokens.
+
+    Tokens stand row by row as the patch convolution put them; those beyond its grid (class token, registers) come
+    first.
+
+    Args:
+        model: any network.
+        layer: whose map.
+        size: (channel, y, x) of the images.
+
+    Attributes:
+        shape: (y, x).
+
+    Raises:
+        UserError: the layer has no map.
+    """
+
+    def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
+        self.first = 0
+        self.shape = tuple(layer.map_size)
+        if len(self.shape) == 1:
+            (tokens,) = layer.map_size
+            maps = [one.map_size for one in main_layers(model, size) if one.kind == "convolution"]
+            fitting = [one for one in maps if len(one) == 2 and 0 <= tokens - math.prod(one) <= EXTRA]
+            if not fitting:
+                raise UserError(
+                    f"{layer.name} has {tokens} tokens, which are no grid of a patch convolution; say layer=…"
+                )
+            self.shape = fitting[-1]
+            self.first = tokens - math.prod(self.shape)
+        if len(self.shape) != 2 or math.prod(self.shape) == 1:
+            positions = " x ".join(map(str, layer.map_size)) or "none"
+            raise UserError(f"cam needs a layer with a map (y, x); {layer.name} has positions: {positions}")
+
+    def of(self, activation: Tensor) -> Tensor:
+        """Return (…, channel, y, x) of an activation (…, channel, *map)."""
+        if not self.first and activation.shape[-2:] == self.shape:
+            return activation
+        return activation[..., self.first :].unflatten(-1, self.shape)
+
+
+class ClassMaps:
+    """Makes class activation maps of one layer, of many images at a time; a context manager.
+
+    One forward pass for an image; from the layer on it is remembered, and goes back once for all classes together.
+
+    Args:
+        model: any classifier; given back as it was when the context ends.
+        layer: whose activations are weighed.
+        size: (channel, y, x) of the images.
+        kind: see the head of this file.
+        extend: guided-gradcam: see `backward_rules.Rules`.
+        filling: scorecam: what stands where the map of a unit is lowest: the image's mean colour, or 0.
+
+    Attributes:
+        grid: the map.
+        bias: (class,) of the head, for cam; else None.
+
+    Raises:
+        UserError: the network is no classifier, the layer has no map, or the kind has no meaning for this network.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: Layer,
+        size: tuple[int, ...],
+        kind: Kind = "gradcam",
+        extend: bool = False,
+        filling: Filling = "mean",
+    ):
+        if kind not in get_args(Kind):
+            raise UserError(f"no kind of map {kind!r}; there are {', '.join(get_args(Kind))}")
+        self.model, self.layer, self.size, self.kind = model, layer, size, kind
+        self.extend, self.filling = extend, filling
+        self.classes = class_count(model, size)
+        self.grid = Grid(model, layer, size)
+        self.stack = ExitStack()
+        self.bias = None
+        with self:
+            if kind == "cam":
+                self.bias = self._bias()
+            if kind == "guided-gradcam":
+                self._graph(noise_image(model, size), lambda logits: logits[:, :1].argmax(1, keepdim=True))
+            held = self._bytes()
+        self.carried = Carried(int(np.clip(HELD / held, 1, 512)), "batch of class maps")
+        self.masked = Carried(32, "batch of masked images")
+
+    def __enter__(self) -> "ClassMaps":
+        self.kept: list[Tensor] = []
+        self.given: Tensor | None = None
+        self.stack.enter_context(untouched(self.model))
+        self.run = self.stack.enter_context(tap(self.model, [self.layer], self._receive, complete=True, replace=True))
+        return self
+
+    def __exit__(self, *exception):
+        self.stack.close()
+        self.stack = ExitStack()
+        self.kept = []
+
+    def _receive(self, layer: Layer, activation: Tensor) -> Tensor:
+        """Keep the activation as the beginning of a graph, and go on with a copy, which may be written to."""
+        if self.given is not None:
+            return self.given
+        leaf = activation
+        if torch.is_grad_enabled() and not activation.requires_grad:
+            leaf = activation.detach().requires_grad_()
+        self.kept = [leaf]
+        return leaf.clone()
+
+    def maps(self, images: Tensor, labels: Tensor, choose: Choose) -> Found:
+        """Map images.
+
+        Args:
+            images: (n, channel, y, x), 0 to 1.
+            labels: (n,) int64, -1 for unknown.
+            choose: which classes.
+        """
+        parts, start = [], 0
+        while start < len(images):
+            some = slice(start, min(start + self.carried.most, len(images)))
+            done = self.carried.attempt(
+                some.stop - start, lambda some=some: self._maps(images[some], lambda y: choose(y, labels[some]))
+            )
+            if done is not None:
+                parts.append(done)
+                start = some.stop
+        arrays = {name: [getattr(part, name) for part in parts] for name in Found.__dataclass_fields__}
+        return Found(**{name: None if own[0] is None else np.concatenate(own) for name, own in arrays.items()})
+
+    def _maps(self, images: Tensor, choose: Callable[[Tensor], Tensor]) -> Found:
+        if self.kind == "scorecam":
+            logits, classes, maps = self._scores(images, choose)
+            guided = None
+        else:
+            logits, classes, maps, guided = self._graph(images, choose)
+        none = classes < 0
+        maps = maps.float().masked_fill(none[:, :, None, None], float("nan"))
+        evidence = maps.flatten(2).double().mean(2)
+        if self.bias is not None:
+            evidence = evidence + self.bias[classes.clamp(min=0)].double()
+        if guided is not None:
+            guided = guided.masked_fill(none[:, :, None, None, None], float("nan"))
+        arrays = (logits.float(), classes, maps, evidence.float(), guided)
+        return Found(*(None if one is None else one.cpu().numpy() for one in arrays))
+
+    # ---- from gradients ----------------------------------------------------------------------------------------------
+
+    def _graph(
+        self, images: Tensor, choose: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return logits, classes, maps and, for guided-gradcam, what it shows."""
+        guided = self.kind == "guided-gradcam"
+        with torch.inference_mode(False), torch.enable_grad():
+            pixels = images.detach().clone().requires_grad_(guided)
+            with Rules("guided", self.extend) if guided else nullcontext() as ruling:
+                logits = self.run(pixels * 1)
+            if not isinstance(logits, Tensor) or not logits.requires_grad:
+                raise UserError(f"the logits do not depend on {self.layer.name}")
+            classes = choose(logits.detach())
+            rows = logits.gather(1, classes.clamp(min=0))  # (n, k)
+            if guided:
+                ruling.watch(logits)
+                ruling.rule = "gradient"
+            gradients = self.grid.of(per_class(rows, self.kept[0], again=guided))  # (k, n, channel, y, x)
+            shown = None
+            if guided:
+                ruling.rule = "guided"
+                each = [_to(rows[:, place], pixels, place + 1 < rows.shape[1]) for place in range(rows.shape[1])]
+                shown = torch.stack(each, 1)  # (n, k, channel, y, x)
+        activation = self.grid.of(self.kept.pop().detach())
+        with torch.no_grad():
+            maps = _weighed(self.kind, gradients, activation)
+            if guided:
+                shown *= upsampled(maps.clamp(min=0), images.shape[-2:])[:, :, None]
+        return logits.detach(), classes, maps, shown
+
+    # ---- from masked images ------------------------------------------------------------------------------------------
+
+    def _scores(self, images: Tensor, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, classes and maps of Score-CAM: what the image, seen through the map of each unit, scores."""
+        with torch.inference_mode():
+            logits = self.run(images)
+            activation = self.grid.of(self.kept.pop())  # (n, channel, y, x)
+            classes = choose(logits)
+            maps = []
+            for image, own, wanted in zip(images, activation, classes.clamp(min=0)):
+                scores = self._seen_through(image, own, wanted)  # (channel, k)
+                maps.append(torch.einsum("ck,cyx->kyx", scores.softmax(0), own))
+            return logits, classes, torch.stack(maps)
+
+    def _seen_through(self, image: Tensor, activation: Tensor, wanted: Tensor) -> Tensor:
+        """Return the logits (channel, k) of an image seen through the map of each unit.
+
+        A unit whose map is all one value lets nothing through; all such are one image.
+        """
+        base = image.mean((1, 2), keepdim=True) if self.filling == "mean" else torch.zeros_like(image[:, :1, :1])
+        low, high = activation.amin((1, 2)), activation.amax((1, 2))
+        seen = torch.nonzero(high > low)[:, 0]
+        scores = activation.new_empty((len(activation), len(wanted)))
+        if len(seen) < len(activation):
+            scores[:] = self.run(base.expand(1, *image.shape))[0, wanted]
+        start = 0
+        while start < len(seen):
+            some = seen[start : start + self.masked.most]
+
+            def score(some: Tensor = some) -> Tensor:
+                maps = upsampled(activation[some][None], image.shape[-2:])[0]  # (unit, y, x)
+                least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+                masks = (maps - least) / (most - least).clamp(min=1e-30)
+                return self.run(torch.lerp(base.expand_as(image), image, masks[:, None]))[:, wanted]
+
+            done = self.masked.attempt(len(some), score)
+            if done is not None:
+                scores[some] = done
+                start += len(some)
+        self.kept = []
+        return scores
+
+    # ---- set-up ------------------------------------------------------------------------------------------------------
+
+    def _bias(self) -> Tensor:
+        """Return what the head makes of nothing (class,), and refuse one that does more than pool and weigh.
+
+        On noise it must be additive, and must not tell an activation from its mean over positions.
+        """
+        with torch.inference_mode():
+            noise = noise_image(self.model, self.size)
+            self.run(noise)
+            like = self.kept.pop()
+            shape = (2, *like.shape[1:])
+            one, other = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(like)
+            positions = tuple(range(1, like.dim() - 1))
+            even = one.mean(positions, keepdim=True).expand_as(one)
+            self.given = torch.stack([torch.zeros_like(one), one, other, one + other, even])
+            try:
+                nothing, first, second, both, pooled = self.run(noise.expand(5, *self.size))
+            finally:
+                self.given = None
+        scale = torch.stack([first - nothing, second - nothing]).abs().max()
+        departure = torch.stack([first + second - nothing - both, first - pooled]).abs().max()
+        if not float(scale) > 0 or float(departure) > AFFINE * float(scale):
+            raise UserError(
+                f"kind=cam needs a layer that is pooled evenly and read by one linear layer, and there is more behind "
+                f"{self.layer.name}; take kind=gradcam, or give the layer that is pooled"
+            )
+        return nothing
+
+    def _bytes(self) -> float:
+        """Return the bytes that one image leaves behind for the backward pass, about."""
+        seen = 0
+
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal seen
+            seen += tensor.numel() * tensor.element_size()
+            return tensor
+
+        with torch.inference_mode(False), torch.enable_grad():
+            images = noise_image(self.model, self.size).requires_grad_(self.kind == "guided-gradcam")
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                self.run(images * 1)
+        kept = self.kept.pop()
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
+        return float(max(seen - weights, 0) + 12 * kept.numel() * kept.element_size() + 4 * math.prod(self.size))
+
+
+def _weighed(kind: Kind, gradients: Tensor, activation: Tensor) -> Tensor:
+    """Return maps (n, k, y, x) from gradients (k, n, channel, y, x) and the activation (n, channel, y, x)."""
+    if kind == "layercam":
+        return torch.einsum("kncyx,ncyx->nkyx", gradients.clamp(min=0), activation)
+    weights = gradients.sum((-2, -1)) if kind == "cam" else gradients.mean((-2, -1))
+    return torch.einsum("knc,ncyx->nkyx", weights, activation)
+
+
+def per_class(rows: Tensor, leaf: Tensor, again: bool = False) -> Tensor:
+    """Return the gradients (k, *leaf) of the columns of rows (n, k), in one backward pass where torch can batch it.
+
+    Args:
+        again: keep the graph.
+    """
+    total, count = rows.sum(0), rows.shape[1]
+    if count == 1:
+        return _to(total, leaf, again)[None]
+    start = torch.eye(count, dtype=rows.dtype, device=rows.device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that some functions are run one class after the other
+            return torch.autograd.grad(total, leaf, start, retain_graph=True, is_grads_batched=True)[0]
+    except (RuntimeError, NotImplementedError) as error:
+        if "batching rule" not in str(error) and "vmap" not in str(error):
+            raise
+    return torch.stack([_to(total[place], leaf, again or place + 1 < count) for place in range(count)])
+
+
+def _to(values: Tensor, leaf: Tensor, again: bool) -> Tensor:
+    return torch.autograd.grad(values.sum(), leaf, retain_graph=again)[0]
+
+
+def upsampled(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return maps (a, b, y, x) at the size (y, x) of an image: bilinear, each value in the middle of its share."""
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,103 @@
+"""One response for every unit and manufactured stimulus, of any layers in one pass.
+
+Which neuron of a unit answers, by reading:
+    centre  to what fills the image (gratings): the neuron whose theoretical field lies nearest the middle of the image,
+            so that a phase means the same for all; to a small thing in the middle: the largest of the neurons whose
+            fields have their centres on it (of a bar or a corner its middle half: their ends are not asked about)
+    max     the largest of the whole map, to everything; phases then mean nothing
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.engine.layers import Layer
+from cnnprobe.engine.loading import Batch
+from cnnprobe.engine.recording import tap
+from cnnprobe.errors import UserError
+from cnnprobe.records import Advance
+
+Reading = Literal["centre", "max"]
+
+
+class Site:
+    """The neurons of a layer that are read.
+
+    Args:
+        layer: whose units.
+        units: (n,) channels.
+        size: (channel, y, x) of the images.
+        reading: see above.
+
+    Raises:
+        UserError: reading=centre of a layer whose positions are no places (y, x): tokens, for instance.
+    """
+
+    def __init__(self, layer: Layer, units: np.ndarray, size: tuple[int, ...], reading: Reading):
+        self.layer, self.size = layer, size
+        self.units = torch.from_numpy(units)
+        axes = len(layer.map_size)
+        if reading == "centre" and axes not in (0, 2):
+            raise UserError(f"reading=centre needs a map (y, x), {layer.name} has one of {axes} axis: say reading=max")
+        self.whole = reading == "max" or axes != 2
+
+    def middle(self, reach: float) -> tuple[slice, ...]:
+        """Return the slices (y, x) of the neurons whose fields have their centres within a share of the image's side.
+
+        The neuron nearest the middle is always among them, and for a reach of 0 the only one.
+        """
+        return tuple(_places(self.layer, axis, side, reach) for axis, side in enumerate(self.size[1:]))
+
+    def read(self, activation: Tensor, reaches: np.ndarray) -> np.ndarray:
+        """Return (image, unit) float32 from (image, channel, *map); `reaches` is the share for each image."""
+        chosen = activation.index_select(1, self.units.to(activation.device))
+        if self.whole:
+            return chosen.reshape(*chosen.shape[:2], -1).amax(-1).float().cpu().numpy()
+        found = np.zeros(chosen.shape[:2], np.float32)
+        for reach in np.unique(reaches):
+            rows = np.flatnonzero(reaches == reach)
+            part = chosen[(slice(None), slice(None), *self.middle(reach))]
+            found[rows] = part[torch.from_numpy(rows).to(part.device)].amax((-2, -1)).float().cpu().numpy()
+        return found
+
+
+def _places(layer: Layer, axis: int, side: int, reach: float) -> slice:
+    """Return along one axis the positions whose field has its centre within a share of the image about its middle."""
+    span, count = layer.field.spans[axis], layer.map_size[axis]
+    if span.stride <= 0:
+        return slice((count - 1) // 2, (count - 1) // 2 + 1) if reach == 0 else slice(0, count)
+    middle = ((side - 1) / 2 - sum(span.region(0)) / 2) / span.stride
+    nearest = int(np.clip(math.ceil(middle - 0.5), 0, count - 1))
+    half = reach * side / 2 / span.stride
+    first, last = math.ceil(middle - half), math.floor(middle + half)
+    return slice(max(0, min(first, nearest)), min(count, max(last, nearest) + 1))
+
+
+def respond(
+    model: nn.Module, sites: dict[str, Site], loaded: Iterable[Batch], reaches: np.ndarray
+) -> Iterator[Advance]:
+    """Show every stimulus once; returns by layer's name (unit, stimulus) float32.
+
+    Args:
+        model: any network; it is given back as it was.
+        sites: by layer's name.
+        loaded: batches of stimuli, from the first on.
+        reaches: (stimulus,) share of the image within which neurons are read; 0: the one in the middle.
+    """
+    found = {name: np.zeros((len(site.units), len(reaches)), np.float32) for name, site in sites.items()}
+    shown: dict[str, Any] = {}
+
+    def receive(layer: Layer, activation: Tensor) -> None:
+        rows = shown["indices"]
+        found[layer.name][:, rows] = sites[layer.name].read(activation, reaches[rows]).T
+
+    with torch.inference_mode(), tap(model, [site.layer for site in sites.values()], receive) as run:
+        for batch in loaded:
+            shown["indices"] = batch.indices
+            run(batch.images)
+            yield Advance(len(batch))
+    return found

@@ -1,0 +1,268 @@
+"""Images with their spectrum perturbed, shown to a network: how the mean or the shape of every unit's map changes.
+
+Hartmann, Schirrmeister and Ball (2018, Hierarchical internal representation of spectral features in deep convolutional
+networks trained for EEG decoding) perturb amplitudes or phases of the Fourier transform at random and correlate, over
+trials, the perturbation of each frequency with the change it makes. Noise is a function of (seed, kind, draw, image)
+alone, so that it depends on no batch.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.engine.augmentation import uniform
+from cnnprobe.engine.bands import Bands, opponent, raised, scaled, turned
+from cnnprobe.engine.loading import Batch
+from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.recording import tap
+from cnnprobe.engine.taps import Layer
+from cnnprobe.records import Advance
+
+KINDS = ("amplitude", "phase")
+FLAT = 1e-8
+"""A map whose variance is below this share of its mean square has one value, but for rounding."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How spectra are perturbed.
+
+    Args:
+        bands: of the images.
+        kinds: any of `KINDS`.
+        groups: channels with amplitude noise of their own: 1 for all together.
+        gain: amplitudes are multiplied by e^noise instead of having it added.
+        scale: standard deviation of the amplitude noise.
+        colour: groups are luminance, red-green and yellow-blue.
+        draws: how often every image is perturbed in each way.
+        seed: of all noise.
+    """
+
+    bands: Bands
+    kinds: tuple[str, ...]
+    groups: int
+    gain: bool
+    scale: float
+    colour: bool
+    draws: int
+    seed: int
+
+    def passes(self) -> list[tuple[str, int]]:
+        """Return every perturbation of an image: its kind and draw."""
+        return [(kind, draw) for draw in range(self.draws) for kind in self.kinds]
+
+    def amplitude(self, draw: int, indices: Tensor) -> Tensor:
+        """Return normal noise, (image, group, band)."""
+        count = self.groups * len(self.bands)
+        flat = uniform(self.seed, 2 * draw, indices, count) * 2 + (2**-24 - 1)  # never -1 or 1, exact in float32
+        return (self.scale * 2**0.5 * torch.erfinv(flat)).view(len(indices), self.groups, -1)
+
+    def phase(self, draw: int, indices: Tensor) -> Tensor:
+        """Return angles, uniform from -pi to pi, (image, band)."""
+        return (uniform(self.seed, 2 * draw + 1, indices, len(self.bands)) * 2 - 1) * torch.pi
+
+    def spectrum(self, images: Tensor) -> Tensor:
+        """Return the transform of images, of opponent colours where those are perturbed."""
+        return self.bands.spectrum(opponent(images) if self.colour else images)
+
+    def image(self, spectrum: Tensor) -> Tensor:
+        """Return the images that have this transform."""
+        made = self.bands.image(spectrum)
+        return opponent(made, back=True) if self.colour else made
+
+    def amplified(self, spectrum: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images with amplitudes perturbed, and by how much they were, (image, group, band)."""
+        if self.gain:
+            return self.image(scaled(spectrum, noise, self.bands)), noise
+        made, changed = raised(spectrum, noise, self.bands)
+        return self.image(made), changed
+
+    def perturbed(self, kind: str, draw: int, spectrum: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return perturbed images, and by how much: (image, group, band), of phases |angle| with one group."""
+        if kind == "amplitude":
+            return self.amplified(spectrum, self.amplitude(draw, indices))
+        angles = self.phase(draw, indices)
+        return self.image(turned(spectrum, angles, self.bands)), angles.abs()[:, None]
+
+
+@dataclass
+class Trials:
+    """What came of all perturbations.
+
+    Attributes:
+        perturbation: by kind, (draw, image, cell) float32, cells being groups times bands, bands counted quickest.
+        response: by kind and layer, (draw, image, unit) float32, NaN where there is none: the change of the mean of the
+            unit's map, perturbed minus original; of phases the correlation of the two maps over positions.
+        size: by layer, (unit,) root of the mean square of the original maps.
+        decisions: by kind, and "none": (image,) class with the largest output, in the first draw; -1 where there is
+            none.
+        skipped: (image,) bool, could not be read.
+        outputs: among how many classes the network decides, 0 where it does not.
+    """
+
+    perturbation: dict[str, np.ndarray] = field(default_factory=dict)
+    response: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    size: dict[str, np.ndarray] = field(default_factory=dict)
+    decisions: dict[str, np.ndarray] = field(default_factory=dict)
+    skipped: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    outputs: int = 0
+
+    def decide(self, outputs: Any, kind: str, places: np.ndarray, readable: np.ndarray) -> None:
+        """Note the decisions for some images where `outputs` are those of a classifier, (image, class)."""
+        if isinstance(outputs, Tensor) and outputs.ndim == 2:
+            self.outputs = outputs.shape[1]
+            self.decisions[kind][places] = np.where(readable, outputs.float().argmax(1).cpu().numpy(), -1)
+
+    @classmethod
+    def empty(cls, noise: Noise, units: dict[str, np.ndarray], images: int) -> "Trials":
+        """Return the place for everything."""
+        made = cls(skipped=np.zeros(images, bool))
+        made.decisions = {kind: np.full(images, -1, np.int64) for kind in ("none", *noise.kinds)}
+        for kind in noise.kinds:
+            groups = noise.groups if kind == "amplitude" else 1
+            made.perturbation[kind] = np.zeros((noise.draws, images, groups * len(noise.bands)), np.float32)
+            for layer, own in units.items():
+                made.response[kind, layer] = np.full((noise.draws, images, len(own)), np.nan, np.float32)
+        made.size = {layer: np.zeros(len(own)) for layer, own in units.items()}
+        return made
+
+
+class Original:
+    """The original maps of some images in one layer, and what a perturbed map is compared with.
+
+    Args:
+        maps: (image, unit, position).
+        whole: the maps themselves are needed, not only their means.
+    """
+
+    def __init__(self, maps: Tensor, whole: bool):
+        self.mean = maps.mean(-1)
+        self.square = maps.square().mean(-1)
+        self.maps = maps - self.mean[..., None] if whole else None
+
+    def change(self, maps: Tensor) -> Tensor:
+        """Return the change of the mean, perturbed minus original, (image, unit)."""
+        return maps.mean(-1) - self.mean
+
+    def likeness(self, maps: Tensor) -> Tensor:
+        """Return the correlation over positions with the original map, (image, unit).
+
+        Two maps of one value each, not 0, are alike: 1. NaN where only one of them has one value, where the unit is
+        silent, and of layers without positions.
+        """
+        if maps.shape[-1] < 2:
+            return torch.full_like(self.mean, torch.nan)
+        mean, square = maps.mean(-1), maps.square().mean(-1)
+        centred = maps - mean[..., None]
+        first, second = self.maps.square().mean(-1), centred.square().mean(-1)
+        flat, flat_too = first <= FLAT * self.square, second <= FLAT * square
+        found = (self.maps * centred).mean(-1) / (first * second).sqrt()
+        found = torch.where(flat | flat_too, torch.nan, found)
+        return torch.where(flat & flat_too & (self.square > 0), 1.0, found)
+
+
+class Showing:
+    """Shows every image, and every perturbation of it, in one pass for all layers.
+
+    Args:
+        model: any network; it is given back as it was.
+        layers: of it; nothing deeper is computed, but for the decisions of the first draw.
+        units: channels by name of layer.
+        noise: what is done to images.
+        decide: whether the decisions of the network are wanted.
+    """
+
+    def __init__(self, model: nn.Module, layers: list[Layer], units: dict[str, np.ndarray], noise: Noise, decide: bool):
+        self.model, self.layers, self.units, self.noise, self.decide = model, layers, units, noise, decide
+        self.whole = "phase" in noise.kinds
+        self.maps: dict[str, Tensor] = {}
+        self.use: Callable[[str, Tensor], None] = self.maps.__setitem__
+
+    def run(self, loaded: Iterable[Batch], trials: Trials) -> Iterator[Advance]:
+        """Do it for all images; `trials` is filled. Counts passes of images through the network."""
+        carried, read = None, 0
+        with torch.inference_mode(), tap(self.model, self.layers, self._receive) as run:
+            for batch in loaded:
+                carried = carried or Carried(len(batch))
+                start = 0
+                while start < len(batch):
+                    part = slice(start, start + carried.most)
+                    count = len(batch.indices[part])
+                    if carried.attempt(count, partial(self._show, run, batch, part, trials)) is not None:
+                        start += count
+                trials.skipped[batch.indices] = ~batch.readable
+                read += int(batch.readable.sum())
+                yield Advance(len(batch) * (1 + len(self.noise.passes())))
+        for layer, squares in trials.size.items():
+            trials.size[layer] = np.sqrt(squares / max(1, read))
+
+    def _receive(self, layer: Layer, activation: Tensor) -> None:
+        own = self.units[layer.name]
+        chosen = activation if len(own) == layer.channels else activation[:, torch.from_numpy(own)]
+        maps = chosen.reshape(*chosen.shape[:2], -1).float()
+        self.use(layer.name, maps)
+
+    def _show(self, run: Callable[..., Any], batch: Batch, part: slice, trials: Trials) -> bool:
+        """Show some images as they are and in all perturbations."""
+        images, places, readable = batch.images[part], batch.indices[part], batch.readable[part]
+        seen: dict[str, Original] = {}
+        self.use = lambda layer, maps: seen.update({layer: Original(maps, self.whole)})
+        trials.decide(run(images, complete=self.decide), "none", places, readable)
+        spectrum = self.noise.spectrum(images)
+        indices = torch.from_numpy(places).to(images.device)
+        for kind, draw in self.noise.passes():
+            made, changed = self.noise.perturbed(kind, draw, spectrum, indices)
+            found: dict[str, Tensor] = {}
+            compare = Original.change if kind == "amplitude" else Original.likeness
+            self.use = lambda layer, maps, to=found, by=compare: to.update({layer: by(seen[layer], maps)})
+            outputs = run(made, complete=self.decide and draw == 0)
+            if draw == 0:
+                trials.decide(outputs, kind, places, readable)
+            trials.perturbation[kind][draw, places] = changed.flatten(1).cpu().numpy()
+            for layer, values in found.items():
+                values[~torch.from_numpy(readable)] = torch.nan
+                trials.response[kind, layer][draw, places] = values.cpu().numpy()
+        for layer, original in seen.items():  # last: a part that did not fit into memory is shown again
+            trials.size[layer] += original.square[torch.from_numpy(readable)].sum(0).double().cpu().numpy()
+        return True
+
+
+def deviation(loaded: Iterable[Batch]) -> float:
+    """Return the standard deviation of signals about the mean of each channel of each; 1 if there is none."""
+    squares = [batch.images[torch.from_numpy(batch.readable)].var(-1, correction=0).double() for batch in loaded]
+    found = torch.cat(squares).mean().sqrt().item() if squares else 0.0
+    return found if np.isfinite(found) and found > 0 else 1.0
+
+
+def slopes(
+    model: nn.Module, layer: Layer, units: np.ndarray, noise: Noise, images: Tensor
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Give by unit how its mean response grows with the amplitude of each band, by one backward pass each.
+
+    The gradient of the mean of the unit's map at no perturbation, through the inverse transform: what the correlation
+    measures, up to a factor, where the network is locally linear.
+
+    Args:
+        images: (image, channel, y, x) or (image, channel, time).
+
+    Yields:
+        the unit, and (band, group) mean over the images.
+    """
+    held: list[Tensor] = []
+
+    def receive(_: Layer, activation: Tensor) -> None:
+        held.append(activation.reshape(*activation.shape[:2], -1).mean(-1))
+
+    with torch.enable_grad(), tap(model, [layer], receive) as run:
+        changes = torch.zeros(len(images), noise.groups, len(noise.bands), device=images.device, requires_grad=True)
+        made, _ = noise.amplified(noise.spectrum(images), changes)
+        run(made)
+        sums = held.pop().sum(0)
+        for unit in units:
+            (slope,) = torch.autograd.grad(sums[int(unit)], changes, retain_graph=True)
+            yield int(unit), slope.mean(0).mT.float().cpu().numpy()
