@@ -41,9 +41,13 @@ demo: setup ## train a small network on drawn rooms, find what its units answer,
 	$(BIN)/cnnprobe rf-map model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] source=latest pages=[0,1,2,4]
 	$(BIN)/cnnprobe gbp model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] pages=[0,1,2,4]
 	$(BIN)/cnnprobe optimize model=convnet dataset=avatar layer=conv4 units=[0,1,2,4] steps=128
+	$(BIN)/cnnprobe cam model=convnet dataset=avatar limit=200
+	$(BIN)/cnnprobe train model=shallownet dataset=signals epochs=6
+	$(BIN)/cnnprobe perturb model=shallownet dataset=signals layer=[power,logits] bands=4 noise=gain
+	$(BIN)/cnnprobe tuning model=convnet layer=conv2
 	@echo
 	@echo "Look at the figures:"
-	@ls outputs/*/convnet-avatar/latest/figures/*.png
+	@ls outputs/*/*/latest/figures/*.png
 
 bench: setup ## measure speed against the bare network and against peers
 	$(BIN)/python benchmarks/topk.py
