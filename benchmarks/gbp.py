@@ -12,13 +12,12 @@ images, without any rule. Shortest of interleaved repetitions. Random weights, n
 import argparse
 import copy
 import math
-import time
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import torch
 import torchvision
+from clock import shortest
 from torch import Tensor, nn
 
 from cnnprobe.engine.gradients import Gradients, Maps, Recipe
@@ -26,8 +25,6 @@ from cnnprobe.engine.layers import find
 from cnnprobe.engine.recording import activations, tap
 from cnnprobe.engine.taps import Layer
 from cnnprobe.models import mousenet
-
-REPETITIONS = 3
 
 
 def alexnet() -> nn.Module:
@@ -45,18 +42,6 @@ SUBJECTS = [
     ("AlexNet", alexnet, 224, ["conv1", "conv3", "conv5"]),
     ("MouseNet", mouse, 64, ["VISp4", "VISp2/3"]),
 ]
-
-
-def shortest(*works: Callable[[], object]) -> list[float]:
-    """Return the shortest time of each work, done in turn, after one round that does not count."""
-    found = [math.inf] * len(works)
-    for round_ in range(REPETITIONS + 1):
-        for place, work in enumerate(works):
-            start = time.perf_counter()
-            work()
-            if round_:
-                found[place] = min(found[place], time.perf_counter() - start)
-    return found
 
 
 def pairs_of(

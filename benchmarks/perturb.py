@@ -9,13 +9,11 @@ network, and the mean of every map. Shortest of interleaved repetitions. Random 
 """
 
 import argparse
-import math
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 import torchvision
+from clock import shortest
 from torch import Tensor, nn
 
 from cnnprobe.datasets.imageset import given_images
@@ -26,7 +24,6 @@ from cnnprobe.engine.perturbation import Noise, Showing, Trials
 from cnnprobe.engine.recording import tap
 from cnnprobe.models import deep4net, mousenet
 
-REPETITIONS = 3
 LIMIT = 1.3
 """Times the bare forward passes that perturb may take."""
 
@@ -50,18 +47,6 @@ SUBJECTS = [
     ("MouseNet", mouse, (3, 64, 64), ["VISp4", "VISp5"]),
     ("Deep4Net", deep, (8, 500), ["block1", "block4"]),
 ]
-
-
-def shortest(*works: Callable[[], object]) -> list[float]:
-    """Return the shortest time of each work, done in turn, after one round that does not count."""
-    found = [math.inf] * len(works)
-    for round_ in range(REPETITIONS + 1):
-        for place, work in enumerate(works):
-            start = time.perf_counter()
-            work()
-            if round_:
-                found[place] = min(found[place], time.perf_counter() - start)
-    return found
 
 
 def measure(model: nn.Module, names: list[str], images: Tensor, draws: int) -> tuple[float, float]:

@@ -12,12 +12,12 @@ repetitions. Random weights, noise images, float32.
 import argparse
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torchvision
+from clock import shortest
 from torch import Tensor, nn
 
 from cnnprobe.engine.layers import find
@@ -29,7 +29,6 @@ from cnnprobe.models import mousenet
 
 SAMPLE = 128
 """Places of the occluder that brute force is timed on."""
-REPETITIONS = 3
 
 
 @dataclass
@@ -78,18 +77,6 @@ def mouse() -> Subject:
     options = {"variant": "mousenet64", "readout": "pool4", "mask": "per_channel", "mask_seed": 2021}
     net = mousenet.build(num_classes=10, input_size=None, upsample_to=None, **options)
     return Subject("MouseNet", net, 64, 3, 1)
-
-
-def shortest(*works: Callable[[], object], times: int = REPETITIONS) -> list[float]:
-    """Return the shortest time of each work, done in turn, after one round that does not count."""
-    found = [math.inf] * len(works)
-    for round_ in range(times + 1):
-        for place, work in enumerate(works):
-            start = time.perf_counter()
-            work()
-            if round_:
-                found[place] = min(found[place], time.perf_counter() - start)
-    return found
 
 
 def geometric(values: list[float]) -> float:

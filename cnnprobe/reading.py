@@ -156,6 +156,10 @@ class Recording:
         """Return the names of the tables, or of those below a group, e.g. "units"."""
         return [name for name in self._tables if name.startswith(f"{under}/" if under else "")]
 
+    def in_order(self, under: str = "units") -> list[TableView]:
+        """Return the tables below a group in the order in which their layers were asked for (attribute `order`)."""
+        return sorted((self[name] for name in self.tables(under)), key=lambda table: table.attributes["order"])
+
     def __contains__(self, name: str) -> bool:
         return name in self._tables
 

@@ -190,7 +190,7 @@ def _groups(
 
 def headline(recording: Any) -> dict[str, Any]:
     """Count layers, units and dead units, and say how well the images of a unit agree."""
-    tables = _tables(recording)
+    tables = recording.in_order()
     dead = sum(int(table["dead"].sum()) for table in tables)
     found = {"layers": len(tables), "units": sum(table.row_count for table in tables), "dead": dead}
     agreement = np.concatenate([table["consistency"] for table in tables])
@@ -202,15 +202,9 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def _tables(recording: Any) -> list[Any]:
-    """Return the tables of the layers in the order in which they were asked for."""
-    tables = [recording[name] for name in recording.tables("units")]
-    return sorted(tables, key=lambda table: table.attributes["order"])
-
-
 def summary(recording: Any) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, what agreed, mean ± standard deviation over units."""
-    tables = _tables(recording)
+    tables = recording.in_order()
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
         "units": [str(table.row_count) for table in tables],
@@ -234,7 +228,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
 
     about = recording.attributes
     curves = {}
-    for table in _tables(recording):
+    for table in recording.in_order():
         own, layer = table.attributes, table.name.removeprefix("units/")
         if not len(table.rows):
             continue
@@ -270,7 +264,7 @@ def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
     """Per layer the strip of mean maps over training; spatial frequencies and half-times of all layers."""
     from cnnprobe.figures.learning import centroid_curves, half_times, strip
 
-    about, tables = recording.attributes, [table for table in _tables(recording) if len(table.attributes["moments"])]
+    about, tables = recording.attributes, [table for table in recording.in_order() if len(table.attributes["moments"])]
     for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
         title = f"{_words(own)} while learning: {own['layer']} of {about['model']} ({about['weights']})\n"

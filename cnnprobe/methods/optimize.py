@@ -236,7 +236,7 @@ def _statistics(
 
 def headline(recording: Any) -> dict[str, Any]:
     """Count images, and say by how much they exceed the strongest natural images."""
-    tables = _tables(recording)
+    tables = recording.in_order()
     gains = np.concatenate([table["gain"] for table in tables])
     failed = sum(int((table["best_step"] < 0).sum()) for table in tables)
     found = {"layers": len(tables), "images": sum(table.row_count for table in tables) - failed}
@@ -247,15 +247,9 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def _tables(recording: Any) -> list[Any]:
-    """Return the tables of the layers in the order in which they were asked for."""
-    tables = [recording[name] for name in recording.tables("units")]
-    return sorted(tables, key=lambda table: table.attributes["order"])
-
-
 def summary(recording: Any) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, medians over units."""
-    tables = _tables(recording)
+    tables = recording.in_order()
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
         "images": [str(int((table["best_step"] >= 0).sum())) for table in tables],
@@ -278,7 +272,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.preferred import control as control_figure
 
     about = recording.attributes
-    for table in _tables(recording):
+    for table in recording.in_order():
         own, layer = table.attributes, table.name.removeprefix("units/")
         if not len(table.rows):
             continue
@@ -324,7 +318,7 @@ def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
     """Draw the images at every moment of learning, how fine they are, and when they are half way."""
     from cnnprobe.figures.learning import centroid_curves, half_times, strip
 
-    about, tables = recording.attributes, [table for table in _tables(recording) if "learned_image" in table]
+    about, tables = recording.attributes, [table for table in recording.in_order() if "learned_image" in table]
     if not tables:
         return
     network = f"{about['model']} (weights: {about['weights']})"

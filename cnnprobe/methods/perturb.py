@@ -231,7 +231,7 @@ def _accuracies(trials: Trials, kinds: tuple[str, ...], dataset: Any, comparable
 
 def headline(recording: Any) -> dict[str, Any]:
     """Count units, and say what the perturbations cost in accuracy."""
-    tables = _tables(recording)
+    tables = recording.in_order()
     found: dict[str, Any] = {"layers": len(tables), "units": sum(table.row_count for table in tables)}
     cost = recording["accuracy"]
     for name, accuracy, kept in zip(cost["perturbation"], cost["accuracy"], cost["kept"]):
@@ -243,15 +243,9 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def _tables(recording: Any) -> list[Any]:
-    """Return the tables of the layers in the order in which they were asked for."""
-    tables = [recording[name] for name in recording.tables("units")]
-    return sorted(tables, key=lambda table: table.attributes["order"])
-
-
 def summary(recording: Any) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, units moved beyond chance, and the strongest band of each kind."""
-    tables, axes = _tables(recording), recording["axes"]
+    tables, axes = recording.in_order(), recording["axes"]
     layers = recording["layers"]
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
@@ -294,7 +288,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         unit=axes.attributes["unit"],
         planted=json.loads(axes.attributes["planted"]),
     )
-    tables, layers = _tables(recording), recording["layers"]
+    tables, layers = recording.in_order(), recording["layers"]
     for place, table in enumerate(tables):
         if len(table.rows) < table.row_count or len(layers.rows) <= place:
             continue

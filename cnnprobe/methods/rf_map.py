@@ -167,7 +167,7 @@ def _brightness(
 
 def headline(recording: Any) -> dict[str, Any]:
     """Count layers, units and dead units, and say how large measured fields are beside the theoretical ones."""
-    tables = _tables(recording)
+    tables = recording.in_order()
     dead = sum(int(table["dead"].sum()) for table in tables)
     ratios = np.concatenate([_sizes(table)["ratio"] for table in tables])
     known = ratios[np.isfinite(ratios)]
@@ -178,12 +178,6 @@ def headline(recording: Any) -> dict[str, Any]:
     if known_errors := [error for error in errors if math.isfinite(error)]:
         found["largest error / response"] = max(known_errors)
     return found
-
-
-def _tables(recording: Any) -> list[Any]:
-    """Return the tables of the layers in the order in which they were asked for."""
-    tables = [recording[name] for name in recording.tables("units")]
-    return sorted(tables, key=lambda table: table.attributes["order"])
 
 
 def _sizes(table: Any) -> dict[str, Any]:
@@ -203,7 +197,7 @@ def _sizes(table: Any) -> dict[str, Any]:
 
 def summary(recording: Any) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, sides of the fields in px, mean ± standard deviation over units."""
-    tables = _tables(recording)
+    tables = recording.in_order()
     sizes = [_sizes(table) for table in tables]
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
@@ -230,7 +224,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.fields import field_sheet, unit_rows
 
     about = recording.attributes
-    tables = _tables(recording)
+    tables = recording.in_order()
     for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
         if not len(table.rows):

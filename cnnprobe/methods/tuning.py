@@ -220,7 +220,7 @@ def _stimuli(dataset: Any, batch: int) -> Table:
 
 def headline(recording: Any) -> dict[str, Any]:
     """Count layers, units and dead units; how sharp and how simple they are."""
-    tables = _tables(recording)
+    tables = recording.in_order()
     found: dict[str, Any] = {"layers": len(tables), "units": sum(table.row_count for table in tables)}
     found["dead"] = sum(int(table["dead"].sum()) for table in tables)
     spread = np.concatenate([table["circular_variance"] for table in tables])
@@ -236,15 +236,9 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def _tables(recording: Any) -> list[Any]:
-    """Return the tables of the layers in the order in which they were asked for."""
-    tables = [recording[name] for name in recording.tables("units")]
-    return sorted(tables, key=lambda table: table.attributes["order"])
-
-
 def summary(recording: Any) -> dict[str, list[str]]:
     """Return the table that is printed: by layer the medians over units."""
-    tables = _tables(recording)
+    tables = recording.in_order()
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
         "units": [str(table.row_count) for table in tables],
@@ -276,7 +270,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     network = f"{about['model']} (weights: {about['weights']})"
     stimuli = recording["stimuli"]
     layers = {}
-    for table in _tables(recording):
+    for table in recording.in_order():
         own, layer = table.attributes, table.name.removeprefix("units/")
         if not len(table.rows):
             continue

@@ -251,6 +251,9 @@ class Recording(dict):
     def tables(self, _):
         return sorted(self)
 
+    def in_order(self):
+        return sorted(self.values(), key=lambda table: table.attributes["order"])
+
 
 def test_figures_and_words_come_from_the_store_alone():
     made = measurement(preset=["standard", "maco"], starts=2)

@@ -334,6 +334,9 @@ class Recording(dict):
     def tables(self, _):
         return sorted(self)
 
+    def in_order(self):
+        return sorted(self.values(), key=lambda table: table.attributes["order"])
+
 
 @pytest.mark.parametrize(("side", "said"), [(5, False), (21, True)])
 def test_figures_say_where_a_theoretical_field_exceeds_the_image(side, said):
