@@ -11,15 +11,13 @@ images, float32; shortest of interleaved repetitions.
 """
 
 import argparse
-import math
 import os
-import time
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import torch
 import torchvision
+from clock import shortest
 from torch import Tensor, nn
 
 from cnnprobe.engine.class_choice import Choice
@@ -68,18 +66,6 @@ def published(maps: np.ndarray) -> np.ndarray:
     return np.stack(large).reshape(*maps.shape[:2], *SIZE[1:])
 
 
-def shortest(repetitions: int, *works: Callable[[], object]) -> list[float]:
-    """Return the shortest time of each work, done in turn, after one round that does not count."""
-    found = [math.inf] * len(works)
-    for round_ in range(repetitions + 1):
-        for place, work in enumerate(works):
-            start = time.perf_counter()
-            work()
-            if round_ or not repetitions:
-                found[place] = min(found[place], time.perf_counter() - start)
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=64, help="of Grad-CAM")
@@ -107,8 +93,8 @@ def main() -> None:
         found = ours()
         peer = theirs(model, kind, images, found.classes)
         difference = np.abs(published(found.maps) - peer).max()
-        repetitions = asked.repetitions if kind == "gradcam" else min(1, asked.repetitions)
-        spent = shortest(repetitions, ours, lambda: theirs(model, kind, images, found.classes), bare)
+        times = asked.repetitions if kind == "gradcam" else 1
+        spent = shortest(ours, lambda: theirs(model, kind, images, found.classes), bare, times=times)
         print(f"{kind:10}{count:7}{spent[0]:9.2f}{spent[1]:9.2f}{spent[1] / spent[0]:8.1f}{spent[2]:8.2f}"
               f"{difference:12.1e}", flush=True)  # fmt: skip
     print("Score-CAM: theirs enlarges maps with the corners aligned, ours does not, hence the difference")
