@@ -55,6 +55,8 @@ bench: setup ## measure speed against the bare network and against peers
 	$(BIN)/python benchmarks/rf_map.py
 	$(BIN)/python benchmarks/gbp.py
 	$(BIN)/python benchmarks/optimize.py
+	$(BIN)/python benchmarks/cam.py
+	$(BIN)/python benchmarks/perturb.py
 
 clean: ## remove what tests and tools leave behind
 	rm -rf .pytest_cache .ruff_cache .hypothesis dist build

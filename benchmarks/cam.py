@@ -11,7 +11,8 @@ images, float32; shortest of interleaved repetitions.
 """
 
 import argparse
-import os
+import contextlib
+import io
 import warnings
 
 import numpy as np
@@ -39,13 +40,13 @@ def network() -> nn.Module:
 
 def theirs(model: nn.Module, kind: str, images: Tensor, classes: np.ndarray) -> np.ndarray:
     """Return maps (image, class, y, x) of the images' size, 0 to 1."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # no bar among the figures
     from pytorch_grad_cam import GradCAM, ScoreCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     found = []
     make = GradCAM if kind == "gradcam" else ScoreCAM
-    with warnings.catch_warnings(), make(model=model, target_layers=[model.layer4]) as engine:
+    quiet = contextlib.redirect_stderr(io.StringIO())  # no bars among the figures
+    with quiet, warnings.catch_warnings(), make(model=model, target_layers=[model.layer4]) as engine:
         warnings.simplefilter("ignore")
         for rank in range(classes.shape[1]):
             targets = [ClassifierOutputTarget(int(c)) for c in classes[:, rank]]
@@ -68,17 +69,25 @@ def published(maps: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=64, help="of Grad-CAM")
-    parser.add_argument("--masked", type=int, default=1, help="images of Score-CAM")
+    parser.add_argument("--images", type=int, default=64, help="of Grad-CAM; 0: none")
+    parser.add_argument("--masked", type=int, default=1, help="images of Score-CAM; 0: none")
     parser.add_argument("--repetitions", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    try:
+        import pytorch_grad_cam  # noqa: F401
+    except ImportError as error:
+        print(f"pytorch-grad-cam is not there ({error})")
+        print("pip install --no-deps grad-cam ttach; pip install opencv-python-headless")
+        return
     model = network()
     layer = find(model, "layer4", SIZE)[0]
     print(f"ResNet-18, {CLASSES} classes, {asked.threads} threads; seconds")
     print(f"{'':10}{'images':>7}{'ours':>9}{'theirs':>9}{'ratio':>8}{'bare':>8}{'difference':>12}")
     for kind, count in (("gradcam", asked.images), ("scorecam", asked.masked)):
+        if not count:
+            continue
         images = torch.randn(count, *SIZE, generator=torch.Generator().manual_seed(1))
         labels = torch.full((count,), -1)
 
