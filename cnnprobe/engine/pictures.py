@@ -1,4 +1,4 @@
-"""Small pictures of images for the figures of a run, kept on disk until they are stored."""
+"""Small pictures of images and signals for the figures of a run, kept on disk until they are stored."""
 
 import math
 import os
@@ -13,21 +13,29 @@ from torch.nn import functional
 
 BUDGET = 128 * 2**20
 """Bytes that all pictures of a run may take when their size is chosen for them."""
-SMALLEST = 32
+SMALLEST = {2: 32, 1: 256}
+"""Longer side of a picture at least: px of an image, samples of a signal."""
+
+
+def picture_kind(size: tuple[int, ...]) -> tuple[str, str]:
+    """Return type and unit of stored pictures of (channel, y, x), or of (channel, time), which have any values."""
+    return ("uint8", "0 to 255") if len(size) == 3 else ("float32", "as in the dataset")
 
 
 def thumbnails(images: Tensor, size: tuple[int, ...]) -> np.ndarray:
     """Shrink images by averaging areas; images that are smaller are not enlarged beyond `size`.
 
     Args:
-        images: (image, channel, y, x) or (image, channel, time), float 0 to 1.
+        images: (image, channel, y, x), float 0 to 1, or signals (signal, channel, time).
         size: (y, x) or (time,) of the pictures.
 
     Returns:
-        the same axes, uint8 0 to 255.
+        the same axes, uint8 0 to 255; of signals float32.
     """
     pool = functional.adaptive_avg_pool2d if len(size) == 2 else functional.adaptive_avg_pool1d
     smaller = images if tuple(images.shape[2:]) == tuple(size) else pool(images, size)
+    if len(size) == 1:
+        return smaller.float().cpu().numpy()
     return smaller.clamp(0, 1).mul(255).round().byte().cpu().numpy()
 
 
@@ -35,37 +43,39 @@ def picture_size(image: tuple[int, ...], count: int, side: int | None = None) ->
     """Choose the size of stored pictures: as the images, or smaller where `count` of them would take too much.
 
     Args:
-        image: (channel, y, x).
+        image: (channel, y, x) or (channel, time).
         count: how many pictures.
         side: the longer side asked for, px; None chooses.
 
     Returns:
-        (channel, y, x).
+        the same axes.
     """
     channels, *sides = image
     longest = max(sides)
     if side is None:
-        share = math.sqrt(BUDGET / max(1, count * math.prod(image)))
-        side = max(min(SMALLEST, longest), int(longest * min(1.0, share)))
+        whole = max(1, count * math.prod(image) * np.dtype(picture_kind(image)[0]).itemsize)
+        share = (BUDGET / whole) ** (1 / len(sides))
+        side = max(min(SMALLEST[len(sides)], longest), int(longest * min(1.0, share)))
     scale = min(1.0, side / longest)
     return (channels, *(max(1, round(length * scale)) for length in sides))
 
 
 def crop(image: Tensor, region: Sequence[tuple[float, float]]) -> Tensor:
-    """Cut a region out of an image; what lies outside the image is grey.
+    """Cut a region out of an image or signal; what lies outside is grey, of a signal NaN.
 
     Args:
-        image: (channel, y, x).
+        image: (channel, y, x) or (channel, time).
         region: (first, last) pixel per axis; may reach beyond the image.
 
     Returns:
-        (channel, y, x) of the region's size.
+        the same axes, of the region's size.
     """
-    (top, bottom), (left, right) = ((round(first), round(last)) for first, last in region)
-    made = torch.full((image.shape[0], bottom - top + 1, right - left + 1), 0.5)
-    y, x = slice(max(0, top), max(0, bottom + 1)), slice(max(0, left), max(0, right + 1))
-    piece = image[:, y, x]
-    made[:, y.start - top : y.start - top + piece.shape[1], x.start - left : x.start - left + piece.shape[2]] = piece
+    ends = [(round(first), round(last)) for first, last in region]
+    made = torch.full((image.shape[0], *(last - first + 1 for first, last in ends)), 0.5 if len(ends) > 1 else math.nan)
+    inside = [slice(max(0, first), max(0, last + 1)) for first, last in ends]
+    piece = image[:, *inside]
+    starts = [part.start - first for part, (first, _) in zip(inside, ends)]
+    made[:, *(slice(start, start + length) for start, length in zip(starts, piece.shape[1:]))] = piece
     return made
 
 
@@ -74,12 +84,13 @@ class Album:
 
     Args:
         lists: by any key, (row, k) index of images, -1 for none.
-        size: (channel, y, x) of a picture.
+        size: (channel, y, x) or (channel, time) of a picture.
     """
 
     def __init__(self, lists: dict[Any, np.ndarray], size: tuple[int, ...]):
         self.lists, self.size = lists, size
-        self.bytes = math.prod(size)
+        self.dtype = np.dtype(picture_kind(size)[0])
+        self.bytes = math.prod(size) * self.dtype.itemsize
         starts = np.cumsum([0, *(images.size for images in lists.values())])
         self.first = dict(zip(lists, starts.tolist()))
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close(), or with the process
@@ -115,14 +126,14 @@ class Album:
                     os.pwrite(self.file.fileno(), picture.tobytes(), int(slot) * self.bytes)
 
     def rows(self, key: Any, rows: slice) -> np.ndarray:
-        """Return the pictures of some rows of a list, (row, k, channel, y, x); white where there is none."""
+        """Return the pictures of some rows of a list, (row, k, channel, y, x); white, or NaN, where there is none."""
         images = self.lists[key][rows]
         start = (self.first[key] + rows.start * images.shape[1]) * self.bytes
         data = os.pread(self.file.fileno(), images.size * self.bytes, start)
         filled = np.zeros(images.size * self.bytes, np.uint8)
         filled[: len(data)] = np.frombuffer(data, np.uint8)
-        pictures = filled.reshape(*images.shape, *self.size)
-        pictures[images < 0] = 255
+        pictures = filled.view(self.dtype).reshape(*images.shape, *self.size)
+        pictures[images < 0] = 255 if self.dtype == np.uint8 else math.nan
         return pictures
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.moments import Moment, at
 from cnnprobe.engine.objectives import Objective
-from cnnprobe.engine.pictures import thumbnails
+from cnnprobe.engine.pictures import picture_kind, thumbnails
 from cnnprobe.engine.presets import Settings
 from cnnprobe.engine.ranking import Ranked
 from cnnprobe.engine.spectrum import centroid
@@ -129,7 +129,7 @@ class Preferring:
         size, how = tuple(self.how.dataset.size), self.how
         axes = "channel y x" if len(size) == 3 else "channel time"
         steps = max(settings.steps for settings in how.presets.values())
-        picture = "uint8" if len(size) == 3 else "float32"
+        picture = picture_kind(size)[0]
         columns = {
             "unit": Column(
                 "channel of the layer, or number of the row",
@@ -302,7 +302,7 @@ class Preferring:
             self.how.dataset, batch_size=self.how.batch_size, device="cpu", workers=workers, indices=needed
         )
         for batch in loaded:
-            small = thumbnails(batch.images, self.small[1:]) if column.dtype == "uint8" else batch.images.numpy()
+            small = thumbnails(batch.images, self.small[1:])
             for index, picture in zip(batch.indices, small):
                 pictures[images == index] = picture
         return columns | {"picture": pictures}

@@ -5,6 +5,7 @@ import unicodedata
 import warnings
 from io import BytesIO
 
+import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -44,6 +45,12 @@ def number(value: float) -> str:
     """Write a number shortly, without powers of ten where it can be had: 0.0123, 4.22, 4220."""
     value = value + 0.0  # no "-0"
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def spread(values: np.ndarray, form: str = "{:.2f}") -> str:
+    """Write mean ± standard deviation of what is a number among `values`; "-" where nothing is."""
+    known = values[np.isfinite(values)]
+    return f"{form.format(known.mean())} ± {form.format(known.std())}" if len(known) else "-"
 
 
 def plain(text: object, most: int = 60) -> str:

@@ -204,6 +204,8 @@ def headline(recording: Any) -> dict[str, Any]:
 
 def summary(recording: Any) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, what agreed, mean ± standard deviation over units."""
+    from cnnprobe.figures.style import spread
+
     tables = recording.in_order()
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
@@ -212,13 +214,8 @@ def summary(recording: Any) -> dict[str, list[str]]:
         "rectifiers": [table.attributes["rectifiers"] or "none" for table in tables],
     }
     for name, word in (("consistency", "consistency"), ("pairwise", "of two maps"), ("low_share", "low frequencies")):
-        columns[word] = [_spread(table[name]) for table in tables]
+        columns[word] = [spread(table[name]) for table in tables]
     return columns
-
-
-def _spread(values: np.ndarray) -> str:
-    known = values[np.isfinite(values)]
-    return f"{known.mean():.2f} ± {known.std():.2f}" if len(known) else "-"
 
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:

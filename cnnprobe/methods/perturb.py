@@ -14,7 +14,7 @@ from cnnprobe.engine.layers import Layer, find, units_of
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.perturbation import KINDS, Noise, Showing, Trials, deviation
 from cnnprobe.engine.spectral_fields import Chance, SpectralFields
-from cnnprobe.engine.stimuli import stimuli_table
+from cnnprobe.engine.stimuli import shared_classes, stimuli_table
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range
 from cnnprobe.records import Advance, Column, Measurement, Phase, Rows, Table
@@ -120,7 +120,6 @@ def compute(
              "permutations": permutations, "kinds": " ".join(kinds), "pages": asked,
              "channels": json.dumps(_channels(dataset, colour))}  # fmt: skip
     tables = [one.table(about | {"order": place}) for place, one in enumerate(fields)]
-    comparable = not classes or tuple(classes) == tuple(dataset.classes)
     tables += [_layers_table(fields, how), _axes_table(places, dataset), _accuracy_table(kinds)]
     passes = len(dataset) * (1 + len(how.passes()))
 
@@ -133,7 +132,7 @@ def compute(
             images = torch.cat([batch.images for batch in loaded(slopes)]) if one.gradients else None
             yield from one.events(trials, model, images)
             yield Rows("layers", place, {name: np.asarray(values)[None] for name, values in one.found.items()})
-        yield Rows("accuracy", 0, _accuracies(trials, kinds, dataset, comparable))
+        yield Rows("accuracy", 0, _accuracies(trials, kinds, dataset, classes))
         for start in range(0, len(dataset), batch_size):
             yield Rows("stimuli", start, {"skipped": trials.skipped[start : start + batch_size]})
 
@@ -212,11 +211,13 @@ def _accuracy_table(kinds: tuple[str, ...]) -> Table:
     return Table("accuracy", "perturbation", len(names), columns, batch=len(names), aside=True)
 
 
-def _accuracies(trials: Trials, kinds: tuple[str, ...], dataset: Any, comparable: bool) -> dict[str, np.ndarray]:
+def _accuracies(
+    trials: Trials, kinds: tuple[str, ...], dataset: Any, classes: tuple[str, ...]
+) -> dict[str, np.ndarray]:
     """Return what the perturbations cost."""
     plain = trials.decisions["none"]
-    decided, comparable = plain >= 0, comparable and trials.outputs == len(dataset.classes)
-    labelled = decided & (dataset.labels >= 0) & comparable
+    decided = plain >= 0
+    labelled = decided & (dataset.labels >= 0) & shared_classes(classes, dataset, trials.outputs)
     rows = [trials.decisions[kind] for kind in ("none", *kinds)]
 
     def share(right: np.ndarray, among: np.ndarray) -> float:

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from cnnprobe.engine.layers import Layer, find
 from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.pictures import thumbnails
+from cnnprobe.engine.pictures import picture_kind, thumbnails
 from cnnprobe.engine.recording import tap
-from cnnprobe.engine.stimuli import stimuli_table
+from cnnprobe.engine.stimuli import shared_classes, stimuli_table
 from cnnprobe.records import Advance, Column, Measurement, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
@@ -21,6 +22,8 @@ SHOWN = 64
 """Images on the contact sheet."""
 SIDE = 96
 """Largest side of a picture on it, px."""
+SAMPLES = 1000
+"""Most samples of a signal on it."""
 
 
 def compute(
@@ -90,26 +93,24 @@ def compute(
             "pictures",
             "image",
             min(SHOWN, count),
-            {"pixels": Column("the image, made small", f"channel {along}", small(dataset.size), "uint8", "0 to 255")},
+            {
+                "pixels": Column(
+                    "the image, made small", f"channel {along}", small(dataset.size), *picture_kind(dataset.size)
+                )
+            },
             batch=batch_size,
             aside=True,
         ),
     ]
     loaded = batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
     return Measurement(
-        tables, _events(model, layers, loaded, tables, keep, comparable(classes, dataset)), count - start
+        tables, _events(model, layers, loaded, tables, keep, partial(shared_classes, classes, dataset)), count - start
     )
-
-
-def comparable(classes: tuple[str, ...], dataset: Any) -> int:
-    """Return how many classes network and dataset share: all, where the names are the same or unknown; else 0."""
-    agree = not classes or tuple(classes) == tuple(dataset.classes)
-    return len(dataset.classes) if agree else 0
 
 
 def small(size: tuple[int, ...]) -> tuple[int, ...]:
     """Return the size of a picture on the contact sheet: whole divisions of the image's sides."""
-    step = max(1, -(-max(size[1:]) // SIDE))
+    step = max(1, -(-max(size[1:]) // (SIDE if len(size) == 3 else SAMPLES)))
     return (size[0], *(-(-side // step) for side in size[1:]))
 
 
@@ -129,7 +130,12 @@ def activation_table(layer: Layer, images: int, batch: int, keep: str, dtype: st
 
 
 def _events(
-    model: nn.Module, layers: list[Layer], loaded: Iterator[Batch], tables: list[Table], keep: str, compare: int
+    model: nn.Module,
+    layers: list[Layer],
+    loaded: Iterator[Batch],
+    tables: list[Table],
+    keep: str,
+    shared: Callable[[int], bool],
 ) -> Iterator[Rows | Advance]:
     found: dict[str, dict[str, np.ndarray]] = {}
 
@@ -151,7 +157,7 @@ def _events(
                 pixels = thumbnails(batch.images[: shown.rows - first], shown.columns["pixels"].shape[1:])
                 yield Rows("pictures", first, {"pixels": pixels})
             yield Rows("stimuli", first, {"skipped": ~batch.readable})
-            yield Rows("images", first, decisions(outputs, batch, compare))
+            yield Rows("images", first, decisions(outputs, batch, shared))
             yield Advance(len(batch))
 
 
@@ -168,13 +174,13 @@ def reduced(activation: Tensor, keep: str) -> dict[str, np.ndarray]:
     return columns
 
 
-def decisions(outputs: Any, batch: Batch, compare: int) -> dict[str, np.ndarray]:
+def decisions(outputs: Any, batch: Batch, shared: Callable[[int], bool]) -> dict[str, np.ndarray]:
     """Return the class the network decides for, and the place of the true one; -1 where there is none.
 
     Args:
         outputs: of the network; (image, class) where it is a classifier.
         batch: the images.
-        compare: how many classes a network must have for its classes to be those of the labels.
+        shared: says whether so many outputs are of the classes of the labels.
     """
     prediction = np.full(len(batch), -1, np.int64)
     rank = np.full(len(batch), -1, np.int64)
@@ -183,7 +189,7 @@ def decisions(outputs: Any, batch: Batch, compare: int) -> dict[str, np.ndarray]
         prediction = values.argmax(1).numpy()
         labels = torch.from_numpy(batch.labels)
         valid = (labels >= 0) & (labels < values.shape[1])
-        if values.shape[1] == compare and bool(valid.any()):
+        if shared(values.shape[1]) and bool(valid.any()):
             own = values.gather(1, labels.clamp(0, values.shape[1] - 1)[:, None])
             rank = torch.where(valid, (values > own).sum(1), -1).numpy()
     prediction[~batch.readable] = rank[~batch.readable] = -1
@@ -221,10 +227,9 @@ def headline(recording: Any) -> dict[str, Any]:
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     """One contact sheet: the first images with their class, and those decided wrongly framed."""
     from cnnprobe.figures.sheet import contact_sheet
+    from cnnprobe.figures.traces import captioned_traces
 
     images, pixels = recording["images"], recording["pictures"]["pixels"]
-    if pixels.ndim != 4 or not len(pixels):
-        return
     classes = json.loads(recording["stimuli"].attributes["classes"])
     own = json.loads(images.attributes["classes"]) or classes
     labels, predictions = images["label"][: len(pixels)], images["prediction"][: len(pixels)]
@@ -238,4 +243,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         )
     about = recording.attributes
     note = f"; framed: decided otherwise by {about['model']}, weights {about['weights']}" if wrong.any() else ""
-    yield "images", contact_sheet(pixels, captions, wrong, f"{about['dataset']}: first {len(pixels)} images{note}")
+    title = f"{about['dataset']}: first {len(pixels)} {'signals' if pixels.ndim == 3 else 'images'}{note}"
+    if pixels.ndim == 3:
+        yield "images", captioned_traces(pixels, captions, None, title, wrong)
+    else:
+        yield "images", contact_sheet(pixels, captions, wrong, title)

@@ -197,6 +197,8 @@ def _sizes(table: Any) -> dict[str, Any]:
 
 def summary(recording: Any) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, sides of the fields in px, mean ± standard deviation over units."""
+    from cnnprobe.figures.style import spread
+
     tables = recording.in_order()
     sizes = [_sizes(table) for table in tables]
     columns = {
@@ -207,15 +209,8 @@ def summary(recording: Any) -> dict[str, list[str]]:
         "in the image": [f"{one['clipped']:.4g}" for one in sizes],
     }
     for name, word in (("half", "at 0.5"), ("fifth", "at 0.2"), ("effective", "effective"), ("ratio", "ratio")):
-        columns[word] = [_spread(one[name], "{:.2f}" if name == "ratio" else "{:.1f}") for one in sizes]
+        columns[word] = [spread(one[name], "{:.2f}" if name == "ratio" else "{:.1f}") for one in sizes]
     return columns
-
-
-def _spread(values: np.ndarray, form: str) -> str:
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return "-"
-    return f"{form.format(known.mean())} ± {form.format(known.std())}"
 
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from cnnprobe.engine.layers import Layer, find, units_of
 from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.pictures import Album, picture_size
+from cnnprobe.engine.pictures import Album, picture_kind, picture_size
 from cnnprobe.engine.quantiles import Thresholds, first_look
 from cnnprobe.engine.ranking import Ranker
 from cnnprobe.engine.recording import tap
@@ -151,7 +151,7 @@ class Pictures:
 
 def _table(layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: tuple[int, ...], about: dict) -> Table:
     places = {0: "1", 1: "position", 2: "y x"}.get(len(layer.map_size), "index")
-    axes = "k channel y x" if len(size) == 3 else "k channel time"
+    axes, (kind, unit) = "k channel y x" if len(size) == 3 else "k channel time", picture_kind(size)
     columns = {
         "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
         "dead": Column("true where no image drives the unit", dtype="bool"),
@@ -165,7 +165,7 @@ def _table(layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: 
             one.column("position"): Column(
                 f"place of the maximum on the map ({places})", "k yx", (k, len(layer.map_size)), "int64", "index"
             ),
-            one.column("picture"): Column("the image, made small", axes, (k, *size), "uint8", "0 to 255"),
+            one.column("picture"): Column("the image, made small", axes, (k, *size), kind, unit),
         }
         if one.criterion == "area":
             columns["threshold"] = Column("level above which a position counts", unit="activation")
@@ -229,15 +229,12 @@ def headline(recording: Any) -> dict[str, Any]:
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     """One sheet per layer and sorting, and a page for every unit asked for."""
-    from cnnprobe.figures.sheet import unit_sheet
     from cnnprobe.figures.style import number
 
     about = recording.attributes
     for group in recording.tables("units"):
         table = recording[group]
         own, layer = table.attributes, group.removeprefix("units/")
-        if len(own["image_size"]) != 3:
-            continue
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
         for criterion in own["criteria"].split():
             for end in own["ends"].split():
@@ -246,22 +243,45 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
                 rows = zip(table["unit"], best, table["dead"])
                 names = [f"{unit}\n{'dead' if dead else number(value)}" for unit, value, dead in rows]
                 order = f"{'highest' if end == 'top' else 'lowest'} {criterion}"
-                row = f"each row: the {about['dataset']} images of {order}; left: unit, its {criterion} for the first"
+                shown = f"{'signals' if len(own['image_size']) == 2 else 'images'} of {about['dataset']}"
+                row = f"each row: the {shown} with the {order}; left: unit, its {criterion} for the first"
                 title = f"{network}\n{row}\n{_box(own)}"
-                pictures = table[one.column("picture")][:, :SHOWN]
-                boxes = _boxes(table, one, pictures.shape[-2:])
-                if end == "top":
-                    pictures[_silent(table, one)[:, :SHOWN]] = 255
-                yield one.column(layer), unit_sheet(pictures, names, boxes, title)
+                yield one.column(layer), _sheet(table, one, names, title)
         for unit in own["pages"]:
             yield f"{layer}_unit{unit}", _page(recording, table, unit, network)
 
 
+def _sheet(table: Any, one: Sorting, names: list[str], title: str) -> Any:
+    """Draw the sheet of one layer and sorting: pictures in boxes, or traces with the field shaded."""
+    from cnnprobe.figures.sheet import unit_sheet
+    from cnnprobe.figures.traces import unit_traces
+
+    pictures = table[one.column("picture")][:, :SHOWN]
+    silent = _silent(table, one)[:, :SHOWN] if one.end == "top" else np.zeros(pictures.shape[:2], bool)
+    if len(table.attributes["image_size"]) == 2:
+        pictures[silent] = np.nan
+        return unit_traces(pictures, names, _spans(table, one, pictures.shape[-1]), title)
+    pictures[silent] = 255
+    return unit_sheet(pictures, names, _boxes(table, one, pictures.shape[-2:]), title)
+
+
 def _box(own: dict[str, Any]) -> str:
+    signals = len(own["image_size"]) == 2
     if not any(own["field_stride"]):
-        return "every unit sees the whole image"
-    field = "x".join(str(round(side)) for side in own["field_size"])
-    return f"cut to the field of the maximum, {field} px" if own["crop"] else f"box: field of the maximum, {field} px"
+        return f"every unit sees the whole {'signal' if signals else 'image'}"
+    field = "x".join(str(round(side)) for side in own["field_size"]) + (" samples" if signals else " px")
+    return f"cut to the field of the maximum, {field}" if own["crop"] else (
+        f"{'shaded' if signals else 'box'}: field of the maximum, {field}")  # fmt: skip
+
+
+def _spans(table: Any, one: Sorting, samples: int) -> np.ndarray | None:
+    from cnnprobe.figures.traces import spans_of
+
+    if table.attributes["crop"]:
+        return None
+    spans = spans_of(table[one.column("position")], samples, table.attributes)
+    spans[_silent(table, one)] = np.nan
+    return spans
 
 
 def _boxes(table: Any, one: Sorting, picture: tuple[int, ...]) -> np.ndarray | None:
@@ -283,6 +303,7 @@ def _silent(table: Any, one: Sorting) -> np.ndarray:
 def _page(recording: Any, table: Any, unit: int, network: str) -> Any:
     from cnnprobe.figures.sheet import unit_page
     from cnnprobe.figures.style import number
+    from cnnprobe.figures.traces import captioned_traces
 
     stimuli, own = recording["stimuli"], table.attributes
     names, labels, classes = stimuli["name"], stimuli["label"], json.loads(stimuli.attributes["classes"])
@@ -292,6 +313,10 @@ def _page(recording: Any, table: Any, unit: int, network: str) -> Any:
         f"{classes[labels[i]] if 0 <= labels[i] < len(classes) else names[i]}\n{number(value)}" if i >= 0 else ""
         for i, value in zip(table["image"][row], table["response"][row])
     ]
-    boxes = _boxes(table, Sorting(own["criterion"], "top", own["criterion"]), pictures.shape[-2:])
     title = f"unit {unit} of {network}\n{own['criterion']} of its map; {_box(own)}"
+    main = Sorting(own["criterion"], "top", own["criterion"])
+    if len(own["image_size"]) == 2:
+        spans = _spans(table, main, pictures.shape[-1])
+        return captioned_traces(pictures, captions, None if spans is None else spans[row], title)
+    boxes = _boxes(table, main, pictures.shape[-2:])
     return unit_page(pictures, captions, None if boxes is None else boxes[row], title)

@@ -38,3 +38,22 @@ def test_an_album_gives_every_list_its_pictures():
     assert album.rows("a", slice(1, 2))[:, :, 0, 0, 0].tolist() == [[5, 255]]
     assert album.rows("b", slice(0, 1))[:, :, 0, 1, 1].tolist() == [[1, 1]]
     album.close()
+
+
+def test_signals_are_kept_as_they_are():
+    signals = torch.tensor([[[-3.0, 1.0, 5.0, 7.0]]])
+    assert thumbnails(signals, (4,)).tolist() == signals.tolist()
+    assert thumbnails(signals, (2,)).tolist() == [[[-1.0, 6.0]]]  # means of neighbours
+    assert picture_size((8, 500), 100) == (8, 500)
+    channels, samples = picture_size((64, 10000), 1000)
+    assert channels == 64 and channels * samples * 1000 * 4 <= 128 * 2**20
+    assert np.array_equal(crop(signals[0], ((2, 5),)), [[5, 7, np.nan, np.nan]], equal_nan=True)
+
+
+def test_an_album_of_signals_keeps_every_value():
+    signals = torch.tensor([[[-2.0, 0.5]], [[3.0, 4.0]]])
+    album = Album({"a": np.array([[1, 0, -1]])}, (1, 2))
+    album.fill([SimpleNamespace(indices=np.array([0, 1]), images=signals)])
+    expected = [[[[3.0, 4.0]], [[-2.0, 0.5]], [[np.nan, np.nan]]]]
+    assert np.array_equal(album.rows("a", slice(0, 1)), expected, equal_nan=True)
+    album.close()

@@ -174,18 +174,33 @@ SMALL = ["model=shallownet", "model.channels=3", "model.input_size=200", "model.
          "device.workers=0", "batch_size=32"]  # fmt: skip
 
 
+def drawn_as_small(count):
+    """Return the signals that SMALL asks for, (signal, channel, time)."""
+    built = signals.build(size=200, channels=3, rate=250.0, frequencies=PLANTED, strength=1.0, spread=1.0, slope=1.0,
+                          count=64, split="test", seed=0)  # fmt: skip
+    return built.load(range(count))[0].numpy()
+
+
 def test_signals_pass_through_the_whole_tool(cnnprobe, tmp_path):
     common = [*SMALL, "dataset=signals", "dataset.count=64"]
     few = [word for word in common if word != "dataset.count=64"]
     answer = cnnprobe("train", *few, "dataset.count=64", "epochs=1", "precision=float32")
     assert answer.status == 0, answer.err
-    for command in (["layers"], ["record", "layer=all", "keep=maps"], ["topk", "layer=power", "k=2"],
+    for command in (["layers"], ["record", "layer=all", "keep=maps"],
+                    ["topk", "layer=[power,conv1]", "k=2", "pages=[0]", "bottom=true"],
                     ["perturb", "layer=[power,logits]", "kind=both", "bands=3", "draws=1"]):  # fmt: skip
         answer = cnnprobe(command[0], *common, *command[1:])
         assert answer.status == 0, answer.err
     with h5py.File(tmp_path / "outputs/record/shallownet-signals/v001/store.h5") as file:
         assert file["activations/power/maps"].attrs["axes"] == "image channel time"
         assert file["pictures/pixels"].attrs["axes"] == "image channel time"
+        shown = file["pictures/pixels"][:3]
+    assert np.allclose(shown, drawn_as_small(3), atol=1e-6)
+    top = package.open(tmp_path / "outputs/topk/shallownet-signals/v001")["units/power"]
+    assert np.allclose(top["picture"][0, 0], drawn_as_small(64)[top["image"][0, 0]], atol=1e-6)
+    names = {path.name for path in (tmp_path / "outputs/topk/shallownet-signals/v001/figures").iterdir()}
+    assert names == {f"{one}{end}.png" for one in ("power", "conv1") for end in ("", "_unit0")} | {
+        "bottom_power.png", "bottom_conv1.png"}  # fmt: skip
     run = tmp_path / "outputs/perturb/shallownet-signals/v001"
     table = package.open(run)["units/power"]
     assert table["amplitude"].shape == (4, 3, 3) and table["phase"].shape == (4, 3)
