@@ -1,8 +1,11 @@
 """What many tests need: a command line without a process, a folder of images, a small trained run."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: two processes test beside each other
 
 import numpy as np
 import pytest
