@@ -1,6 +1,6 @@
-"""How far single units moved while a network learned something else.
+"""How far units, and the dissimilarities of a layer, moved while a network learned something else.
 
-Every measure compares the same unit, by its number, before and after, on the same images.
+Every measure compares before and after on the same images; those of units compare the same unit, by its number.
 """
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.correlation import standard
+from cnnprobe.engine.dissimilarity import dissimilarity_matrix, ranks, upper
 from cnnprobe.engine.layers import Layer
 
 LOST = 0.2
@@ -117,6 +118,23 @@ def _incoming(model: nn.Module, layer: Layer) -> Tensor | None:
         return None
     weight = weight.detach().double().cpu().transpose(0, 1) if transposed else weight.detach().double().cpu()
     return weight.flatten(1) if len(weight) == layer.channels else None
+
+
+def matrix_drift(before: Tensor, after: Tensor) -> float:
+    """Return 1 - Spearman's correlation of two dissimilarity matrices (1 - Pearson's r of patterns) of the same images.
+
+    Args:
+        before, after: (image, feature); an image with a constant pattern has no dissimilarities, they do not count.
+
+    Returns:
+        0 where all pairs of images keep their order; NaN where fewer than 3 pairs count or all are alike.
+    """
+    pairs = np.stack([upper(dissimilarity_matrix(patterns)) for patterns in (before, after)])
+    order = ranks(torch.from_numpy(pairs[:, np.isfinite(pairs).all(0)]))
+    if order.shape[1] < 3 or bool((order == order[:, :1]).all(1).any()):
+        return float("nan")
+    first, second = standard(order.mT).mT
+    return float(1 - (first * second).mean())
 
 
 def forgotten(correlation: np.ndarray, before: np.ndarray, dead: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 LEAST = 4
 """Images the unbiased estimate needs."""
-SMALL = 1e-12
-"""Share of the squared kernel below which nothing is left of it but rounding: the patterns do not differ."""
+RESOLUTION = 1e-12
+"""A feature whose variance is less than this share of its mean square is constant: single precision shows no less."""
 
 
 def linear_cka(first: Tensor, second: Tensor, *, debiased: bool = True) -> float:
@@ -40,9 +40,11 @@ def linear_cka(first: Tensor, second: Tensor, *, debiased: bool = True) -> float
 
 
 def gram(patterns: Tensor) -> Tensor:
-    """Return the products of centred patterns, (image, image) float64, from (image, feature)."""
-    centred = patterns.double()
-    centred = centred - centred.mean(0)
+    """Return the products of patterns less their mean over images, (image, image) float64, from (image, feature)."""
+    values = patterns.double()
+    centred = values - values.mean(0)
+    varies = centred.square().mean(0) > RESOLUTION * values.square().mean(0)
+    centred = centred * varies
     return centred @ centred.T
 
 
@@ -53,8 +55,7 @@ def alignment(first: Tensor, second: Tensor, *, debiased: bool = True) -> float:
         return math.nan
     kernels = [_off_diagonal(one) if debiased else one for one in (first, second)]
     own = [float(kernel.square().sum()) for kernel in kernels]
-    size = [float(one.square().sum()) for one in (first, second)]
-    if any(power <= SMALL * whole for power, whole in zip(own, size)):
+    if not min(own) > 0:
         return math.nan
     return float((kernels[0] * kernels[1]).sum()) / math.sqrt(own[0]) / math.sqrt(own[1])
 
