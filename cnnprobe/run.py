@@ -15,7 +15,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cnnprobe import catalogue, drawing, files, methods, origin, preparation, provenance, runs, terminal, training_state
+from cnnprobe import (
+    catalogue,
+    drawing,
+    files,
+    methods,
+    old_task,
+    origin,
+    preparation,
+    provenance,
+    runs,
+    terminal,
+    training_state,
+)
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import option_name
 from cnnprobe.reading import Recording
@@ -145,6 +157,8 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     if source is not None:
         origin.same_origin(source, f"source={job.config['method']['source']}", made)
     origin.warn_if_random(job.command, made)
+    if job.resume:
+        origin.same_images_as(job.resume, made)
     job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
     measurement = compute(job, made, device, workers, source, stop)
     attributes = {
@@ -187,7 +201,8 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "device": device,
         "threads": threads,
         "weights": weights | ({"moments": made.sums} if made.sums else {}),
-        "dataset": {"name": made.dataset.name, "images": len(made.dataset), "fingerprint": made.dataset.fingerprint},
+        "dataset": runs.images_of(made.dataset),
+        "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
         "built_from": built_from + [run for run in (source, job.config["method"].get("brain")) if run],
         "versions": provenance.versions(),
         "commit": provenance.commit(),
@@ -253,6 +268,8 @@ def compute(
     }
     if given.get("brain"):
         given["brain"] = preparation.brain(job.config, device)
+    if "old_task" in asked:
+        given["old_task"] = old_task.old_task(job.config, made)
     return method.compute(**{name: given[option_name(name)] for name in asked if option_name(name) in given})
 
 
