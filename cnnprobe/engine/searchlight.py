@@ -9,16 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnprobe.engine.dissimilarity import METRICS, RESOLUTION
+from cnnprobe.engine.matrix_comparison import LEAST, SMALL, compare
 from cnnprobe.errors import UserError, listing
 
-METRICS = ("correlation", "spearman", "euclidean", "cosine")
-"""Dissimilarities of the patterns in a sphere."""
 COMPARISONS = ("spearman", "pearson", "cosine", "rho-a")
-"""How the dissimilarities of a sphere are compared with those of a layer."""
+"""How the dissimilarities of a sphere are compared with those of a layer; `matrix_comparison.compare` defines them."""
 TOUCH = 1e-6
 """Distances that differ by this share of the radius count as equal: files hold the sides of voxels as float32."""
-ROUNDING = 1e-14
-"""A pattern whose standard deviation is this share of its mean, or less, is constant but for rounding."""
 STEPS = 2.0**40
 """Dissimilarities have so many steps to 1: those that are equal but for rounding are equal, and share their rank."""
 TOGETHER = 2**19
@@ -181,7 +179,7 @@ class Searchlight:
             count = present.sum(1, dtype=torch.float64)
             mean = (found if whole else torch.where(present, found, 0)).sum(1) / count
             found = found - mean[:, None]
-            least = count * (ROUNDING * mean).square()
+            least = count * mean.square() * RESOLUTION
         if not whole:
             found = torch.where(present, found, 0)
         products = torch.from_numpy(found.numpy().transpose(0, 2, 1) @ found.numpy())  # faster than torch's
@@ -205,31 +203,26 @@ class Searchlight:
             some = distances[whole] if len(pairs) == distances.shape[1] else distances[whole][:, pairs]
             found[np.ix_(layers, whole.nonzero()[:, 0])] = prepared @ standard(some, self.comparison).mT
         for centre in (~whole).nonzero()[:, 0].tolist():  # patterns that do not vary: the other pairs count
-            for layer, model in enumerate(self.models):
-                both = finite[centre] & torch.isfinite(model)
-                first, second = (standard(one[both][None], self.comparison)[0] for one in (distances[centre], model))
-                found[layer, centre] = first @ second
+            one = compare(distances[[centre]].numpy(), self.models.numpy(), self.comparison)
+            found[:, centre] = torch.from_numpy(one[0])
         return found.numpy()
 
 
 def standard(values: Tensor, comparison: str) -> Tensor:
-    """Return (row, pair) such that the product of two rows is their comparison; NaN where it is not defined.
-
-    "rho-a" is Spearman's correlation with ties broken at random, in expectation (Schütt et al. 2023).
-    """
+    """Return (row, pair) such that the product of two rows is their comparison; NaN where all values are equal."""
     pairs = values.shape[1]
-    if pairs < 3:
-        return torch.full_like(values, torch.nan) if pairs else values.new_full((len(values), 1), torch.nan)
-    least = torch.zeros(1, dtype=torch.float64)
-    if comparison != "cosine":
-        values = values if comparison == "pearson" else ranks(values)
-        mean = values.mean(1, keepdim=True)
-        values = values - mean
-        least = pairs * (ROUNDING * mean).square()
+    if pairs < LEAST:
+        return torch.full((len(values), max(1, pairs)), torch.nan, dtype=torch.float64)
+    values = ranks(values) if comparison in ("spearman", "rho-a") else values
+    whole = values.square().sum(1, keepdim=True)
+    centred = values - values.mean(1, keepdim=True)
+    spread = centred.square().sum(1, keepdim=True)
+    varies = spread > SMALL * whole
+    if comparison == "cosine":
+        centred, spread = values, whole
     if comparison == "rho-a":
-        return values * (12 / (pairs**3 - pairs)) ** 0.5
-    squares = values.square().sum(1, keepdim=True)
-    return values * torch.where(squares > least, squares, torch.nan).rsqrt()
+        spread = torch.full_like(spread, (pairs**3 - pairs) / 12)
+    return centred * torch.where(varies, spread, torch.nan).rsqrt()
 
 
 def ranks(values: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr, rankdata, spearmanr
 
-from cnnprobe.engine.searchlight import COMPARISONS, METRICS, Searchlight, ranks, searchlight, sphere
+from cnnprobe.engine.dissimilarity import METRICS
+from cnnprobe.engine.searchlight import COMPARISONS, Searchlight, ranks, searchlight, sphere
 from cnnprobe.errors import UserError
 
 
@@ -122,15 +123,16 @@ def test_voxels_without_values_are_no_voxels():
     assert np.isnan(searchlight(patterns * np.nan, mask, references, radius=2)).all()
 
 
-def test_layers_with_missing_or_equal_dissimilarities():
+@pytest.mark.parametrize("comparison", COMPARISONS)
+def test_layers_with_missing_or_equal_dissimilarities(comparison):
     patterns, references = volume(), models(layers=4)
     references[0] = references[0].round()
     references[1, [0, 4, 9]] = np.nan
     references[2] = 0.3
     references[3] = np.nan
     mask = np.ones(patterns.shape[:3], bool)
-    found = searchlight(patterns, mask, references, radius=2)
-    expected = looped(patterns, mask, references, sphere(2), "correlation", "spearman", 1.0)
+    found = searchlight(patterns, mask, references, radius=2, comparison=comparison)
+    expected = looped(patterns, mask, references, sphere(2), "correlation", comparison, 1.0)
     np.testing.assert_allclose(found, expected, atol=1e-9)
     assert np.isnan(found[2:]).all() and np.isfinite(found[:2]).all()
 
