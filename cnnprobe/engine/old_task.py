@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnnprobe.engine.augmentation import as_float
 from cnnprobe.engine.readout import Readout, instead, right_by_class

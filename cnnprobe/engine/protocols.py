@@ -198,13 +198,17 @@ def _paths(module: nn.Module, path: str, readout: str) -> list[str]:
 
 def _lists_blocks(module: nn.Module) -> bool:
     """Say whether a module is a list of two or more modules that have modules with parameters inside."""
-    inside = [child for child in module.children() if any(next(c.parameters(), None) is not None for c in child.children())]
+    inside = [
+        child for child in module.children() if any(next(c.parameters(), None) is not None for c in child.children())
+    ]
     return isinstance(module, CONTAINERS) and len(inside) > 1
 
 
 def _open(model: nn.Module, paths: list[str]) -> list[nn.Module]:
     """Return the modules that were taken apart: those above a path."""
-    return [module for name, module in model.named_modules() if any(not name or p.startswith(f"{name}.") for p in paths)]
+    return [
+        module for name, module in model.named_modules() if any(not name or p.startswith(f"{name}.") for p in paths)
+    ]
 
 
 def _owner(path: str, paths: list[str]) -> str | None:

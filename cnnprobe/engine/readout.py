@@ -31,7 +31,7 @@ class Readout:
 
 
 def readout_of(model: nn.Module, size: tuple[int, ...]) -> Readout:
-    """Find the readout: the last linear layer or convolution, if nothing but it and what has no weights makes the logits.
+    """Find the readout: the last linear layer or convolution, where only it and what has no weights make the logits.
 
     Args:
         model: a classifier, gives (image, class).
