@@ -21,3 +21,23 @@ def draw(folder: Path) -> int:
         (folder / "maps").mkdir(exist_ok=True)
         files.write(folder / "maps" / f"{name}.nii.gz", volumes.nifti(values, affine, name))
     return count
+
+
+def compare(command: str, folders: list[Path], overrides: list[list[str]], target: Path) -> int:
+    """Draw what the runs of a sweep say together, where the method has something to say; return how many figures.
+
+    Args:
+        command: of all of them.
+        folders: of the runs.
+        overrides: of each, as typed.
+        target: folder of the figures.
+    """
+    draw_all = getattr(methods.module(command), "compare", None)
+    if draw_all is None or not folders:
+        return 0
+    count = 0
+    for name, figure in draw_all([Recording(folder / "store.h5") for folder in folders], overrides):
+        target.mkdir(exist_ok=True)
+        files.write(target / f"{name}.png", style.png(figure))
+        count += 1
+    return count

@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "errors", "options", "catalogue", "files", "records", "runs", "reading", "store", "drawing", "methods",
         "engine", "origin", "preparation", "provenance", "signals", "terminal", "training_state",
     },
-    "sweep": {"errors", "files", "catalogue", "compose", "run", "runs", "terminal", "cli"},
+    "sweep": {"errors", "files", "catalogue", "compose", "drawing", "run", "runs", "terminal", "cli"},
     "requests": {"errors", "compose", "named_weights", "run", "runs", "drawing", "sweep", "terminal", "cli"},
     "cli": {"errors", "catalogue", "help", "completion", "requests"},
     "__init__": {"runs", "reading", "catalogue", "methods", "datasets", "errors", "options"},
