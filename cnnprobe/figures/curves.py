@@ -67,12 +67,13 @@ def _pair(axes: Axes, epoch: np.ndarray, learned: np.ndarray, held_out: np.ndarr
 
 
 def _old_task(axes: Axes, epoch: np.ndarray, accuracy: np.ndarray, before: float) -> None:
-    """Draw the old task, and name the lines below the panel."""
-    axes.plot([0, *epoch], [before, *accuracy], "s-.", markersize=3, color=SERIES[2], label="old task, held out")
+    """Draw the old task, named below the panel."""
+    (line,) = axes.plot([0, *epoch], [before, *accuracy], "s-.", markersize=3, color=SERIES[2])
     if np.isfinite(before):
         axes.axhline(before, color=SERIES[2], linewidth=0.8, linestyle=":")
         axes.set_xlim(left=-0.3)
-    axes.legend(fontsize=6.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    words = ["old task, asked with the old readout"]
+    axes.legend([line], words, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def _mark_best(axes: Axes, epoch: np.ndarray, accuracy: np.ndarray) -> None:

@@ -1,33 +1,28 @@
 """Teach a network another task, and follow what becomes of the old one: learning curves, confusion, forgetting."""
 
+import copy
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from torch import nn
 
 from cnnprobe.engine.confusion import Confusion
+from cnnprobe.engine.course import OBSERVED, Course, Source, blocks_table
+from cnnprobe.engine.forgetting import Forgetting
 from cnnprobe.engine.label_fraction import label_fraction
-from cnnprobe.engine.old_task import OldTask, share_right
-from cnnprobe.engine.progress import confusion_table, copied, epochs_table
+from cnnprobe.engine.layers import Layer, find, main_layers
+from cnnprobe.engine.old_task import OldTask
+from cnnprobe.engine.progress import confusion_table, epochs_table
 from cnnprobe.engine.protocols import Protocol
 from cnnprobe.engine.readout import Readout, new_readout, put, readout_of
 from cnnprobe.engine.recipe import Recipe, check
+from cnnprobe.engine.task_features import TaskFeatures
 from cnnprobe.engine.training import Training
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
-from cnnprobe.records import Checkpoint, Column, Measurement, Phase, Rows, Table
-
-SOURCE = {
-    "source_accuracy": Column(
-        "share of the old task's images answered right with the old readout, after the epoch; NaN without an old task",
-        dtype="float64",
-    )
-}
-MOMENTS = ("before", "after")
-"""Of asking about the old task class by class: the network as it came, and after the last epoch."""
+from cnnprobe.records import Measurement
 
 
 def compute(
@@ -39,12 +34,18 @@ def compute(
     workers: int,
     seed: int,
     batch_size: Annotated[int, Range(1)],
+    layer: str | list[str] | None,
+    units: str | int | list[int | str],
     mode: Literal["probe", "partial", "full", "staged", "scratch"],
     blocks: Annotated[int, Range(0)] | None,
     stage_epochs: Annotated[int, Range(1)],
     rates: list[Annotated[float, Range(0)]] | None,
     fraction: Annotated[float, Range(above=0, maximum=1)],
     old_task: Run | None,
+    forgetting: Literal["auto", "old", "new", "none"],
+    compared: Annotated[int, Range(2)],
+    top_images: Annotated[int, Range(1)],
+    most_changed: Annotated[int, Range(0)],
     epochs: Annotated[int, Range(1)],
     lr: Annotated[float, Range(above=0)],
     optimizer: Literal["sgd", "adam", "adamw"],
@@ -79,17 +80,24 @@ def compute(
         device: torch device.
         workers: loader processes.
         seed: of the new readout, the labels that are kept, the order of images, their augmentation and dropout.
+        layer, units: compared before and after; None: the main layers.
         mode, blocks, stage_epochs, rates: see `engine.protocols.Protocol`.
         fraction: share of the training images that is learned, the same of each class.
         old_task: what the old readout is asked about after each epoch: an object with `dataset` and `run`; a word or
             None: nothing.
+        forgetting: whose images units are compared on before and after: of the old task, the new one, the old one
+            where there is one, or no comparison at all. From scratch there is nothing to forget.
+        compared: images at most for that.
+        top_images: of a unit, that are compared.
+        most_changed: units whose fields and preferred images are compared.
         finished: rows there are already, by table.
         state: what the checkpoint `last` of a stopped transfer has as `resume`.
         should_stop: asked after every batch; True ends with the checkpoint `last`.
 
     Returns:
-        Measurement of `/epochs`, `/confusion`, `/blocks` (what learned, how fast) and, with an old task, `/old_task`.
-        Checkpoints are those of train; their readout is the new one. The old one is kept as `old_readout`.
+        Measurement of `/epochs`, `/confusion`, `/blocks` (what learned, how fast); with an old task, `/old_task`; and
+        the comparisons: `/discrimination/<layer>`, `/forgetting/<layer>`, `/layers`, `/changed`. Checkpoints are those
+        of train; their readout is the new one. The old one is kept as `old_readout`.
 
     Raises:
         UserError: the network cannot learn this, has no readout of its own, or not so many blocks; while it runs, the
@@ -123,12 +131,17 @@ def compute(
     )
     if mode == "staged" and stage_epochs >= epochs:
         raise UserError(f"stage_epochs must be less than the {epochs} epochs of staged, got {stage_epochs}")
+    scratch = mode == "scratch"
     old = readout_of(model, dataset.size)
+    where = {"device": device, "workers": workers, "batch_size": batch_size}
     source = None
-    if mode != "scratch" and old_task is not None and not isinstance(old_task, str):
-        where = {"device": device, "workers": workers, "batch_size": batch_size, "preload": preload}
-        source = Source(old_task.run, OldTask(model, old, old_task.dataset, **where))
-    if mode != "scratch" or old.classes != len(dataset.classes):
+    if not scratch and old_task is not None and not isinstance(old_task, str):
+        source = Source(old_task.run, OldTask(model, old, old_task.dataset, **where, preload=preload))
+    if forgetting == "old" and source is None and not scratch:
+        raise UserError("forgetting=old needs an old task; name a run by old_task=RUN")
+    layers = compared_layers(model, old, layer, dataset.size) if forgetting != "none" else []
+    before = copy.deepcopy(model) if layers else None
+    if not scratch or old.classes != len(dataset.classes):
         put(model, old.path, new_readout(old.module, len(dataset.classes), seed))
     check(model, dataset, held_out, recipe)
     new = readout_of(model, dataset.size)
@@ -136,10 +149,7 @@ def compute(
     protocol = Protocol(model, new, dataset.size, **plan)
     shown = dataset if fraction == 1 else dataset.part(label_fraction(dataset.labels, fraction, seed))
     training = Training(
-        model,
-        shown,
-        held_out,
-        recipe,
+        *(model, shown, held_out, recipe),
         device=device,
         workers=workers,
         groups=protocol.groups,
@@ -148,105 +158,71 @@ def compute(
         state=state,
         should_stop=should_stop,
     )
-    course = Course(training, source, old if mode != "scratch" else None, finished or {})
+    looks = []
+    if layers:
+        judged = some(held_out, compared, seed)
+        asked = some(source.task.dataset, compared, seed) if source and forgetting != "new" else judged
+        given = where | {"units": units, "seed": seed, "most_changed": most_changed, "top_images": top_images}
+        looks = comparisons((before, model), layers, None if scratch else asked, judged, **given)
+    course = Course(training, source, None if scratch else old, looks, finished or {})
     attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
     tables = [
-        epochs_table(epochs, len(shown), SOURCE, attributes),
+        epochs_table(epochs, len(shown), OBSERVED, attributes),
         confusion_table(tuple(dataset.classes), len(held_out)),
         blocks_table(protocol),
         *([source.table()] if source else []),
+        *(table for look in looks for table in look.tables()),
     ]
     return Measurement(tables, course.events(), total=epochs * len(shown), counts="images")
 
 
-@dataclass(frozen=True)
-class Source:
-    """The old task and the run it is known from."""
+def comparisons(
+    networks: tuple[nn.Module, nn.Module],
+    layers: list[Layer],
+    old: Any,
+    new: Any,
+    *,
+    most_changed: int,
+    top_images: int,
+    **given: Any,
+) -> list[Forgetting | TaskFeatures]:
+    """Return what compares the network before with the one after.
 
-    run: str
-    task: OldTask
-
-    def table(self) -> Table:
-        """Lay out `/old_task`, one row a moment."""
-        dataset = self.task.dataset
-        classes = (len(dataset.classes),)
-        columns = {
-            "moment": Column("when the network was asked", dtype="object", values=np.array(MOMENTS, object)),
-            "accuracy": Column("share of the images answered right with the old readout", dtype="float64"),
-            "images": Column("images of each class that can be read", "class", classes, "int64"),
-            "right": Column("of these, answered right", "class", classes, "int64"),
-        }
-        names = json.dumps(list(dataset.classes), ensure_ascii=False)
-        about = {"run": self.run, "dataset": dataset.name, "fingerprint": dataset.fingerprint, "classes": names}
-        return Table("old_task", "moment", len(MOMENTS), columns, attributes=about)
-
-    def asked(self, moment: str) -> Rows:
-        """Ask now."""
-        counts = self.task.right_by_class()
-        row = {"accuracy": np.array([share_right(counts)]), "images": counts[None, :, 0], "right": counts[None, :, 1]}
-        return Rows("old_task", MOMENTS.index(moment), row)
-
-
-@dataclass(frozen=True)
-class Course:
-    """The course of a transfer: the old task before, the training, the old task after."""
-
-    training: Training
-    source: Source | None
-    old: Readout | None
-    finished: dict[str, frozenset[int]]
-
-    def events(self) -> Iterator[Any]:
-        """Give every event; rows that are there already are left out."""
-        model = self.training.model
-        learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        try:
-            for event in self._events():
-                if not isinstance(event, Rows) or event.start not in self.finished.get(event.table, ()):
-                    yield event
-        finally:
-            for parameter, needed in learning:
-                parameter.requires_grad_(needed)
-
-    def _events(self) -> Iterator[Any]:
-        training, source = self.training, self.source
-        if self.old is not None and training.state is None:
-            weights = {name: copied(value) for name, value in self.old.module.state_dict().items()}
-            yield Checkpoint("old_readout", weights, {"module": self.old.path, "num_classes": self.old.classes})
-        if source is not None and 0 not in self.finished.get("old_task", ()):
-            yield Phase("old task", len(source.task.dataset), "images")
-            yield source.asked("before")
-            yield Phase("learning", training.recipe.epochs * len(training.dataset), "images")
-        yield from training.events(len(self.finished.get("epochs", ())))
-        if training.stopped:
-            return
-        if source is not None:
-            yield source.asked("after")
+    Args:
+        networks: before and after.
+        layers: of both.
+        old: images that units are compared on; None: they are not.
+        new: images of the new task.
+        most_changed, top_images: see `engine.forgetting.Forgetting`.
+        given: units, device, workers, batch_size and seed.
+    """
+    seed = given.pop("seed")
+    made: list[Forgetting | TaskFeatures] = [TaskFeatures(*networks, layers, new, **given)]
+    if old is not None:
+        made.append(Forgetting(*networks, layers, old, **given, k=top_images, most_changed=most_changed, seed=seed))
+    return made
 
 
-def blocks_table(protocol: Protocol) -> Table:
-    """Lay out `/blocks`: what learned, and how fast; known from the start."""
-    blocks, stages = protocol.blocks, protocol.shares.shape[1]
-    columns = {
-        "modules": Column(
-            "paths of its modules, the readout last",
-            dtype="object",
-            values=np.array([" ".join(block.modules) for block in blocks], object),
-        ),
-        "parameters": Column("weights it has", dtype="int64", values=np.array([block.size for block in blocks])),
-        "share": Column(
-            "share of the learning rate; 0: it rests, and its BatchNorm keeps its statistics",
-            "stage",
-            (stages,),
-            "float64",
-            values=protocol.shares,
-        ),
-        "batch_norms": Column(
-            "BatchNorm layers it has", dtype="int64", values=np.array([block.batch_norms for block in blocks])
-        ),
-    }
-    first = {"stage_epochs": protocol.first} if stages > 1 else {}
-    return Table("blocks", "block", len(blocks), columns, attributes=first, aside=True)
+def compared_layers(
+    model: nn.Module, old: Readout, layer: str | list[str] | None, size: tuple[int, ...]
+) -> list[Layer]:
+    """Return the layers asked for, by default all main layers but the readout, which is another one afterwards.
+
+    Raises:
+        UserError: no such layer, or it is the readout.
+    """
+    found = main_layers(model, size) if layer is None else find(model, layer, size)
+    kept = [one for one in found if one.module != old.path and one.name != "logits"]
+    if layer is not None and len(kept) < len(found):
+        raise UserError(f"layer {listing({one.name for one in found} - {one.name for one in kept})} is the readout")
+    return kept
+
+
+def some(dataset: Any, count: int, seed: int) -> Any:
+    """Return about `count` images at most, the same share of each class; all of them where no class is known."""
+    if len(dataset) <= count or not (dataset.labels >= 0).any():
+        return dataset
+    return dataset.part(label_fraction(dataset.labels, count / len(dataset), seed))
 
 
 def headline(recording: Any) -> dict[str, Any]:
@@ -273,9 +249,9 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
 
     epochs, confusion = recording["epochs"], recording["confusion"]
     classes, matrix = json.loads(confusion.attributes["classes"]), confusion["matrix"]
-    names = recording.attributes["model"], recording.attributes["dataset"], epochs.attributes["mode"]
-    share = epochs.attributes["fraction"]
-    title = "{} is taught {} ({}".format(*names) + (f", {100 * share:.3g} % of the labels)" if share < 1 else ")")
+    share, task = epochs.attributes["fraction"], _task(recording.attributes["dataset"], classes)
+    part = f", {100 * share:.3g} % of the labels" if share < 1 else ""
+    title = f"{recording.attributes['model']} is taught {task}: {epochs.attributes['mode']}{part}"
     curves = {name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")}
     if "old_task" in recording:
         before = recording["old_task"]["accuracy"]
@@ -285,3 +261,24 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         low, high = Confusion(matrix).interval
         words = f"held-out images, best weights; accuracy {low:.3f} to {high:.3f} (95 %)"
         yield "confusion", confusion_matrix(matrix, classes, title=f"{title}: {words}")
+    yield from _forgotten(recording, title)
+
+
+def _task(dataset: str, classes: list[str]) -> str:
+    """Name a task by its images and its classes, which tell tasks on the same images apart."""
+    return f"{dataset} ({', '.join(classes) if len(classes) < 4 else f'{len(classes)} classes'})"
+
+
+def _forgotten(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    """Draw what changed, where the comparison has been made whole."""
+    from cnnprobe.figures import forgetting
+
+    if "layers" not in recording or not len(recording["layers"]["name"]):
+        return
+    layers = recording["layers"]
+    units = {table.attributes["layer"]: dict(table) for table in recording.in_order("forgetting")}
+    changed = recording["changed"] if "changed" in recording and len(recording["changed"].rows) else None
+    about = (changed or layers).attributes
+    about = about | {"classes": json.loads(about["classes"])}
+    words = f"{title}\ncompared on {about['images']} images of {_task(about['dataset'], about['classes'])}"
+    yield from forgetting.figures(units, dict(layers), None if changed is None else dict(changed), about, words)
