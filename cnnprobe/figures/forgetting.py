@@ -197,7 +197,7 @@ def overwritten_units(units: Units, title: str) -> Figure:
     """
     if not units:
         return style.figure(4.5, 0.3, f"{title}\nno layers")
-    made = style.figure(8.4, 0.34 * len(units) + 0.9, title)
+    made = style.figure(8.4, 0.3 * len(units) + 1.9, title)
     ax = made.subplots()
     for row, own in enumerate(units.values()):
         r = np.asarray(own["correlation"], float)
@@ -213,7 +213,9 @@ def overwritten_units(units: Units, title: str) -> Figure:
     ax.tick_params(labelsize=7, length=0)
     ax.spines[:].set_visible(False)
     ax.text(1.01, -0.75, "kept (median r), forgotten: lowest r", fontsize=6.5, va="bottom", ha="left")
-    bar = made.colorbar(ScalarMappable(Normalize(0, 1), KEPT), ax=ax, location="left", fraction=0.025, pad=0.01)
+    bar = made.colorbar(
+        ScalarMappable(Normalize(0, 1), KEPT), ax=ax, location="bottom", shrink=0.4, aspect=40, pad=0.02
+    )
     bar.set_label("r of responses before and after (0 and less: red)", fontsize=6.5)
     bar.ax.tick_params(labelsize=6)
     footer(
