@@ -17,8 +17,9 @@ TOGETHER = 2**24
 def sign_flips(maps: np.ndarray, *, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Test the mean of maps over subjects against zero, one-sided.
 
-    The statistic is Student's t of the values over subjects. Where there are no more flips than draws, each is done
-    once; else they are drawn, and the maps as they are count as one more.
+    The statistic is the mean itself: by chance, all places of a searchlight vary alike, and a division by the spread
+    over a few subjects would only add noise. Where there are no more flips than draws, each is done once; else they are
+    drawn, and the maps as they are count as one more.
 
     Args:
         maps: (subject, layer, x, y, z), correlations are best given as Fisher's z; NaN: not measured. A place counts
@@ -27,8 +28,8 @@ def sign_flips(maps: np.ndarray, *, draws: int, seed: int) -> tuple[np.ndarray, 
         seed: of the flips.
 
     Returns:
-        t (layer, x, y, z); p of the same shape, corrected for all places and layers; and how many flips there were,
-        those of no subject included. NaN where a subject has no value or all have the same.
+        mean (layer, x, y, z); p of the same shape, corrected for all places and layers; and how many flips there were,
+        that of no subject included. NaN where a subject has no value.
 
     Raises:
         UserError: there is one subject.
@@ -37,34 +38,25 @@ def sign_flips(maps: np.ndarray, *, draws: int, seed: int) -> tuple[np.ndarray, 
     if subjects < 2:
         raise UserError("a test over subjects needs the volumes of 2 or more, got those of 1")
     flat = torch.from_numpy(maps.reshape(subjects, -1))
-    spread = flat.amax(0) - flat.amin(0)  # NaN where one has no value
-    places = (torch.isfinite(flat).all(0) & (spread > 0)).nonzero()[:, 0]
+    places = torch.isfinite(flat).all(0).nonzero()[:, 0]
     values = flat[:, places].double()
-    squares = values.square().sum(0)
-    statistic = student(values.sum(0), squares, subjects)
+    statistic = values.mean(0)
     whole = 2**subjects <= draws
     signs = every_flip(subjects) if whole else drawn_flips(subjects, draws, seed)
     largest = torch.full((len(signs),), -torch.inf, dtype=torch.float64)
     step = max(1, TOGETHER // max(1, len(places)))
     for start in range(0, len(signs) if len(places) else 0, step):
         some = slice(start, start + step)
-        largest[some] = student(signs[some] @ values, squares, subjects).amax(1)
+        largest[some] = (signs[some] @ values).amax(1) / subjects
     ordered = largest.sort().values
     # a flip that gives the same but for rounding counts as the same
-    beaten = torch.searchsorted(ordered, statistic - 1e-9 * statistic.abs())
+    beaten = torch.searchsorted(ordered, statistic - 1e-12)
     count = len(signs) - beaten
     p = (count / len(signs)) if whole else (count + 1) / (len(signs) + 1)
     found = torch.full((2, flat.shape[1]), torch.nan, dtype=torch.float64)
     found[0, places], found[1, places] = statistic, p.double()
-    t, corrected = found.reshape(2, *maps.shape[1:]).numpy()
-    return t, corrected, len(signs) + (not whole)
-
-
-def student(sums: torch.Tensor, squares: torch.Tensor, subjects: int) -> torch.Tensor:
-    """Return Student's t of values whose sum and sum of squares are known."""
-    mean = sums / subjects
-    variance = (squares / subjects - mean.square()).clamp(min=1e-300) / (subjects - 1)
-    return mean / variance.sqrt()
+    mean, corrected = found.reshape(2, *maps.shape[1:]).numpy()
+    return mean, corrected, len(signs) + (not whole)
 
 
 def every_flip(subjects: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ import unicodedata
 import warnings
 from io import BytesIO
 
+import matplotlib
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -44,6 +45,13 @@ def number(value: float) -> str:
     """Write a number shortly, without powers of ten where it can be had: 0.0123, 4.22, 4220."""
     value = value + 0.0  # no "-0"
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def by_depth(place: int, count: int) -> tuple[float, ...] | str:
+    """Return the colour of a layer: easily told apart where they are few, else from dark to light with depth."""
+    if count <= len(SERIES):
+        return SERIES[place]
+    return matplotlib.colormaps["viridis"](0.92 * place / (count - 1))
 
 
 def plain(text: object, most: int = 60) -> str:
