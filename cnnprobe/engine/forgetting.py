@@ -12,7 +12,7 @@ from cnnprobe.engine import drift
 from cnnprobe.engine.answers import Answers, answers, blocks
 from cnnprobe.engine.discrimination import class_means
 from cnnprobe.engine.kernel_alignment import alignment, gram
-from cnnprobe.engine.layers import Layer, find, units_of
+from cnnprobe.engine.layers import Layer, layers_of, units_of
 from cnnprobe.engine.overwritten import SIDES, Chosen, Overwritten
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
@@ -41,7 +41,7 @@ class Forgetting:
         seed: of the images that layers are compared on, and of the noise of occluders and of preferred images.
 
     Raises:
-        UserError: no such unit, or a layer that the network after does not have.
+        UserError: no such unit.
         ValueError: a layer has another number of units afterwards.
     """
 
@@ -63,9 +63,10 @@ class Forgetting:
         self.networks, self.layers, self.images = (before, after), layers, images
         self.given = {"device": device, "workers": workers, "batch_size": batch_size}
         self.units = {layer.name: units_of(layer, units) for layer in layers}
-        for layer, now in zip(layers, find(after, [layer.name for layer in layers], images.size)):
-            if layer.channels != now.channels:
-                raise ValueError(f"{layer.name} has {layer.channels} units before and {now.channels} after")
+        now = {layer.name: layer.channels for layer in layers_of(after, images.size)}
+        for layer in layers:
+            if layer.channels != now.get(layer.name, layer.channels):
+                raise ValueError(f"{layer.name} has {layer.channels} units before and {now[layer.name]} after")
         self.k = min(k, len(images))
         count = min(COMPARED, len(images))
         self.compared = np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))

@@ -19,6 +19,8 @@ KEPT = LinearSegmentedColormap.from_list("kept", [style.ACCENT, "#f4d6da", "#dfe
 """Of a unit's correlation: 0 and less, overwritten, is red; 1, kept, is blue."""
 NAMED = 4
 """Units named at the end of a layer's strip at most."""
+TEXTS = (1.01, 1.09, 1.19)
+"""Where the words beside a strip begin, in lengths of it."""
 PANELS = 30
 """Layers that have a panel of their own at most."""
 Units = Mapping[str, Mapping[str, np.ndarray]]
@@ -156,7 +158,9 @@ def selectivity_scatter(units: Units, title: str) -> Figure:
         ax.set_axis_off()
     made.supxlabel("class selectivity before", fontsize=8)
     made.supylabel("class selectivity after", fontsize=8)
-    _remark(made, ["red: forgotten (selective before, r of its responses below 0.2)", "line: unchanged"])
+    _remark(
+        made, ["red: forgotten (selective before, r of its responses below 0.2; cross: silent now)", "line: unchanged"]
+    )
     return made
 
 
@@ -165,11 +169,12 @@ def _selectivity(ax: Axes, name: str, own: Mapping[str, np.ndarray], low: float)
     known, lost = np.isfinite(before) & np.isfinite(after), np.asarray(own["forgotten"], bool)
     ax.plot([low, 1], [low, 1], color="0.6", linewidth=0.8, linestyle=":")
     light = min(0.8, max(0.25, 30 / max(1, len(before))))
-    for some, colour, over in ((known & ~lost, style.SERIES[0], 2), (known & lost, style.ACCENT, 3)):
-        look = {"color": colour, "markersize": 4, "alpha": light, "markeredgewidth": 0, "zorder": over}
-        ax.plot(before[some], after[some], "o", clip_on=False, **look)
     silent = lost & ~np.isfinite(after)
-    ax.plot(before[silent], np.full(silent.sum(), low), "x", color=style.ACCENT, markersize=4, clip_on=False)
+    series = ((known & ~lost, after, "o", style.SERIES[0]), (known & lost, after, "o", style.ACCENT))
+    for some, values, marker, colour in (*series, (silent, np.full(len(after), low), "x", style.ACCENT)):
+        if some.any():  # the place that nothing takes is unknown to the layout
+            look = {"color": colour, "markersize": 4, "alpha": light, "zorder": 3, "clip_on": False}
+            ax.plot(before[some], values[some], marker, markeredgewidth=float(marker == "x"), **look)
     counted = f"{int(known.sum())} units" + (f", {int(lost.sum())} forgotten" if lost.any() else "")
     ax.set_title(f"{style.plain(name, 20)}\n{counted}", fontsize=7, pad=3)
     ax.set(xlim=(low - 0.02, 1.02), ylim=(low - 0.02, 1.02), aspect="equal")
@@ -206,13 +211,15 @@ def overwritten_units(units: Units, title: str) -> Figure:
         ax.imshow(colours[None], extent=(0, 1, row + 0.4, row - 0.4), aspect="auto", interpolation="nearest")
         marks = (np.flatnonzero(own["forgotten"]) + 0.5) / len(r)
         ax.plot(marks, np.full(len(marks), row + 0.45), "^", color="black", markersize=3, markeredgewidth=0)
-        ax.text(1.01, row, _lowest(own, r), fontsize=6.5, va="center", ha="left")
+        for x, words in zip(TEXTS, _summary(own, r)):
+            ax.text(x, row, words, fontsize=6.5, va="center", ha="left")
     ax.set(xlim=(0, 1), ylim=(len(units) - 0.4, -0.6), xticks=[])
     ax.set_xlabel("units of the layer, in their order", fontsize=8)
     ax.set_yticks(range(len(units)), [f"{style.plain(name, 22)} ({len(own['unit'])})" for name, own in units.items()])
     ax.tick_params(labelsize=7, length=0)
     ax.spines[:].set_visible(False)
-    ax.text(1.01, -0.75, "kept (median r), forgotten: lowest r", fontsize=6.5, va="bottom", ha="left")
+    for x, words in zip(TEXTS, ("median r", "forgotten", "lowest r: units")):
+        ax.text(x, -0.6, words, fontsize=6.5, va="bottom", ha="left")
     bar = made.colorbar(
         ScalarMappable(Normalize(0, 1), KEPT), ax=ax, location="bottom", shrink=0.4, aspect=40, pad=0.02
     )
@@ -225,11 +232,10 @@ def overwritten_units(units: Units, title: str) -> Figure:
     return made
 
 
-def _lowest(own: Mapping[str, np.ndarray], r: np.ndarray) -> str:
-    """Name the units that changed most."""
+def _summary(own: Mapping[str, np.ndarray], r: np.ndarray) -> tuple[str, str, str]:
+    """Return median r, how many are forgotten, and the units that changed most."""
     known = np.flatnonzero(np.isfinite(r))
-    if not len(known):
-        return "no unit answers in both"
     order = known[np.argsort(r[known], kind="stable")][:NAMED]
     units = ", ".join(str(int(own["unit"][row])) for row in order)
-    return f"{np.median(r[known]):.2f}, {int(np.sum(own['forgotten']))} of {len(r)}: {units}"
+    median = f"{np.median(r[known]):.2f}" if len(known) else "-"
+    return median, f"{int(np.sum(own['forgotten']))} of {len(r)}", units or "none answers in both"

@@ -13,7 +13,7 @@ from cnnprobe.figures.canvas import GAP, LINE, Cell, about_middle, empty, footer
 from cnnprobe.figures.sheet import rgb
 
 SIDES = ("before", "after")
-FRONT, WORD, CELL = 150, 44, 108
+FRONT, WORD, CELL = 190, 44, 108
 """Width of a unit's name, of the words before and after, and longer side of a picture, px of the figure."""
 SHOWN = 5
 """Strongest images in a row at most."""

@@ -60,17 +60,22 @@ def test_forgotten_units_are_red_and_silent_ones_crossed():
     assert "4 units, 2 forgotten" in ax.get_title()
 
 
+def test_a_panel_without_units_is_drawn():
+    own = units() | {"selectivity_after": np.full(6, NAN), "forgotten": np.zeros(6, bool)}
+    assert png(forgetting.selectivity_scatter({"conv1": own, "conv2": units()}, "net"))
+
+
 def test_strips_have_a_colour_per_unit_and_name_the_lowest():
     own = units()
     own["correlation"] = np.array([1.0, 0.5, -0.4, NAN, 0.0, 0.9])
     own["forgotten"] = np.array([False, False, True, False, False, False])
     made = forgetting.overwritten_units({"conv1": own, "dead": units(3) | {"correlation": np.full(3, NAN)}}, "")
-    first, second = made.axes[0].images
+    first = made.axes[0].images[0]
     colours = np.asarray(first.get_array())[0]
     np.testing.assert_allclose(colours[[0, 2, 4]], forgetting.KEPT([1.0, 0.0, 0.0]))
     np.testing.assert_allclose(colours[3], (0.93, 0.93, 0.93, 1))
     texts = [text.get_text() for text in made.axes[0].texts]
-    assert "0.50, 1 of 6: 2, 4, 1, 5" in texts and "no unit answers in both" in texts
+    assert texts[:3] == ["0.50", "1 of 6", "2, 4, 1, 5"] and "none answers in both" in texts
     marks = made.axes[0].lines[0].get_xdata()
     np.testing.assert_allclose(marks, [2.5 / 6])
     assert png(made)
