@@ -141,5 +141,5 @@ def _signals(changed: Mapping[str, np.ndarray], names: Sequence[str], title: str
         [style.number(value) if np.isfinite(value) else "" for value in (reached[at], *response[at][:k])]
         for at in np.ndindex(reached.shape)
     ]
-    both = [f"{name}\n{side}" for name in names for side in SIDES]
+    both = [f"{side}\n{name.splitlines()[0]}" for name in names for side in SIDES]
     return preferred.beside_top_images(rows["preferred"], rows["picture"][:, :k], both, captions, title)
