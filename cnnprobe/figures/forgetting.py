@@ -40,6 +40,7 @@ def figures(
         about: attributes of `/changed`: `layers`, `field_sizes` (px; of images), and `classes`, a list of names.
         title: says which network learned what, and on which images it is looked at.
     """
+    units = {name: own for name, own in units.items() if len(own["unit"])}  # the others are yet to be compared
     yield "forgetting", layer_curves(layers, {name: own["correlation"] for name, own in units.items()}, title)
     yield "selectivity", selectivity_scatter(units, title)
     yield "overwritten", overwritten_units(units, title)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -261,12 +262,25 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         low, high = Confusion(matrix).interval
         words = f"held-out images, best weights; accuracy {low:.3f} to {high:.3f} (95 %)"
         yield "confusion", confusion_matrix(matrix, classes, title=f"{title}: {words}")
+    yield from _features(recording, title)
     yield from _forgotten(recording, title)
 
 
 def _task(dataset: str, classes: list[str]) -> str:
     """Name a task by its images and its classes, which tell tasks on the same images apart."""
     return f"{dataset} ({', '.join(classes) if len(classes) < 4 else f'{len(classes)} classes'})"
+
+
+def _features(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    """Draw which units tell the classes apart, where that has been measured."""
+    from cnnprobe.figures.discrimination import task_features
+
+    tables = [table for table in recording.in_order("discrimination") if len(table.rows)]
+    if tables:
+        about = tables[0].attributes
+        units = {table.attributes["layer"]: dict(table) for table in tables}
+        words = f"{title}\nunits that tell its classes apart, on {about['images']} held-out images"
+        yield "features", task_features(units, json.loads(about["classes"]), words)
 
 
 def _forgotten(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
@@ -282,3 +296,74 @@ def _forgotten(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     about = about | {"classes": json.loads(about["classes"])}
     words = f"{title}\ncompared on {about['images']} images of {_task(about['dataset'], about['classes'])}"
     yield from forgetting.figures(units, dict(layers), None if changed is None else dict(changed), about, words)
+
+
+def compare(recordings: list[Any], overrides: list[list[str]]) -> Iterator[tuple[str, Any]]:
+    """Draw the runs of a sweep together: accuracy by share of labels and mode, and features of different tasks.
+
+    Args:
+        recordings: of the runs.
+        overrides: of each, as typed.
+    """
+    from cnnprobe.figures.discrimination import differing_features
+    from cnnprobe.figures.label_fractions import accuracy_by_fraction
+
+    modes, fractions = ([one["epochs"].attributes[key] for one in recordings] for key in ("mode", "fraction"))
+    classes = [json.loads(one["confusion"].attributes["classes"]) for one in recordings]
+    names = [one.attributes["dataset"] for one in recordings]
+    varied = changing(overrides)
+    lines = [" ".join([mode, *words["other"]]) for mode, words in zip(modes, varied)]
+    if any(words["dataset"] for words in varied):
+        tasks = [" ".join([name, *words["dataset"]]) for name, words in zip(names, varied)]
+    else:
+        tasks = [_task(name, own) for name, own in zip(names, classes)]
+    accuracies = np.array([one["epochs"]["val_accuracy"].max() for one in recordings])
+    chance = {task: 1 / len(own) for task, own in zip(tasks, classes)}
+    network = f"{recordings[0].attributes['model']} (weights: {recordings[0].attributes['weights']})"
+    title = f"{network} is taught from a share of the labels: best epoch of each run"
+    yield "label_fractions", accuracy_by_fraction(np.array(fractions), accuracies, lines, tasks, title, chance)
+    for line in dict.fromkeys(line for line, mode in zip(lines, modes) if mode != "scratch"):
+        some = [place for place, own in enumerate(lines) if own == line]
+        most = max(fractions[place] for place in some)
+        runs = {task: [recordings[p] for p in some if tasks[p] == task and fractions[p] == most] for task in tasks}
+        runs = {task: own for task, own in runs.items() if own}
+        dprime = features_of(list(runs.values()))
+        if len(runs) > 1 and dprime:
+            words = (
+                f"{network} is taught {len(runs)} tasks: {line}\nunits that tell the classes of each task apart, after"
+            )
+            yield f"features_{re.sub('[^A-Za-z0-9.-]+', '_', line)}", differing_features(dprime, list(runs), words)
+
+
+def changing(overrides: list[list[str]]) -> list[dict[str, list[str]]]:
+    """Return what runs differ in: by run the overrides of the `dataset`, without that word, and all `other` ones.
+
+    Left out are mode, fraction and seed, which every run has, and what is the same in all.
+
+    Args:
+        overrides: of each run, "key=value".
+    """
+    shared = set.intersection(*map(set, overrides)) if overrides else set()
+    found = []
+    for words in overrides:
+        own = [word.removeprefix("method.") for word in words if word not in shared]
+        own = [word for word in own if word.partition("=")[0] not in ("mode", "fraction", "seed")]
+        of_dataset = [word for word in own if word.startswith("dataset")]
+        kept = {"dataset": [word.removeprefix("dataset.") for word in of_dataset if not word.startswith("dataset=")]}
+        found.append(kept | {"other": [word for word in own if word not in of_dataset]})
+    return found
+
+
+def features_of(tasks: list[list[Any]]) -> dict[str, np.ndarray]:
+    """Return by layer |d'| of each unit for its best class, (task, unit), the mean over the runs of a task.
+
+    Layers that not all of the runs have looked at, or of which they have other units, are left out.
+    """
+    found = {}
+    for table in tasks[0][0].in_order("discrimination") if tasks else []:
+        every = [[run[table.name] for run in runs if table.name in run] for runs in tasks]
+        whole = all(len(own) == len(runs) for own, runs in zip(every, tasks))
+        if whole and all(np.array_equal(one["unit"], table["unit"]) for own in every for one in own):
+            values = [np.mean([np.abs(one["best_dprime_after"]) for one in own], 0) for own in every]
+            found[table.attributes["layer"]] = np.stack(values)
+    return found
