@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from cnnprobe import runs
+from cnnprobe.engine.conditions import conditions_of
 from cnnprobe.engine.dissimilarity import dissimilarity_matrix, upper
 from cnnprobe.engine.reference_matrices import PIXELS, Reference, categorical, counted, fitting, reference
 from cnnprobe.errors import UserError, listing, unknown
@@ -24,7 +25,7 @@ NAMED_AXES = ("axes", "dims")
 
 
 def load(
-    words: str | Sequence[str] | None,
+    words: str | Sequence[str],
     *,
     conditions: Sequence[str],
     labels: np.ndarray | None = None,
@@ -35,7 +36,7 @@ def load(
 
     Args:
         words: FILE, FILE:dataset, a run of rsa, "labels" or "pixels", or a list of them. A FILE stands for every matrix
-            in it with as many conditions; a run for each of its layers. None: "labels", where there are two classes.
+            in it with as many conditions; a run for each of its layers.
         conditions: names of the conditions, in order.
         labels: (condition,) class of each, -1 where unknown; None where a condition is a class.
         axes: what the axes before the conditions are, see `reference_matrices.AXES`; None: what the file says.
@@ -44,15 +45,20 @@ def load(
     Raises:
         UserError: there is no such file, dataset or run, it cannot be read, or it has other conditions.
     """
-    if words is None:
-        classes = [] if labels is None else np.unique(labels[labels >= 0])
-        return [categorical(labels)] if len(classes) > 1 else []
     found: list[Reference] = []
     for word in dict.fromkeys([words] if isinstance(words, str) else words):
         for one in _named(word, list(conditions), labels, axes, out):
             same = sum(other.name.partition(" #")[0] == one.name for other in found)
             found.append(replace(one, name=f"{one.name} #{same + 1}") if same else one)
     return found
+
+
+def of_run(config: dict[str, Any], dataset: Any) -> list[Reference]:
+    """Read the references of a run of rsa, from its configuration."""
+    method = config["method"]
+    found = conditions_of(dataset, method["conditions"] == "class")
+    given = {"axes": method["reference_axes"], "out": config["out"]}
+    return load(method["reference"], conditions=found.names, labels=found.labels, **given)
 
 
 def _named(

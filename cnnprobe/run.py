@@ -268,6 +268,10 @@ def compute(
     }
     if given.get("brain"):
         given["brain"] = preparation.brain(job.config, device)
+    if given.get("reference"):
+        from cnnprobe import references  # with torch
+
+        given["reference"] = references.of_run(job.config, made.dataset)
     if "old_task" in asked:
         given["old_task"] = old_task.old_task(job.config, made)
     return method.compute(**{name: given[option_name(name)] for name in asked if option_name(name) in given})

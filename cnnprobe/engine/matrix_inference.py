@@ -98,6 +98,8 @@ def _subjects(stack: Stack, random: np.random.Generator) -> np.ndarray:
 
 def interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of the 95 % interval of (draw, …) values: percentiles 2.5 and 97.5 of those that are known."""
+    if not len(drawn):
+        return np.full(drawn.shape[1:], np.nan), np.full(drawn.shape[1:], np.nan)
     there = np.isfinite(drawn)
     filled = np.where(there.any(0), drawn, 0.0)  # a column without any would be warned of
     low, high = np.nanpercentile(filled, (2.5, 97.5), axis=0)
@@ -129,9 +131,11 @@ def permutation_p(
         seed: of the permutations.
 
     Returns:
-        (model,) float64; NaN where the similarity is.
+        (model,) float64; NaN where the similarity is, or without permutations.
     """
     found = np.full(len(models), np.nan)
+    if not draws:
+        return found
     given = [square(values, diagonal=np.nan) for values in (models, reference)]
     known = [np.isfinite(matrices).any(-1) for matrices in given]
     kept = known[0] & known[1].all(0)

@@ -50,6 +50,9 @@ class Patterns:
         device: where the network is, and the patterns are.
         workers: processes that load images.
         memory: bytes that patterns may take; None: half of what is free.
+
+    Attributes:
+        skipped: (image,) bool, true where an image could not be read.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Patterns:
         self.layers = {layer.name: layer for layer in layers}
         self.loading = {"batch_size": batch_size, "device": device, "workers": workers}
         self.memory = memory
+        self.skipped = np.zeros(len(dataset), bool)
         self.features = {layer.name: layer.channels * prod(layer.map_size) for layer in layers}
         if pixels:
             self.features[IMAGES] = prod(dataset.size)
@@ -135,6 +139,7 @@ class Patterns:
         with torch.inference_mode(), tap(self.model, layers, lambda layer, a: keep(layer.name, a)) as run:
             for batch in batches(self.dataset, **self.loading):
                 indices = batch.indices
+                self.skipped[indices] = ~batch.readable
                 if IMAGES in names:
                     keep(IMAGES, batch.images)
                 if layers:

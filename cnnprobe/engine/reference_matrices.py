@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -93,6 +94,36 @@ def reference(
             raise UserError(f"{name} has {count} places along {axis}, but {given} names for them")
     when = when if "time" in left else np.array([np.nan])
     return Reference(name, pairs, named, when, where if "region" in left else ("",), time_unit)
+
+
+def given_references(
+    given: Any, conditions: int, labels: np.ndarray | None, axes: Sequence[str] | None = None
+) -> list[Reference]:
+    """Return references as they are, or made of arrays.
+
+    Args:
+        given: a Reference, an array (see `reference`), or a list of them; None: the classes, where there are two.
+        conditions: how many.
+        labels: (condition,) class of each, -1 where unknown, or None.
+        axes: see `reference`.
+
+    Raises:
+        UserError: something else, or it does not fit.
+    """
+    if given is None:
+        several = labels is not None and len(np.unique(labels[labels >= 0])) > 1
+        return [categorical(labels)] if several else []
+    found = []
+    for place, one in enumerate(given if isinstance(given, list | tuple) else [given]):
+        if isinstance(one, np.ndarray):
+            one = reference(f"reference {place}", one, conditions, axes=axes)
+        if not isinstance(one, Reference):
+            raise UserError(f"reference takes arrays and what cnnprobe.references.load returns, got {one!r}")
+        pairs = conditions * (conditions - 1) // 2
+        if one.matrices is not None and one.matrices.shape[-1] != pairs:
+            raise UserError(f"{one.name} has {one.matrices.shape[-1]} pairs, {conditions} conditions have {pairs}")
+        found.append(one)
+    return found
 
 
 def fitting(shape: tuple[int, ...], conditions: int) -> int | None:
