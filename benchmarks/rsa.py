@@ -6,8 +6,9 @@
 Searchlight: 40 x 48 x 40 voxels, 92 conditions, 8 layers, each planted in a ball of its own; open sphere of radius 3
 voxels (93 in it), 1 - Pearson's r, Spearman. Ours searches the whole volume. *rsatoolbox* finds the spheres of the
 whole volume, and makes and compares the matrices of every n-th voxel, as its documentation does it (util.searchlight:
-get_volume_searchlight, get_searchlight_RDMs, evaluate_models_searchlight with eval_fixed, in one process). *compare* does the last step with one call of its rdm.compare instead, which leaves out the noise ceilings.
-All are given in seconds for the whole volume; theirs is scaled from the voxels it worked on.
+get_volume_searchlight, get_searchlight_RDMs, evaluate_models_searchlight with eval_fixed, in one process). *compare*
+does the last step with one call of its rdm.compare instead, which leaves out the noise ceilings. All are given in
+seconds for the whole volume; theirs is scaled from the voxels it worked on.
 
 Recording: dissimilarities of all main layers of SqueezeNet and of its logits to 92 noise images, beside the network on
 the same images; how often the network is called is counted. Shortest of interleaved repetitions.
