@@ -1,5 +1,6 @@
 """Ask whether layers see stimuli as alike as a brain does: dissimilarity matrices, compared with references."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,8 +11,12 @@ from cnnprobe.engine.matrix_analysis import MatrixAnalysis
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Measurement
 
-SHOWN = 12
+SHOWN = 36
 """Layers at most whose matrices are drawn."""
+COMPARED = 6
+"""References at most that are drawn beside the closest layer."""
+PANELS = 6
+"""References up to which each has a panel; more make a map."""
 
 
 def compute(
@@ -120,6 +125,106 @@ def _best(values: np.ndarray, rows: np.ndarray) -> int | None:
     return int(known[values[known].argmax()]) if len(known) else None
 
 
-def draw(recording):
-    """."""
-    return iter(())
+MEASURES = {"spearman": "Spearman's ρ", "pearson": "Pearson's r", "kendall": "Kendall's τa", "cosine": "cosine",
+            "rho-a": "ρa"}  # fmt: skip
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Matrices in one scale; the closest layer beside each reference; similarity by layer; stimuli in a plane."""
+    table, about = recording["layers"], recording.attributes
+    title = f"{about['model']} (weights: {about['weights']}) on {about['dataset']}"
+    yield from _matrices(recording, title)
+    if "references" in recording:
+        yield from _similarity(recording, table.attributes["comparison"], title)
+    yield from _embedding(recording, title)
+
+
+def _matrices(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.figures.dissimilarity import matrix_grid, matrix_pair
+
+    table = recording["layers"]
+    names, kinds, matrices = table["name"], table["kind"], table["rdm"]
+    shown = _spread(np.flatnonzero(kinds != "random"), SHOWN)
+    words, found = [str(names[row]) for row in shown], [matrices[row] for row in shown]
+    pictures = recording["pictures"]["pixels"] if "pictures" in recording else None
+    of = "classes" if table.attributes["conditions"] == "class" else "stimuli"
+    title = f"Dissimilarity ({table.attributes['metric']}) of {len(matrices[0])} {of}: {title}"
+    if "references" in recording:
+        references = recording["references"]
+        others = references["rdm"]
+        words = [f"reference:\n{name}" for name in references["name"][:COMPARED]] + words
+        found = [*others[:COMPARED], *found]
+        for place, name in enumerate(references["name"][:COMPARED]):
+            best = _best(table["similarity"][:, place], kinds == "layer")
+            if best is not None:
+                pair = f"{name} (reference)", f"{names[best]}, the closest layer"
+                yield f"closest-{place + 1}", matrix_pair((others[place], matrices[best]), pair, pictures, title)
+    yield "matrices", matrix_grid(np.stack(found), words, title)
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """Return rows, evenly chosen where there are too many."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+
+
+def _similarity(recording: Any, comparison: str, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.figures.dissimilarity import Curve, Panel, similarity_by_layer
+
+    table, references = recording["layers"], recording["references"]
+    kinds = table["kind"]
+    columns = {name: table[name] for name in ("similarity", "similarity_low", "similarity_high", "p_corrected")}
+    layers, names = np.flatnonzero(kinds == "layer"), references["name"]
+    title = f"Similarity of dissimilarity matrices: {title}"
+    shown = [str(name) for name in table["name"][layers]]
+    if len(names) > PANELS:
+        from cnnprobe.figures.time_maps import region_map
+
+        p = columns["p_corrected"][layers]
+        yield (
+            "similarity",
+            region_map(columns["similarity"][layers], shown, list(names), title, MEASURES[comparison], p),
+        )
+        return
+
+    def curve(kind: str, place: int) -> Curve | None:
+        rows = np.flatnonzero(kinds == kind)
+        return Curve(*(values[rows, place] for values in columns.values())) if len(rows) else None
+
+    panels = []
+    for place, name in enumerate(names):
+        pixels = columns["similarity"][kinds == "pixels", place]
+        people = f" ({references['subjects'][place]} subjects)" if references["subjects"][place] > 1 else ""
+        ceiling = references["noise_lower"][place], references["noise_upper"][place]
+        panels.append(
+            Panel(f"{name}{people}", curve("layer", place), curve("random", place),
+                  pixels[0] if len(pixels) else np.nan, ceiling)
+        )  # fmt: skip
+    yield "similarity", similarity_by_layer(panels, shown, MEASURES[comparison], title)
+
+
+def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.figures.embedding import embedding_panels
+
+    table = recording["layers"]
+    names, kinds = table["name"], table["kind"]
+    own = np.flatnonzero(kinds == "layer")
+    rows = [own[0], own[-1]]
+    points, stress, words = [], [], []
+    if "references" in recording:
+        references = recording["references"]
+        best = [
+            _best(table["similarity"][:, place], kinds == "layer") for place in range(min(2, len(references["name"])))
+        ]
+        rows = list(dict.fromkeys([row for row in best if row is not None] + rows))
+        points, stress = list(references["embedding"][:2]), list(references["stress"][:2])
+        words = [f"{name} (reference)" for name in references["name"][:2]]
+    rows = rows[: 6 - len(points)]
+    points += [table["embedding"][row] for row in rows]
+    stress += [table["stress"][row] for row in rows]
+    words += [str(names[row]) for row in rows]
+    if not np.isfinite(points).any():
+        return
+    pictures = recording["pictures"]["pixels"] if "pictures" in recording else None
+    what = "Stimuli in a plane, near where their patterns are alike (metric scaling)"
+    labels = [str(name) for name in recording["conditions"]["name"]]
+    yield "embedding", embedding_panels(points, stress, words, pictures, f"{what}: {title}", labels)
