@@ -132,12 +132,6 @@ def mask(path: str, like: Subject) -> np.ndarray:
     return values
 
 
-def varying(patterns: np.ndarray) -> np.ndarray:
-    """Return where a volume has a signal, bool (x, y, z): finite values that differ between conditions."""
-    with np.errstate(invalid="ignore"):
-        return np.isfinite(patterns).all(-1) & (np.ptp(patterns, axis=-1) > 0)
-
-
 def same_space(one: Scan, other: Scan) -> None:
     """Refuse two files whose voxels are not at the same places, to a thousandth of a mm."""
     if one.shape[:3] != other.shape[:3]:

@@ -79,14 +79,6 @@ def test_a_mask_is_where_the_file_is_not_zero(tmp_path, values):
         volumes.mask(str(tmp_path / "s.nii"), one)
 
 
-def test_without_a_mask_it_is_where_values_differ_between_conditions(values):
-    values[1] = 4.0
-    values[2, 3, 1, 5] = np.nan
-    expected = np.ones(SHAPE, bool)
-    expected[1] = expected[2, 3, 1] = False
-    np.testing.assert_array_equal(volumes.varying(values), expected)
-
-
 def test_a_map_is_read_back_where_it_was(tmp_path, values):
     data = volumes.nifti(values[..., 0], AFFINE, "similarity of conv3")
     (tmp_path / "map.nii.gz").write_bytes(data)

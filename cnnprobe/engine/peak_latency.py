@@ -23,7 +23,6 @@ class Latencies:
         peak: (layer,) similarity there.
         order: Spearman's correlation of latency and depth; NaN for fewer than three layers or equal latencies.
         order_low, order_high: ends of its 95 % interval over the draws.
-        apart: (layer, layer) share of the draws in which the second peaks later than the first, ties as half.
     """
 
     latency: np.ndarray
@@ -33,24 +32,25 @@ class Latencies:
     order: float
     order_low: float
     order_high: float
-    apart: np.ndarray
 
 
-def latencies(curves: np.ndarray, drawn: np.ndarray, times: np.ndarray) -> Latencies:
+def latencies(curves: np.ndarray, drawn: np.ndarray, times: np.ndarray, ordered: np.ndarray | None = None) -> Latencies:
     """Find the peaks of curves, and how sure they are.
 
     Args:
-        curves: (layer, time) similarity, layers in order of depth; NaN where it is not known.
-        drawn: (draw, layer, time) the same after subjects or conditions were drawn again; (0, layer, time) if none.
+        curves: (layer, time) similarity; NaN where it is not known.
+        drawn: (draw, layer) `peak_times` of the curves after subjects or conditions were drawn again; (0, layer): none.
         times: (time,), any unit.
+        ordered: (layer,) bool, the layers that are in order of depth; None: all.
     """
-    found, again = peak_times(curves, times), peak_times(drawn, times)
-    low, high = interval(again) if len(again) else (np.full(len(curves), np.nan),) * 2
-    orders = np.array([order(one) for one in again])
-    ends = interval(orders) if len(orders) else (np.nan, np.nan)
+    own = np.ones(len(curves), bool) if ordered is None else ordered
+    found = peak_times(curves, times)
+    orders = np.array([order(one[own]) for one in drawn])
+    low, high = interval(drawn) if len(drawn) else (np.full(len(curves), np.nan),) * 2
+    ends = interval(orders) if len(drawn) else (np.nan, np.nan)
     peak = np.max(np.where(np.isfinite(curves), curves, -np.inf), -1, initial=-np.inf)
-    return Latencies(found, low, high, np.where(np.isfinite(peak), peak, np.nan), order(found), float(ends[0]),
-                     float(ends[1]), later(again))  # fmt: skip
+    peak = np.where(np.isfinite(peak), peak, np.nan)
+    return Latencies(found, low, high, peak, order(found[own]), float(ends[0]), float(ends[1]))
 
 
 def peak_times(curves: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -68,12 +68,3 @@ def order(latency: np.ndarray) -> float:
     if known.sum() < FEWEST or np.ptp(latency[known]) == 0:
         return np.nan
     return float(np.corrcoef(rankdata(latency[known]), np.arange(known.sum()))[0, 1])
-
-
-def later(drawn: np.ndarray) -> np.ndarray:
-    """Return in which share of the draws (draw, layer) a layer peaks later than another, (layer, layer)."""
-    first, second = drawn[:, :, None], drawn[:, None]
-    known = np.isfinite(first) & np.isfinite(second)
-    count = known.sum(0)
-    wins = ((second > first) & known).sum(0) + 0.5 * ((second == first) & known).sum(0)
-    return np.where(count > 0, wins / np.maximum(count, 1), np.nan)
