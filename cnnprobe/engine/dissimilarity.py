@@ -119,6 +119,7 @@ def dissimilarity(products: Products, metric: Metric) -> Tensor:
         floor = RESOLUTION * products.inner.diagonal(dim1=-2, dim2=-1)
         norm = square.where(square > floor, torch.nan).sqrt()
         found = 1 - (inner / norm[..., :, None] / norm[..., None, :]).clamp(-1, 1)
+        found = found.where(~(found < RESOLUTION), 0.0)  # equal patterns
     found = found.where(found.isfinite(), torch.nan)
     found = (found + found.mT) / 2
     itself = torch.eye(found.shape[-1], dtype=torch.bool, device=found.device)

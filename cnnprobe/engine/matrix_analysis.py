@@ -272,8 +272,12 @@ class MatrixAnalysis:
         return dissimilarity(of, self.metric).cpu().numpy()
 
     def _undefined(self, row: Row, matrix: np.ndarray) -> int:
-        """Count and tell conditions without dissimilarities (F53)."""
+        """Count conditions without dissimilarities; tell why what is NaN is (F53)."""
         count = int((~np.isfinite(matrix + np.diag(np.full(self.count, np.nan)))).all(1).sum())
+        apart = upper(matrix)[np.isfinite(upper(matrix))]
+        of = f"{row.name} with random weights" if row.kind == "random" else row.name
+        if len(apart) and np.ptp(apart) == 0:
+            LOG.warning(f"{of}: all pairs of patterns are equally unlike; it has no similarity to anything (NaN)")
         if count:
             why = {"crossnobis": "too few repeats, or equal ones", "mahalanobis": "equal repeats"}
             reason = why.get(self.metric, "constant, not finite or unreadable")

@@ -1,15 +1,20 @@
 """Ask whether layers see stimuli as alike as a brain does: dissimilarity matrices, compared with references."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from torch import nn
 
+from cnnprobe.engine.brain_maps import BrainMaps
+from cnnprobe.engine.dissimilarity import upper
 from cnnprobe.engine.layers import Layer, find, main_layers
 from cnnprobe.engine.matrix_analysis import MatrixAnalysis
+from cnnprobe.engine.time_courses import TimeCourses
+from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
-from cnnprobe.records import Measurement
+from cnnprobe.records import Advance, Measurement, Phase, Rows
 
 SHOWN = 36
 """Layers at most whose matrices are drawn."""
@@ -33,6 +38,10 @@ def compute(
     bootstrap: Annotated[int, Range(0, 100000)],
     over: Literal["conditions", "subjects", "both"],
     permutations: Annotated[int, Range(0, 1000000)],
+    searchlight: str | list[str] | None,
+    mask: str | None,
+    radius: Annotated[float, Range(above=0)] | str,
+    sphere: Literal["open", "closed"],
     batch_size: int,
     device: str,
     workers: int,
@@ -43,7 +52,7 @@ def compute(
     Args:
         model: any network; it is given back as it was.
         dataset: an image set.
-        layer: names of layers, see `engine.layers.find`; None: the main layers and the logits.
+        layer: names of layers, see `engine.layers.find`; None: areas, or convolutions and dense layers; and the logits.
         reference: see `engine.reference_matrices.given_references`; on the command line see `references.load`.
         reference_axes: what the axes of a reference in front of its conditions are.
         conditions: every image by itself, or classes with their images as repeats.
@@ -52,30 +61,55 @@ def compute(
         controls: rows beside the layers: the pixels, the same layers with random weights.
         bootstrap: draws behind the intervals.
         over: what is drawn again.
-        permutations: of the conditions' labels, behind p.
+        permutations: of the conditions' labels, behind p; and of the signs of the maps of several subjects, at most.
+        searchlight: volumes of a brain, see `engine.brain_maps.BrainMaps`; on the command line see `volumes.subjects`.
+        mask: bool (x, y, z); on the command line a file, see `volumes.mask`.
+        radius: of the sphere, see `engine.brain_maps.radius_of`.
+        sphere: whether its surface belongs to it (closed) or not.
         batch_size: images that pass through the network together.
         device: where the network is.
         workers: processes that load images.
         seed: of the draws, permutations and random weights.
 
     Returns:
-        tables "layers", "references", "differences", "conditions", "stimuli", "pictures".
+        tables "layers", "references", "differences", "conditions", "stimuli", "pictures"; "courses", "moments" and
+        "regions" of each reference with times or regions; "searchlight" of each volume, their "masks", and "group".
 
     Raises:
-        UserError: no such layer, a reference that does not fit, or fewer than 3 conditions.
+        UserError: no such layer, a reference or a volume that does not fit, or fewer than 3 conditions.
     """
+    if mask is not None and searchlight is None:
+        raise UserError("mask= is of the volumes of searchlight=…, which is missing")
     analysis = MatrixAnalysis(
         model, _layers(model, layer, dataset.size), dataset, reference, reference_axes, tuple(controls or ()),
         conditions == "class", metric, comparison, bootstrap, over, permutations, seed, batch_size, device, workers,
     )  # fmt: skip
-    return Measurement(analysis.tables(), analysis.events(), len(dataset), "images")
+    names, kinds = ([getattr(row, word) for row in analysis.rows] for word in ("name", "kind"))
+    further: list[Any] = [TimeCourses(analysis.references, names, kinds, comparison, bootstrap, over, seed)]
+    if searchlight is not None:
+        further.append(
+            BrainMaps(searchlight, mask, names, kinds, analysis.count, metric, comparison, radius, sphere == "closed",
+                      permutations, seed)
+        )  # fmt: skip
+
+    def events() -> Iterator[Rows | Advance | Phase]:
+        yield from analysis.events()
+        for one in further:
+            yield from one.events(upper(analysis.matrices))
+
+    tables = [table for one in (analysis, *further) for table in one.tables()]
+    return Measurement(tables, events(), len(dataset), "images")
 
 
 def _layers(model: nn.Module, spec: str | list[str] | None, size: tuple[int, ...]) -> list[Layer]:
     if spec is not None:
         return find(model, spec, size)
     main, (output,) = main_layers(model, size), find(model, "logits", size)
-    if main and main[-1].kind == "linear" and main[-1].channels == output.channels:
+    named = [name for name in getattr(model, "aliases", {}) if not re.fullmatch(r"conv\d+", name)]
+    if named:  # areas, not every connection between them
+        places = {layer.tap: place for place, layer in enumerate(main)}
+        main = sorted(find(model, named, size), key=lambda layer: places.get(layer.tap, len(places)))
+    elif main and main[-1].kind == "linear" and main[-1].channels == output.channels:
         main.pop()  # the output by another name
     return find(model, [*(layer.name for layer in main), "logits"], size)
 
@@ -92,6 +126,11 @@ def headline(recording: Any) -> dict[str, Any]:
         if np.isfinite(values).any():
             best = own[np.nanargmax(values)]
             found[f"closest to {name}"] = f"{table['name'][best]} ({table['similarity'][best, place]:.3f})"
+    for name in ["group"] if "group" in recording else _searched(recording)[:SUBJECTS]:
+        table = recording[name]
+        best = _best(table["peak"], table["kind"] == "layer")
+        if best is not None:
+            found[f"peak in {name.rpartition('/')[2]}"] = f"{table['name'][best]} ({table['peak'][best]:.3f})"
     return found
 
 
@@ -137,6 +176,11 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     if "references" in recording:
         yield from _similarity(recording, table.attributes["comparison"], title)
     yield from _embedding(recording, title)
+    for name in recording.tables():
+        if name.startswith("courses/"):
+            yield from _courses(recording, name.partition("/")[2], title)
+        elif name == "group" or name in _searched(recording)[:SUBJECTS]:
+            yield from _slices(recording, name, title)
 
 
 def _matrices(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
@@ -228,3 +272,84 @@ def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     what = "Stimuli in a plane, near where their patterns are alike (metric scaling)"
     labels = [str(name) for name in recording["conditions"]["name"]]
     yield "embedding", embedding_panels(points, stress, words, pictures, f"{what}: {title}", labels)
+
+
+def _courses(recording: Any, place: str, title: str) -> Iterator[tuple[str, Any]]:
+    """Layer by time with the peaks, and when each layer peaks, of each region; layer by region."""
+    from cnnprobe.figures.time_maps import peak_latencies, region_map, time_map
+
+    table, moments, order = recording[f"courses/{place}"], recording[f"moments/{place}"], recording[f"regions/{place}"]
+    own, times, about = np.flatnonzero(table["kind"] == "layer"), moments["time"], table.attributes
+    names, unit, measure = [str(name) for name in table["name"][own]], about["time_unit"], MEASURES[about["comparison"]]
+    title, number = f"{about['reference']}: {title}", int(place) + 1
+    if not about["timed"]:
+        columns = [f"{about['reference']}: {region}" for region in order["name"]]
+        given = {str(name): column for column, name in enumerate(recording["references"]["name"])}
+        p = recording["layers"]["p_corrected"][own][:, [given[column] for column in columns]]
+        values = table["similarity"][own, 0]
+        yield f"regions-{number}", region_map(values, names, list(order["name"]), title, measure, p)
+        return
+    for region, name in enumerate(order["name"]):
+        said = f"{title}\n{name}" if name else title
+        ends = {key: table[column][own, region] for key, column in LATENCY.items()}
+        ceiling = moments["noise_lower"][:, region], moments["noise_upper"][:, region]
+        ceiling = ceiling if np.isfinite(ceiling).all() else None
+        ending = f"{number}-{_file(name)}" if name else str(number)
+        curves = table["similarity"][own, :, region]
+        yield f"time-{ending}", time_map(curves, times, names, said, measure, unit, **ends, ceiling=ceiling)
+        rank = {key: float(order[key][region]) for key in ("order", "order_low", "order_high")}
+        yield f"latency-{ending}", peak_latencies(**ends, names=names, title=said, unit=unit, **rank)
+
+
+LATENCY = {"latency": "latency", "low": "latency_low", "high": "latency_high"}
+
+
+def _searched(recording: Any) -> list[str]:
+    """Return the names of the tables of searchlights."""
+    return [name for name in recording.tables() if name.startswith("searchlight/")]
+
+
+def _slices(recording: Any, name: str, title: str) -> Iterator[tuple[str, Any]]:
+    """Slices of the searchlight of a subject or the group, and which layer is closest where."""
+    from cnnprobe.figures.slices import closest_layer, searchlight_slices
+
+    table = recording[name]
+    about, affine = table.attributes, np.reshape(table.attributes["affine"], (4, 4))
+    masks = recording["masks"]["inside"]
+    inside = masks.all(0) if name == "group" else masks[_searched(recording).index(name)]
+    radius = about["radius"] if about["radius"].endswith("mm") else f"{about['radius']} voxels"
+    whose = f"mean of {about['subjects']} subjects" if name == "group" else about["subject"]
+    title = f"Searchlight of radius {radius} ({about['voxels']} voxels), {whose}: {title}"
+    rows = np.flatnonzero(table["kind"] != "random")
+    shown = _spread(rows, SHOWN)
+    if len(shown) < len(rows):
+        title += f"; {len(shown)} of {len(rows)} layers"
+    maps, p = table["map"], table["p"] if name == "group" and np.isfinite(table["p"]).any() else None
+    words, measure = [str(one) for one in table["name"]], MEASURES[about["comparison"]]
+    ending = _file(name.rpartition("/")[2])
+
+    def of(chosen: np.ndarray) -> dict[str, Any]:
+        return {"p": None if p is None else p[chosen], "inside": inside}
+
+    labels = [words[row] for row in shown]
+    yield f"slices-{ending}", searchlight_slices(maps[shown], labels, affine, title, measure, **of(shown))
+    own = np.flatnonzero(table["kind"] == "layer")
+    yield f"closest-layer-{ending}", closest_layer(maps[own], [words[row] for row in own], affine, title, **of(own))
+
+
+def volumes(recording: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, values (x, y, z) and affine of every map, for programs that show brains; p of the group as well."""
+    for name in [*_searched(recording), *(["group"] if "group" in recording else [])]:
+        table = recording[name]
+        affine = np.reshape(table.attributes["affine"], (4, 4))
+        for row, (layer, kind) in enumerate(zip(table["name"], table["kind"])):
+            words = [name.rpartition("/")[2], "random" if kind == "random" else "", str(layer)]
+            of = _file("_".join(filter(None, words)))
+            yield of, table["map"][row], affine
+            if name == "group":
+                yield f"{of}_p", table["p"][row], affine
+
+
+def _file(name: str) -> str:
+    """Return a name of which a file's can be made."""
+    return re.sub(r"[^\w.-]+", "_", str(name))[:80]

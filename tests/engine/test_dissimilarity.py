@@ -92,9 +92,11 @@ def test_a_pattern_that_is_not_finite_takes_only_its_own_pairs_away(metric, bad)
     assert np.allclose(found[:3, :3], clean[:3, :3], atol=1e-12)
 
 
-def test_equal_patterns_are_at_distance_0():
+@pytest.mark.parametrize("metric", engine.METRICS)
+def test_equal_patterns_are_at_distance_0(metric):
+    """Exactly: what is left of rounding would have ranks."""
     patterns = np.repeat(RANDOM.normal(size=(1, 1000)), 3, 0).astype(np.float32) * 100
-    assert (dissimilarity_matrix(patterns, "euclidean") == 0).all()
+    assert (dissimilarity_matrix(patterns, metric) == 0).all()
 
 
 @pytest.mark.parametrize("metric", ["correlation", "cosine", "euclidean"])
