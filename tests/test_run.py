@@ -42,6 +42,7 @@ QUICK = {
         "gradient_images=4",
         "batch_size=8",
     ],
+    "rsa": ["layer=[conv1,conv2]", "batch_size=8", "bootstrap=9", "permutations=9"],
     "tuning": [
         "layer=[conv1,conv2]",
         "batch_size=32",
