@@ -17,7 +17,7 @@ from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance
 
-BUDGET = 8 * 2**20
+BUDGET = 4 * 2**20
 """Bytes that the patterns of one layer may take: of large maps, means over blocks of positions are kept."""
 
 

@@ -28,7 +28,7 @@ class Forgetting:
 
     A unit's response to an image is the maximum of its map. The tables are `/forgetting/<layer>`, a row a unit;
     `/layers`, a row a layer; and `/changed`, a row for each of the most changed units: first those that were forgotten
-    (see `drift.forgotten`), then by the correlation of their responses.
+    (see `drift.forgotten`), then by the correlation of their responses; as many rows are empty as there are too few.
 
     Args:
         before, after: the networks, on the device; they are given back as they were.
@@ -102,6 +102,7 @@ class Forgetting:
             "overlap": Column("share of the strongest images of either that are those of both", dtype="float64"),
             "weight_change": Column("||w' - w|| / ||w|| of the weights that lead to it", dtype="float64"),
             "tuning_correlation": Column("Pearson's r over classes of its mean responses", dtype="float64"),
+            "changed": Column("true where its response to any image is another one", dtype="bool"),
             "forgotten": Column(f"r < {drift.LOST} (or dead), selectivity before > {drift.SELECTIVE}", dtype="bool"),
         }
         for side in SIDES:
@@ -164,6 +165,7 @@ class Forgetting:
         """Return the columns of the units of a layer."""
         units, (before, after) = self.units[layer.name], (one.largest for one in pair)
         columns = {"correlation": drift.unit_correlation(before, after)[units]}
+        columns["changed"] = ((before != after) & (np.isfinite(before) | np.isfinite(after))).any(0)[units]
         columns["weight_change"] = drift.weight_change(*self.networks, layer)[units]
         classes = len(self.images.classes)
         for side, one, best in zip(SIDES, pair, strongest):
@@ -201,7 +203,7 @@ class Forgetting:
         order = []
         for place, layer in enumerate(self.layers):
             rows = found[layer.name]
-            for row in np.flatnonzero(~rows["dead_before"]):
+            for row in np.flatnonzero(~rows["dead_before"] & rows["changed"]):
                 r = rows["correlation"][row]
                 if np.isfinite(r) or rows["dead_after"][row]:  # a unit that fell silent has no r: as if 0
                     order.append((not rows["forgotten"][row], r if np.isfinite(r) else 0.0, place, int(row)))

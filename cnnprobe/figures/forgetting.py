@@ -21,6 +21,8 @@ NAMED = 4
 """Units named at the end of a layer's strip at most."""
 TEXTS = (1.01, 1.09, 1.19)
 """Where the words beside a strip begin, in lengths of it."""
+MOVED = 0.9
+"""Correlation below which they are."""
 PANELS = 30
 """Layers that have a panel of their own at most."""
 Units = Mapping[str, Mapping[str, np.ndarray]]
@@ -57,7 +59,7 @@ def _described(changed: Mapping[str, np.ndarray], row: int, about: Mapping[str, 
     """Say which unit it is and how far it changed."""
     one = {name: values[row] for name, values in changed.items()}
     lines = [f"{about['layers'][one['layer']]}, unit {one['unit']}" + (" (forgotten)" if one["forgotten"] else "")]
-    lines.append(f"r {_number(one['correlation'])}, top images shared {_number(one['overlap'])}")
+    lines += [f"r {_number(one['correlation'])}", f"top images shared {_number(one['overlap'])}"]
     lines.append(f"selectivity {_number(one['selectivity_before'])} → {_number(one['selectivity_after'])}")
     classes = about["classes"]
     named = [style.plain(classes[one[key]], 16) if one[key] >= 0 else "none" for key in ("class_before", "class_after")]
@@ -89,7 +91,7 @@ def layer_curves(layers: Mapping[str, np.ndarray], correlations: Mapping[str, np
     _spread(single, places, [np.asarray(correlations[name], float) for name in names])
     _from_zero(whole, layers["cka"], 1.03)
     _from_zero(drift, layers["rdm_drift"], max(0.1, 1.08 * _most(layers["rdm_drift"])))
-    single.set_ylim(-1.03, 1.03)
+    _from_zero(single, np.concatenate(list(correlations.values())), 1.03)
     for ax, label in ((whole, "CKA"), (drift, "RDM drift\n(1 - Spearman)"), (single, "r of units")):
         ax.set_ylabel(label, fontsize=8)
         ax.tick_params(labelsize=7)
@@ -155,8 +157,11 @@ def selectivity_scatter(units: Units, title: str) -> Figure:
     low = min(0.0, *(float(np.min(one, initial=0.0, where=np.isfinite(one))) for one in values))
     for (name, own), ax in zip(shown, panels.flat):
         _selectivity(ax, name, own, low)
-    for ax in list(panels.flat)[len(shown) :]:
-        ax.set_axis_off()
+    for place, ax in enumerate(panels.flat):
+        if place >= len(shown):
+            ax.set_axis_off()
+        elif place + columns >= len(shown):  # nothing below it
+            ax.tick_params(labelbottom=True)
     made.supxlabel("class selectivity before", fontsize=8)
     made.supylabel("class selectivity after", fontsize=8)
     _remark(
@@ -236,7 +241,8 @@ def overwritten_units(units: Units, title: str) -> Figure:
 def _summary(own: Mapping[str, np.ndarray], r: np.ndarray) -> tuple[str, str, str]:
     """Return median r, how many are forgotten, and the units that changed most."""
     known = np.flatnonzero(np.isfinite(r))
-    order = known[np.argsort(r[known], kind="stable")][:NAMED]
+    order = [row for row in known[np.argsort(r[known], kind="stable")][:NAMED] if r[row] < MOVED]
     units = ", ".join(str(int(own["unit"][row])) for row in order)
     median = f"{np.median(r[known]):.2f}" if len(known) else "-"
-    return median, f"{int(np.sum(own['forgotten']))} of {len(r)}", units or "none answers in both"
+    none = f"none below {MOVED}" if len(known) else "none answers in both"
+    return median, f"{int(np.sum(own['forgotten']))} of {len(r)}", units or none

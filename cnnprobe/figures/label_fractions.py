@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from cnnprobe.figures import style
 from cnnprobe.figures.canvas import footer
@@ -53,7 +53,7 @@ def accuracy_by_fraction(
         _label(ax, style.plain(task, 40), np.unique(fractions))
     axes[0].set_ylabel("accuracy on held-out images", fontsize=8)
     shown = dict(pair for ax in axes for pair in zip(*ax.get_legend_handles_labels()[::-1]))
-    made.legend(shown.values(), shown, fontsize=7, frameon=False, loc="outside right upper")
+    axes[-1].legend(shown.values(), shown, fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     footer(made, ["line: mean over seeds, bar: their standard deviation, points: runs"])
     return made
 
@@ -69,7 +69,7 @@ def _line(ax: Axes, fractions: np.ndarray, accuracies: np.ndarray, name: str, nu
     mean = np.array([values.mean() for values in each])
     deviation = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in each]
     shift = 1.03 ** (number - (count - 1) / 2)  # bars of several lines side by side
-    ax.plot(fractions * shift, accuracies, ".", color=colour, markersize=3, alpha=0.5, markeredgewidth=0)
+    ax.plot(fractions * shift * 1.015, accuracies, ".", color=colour, markersize=4, alpha=0.6, markeredgewidth=0)
     look = {"color": colour, "markersize": 4.5, "linewidth": 1.3, "capsize": 2, "label": style.plain(name, 40)}
     ax.errorbar(places * shift, mean, deviation, fmt=MARKERS[number % 6] + ("--" if control else "-"), **look)
 
@@ -79,7 +79,7 @@ def _label(ax: Axes, task: str, fractions: np.ndarray) -> None:
     ax.set_xscale("log")
     ax.set_xticks(fractions)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{style.number(100 * value)} %"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(fractions[0] / 1.4, fractions[-1] * 1.4)
     ax.set_xlabel("share of the labels", fontsize=8)
     ax.tick_params(labelsize=7)

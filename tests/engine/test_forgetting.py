@@ -136,9 +136,10 @@ def test_an_overwritten_detector_is_found(monkeypatch):
     top = images.labels[units["image_before"][:2]]
     assert (top == [[0], [1]]).all()
     changed = found["changed"]
-    assert changed["unit"].tolist() == [0, 1] and changed["layer"].tolist() == [0, 0]
+    assert units["changed"].tolist() == [True, False, False]
+    assert changed["unit"].tolist() == [0, -1] and changed["layer"].tolist() == [0, -1]  # no other one changed
     assert changed["forgotten"].tolist() == [True, False]
-    assert changed["image_after"].tolist() == units["image_after"][:2].tolist()
+    assert changed["image_after"][0].tolist() == units["image_after"][0].tolist()
     pixels = images.load(units["image_before"][0])[0].numpy()
     np.testing.assert_array_equal(changed["picture_before"][0], pixels)
 
@@ -149,8 +150,10 @@ def test_a_unit_that_fell_silent_is_among_the_changed(monkeypatch):
     after = copy.deepcopy(before)
     with torch.no_grad():
         after[0].bias[1] = -5
+        after[0].weight[0] *= 0.9
+        after[0].bias[2] = 1  # speaks now, but did not before
     found = rows_of(compared(before, after, Blobs(36, 0), ["conv1"], most_changed=3))
-    assert found["changed"]["unit"].tolist() == [1, 0, -1]  # the third was silent before
+    assert found["changed"]["unit"].tolist() == [1, 0, -1]
     assert found["changed"]["forgotten"].tolist() == [True, False, False]
     assert np.isnan(found["changed"]["correlation"][0])
     assert (found["changed"]["image_after"][0] == -1).all() and (found["changed"]["picture_after"][0] == 255).all()
