@@ -224,8 +224,8 @@ def _panel(ax: Axes, panel: Panel) -> None:
 
 
 def stars(p: float) -> str:
-    """Return * below 0.05, ** below 0.01, *** below 0.001 (or 1 of 1000 permutations)."""
-    return "***" if p < 0.0015 else "**" if p < 0.01 else "*" if p < 0.05 else ""
+    """Return * below 0.05, ** below 0.01, *** below 0.001."""
+    return "***" if p < 0.001 else "**" if p < 0.01 else "*" if p < 0.05 else ""
 
 
 def _legend(made: Figure, panels: Sequence[Panel]) -> None:
