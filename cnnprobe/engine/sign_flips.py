@@ -17,9 +17,11 @@ TOGETHER = 2**24
 def sign_flips(maps: np.ndarray, *, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Test the mean of maps over subjects against zero, one-sided.
 
-    The statistic is the mean itself: by chance, all places of a searchlight vary alike, and a division by the spread
-    over a few subjects would only add noise. Where there are no more flips than draws, each is done once; else they are
-    drawn, and the maps as they are count as one more.
+    The statistic is the mean over its standard error. The variance behind that is the mean of two: that of the place,
+    which grows where a strong effect is flipped, so that it does not hide weaker ones elsewhere; and the median over
+    places of the mean square, which no flip changes and which keeps the variance of a few subjects from being small by
+    chance. Where there are no more flips than draws, each is done once; else they are drawn, and the maps as they are
+    count as one more.
 
     Args:
         maps: (subject, layer, x, y, z), correlations are best given as Fisher's z; NaN: not measured. A place counts
@@ -40,23 +42,31 @@ def sign_flips(maps: np.ndarray, *, draws: int, seed: int) -> tuple[np.ndarray, 
     flat = torch.from_numpy(maps.reshape(subjects, -1))
     places = torch.isfinite(flat).all(0).nonzero()[:, 0]
     values = flat[:, places].double()
-    statistic = values.mean(0)
+    squares = values.square().mean(0)
+    usual = squares.median() if len(places) else squares.sum()
+
+    def moderated(means: torch.Tensor) -> torch.Tensor:
+        variance = (squares - means.square()).clamp(min=0) * subjects / (subjects - 1)
+        return means / ((variance + usual) / 2 / subjects).clamp(min=1e-300).sqrt()
+
+    mean = values.mean(0)
+    statistic = moderated(mean)
     whole = 2**subjects <= draws
     signs = every_flip(subjects) if whole else drawn_flips(subjects, draws, seed)
     largest = torch.full((len(signs),), -torch.inf, dtype=torch.float64)
     step = max(1, TOGETHER // max(1, len(places)))
     for start in range(0, len(signs) if len(places) else 0, step):
         some = slice(start, start + step)
-        largest[some] = (signs[some] @ values).amax(1) / subjects
+        largest[some] = moderated(signs[some] @ values / subjects).amax(1)
     ordered = largest.sort().values
     # a flip that gives the same but for rounding counts as the same
-    beaten = torch.searchsorted(ordered, statistic - 1e-12)
+    beaten = torch.searchsorted(ordered, statistic - 1e-9 * statistic.abs())
     count = len(signs) - beaten
     p = (count / len(signs)) if whole else (count + 1) / (len(signs) + 1)
     found = torch.full((2, flat.shape[1]), torch.nan, dtype=torch.float64)
-    found[0, places], found[1, places] = statistic, p.double()
-    mean, corrected = found.reshape(2, *maps.shape[1:]).numpy()
-    return mean, corrected, len(signs) + (not whole)
+    found[0, places], found[1, places] = mean, p.double()
+    found_mean, corrected = found.reshape(2, *maps.shape[1:]).numpy()
+    return found_mean, corrected, len(signs) + (not whole)
 
 
 def every_flip(subjects: int) -> torch.Tensor:

@@ -18,11 +18,24 @@ def test_every_flip_is_that_of_a_loop():
     values[:, 1, 0, 0, 0] += 3
     mean, p, flips = sign_flips(values, draws=64, seed=0)
     np.testing.assert_allclose(mean, values.mean(0), atol=1e-12)
-    patterns = product([1, -1], repeat=6)
-    largest = np.array([(values * np.reshape(signs, (6, 1, 1, 1, 1))).mean(0).max() for signs in patterns])
-    expected = (largest >= mean[..., None] - 1e-9).mean(-1)
+    usual = np.median((values**2).mean(0))
+
+    def statistic(flipped):
+        return flipped.mean(0) / np.sqrt((flipped.var(0, ddof=1) + usual) / 2 / 6)
+
+    signs = np.reshape(list(product([1, -1], repeat=6)), (64, 6, 1, 1, 1, 1))
+    largest = np.array([statistic(values * one).max() for one in signs])
+    expected = (largest >= statistic(values)[..., None] - 1e-9).mean(-1)
     np.testing.assert_allclose(p, expected)
     assert flips == 64 and p[1, 0, 0, 0] == p.min() <= 3 / 64
+
+
+def test_a_strong_effect_does_not_hide_a_weaker_one():
+    values = maps() * 0.1
+    values[:, 0, 0, 0, 0] += 3
+    values[:, 1, 2, 1, 1] += 0.6
+    _, p, _ = sign_flips(values, draws=64, seed=0)
+    assert p[0, 0, 0, 0] == 1 / 64 and p[1, 2, 1, 1] < 0.05 and (p < 0.05).sum() == 2
 
 
 def test_drawn_flips_come_near_to_all_of_them():
