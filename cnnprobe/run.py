@@ -27,6 +27,7 @@ from cnnprobe import (
     runs,
     terminal,
     training_state,
+    volumes,
 )
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import option_name
@@ -272,6 +273,12 @@ def compute(
         from cnnprobe import references  # with torch
 
         given["reference"] = references.of_run(job.config, made.dataset)
+    if given.get("searchlight"):
+        from cnnprobe.engine.conditions import conditions_of
+
+        count = len(conditions_of(made.dataset, given["conditions"] == "class").names)
+        given["searchlight"] = volumes.subjects(given["searchlight"], count)
+        given["mask"] = given["mask"] and volumes.mask(given["mask"], given["searchlight"][0])
     if "old_task" in asked:
         given["old_task"] = old_task.old_task(job.config, made)
     return method.compute(**{name: given[option_name(name)] for name in asked if option_name(name) in given})

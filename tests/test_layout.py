@@ -42,7 +42,8 @@ MAY_IMPORT = {
     "compose": {"errors", "catalogue", "cli"},
     "run": {
         "errors", "options", "catalogue", "files", "records", "runs", "reading", "store", "drawing", "methods",
-        "engine", "old_task", "origin", "preparation", "provenance", "references", "signals", "terminal", "training_state",
+        "engine", "old_task", "origin", "preparation", "provenance", "references", "signals", "terminal",
+        "training_state", "volumes",
     },
     "sweep": {"errors", "files", "catalogue", "compose", "drawing", "run", "runs", "terminal", "cli"},
     "requests": {"errors", "compose", "named_weights", "run", "runs", "drawing", "sweep", "terminal", "cli"},

@@ -115,7 +115,9 @@ def closest_layer(
     maps: np.ndarray, labels: Sequence[str], affine: np.ndarray, title: str, *, p: np.ndarray | None = None,
     inside: np.ndarray | None = None, most: int = 8,
 ) -> Figure:  # fmt: skip
-    """Draw for every place which layer it is most like, where that is above 0, or significant where p is given.
+    """Draw for every place which layer it is most like, where that is significant, or so high that chance is unlikely.
+
+    Where there is no p, what is by chance is told from the negative values: only higher ones are drawn.
 
     See `searchlight_slices` for the arguments.
     """
@@ -126,10 +128,10 @@ def closest_layer(
         return style.figure(4.5, 0.3, f"{title}\nno sphere lies inside the mask")
     filled = np.where(np.isfinite(turned), turned, -np.inf)
     best = filled.argmax(0).astype(float)
-    shown = filled.max(0) > 0
-    if p is not None:
-        least = np.take_along_axis(upright(p, affine)[0], best.astype(int)[None], 0)[0]
-        shown &= least < LEVEL
+    if p is None:
+        shown = filled.max(0) > -np.min(turned, initial=0.0, where=np.isfinite(turned))
+    else:
+        shown = np.take_along_axis(upright(p, affine)[0], best.astype(int)[None], 0)[0] < LEVEL
     best[~shown] = np.nan
     made, panels = _grid(1, slices, turned, turned_affine, title)
     colours = [style.by_depth(place, len(labels)) for place in range(len(labels))]
@@ -145,7 +147,11 @@ def closest_layer(
         panels[0, 0].plot([], [], "s", color=colour, markersize=5, label=f"{style.plain(label, 24)}: {count} voxels")
     made.legend(loc="outside right center", fontsize=6, frameon=False)
     _legend(
-        made, sides, "coloured where a layer's value is above 0" if p is None else f"coloured: p < {LEVEL}, corrected"
+        made,
+        sides,
+        "coloured where a value is further from 0 than any negative one"
+        if p is None
+        else f"coloured: p < {LEVEL}, corrected",
     )
     return made
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from torch import nn
 
-from cnnprobe.engine.brain_maps import BrainMaps
+from cnnprobe.engine.brain_maps import BrainMaps, radius_of
 from cnnprobe.engine.dissimilarity import upper
 from cnnprobe.engine.layers import Layer, find, main_layers
 from cnnprobe.engine.matrix_analysis import MatrixAnalysis
@@ -22,6 +22,10 @@ COMPARED = 6
 """References at most that are drawn beside the closest layer."""
 PANELS = 6
 """References up to which each has a panel; more make a map."""
+SEARCHED = 12
+"""Layers at most whose searchlight is drawn."""
+SUBJECTS = 4
+"""Subjects at most whose searchlights are drawn; the files in `maps` are of all."""
 
 
 def compute(
@@ -317,11 +321,12 @@ def _slices(recording: Any, name: str, title: str) -> Iterator[tuple[str, Any]]:
     about, affine = table.attributes, np.reshape(table.attributes["affine"], (4, 4))
     masks = recording["masks"]["inside"]
     inside = masks.all(0) if name == "group" else masks[_searched(recording).index(name)]
-    radius = about["radius"] if about["radius"].endswith("mm") else f"{about['radius']} voxels"
+    size, in_mm = radius_of(about["radius"])
+    radius = f"{size:g} {'mm' if in_mm else 'voxels'}"
     whose = f"mean of {about['subjects']} subjects" if name == "group" else about["subject"]
     title = f"Searchlight of radius {radius} ({about['voxels']} voxels), {whose}: {title}"
     rows = np.flatnonzero(table["kind"] != "random")
-    shown = _spread(rows, SHOWN)
+    shown = _spread(rows, SEARCHED)
     if len(shown) < len(rows):
         title += f"; {len(shown)} of {len(rows)} layers"
     maps, p = table["map"], table["p"] if name == "group" and np.isfinite(table["p"]).any() else None
