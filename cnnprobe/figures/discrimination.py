@@ -102,8 +102,9 @@ def differing_features(dprime: Mapping[str, np.ndarray], tasks: Sequence[str], t
         return style.figure(4.5, 0.3, f"{title}\n{'no layers' if len(tasks) > 1 else 'only one task'}")
     shown = _layers_shown(dprime)
     strip = 0.13 * len(tasks) + 0.08
-    heights = (2.0, len(shown) * strip)
-    made = style.figure(max(7.0, min(13.0, 0.26 * len(dprime) + 2.5)), sum(heights) + 1.0, title)
+    pairs = len(tasks) * (len(tasks) - 1) // 2
+    heights = (2.0 + 0.15 * pairs, max(1.0, len(shown) * strip))
+    made = style.figure(max(7.0, min(13.0, 0.26 * len(dprime) + 2.5)), sum(heights) + 1.2, title)
     above, below = made.subplots(2, 1, height_ratios=heights)
     _shared(above, dprime, tasks)
     limit = max((largest(dprime[name]) for name in shown), default=0) or 1.0
@@ -127,7 +128,7 @@ def differing_features(dprime: Mapping[str, np.ndarray], tasks: Sequence[str], t
     bar.ax.tick_params(labelsize=6)
     lines = "lines of a strip, from above: " + ", ".join(style.plain(task, 40) for task in tasks)
     more = [f"strips: the {len(shown)} of {len(dprime)} layers whose units differ most"] * (len(shown) < len(dprime))
-    footer(made, [lines, *more, "grey: no d'"])
+    footer(made, [lines, *more, "grey: no d'", "of more classes the best |d'| is larger by chance"])
     return made
 
 
@@ -161,7 +162,7 @@ def _shared(ax: Axes, dprime: Mapping[str, np.ndarray], tasks: Sequence[str]) ->
     ax.set_xlim(-0.6, len(dprime) - 0.4)
     ax.tick_params(labelsize=6.5)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=6.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1)
+    ax.legend(fontsize=6.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

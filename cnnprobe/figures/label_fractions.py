@@ -51,6 +51,8 @@ def accuracy_by_fraction(
         if chance and np.isfinite(chance.get(task, np.nan)):
             ax.axhline(chance[task], color="0.4", linewidth=0.8, linestyle=":", label="chance")
         _label(ax, style.plain(task, 40), np.unique(fractions))
+    known = accuracies[np.isfinite(accuracies)].tolist() + list((chance or {}).values())
+    axes[0].set_ylim(max(0.0, min(known, default=0.0) - 0.04), 1.02)  # of all panels: they share it
     axes[0].set_ylabel("accuracy on held-out images", fontsize=8)
     shown = dict(pair for ax in axes for pair in zip(*ax.get_legend_handles_labels()[::-1]))
     axes[-1].legend(shown.values(), shown, fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -83,6 +85,5 @@ def _label(ax: Axes, task: str, fractions: np.ndarray) -> None:
     ax.set_xlim(fractions[0] / 1.4, fractions[-1] * 1.4)
     ax.set_xlabel("share of the labels", fontsize=8)
     ax.tick_params(labelsize=7)
-    ax.set_ylim(top=1.02)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color="0.92", linewidth=0.6)

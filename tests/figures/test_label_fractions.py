@@ -30,6 +30,8 @@ def test_a_panel_for_each_task():
     made = accuracy_by_fraction(FRACTIONS, ACCURACIES, MODES, tasks, "net")
     assert [ax.get_title() for ax in made.axes] == ["cue", "landmark"]
     assert [len(ax.containers) for ax in made.axes] == [1, 1]
+    low, high = made.axes[1].get_ylim()
+    assert low < ACCURACIES.min() and high > 1  # nothing of any panel is cut off
     assert png(made)
 
 
