@@ -19,7 +19,7 @@ from cnnprobe.records import Advance, Column, Phase, Rows, Table
 
 COMPARED = 500
 """Images at most on which whole layers are compared: dissimilarities grow with the square of their number."""
-STEPS = 256
+STEPS = 128
 """Of the ascent to a preferred image."""
 
 
