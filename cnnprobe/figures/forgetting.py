@@ -146,9 +146,10 @@ def selectivity_scatter(units: Units, title: str) -> Figure:
         units: by layer, columns `selectivity_before`, `selectivity_after` (unit,), NaN for none, and `forgotten`.
         title: of the figure.
     """
-    shown = list(units.items())[:PANELS]
-    if not shown:
+    if not units:
         return style.figure(4.5, 0.3, f"{title}\nno layers")
+    kept = np.unique(np.linspace(0, len(units) - 1, min(len(units), PANELS)).round().astype(int))
+    shown = [list(units.items())[place] for place in kept]
     columns = min(len(shown), 5 if len(shown) > 8 else 4)
     rows = math.ceil(len(shown) / columns)
     made = style.figure(max(4.6, 1.75 * columns + 0.4), 1.9 * rows, title)

@@ -65,6 +65,13 @@ def test_a_panel_without_units_is_drawn():
     assert png(forgetting.selectivity_scatter({"conv1": own, "conv2": units()}, "net"))
 
 
+def test_of_many_layers_some_have_a_panel():
+    made = forgetting.selectivity_scatter({f"conv{number}": units() for number in range(40)}, "net")
+    titles = [ax.get_title().split("\n")[0] for ax in made.axes if ax.axison]
+    assert len(titles) == forgetting.PANELS and (titles[0], titles[-1]) == ("conv0", "conv39")
+    assert "30 of 40 layers" in made.get_suptitle()
+
+
 def test_strips_have_a_colour_per_unit_and_name_the_lowest():
     own = units()
     own["correlation"] = np.array([1.0, 0.5, -0.4, NAN, 0.0, 0.9])
