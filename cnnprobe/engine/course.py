@@ -27,10 +27,19 @@ MOMENTS = ("before", "after")
 
 @dataclass(frozen=True)
 class Source:
-    """The old task and the run it is known from."""
+    """The old task and the run it is known from.
+
+    Args:
+        run: as shown.
+        task: its images and the old readout.
+        most: images at most that a new readout for it is tried on.
+        seed: of these.
+    """
 
     run: str
     task: OldTask
+    most: int
+    seed: int
 
     def table(self) -> Table:
         """Lay out `/old_task`, one row a moment."""
@@ -39,6 +48,10 @@ class Source:
         columns = {
             "moment": Column("when the network was asked", dtype="object", values=np.array(MOMENTS, object)),
             "accuracy": Column("share of the images answered right with the old readout", dtype="float64"),
+            "recoverable": Column(
+                "the same with a linear readout fitted anew (ridge, to other images); NaN: too few images of a class",
+                dtype="float64",
+            ),
             "images": Column("images of each class that can be read", "class", classes, "int64"),
             "right": Column("of these, answered right", "class", classes, "int64"),
         }
@@ -50,6 +63,7 @@ class Source:
         """Ask now, and return the row of a moment."""
         counts = self.task.right_by_class()
         row = {"accuracy": np.array([share_right(counts)]), "images": counts[None, :, 0], "right": counts[None, :, 1]}
+        row["recoverable"] = np.array([self.task.recoverable(self.most, self.seed)])
         return Rows("old_task", MOMENTS.index(moment), row)
 
 

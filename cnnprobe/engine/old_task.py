@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnnprobe.engine.augmentation import as_float
+from cnnprobe.engine.label_fraction import label_fraction
 from cnnprobe.engine.readout import Readout, instead, right_by_class
+from cnnprobe.engine.recoverable import refitted_accuracy
 from cnnprobe.engine.supply import Supply, parted
 from cnnprobe.errors import UserError
 
@@ -43,7 +45,8 @@ class OldTask:
             theirs, ours = len(dataset.classes), readout.classes
             raise UserError(f"old_task: {dataset.name} has {theirs} classes, the old readout {readout.path} has {ours}")
         self.model, self.readout, self.dataset, self.batch_size = model, readout, dataset, batch_size
-        self.supply = Supply(dataset, device=torch.device(device), workers=workers, preload=preload)
+        self.where = {"device": torch.device(device), "workers": workers}
+        self.supply = Supply(dataset, **self.where, preload=preload)
         self.filled = False
 
     @torch.no_grad()
@@ -67,9 +70,47 @@ class OldTask:
             module.training = training
         return total.numpy()
 
+    @torch.no_grad()
+    def recoverable(self, most: int, seed: int) -> float:
+        """Return the share of the images a readout fitted anew answers right, see `recoverable.refitted_accuracy`.
+
+        Args:
+            most: images it is tried on at most, the same share of each class.
+            seed: of these images and of their parts.
+        """
+        labels = self.dataset.labels
+        count = int((labels >= 0).sum())
+        chosen = label_fraction(labels, min(1.0, most / max(count, 1)), seed)
+        images = Supply(self.dataset.part(chosen), **self.where, preload=False)
+        features, known, modes = [], [], [(module, module.training) for module in self.model.modules()]
+        reader = self.model.get_submodule(self.readout.path)
+        handle = reader.register_forward_pre_hook(lambda _, inputs: features.append(_as_features(inputs[0], reader)))
+        try:
+            self.model.eval()
+            for batch, own, _ in images.shown(images.readable, parted(len(chosen), self.batch_size), self.batch_size):
+                self.model(as_float(batch))
+                known.append(own.cpu())
+        finally:
+            handle.remove()
+            for module, training in modes:
+                module.training = training
+        if not known:
+            return float("nan")
+        return refitted_accuracy(torch.cat(features).numpy(), torch.cat(known).numpy(), seed)
+
     def accuracy(self) -> float:
         """Return the share of the images answered right; NaN where none has a class."""
         return share_right(self.right_by_class())
+
+
+def _as_features(inputs: Tensor, reader: nn.Module) -> Tensor:
+    """Return (image, feature) of what enters a readout: of maps the mean over positions, as they are pooled behind it.
+
+    A convolution as large as its map reads every position for itself, like a linear layer.
+    """
+    if inputs.ndim > 2 and any(side > 1 for side in getattr(reader, "kernel_size", ())):
+        return inputs.flatten(1).float().cpu()
+    return (inputs.flatten(2).mean(2) if inputs.ndim > 2 else inputs).float().cpu()
 
 
 def share_right(counts: np.ndarray) -> float:

@@ -137,7 +137,7 @@ def compute(
     where = {"device": device, "workers": workers, "batch_size": batch_size}
     source = None
     if not scratch and old_task is not None and not isinstance(old_task, str):
-        source = Source(old_task.run, OldTask(model, old, old_task.dataset, **where, preload=preload))
+        source = Source(old_task.run, OldTask(model, old, old_task.dataset, **where, preload=preload), compared, seed)
     if forgetting == "old" and source is None and not scratch:
         raise UserError("forgetting=old needs an old task; name a run by old_task=RUN")
     layers = compared_layers(model, old, layer, dataset.size) if forgetting != "none" else []

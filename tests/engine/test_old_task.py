@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from blobs import Blobs, network
+from torch import nn
 
 from cnnprobe.engine.old_task import OldTask, share_right
 from cnnprobe.engine.readout import new_readout, put, readout_of
+from cnnprobe.engine.recoverable import refitted_accuracy
 from cnnprobe.errors import UserError
 
 GIVEN = {"device": "cpu", "workers": 0, "batch_size": 7, "preload": "auto"}
@@ -72,3 +74,26 @@ def test_another_number_of_classes_is_told():
     model, old, _ = taught()
     with pytest.raises(UserError, match="old_task: blobs has 4 classes, the old readout 6 has 3"):
         OldTask(model, old, Blobs(30, 3, classes=4), **GIVEN)
+
+
+@pytest.mark.parametrize("kind", ["linear", "pooled", "whole map"])
+def test_what_is_recoverable_is_read_from_what_enters_the_readout(kind):
+    """The features by hand; the network comes back without a hook."""
+    images = Blobs(60, 3, broken=7)
+    torch.manual_seed(1)
+    if kind == "linear":
+        model = network()
+    else:
+        last = nn.Conv2d(6, 3, 1) if kind == "pooled" else nn.Conv2d(6, 3, 8)
+        ending = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), last, *ending).eval()
+    old = readout_of(model, (3, 8, 8))
+    pixels, labels = images.pixels.float()[images.can_read] / 255, images.labels[images.can_read]
+    with torch.no_grad():
+        maps = model[: int(old.path)](pixels)
+    features = maps.mean((2, 3)) if kind == "pooled" else maps.flatten(1)
+    task = OldTask(model, old, images, **GIVEN)
+    found = task.recoverable(1000, seed=2)
+    assert found == pytest.approx(refitted_accuracy(features.numpy(), labels, 2), abs=1e-9)
+    assert not old.module._forward_pre_hooks
+    assert 0 <= task.recoverable(20, seed=2) <= 1
