@@ -204,12 +204,26 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "weights": weights | ({"moments": made.sums} if made.sums else {}),
         "dataset": runs.images_of(made.dataset),
         "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
-        "built_from": built_from + [run for run in (source, job.config["method"].get("brain")) if run],
+        "built_from": built_from + [run for run in (source, job.config["method"].get("brain")) if run] + _runs(job),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "machine": provenance.machine(),
         "process": os.getpid(),
     }
+
+
+def _runs(job: Job) -> list[str]:
+    """Return the runs that references are taken from."""
+    words = job.config["method"].get("reference") or []
+    found = []
+    for word in [words] if isinstance(words, str) else words:
+        try:
+            found.append(
+                runs.short(runs.find(word, job.config["out"], "" if "/" in word else "rsa"), job.config["out"])
+            )
+        except UserError:  # a file, or pixels
+            continue
+    return found
 
 
 def finished_batches(folder: Path | None) -> dict[str, frozenset[int]]:

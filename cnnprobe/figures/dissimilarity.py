@@ -115,7 +115,8 @@ def edge(pictures: np.ndarray, rows: int, upright: bool) -> tuple[np.ndarray, tu
     step = side // rows  # px from one condition to the next
     canvas = np.zeros((rows * side, count * step + side, 4), np.float32)
     for place, picture in enumerate(pictures):
-        top, left = (rows - 1 - place % rows) * side, place * step + step // 2
+        # the first one outermost: in the corner those of both edges do not meet
+        top, left = place % rows * side, place * step + step // 2
         canvas[top : top + side, left : left + side, 3] = 1
         lines, columns = (np.minimum(np.arange(side) * length // side, length - 1) for length in (high, wide))
         shown = picture[lines][:, columns]

@@ -42,8 +42,8 @@ def compute(
     bootstrap: Annotated[int, Range(0, 100000)],
     over: Literal["conditions", "subjects", "both"],
     permutations: Annotated[int, Range(0, 1000000)],
-    searchlight: str | list[str] | None,
-    mask: str | None,
+    searchlight: Run | list[str] | None,
+    mask: Run | None,
     radius: Annotated[float, Range(above=0)] | str,
     sphere: Literal["open", "closed"],
     batch_size: int,
@@ -191,23 +191,38 @@ def _matrices(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.dissimilarity import matrix_grid, matrix_pair
 
     table = recording["layers"]
-    names, kinds, matrices = table["name"], table["kind"], table["rdm"]
+    order, sorted_by = _order(recording["conditions"]["label"])
+    names, kinds, matrices = table["name"], table["kind"], table["rdm"][:, order][:, :, order]
     shown = _spread(np.flatnonzero(kinds != "random"), SHOWN)
     words, found = [str(names[row]) for row in shown], [matrices[row] for row in shown]
-    pictures = recording["pictures"]["pixels"] if "pictures" in recording else None
+    pictures = _pictures(recording, order)
     of = "classes" if table.attributes["conditions"] == "class" else "stimuli"
-    title = f"Dissimilarity ({table.attributes['metric']}) of {len(matrices[0])} {of}: {title}"
+    title = f"Dissimilarity ({table.attributes['metric']}) of {len(order)} {of}{sorted_by}: {title}"
     if "references" in recording:
         references = recording["references"]
-        others = references["rdm"]
+        others = references["rdm"][:COMPARED, order][:, :, order]
         words = [f"reference:\n{name}" for name in references["name"][:COMPARED]] + words
-        found = [*others[:COMPARED], *found]
-        for place, name in enumerate(references["name"][:COMPARED]):
+        found = [*others, *found]
+        for place, (name, other) in enumerate(zip(references["name"], others)):
             best = _best(table["similarity"][:, place], kinds == "layer")
             if best is not None:
                 pair = f"{name} (reference)", f"{names[best]}, the closest layer"
-                yield f"closest-{place + 1}", matrix_pair((others[place], matrices[best]), pair, pictures, title)
+                yield f"closest-{place + 1}", matrix_pair((other, matrices[best]), pair, pictures, title)
     yield "matrices", matrix_grid(np.stack(found), words, title)
+
+
+def _order(labels: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return the order of conditions in a figure, by class where there are several, and what to say of it."""
+    if len(np.unique(labels[labels >= 0])) < 2:
+        return np.arange(len(labels)), ""
+    return np.argsort(np.where(labels < 0, labels.max() + 1, labels), kind="stable"), " sorted by class"
+
+
+def _pictures(recording: Any, order: np.ndarray) -> np.ndarray | None:
+    """Return a picture of each condition in this order; None where not every one has one."""
+    if "pictures" not in recording or len(recording["pictures"]["pixels"]) < len(order):
+        return None
+    return recording["pictures"]["pixels"][order]
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:
@@ -254,27 +269,24 @@ def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.embedding import embedding_panels
 
     table = recording["layers"]
-    names, kinds = table["name"], table["kind"]
-    own = np.flatnonzero(kinds == "layer")
-    rows = [own[0], own[-1]]
-    points, stress, words = [], [], []
+    own = np.flatnonzero(table["kind"] == "layer")
+    rows, shown = [own[0], own[-1]], []
     if "references" in recording:
         references = recording["references"]
-        best = [
-            _best(table["similarity"][:, place], kinds == "layer") for place in range(min(2, len(references["name"])))
-        ]
-        rows = list(dict.fromkeys([row for row in best if row is not None] + rows))
-        points, stress = list(references["embedding"][:2]), list(references["stress"][:2])
-        words = [f"{name} (reference)" for name in references["name"][:2]]
-    rows = rows[: 6 - len(points)]
-    points += [table["embedding"][row] for row in rows]
-    stress += [table["stress"][row] for row in rows]
-    words += [str(names[row]) for row in rows]
+        first = range(min(2, len(references["name"])))
+        best = [_best(table["similarity"][:, place], table["kind"] == "layer") for place in first]
+        rows = [row for row in best if row is not None] + rows
+        panels = zip(references["embedding"][:2], references["stress"], references["name"])
+        # categories are piles, not places
+        shown = [(points, stress, f"{name} (reference)") for points, stress, name in panels
+                 if len(np.unique(points.round(4), axis=0)) > len(points) / 2]  # fmt: skip
+    shown += [(table["embedding"][row], table["stress"][row], str(table["name"][row])) for row in dict.fromkeys(rows)]
+    points, stress, words = zip(*shown)
     if not np.isfinite(points).any():
         return
-    pictures = recording["pictures"]["pixels"] if "pictures" in recording else None
     what = "Stimuli in a plane, near where their patterns are alike (metric scaling)"
     labels = [str(name) for name in recording["conditions"]["name"]]
+    pictures = _pictures(recording, np.arange(len(labels)))
     yield "embedding", embedding_panels(points, stress, words, pictures, f"{what}: {title}", labels)
 
 

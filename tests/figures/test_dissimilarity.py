@@ -45,7 +45,7 @@ def test_a_stimulus_stands_above_and_left_of_its_row(count, rows):
         picture, (left, right, bottom, top) = figures.edge(shown, rows, upright)
         high, wide = picture.shape[:2]
         for place in range(count):
-            along, across = place + 0.5, -(place % rows) * rows - rows / 2  # conditions, from the matrix outwards
+            along, across = place + 0.5, (place % rows - rows) * rows + rows / 2  # conditions, from the matrix outwards
             x, y = (across, along) if upright else (along, across)
             column = int((x - left) / (right - left) * wide)
             line = int((y - top) / (bottom - top) * high)

@@ -94,8 +94,8 @@ def test_a_file_of_matrices_and_what_is_printed(cnnprobe, pictures, tmp_path):
     labels = recording["references"]["rdm"][2]
     classes = recording["conditions"]["label"]
     assert np.array_equal(labels, classes[:, None] != classes)
-    names = {path.stem for path in (folder / "figures").iterdir()}
-    assert names == {"matrices", "similarity", "embedding", "closest-1", "closest-2", "closest-3"}
+    drawn = {path.stem for path in (folder / "figures").iterdir()}
+    assert drawn == {"matrices", "similarity", "embedding", "closest-1", "closest-2", "closest-3"}
     headline = json.loads((folder / "run.json").read_text())["headline"]
     assert {"layers", "conditions", "closest to IT"} <= set(headline)
     refused = cnnprobe(*words, "reference=brain.h5", "limit=20")
@@ -113,6 +113,8 @@ def test_the_layers_of_another_run_are_matched_by_the_names_of_stimuli(cnnprobe,
     names = recording["references"]["name"].tolist()
     assert names == ["rsa/convnet-folder/v001 conv1", "rsa/convnet-folder/v001 conv4"]
     assert np.allclose(np.diag(recording["layers"]["similarity"]), 1)
+    about = json.loads((tmp_path / "outputs/rsa/convnet-folder/v002/run.json").read_text())
+    assert about["built_from"] == ["rsa/convnet-folder/v001"]
     more = cnnprobe(*words, "reference=rsa/convnet-folder/v002")
     assert more.status == 2 and "rsa/convnet-folder/v002 has not the conditions" in more.err
 
