@@ -165,9 +165,9 @@ def selectivity_scatter(units: Units, title: str) -> Figure:
             ax.tick_params(labelbottom=True)
     made.supxlabel("class selectivity before", fontsize=8)
     made.supylabel("class selectivity after", fontsize=8)
-    _remark(
-        made, ["red: forgotten (selective before, r of its responses below 0.2; cross: silent now)", "line: unchanged"]
-    )
+    some = [f"{len(shown)} of {len(units)} layers, evenly"] * (len(shown) < len(units))
+    words = "red: forgotten (selective before, r of its responses below 0.2; cross: silent now)"
+    _remark(made, [*some, words, "line: unchanged"])
     return made
 
 
