@@ -17,11 +17,10 @@ TOGETHER = 2**24
 def sign_flips(maps: np.ndarray, *, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Test the mean of maps over subjects against zero, one-sided.
 
-    The statistic is the mean over its standard error. The variance behind that is the mean of two: that of the place,
-    which grows where a strong effect is flipped, so that it does not hide weaker ones elsewhere; and the median over
-    places of the mean square, which no flip changes and which keeps the variance of a few subjects from being small by
-    chance. Where there are no more flips than draws, each is done once; else they are drawn, and the maps as they are
-    count as one more.
+    The statistic is the mean over its standard error. The variance behind that is half the variance of the place,
+    which grows where a strong effect is flipped, so that it does not hide weaker ones elsewhere, and half the mean
+    variance of all places, so that it is not small by chance where subjects are few. Where there are no more flips than
+    draws, each is done once; else they are drawn, and the maps as they are count as one more.
 
     Args:
         maps: (subject, layer, x, y, z), correlations are best given as Fisher's z; NaN: not measured. A place counts
@@ -43,24 +42,24 @@ def sign_flips(maps: np.ndarray, *, draws: int, seed: int) -> tuple[np.ndarray, 
     places = torch.isfinite(flat).all(0).nonzero()[:, 0]
     values = flat[:, places].double()
     squares = values.square().mean(0)
-    usual = squares.median() if len(places) else squares.sum()
 
-    def moderated(means: torch.Tensor) -> torch.Tensor:
+    def statistic(means: torch.Tensor) -> torch.Tensor:
         variance = (squares - means.square()).clamp(min=0) * subjects / (subjects - 1)
-        return means / ((variance + usual) / 2 / subjects).clamp(min=1e-300).sqrt()
+        pooled = (variance + variance.mean(-1, keepdim=True)) / 2
+        return means / (pooled / subjects).clamp(min=1e-300).sqrt()
 
     mean = values.mean(0)
-    statistic = moderated(mean)
+    own = statistic(mean)
     whole = 2**subjects <= draws
     signs = every_flip(subjects) if whole else drawn_flips(subjects, draws, seed)
     largest = torch.full((len(signs),), -torch.inf, dtype=torch.float64)
     step = max(1, TOGETHER // max(1, len(places)))
     for start in range(0, len(signs) if len(places) else 0, step):
         some = slice(start, start + step)
-        largest[some] = moderated(signs[some] @ values / subjects).amax(1)
+        largest[some] = statistic(signs[some] @ values / subjects).amax(1)
     ordered = largest.sort().values
     # a flip that gives the same but for rounding counts as the same
-    beaten = torch.searchsorted(ordered, statistic - 1e-9 * statistic.abs())
+    beaten = torch.searchsorted(ordered, own - 1e-9 * own.abs())
     count = len(signs) - beaten
     p = (count / len(signs)) if whole else (count + 1) / (len(signs) + 1)
     found = torch.full((2, flat.shape[1]), torch.nan, dtype=torch.float64)
