@@ -118,26 +118,28 @@ class Overwritten:
             more: columns that are known.
         """
         columns = {name: _gaps(column, self.rows) for name, column in self.columns().items()}
-        fields = field_mapping.How(
-            self.networks[0], self.images, self.device, getattr(self, "grid", None), FILLING, DRAWS, self.seed, "site",
-            effective=False,
-        )  # fmt: skip
-        if self.pictorial and chosen:
-            fields.brightness = yield from field_mapping.brightness(
-                self.images, FILLING, self.seed, self.batch_size, self.device, self.workers
-            )
-        statistics = self._statistics()
+        how = (yield from self._how()) if self.pictorial and chosen else None
+        statistics = self._statistics() if chosen else None
         for number, (side, model) in enumerate(zip(SIDES, self.networks)):
             for place in dict.fromkeys(one.layer for one in chosen):
                 rows = [row for row, one in enumerate(chosen) if one.layer == place]
                 units = np.array([chosen[row].unit for row in rows])
                 found = _stacked([chosen[row].strongest[number] for row in rows])
-                yield from self._fields(fields, model, self.layers[place], units, found, columns, rows, side)
+                yield from self._fields(how, model, self.layers[place], units, found, columns, rows, side)
                 yield from self._preferred(model, self.layers[place], units, statistics, columns, rows, side)
                 columns[f"image_{side}"][rows] = found.ranks[BEST].images
                 columns[f"response_{side}"][rows] = found.ranks[BEST].responses
             self._pictures(columns, side)
         yield Rows("changed", 0, columns | more)
+
+    def _how(self) -> Generator[Phase | Advance, None, field_mapping.How]:
+        """Return how images are occluded."""
+        given = (self.device, self.grid, FILLING, DRAWS, self.seed, "site")
+        how = field_mapping.How(self.networks[0], self.images, *given, effective=False)
+        how.brightness = yield from field_mapping.brightness(
+            self.images, FILLING, self.seed, self.batch_size, self.device, self.workers
+        )
+        return how
 
     def _statistics(self) -> Any:
         count = min(LOOK, len(self.images))
@@ -146,11 +148,11 @@ class Overwritten:
         return measured(lambda: batches(self.images, **given), self.images.size, amplitudes=False)
 
     def _fields(
-        self, how: field_mapping.How, model: nn.Module, layer: Layer, units: np.ndarray, found: Strongest,
+        self, how: field_mapping.How | None, model: nn.Module, layer: Layer, units: np.ndarray, found: Strongest,
         columns: dict[str, np.ndarray], rows: list[int], side: str,
     ) -> Iterator[Advance | Phase]:  # fmt: skip
         """Map the fields of units of one layer; they lie in the middle of the canvas of all layers."""
-        if not self.pictorial:
+        if how is None:
             return
         how.model = model
         occlusion = Occlusion(model, layer, self.images.size, self.grid)
