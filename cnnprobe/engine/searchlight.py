@@ -4,6 +4,8 @@ Kriegeskorte, Goebel and Bandettini 2006; the whole volume in large matrix produ
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ TOUCH = 1e-6
 """Distances that differ by this share of the radius count as equal: files hold the sides of voxels as float32."""
 STEPS = 2.0**40
 """Dissimilarities have so many steps to 1: those that are equal but for rounding are equal, and share their rank."""
+AHEAD = 8
+"""Parts that each thread does before they are handed over."""
 TOGETHER = 2**19
 """Numbers of the patterns of the spheres that are worked on together: they fit into the cache of a core."""
 
@@ -135,13 +139,21 @@ class Searchlight:
         rows_of = self._spheres(usable)
         places = np.flatnonzero(self.mask)
         step = max(1, TOGETHER // (len(self.steps) * conditions))
-        for start in range(0, len(places), step):
-            some = places[start : start + step]
+        parts = [places[start : start + step] for start in range(0, len(places), step)]
+
+        def search(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             rows, enough = rows_of(some)
             found = np.full((len(self.models), len(some)), np.nan)
             if enough.any():
                 found[:, enough] = self._compared(self._distances(values, torch.from_numpy(rows[enough]), upper))
-            yield some, found
+            return some, found
+
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(parts), AHEAD * threads):
+                with single_threaded():
+                    done = list(pool.map(search, parts[start : start + AHEAD * threads]))
+                yield from done
 
     def _spheres(self, usable: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Return a function of flat places of centres that gives rows of values, (centre, voxel), and which will do."""
@@ -182,7 +194,7 @@ class Searchlight:
             least = count * mean.square() * RESOLUTION
         if not whole:
             found = torch.where(present, found, 0)
-        products = torch.from_numpy(found.numpy().transpose(0, 2, 1) @ found.numpy())  # faster than torch's
+        products = torch.bmm(found.mT, found)
         squares = products.diagonal(dim1=1, dim2=2)
         if self.metric == "euclidean":
             squared = squares[:, :, None] + squares[:, None] - 2 * products
@@ -206,6 +218,17 @@ class Searchlight:
             one = compare(distances[[centre]].numpy(), self.models.numpy(), self.comparison)
             found[:, centre] = torch.from_numpy(one[0])
         return found.numpy()
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Let torch use one thread in each thread of ours: products this small lose more by sharing than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def standard(values: Tensor, comparison: str) -> Tensor:

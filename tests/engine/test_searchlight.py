@@ -203,3 +203,20 @@ def test_what_cannot_be_searched_is_said():
         Searchlight(mask, references, 2, comparison="kendall")
     with pytest.raises(UserError, match=r"metric=correlation, .*; got crossnobis"):
         Searchlight(mask, references, 2, metric="crossnobis")
+
+
+def test_threads_change_nothing_and_torch_keeps_its_own():
+    patterns, references = volume(), models()
+    mask = np.ones(patterns.shape[:3], bool)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        several = searchlight(patterns, mask, references, radius=2)
+        parts = Searchlight(mask, references, 2).parts(patterns)
+        next(parts)
+        assert torch.get_num_threads() == 3
+        parts.close()
+        torch.set_num_threads(1)
+        np.testing.assert_array_equal(searchlight(patterns, mask, references, radius=2), several)
+    finally:
+        torch.set_num_threads(before)
