@@ -204,12 +204,18 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "weights": weights | ({"moments": made.sums} if made.sums else {}),
         "dataset": runs.images_of(made.dataset),
         "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
-        "built_from": built_from + [run for run in (source, job.config["method"].get("brain")) if run] + _runs(job),
+        "built_from": built_from + [run for run in (source, *_named(job)) if run] + _runs(job),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "machine": provenance.machine(),
         "process": os.getpid(),
     }
+
+
+def _named(job: Job) -> list[str | None]:
+    """Return the runs whose network or whose images a method asks for beside its own."""
+    brain, old = (job.config["method"].get(key) for key in ("brain", "old_task"))
+    return [brain, old if old not in ("auto", "none") else None]
 
 
 def _runs(job: Job) -> list[str]:

@@ -121,13 +121,18 @@ def test_images_that_cannot_be_had_are_told_with_the_way_out(out, tmp_path):
 
 def test_a_transfer_from_the_command_line_and_a_probe_of_what_it_learned(cnnprobe, out):
     words = ["transfer", *SMALL, f"out={out}", f"weights={LEARNED}", "epochs=1", "forgetting=none", "fraction=0.5"]
+    words += ["old_task=train/room/v001"]
+    refused = cnnprobe(*words)
+    assert refused.status == 2
+    assert "old_task=train/room/v001: its classes are" in refused.err
+    words[-1] = f"old_task={LEARNED}"
     answer = cnnprobe(*words)
     assert answer.status == 0, answer.err
     assert "old task" in answer.out
     folder = out / "transfer/convnet-avatar/v001"
     assert (folder / "weights/old_readout.safetensors").is_file()
     about = json.loads((folder / "run.json").read_text())
-    assert about["built_from"] == [f"{LEARNED}@best"]
+    assert about["built_from"] == [f"{LEARNED}@best", LEARNED]
     assert set(about["headline"]) == {"val_accuracy", "95 % from", "to", "at epoch", "old task", "before"}
     store = package.open(folder)
     assert store["epochs"].attributes["images"] == 12

@@ -363,5 +363,8 @@ def test_figures_of_a_finished_and_of_a_stopped_transfer(whole):
 
 def test_from_python_a_file_is_not_needed():
     given = {"model": network(), "dataset": Blobs(33, 0, classes=2), "held_out": Blobs(20, 1, classes=2)}
-    rows = list(cnnprobe.measure("transfer", **given, epochs=1, forgetting="none", precision="float32"))
+    plain = {"epochs": 1, "forgetting": "none", "precision": "float32"}
+    rows = list(cnnprobe.measure("transfer", **given, **plain))
     assert [row.table for row in rows] == ["epochs", "confusion", "confusion"]
+    rows = list(cnnprobe.measure("transfer", **given | {"model": network()}, **plain, old_task=OLD))
+    assert [row.table for row in rows] == ["old_task", "epochs", "confusion", "confusion", "old_task"]
