@@ -173,7 +173,7 @@ def _intervals(
     bars = np.where(np.isfinite(ends), np.maximum(ends, 0), 0)
     known = np.isfinite(latency)
     x, y = (latency, places) if sideways else (places, latency)
-    look = {"fmt": "o", "color": "black", "markersize": 3.5, "markeredgewidth": 0, "elinewidth": 1}
+    look = {"fmt": "o", "color": "black", "markersize": 3.5, "elinewidth": 1, "capthick": 1}
     ax.errorbar(x[known], y[known], **{"xerr" if sideways else "yerr": bars[:, known]}, capsize=2.5, **look)
 
 
