@@ -126,7 +126,7 @@ def _spread(ax: Axes, places: np.ndarray, values: Sequence[np.ndarray]) -> None:
         if len(known):
             middle[:, place] = np.percentile(known, (25, 50, 75))
         spread = (np.arange(len(known)) * 0.618034 % 1 - 0.5) * 0.4  # golden ratio: even, and the same each time
-        light = min(0.5, max(0.08, 12 / max(1, len(known))))
+        light = min(0.6, max(0.25, 12 / max(1, len(known))))
         ax.plot(place + spread, known, ".", color=style.SERIES[2], markersize=3, alpha=light, markeredgewidth=0)
     ax.vlines(places, middle[0], middle[2], color=style.SERIES[2], linewidth=2.5)
     ax.plot(places, middle[1], "D-", color=style.SERIES[2], markersize=4.5, linewidth=1, markeredgecolor="white")
