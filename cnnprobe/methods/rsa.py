@@ -18,7 +18,7 @@ from cnnprobe.records import Advance, Measurement, Phase, Rows
 
 SHOWN = 36
 """Layers at most whose matrices are drawn."""
-COMPARED = 6
+COMPARED = 4
 """References at most that are drawn beside the closest layer."""
 PANELS = 6
 """References up to which each has a panel; more make a map."""

@@ -14,6 +14,9 @@ from torch import nn
 import cnnprobe as package
 from cnnprobe.datasets.imageset import Given
 from cnnprobe.engine.dissimilarity import upper
+from cnnprobe.figures import time_maps
+from cnnprobe.figures.style import figure
+from cnnprobe.methods import rsa
 from cnnprobe.reading import Recording
 from tests.gap import pictures
 from tests.real_data import data_folder, needs_real_data, unpack
@@ -81,7 +84,7 @@ def brain(path, conditions=24, subjects=3):
 
 def test_a_file_of_matrices_and_what_is_printed(cnnprobe, pictures, tmp_path):
     brain(tmp_path / "brain.h5")
-    words = ["rsa", "model=convnet", "dataset=folder", f"dataset.root={pictures}", *QUICK]
+    words = ["rsa", "model=convnet", "dataset=folder", f"dataset.root={pictures}", "layer=conv*", *QUICK]
     answer = cnnprobe(*words, "reference=[brain.h5,labels]")
     assert answer.status == 0, answer.err
     assert "closest layer" in answer.out and "one subject" in answer.out
@@ -103,36 +106,30 @@ def test_a_file_of_matrices_and_what_is_printed(cnnprobe, pictures, tmp_path):
     assert "brain.h5 has no matrix of 20 conditions, as the dataset gives" in refused.err.splitlines()[-1]
 
 
-def test_the_layers_of_another_run_are_matched_by_the_names_of_stimuli(cnnprobe, pictures, tmp_path):
-    """A run on some of the images, of a network of its own."""
+def test_the_layers_of_another_run_are_matched_by_the_names_of_stimuli(cnnprobe, pictures, tmp_path, monkeypatch):
+    """A run on some of the images; more references than there are panels make a map."""
     words = ["rsa", "model=convnet", "dataset=folder", f"dataset.root={pictures}", "layer=[conv1,conv4]", *QUICK]
-    assert cnnprobe(*words, "reference=pixels").status == 0
-    answer = cnnprobe(*words, "reference=rsa/convnet-folder/v001", "limit=10", "comparison=pearson", "controls=null")
+    assert cnnprobe(*words, "reference=pixels", "controls=null", "metric=euclidean").status == 0
+    drawn = []
+    monkeypatch.setattr(rsa, "PANELS", 1)
+    monkeypatch.setattr(time_maps, "region_map", lambda values, *rest: drawn.append(values) or figure(2, 2))
+    answer = cnnprobe(*words, "reference=rsa/convnet-folder/v001", "limit=10", "comparison=pearson", "controls=null",
+                      "metric=euclidean")  # fmt: skip
     assert answer.status == 0, answer.err
     recording = Recording(tmp_path / "outputs/rsa/convnet-folder/v002/store.h5")
     names = recording["references"]["name"].tolist()
     assert names == ["rsa/convnet-folder/v001 conv1", "rsa/convnet-folder/v001 conv4"]
     assert np.allclose(np.diag(recording["layers"]["similarity"]), 1)
+    assert np.array_equal(drawn[0], recording["layers"]["similarity"])
     about = json.loads((tmp_path / "outputs/rsa/convnet-folder/v002/run.json").read_text())
     assert about["built_from"] == ["rsa/convnet-folder/v001"]
     more = cnnprobe(*words, "reference=rsa/convnet-folder/v002")
     assert more.status == 2 and "rsa/convnet-folder/v002 has not the conditions" in more.err
 
 
-def test_many_references_make_a_map(cnnprobe, pictures, tmp_path):
-    with h5py.File(tmp_path / "brain.h5", "w") as file:
-        for number in range(8):
-            file[f"area{number}"] = np.random.default_rng(number).random(276)
-    words = ["rsa", "model=convnet", "dataset=folder", f"dataset.root={pictures}", "layer=[conv1,conv2]", *QUICK]
-    assert cnnprobe(*words, "reference=brain.h5", "conditions=image", "metric=euclidean").status == 0
-    folder = tmp_path / "outputs/rsa/convnet-folder/v001"
-    assert (folder / "figures/similarity.png").exists()
-    assert Recording(folder / "store.h5")["layers"]["similarity"].shape == (5, 8)
-
-
 def test_a_run_that_was_stopped_goes_on_to_the_same_store(cnnprobe, tmp_path):
     words = ["rsa", "model=convnet", "dataset=shapes", "dataset.count=20", "batch_size=4", "device.threads=1"]
-    words += ["layer=[conv1,conv2]", "bootstrap=2000", "permutations=19"]
+    words += ["layer=conv1", "controls=null", "bootstrap=400", "permutations=19"]
     process = child(tmp_path, *words)
     folder = tmp_path / "outputs/rsa/convnet-shapes"
     wait_for(lambda: (folder / "v001/store.h5").exists())
