@@ -1,20 +1,43 @@
-"""Figures of a run, drawn from its store alone."""
+"""Figures of a run, and maps for other programs, made from its store alone."""
 
 from pathlib import Path
 
-from cnnprobe import files, methods
+from cnnprobe import files, methods, volumes
 from cnnprobe.figures import style
 from cnnprobe.reading import Recording
 
 
 def draw(folder: Path) -> int:
-    """Draw every figure of a run from its store alone, and return how many."""
+    """Draw every figure of a run from its store alone, and return how many; maps of a brain go into `maps`."""
     recording = Recording(folder / "store.h5")
     method = methods.module(recording.attributes["command"])
     target = folder / "figures"
     target.mkdir(exist_ok=True)
     count = 0
     for name, figure in method.draw(recording):
+        files.write(target / f"{name}.png", style.png(figure))
+        count += 1
+    for name, values, affine in getattr(method, "volumes", lambda _: ())(recording):
+        (folder / "maps").mkdir(exist_ok=True)
+        files.write(folder / "maps" / f"{name}.nii.gz", volumes.nifti(values, affine, name))
+    return count
+
+
+def compare(command: str, folders: list[Path], overrides: list[list[str]], target: Path) -> int:
+    """Draw what the runs of a sweep say together, where the method has something to say; return how many figures.
+
+    Args:
+        command: of all of them.
+        folders: of the runs.
+        overrides: of each, as typed.
+        target: folder of the figures.
+    """
+    draw_all = getattr(methods.module(command), "compare", None)
+    if draw_all is None or not folders:
+        return 0
+    count = 0
+    for name, figure in draw_all([Recording(folder / "store.h5") for folder in folders], overrides):
+        target.mkdir(exist_ok=True)
         files.write(target / f"{name}.png", style.png(figure))
         count += 1
     return count

@@ -62,8 +62,11 @@ class Weights:
 def weights_of(config: dict[str, Any], command: str) -> Weights:
     """Find out which weights are meant by `weights=`.
 
+    For transfer, `auto` looks among runs of train alone, and random weights are those of `mode=scratch`.
+
     Raises:
-        UserError: there is no such run, checkpoint or file; or several where the command takes one network.
+        UserError: there is no such run, checkpoint or file; or several where the command takes one network; or a
+            transfer would start from random weights.
     """
     given = config["weights"]
     if isinstance(given, str) and not given.endswith("@*"):
@@ -72,18 +75,42 @@ def weights_of(config: dict[str, Any], command: str) -> Weights:
 
 
 def _one(given: str, config: dict[str, Any], command: str) -> Weights:
-    if given == "random" or (given == "auto" and command in TRAINING):
-        return Weights("random", f"random (seed {config['seed']})")
+    transfer = command == "transfer"
+    if given == "random" or (given == "auto" and (command == "train" or from_scratch(config, command))):
+        if transfer and not from_scratch(config, command):
+            raise _nothing_learned(config, "weights=random: ")
+        return random(config)
     if given == "published":
         return Weights("published", "published")
     if given == "auto":
-        return _newest(config) or _published_or_random(config)
+        found = _newest(config, TRAINING[:1] if transfer else TRAINING) or _published_or_random(config)
+        if transfer and found.kind == "random":
+            raise _nothing_learned(config, "")
+        return found
     path = Path(given).expanduser()
     if path.suffix in FILES:
         if not path.exists():
             raise UserError(f"there is no file {given}")
         return _in_file(path, config["out"])
     return from_run(given, config)
+
+
+def from_scratch(config: dict[str, Any], command: str) -> bool:
+    """Tell whether a transfer is the control that starts from random weights, whatever weights are named."""
+    return command == "transfer" and config["method"]["mode"] == "scratch"
+
+
+def random(config: dict[str, Any]) -> Weights:
+    """Return the random weights of a configuration's seed."""
+    return Weights("random", f"random (seed {config['seed']})")
+
+
+def _nothing_learned(config: dict[str, Any], given: str) -> UserError:
+    name = config["model"]["name"]
+    if not given:
+        given = f"no training of {name} with these options in {config['out']}, no published weights on disk; "
+    ways = f"train it (cnnprobe train model={name}), give weights=RUN, FILE or published, or learn by mode=scratch"
+    return UserError(f"{given}transfer starts from what was learned: {ways}")
 
 
 def _several(names: list[str], config: dict[str, Any], command: str) -> Weights:
@@ -223,11 +250,11 @@ def _in_file(path: Path, out: str) -> Weights:
     return replace(weights, label=f"{runs.short(path.parent.parent, out)}@{path.stem}")
 
 
-def _newest(config: dict[str, Any]) -> Weights | None:
-    """Return the best weights of the newest complete training run of this model in `out`."""
+def _newest(config: dict[str, Any], commands: tuple[str, ...]) -> Weights | None:
+    """Return the best weights of the newest complete run of these commands of this model in `out`."""
     wanted = _comparable(config["model"])
     found = []
-    for command in TRAINING:
+    for command in commands:
         for path in Path(config["out"]).glob(f"{command}/*/v*/config.yaml"):
             about = runs.info(path.parent)
             if about.get("status") != "complete":
@@ -251,4 +278,4 @@ def _published_or_random(config: dict[str, Any]) -> Weights:
     given = {key: value for key, value in config["model"].items() if key not in ("name", "num_classes")}
     if weight_files.published_on_disk(config["model"]["name"], given):
         return Weights("published", "published")
-    return Weights("random", f"random (seed {config['seed']})")
+    return random(config)

@@ -1,6 +1,7 @@
 """What a run is built from; nothing is mixed with weights or images that are not its own."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -63,6 +64,19 @@ def same_origin(source: Recording, name: str, made: Any) -> None:
     differ = [f"{what} ({str(own)[:12]} there, {str(here)[:12]} here)" for what, own, here in pairs if own != here]
     if differ:
         raise UserError(f"{name} was made with other {' and '.join(differ)}; use those of that run, or rank again")
+
+
+def same_images_as(folder: Path, made: Any) -> None:
+    """Refuse to go on with a run whose images have changed since it was stopped.
+
+    Args:
+        folder: of the run.
+        made: the `Preparation` it would go on with.
+    """
+    about = runs.info(folder)
+    runs.same_images(made.dataset, about.get("dataset"), folder.name)
+    if made.held_out is not None:
+        runs.same_images(made.held_out, about.get("held_out"), folder.name)
 
 
 def warn_if_random(command: str, made: Any) -> None:

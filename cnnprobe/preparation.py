@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnprobe import catalogue
 from cnnprobe.errors import UserError
-from cnnprobe.named_weights import TRAINING, Weights, from_run, moment_names, weights_of
+from cnnprobe.named_weights import TRAINING, Weights, from_run, from_scratch, moment_names, random, weights_of
 
 
 @dataclass
@@ -69,7 +69,8 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
 
     Args:
         config: checked, see `compose.checked`.
-        command: training commands take the number of classes from the dataset, others from the weights.
+        command: train takes the number of classes from the dataset, others from the weights; transfer puts its new
+            readout in itself, and builds anew what it teaches from scratch.
         explicit_model: whether the model was asked for by name; then weights of another one are refused.
 
     Raises:
@@ -82,8 +83,12 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
     given = {key: value for key, value in options.items() if key not in ("name", "num_classes")}
     needs = kind.needs(**given)
     dataset, held_out = datasets_of(config, needs, training)
+    scratch = from_scratch(config, command)
+    if scratch:  # a network like the one those weights belong to, without them
+        weights = random(config)
     about = weights.about or {}
-    wanted = options.get("num_classes") or (len(dataset.classes) if training else about.get("num_classes"))
+    own = command == "train" or scratch
+    wanted = options.get("num_classes") or (len(dataset.classes) if own else about.get("num_classes"))
     model = network(kind, options, given, wanted, weights, config["seed"])
     moments, sums = learned(model, options["name"], weights)
     from cnnprobe.models import inputs

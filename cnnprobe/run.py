@@ -15,7 +15,20 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cnnprobe import catalogue, drawing, files, methods, origin, preparation, provenance, runs, terminal, training_state
+from cnnprobe import (
+    catalogue,
+    drawing,
+    files,
+    methods,
+    old_task,
+    origin,
+    preparation,
+    provenance,
+    runs,
+    terminal,
+    training_state,
+    volumes,
+)
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import option_name
 from cnnprobe.reading import Recording
@@ -145,6 +158,8 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     if source is not None:
         origin.same_origin(source, f"source={job.config['method']['source']}", made)
     origin.warn_if_random(job.command, made)
+    if job.resume:
+        origin.same_images_as(job.resume, made)
     job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
     measurement = compute(job, made, device, workers, source, stop)
     attributes = {
@@ -187,13 +202,34 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "device": device,
         "threads": threads,
         "weights": weights | ({"moments": made.sums} if made.sums else {}),
-        "dataset": {"name": made.dataset.name, "images": len(made.dataset), "fingerprint": made.dataset.fingerprint},
-        "built_from": built_from + [run for run in (source, job.config["method"].get("brain")) if run],
+        "dataset": runs.images_of(made.dataset),
+        "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
+        "built_from": built_from + [run for run in (source, *_named(job)) if run] + _runs(job),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "machine": provenance.machine(),
         "process": os.getpid(),
     }
+
+
+def _named(job: Job) -> list[str | None]:
+    """Return the runs whose network or whose images a method asks for beside its own."""
+    brain, old = (job.config["method"].get(key) for key in ("brain", "old_task"))
+    return [brain, old if old not in ("auto", "none") else None]
+
+
+def _runs(job: Job) -> list[str]:
+    """Return the runs that references are taken from."""
+    words = job.config["method"].get("reference") or []
+    found = []
+    for word in [words] if isinstance(words, str) else words:
+        try:
+            found.append(
+                runs.short(runs.find(word, job.config["out"], "" if "/" in word else "rsa"), job.config["out"])
+            )
+        except UserError:  # a file, or pixels
+            continue
+    return found
 
 
 def finished_batches(folder: Path | None) -> dict[str, frozenset[int]]:
@@ -253,6 +289,18 @@ def compute(
     }
     if given.get("brain"):
         given["brain"] = preparation.brain(job.config, device)
+    if given.get("reference"):
+        from cnnprobe import references  # with torch
+
+        given["reference"] = references.of_run(job.config, made.dataset)
+    if given.get("searchlight"):
+        from cnnprobe.engine.conditions import conditions_of
+
+        count = len(conditions_of(made.dataset, given["conditions"] == "class").names)
+        given["searchlight"] = volumes.subjects(given["searchlight"], count)
+        given["mask"] = given["mask"] and volumes.mask(given["mask"], given["searchlight"][0])
+    if "old_task" in asked:
+        given["old_task"] = old_task.old_task(job.config, made)
     return method.compute(**{name: given[option_name(name)] for name in asked if option_name(name) in given})
 
 

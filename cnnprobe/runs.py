@@ -113,6 +113,32 @@ def unfinished(out: str, command: str) -> Path | None:
     return max(stopped, key=lambda path: (info(path).get("started") or "", path.name), default=None)
 
 
+def same_images(dataset: Any, before: dict[str, Any] | None, name: str) -> None:
+    """Refuse images that are not those a run was made with, as far as its `run.json` says.
+
+    Args:
+        dataset: as it is now.
+        before: what `images_of` wrote; older runs lack parts of it.
+        name: of the run, for the message.
+
+    Raises:
+        UserError: "dataset changed since v003 (5001 images, was 5000)".
+    """
+    now = images_of(dataset)
+    if not before or before.get("size", now["size"]) != now["size"]:
+        return  # at another size other pixels are the same images
+    if now["images"] != before["images"]:
+        raise UserError(f"dataset changed since {name} ({now['images']} images, was {before['images']})")
+    if now["fingerprint"] != before["fingerprint"] and "size" in before:
+        raise UserError(f"dataset changed since {name} ({now['images']} images as before, not the same ones)")
+
+
+def images_of(dataset: Any) -> dict[str, Any]:
+    """Return what `run.json` says of the images of a run."""
+    about = {"name": dataset.name, "images": len(dataset), "fingerprint": dataset.fingerprint}
+    return about | {"size": list(dataset.size)}
+
+
 def short(folder: Path, out: str | Path) -> str:
     """Return `COMMAND/NAME/v001` for a folder below `out`, however both are written, else its path."""
     try:

@@ -16,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cnnprobe import catalogue, compose, files, run, runs, terminal
+from cnnprobe import catalogue, compose, drawing, files, run, runs, terminal
 from cnnprobe.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def main(request: "Request") -> int:
         stopped = int(end.code or 0)
     finally:
         sys.argv = before
-    return summary(folder) if not stopped else max(stopped, summary(folder))
+    status = summary(folder)
+    figures(folder, request.command)
+    return max(stopped, status)
 
 
 def task(config: DictConfig) -> str:
@@ -68,7 +70,7 @@ def task(config: DictConfig) -> str:
         job.explicit_model = any(word.startswith("model=") for word in words)
         status, where = run.execute(job)
         about = runs.info(where)
-        line |= {"status": about["status"], "version": runs.short(where, job.config["out"])}
+        line |= {"status": about["status"], "version": runs.short(where, job.config["out"]), "folder": str(where)}
         line["headline"] = about.get("headline", {})
         if status:
             files.write_json(folder / "jobs" / f"{number}.json", line)
@@ -83,16 +85,28 @@ def task(config: DictConfig) -> str:
     return line["version"]
 
 
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    """Return what the jobs of a sweep have left, in their order."""
+    lines = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "jobs").glob("*.json")]
+    return sorted(lines, key=lambda line: line["job"])
+
+
+def figures(folder: Path, command: str) -> int:
+    """Draw what a method has to say of all runs of a sweep together, into `figures`; return how many there are."""
+    done = [line for line in lines_of(folder) if line["status"] == "complete" and line.get("folder")]
+    overrides = [line["overrides"] for line in done]
+    return drawing.compare(command, [Path(line["folder"]) for line in done], overrides, folder / "figures")
+
+
 def summary(folder: Path) -> int:
     """Join the jobs' lines into `runs.csv` and a table on the terminal; return the exit status.
 
     Raises:
         UserError: the sweep had no jobs.
     """
-    lines = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "jobs").glob("*.json")]
+    lines = lines_of(folder)
     if not lines:
         raise UserError("the sweep has no jobs: a list of values is empty")
-    lines.sort(key=lambda line: line["job"])
     figures = list(dict.fromkeys(key for line in lines for key in line.get("headline", {})))
     columns = ["job", "overrides", "version", "status", *figures, "reason"]
     rows = []

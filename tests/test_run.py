@@ -25,6 +25,7 @@ from cnnprobe.store import Writer
 ROOT = Path(__file__).parent.parent
 QUICK = {
     "train": ["epochs=2", "batch_size=8", "checkpoints=all", "precision=float32"],
+    "transfer": ["mode=scratch", "epochs=2", "batch_size=8", "precision=float32", "layer=[conv1,conv2]", "compared=8"],
     "layers": [],
     "record": ["layer=[conv1,conv2]", "batch_size=8"],
     "topk": ["layer=[conv1,conv2]", "k=3", "batch_size=8", "criterion=[max,mean,area]"],
@@ -41,6 +42,7 @@ QUICK = {
         "gradient_images=4",
         "batch_size=8",
     ],
+    "rsa": ["layer=[conv1,conv2]", "batch_size=8", "bootstrap=9", "permutations=9"],
     "tuning": [
         "layer=[conv1,conv2]",
         "batch_size=32",

@@ -65,3 +65,31 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "outputs").write_text("x")
     with pytest.raises(UserError, match=r"outputs is a file, not a folder"):
         runs.claim(str(tmp_path / "outputs"), "topk", "a-b")
+
+
+class Images(list):
+    """What a run says of a dataset."""
+
+    def __init__(self, count, fingerprint, size=(3, 8, 8)):
+        super().__init__(range(count))
+        self.name, self.fingerprint, self.size = "folder", fingerprint, size
+
+
+def test_images_that_have_changed_since_a_run_are_told():
+    """F46."""
+    before = runs.images_of(Images(5000, "a"))
+    runs.same_images(Images(5000, "a"), before, "v003")
+    with pytest.raises(UserError, match=r"^dataset changed since v003 \(5001 images, was 5000\)$"):
+        runs.same_images(Images(5001, "b"), before, "v003")
+    with pytest.raises(UserError, match=r"^dataset changed since v003 \(5000 images as before, not the same ones\)$"):
+        runs.same_images(Images(5000, "b"), before, "v003")
+
+
+def test_at_another_size_and_of_older_runs_only_so_much_is_known():
+    before = runs.images_of(Images(10, "a"))
+    runs.same_images(Images(10, "b", (3, 9, 9)), before, "v001")
+    runs.same_images(Images(10, "b"), None, "v001")
+    older = {key: value for key, value in before.items() if key != "size"}
+    runs.same_images(Images(10, "b"), older, "v001")
+    with pytest.raises(UserError, match="11 images, was 10"):
+        runs.same_images(Images(11, "a"), older, "v001")

@@ -1,10 +1,13 @@
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
+from stores import filled
 
-from cnnprobe import sweep
+from cnnprobe import drawing, sweep
 from cnnprobe.errors import UserError
+from cnnprobe.figures import style
 
 
 def test_the_table_joins_the_jobs_in_their_order(tmp_path, capsys):
@@ -27,3 +30,34 @@ def test_a_sweep_without_jobs_is_told(tmp_path):
     (tmp_path / "jobs").mkdir()
     with pytest.raises(UserError, match="has no jobs"):
         sweep.summary(tmp_path)
+
+
+def test_complete_runs_are_drawn_together(tmp_path, monkeypatch):
+    """A method that compares gets the stores of the jobs that are done, in their order, and what was typed."""
+    (tmp_path / "jobs").mkdir()
+    for job, status in ((2, "complete"), (0, "complete"), (1, "failed")):
+        folder = tmp_path / f"v{job}"
+        folder.mkdir()
+        writer = filled(folder / "store.h5", rows=job + 1)
+        writer.finish()
+        writer.close()
+        line = {"job": job, "overrides": [f"k={job}"], "version": "", "status": status, "folder": str(folder)}
+        (tmp_path / "jobs" / f"{job}.json").write_text(json.dumps(line))
+    seen = []
+
+    def compare(recordings, overrides):
+        seen.extend((recording["units/conv1"].row_count, words) for recording, words in zip(recordings, overrides))
+        yield "together", style.figure(2, 1, "all of them")
+
+    monkeypatch.setattr(drawing.methods, "module", lambda command: SimpleNamespace(compare=compare))
+    assert sweep.figures(tmp_path, "topk") == 1
+    assert seen == [(1, ["k=0"]), (3, ["k=2"])]
+    assert (tmp_path / "figures" / "together.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_method_without_comparison_leaves_no_figures(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    line = {"job": 0, "overrides": [], "version": "", "status": "complete", "folder": str(tmp_path)}
+    (tmp_path / "jobs" / "0.json").write_text(json.dumps(line))
+    assert sweep.figures(tmp_path, "topk") == 0
+    assert not (tmp_path / "figures").exists()

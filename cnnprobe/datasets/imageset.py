@@ -118,6 +118,10 @@ class ImageSet:
         """Return what is known about an image apart from its label, by name; {} unless it was drawn by us."""
         return {}
 
+    def part(self, indices: Sequence[int] | np.ndarray) -> "Part":
+        """Return some of the images, in a given order, as a set of their own."""
+        return Part(self, indices)
+
     def unreadable(self, index: int, reason: str) -> None:
         """Note that an image cannot be read.
 

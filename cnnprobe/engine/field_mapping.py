@@ -1,13 +1,14 @@
 """The fields of a layer's units, measured on their strongest images: what is stored, and the work that fills it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.effective_field import gradient_maps
@@ -26,6 +27,8 @@ SAVED_UNITS = 8
 """Units that are saved together where each has positions of its own to look at."""
 TOGETHER = 256 * 2**20
 """Bytes of maps held until they are saved, where one pass over an image serves all its units."""
+LOOK = 500
+"""Images at most from which the brightness of the dataset is taken."""
 GRADIENTS = 16
 """Images whose gradient is taken at once, to begin with."""
 
@@ -59,6 +62,32 @@ class How:
     def filled(self, image: Tensor) -> Tensor:
         """Return what is seen through the occluder, (draw, channel, y, x)."""
         return fillings(self.filling, image, self.draws, *self.brightness, self.seed)
+
+
+def brightness(
+    dataset: Any, filling: str, seed: int, batch_size: int, device: str, workers: int
+) -> Generator[Phase | Advance, None, tuple[Tensor, Tensor]]:
+    """Take mean and standard deviation of the pixels, (channel,) each, from some images; returns them.
+
+    Args:
+        dataset: an image set.
+        filling: of the occluder; only noise and mean need them, the others get zeros.
+        seed: of which images.
+        batch_size, device, workers: see `loading.batches`.
+    """
+    nothing = torch.zeros(dataset.size[0])
+    if filling not in ("noise", "mean"):
+        return nothing, nothing
+    count = min(LOOK, len(dataset))
+    look = np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False))
+    sums = torch.zeros(3, dataset.size[0], dtype=torch.float64)
+    yield Phase("brightness of the images", count, "images")
+    for batch in batches(dataset, batch_size=batch_size, device=device, workers=workers, indices=look):
+        pixels = batch.images.cpu()[torch.from_numpy(batch.readable)].double().transpose(0, 1).flatten(1)
+        sums += torch.stack([torch.full_like(sums[0], pixels.shape[1]), pixels.sum(1), pixels.square().sum(1)])
+        yield Advance(len(batch))
+    mean, square = sums[1:] / sums[0].clamp(min=1)
+    return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
 
 
 class Mapping:

@@ -53,6 +53,12 @@ class Grid:
         return tuple(np.arange(count, dtype=np.int64) * self.stride for count in self.shape)
 
 
+def grid_of(sides: tuple[int, int], patch_size: int | None = None, stride: int | None = None) -> Grid:
+    """Return the places of the occluder: 11 px every 3 px in an image of 224 px, in proportion in others."""
+    patch = patch_size or max(1, round(11 / 224 * min(sides)))
+    return Grid(tuple(sides), patch, stride or max(1, round(patch * 3 / 11)))
+
+
 def fillings(kind: str, image: Tensor, draws: int, mean: Tensor, sd: Tensor, seed: int) -> Tensor:
     """Return what is seen through the occluder.
 

@@ -23,9 +23,11 @@ EPOCH = {
 }
 
 
-def epochs_table(epochs: int, images: int, more: dict[str, Column] | None = None) -> Table:
-    """Lay out `/epochs`, one row an epoch, with the columns of what an observer measures besides."""
-    return Table("epochs", "epoch", epochs, EPOCH | (more or {}), attributes={"images": images})
+def epochs_table(
+    epochs: int, images: int, more: dict[str, Column] | None = None, attributes: dict[str, Any] | None = None
+) -> Table:
+    """Lay out `/epochs`, one row an epoch, with the columns of what an observer measures besides, and attributes."""
+    return Table("epochs", "epoch", epochs, EPOCH | (more or {}), attributes={"images": images} | (attributes or {}))
 
 
 def confusion_table(classes: tuple[str, ...], images: int) -> Table:

@@ -103,12 +103,18 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Put a network into train mode, but for modules none of whose own parameters is to be trained."""
+    """Put a network into train mode, but for modules none of whose own parameters is to be trained.
+
+    A BatchNorm without parameters of its own goes by the module with parameters that is registered before it.
+    """
     model.train()
+    learns = True
     for module in model.modules():
         own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
-            module.train(False)
+        if own:
+            learns = any(parameter.requires_grad for parameter in own)
+        if own or isinstance(module, _BatchNorm):
+            module.train(learns)
 
 
 def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe) -> None:

@@ -42,6 +42,8 @@ class Training:
         device: torch device.
         workers: loader processes.
         groups: parameter groups with their share of the learning rate as "factor"; None: all that require a gradient.
+        begin: called before the updates of an epoch, also of one that is gone on with, with its number from 0 and the
+            optimiser's groups: says by `requires_grad` what learns in it, and by "factor" how fast.
         observe: called after each epoch, network in eval mode; its figures, by name, join the row of the epoch.
         state: `resume` of the checkpoint `last`; the weights are in it.
         should_stop: asked after every batch.
@@ -57,12 +59,14 @@ class Training:
         device: str,
         workers: int,
         groups: list[dict[str, Any]] | None = None,
+        begin: Callable[[int, list[dict[str, Any]]], None] | None = None,
         observe: Callable[[], dict[str, float]] | None = None,
         state: dict[str, Any] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ):
         self.model, self.dataset, self.recipe = model, dataset, recipe
         self.device, self.classes = torch.device(device), tuple(dataset.classes)
+        self.begin = begin or (lambda epoch, groups: None)
         self.observe = observe or dict
         self.should_stop = should_stop or (lambda: False)
         self.stopped = False
@@ -146,6 +150,7 @@ class Training:
     def _learn(self) -> Iterator[Advance | Checkpoint]:
         """Make the updates of an epoch that are still to make."""
         progress = self.progress
+        self.begin(progress.epoch, self.optimiser.param_groups)
         train_mode(self.model)
         order = order_of(self.supply.readable, self.recipe.seed, progress.epoch, self.odds)
         began = time.monotonic()

@@ -17,6 +17,8 @@ def learning_curves(
     val_accuracy: np.ndarray,
     lr: np.ndarray,
     chance: float,
+    old_accuracy: np.ndarray | None = None,
+    old_before: float = np.nan,
     title: str = "",
 ) -> Figure:
     """Draw loss, accuracy and learning rate against the epoch, training and held-out images in one panel.
@@ -24,9 +26,11 @@ def learning_curves(
     Args:
         epoch, loss, val_loss, accuracy, val_accuracy, lr: (epoch,); may be empty or a single epoch.
         chance: accuracy of guessing.
+        old_accuracy: (epoch,) of a task the network had learned before, in the same panel; None: there is none.
+        old_before: the same before the first epoch, drawn at epoch 0; NaN: not known.
         title: above everything.
     """
-    made = figure(8.4, 2.9, title)
+    made = figure(8.4, 2.9 if old_accuracy is None else 3.2, title)
     panels = made.subplots(1, 3, width_ratios=(3, 3, 2))
     for axes, label in zip(panels, ("loss", "accuracy", "learning rate")):
         _over_epochs(axes, epoch, label)
@@ -38,6 +42,8 @@ def learning_curves(
         "chance", (1, chance), (-2, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=7
     )
     _mark_best(panels[1], epoch, val_accuracy)
+    if old_accuracy is not None:
+        _old_task(panels[1], epoch, old_accuracy, old_before)
     panels[2].plot(epoch, lr, ".-", color=SERIES[5], markersize=4)
     panels[2].set_ylim(bottom=0)
     panels[0].legend(fontsize=7, frameon=False)
@@ -58,6 +64,16 @@ def _pair(axes: Axes, epoch: np.ndarray, learned: np.ndarray, held_out: np.ndarr
     """Draw training (as it was learned) and held-out images; points, so that one epoch is seen."""
     axes.plot(epoch, learned, ".-", color=SERIES[0], markersize=4, label="training, as learned")
     axes.plot(epoch, held_out, "o--", color=SERIES[1], markersize=3, label="held out, after the epoch")
+
+
+def _old_task(axes: Axes, epoch: np.ndarray, accuracy: np.ndarray, before: float) -> None:
+    """Draw the old task, named below the panel."""
+    (line,) = axes.plot([0, *epoch], [before, *accuracy], "s-.", markersize=3, color=SERIES[2])
+    if np.isfinite(before):
+        axes.axhline(before, color=SERIES[2], linewidth=0.8, linestyle=":")
+        axes.set_xlim(left=-0.3)
+    words = ["old task, asked with the old readout"]
+    axes.legend([line], words, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def _mark_best(axes: Axes, epoch: np.ndarray, accuracy: np.ndarray) -> None:

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -172,7 +171,7 @@ def centroid_curves(
         layer = np.where(np.isfinite(layer), layer, np.nan)
         known = ~np.isnan(layer).all(0) if len(layer) else np.zeros(len(x), bool)
         units = int((~np.isnan(layer)).any(1).sum()) if len(layer) else 0
-        colour = _colour(place, len(names))
+        colour = style.by_depth(place, len(names))
         label = f"{style.plain(name, 24)} ({units})"
         if not known.any():
             ax.plot([], [], ".-", color=colour, label=label)
@@ -241,13 +240,6 @@ def half_times(values: Sequence[np.ndarray], names: Sequence[str], title: str, e
     lines = "light lines: the moments looked at" if len(moments) else ""
     footer(made, ["points: units; red: median; above: units with a half-time", lines])
     return made
-
-
-def _colour(place: int, count: int) -> tuple[float, ...] | str:
-    """Return the colour of a layer: easily told apart where they are few, else from dark to light with depth."""
-    if count <= len(style.SERIES):
-        return style.SERIES[place]
-    return matplotlib.colormaps["viridis"](0.92 * place / (count - 1))
 
 
 def _bare(ax: Axes) -> None:

@@ -5,6 +5,7 @@ import unicodedata
 import warnings
 from io import BytesIO
 
+import matplotlib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -51,6 +52,13 @@ def spread(values: np.ndarray, form: str = "{:.2f}") -> str:
     """Write mean ± standard deviation of what is a number among `values`; "-" where nothing is."""
     known = values[np.isfinite(values)]
     return f"{form.format(known.mean())} ± {form.format(known.std())}" if len(known) else "-"
+
+
+def by_depth(place: int, count: int) -> tuple[float, ...] | str:
+    """Return the colour of a layer: easily told apart where they are few, else from dark to light with depth."""
+    if count <= len(SERIES):
+        return SERIES[place]
+    return matplotlib.colormaps["viridis"](0.92 * place / (count - 1))
 
 
 def plain(text: object, most: int = 60) -> str:

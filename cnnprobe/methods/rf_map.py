@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
-from cnnprobe.engine.field_mapping import How, Mapping
+from cnnprobe.engine.field_mapping import How, Mapping, brightness
 from cnnprobe.engine.layers import find, units_of
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.memory import UNBOUNDED
-from cnnprobe.engine.occluders import Grid
+from cnnprobe.engine.occluders import grid_of
 from cnnprobe.engine.occlusion import Occlusion
 from cnnprobe.engine.pictures import picture_size
 from cnnprobe.engine.stimuli import stimuli_table
@@ -23,8 +22,6 @@ from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
 
 LOG = logging.getLogger("cnnprobe")
-LOOK = 500
-"""Images at most from which the brightness of the dataset is taken."""
 ROWS = 16
 """Units shown step by step when none are asked for."""
 
@@ -120,7 +117,7 @@ def compute(
         found, skipped = yield from search.run(every)
         for start in range(0, len(skipped), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
-        how.brightness = yield from _brightness(dataset, filling, seed, batch_size, device, workers)
+        how.brightness = yield from brightness(dataset, filling, seed, batch_size, device, workers)
         for one in mapped:
             already = (finished or {}).get(one.name, frozenset())
             for event in one.events(found[one.layer.name], already, workers):
@@ -138,31 +135,6 @@ def compute(
 def _pages(asked: list[int] | None, units: np.ndarray) -> list[int]:
     """Return which of these units were asked for; [-1]: to be chosen when they are drawn."""
     return [-1] if asked is None else [page for page in asked if page in units]
-
-
-def grid_of(sides: tuple[int, int], patch_size: int | None, stride: int | None) -> Grid:
-    """Return the places of the occluder: 11 px every 3 px in an image of 224 px, in proportion in others."""
-    patch = patch_size or max(1, round(11 / 224 * min(sides)))
-    return Grid(tuple(sides), patch, stride or max(1, round(patch * 3 / 11)))
-
-
-def _brightness(
-    dataset: Any, filling: str, seed: int, batch_size: int, device: str, workers: int
-) -> Iterator[Phase | Advance]:
-    """Take mean and standard deviation of the pixels, (channel,) each, from some images; returns them."""
-    nothing = torch.zeros(dataset.size[0])
-    if filling not in ("noise", "mean"):
-        return nothing, nothing
-    count = min(LOOK, len(dataset))
-    look = np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False))
-    sums = torch.zeros(3, dataset.size[0], dtype=torch.float64)
-    yield Phase("brightness of the images", count, "images")
-    for batch in batches(dataset, batch_size=batch_size, device=device, workers=workers, indices=look):
-        pixels = batch.images.cpu()[torch.from_numpy(batch.readable)].double().transpose(0, 1).flatten(1)
-        sums += torch.stack([torch.full_like(sums[0], pixels.shape[1]), pixels.sum(1), pixels.square().sum(1)])
-        yield Advance(len(batch))
-    mean, square = sums[1:] / sums[0].clamp(min=1)
-    return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
 
 
 def headline(recording: Any) -> dict[str, Any]:

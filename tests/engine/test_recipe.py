@@ -112,3 +112,13 @@ def test_checking_changes_nothing():
     assert model.training
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
     assert has_batch_norm(model)
+
+
+def test_a_batch_norm_without_parameters_rests_with_the_layer_before_it():
+    model = torch.nn.Sequential(
+        *(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4, affine=False), torch.nn.Dropout()),
+        *(torch.nn.Conv2d(4, 4, 1), torch.nn.BatchNorm2d(4, affine=False)),
+    )
+    model[0].requires_grad_(False)
+    train_mode(model)
+    assert [module.training for module in model] == [False, False, True, True, True]

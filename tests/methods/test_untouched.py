@@ -19,6 +19,7 @@ PROBING = {
     "cam": {"batch_size": 8, "top_classes": 3},
     "optimize": {"layer": ["conv1", "conv2"], "batch_size": 8, "steps": 4, "top_images": 2},
     "perturb": {"layer": ["conv1", "conv2"], "batch_size": 8, "kind": "both", "draws": 2, "gradient_images": 4},
+    "rsa": {"layer": ["conv1", "conv2"], "batch_size": 8, "bootstrap": 4, "permutations": 4},
     "tuning": {"layer": ["conv1", "conv2"], "batch_size": 8},
 }
 
@@ -105,7 +106,7 @@ def test_a_network_comes_back_as_it_was(command):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "tuning"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "rsa", "tuning"])
 @pytest.mark.parametrize("error", [RuntimeError("planted"), KeyboardInterrupt()])
 def test_also_after_an_error_or_an_interrupt_inside(command, error):
     model, _ = handed_over()
@@ -126,7 +127,7 @@ def test_also_after_an_error_or_an_interrupt_inside(command, error):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "tuning"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "rsa", "tuning"])
 def test_also_when_the_reader_stops_half_way(command):
     model, _ = handed_over()
     before = state_of(model)
@@ -136,7 +137,7 @@ def test_also_when_the_reader_stops_half_way(command):
     same(before, state_of(model))
 
 
-@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "tuning"])
+@pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "rsa", "tuning"])
 def test_a_network_in_train_mode_is_probed_as_in_eval_mode(command):
     """Dropout off, running statistics of BatchNorm: the same rows."""
 

@@ -1,0 +1,188 @@
+"""How sure comparisons of dissimilarity matrices are: conditions and subjects drawn again, conditions permuted.
+
+Conditions are what is drawn, never single entries of a matrix, which depend on one another (Nili et al. 2014; Schütt,
+Kipnis, Diedrichsen, Kriegeskorte 2023, eLife 12:e82566). The pairs of a drawn condition with its own copy are left out.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from cnnprobe.engine.dissimilarity import square, upper
+from cnnprobe.engine.matrix_comparison import LEAST, Comparing, Comparison, compare, standard
+
+Over = Literal["conditions", "subjects", "both"]
+PIECE = 2**22
+"""Numbers of permuted matrices that are held at once."""
+
+
+class Stack:
+    """The matrices of the subjects of several references, one below the other.
+
+    Args:
+        references: of each (subject, pair).
+    """
+
+    def __init__(self, references: Sequence[np.ndarray]):
+        self.rows = np.concatenate(references)
+        self.of = np.repeat(np.arange(len(references)), [len(one) for one in references])
+        self.count = len(references)
+
+    def means(self, each: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """Return the means over the subjects of each reference, (…, reference), of (…, subject)."""
+        own = np.ones(len(self.of)) if weights is None else weights
+        share = (self.of == np.arange(self.count)[:, None]) * own
+        return each @ (share / share.sum(1, keepdims=True)).T
+
+
+def similarities(models: np.ndarray, references: Sequence[np.ndarray], comparison: Comparison) -> np.ndarray:
+    """Compare models with references, the mean over the subjects of each.
+
+    Args:
+        models: (model, pair).
+        references: of each (subject, pair).
+        comparison: see `matrix_comparison.compare`.
+
+    Returns:
+        (model, reference) float64.
+    """
+    stack = Stack(references)
+    return stack.means(compare(models, stack.rows, comparison))
+
+
+def bootstrap(
+    models: np.ndarray,
+    references: Sequence[np.ndarray],
+    comparison: Comparison,
+    *,
+    draws: int,
+    over: Over,
+    seed: int,
+) -> Iterator[np.ndarray]:
+    """Compare models with references after drawing conditions, subjects or both again, with replacement.
+
+    Args:
+        models, references, comparison: see `similarities`.
+        draws: how many.
+        over: what is drawn. Subjects of a reference that has only one stay.
+        seed: of the draws.
+
+    Yields:
+        (model, reference) float64 for each draw; all models with the same one. NaN where too few different conditions
+        were drawn.
+    """
+    stack = Stack(references)
+    pairs = models.shape[1]
+    first, second = np.nonzero(square(np.ones(pairs)))
+    first, second = first[first < second], second[first < second]
+    conditions = int(second.max()) + 1
+    comparing = Comparing(models, stack.rows, comparison)
+    whole = comparing() if over == "subjects" else None
+    for draw in range(draws):
+        random = np.random.default_rng([seed, draw])
+        counts = np.bincount(random.integers(conditions, size=conditions), minlength=conditions)
+        weights = None if over == "conditions" else _subjects(stack, random)
+        each = whole if whole is not None else comparing(counts[first] * counts[second])
+        yield stack.means(each, weights)
+
+
+def _subjects(stack: Stack, random: np.random.Generator) -> np.ndarray:
+    """Return how many times each subject of each reference is drawn, (subject,)."""
+    weights = np.zeros(len(stack.of))
+    for reference in range(stack.count):
+        own = np.flatnonzero(stack.of == reference)
+        weights[own] = np.bincount(random.integers(len(own), size=len(own)), minlength=len(own))
+    return weights
+
+
+def interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the 95 % interval of (draw, …) values: percentiles 2.5 and 97.5 of those that are known."""
+    if not len(drawn):
+        return np.full(drawn.shape[1:], np.nan), np.full(drawn.shape[1:], np.nan)
+    there = np.isfinite(drawn)
+    filled = np.where(there.any(0), drawn, 0.0)  # a column without any would be warned of
+    low, high = np.nanpercentile(filled, (2.5, 97.5), axis=0)
+    return np.where(there.any(0), low, np.nan), np.where(there.any(0), high, np.nan)
+
+
+def both_sides(drawn: np.ndarray) -> np.ndarray:
+    """Return the two-sided p of (draw, …) differences: twice the smaller share on the other side of 0, at most 1."""
+    known = np.isfinite(drawn)
+    count = known.sum(0)
+    share = np.minimum(((drawn <= 0) & known).sum(0), ((drawn >= 0) & known).sum(0))
+    return np.where(count > 0, np.minimum(1.0, 2 * (1 + share) / (1 + count)), np.nan)
+
+
+def permutation_p(
+    models: np.ndarray, reference: np.ndarray, comparison: Comparison, *, draws: int, seed: int
+) -> np.ndarray:
+    """Return the p of the similarity of each model to a reference under permutations of the conditions' labels.
+
+    One-sided, (1 + permutations at least as similar) / (1 + permutations). Rows and columns of the
+    reference are permuted together, all its subjects and for all models with the same permutation. Only conditions that
+    are known on both sides are permuted.
+
+    Args:
+        models: (model, pair).
+        reference: (subject, pair).
+        comparison: see `matrix_comparison.compare`.
+        draws: permutations.
+        seed: of the permutations.
+
+    Returns:
+        (model,) float64; NaN where the similarity is, or without permutations.
+    """
+    found = np.full(len(models), np.nan)
+    if not draws:
+        return found
+    given = [square(values, diagonal=np.nan) for values in (models, reference)]
+    known = [np.isfinite(matrices).any(-1) for matrices in given]
+    kept = known[0] & known[1].all(0)
+    for conditions in np.unique(kept, axis=0):
+        rows = np.flatnonzero((kept == conditions).all(1))
+        there = np.flatnonzero(conditions)
+        if len(there) >= LEAST:
+            parts = (upper(matrices[..., there[:, None], there]) for matrices in (given[0][rows], given[1]))
+            found[rows] = _permuted(*parts, len(there), comparison, draws, seed)
+    return found
+
+
+def _permuted(
+    models: np.ndarray, reference: np.ndarray, conditions: int, comparison: Comparison, draws: int, seed: int
+) -> np.ndarray:
+    """Return p for models and a reference with the same known conditions."""
+    actual = compare(models, reference, comparison).mean(1)
+    first, second = np.triu_indices(conditions, 1)
+    quick = comparison != "kendall" and np.isfinite(models).all() and np.isfinite(reference).all()
+    if quick:  # a permuted matrix has the same ranks, mean and length
+        models, reference = standard(models, comparison), standard(reference, comparison).mean(0, keepdims=True)
+    matrices = square(reference, diagonal=np.nan)
+    larger = np.zeros(len(models))
+    most = max(1, PIECE // (reference.size + len(models)))
+    for start in range(0, draws, most):
+        each = range(start, min(start + most, draws))
+        orders = [np.random.default_rng([seed, draw]).permutation(conditions) for draw in each]
+        permuted = np.stack([matrices[:, order[first], order[second]] for order in orders])
+        if quick:
+            by_chance = models @ permuted[:, 0].T
+        else:
+            by_chance = np.stack([compare(models, one, comparison).mean(1) for one in permuted], 1)
+        larger += (by_chance >= actual[:, None] - 1e-12).sum(1)
+    return np.where(np.isfinite(actual), (1 + larger) / (1 + draws), np.nan)
+
+
+def false_discovery(p: np.ndarray) -> np.ndarray:
+    """Return p corrected for the false discovery rate over the first axis (Benjamini, Hochberg 1995); NaN stays.
+
+    Args:
+        p: (test, …).
+    """
+    found = np.full(p.shape, np.nan)
+    for place in np.ndindex(p.shape[1:]):
+        column = p[(slice(None), *place)]
+        known = np.flatnonzero(np.isfinite(column))
+        order = known[np.argsort(column[known], kind="stable")]
+        scaled = column[order] * len(order) / np.arange(1, len(order) + 1)
+        found[(order, *place)] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
+    return found

@@ -1,0 +1,123 @@
+"""The readout of a classifier: the layer that gives one output per class, found, made anew, put in place of another."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.engine.functions import KINDS
+from cnnprobe.engine.tracing import Call, Trace, Value, trace
+from cnnprobe.errors import UserError
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+"""By the number of axes of the map."""
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Where a network's readout stands.
+
+    Args:
+        path: of the module, e.g. "classifier.1".
+        module: a linear layer, or a convolution whose channels are the classes (SqueezeNet, Deep4Net).
+        classes: how many outputs it has.
+    """
+
+    path: str
+    module: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    classes: int
+
+
+def readout_of(model: nn.Module, size: tuple[int, ...]) -> Readout:
+    """Find the readout: the last linear layer or convolution, where only it and what has no weights make the logits.
+
+    Args:
+        model: a classifier, gives (image, class).
+        size: (channel, y, x) or (channel, time) of the images.
+
+    Raises:
+        UserError: there is no such layer: logits are a sum of several, come from a function on bare parameters, or
+            from a layer that is used more than once.
+    """
+    written = trace(model, size)
+    call = _last_with_weights(written)
+    path = call.module if call is not None else ""
+    module = model.get_submodule(path)
+    if not path or not isinstance(module, (nn.Linear, *CONVOLUTIONS.values())):
+        raise UserError("no readout to replace: the logits must come from one linear layer or convolution of its own")
+    times = sum(one.path == path for one in written.modules)
+    if times != 1:
+        raise UserError(f"no readout to replace: the logits come from {path}, which is used {times} times in a pass")
+    if isinstance(module, nn.Linear):
+        return Readout(path, module, module.out_features)
+    if module.groups != 1:
+        raise UserError(f"no readout to replace: {path} is a convolution in {module.groups} groups")
+    return Readout(path, module, module.out_channels)
+
+
+def _last_with_weights(written: Trace) -> Call | None:
+    """Go back from the logits, as long as one value is made from one, to the first linear layer or convolution."""
+    value = written.modules[-1].output
+    while isinstance(value, Value) and value.call >= 0:
+        call = written.calls[value.call]
+        if KINDS.get(call.name) in ("linear", "convolution"):
+            return call
+        before = set(call.inputs)
+        if len(before) != 1 or KINDS.get(call.name) in ("norm", "attention"):
+            return None
+        (value,) = before
+    return None
+
+
+def new_readout(module: nn.Module, classes: int, seed: int) -> nn.Module:
+    """Return a layer of the same kind with another number of classes, drawn by PyTorch's own start for that kind.
+
+    Args:
+        module: a linear layer or convolution.
+        classes: outputs of the new one.
+        seed: of its weights; the same seed gives the same weights on every device.
+    """
+    bias = module.bias is not None
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.manual_seed(seed)
+        if isinstance(module, nn.Linear):
+            made = nn.Linear(module.in_features, classes, bias=bias)
+        else:
+            kind = CONVOLUTIONS[len(module.kernel_size)]
+            same = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "padding_mode")}
+            made = kind(module.in_channels, classes, module.kernel_size, bias=bias, **same)
+    made.train(module.training)
+    return made.to(device=module.weight.device, dtype=module.weight.dtype)
+
+
+def put(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at a place of the network, in the place of the one that stands there."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
+
+
+@contextmanager
+def instead(model: nn.Module, path: str, module: nn.Module) -> Iterator[nn.Module]:
+    """Give the network with another module at a place; afterwards its own stands there again."""
+    own = model.get_submodule(path)
+    put(model, path, module)
+    try:
+        yield model
+    finally:
+        put(model, path, own)
+
+
+@torch.no_grad()
+def right_by_class(outputs: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return (class, 2): of the images of each class, how many there are and how many are answered right.
+
+    Args:
+        outputs: (image, class).
+        labels: (image,); images of no class (-1) do not count.
+        classes: how many.
+    """
+    known = labels >= 0
+    right = known & (outputs.argmax(1) == labels)
+    return torch.stack([torch.bincount(labels[which], minlength=classes) for which in (known, right)], dim=1).cpu()

@@ -1,0 +1,372 @@
+"""Ask whether layers see stimuli as alike as a brain does: dissimilarity matrices, compared with references."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.engine.brain_maps import BrainMaps, radius_of
+from cnnprobe.engine.dissimilarity import upper
+from cnnprobe.engine.layers import Layer, find, main_layers
+from cnnprobe.engine.matrix_analysis import MatrixAnalysis
+from cnnprobe.engine.time_courses import TimeCourses
+from cnnprobe.errors import UserError
+from cnnprobe.options import Range, Run
+from cnnprobe.records import Advance, Measurement, Phase, Rows
+
+SHOWN = 36
+"""Layers at most whose matrices are drawn."""
+COMPARED = 4
+"""References at most that are drawn beside the closest layer."""
+PANELS = 6
+"""References up to which each has a panel; more make a map."""
+SEARCHED = 12
+"""Layers at most whose searchlight is drawn."""
+SUBJECTS = 4
+"""Subjects at most whose searchlights are drawn; the files in `maps` are of all."""
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    layer: str | list[str] | None,
+    reference: Run | list[str] | None,
+    reference_axes: list[Literal["subject", "session", "time", "region"]] | None,
+    conditions: Literal["image", "class"],
+    metric: Literal["correlation", "spearman", "euclidean", "cosine", "mahalanobis", "crossnobis"],
+    comparison: Literal["spearman", "pearson", "kendall", "cosine", "rho-a"],
+    controls: list[Literal["pixels", "random"]] | None,
+    bootstrap: Annotated[int, Range(0, 100000)],
+    over: Literal["conditions", "subjects", "both"],
+    permutations: Annotated[int, Range(0, 1000000)],
+    searchlight: Run | list[str] | None,
+    mask: Run | None,
+    radius: Annotated[float, Range(above=0)] | str,
+    sphere: Literal["open", "closed"],
+    batch_size: int,
+    device: str,
+    workers: int,
+    seed: int,
+) -> Measurement:
+    """Make the dissimilarity matrix of every layer and compare it with references.
+
+    Args:
+        model: any network; it is given back as it was.
+        dataset: an image set.
+        layer: names of layers, see `engine.layers.find`; None: areas, or convolutions and dense layers; and the logits.
+        reference: see `engine.reference_matrices.given_references`; on the command line see `references.load`.
+        reference_axes: what the axes of a reference in front of its conditions are.
+        conditions: every image by itself, or classes with their images as repeats.
+        metric: of dissimilarity, see `engine.dissimilarity` and `engine.noise_distances`.
+        comparison: of matrices, see `engine.matrix_comparison`.
+        controls: rows beside the layers: the pixels, the same layers with random weights.
+        bootstrap: draws behind the intervals.
+        over: what is drawn again.
+        permutations: of the conditions' labels, behind p; and of the signs of the maps of several subjects, at most.
+        searchlight: volumes of a brain, see `engine.brain_maps.BrainMaps`; on the command line see `volumes.subjects`.
+        mask: bool (x, y, z); on the command line a file, see `volumes.mask`.
+        radius: of the sphere, see `engine.brain_maps.radius_of`.
+        sphere: whether its surface belongs to it (closed) or not.
+        batch_size: images that pass through the network together.
+        device: where the network is.
+        workers: processes that load images.
+        seed: of the draws, permutations and random weights.
+
+    Returns:
+        tables "layers", "references", "differences", "conditions", "stimuli", "pictures"; "courses", "moments" and
+        "regions" of each reference with times or regions; "searchlight" of each volume, their "masks", and "group".
+
+    Raises:
+        UserError: no such layer, a reference or a volume that does not fit, or fewer than 3 conditions.
+    """
+    if mask is not None and searchlight is None:
+        raise UserError("mask= is of the volumes of searchlight=…, which is missing")
+    analysis = MatrixAnalysis(
+        model, _layers(model, layer, dataset.size), dataset, reference, reference_axes, tuple(controls or ()),
+        conditions == "class", metric, comparison, bootstrap, over, permutations, seed, batch_size, device, workers,
+    )  # fmt: skip
+    names, kinds = ([getattr(row, word) for row in analysis.rows] for word in ("name", "kind"))
+    further: list[Any] = [TimeCourses(analysis.references, names, kinds, comparison, bootstrap, over, seed)]
+    if searchlight is not None:
+        further.append(
+            BrainMaps(searchlight, mask, names, kinds, analysis.count, metric, comparison, radius, sphere == "closed",
+                      permutations, seed)
+        )  # fmt: skip
+
+    def events() -> Iterator[Rows | Advance | Phase]:
+        yield from analysis.events()
+        for one in further:
+            yield from one.events(upper(analysis.matrices))
+
+    tables = [table for one in (analysis, *further) for table in one.tables()]
+    return Measurement(tables, events(), len(dataset), "images")
+
+
+def _layers(model: nn.Module, spec: str | list[str] | None, size: tuple[int, ...]) -> list[Layer]:
+    if spec is not None:
+        return find(model, spec, size)
+    main, (output,) = main_layers(model, size), find(model, "logits", size)
+    named = [name for name in getattr(model, "aliases", {}) if not re.fullmatch(r"conv\d+", name)]
+    if named:  # areas, not every connection between them
+        places = {layer.tap: place for place, layer in enumerate(main)}
+        main = sorted(find(model, named, size), key=lambda layer: places.get(layer.tap, len(places)))
+    elif main and main[-1].kind == "linear" and main[-1].channels == output.channels:
+        main.pop()  # the output by another name
+    return find(model, [*(layer.name for layer in main), "logits"], size)
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Say which layer is closest to each reference, and how close."""
+    table = recording["layers"]
+    own = np.flatnonzero(table["kind"] == "layer")
+    found: dict[str, Any] = {"layers": len(own), "conditions": len(recording["conditions"]["name"])}
+    if "references" not in recording:
+        return found
+    for place, name in enumerate(recording["references"]["name"][:4]):
+        values = table["similarity"][own, place]
+        if np.isfinite(values).any():
+            best = own[np.nanargmax(values)]
+            found[f"closest to {name}"] = f"{table['name'][best]} ({table['similarity'][best, place]:.3f})"
+    for name in ["group"] if "group" in recording else _searched(recording)[:SUBJECTS]:
+        table = recording[name]
+        best = _best(table["peak"], table["kind"] == "layer")
+        if best is not None:
+            found[f"peak in {name.rpartition('/')[2]}"] = f"{table['name'][best]} ({table['peak'][best]:.3f})"
+    return found
+
+
+def summary(recording: Any) -> dict[str, list[str]]:
+    """Return the table that is printed: the closest layer to each reference, beside controls and noise ceiling."""
+    if "references" not in recording:
+        return {}
+    table, references = recording["layers"], recording["references"]
+    kinds, names, similarity = table["kind"], table["name"], table["similarity"]
+    columns: dict[str, list[str]] = {"reference": [str(name) for name in references["name"]]}
+    closest = [_best(similarity[:, place], kinds == "layer") for place in range(len(references["name"]))]
+    low, high, p = table["similarity_low"], table["similarity_high"], table["p_corrected"]
+    columns["closest layer"] = ["-" if row is None else str(names[row]) for row in closest]
+    columns[table.attributes["comparison"]] = [
+        "-" if row is None else f"{similarity[row, n]:.3f} ({low[row, n]:.3f} to {high[row, n]:.3f})"
+        for n, row in enumerate(closest)
+    ]
+    columns["p, corrected"] = ["-" if row is None else f"{p[row, n]:.3g}" for n, row in enumerate(closest)]
+    for kind, words in (("random", "random weights, best"), ("pixels", "pixels")):
+        if (kinds == kind).any():
+            rows = [_best(similarity[:, place], kinds == kind) for place in range(len(closest))]
+            columns[words] = ["-" if row is None else f"{similarity[row, n]:.3f}" for n, row in enumerate(rows)]
+    ends = zip(references["noise_lower"], references["noise_upper"])
+    columns["noise ceiling"] = [f"{a:.3f} to {b:.3f}" if np.isfinite(a) else "one subject" for a, b in ends]
+    return columns
+
+
+def _best(values: np.ndarray, rows: np.ndarray) -> int | None:
+    """Return the row with the largest value among some rows; None where there is none."""
+    known = np.flatnonzero(rows & np.isfinite(values))
+    return int(known[values[known].argmax()]) if len(known) else None
+
+
+MEASURES = {"spearman": "Spearman's ρ", "pearson": "Pearson's r", "kendall": "Kendall's τa", "cosine": "cosine",
+            "rho-a": "ρa"}  # fmt: skip
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Matrices in one scale; the closest layer beside each reference; similarity by layer; stimuli in a plane."""
+    table, about = recording["layers"], recording.attributes
+    title = f"{about['model']} (weights: {about['weights']}) on {about['dataset']}"
+    yield from _matrices(recording, title)
+    if "references" in recording:
+        yield from _similarity(recording, table.attributes["comparison"], title)
+    yield from _embedding(recording, title)
+    for name in recording.tables():
+        if name.startswith("courses/"):
+            yield from _courses(recording, name.partition("/")[2], title)
+        elif name == "group" or name in _searched(recording)[:SUBJECTS]:
+            yield from _slices(recording, name, title)
+
+
+def _matrices(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.figures.dissimilarity import matrix_grid, matrix_pair
+
+    table = recording["layers"]
+    order, sorted_by = _order(recording["conditions"]["label"])
+    names, kinds, matrices = table["name"], table["kind"], table["rdm"][:, order][:, :, order]
+    shown = _spread(np.flatnonzero(kinds != "random"), SHOWN)
+    words, found = [str(names[row]) for row in shown], [matrices[row] for row in shown]
+    pictures = _pictures(recording, order)
+    of = "classes" if table.attributes["conditions"] == "class" else "stimuli"
+    title = f"Dissimilarity ({table.attributes['metric']}) of {len(order)} {of}{sorted_by}: {title}"
+    if "references" in recording:
+        references = recording["references"]
+        others = references["rdm"][:COMPARED, order][:, :, order]
+        words = [f"reference:\n{name}" for name in references["name"][:COMPARED]] + words
+        found = [*others, *found]
+        for place, (name, other) in enumerate(zip(references["name"], others)):
+            best = _best(table["similarity"][:, place], kinds == "layer")
+            if best is not None:
+                pair = f"{name} (reference)", f"{names[best]}, the closest layer"
+                yield f"closest-{place + 1}", matrix_pair((other, matrices[best]), pair, pictures, title)
+    yield "matrices", matrix_grid(np.stack(found), words, title)
+
+
+def _order(labels: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return the order of conditions in a figure, by class where there are several, and what to say of it."""
+    if len(np.unique(labels[labels >= 0])) < 2:
+        return np.arange(len(labels)), ""
+    return np.argsort(np.where(labels < 0, labels.max() + 1, labels), kind="stable"), " sorted by class"
+
+
+def _pictures(recording: Any, order: np.ndarray) -> np.ndarray | None:
+    """Return a picture of each condition in this order; None where not every one has one."""
+    if "pictures" not in recording or len(recording["pictures"]["pixels"]) < len(order):
+        return None
+    return recording["pictures"]["pixels"][order]
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """Return rows, evenly chosen where there are too many."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+
+
+def _similarity(recording: Any, comparison: str, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.figures.dissimilarity import Curve, Panel, similarity_by_layer
+
+    table, references = recording["layers"], recording["references"]
+    kinds = table["kind"]
+    columns = {name: table[name] for name in ("similarity", "similarity_low", "similarity_high", "p_corrected")}
+    layers, names = np.flatnonzero(kinds == "layer"), references["name"]
+    title = f"Similarity of dissimilarity matrices: {title}"
+    shown = [str(name) for name in table["name"][layers]]
+    if len(names) > PANELS:
+        from cnnprobe.figures.time_maps import region_map
+
+        p = columns["p_corrected"][layers]
+        yield (
+            "similarity",
+            region_map(columns["similarity"][layers], shown, list(names), title, MEASURES[comparison], p),
+        )
+        return
+
+    def curve(kind: str, place: int) -> Curve | None:
+        rows = np.flatnonzero(kinds == kind)
+        return Curve(*(values[rows, place] for values in columns.values())) if len(rows) else None
+
+    panels = []
+    for place, name in enumerate(names):
+        pixels = columns["similarity"][kinds == "pixels", place]
+        people = f" ({references['subjects'][place]} subjects)" if references["subjects"][place] > 1 else ""
+        ceiling = references["noise_lower"][place], references["noise_upper"][place]
+        panels.append(
+            Panel(f"{name}{people}", curve("layer", place), curve("random", place),
+                  pixels[0] if len(pixels) else np.nan, ceiling)
+        )  # fmt: skip
+    yield "similarity", similarity_by_layer(panels, shown, MEASURES[comparison], title)
+
+
+def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.figures.embedding import embedding_panels
+
+    table = recording["layers"]
+    own = np.flatnonzero(table["kind"] == "layer")
+    rows, shown = [own[0], own[-1]], []
+    if "references" in recording:
+        references = recording["references"]
+        first = range(min(2, len(references["name"])))
+        best = [_best(table["similarity"][:, place], table["kind"] == "layer") for place in first]
+        rows = [row for row in best if row is not None] + rows
+        panels = zip(references["embedding"][:2], references["stress"], references["name"])
+        # categories are piles, not places
+        shown = [(points, stress, f"{name} (reference)") for points, stress, name in panels
+                 if len(np.unique(points.round(4), axis=0)) > len(points) / 2]  # fmt: skip
+    shown += [(table["embedding"][row], table["stress"][row], str(table["name"][row])) for row in dict.fromkeys(rows)]
+    points, stress, words = zip(*shown)
+    if not np.isfinite(points).any():
+        return
+    what = "Stimuli in a plane, near where their patterns are alike (metric scaling)"
+    labels = [str(name) for name in recording["conditions"]["name"]]
+    pictures = _pictures(recording, np.arange(len(labels)))
+    yield "embedding", embedding_panels(points, stress, words, pictures, f"{what}: {title}", labels)
+
+
+def _courses(recording: Any, place: str, title: str) -> Iterator[tuple[str, Any]]:
+    """Layer by time with the peaks, and when each layer peaks, of each region; layer by region."""
+    from cnnprobe.figures.time_maps import peak_latencies, region_map, time_map
+
+    table, moments, order = recording[f"courses/{place}"], recording[f"moments/{place}"], recording[f"regions/{place}"]
+    own, times, about = np.flatnonzero(table["kind"] == "layer"), moments["time"], table.attributes
+    names, unit, measure = [str(name) for name in table["name"][own]], about["time_unit"], MEASURES[about["comparison"]]
+    title, number = f"{about['reference']}: {title}", int(place) + 1
+    if not about["timed"]:
+        columns = [f"{about['reference']}: {region}" for region in order["name"]]
+        given = {str(name): column for column, name in enumerate(recording["references"]["name"])}
+        p = recording["layers"]["p_corrected"][own][:, [given[column] for column in columns]]
+        values = table["similarity"][own, 0]
+        yield f"regions-{number}", region_map(values, names, list(order["name"]), title, measure, p)
+        return
+    for region, name in enumerate(order["name"]):
+        said = f"{title}\n{name}" if name else title
+        ends = {key: table[column][own, region] for key, column in LATENCY.items()}
+        ceiling = moments["noise_lower"][:, region], moments["noise_upper"][:, region]
+        ceiling = ceiling if np.isfinite(ceiling).all() else None
+        ending = f"{number}-{_file(name)}" if name else str(number)
+        curves = table["similarity"][own, :, region]
+        yield f"time-{ending}", time_map(curves, times, names, said, measure, unit, **ends, ceiling=ceiling)
+        rank = {key: float(order[key][region]) for key in ("order", "order_low", "order_high")}
+        yield f"latency-{ending}", peak_latencies(**ends, names=names, title=said, unit=unit, **rank)
+
+
+LATENCY = {"latency": "latency", "low": "latency_low", "high": "latency_high"}
+
+
+def _searched(recording: Any) -> list[str]:
+    """Return the names of the tables of searchlights."""
+    return [name for name in recording.tables() if name.startswith("searchlight/")]
+
+
+def _slices(recording: Any, name: str, title: str) -> Iterator[tuple[str, Any]]:
+    """Slices of the searchlight of a subject or the group, and which layer is closest where."""
+    from cnnprobe.figures.slices import closest_layer, searchlight_slices
+
+    table = recording[name]
+    about, affine = table.attributes, np.reshape(table.attributes["affine"], (4, 4))
+    masks = recording["masks"]["inside"]
+    inside = masks.all(0) if name == "group" else masks[_searched(recording).index(name)]
+    size, in_mm = radius_of(about["radius"])
+    radius = f"{size:g} {'mm' if in_mm else 'voxels'}"
+    whose = f"mean of {about['subjects']} subjects" if name == "group" else about["subject"]
+    title = f"Searchlight of radius {radius} ({about['voxels']} voxels), {whose}: {title}"
+    rows = np.flatnonzero(table["kind"] != "random")
+    shown = _spread(rows, SEARCHED)
+    if len(shown) < len(rows):
+        title += f"; {len(shown)} of {len(rows)} layers"
+    maps, p = table["map"], table["p"] if name == "group" and np.isfinite(table["p"]).any() else None
+    words, measure = [str(one) for one in table["name"]], MEASURES[about["comparison"]]
+    ending = _file(name.rpartition("/")[2])
+
+    def of(chosen: np.ndarray) -> dict[str, Any]:
+        return {"p": None if p is None else p[chosen], "inside": inside}
+
+    labels = [words[row] for row in shown]
+    yield f"slices-{ending}", searchlight_slices(maps[shown], labels, affine, title, measure, **of(shown))
+    own = np.flatnonzero(table["kind"] == "layer")
+    yield f"closest-layer-{ending}", closest_layer(maps[own], [words[row] for row in own], affine, title, **of(own))
+
+
+def volumes(recording: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, values (x, y, z) and affine of every map, for programs that show brains; p of the group as well."""
+    for name in [*_searched(recording), *(["group"] if "group" in recording else [])]:
+        table = recording[name]
+        affine = np.reshape(table.attributes["affine"], (4, 4))
+        for row, (layer, kind) in enumerate(zip(table["name"], table["kind"])):
+            words = [name.rpartition("/")[2], "random" if kind == "random" else "", str(layer)]
+            of = _file("_".join(filter(None, words)))
+            yield of, table["map"][row], affine
+            if name == "group":
+                yield f"{of}_p", table["p"][row], affine
+
+
+def _file(name: str) -> str:
+    """Return a name of which a file's can be made."""
+    return re.sub(r"[^\w.-]+", "_", str(name))[:80]

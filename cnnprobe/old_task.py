@@ -1,0 +1,83 @@
+"""The task a network had learned before a transfer: which run tells of it, its images and its classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cnnprobe import preparation, runs
+from cnnprobe.errors import UserError
+from cnnprobe.named_weights import TRAINING
+
+
+@dataclass(frozen=True)
+class Old:
+    """What an old readout is asked about.
+
+    Args:
+        dataset: an image set; of a training run the images that were held out.
+        run: the run it is the dataset of, as shown.
+    """
+
+    dataset: Any
+    run: str
+
+
+def old_task(config: dict[str, Any], made: preparation.Preparation) -> Old | None:
+    """Open the images of the old task that `old_task=` names.
+
+    Args:
+        config: checked; "auto" is the run the weights come from, "none" no run.
+        made: the network with the weights it starts from.
+
+    Returns:
+        None where there is no old task: none is asked for, the weights are random, or "auto" and they are of no run.
+
+    Raises:
+        UserError: there is no such run, its images cannot be opened, have changed, or have other classes than the
+            network.
+    """
+    asked = config["method"]["old_task"]
+    if asked in (None, "none") or made.weights.kind == "random":
+        return None
+    if asked == "auto" and not made.weights.of_a_run:
+        return None
+    folder = made.weights.path.parent.parent if asked == "auto" else runs.find(asked, config["out"])
+    run = runs.short(folder, config["out"])
+    try:
+        dataset = _images(folder, made)
+        _has_not_changed(dataset, folder)
+        _has_the_classes(dataset, made)
+    except UserError as error:
+        raise UserError(f"old_task={run}: {error}; old_task=none goes without") from None
+    return Old(dataset, run)
+
+
+def _images(folder: Path, made: preparation.Preparation) -> Any:
+    """Build the dataset of a run at the size of the network that is taught now."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        block, limit = config["dataset"], config["limit"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"has no readable config.yaml ({type(error).__name__})") from None
+    options = {key: value for key, value in made.options.items() if key not in ("name", "num_classes")}
+    needs = preparation.module("model", made.options["name"]).needs(**options)
+    training = runs.info(folder).get("command") in TRAINING
+    shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit}, needs, training)
+    return held_out if training else shown
+
+
+def _has_not_changed(dataset: Any, folder: Path) -> None:
+    about = runs.info(folder)
+    runs.same_images(dataset, about.get("held_out" if about.get("command") in TRAINING else "dataset"), folder.name)
+
+
+def _has_the_classes(dataset: Any, made: preparation.Preparation) -> None:
+    """Compare the names of the classes; a file of weights may know none, then their number is compared later."""
+    own = tuple((made.weights.about or {}).get("classes") or getattr(made.model, "classes", ()))
+    if not dataset.classes or not (dataset.labels >= 0).any():
+        raise UserError(f"the images of {dataset.name} have no classes")
+    if own and own != tuple(dataset.classes):
+        there, here = (f"{names[0]} … {names[-1]} ({len(names)})" for names in (dataset.classes, own))
+        raise UserError(f"its classes are {there}, those of the weights {here}")

@@ -1,0 +1,170 @@
+"""NIfTI in and out: values, places and sides of voxels, stacks of files, masks, and files that lie."""
+
+import builtins
+import gzip
+
+import nibabel
+import numpy as np
+import pytest
+
+from cnnprobe import volumes
+from cnnprobe.errors import UserError
+
+AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2.5, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
+SHAPE = (4, 5, 3)
+
+
+def save(path, values, affine=AFFINE, unit="mm", kind=nibabel.Nifti1Image):
+    image = kind(values, affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, path)
+    return str(path)
+
+
+@pytest.fixture
+def values():
+    return np.random.default_rng(0).normal(size=(*SHAPE, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("ending, kind", [(".nii", nibabel.Nifti1Image), (".nii.gz", nibabel.Nifti2Image)])
+def test_a_file_of_four_axes(tmp_path, values, ending, kind):
+    (one,) = volumes.subjects(save(tmp_path / f"sub-01{ending}", values, kind=kind), 6)
+    assert (one.name, one.shape, one.conditions) == ("sub-01", SHAPE, 6)
+    assert one.voxel_size == (2.0, 2.5, 3.0)
+    np.testing.assert_array_equal(one.affine, AFFINE)
+    np.testing.assert_array_equal(one.read(), values)
+
+
+def test_a_folder_or_a_list_of_files_of_three_axes_is_one_subject(tmp_path, values):
+    (tmp_path / "sub-02").mkdir()
+    for place in range(6):
+        save(tmp_path / "sub-02" / f"beta_{place}.nii", values[..., place])
+    (folder,) = volumes.subjects(str(tmp_path / "sub-02"), 6)
+    backwards = [str(tmp_path / "sub-02" / f"beta_{place}.nii") for place in reversed(range(6))]
+    (listed,) = volumes.subjects(backwards, 6)
+    assert folder.name == listed.name == "sub-02" and folder.conditions == 6
+    np.testing.assert_array_equal(folder.read(), values)
+    np.testing.assert_array_equal(listed.read(), values[..., ::-1])
+
+
+def test_several_subjects_have_names_of_their_own(tmp_path, values):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    given = [save(tmp_path / name / "betas.nii.gz", values + place) for place, name in enumerate("ab")]
+    first, second = volumes.subjects(given, 6)
+    assert (first.name, second.name) == ("betas-01", "betas-02")
+    np.testing.assert_array_equal(second.read(), values + 1)
+
+
+def test_integers_with_a_scale_and_other_units(tmp_path):
+    image = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(SHAPE), np.diag([100.0, 100, 200, 1]))
+    image.header.set_xyzt_units("micron")
+    image.header.set_slope_inter(0.5, 3)
+    nibabel.save(image, tmp_path / "mouse.nii")
+    (one,) = volumes.subjects([str(tmp_path / "mouse.nii")], 1)
+    np.testing.assert_allclose(one.voxel_size, (0.1, 0.1, 0.2))
+    np.testing.assert_array_equal(one.read()[..., 0], np.arange(60).reshape(SHAPE) * 0.5 + 3)
+
+
+def test_a_mask_is_where_the_file_is_not_zero(tmp_path, values):
+    (one,) = volumes.subjects(save(tmp_path / "s.nii", values), 6)
+    inside = values[..., 0] > 0
+    drawn = np.where(inside, 3.0, 0.0).astype(np.float32)
+    drawn[0, 0, 0] = np.nan
+    inside[0, 0, 0] = False
+    np.testing.assert_array_equal(volumes.mask(save(tmp_path / "m.nii", drawn), one), inside)
+    with pytest.raises(UserError, match="0 everywhere"):
+        volumes.mask(save(tmp_path / "n.nii", drawn * 0), one)
+    with pytest.raises(UserError, match="a mask has three axes"):
+        volumes.mask(str(tmp_path / "s.nii"), one)
+
+
+def test_a_map_is_read_back_where_it_was(tmp_path, values):
+    data = volumes.nifti(values[..., 0], AFFINE, "similarity of conv3")
+    (tmp_path / "map.nii.gz").write_bytes(data)
+    image = nibabel.load(tmp_path / "map.nii.gz")
+    np.testing.assert_array_equal(image.affine, AFFINE)
+    np.testing.assert_array_equal(image.get_fdata(), values[..., 0])
+    assert image.header.get_zooms() == (2.0, 2.5, 3.0) and image.header.get_xyzt_units()[0] == "mm"
+    assert image.header["descrip"] == b"similarity of conv3"
+    assert data == volumes.nifti(values[..., 0], AFFINE, "similarity of conv3")
+
+
+def test_what_does_not_fit_is_said(tmp_path, values):
+    four = save(tmp_path / "four.nii", values)
+    with pytest.raises(UserError, match=r"shape 4 x 5 x 3 x 6; needed are 92 conditions"):
+        volumes.subjects(four, 92)
+    three = save(tmp_path / "three.nii", values[..., 0])
+    with pytest.raises(UserError, match=r"three.nii has shape 4 x 5 x 3; needed are 6"):
+        volumes.subjects([three, four], 6)
+    with pytest.raises(UserError, match=r"has 2 volumes; needed are 6"):
+        volumes.subjects([three, three], 6)
+    moved = save(tmp_path / "moved.nii", values, AFFINE + np.eye(4)[:, [3, 0, 1, 2]] * 2)
+    with pytest.raises(UserError, match=r"moved.nii and four.nii lie up to .* mm apart"):
+        volumes.subjects([four, moved], 6)
+    with pytest.raises(UserError, match=r"other.nii has 4 x 5 x 2 voxels, four.nii 4 x 5 x 3"):
+        volumes.subjects([four, save(tmp_path / "other.nii", values[:, :, :2])], 6)
+    with pytest.raises(UserError, match="got an empty list"):
+        volumes.subjects([], 6)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no .nii or .nii.gz in .*empty"):
+        volumes.subjects(str(tmp_path / "empty"), 6)
+
+
+def cut(path, values):
+    save(path, values)
+    path.write_bytes(path.read_bytes()[:600])
+
+
+def packed_and_cut(path, values):
+    save(path, values)
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def claims(path, values):
+    data = bytearray(nibabel.Nifti1Image(values, AFFINE).to_bytes())
+    data[40:50] = np.array([4, 32767, 32767, 32767, 6], "<i2").tobytes()
+    path.write_bytes(gzip.compress(bytes(data)))
+
+
+def flat(path, values):
+    data = bytearray(nibabel.Nifti1Image(values, AFFINE).to_bytes())
+    data[312:328] = bytes(16)  # the row of z of the affine
+    path.write_bytes(bytes(data))
+
+
+HOSTILE = {
+    "missing.nii": (lambda path, values: None, "no file"),
+    "empty.nii": (lambda path, values: path.write_bytes(b""), "is no NIfTI file"),
+    "text.nii": (lambda path, values: path.write_text("x" * 400), "is no NIfTI file"),
+    "picture.png": (lambda path, values: path.write_bytes(b"\x89PNG" * 90), "is no NIfTI file"),
+    "other.mgz": (lambda path, values: nibabel.save(nibabel.MGHImage(values, AFFINE), path), "is MGHImage, not NIfTI"),
+    "cut.nii": (cut, "is cut off: 600 bytes for 4 x 5 x 3 x 6"),
+    "packed.nii.gz": (packed_and_cut, "is damaged"),
+    "claims.nii.gz": (claims, "is cut off: .* 32767 x 32767 x 32767 x 6"),
+    "complex.nii": (lambda path, values: save(path, values.astype(np.complex64)), "of complex64; needed are"),
+    "flat.nii": (flat, "how large its voxels are"),
+    "five.nii": (lambda path, values: save(path, values.reshape(*SHAPE, 1, 6)), "three or four axes"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_files_that_lie_are_refused(tmp_path, values, name):
+    make, words = HOSTILE[name]
+    make(tmp_path / name, values)
+    with pytest.raises(UserError, match=words):
+        volumes.subjects(str(tmp_path / name), 6)[0].read()
+
+
+def test_without_nibabel_the_way_out_is_said(tmp_path, values, monkeypatch):
+    path = save(tmp_path / "s.nii", values)
+    real = builtins.__import__
+
+    def refuse(name, *rest, **more):
+        if name == "nibabel":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(UserError, match=r"pip install 'cnnprobe\[brain\]'"):
+        volumes.subjects(path, 6)
