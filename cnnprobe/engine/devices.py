@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def cores() -> int:
-    """Return the number of physical cores this process may run on, at least 1, at most OMP_NUM_THREADS where that is set."""
+    """Return the number of physical cores this process may run on, at most OMP_NUM_THREADS where that is set."""
     said = os.environ.get("OMP_NUM_THREADS", "")
     most = int(said) if said.isdigit() and int(said) else math.inf
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
