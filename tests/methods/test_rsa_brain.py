@@ -49,19 +49,40 @@ def seen(pictures):
     return pdist([np.asarray(Image.open(path), float).ravel() for path in paths], "correlation")
 
 
+def moving(path, pictures):
+    """Write matrices over time, in which that of the pixels peaks at 100 ms, and of two regions, the first like it."""
+    pixels = (seen(pictures) - seen(pictures).mean()) / seen(pictures).std()
+    times = np.arange(0, 300, 25.0)
+    course = np.exp(-(((times[:, None] - 100) / 40) ** 2))
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        file["meg"] = course * pixels + rng.normal(size=(4, len(times), len(pixels)))
+        file["meg"].attrs.update({"axes": "subject time pair", "times": times, "time_unit": "ms"})
+        file["fmri"] = np.outer([1, 0], pixels) + rng.normal(size=(4, 2, len(pixels)))
+        file["fmri"].attrs.update({"axes": "subject region pair", "regions": ["IT", "V1"]})
+
+
 @pytest.fixture
 def words(pictures):
     return ["rsa", "model=convnet", "dataset=folder", f"dataset.root={pictures}", *QUICK]
 
 
-def test_volumes_become_maps_where_the_pixels_were_planted(cnnprobe, words, pictures, tmp_path, monkeypatch):
+def test_the_pixels_are_found_in_space_and_time_where_they_were_planted(
+    cnnprobe, words, pictures, tmp_path, monkeypatch
+):
     monkeypatch.setattr(rsa, "SUBJECTS", 1)
     paths, mask = planted(tmp_path, squareform(seen(pictures)))
     searched = [f"searchlight=[{','.join(paths)}]", f"mask={mask}", "radius=4mm", "sphere=closed"]
-    answer = cnnprobe(*words, *searched)
+    moving(tmp_path / "brain.h5", pictures)
+    answer = cnnprobe(*words, *searched, "reference=brain.h5", "over=subjects")
     assert answer.status == 0, answer.err
     folder = tmp_path / "outputs/rsa/convnet-folder/v001"
     recording = Recording(folder / "store.h5")
+    maps_of_space(recording, folder)
+    maps_of_time(recording, folder)
+
+
+def maps_of_space(recording, folder):
     group = recording["group"]
     front = np.zeros(SHAPE, bool)
     front[3:-1, 6:, 1:-1] = True
@@ -76,6 +97,21 @@ def test_volumes_become_maps_where_the_pixels_were_planted(cnnprobe, words, pict
     assert np.isnan(image.get_fdata()[0]).all() and np.isfinite(image.get_fdata()[3:]).all()
     figures = {path.stem for path in (folder / "figures").iterdir()}
     assert {"slices-group", "closest-layer-group", "slices-sub-01"} <= figures and "slices-sub-02" not in figures
+
+
+def maps_of_time(recording, folder):
+    table = {recording[f"courses/{place}"].attributes["reference"]: place for place in (0, 1)}
+    meg, fmri = (recording[f"courses/{table[name]}"] for name in ("meg", "fmri"))
+    assert abs(meg["latency"][1, 0] - 100) <= 25
+    assert (meg["latency_low"] <= meg["latency"]).all() and (meg["latency"] <= meg["latency_high"]).all()
+    assert fmri["similarity"][1, 0, 0] > 0.5 > 0.2 > abs(fmri["similarity"][1, 0, 1])
+    figures = {path.stem for path in (folder / "figures").iterdir()}
+    timed, still = (table[name] + 1 for name in ("meg", "fmri"))
+    assert {f"time-{timed}", f"latency-{timed}", f"regions-{still}"} <= figures
+    names = recording["references"]["name"].tolist()
+    np.testing.assert_allclose(
+        recording["layers"]["similarity"][:, names.index("fmri: V1")], fmri["similarity"][:, 0, 1]
+    )
 
 
 def test_volumes_that_do_not_fit_are_refused(cnnprobe, words, tmp_path):
@@ -100,31 +136,3 @@ def test_one_subject_from_python():
     found = {row.table: row for row in rows}
     assert found["searchlight/subject-01"].map.shape == SHAPE
     assert abs(np.nanmean(found["searchlight/subject-01"].map)) < 0.1
-
-
-def test_moments_and_regions(cnnprobe, words, pictures, tmp_path):
-    pixels = (seen(pictures) - seen(pictures).mean()) / seen(pictures).std()
-    times = np.arange(0, 300, 25.0)
-    course = np.exp(-(((times[:, None] - 100) / 40) ** 2))
-    rng = np.random.default_rng(0)
-    with h5py.File(tmp_path / "brain.h5", "w") as file:
-        file["meg"] = course * pixels + rng.normal(size=(4, len(times), len(pixels)))
-        file["meg"].attrs.update({"axes": "subject time pair", "times": times, "time_unit": "ms"})
-        file["fmri"] = np.outer([1, 0], pixels) + rng.normal(size=(4, 2, len(pixels)))
-        file["fmri"].attrs.update({"axes": "subject region pair", "regions": ["IT", "V1"]})
-    answer = cnnprobe(*words, "reference=brain.h5", "over=subjects")
-    assert answer.status == 0, answer.err
-    folder = tmp_path / "outputs/rsa/convnet-folder/v001"
-    recording = Recording(folder / "store.h5")
-    table = {recording[f"courses/{place}"].attributes["reference"]: place for place in (0, 1)}
-    meg, fmri = (recording[f"courses/{table[name]}"] for name in ("meg", "fmri"))
-    assert abs(meg["latency"][1, 0] - 100) <= 25
-    assert (meg["latency_low"] <= meg["latency"]).all() and (meg["latency"] <= meg["latency_high"]).all()
-    assert fmri["similarity"][1, 0, 0] > 0.5 > 0.2 > abs(fmri["similarity"][1, 0, 1])
-    figures = {path.stem for path in (folder / "figures").iterdir()}
-    timed, still = (table[name] + 1 for name in ("meg", "fmri"))
-    assert {f"time-{timed}", f"latency-{timed}", f"regions-{still}"} <= figures
-    names = recording["references"]["name"].tolist()
-    np.testing.assert_allclose(
-        recording["layers"]["similarity"][:, names.index("fmri: V1")], fmri["similarity"][:, 0, 1]
-    )
