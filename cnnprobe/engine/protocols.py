@@ -4,8 +4,8 @@
 |---------|------------------------------------------|---------------------------------------------------|
 | probe   | the readout                              | 1                                                 |
 | partial | the readout and the last blocks          | 1, below 0.1                                      |
-| full    | everything                               | 0.1                                               |
-| staged  | as partial for some epochs, then as full | 1, below 0.1; then 0.1                            |
+| full    | everything                               | 1, below 0.1                                      |
+| staged  | as partial for some epochs, then as full | 1, below 0.1                                      |
 | scratch | everything, from random weights          | 1                                                 |
 
 A block that does not learn keeps its BatchNorm statistics as well: it stays in eval mode (engine.recipe.train_mode).
@@ -23,7 +23,7 @@ from cnnprobe.engine.readout import Readout
 from cnnprobe.engine.tracing import IMAGE, Trace, trace
 from cnnprobe.errors import UserError
 
-RATES = {"probe": [1.0], "partial": [1.0, 0.1], "full": [0.1], "staged": [0.1], "scratch": [1.0]}
+RATES = {"probe": [1.0], "partial": [1.0, 0.1], "full": [1.0, 0.1], "staged": [1.0, 0.1], "scratch": [1.0]}
 """Shares of the learning rate, of the readout first, then of each block below it; the last one holds further down."""
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

@@ -78,11 +78,11 @@ def test_all_edges_into_an_area_of_mousenet_are_one_block():
         ({"mode": "partial"}, [[0, 0, 0.1, 1]]),
         ({"mode": "partial", "blocks": 3}, [[0.1, 0.1, 0.1, 1]]),
         ({"mode": "partial", "blocks": 0}, [[0, 0, 0, 1]]),
-        ({"mode": "full"}, [[0.1, 0.1, 0.1, 0.1]]),
+        ({"mode": "full"}, [[0.1, 0.1, 0.1, 1]]),
         ({"mode": "full", "rates": [1, 0.5, 0.2]}, [[0.2, 0.2, 0.5, 1]]),
         ({"mode": "scratch"}, [[1, 1, 1, 1]]),
-        ({"mode": "staged", "stage_epochs": 2}, [[0, 0, 0, 1], [0.1, 0.1, 0.1, 0.1]]),
-        ({"mode": "staged", "stage_epochs": 2, "blocks": 1}, [[0, 0, 0.1, 1], [0.1, 0.1, 0.1, 0.1]]),
+        ({"mode": "staged", "stage_epochs": 2}, [[0, 0, 0, 1], [0.1, 0.1, 0.1, 1]]),
+        ({"mode": "staged", "stage_epochs": 2, "blocks": 1}, [[0, 0, 0.1, 1], [0.1, 0.1, 0.1, 1]]),
     ],
 )
 def test_shares_of_the_learning_rate_are_those_of_the_table(options, shares):

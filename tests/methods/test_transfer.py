@@ -234,7 +234,7 @@ def test_what_learned_stands_in_the_store():
     tables = {table.name: table for table in made.tables}
     blocks = {name: column.values for name, column in tables["blocks"].columns.items()}
     assert blocks["modules"].tolist() == ["0 1", "6"]
-    assert blocks["share"].tolist() == [[0, 0.1], [1, 0.1]]
+    assert blocks["share"].tolist() == [[0, 0.1], [1, 1]]
     assert blocks["parameters"].tolist() == [6 * 27 + 6 + 12, 14]
     assert blocks["batch_norms"].tolist() == [1, 0]
     assert tables["blocks"].attributes == {"stage_epochs": 1}
