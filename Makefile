@@ -42,9 +42,11 @@ demo: setup ## train a small network on drawn rooms, find what its units answer,
 	$(BIN)/cnnprobe gbp model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] pages=[0,1,2,4]
 	$(BIN)/cnnprobe optimize model=convnet dataset=avatar layer=conv4 units=[0,1,2,4] steps=128
 	$(BIN)/cnnprobe cam model=convnet dataset=avatar limit=200
+	$(BIN)/cnnprobe rsa model=convnet dataset=avatar reference=[labels,pixels] metric=euclidean limit=100
 	$(BIN)/cnnprobe train model=shallownet dataset=signals epochs=6
 	$(BIN)/cnnprobe perturb model=shallownet dataset=signals layer=[power,logits] bands=4 noise=gain
 	$(BIN)/cnnprobe tuning model=convnet layer=conv2
+	$(BIN)/cnnprobe transfer model=convnet dataset=avatar dataset.classes=landmark epochs=5 lr=0.02 most_changed=4
 	@echo
 	@echo "Look at the figures:"
 	@ls outputs/*/*/latest/figures/*.png
@@ -57,6 +59,7 @@ bench: setup ## measure speed against the bare network and against peers
 	$(BIN)/python benchmarks/optimize.py
 	$(BIN)/python benchmarks/cam.py
 	$(BIN)/python benchmarks/perturb.py
+	$(BIN)/python benchmarks/rsa.py
 
 clean: ## remove what tests and tools leave behind
 	rm -rf .pytest_cache .ruff_cache .hypothesis dist build
