@@ -20,14 +20,12 @@ from cnnprobe import (
     drawing,
     files,
     methods,
-    old_task,
     origin,
     preparation,
     provenance,
     runs,
     terminal,
     training_state,
-    volumes,
 )
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import option_name
@@ -287,20 +285,9 @@ def compute(
         "state": state,
         "should_stop": stop,
     }
-    if given.get("brain"):
-        given["brain"] = preparation.brain(job.config, device)
-    if given.get("reference"):
-        from cnnprobe import references  # with torch
+    from cnnprobe.companions import companions  # with torch
 
-        given["reference"] = references.of_run(job.config, made.dataset)
-    if given.get("searchlight"):
-        from cnnprobe.engine.conditions import conditions_of
-
-        count = len(conditions_of(made.dataset, given["conditions"] == "class").names)
-        given["searchlight"] = volumes.subjects(given["searchlight"], count)
-        given["mask"] = given["mask"] and volumes.mask(given["mask"], given["searchlight"][0])
-    if "old_task" in asked:
-        given["old_task"] = old_task.old_task(job.config, made)
+    given |= companions(asked, job.config, made, device)
     return method.compute(**{name: given[option_name(name)] for name in asked if option_name(name) in given})
 
 
