@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cnnprobe.datasets.fitting import as_float, resized
+from cnnprobe.datasets.names import Names
 from cnnprobe.errors import UserError
 
 log = logging.getLogger("cnnprobe")
@@ -50,7 +51,7 @@ class ImageSet:
         strict: bool = False,
     ):
         self.name = name
-        self.names = list(names)
+        self.names = names if isinstance(names, Names) else list(names)
         self.labels = np.asarray(labels, dtype=np.int64).reshape(-1)
         self.classes = tuple(classes)
         self.size = tuple(size)
