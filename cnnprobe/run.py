@@ -203,9 +203,7 @@ def finished_batches(folder: Path | None) -> dict[str, frozenset[int]]:
     recording = Recording(folder / "store.h5")
     tables = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
     return {
-        table.name: frozenset(
-            int(batch) * table.batch for batch in np.flatnonzero(table.done) if not table.damaged(batch)
-        )
+        table.name: frozenset(int(batch) * table.batch for batch in np.flatnonzero(table.done & ~table.damaged()))
         for table in tables
     }
 

@@ -31,7 +31,7 @@ def test_another_programs_file_and_a_newer_format_are_refused(tmp_path):
     filled(tmp_path / "new.h5").finish()
     with h5py.File(tmp_path / "new.h5", "r+") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(UserError, match="has format 99; this cnnprobe reads up to format 1"):
+    with pytest.raises(UserError, match="has format 99; this cnnprobe reads up to format 2"):
         Recording(tmp_path / "new.h5")
 
 
