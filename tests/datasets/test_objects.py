@@ -27,11 +27,11 @@ def test_a_rectangle_on_whole_px_is_filled_exactly():
 
 @pytest.fixture
 def objects():
-    """Image 0: two equal objects, 2 and 1; image 1: none; image 2: classes 0 (small), 3, and 3 again, outside the crop."""
+    """Image 0: two equal objects, of classes 2 and 1; image 1: none; image 2: class 0, small, and 3 twice."""
     boxes = np.array([[0, 0, 4, 4], [0, 0, 8, 8], [4, 4, 8, 8], [2, 10, 6, 14], [0, 0, 4, 2]], float)
     images, classes = np.array([0, 2, 0, 2, 2]), np.array([2, 3, 1, 0, 3])
     areas = np.array([16, 64, 16, 16, 70])
-    corners = np.concatenate([[(l, t), (r, t), (r, b), (l, b)] for t, l, b, r in boxes])
+    corners = np.concatenate([[(x, y), (end, y), (end, low), (x, low)] for y, x, low, end in boxes])
     outlines = Outlines(np.arange(5), 4 * np.arange(1, 6), corners.astype(np.float32))
     return Objects(images, classes, boxes, areas, outlines=outlines)
 
