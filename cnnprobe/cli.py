@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cnnprobe import __version__
-from cnnprobe.errors import UserError, listing, nearest
+from cnnprobe.errors import UserError, listing, nearest, one_line
 
 FLAGS = (
     "--help",
@@ -100,7 +100,7 @@ def main(words: list[str] | None = None) -> int:
 
 def complain(line: str) -> None:
     """Print one line to the error stream."""
-    tell(" ".join(line.split()), sys.stderr)
+    tell(one_line(line), sys.stderr)
 
 
 def tell(text: str, stream: TextIO | None = None) -> None:

@@ -52,7 +52,7 @@ class TableView(Mapping):
                 saved = file[SAVED][name]
                 done, self.sums = saved["done"][:], saved["crc"][:]
                 self.done = done.astype(bool)
-                batches = -(-self.row_count // self.batch)
+                batches = -(-self.row_count // self.batch) if self.batch > 0 else -1
                 whole = done.shape == (batches,) and self.sums.shape == (batches, len(self._written()))
                 whole = whole and all(len(group[column]) == self.row_count for column in self._written())
                 if not whole or (done > 1).any() or (recording.complete and not done.all()):
@@ -183,7 +183,8 @@ class Recording:
         except MemoryError:
             raise UserError(f"{self.path} does not fit into memory") from None
         except BROKEN as error:
-            raise UserError(f"{self.path} is damaged ({str(error).strip(chr(39))[:120]})") from error
+            reason = error.args[0] if error.args else type(error).__name__
+            raise UserError(f"{self.path} is damaged ({str(reason)[:120]})") from error
 
     def verify(self, group: h5py.Group) -> None:
         """Check, once, what is known of the root or of a table apart from its rows.

@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "engine", "origin", "preparation", "provenance", "signals", "terminal", "training_state",
     },
     "sweep": {"errors", "files", "catalogue", "compose", "run", "runs", "terminal", "cli"},
-    "requests": {"errors", "compose", "named_weights", "run", "runs", "drawing", "sweep", "terminal", "cli"},
+    "requests": {"errors", "compose", "files", "named_weights", "run", "runs", "drawing", "sweep", "terminal", "cli"},
     "upkeep": {
         "errors", "catalogue", "files", "figures", "runs", "reading", "records", "store", "provenance", "terminal",
         "models", "engine", "preparation", "cli",

@@ -10,6 +10,8 @@ left behind.
 """
 
 import os
+import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -17,17 +19,12 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-
-from cnnprobe import catalogue, files, provenance, runs
+from cnnprobe import __version__, catalogue, files, provenance, runs
 from cnnprobe.errors import UserError, listing
-from cnnprobe.reading import Recording
-from cnnprobe.records import Column, Rows, Table
-from cnnprobe.store import Writer
 from cnnprobe.upkeep.findings import Finding, told
 
-LITTLE_MEMORY = 2e9  # bytes; torch with a network and a batch of 64 images of 224 px takes about one
-LITTLE_DISK = 1e9  # bytes; a record of 10,000 images is about as large
+LITTLE_MEMORY = 2e9  # bytes; with less, batches of large images may have to be made smaller
+LITTLE_DISK = 1e9  # bytes; maps of some thousand images take more
 
 
 def run(names: list[str], out: str) -> int:
@@ -80,10 +77,9 @@ REMEDIES = {
 def own() -> Iterator[Finding]:
     """Say which cnnprobe this is, under which Python."""
     commit = provenance.commit()
-    text = (
-        f"{provenance.versions()['cnnprobe']}{f' ({commit[:12]})' if commit else ''}, Python {sys.version.split()[0]}"
-    )
-    yield Finding("ok", "cnnprobe", f"{text}, {len(catalogue.commands())} commands, {catalogue.configs_dir()}")
+    found = [__version__ + (f" (commit {commit[:12]})" if commit else ""), f"Python {platform.python_version()}"]
+    found.append(f"{len(catalogue.commands())} commands, configurations in {catalogue.configs_dir()}")
+    yield Finding("ok", "cnnprobe", ", ".join(found))
     if sys.dont_write_bytecode:
         text = "PYTHONDONTWRITEBYTECODE is set: every start compiles everything once more"
         yield Finding("warning", "cnnprobe", text, "unset it")
@@ -93,14 +89,17 @@ def packages() -> Iterator[Finding]:
     """Compare what is installed with the ranges that this cnnprobe asks for; then the extras, which nobody needs."""
     from packaging.requirements import Requirement
 
+    if installed("cnnprobe") is None:
+        yield Finding("warning", "packages", "cnnprobe runs without being installed: its needs are not known", INSTALL)
+        return
     there, extras = [], {}
     for requirement in map(Requirement, metadata.requires("cnnprobe") or []):
         version = installed(requirement.name)
-        extra = next(
-            (e for e in metadata.metadata("cnnprobe").get_all("Provides-Extra") or [] if _is_of(requirement, e)), ""
-        )
+        extra = re.search(r"""extra\s*==\s*['"](.+?)['"]""", str(requirement.marker or ""))
         if extra:
-            extras.setdefault(extra, []).append((requirement.name, version))
+            extras.setdefault(extra[1], []).append((requirement.name, version))
+        elif requirement.marker is not None and not requirement.marker.evaluate():
+            continue  # of another system, or of another Python
         elif version is None:
             yield Finding("error", requirement.name, "is not installed", f"pip install '{requirement}'")
         elif not requirement.specifier.contains(version, prereleases=True):
@@ -131,9 +130,8 @@ def device() -> Iterator[Finding]:
 
     said = os.environ.get("OMP_NUM_THREADS")
     limited = f" (OMP_NUM_THREADS={said})" if said else ""
-    yield Finding(
-        "ok", "threads", f"{cores()} of {os.cpu_count()} processors{limited}; device.threads=n asks for others"
-    )
+    text = f"{cores()} of {os.cpu_count()} processors{limited}; device.threads= changes it"
+    yield Finding("ok", "threads", text)
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         total = torch.cuda.get_device_properties(number).total_memory
         ones = torch.ones(64, 64, device=f"cuda:{number}")
@@ -174,9 +172,8 @@ def memory() -> Iterator[Finding]:
     if free is None:
         yield Finding("ok", "memory", "this system does not say how much is free")
     elif free < LITTLE_MEMORY:
-        yield Finding(
-            "warning", "memory", f"{free / 1e9:.1f} GB free", "end other programs, or take batch_size=8 workers=0"
-        )
+        text = f"{free / 1e9:.1f} GB free"
+        yield Finding("warning", "memory", text, "end other programs, or take batch_size=8 device.workers=0")
     else:
         yield Finding("ok", "memory", f"{free / 1e9:.1f} GB free")
 
@@ -219,6 +216,12 @@ def store(out: Path) -> Iterator[Finding]:
 
 
 def _write_and_read(path: Path) -> None:
+    import numpy as np
+
+    from cnnprobe.reading import Recording
+    from cnnprobe.records import Column, Rows, Table
+    from cnnprobe.store import Writer
+
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
     table = Table("units/probe", "unit", 4, {"response": Column("what was written", "k", (3,))}, batch=2)
     writer = Writer.create(path, [table], {"command": "doctor"})

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from cnnprobe import terminal
-from cnnprobe.figures.style import plain
+from cnnprobe.cli import tell
+from cnnprobe.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Finding:
 
     def __str__(self) -> str:
         remedy = f"; {self.remedy}" if self.remedy else ""
-        return f"{self.level:<8} {plain(self.subject, most=300)}: {plain(self.text + remedy, most=600)}"
+        return f"{self.level:<8} {one_line(f'{self.subject}: {self.text}{remedy}')}"
 
 
 def told(findings: Iterable[Finding]) -> int:
     """Print findings as they come, and return how many are errors."""
     errors = 0
     for finding in findings:
-        terminal.say(str(finding))
+        tell(str(finding))
         errors += finding.level == "error"
     return errors
