@@ -28,7 +28,7 @@ def all_of(path: Path) -> dict:
 
 
 def test_what_is_not_ours_newer_damaged_or_hostile_is_refused_in_one_line(tmp_path):
-    """F72, F73: in little memory, and without a byte of another file. A million ways through one of them end at once."""
+    """F72, F73: in little memory, without a byte of another file. A million ways lead through one of them."""
     expected = hostile_stores.corpus(tmp_path)
     assert len(expected) >= 35
     before = peak_memory()
