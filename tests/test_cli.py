@@ -151,7 +151,9 @@ def run_python(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT, check=False)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["topk", "--help"], ["train", "--help", "model=alexnet"], ["tpok"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["topk", "--help"], ["train", "--help", "model=alexnet"], ["check", "--help"], ["tpok"]]
+)
 def test_help_and_slips_do_not_import_torch(words):
     code = (
         "import sys; from cnnprobe.cli import main; main(sys.argv[1:]); "

@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -46,17 +47,14 @@ def run(names: list[str], out: str) -> int:
 
 
 def looked(out: str) -> Iterator[Finding]:
-    """Look at everything, one after the other, whatever is wrong with the others."""
-    looks: dict[str, Callable[[], Iterator[Finding]]] = {
-        "cnnprobe": own,
-        "packages": packages,
-        "device": device,
-        "torchvision": torchvision,
-        "memory": memory,
-        "disk": lambda: disk(Path(out)),
-        "store": lambda: store(Path(out)),
-        "figures": figures,
-    }
+    """Look at everything."""
+    place = Path(out)
+    looks = {"cnnprobe": own, "packages": packages, "device": device, "torchvision": torchvision, "memory": memory}
+    yield from each(looks | {"disk": lambda: disk(place), "store": lambda: store(place), "figures": figures})
+
+
+def each(looks: dict[str, Callable[[], Iterator[Finding]]]) -> Iterator[Finding]:
+    """Look at one thing after the other, whatever is wrong with those before."""
     for subject, look in looks.items():
         try:
             yield from look()
@@ -211,8 +209,9 @@ def store(out: Path) -> Iterator[Finding]:
         yield Finding("ok", "store", f"written and read{', locked' if held else ''} in {out}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for path in made:
-            path.rmdir()
+        with suppress(OSError):  # somebody else has put something there meanwhile
+            for path in made:
+                path.rmdir()
 
 
 def _write_and_read(path: Path) -> None:

@@ -238,9 +238,7 @@ def test_a_path_with_an_equals_sign_is_a_run(cnnprobe, stopped, tmp_path):
     assert cnnprobe("check", "./a=b/v001").status == 0
 
 
-def test_a_damaged_or_hostile_store_is_told_and_shows_nothing_of_another_file(
-    cnnprobe, stopped, tmp_path
-):
+def test_a_damaged_or_hostile_store_is_told_and_shows_nothing_of_another_file(cnnprobe, stopped, tmp_path):
     """F71, F72, F73."""
     (tmp_path / "corpus").mkdir()
     expected = hostile_stores.corpus(tmp_path / "corpus")
