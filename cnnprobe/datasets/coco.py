@@ -63,7 +63,7 @@ def build(
         return Collection(images, files, np.full(len(files), UNKNOWN), (), **fitting)
     objects = _objects(found, order, path)
     names = [found.categories[number] for number in sorted(found.categories)]
-    sizes = np.array(found.sides).reshape(-1, 2)[order]
+    sizes = np.asarray(found.sides).reshape(-1, 2)[order]
     return Collection(images, files, objects.largest(len(files)), names, objects=objects, sizes=sizes, **fitting)
 
 
@@ -144,16 +144,16 @@ def _objects(found: Annotations, order: np.ndarray, path: Path) -> Objects:
     Raises:
         UserError: one lies in an image, or is of a class, that the file does not list; or a number is not finite.
     """
-    corners = np.array(found.corners).reshape(-1, 2)
-    boxes, areas = np.array(found.boxes).reshape(-1, 4), np.array(found.areas)
+    corners = np.asarray(found.corners).reshape(-1, 2)
+    boxes, areas = np.asarray(found.boxes).reshape(-1, 4), np.asarray(found.areas)
     if not all(np.isfinite(values).all() for values in (corners, boxes, areas)):
         raise UserError(f"{shown(str(path))}: an object has a number that is not finite")
-    ids = np.array(found.images)[order]
-    places = _places(np.array(found.owners), ids, f"{shown(str(path))}: image")
-    classes = _places(np.array(found.kinds), np.array(sorted(found.categories)), f"{shown(str(path))}: category")
+    ids = np.asarray(found.images)[order]
+    places = _places(np.asarray(found.owners), ids, f"{shown(str(path))}: image")
+    classes = _places(np.asarray(found.kinds), np.array(sorted(found.categories)), f"{shown(str(path))}: category")
     left, top, width, height = boxes.T
     edges = np.stack([top, left, top + height, left + width], axis=1).astype(np.float32)
-    outlines = Outlines(np.array(found.drawn), np.array(found.ends), corners)
+    outlines = Outlines(np.asarray(found.drawn), np.asarray(found.ends), corners)
     return Objects(places, classes, edges, areas, outlines=outlines)
 
 
