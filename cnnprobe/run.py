@@ -142,6 +142,8 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     device, threads, workers = preparation.device_of(job.config["device"])
     source, job.config = origin.open_source(job.config)
     made = preparation.prepare(job.config, job.command, job.explicit_model)
+    if job.resume:
+        origin.same_images(job.resume, made)
     if source is not None:
         origin.same_origin(source, f"source={job.config['method']['source']}", made)
     origin.warn_if_random(job.command, made)

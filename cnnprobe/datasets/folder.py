@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -146,6 +147,10 @@ class FolderSet(ImageSet):
         with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:  # hashing leaves Python's lock
             digests = list(pool.map(self._digest, chosen, chunksize=64))
         return sha256(*(part for i, digest in zip(chosen, digests) for part in (os.fsencode(self.files[i]), digest)))
+
+    def checksums_of(self, indices: Iterable[int]) -> np.ndarray:
+        """CRC-32 of each file's size and sha256."""
+        return np.array([zlib.crc32(self._digest(int(index))) for index in indices], np.uint32)
 
     def require_any(self) -> None:
         """Check that one image at least can be read.

@@ -76,6 +76,10 @@ class ImageSet:
         """sha256 (hex) of a part of the images, by default from the fingerprint of the whole."""
         return sha256(self.fingerprint, *(str(int(index)) for index in indices))
 
+    def checksums_of(self, indices: Iterable[int]) -> np.ndarray | None:
+        """Return (image,) uint32 that tell which image changed; None where images are no files of their own."""
+        return None
+
     def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Return images at `size`.
 
@@ -175,6 +179,10 @@ class Part(ImageSet):
     def fingerprint_of(self, indices: Iterable[int]) -> str:
         """sha256 (hex) of some of these images."""
         return self.whole.fingerprint_of(self.indices[list(indices)])
+
+    def checksums_of(self, indices: Iterable[int]) -> np.ndarray | None:
+        """Those of the whole."""
+        return self.whole.checksums_of(self.indices[list(indices)])
 
     def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Load from the whole."""
