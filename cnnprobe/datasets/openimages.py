@@ -122,7 +122,7 @@ def _images(root: Path, part: str) -> _Images:
     """List the images of a part.
 
     Raises:
-        UserError: there is no such folder, or none of its files is named like an image of the collection.
+        UserError: there is no such folder, it cannot be looked into, or none of its files is named like an image.
     """
     digits = [digit for digit in "0123456789abcdef" if (root / f"{part}_{digit}").is_dir()]
     if (root / part).is_dir():
@@ -134,7 +134,10 @@ def _images(root: Path, part: str) -> _Images:
     found: list[np.ndarray] = []
     others: list[str] = []
     for digit, folder in folders.items():
-        found.append(np.fromiter(_numbers(folder, digit, others), dtype=np.uint64))
+        try:
+            found.append(np.fromiter(_numbers(folder, digit, others), dtype=np.uint64))
+        except OSError as error:
+            raise UserError(f"cannot look into {shown(str(folder))}: {error.strerror}") from None
     ids = np.sort(np.concatenate(found))
     if others:
         log.warning(

@@ -50,9 +50,7 @@ def build(
             folder, no image can be read, or nothing can be fetched.
     """
     part = "train" if split == "train" else "val"
-    if download and root and not Path(root).expanduser().exists():
-        Path(root).expanduser().mkdir(parents=True)
-    folder = folder_at(root, "places")
+    folder = folder_at(root, "places", make=download)
     kinds = (images,) if images else ("small", "large")
     folders = [name for kind in kinds for name in FOLDERS[part, kind]]
     needed = [CATEGORIES, LISTS[part]]

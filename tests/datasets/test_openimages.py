@@ -91,6 +91,15 @@ def test_what_is_missing_is_told(tmp_path):
     assert len(build(tmp_path, classes="none")) == 1
 
 
+def test_a_folder_that_cannot_be_looked_into_is_told(root, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(openimages.os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"cannot look into .*validation: Permission denied"):
+        build(root)
+
+
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "/etc/passwd", "000595fe6fee636", "000595FE6FEE6369", "", "0" * 17, "\x1b[31m"]
 )

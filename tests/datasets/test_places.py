@@ -133,6 +133,14 @@ def test_nothing_is_fetched_unless_it_is_asked_for(tmp_path, server):
     assert asked == []
 
 
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path, server):
+    """F67."""
+    server()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot make the folder '.*file/new' for dataset places: Not a directory"):
+        build(tmp_path / "file" / "new", download=True)
+
+
 def test_what_is_fetched_lies_where_it_belongs_and_is_not_fetched_twice(tmp_path, server):
     asked = server().asked
     fetched = build(tmp_path / "new", download=True)
