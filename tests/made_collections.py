@@ -31,9 +31,10 @@ def around(top: int, left: int, bottom: int, right: int) -> dict[str, Any]:
 
 
 def coco(root: Path) -> dict[str, Any]:
-    """Write three images of val2017, one of train2017 and two of unlabeled2017; return the annotations of val2017.
+    """Write three images each of val2017 and train2017, two of unlabeled2017; return the annotations of val2017.
 
     Image 9 holds a small person (id 1) and a large dog (id 18); 25 two cats (id 17) and a crowd over all; 4 nothing.
+    Of the images to train 100 holds a person, 102 a dog, 101 nothing.
     """
     sizes = {9: (60, 80), 25: (40, 40), 4: (30, 50)}
     objects = [
@@ -58,10 +59,16 @@ def coco(root: Path) -> dict[str, Any]:
         "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 17, "name": "cat"}],
     }
     annotate(root, about)
-    picture(root / "train2017" / f"{100:012d}.jpg", 30, 30)
+    for number in (100, 101, 102):
+        picture(root / "train2017" / f"{number:012d}.jpg", 30, 30)
     train = about | {
-        "images": [{"id": 100, "file_name": f"{100:012d}.jpg", "height": 30, "width": 30}],
-        "annotations": [{"image_id": 100, "category_id": 1, **around(1, 1, 9, 9)}],
+        "images": [
+            {"id": number, "file_name": f"{number:012d}.jpg", "height": 30, "width": 30} for number in (100, 101, 102)
+        ],
+        "annotations": [
+            {"image_id": 100, "category_id": 1, **around(1, 1, 9, 9)},
+            {"image_id": 102, "category_id": 18, **around(1, 1, 9, 9)},
+        ],
     }
     annotate(root, train, "train2017")
     for number in (7, 3):

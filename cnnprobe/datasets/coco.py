@@ -37,7 +37,7 @@ def build(
         root: the folder that holds train2017/, val2017/ and annotations/, or unlabeled2017/.
         split: train, val (also for test, whose annotations are not public, and for None), or unlabelled: any images
             of that folder, in order of their names.
-        classes: what the label says: largest (the object of the largest area) or none.
+        classes: what the label says: largest (the object of the largest area; images without one are left out) or none.
         size: side of the images as they enter the network, px; None: they keep their own.
         resize: shorter side before the centre crop, px.
         strict: an image that cannot be read ends the run.
@@ -64,7 +64,8 @@ def build(
     objects = _objects(found, order, path)
     names = [found.categories[number] for number in sorted(found.categories)]
     sizes = np.asarray(found.sides).reshape(-1, 2)[order]
-    return Collection(images, files, objects.largest(len(files)), names, objects=objects, sizes=sizes, **fitting)
+    labels = objects.largest(len(files))
+    return Collection(images, files, labels, names, objects=objects, sizes=sizes, labelled=True, **fitting)
 
 
 class Annotations:

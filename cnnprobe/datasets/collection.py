@@ -1,5 +1,6 @@
 """A collection: images that its own lists name, with what those say of them; decoded when they are loaded."""
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,8 @@ from cnnprobe.datasets.labelling import UNKNOWN
 from cnnprobe.datasets.names import Names
 from cnnprobe.datasets.objects import Objects
 from cnnprobe.errors import UserError
+
+log = logging.getLogger("cnnprobe")
 
 LONGEST = 255  # bytes of a path in a list
 TRIED = 1000  # images that are tried before a collection is taken for empty
@@ -32,16 +35,17 @@ class Collection(FolderSet):
         name: of the dataset.
         objects: in the images; None: not known.
         sizes: (file, 2) height and width that the list gives, px; None: it gives none.
+        labelled: leave out images without a class, and say how many: no training could use them.
 
     Raises:
-        UserError: none of the images can be read.
+        UserError: none of the images can be read, or none has a class.
     """
 
     def __init__(
         self,
         root: Path,
         files: Names,
-        labels: Iterable[int],
+        labels: np.ndarray,
         classes: Iterable[str],
         *,
         size: int | None,
@@ -50,7 +54,16 @@ class Collection(FolderSet):
         name: str,
         objects: Objects | None = None,
         sizes: np.ndarray | None = None,
+        labelled: bool = False,
     ):
+        keep = labels != UNKNOWN
+        if labelled and not keep.any():
+            raise UserError(f"{name}: none of {len(files)} images has a class; dataset.classes=none takes them without")
+        if labelled and not keep.all():
+            log.warning("%s: %d of %d images have no class and are left out", name, (~keep).sum(), len(files))
+            files, labels = Names(files.values[keep], files.spell), labels[keep]
+            sizes = None if sizes is None else sizes[keep]
+            objects = objects and objects.renumbered(np.cumsum(keep) - 1)
         super().__init__(root, files, labels, classes, size=size, resize=resize, strict=strict, name=name)
         self.objects = objects
         self.sizes = sizes
@@ -72,10 +85,10 @@ class Collection(FolderSet):
         if self.objects is None:
             return {}
         source = self.original_size(index)
-        label = int(self.labels[index])
-        if label == UNKNOWN or source is None or (self.sizes is not None and source != tuple(self.sizes[index])):
+        if source is None or (self.sizes is not None and source != tuple(self.sizes[index])):
             return {"boxes": np.zeros((0, 4))}
-        return self.objects.truth(index, label, source, self.size[1:] if self.size[1] else source, self.resize)
+        size = self.size[1:] if self.size[1] else source
+        return self.objects.truth(index, int(self.labels[index]), source, size, self.resize)
 
     def require_any(self) -> None:
         """Check that one at least of the first hundred images, or of some spread over all, can be read.

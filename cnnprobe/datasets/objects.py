@@ -1,7 +1,9 @@
 """Objects in images: which class an image has, and where in the picture shown the objects of that class are."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -63,6 +65,12 @@ class Objects:
         images, first = np.unique(self.images, return_index=True)
         found[images] = self.classes[self.order[first]]
         return found
+
+    def renumbered(self, numbers: np.ndarray) -> Self:
+        """Return the same objects, of images that have other indices; `numbers`: (image,) the new ones, ascending."""
+        other = copy(self)
+        other.images = numbers[self.images]
+        return other
 
     def truth(
         self, image: int, label: int, source: tuple[int, int], size: tuple[int, int], resize: int | None

@@ -61,7 +61,8 @@ def build(
             Tables are looked for in it and in its folder annotations/.
         split: train, val (also for None) or test (where it is not there, val).
         classes: what the label says: largest (the class of the largest box, one of class-descriptions-boxable.csv),
-            image (the first label that people have confirmed, one of class-descriptions.csv) or none.
+            image (the first label that people have confirmed, one of class-descriptions.csv; images without a class
+            are left out) or none.
         size: side of the images as they enter the network, px; None: they keep their own.
         resize: shorter side before the centre crop, px.
         strict: an image that cannot be read ends the run.
@@ -80,11 +81,9 @@ def build(
         return Collection(images.root, images.names, labels, (), **fitting)
     known = _Classes.read(_table(folder, BOXABLE if classes == "largest" else CLASSES))
     table = _table(folder, BOXES if classes == "largest" else LABELS, part=FOLDERS[split], split=split)
-    if classes == "image":
-        return Collection(images.root, images.names, _image_labels(table, images, known), known.names, **fitting)
-    objects = _objects(table, images, known)
-    labels = objects.largest(len(images.ids))
-    return Collection(images.root, images.names, labels, known.names, objects=objects, **fitting)
+    objects = _objects(table, images, known) if classes == "largest" else None
+    labels = objects.largest(len(images.ids)) if objects else _image_labels(table, images, known)
+    return Collection(images.root, images.names, labels, known.names, objects=objects, labelled=True, **fitting)
 
 
 @dataclass(frozen=True)

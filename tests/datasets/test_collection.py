@@ -123,6 +123,23 @@ def test_truth_is_empty_where_it_does_not_fit(tmp_path):
     assert len(dataset.truth(0)["boxes"]) == 0
 
 
+def test_images_without_a_class_are_left_out_where_a_class_is_asked_for(tmp_path, caplog):
+    for number in range(4):
+        picture(tmp_path / f"{number}.png", 9, 20 + number)
+    files, _ = in_order([f"{number}.png".encode() for number in range(4)], tmp_path)
+    values = np.array([[0.0, 0, 4, 4], [1, 1, 5, 5], [2, 2, 6, 6]])
+    objects = Objects(np.array([1, 3, 1]), np.array([0, 1, 0]), values, np.ones(3))
+    sizes = np.array([[9, 20 + number] for number in range(4)])
+    given = OPTIONS | {"size": None, "objects": objects, "sizes": sizes, "labelled": True}
+    dataset = Collection(tmp_path, files, objects.largest(4), ("a", "b"), **given)
+    assert list(dataset.names) == ["1.png", "3.png"] and dataset.labels.tolist() == [0, 1]
+    assert dataset.truth(0)["boxes"].tolist() == [[0, 0, 4, 4], [2, 2, 6, 6]]
+    assert dataset.truth(1)["boxes"].tolist() == [[1, 1, 5, 5]]
+    assert caplog.messages == ["made: 2 of 4 images have no class and are left out"]
+    with pytest.raises(UserError, match="made: none of 4 images has a class"):
+        Collection(tmp_path, files, np.full(4, -1), ("a", "b"), **given)
+
+
 def test_loader_processes_know_the_names(tmp_path):
     for number in range(4):
         picture(tmp_path / f"{number}.png", 9 + number, 9)

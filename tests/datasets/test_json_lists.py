@@ -80,12 +80,12 @@ def test_an_element_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(json_lists, "PIECE", 4096)
     path = tmp_path / "a.json"
-    path.write_text(json.dumps({"a": [{"number": i, "values": [0.5] * 20} for i in range(20_000)]}))
+    path.write_text(json.dumps({"a": [{"number": i, "values": [0.5] * 20} for i in range(8000)]}))
     tracemalloc.start()
     count = sum(1 for _ in json_lists.elements(path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert count == 20_000 and path.stat().st_size > 2 * 10**6 and peak < 10**5
+    assert count == 8000 and path.stat().st_size > 10**6 and peak < 10**5
 
 
 def test_a_pipe_or_a_folder_is_no_file(tmp_path):

@@ -25,17 +25,20 @@ def root(tmp_path):
 def test_images_are_in_order_of_their_ids_and_labelled_by_the_largest_box(root, caplog):
     with caplog.at_level(logging.WARNING, "cnnprobe"):
         dataset = build(root)
-    assert list(dataset.names) == [f"{name}.jpg" for name in sorted(made.IDS)]
+    assert list(dataset.names) == [f"{sorted(made.IDS)[i]}.jpg" for i in (0, 1, 3)]  # the box of one is around a group
     assert dataset.classes == ("Tortoise", "Container", "Magpie, common")
-    assert dataset.labels.tolist() == [0, 2, -1, 1]
-    assert caplog.messages == ["openimages: 1 images of validation-annotations-bbox.csv are not in validation"]
+    assert dataset.labels.tolist() == [0, 2, 1]
+    assert caplog.messages == [
+        "openimages: 1 images of validation-annotations-bbox.csv are not in validation",
+        "openimages: 1 of 4 images have no class and are left out",
+    ]
 
 
 def test_truth_is_the_boxes_of_the_labels_class(root):
     dataset = build(root)
     assert dataset.truth(1)["boxes"].tolist() == [[10, 20, 30, 60]]
     assert dataset.truth(0)["boxes"] == pytest.approx(np.array([[10, 20, 30, 60], [20, 0, 40, 8]]))
-    assert len(dataset.truth(2)["boxes"]) == 0
+    assert dataset.truth(2)["boxes"] == pytest.approx(np.array([[12, 24, 16, 32]]))
     image = dataset.original(0).float()
     y, x = np.nonzero((image[0] - image[1] > 60).numpy())
     assert (y.min(), x.min(), y.max() + 1, x.max() + 1) == pytest.approx((10, 20, 30, 60), abs=1)
@@ -43,7 +46,7 @@ def test_truth_is_the_boxes_of_the_labels_class(root):
 
 def test_labels_of_images_are_the_first_that_is_confirmed(root):
     dataset = build(root, classes="image")
-    assert dataset.classes == ("Sky", "Tortoise", "Sea", "Snow") and dataset.labels.tolist() == [3, -1, -1, 2]
+    assert dataset.classes == ("Sky", "Tortoise", "Sea", "Snow") and dataset.labels.tolist() == [3, 2]
     assert dataset.truth(0) == {}
     plain = build(root, classes="none")
     assert plain.classes == () and plain.labels.tolist() == [-1] * 4
@@ -76,7 +79,7 @@ def test_test_images_are_those_of_validation_where_there_are_none(root):
     assert list(build(root, split="test").names) == list(build(root).names)
     (root / "validation").rename(root / "test")
     (root / BOXES).rename(root / "test-annotations-bbox.csv")
-    assert build(root, split="test").labels.tolist() == [0, 2, -1, 1]
+    assert build(root, split="test").labels.tolist() == [0, 2, 1]
 
 
 def test_what_is_missing_is_told(tmp_path):
