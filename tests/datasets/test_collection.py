@@ -5,6 +5,7 @@ from PIL import Image
 
 from cnnprobe.datasets.collection import Collection, in_order, leads_out
 from cnnprobe.datasets.imageset import limited
+from cnnprobe.datasets.names import Names
 from cnnprobe.datasets.objects import Objects
 from cnnprobe.engine.loading import batches
 from cnnprobe.errors import UserError
@@ -28,6 +29,7 @@ def test_images_are_those_of_the_list_in_order_of_their_names(tmp_path):
     images, readable = dataset.load([1, 0])
     assert readable.all() and images[:, 0, 0, 0].tolist() == [1, 0]
     assert limited(dataset, 1).names == ["b.png"]
+    assert dataset.names is dataset.files and isinstance(dataset.names, Names)  # a million of strings are 75 MB
 
 
 def test_missing_and_damaged_images_keep_their_rows_and_are_reported(tmp_path, caplog):

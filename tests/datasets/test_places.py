@@ -1,5 +1,6 @@
 import ast
 import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -83,6 +84,14 @@ def test_a_damaged_list_is_refused_with_its_line(root, file, text, why):
     with pytest.raises(UserError, match=why) as error:
         build(root)
     assert "\n" not in str(error.value)
+
+
+def test_a_pipe_is_no_list(root):
+    """F35: reading it would wait for ever."""
+    (root / "places365_val.txt").unlink()
+    os.mkfifo(root / "places365_val.txt")
+    with pytest.raises(UserError, match=r"is not Places365: places365_val\.txt: no such file"):
+        build(root)
 
 
 def test_a_list_takes_little_more_memory_than_its_names(tmp_path):
