@@ -52,6 +52,14 @@ def broken_torchvision(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
 
 
+def wrong_torchvision(monkeypatch):
+    """An operator that loads and computes something else: all three boxes are kept."""
+    import torch
+    import torchvision.ops
+
+    monkeypatch.setattr(torchvision.ops, "nms", lambda boxes, scores, threshold: torch.arange(len(boxes)))
+
+
 def without_matplotlib(monkeypatch):
     monkeypatch.setattr(style, "png", lambda made: (_ for _ in ()).throw(ImportError("libfreetype.so.6")))
 
@@ -132,6 +140,7 @@ FAULTS = [
         "operator torchvision::nms does not exist",
         "--upgrade torch torchvision",
     ),
+    (wrong_torchvision, "torchvision", "error", "gives wrong results", "--upgrade torch torchvision"),
     (without_matplotlib, "figures", "error", "libfreetype.so.6", "make setup"),
     (without_letters, "figures", "error", "figures are drawn without text", "make setup"),
     (without_room, "store", "error", "needs", "choose another out="),
