@@ -9,6 +9,7 @@ COMMAND/NAME/v001, or v001 or latest where only one fits. Status 2 where somethi
     cnnprobe check outputs/*/*/v*
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,11 +44,11 @@ def run(names: list[str], out: str) -> int:
 
 def _named(name: str, out: str) -> Iterator[Finding]:
     try:
-        folder = runs.find(name, out)
+        yield from inspected(runs.find(name, out))
     except UserError as error:
         yield Finding("error", name, str(error))
-        return
-    yield from inspected(folder)
+    except OSError as error:
+        yield Finding("error", name, f"cannot be looked at: {error.strerror}")
 
 
 def inspected(folder: Path) -> Iterator[Finding]:
@@ -57,12 +58,18 @@ def inspected(folder: Path) -> Iterator[Finding]:
     listed = _sums(about)
     found += _files(folder, about, listed)
     tables: list[TableView] = []
-    try:
-        recording = Recording(folder / "store.h5")
-        tables = [table for table in map(recording.__getitem__, recording) if table.done is not None]
-        found += [*_rows(folder, about, tables), *_agree(folder, about, recording)]
-    except UserError as error:
-        found.append(Finding("error", str(folder), str(error), f"made once more by: {_again(folder, about, 'rerun')}"))
+    begun = about.get("status") in ("running", "interrupted", "failed")
+    anew = f"made once more by: {_again(folder, about, 'rerun')}"
+    if begun and not os.path.lexists(folder / "store.h5"):
+        reason = f" ({about['error']})" if about.get("error") else ""
+        found += [] if holder else [Finding("warning", str(folder), f"stopped before its first row{reason}", anew)]
+    else:
+        try:
+            recording = Recording(folder / "store.h5")
+            tables = [table for table in map(recording.__getitem__, recording) if table.done is not None]
+            found += [*_rows(folder, about, tables), *_agree(folder, about, recording)]
+        except UserError as error:
+            found.append(Finding("error", str(folder), str(error), anew))
     found += _weights(folder, about, listed)
     yield from found
     if not found:
@@ -135,8 +142,16 @@ def _files(folder: Path, about: dict[str, Any], listed: dict[str, str]) -> Itera
             yield Finding("error", str(folder), f"run.json lists a file outside of the run: {name}", "not looked at")
         elif not path.is_file():
             yield Finding("error", str(folder), f"{name} is missing", remedy)
-        elif files.sha256(path) != expected:
-            yield Finding("error", str(folder), f"{name} changed since the run (checksum)", remedy)
+        elif (reason := _differs(path, expected)) is not None:
+            yield Finding("error", str(folder), f"{name} {reason}", remedy)
+
+
+def _differs(path: Path, expected: str) -> str | None:
+    """Say why a file is not the one with a sha256, None where it is."""
+    try:
+        return None if files.sha256(path) == expected else "changed since the run (checksum)"
+    except OSError as error:  # a disk that fails, or no permission
+        return f"cannot be read: {error.strerror}"
 
 
 def _rows(folder: Path, about: dict[str, Any], tables: list[TableView]) -> Iterator[Finding]:

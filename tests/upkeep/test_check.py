@@ -1,5 +1,6 @@
 """`cnnprobe check`: whatever is not as it was written is named, and a run that is whole is said to be."""
 
+import errno
 import json
 import os
 import shutil
@@ -149,6 +150,33 @@ def test_a_killed_run_is_told_from_one_under_way(cnnprobe, stopped):
     assert answer.status == 0
     assert "it was killed; go on with: cnnprobe topk --resume" in answer.out
     assert "half written files of a process that is gone: store.h5.tmp.123" in answer.out
+
+
+def test_a_run_that_stopped_before_its_first_row_is_not_damaged(cnnprobe, stopped):
+    """F65: the disk was full from the start."""
+    (stopped / "store.h5").unlink()
+    about = {"command": "topk", "status": "failed", "error": "needs 6.4 GB for store.h5, 3.1 GB free"}
+    (stopped / "run.json").write_text(json.dumps(about))
+    answer = cnnprobe("check", "v001")
+    assert (answer.status, answer.err) == (0, "")
+    assert "stopped before its first row (needs 6.4 GB for store.h5, 3.1 GB free); made once more by: " in answer.out
+    (stopped / "run.json").write_text(json.dumps(about | {"status": "complete"}))
+    answer = cnnprobe("check", "v001")
+    one_line(answer)
+    assert "there is no store" in answer.out
+
+
+def test_a_file_that_cannot_be_read_is_told(cnnprobe, out, monkeypatch):
+    """A failing disk; also a name that no file can have."""
+
+    def failing(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sha256", failing)
+    answer = cnnprobe("check", "topk/convnet-folder/v001", "n" * 5000)
+    one_line(answer)
+    assert "store.h5 cannot be read: Input/output error" in answer.out
+    assert "cannot be looked at: File name too long" in answer.out
 
 
 def test_weights_of_a_stopped_training_are_compared_with_what_is_written_beside_them(cnnprobe, out):
