@@ -33,6 +33,9 @@ ROOT = {
 }
 """Keys at the root of commands; `layer` and `units` only where a method has them."""
 
+UPKEEP_OPTIONS = ("out",)
+"""Keys of the root that the commands of upkeep take."""
+
 DEVICE = {
     "name": Option.of('Literal["auto", "cpu", "cuda"]'),
     "threads": Option.of("Annotated[int, Range(1, 1024)] | None"),
@@ -165,13 +168,34 @@ def source(group: str, name: str) -> Path:
 
 
 @cache
+def upkeep() -> dict[str, str]:
+    """Return every command that looks after machine and runs (`run` in a file of upkeep/), with its first sentence."""
+    found = {}
+    for path in sorted((PACKAGE / "upkeep").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
+            found[path.stem] = _first_sentence(ast.get_docstring(tree) or "")
+    return found
+
+
+def description(group: str, name: str) -> str:
+    """Return the docstring of the Python file behind one choice of a group, or of a command of upkeep."""
+    path = PACKAGE / "upkeep" / f"{name}.py" if group == "upkeep" else source(group, name)
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
+def _first_sentence(docstring: str) -> str:
+    return docstring.split("\n\n")[0].replace("\n", " ").rstrip(".")
+
+
+@cache
 def commands() -> dict[str, str]:
-    """Return every command with the first sentence of its module's docstring, in the order people meet them."""
+    """Return every command that makes a run with the first sentence of its module's docstring, in the order people
+    meet them."""
     order = ["train", "transfer", "layers", "record", "topk", "rf-map", "gbp", "optimize", "cam", "perturb", "tuning"]
     found = {}
     for name in choices("method"):
         path = source("method", name)
         if path.is_file():
-            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            found[name] = text.split("\n\n")[0].replace("\n", " ").rstrip(".")
+            found[name] = _first_sentence(description("method", name))
     return dict(sorted(found.items(), key=lambda item: (order.index(item[0]) if item[0] in order else 99, item[0])))

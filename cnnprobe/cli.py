@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
-from cnnprobe import __version__
-from cnnprobe.errors import UserError, listing, nearest
+from cnnprobe import __version__, signals
+from cnnprobe.errors import UserError, listing, nearest, one_line
 
 FLAGS = (
     "--help",
@@ -82,7 +82,8 @@ def main(words: list[str] | None = None) -> int:
         faulthandler.enable()
     command = words[0] if words and not words[0].startswith("-") and "=" not in words[0] else ""
     try:
-        return dispatch(parse(words))
+        with signals.noted():
+            return dispatch(parse(words))
     except UserError as error:
         complain(f"cnnprobe {command}".rstrip() + f": {error}")
         return 2
@@ -100,7 +101,7 @@ def main(words: list[str] | None = None) -> int:
 
 def complain(line: str) -> None:
     """Print one line to the error stream."""
-    tell(" ".join(line.split()), sys.stderr)
+    tell(one_line(line), sys.stderr)
 
 
 def tell(text: str, stream: TextIO | None = None) -> None:
@@ -125,18 +126,24 @@ def dispatch(request: Request) -> int:
     together = [flag for flag in ("multirun", "cfg", "resume", "rerun", "redraw") if flag in request.flags]
     if len(together) > 1:
         raise UserError(f"--{together[0]} and --{together[1]} do not go together")
+    commands = [*catalogue.commands(), *catalogue.upkeep()]
     if not request.command:
         if together:
-            raise UserError(f"--{together[0]} needs a command before it: {listing(catalogue.commands())}")
+            raise UserError(f"--{together[0]} needs a command before it: {listing(commands, 20)}")
         if request.overrides:
-            raise UserError(f"{request.overrides[0]!r} needs a command before it: {listing(catalogue.commands())}")
+            raise UserError(f"{request.overrides[0]!r} needs a command before it: {listing(commands, 20)}")
         tell(help.overview())
         return 0
-    if request.command not in catalogue.commands():
-        raise unknown_command(request.command, list(catalogue.commands()))
+    if request.command not in commands:
+        raise unknown_command(request.command, commands)
+    care = request.command in catalogue.upkeep()
     if "help" in request.flags:
-        tell(help.command(request))
+        tell(help.upkeep(request.command) if care else help.command(request))
         return 0
+    if care:
+        from cnnprobe import upkeep
+
+        return upkeep.main(request)
     from cnnprobe import requests
 
     return requests.main(request)
@@ -144,4 +151,4 @@ def dispatch(request: Request) -> int:
 
 def unknown_command(word: str, commands: list[str]) -> UserError:
     """Build the line for a command that does not exist."""
-    return UserError(f"unknown command {word!r}{nearest(word, commands) or ';'} commands: {listing(commands)}")
+    return UserError(f"unknown command {word!r}{nearest(word, commands) or ';'} commands: {listing(commands, 20)}")

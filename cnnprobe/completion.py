@@ -1,6 +1,7 @@
 """Tab completion: what may follow the words typed so far. Reads YAML files only, so that a key press costs little."""
 
 import os
+from pathlib import Path
 
 from cnnprobe import catalogue
 from cnnprobe.errors import UserError
@@ -36,14 +37,23 @@ def candidates(line: str) -> list[str]:
     words = line.split(" ")[1:]
     last = words[-1] if words else ""
     if len(words) <= 1:
-        return [name for name in [*catalogue.commands(), "--help", "--version"] if name.startswith(last)]
+        names = [*catalogue.commands(), *catalogue.upkeep(), "--help", "--version"]
+        return [name for name in names if name.startswith(last)]
     command = words[0]
+    if command in catalogue.upkeep():
+        return [key for key in _upkeep_words(command) if key.startswith(last)]
     if command not in catalogue.commands():
         return []
     if "=" in last:
         key, _, start = last.partition("=")
         return [value for value in values(command, key, words) if value.startswith(start)]
     return [key for key in keys(command, words) if key.startswith(last)]
+
+
+def _upkeep_words(command: str) -> list[str]:
+    """Return what a command of upkeep takes: its keys, and for `check` the runs there are."""
+    found = sorted(map(str, Path("outputs").glob("*/*/v*"))) if command == "check" else []
+    return [*found, *(f"{key}=" for key in catalogue.UPKEEP_OPTIONS), "--help"]
 
 
 def chosen(group: str, words: list[str]) -> str:

@@ -46,6 +46,11 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def left_over(folder: Path) -> list[Path]:
+    """Return what `write`, `link` or a store under construction left below a folder when their process was killed."""
+    return sorted(path for path in folder.rglob("*.tmp.*") if path.name.rpartition(".tmp.")[2].isdigit())
+
+
 def link(path: Path, target: str) -> None:
     """Point a symbolic link at a name beside it, replacing the one there in one step."""
     temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}")

@@ -60,6 +60,9 @@ def overview() -> str:
             "Commands",
             rows((name, sentence) for name, sentence in catalogue.commands().items()),
             "",
+            "Upkeep",
+            rows((name, sentence) for name, sentence in catalogue.upkeep().items()),
+            "",
             "Every day",
             DAILY,
             "",
@@ -103,6 +106,20 @@ def command(request: "Request") -> str:
         parts += textwrap.wrap(f"one of {names}", width() - 2, initial_indent="  ", subsequent_indent="  ")
         parts += [entries(about.entries, catalogue.options(group, chosen[group]), prefix=f"{group}.")]
     return "\n".join(parts)
+
+
+def upkeep(name: str) -> str:
+    """Write the page of `cnnprobe doctor --help` and its like, from the file's docstring."""
+    paragraphs = catalogue.description("upkeep", name).split("\n\n")
+    examples = [part for part in paragraphs if part.startswith("    cnnprobe ")]
+    texts = [part.replace("\n", " ") for part in paragraphs if part not in examples]
+    root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
+    parts = textwrap.wrap(f"cnnprobe {name}: {texts[0]}", width())
+    for text in texts[1:]:
+        parts += ["", *textwrap.wrap(text, width())]
+    commands = [line[2:] for example in examples for line in example.splitlines()]
+    own = {key: root[key] for key in catalogue.UPKEEP_OPTIONS}
+    return "\n".join([*parts, "", "Examples", *commands, "", "Options", entries(own, catalogue.ROOT)])
 
 
 def chosen_groups(request: "Request") -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cnnprobe import catalogue, runs
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
 
 LOG = logging.getLogger("cnnprobe")
@@ -63,7 +63,53 @@ def same_origin(source: Recording, name: str, made: Any) -> None:
     )
     differ = [f"{what} ({str(own)[:12]} there, {str(here)[:12]} here)" for what, own, here in pairs if own != here]
     if differ:
-        raise UserError(f"{name} was made with other {' and '.join(differ)}; use those of that run, or rank again")
+        images = changed(source, made.dataset)
+        first = f" ({listing(images, 3)})" if images else ""
+        other = " and ".join(differ)
+        raise UserError(f"{name} was made with other {other}{first}; use those of that run, or rank again")
+
+
+def same_images(folder: Path, made: Any) -> None:
+    """Refuse to go on with a run whose images are not those it was begun with.
+
+    Args:
+        folder: of the stopped run.
+        made: the `Preparation` to go on with.
+
+    Raises:
+        UserError: how many images there are and were, and the first that is new, gone or changed.
+    """
+    before = runs.info(folder).get("dataset")
+    was = before.get("fingerprint") if isinstance(before, dict) else None
+    if was in (None, made.dataset.fingerprint):
+        return
+    found = []
+    if (folder / "store.h5").exists():
+        recording = Recording(folder / "store.h5")
+        found = changed(recording, made.dataset) if "stimuli" in recording else []
+    first = f": {listing(found, 3)}" if found else ""
+    counts = f"{len(made.dataset)} images, was {before.get('images')}"
+    raise UserError(f"dataset changed since {folder.name} ({counts}){first}; put it back, or begin a new run")
+
+
+def changed(recording: Recording, dataset: Any) -> list[str]:
+    """Name the images that are new, gone, or other than they were in a run, at most all of them.
+
+    Args:
+        recording: a store with the table "stimuli".
+        dataset: an image set.
+    """
+    table = recording["stimuli"]
+    before, now = table["name"].tolist(), list(dataset.names)
+    old, new = set(before), set(now)
+    found = [f"{name} is gone" for name in before if name not in new]
+    found += [f"{name} is new" for name in now if name not in old]
+    sums = dataset.checksums_of(range(len(now))) if "checksum" in table else None
+    if sums is not None:
+        known = dict(zip(before, table["checksum"].tolist()))
+        other = (name for name, value in zip(now, sums.tolist()) if known.get(name, value) != value)
+        found += [f"{name} changed since the run (checksum)" for name in other]
+    return found
 
 
 def same_images_as(folder: Path, made: Any) -> None:

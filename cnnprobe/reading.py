@@ -1,20 +1,25 @@
 """Reading a run's store, finished or still growing, into numpy arrays by table and column."""
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from cnnprobe.errors import UserError, unknown
-from cnnprobe.store_layout import FORMAT_VERSION, SAVED
+from cnnprobe.store_layout import CHECKSUM, FORMAT_VERSION, SAVED, as_python, known_sum
 
-
-def as_python(value: Any) -> Any:
-    """Turn what HDF5 returns for an attribute into plain Python values."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
+"""What h5py and NumPy raise where the inside of a file is damaged."""
+DEEPEST = 8
+MOST_OBJECTS = 50_000
+PIECE = 2**24
+"""Bytes that are checked at a time."""
+TEXT = np.dtype([("letters", "<u4"), ("heap", "<u8"), ("number", "<u4")])
+"""How a text of any length stands in a column: its bytes lie elsewhere in the file (HDF5 file format, IV.B)."""
 
 
 def _checksum(values: np.ndarray) -> int:
@@ -27,6 +32,9 @@ class TableView(Mapping):
     Args:
         recording: the store it belongs to.
         name: of the table, e.g. "units/conv3".
+
+    Raises:
+        UserError: what is known of it apart from its rows (columns, attributes, names, labels) is damaged.
     """
 
     def __init__(self, recording: "Recording", name: str):
@@ -34,13 +42,21 @@ class TableView(Mapping):
         self.name = name
         with recording.file() as file:
             group = file[name]
+            recording.verify(group)
             self.attributes = {key: as_python(value) for key, value in group.attrs.items()}
             self.columns = [key for key in group if isinstance(group[key], h5py.Dataset)]
             self.row_count = group[self.columns[0]].shape[0]
-            saved = file.get(f"{SAVED}/{name}")
-            self.done = saved["done"][:].astype(bool) if saved is not None else None
-            self.sums = saved["crc"][:] if saved is not None else None
-        self.batch = int(self.attributes.get("batch", 1))
+            self.batch = int(self.attributes.get("batch", 1))
+            self.done = self.sums = None
+            if "written" in self.attributes:
+                saved = file[SAVED][name]
+                done, self.sums = saved["done"][:], saved["crc"][:]
+                self.done = done.astype(bool)
+                batches = -(-self.row_count // self.batch) if self.batch > 0 else -1
+                whole = done.shape == (batches,) and self.sums.shape == (batches, len(self._written()))
+                whole = whole and all(len(group[column]) == self.row_count for column in self._written())
+                if not whole or (done > 1).any() or (recording.complete and not done.all()):
+                    raise ValueError(f"which rows of {name} are saved")
 
     @property
     def rows(self) -> np.ndarray:
@@ -103,17 +119,23 @@ class TableView(Mapping):
             )
 
     def _written(self) -> list[str]:
-        order = self.attributes.get("written", "")
-        return order.split() if self.done is not None else []
+        return self.attributes.get("written", "").split()
 
-    def damaged(self, batch: int) -> bool:
-        """Tell whether a batch that counts as saved does not match its checksums."""
-        start, stop = batch * self.batch, (batch + 1) * self.batch
+    def damaged(self) -> np.ndarray:
+        """Tell of each batch whether it counts as saved and does not match its checksums, (batch,) bool."""
+        found = np.zeros(len(self.done), bool)
         with self.recording.file() as file:
             for place, column in enumerate(self._written()):
-                if _checksum(file[f"{self.name}/{column}"][start:stop]) != self.sums[batch, place]:
-                    return True
-        return False
+                item = file[f"{self.name}/{column}"]
+                size = self.batch * max(1, item.nbytes // max(1, self.row_count))
+                several = max(1, PIECE // size)
+                for first in range(0, len(found), several):
+                    numbers = np.flatnonzero(self.done[first : first + several])
+                    values = item[first * self.batch : (first + several) * self.batch] if len(numbers) else ()
+                    for number in numbers:
+                        batch = values[number * self.batch : (number + 1) * self.batch]
+                        found[first + number] |= _checksum(batch) != self.sums[first + number, place]
+        return found
 
 
 class Recording:
@@ -123,29 +145,95 @@ class Recording:
         path: of `store.h5`.
 
     Raises:
-        UserError: it is not a store of cnnprobe, is newer than this cnnprobe, or points outside itself.
+        UserError: it is not a store of cnnprobe, is newer than this cnnprobe, damaged, or points outside itself.
     """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        self.verified: set[str] = set()
         with self.file() as file:
             self.attributes = {key: as_python(value) for key, value in file.attrs.items()}
             if self.attributes.get("format") != "cnnprobe":
                 raise UserError(f"{self.path} is HDF5, but no store of cnnprobe")
-            version = self.attributes.get("format_version", 0)
-            if version > FORMAT_VERSION:
-                raise UserError(f"{self.path} has format {version}; this cnnprobe reads up to format {FORMAT_VERSION}")
-            self._tables = list(_tables(file, self.path))
+            self.version = int(self.attributes["format_version"])
+            if self.version > FORMAT_VERSION:
+                raise UserError(
+                    f"{self.path} has format {self.version}; this cnnprobe reads up to format {FORMAT_VERSION}"
+                )
+            self._tables = list(self._walk(file, set()))
+            self.verify(file)
+            if not isinstance(self.attributes["complete"], bool) or self.version < 1:
+                raise ValueError("its attributes")
 
-    def file(self) -> h5py.File:
-        """Open the file for reading; UserError where it is not HDF5."""
+    @contextmanager
+    def file(self) -> Iterator[h5py.File]:
+        """Open the file for reading; UserError where it is not HDF5, or turns out to be damaged while it is open."""
+        if not self.path.is_file():  # opening a pipe would wait for ever
+            raise UserError(f"{self.path} is not a file" if self.path.exists() else f"there is no store {self.path}")
         try:
-            return h5py.File(self.path, "r", locking=False)
-        except FileNotFoundError:
-            raise UserError(f"there is no store {self.path}") from None
-        except OSError as error:
+            opened = h5py.File(self.path, "r", locking=False)
+        except PermissionError:
+            raise UserError(f"{self.path} cannot be read: no permission") from None
+        except BROKEN as error:
             reason = "is cut off" if "truncated" in str(error) else "is not an HDF5 file"
             raise UserError(f"{self.path} {reason}") from None
+        try:
+            with opened:
+                yield opened
+        except MemoryError:
+            raise UserError(f"{self.path} does not fit into memory") from None
+        except BROKEN as error:
+            reason = error.args[0] if error.args else type(error).__name__
+            raise UserError(f"{self.path} is damaged ({str(reason)[:120]})") from error
+
+    def verify(self, group: h5py.Group) -> None:
+        """Check, once, what is known of the root or of a table apart from its rows.
+
+        Raises:
+            UserError: it does not match its checksum.
+        """
+        if group.name in self.verified or self.version == 1:
+            return
+        if known_sum(group, self._tables) != int(group.attrs[CHECKSUM]):
+            raise UserError(f"{self.path} is damaged: what describes {group.name} does not match its checksum")
+        self.verified.add(group.name)
+
+    def _walk(self, group: h5py.Group, seen: set[int], prefix: str = "") -> Iterator[str]:
+        """Give the names of the groups that hold datasets; refuse what leads out of the file or round in it."""
+        for key in group:
+            name = f"{prefix}{key}"
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise UserError(f"{self.path} points outside itself ({name[:80]}); refused")
+            item = group[key]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen or name.count("/") > DEEPEST or len(seen) > MOST_OBJECTS:
+                raise UserError(f"{self.path} is no plain tree of groups ({name[:80]}); refused")
+            seen.add(address)
+            if isinstance(item, h5py.Dataset):
+                self._check_room(item)
+                continue
+            if name.split("/")[0] != SAVED and any(isinstance(item.get(inner), h5py.Dataset) for inner in _hard(item)):
+                yield name
+            yield from self._walk(item, seen, f"{name}/")
+
+    def _check_room(self, item: h5py.Dataset) -> None:
+        """Refuse a column whose bytes are not in this file: they lie in another one, or nowhere."""
+        plan, size = item.id.get_create_plist(), self.path.stat().st_size
+        if plan.get_external_count() or plan.get_layout() != h5py.h5d.CONTIGUOUS:
+            raise UserError(f"{self.path} points outside itself (dataset {item.name[:80]}); refused")
+        count = math.prod(item.shape)
+        text = h5py.check_string_dtype(item.dtype) is not None and item.dtype.hasobject
+        needed = count * (TEXT.itemsize if text else item.dtype.itemsize)
+        if item.dtype.hasobject and not text:
+            raise ValueError(f"{item.name[:80]} holds neither numbers nor text")
+        if not needed:
+            return
+        offset = item.id.get_offset()
+        letters = 0
+        if offset is not None and offset + needed <= size and text:
+            letters = int(np.fromfile(self.path, TEXT, count, offset=offset)["letters"].sum(dtype=np.uint64))
+        if offset is None or offset + needed > size or letters > size:
+            raise UserError(f"{self.path} claims more than it holds (dataset {item.name[:80]}); refused")
 
     @property
     def complete(self) -> bool:
@@ -176,17 +264,6 @@ class Recording:
         return TableView(self, name)
 
 
-def _tables(group: h5py.Group, path: Path, prefix: str = "", depth: int = 0) -> Iterator[str]:
-    """Walk the groups that hold datasets; refuse links and storage that lead out of the file."""
-    for key in group:
-        name = f"{prefix}/{key}" if prefix else key
-        if not isinstance(group.get(key, getlink=True), h5py.HardLink) or depth > 8:
-            raise UserError(f"{path} points outside itself ({name}); refused")
-        item = group[key]
-        if isinstance(item, h5py.Dataset):
-            if item.id.get_create_plist().get_external_count():
-                raise UserError(f"{path} points outside itself (dataset {name}); refused")
-        elif name != SAVED:
-            if any(isinstance(group.get(f"{key}/{inner}"), h5py.Dataset) for inner in item):
-                yield name
-            yield from _tables(item, path, name, depth + 1)
+def _hard(group: h5py.Group) -> list[str]:
+    """Return the names in a group that do not lead out of it."""
+    return [name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)]

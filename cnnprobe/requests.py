@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from cnnprobe import compose, run, runs, terminal
+from cnnprobe import compose, files, run, runs, terminal
 from cnnprobe.errors import UserError, listing
 
 if TYPE_CHECKING:
@@ -96,5 +96,9 @@ def redraw(request: "Request") -> int:
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     count = drawing.draw(folder)
+    about = runs.info(folder)
+    if about.get("status") == "complete":  # another version of the drawing library may have drawn other bytes
+        drawn = {str(path.relative_to(folder)): files.sha256(path) for path in (folder / "figures").glob("*.png")}
+        files.write_json(folder / "run.json", about | {"files": about.get("files", {}) | drawn})
     terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {folder / 'figures'}")
     return 0

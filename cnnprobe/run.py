@@ -153,6 +153,8 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     device, threads, workers = preparation.device_of(job.config["device"])
     source, job.config = origin.open_source(job.config)
     made = preparation.prepare(job.config, job.command, job.explicit_model)
+    if job.resume:
+        origin.same_images(job.resume, made)
     if source is not None:
         origin.same_origin(source, f"source={job.config['method']['source']}", made)
     origin.warn_if_random(job.command, made)
@@ -237,9 +239,7 @@ def finished_batches(folder: Path | None) -> dict[str, frozenset[int]]:
     recording = Recording(folder / "store.h5")
     tables = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
     return {
-        table.name: frozenset(
-            int(batch) * table.batch for batch in np.flatnonzero(table.done) if not table.damaged(batch)
-        )
+        table.name: frozenset(int(batch) * table.batch for batch in np.flatnonzero(table.done & ~table.damaged()))
         for table in tables
     }
 

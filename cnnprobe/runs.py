@@ -59,6 +59,19 @@ class Lock:
         os.close(self.handle)
 
 
+def holder(folder: Path) -> str | None:
+    """Return "process 12 on host h" where a process writes a run folder now, None where none does."""
+    try:
+        with (folder / ".lock").open("rb") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return handle.read(200).decode(errors="replace") or "another process"
+    except OSError:
+        pass  # no lock, or none that this file system keeps
+    return None
+
+
 def mark_latest(folder: Path) -> None:
     """Point `latest` beside a complete run at it, unless it points at a newer one already."""
     pointer = folder.parent / "latest"
@@ -73,9 +86,10 @@ def mark_latest(folder: Path) -> None:
 def info(folder: Path) -> dict[str, Any]:
     """Read `run.json`; {} where there is none or it cannot be read."""
     try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> Path:

@@ -7,6 +7,36 @@ from contextlib import contextmanager
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
+_early: int | None = None
+"""A Ctrl-C from before anything ran."""
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """Remember a Ctrl-C inside the block beside raising KeyboardInterrupt.
+
+    Libraries that are being imported swallow exceptions, that one too; whoever listens later knows of it all the same.
+    """
+    global _early
+    _early = None
+
+    def note(number: int, _frame: object) -> None:
+        global _early
+        _early = number
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # elsewhere than in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        _early = None
+
+
 class Stop:
     """Notes the first Ctrl-C or SIGTERM so that the batch under way is finished; the second one leaves at once."""
 
@@ -29,6 +59,7 @@ class Stop:
             before = {number: signal.signal(number, self._note) for number in EXIT_STATUS}
         except ValueError:
             before = {}
+        self.signal = self.signal or _early
         try:
             yield self
         finally:

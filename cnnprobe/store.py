@@ -17,9 +17,9 @@ import numpy as np
 
 from cnnprobe.errors import UserError
 from cnnprobe.files import sync_folder
-from cnnprobe.reading import Recording, as_python
+from cnnprobe.reading import Recording
 from cnnprobe.records import Rows, Table
-from cnnprobe.store_layout import SAVED, Blank, layout, nan_fills, written
+from cnnprobe.store_layout import SAVED, Blank, as_python, layout, nan_fills, written
 
 SYNC_SECONDS = 30.0
 
@@ -88,9 +88,7 @@ class Writer:
             raise UserError(f"{path.parent.name} cannot go on: its tables are {', '.join(recording.tables())}")
         writer = cls(path, tables)
         for name, done in writer.done.items():
-            for batch in np.flatnonzero(done):
-                if recording[name].damaged(int(batch)):
-                    done[batch] = False
+            done &= ~recording[name].damaged()
         return writer
 
     def write(self, rows: Rows) -> None:

@@ -1,6 +1,7 @@
 """The bytes of a store before its first row: every group, attribute and dataset in its final place."""
 
 import io
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 
 from cnnprobe.records import Column, Table
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Since 2 what is known before the rows has a checksum as well."""
 SAVED = "saved"
 """Group with one `done` byte per batch and one checksum per batch and column of every table."""
+CHECKSUM = "checksum"
+"""Attribute of the root and of every table: `known_sum` of it."""
 NAN_FILL_BYTES = 2**30
 """Stores up to this size mark float rows that are not there yet as NaN, for readers other than cnnprobe."""
 
@@ -118,7 +122,40 @@ def layout(tables: list[Table], attributes: dict[str, Any]) -> Blank:
                 size = batch_count(table)
                 _create(saved, "done", (size,), np.dtype("u1"))
                 _create(saved, "crc", (size, len(written(table))), np.dtype("<u4"))
+        names = [table.name for table in tables]
+        for group in (file, *(file[name] for name in names)):
+            group.attrs[CHECKSUM] = np.uint32(known_sum(group, names))
     return blank
+
+
+def as_python(value: Any) -> Any:
+    """Turn what HDF5 returns for an attribute into plain Python values."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def known_sum(group: h5py.Group, tables: list[str]) -> int:
+    """Return the CRC-32 of everything in the root or in a table's group that is known before the first row.
+
+    That is: the names of all `tables`, the group's attributes, and of every column its name, type, shape and
+    attributes, and its values where no row writes them. Rows have checksums of their own; `complete` changes.
+    """
+    total = zlib.crc32(repr((sorted(tables), group.name)).encode() + _known(group.attrs))
+    by_rows = str(group.attrs.get("written", "")).split()
+    for name in sorted(group):
+        item = group[name]
+        if not isinstance(item, h5py.Dataset):
+            continue
+        total = zlib.crc32(repr((name, item.dtype.str, item.shape)).encode() + _known(item.attrs), total)
+        if name not in by_rows and item.size:
+            text = h5py.check_string_dtype(item.dtype) is not None
+            values = "\0".join(item.asstr()[:].ravel()).encode() if text else np.ascontiguousarray(item[()]).tobytes()
+            total = zlib.crc32(values, total)
+    return total
+
+
+def _known(attributes: h5py.AttributeManager) -> bytes:
+    names = sorted(set(attributes) - {CHECKSUM, "complete"})
+    return repr([(name, as_python(attributes[name])) for name in names]).encode("utf-8", "backslashreplace")
 
 
 def _add(group: h5py.Group, name: str, column: Column, table: Table) -> None:

@@ -30,6 +30,11 @@ def test_commands_are_those_that_work():
     assert all(sentence and not sentence.endswith(".") for sentence in catalogue.commands().values())
 
 
+def test_commands_of_upkeep_are_the_files_that_run():
+    assert set(catalogue.upkeep()) == {"doctor", "check"}
+    assert all(sentence and not sentence.endswith(".") for sentence in catalogue.upkeep().values())
+
+
 def test_a_command_may_have_a_dataset_of_its_own():
     assert catalogue.defaults("record") == {"model": "mousenet", "dataset": "avatar", "device": "auto"}
     assert catalogue.defaults("tuning")["dataset"] == "manufactured"

@@ -25,6 +25,15 @@ def test_words_are_completed(line, expected):
     assert candidates(line) == expected
 
 
+def test_check_is_completed_with_the_runs_there_are(tmp_path, monkeypatch):
+    (tmp_path / "outputs/topk/a-b/v001").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert candidates("cnnprobe doc") == ["doctor"]
+    assert candidates("cnnprobe doctor o") == ["out="]
+    assert candidates("cnnprobe check outputs/t") == ["outputs/topk/a-b/v001"]
+    assert candidates("cnnprobe check --r") == []
+
+
 def test_bash_completes_with_the_script(tmp_path):
     """The script that `--completion bash` prints, in a real bash."""
     if not shutil.which("bash"):

@@ -50,3 +50,12 @@ def test_a_link_is_replaced_in_one_step(tmp_path):
         files.link(tmp_path / "latest", name)
     assert (tmp_path / "latest").readlink() == Path("v002")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "v001", "v002"]
+
+
+def test_what_a_killed_process_left_is_found(tmp_path):
+    """F61: below a run folder; names that merely look alike are not."""
+    (tmp_path / "figures").mkdir()
+    left = ["figures/units.png.tmp.12", ".latest.tmp.7", "store.h5.tmp.123"]
+    for name in [*left, "notes.tmp.txt", "a.tmp.", "tmp.5"]:
+        (tmp_path / name).write_text("x")
+    assert [str(path.relative_to(tmp_path)) for path in files.left_over(tmp_path)] == sorted(left)

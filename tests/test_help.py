@@ -4,7 +4,13 @@ from cnnprobe.cli import parse
 
 def test_the_overview_names_every_command_and_choice():
     page = help.overview()
-    words = [*catalogue.commands(), *catalogue.choices("model"), *catalogue.choices("dataset"), "--resume"]
+    words = [
+        *catalogue.commands(),
+        *catalogue.upkeep(),
+        *catalogue.choices("model"),
+        *catalogue.choices("dataset"),
+        "--resume",
+    ]
     assert all(word in page for word in words)
 
 
@@ -19,6 +25,14 @@ def test_a_commands_page_has_options_with_defaults_types_and_examples():
     assert "model.variant=mousenet64" in page
 
 
+def test_the_pages_of_upkeep_have_examples_and_options():
+    for name in catalogue.upkeep():
+        page = help.upkeep(name)
+        assert page.startswith(f"cnnprobe {name}: ")
+        assert f"\nExamples\n  cnnprobe {name}" in page
+        assert "out=outputs" in page
+
+
 def test_the_page_shows_the_options_of_the_model_asked_for():
     page = help.command(parse(["train", "--help", "model=squeezenet", "dataset=folder"]))
     assert "model.version=1.0" in page
@@ -31,3 +45,5 @@ def test_no_line_is_wider_than_the_terminal(monkeypatch):
     for name in catalogue.commands():
         lines = help.command(parse([name, "--help"])).splitlines()
         assert max(len(line) for line in lines if not line.startswith("  cnnprobe")) <= 80
+    for name in catalogue.upkeep():
+        assert max(map(len, help.upkeep(name).splitlines())) <= 80

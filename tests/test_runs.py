@@ -61,6 +61,23 @@ def test_a_folder_has_one_writer(tmp_path):
     runs.Lock(tmp_path).release()
 
 
+def test_who_writes_a_folder_is_known_without_disturbing_it(tmp_path):
+    assert runs.holder(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+    lock = runs.Lock(tmp_path)
+    assert runs.holder(tmp_path).startswith("process ")
+    with pytest.raises(UserError, match="is being written by process"):
+        runs.Lock(tmp_path)
+    lock.release()
+    assert runs.holder(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "5", "[" * 100_000, "\udcff"], ids=range(5))
+def test_a_run_json_that_holds_something_else_says_nothing(tmp_path, text):
+    (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert runs.info(tmp_path) == {}
+
+
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "outputs").write_text("x")
     with pytest.raises(UserError, match=r"outputs is a file, not a folder"):

@@ -53,9 +53,7 @@ def build(
         UserError: `root` holds no CIFAR-10, or it cannot be fetched.
     """
     part = "train" if split == "train" else "test"
-    if download and root and not Path(root).expanduser().exists():
-        Path(root).expanduser().mkdir(parents=True)
-    folder = folder_at(root, "cifar10")
+    folder = folder_at(root, "cifar10", make=download)
     if (folder / part).is_dir():
         return _from_folders(folder, part, size=size, resize=resize, strict=strict)
     if download and not any((folder / name).exists() for name in ARCHIVES):

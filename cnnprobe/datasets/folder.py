@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from cnnprobe.datasets.decoding import Unreadable, decode, dimensions
 from cnnprobe.datasets.imageset import ImageSet, sha256, shown
 from cnnprobe.datasets.labelling import UNKNOWN, by_file, by_subfolder
 from cnnprobe.datasets.listing import Listing, folder_at, listed
+from cnnprobe.datasets.names import Names
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range
 
@@ -100,7 +102,7 @@ class FolderSet(ImageSet):
     ):
         super().__init__(
             name=name,
-            names=[stored(file) for file in files],
+            names=files if isinstance(files, Names) else [stored(file) for file in files],
             labels=labels,
             classes=classes,
             size=(3, size or 0, size or 0),
@@ -108,7 +110,7 @@ class FolderSet(ImageSet):
             strict=strict,
         )
         self.root = root
-        self.files = list(files)
+        self.files = files if isinstance(files, Names) else list(files)
         self._digests: dict[int, bytes] = {}
 
     def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
@@ -127,10 +129,14 @@ class FolderSet(ImageSet):
         pixels = self._pixels(index, None)
         return None if pixels is None else torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
+    def path(self, index: int) -> Path:
+        """Return where one file lies."""
+        return self.root / self.files[index]
+
     def original_size(self, index: int) -> tuple[int, int] | None:
         """Return (height, width) of one file, px, from its header."""
         try:
-            return dimensions(self.root / self.files[index])
+            return dimensions(self.path(index))
         except Unreadable as reason:
             self.unreadable(index, str(reason))
             return None
@@ -141,6 +147,10 @@ class FolderSet(ImageSet):
         with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:  # hashing leaves Python's lock
             digests = list(pool.map(self._digest, chosen, chunksize=64))
         return sha256(*(part for i, digest in zip(chosen, digests) for part in (os.fsencode(self.files[i]), digest)))
+
+    def checksums_of(self, indices: Iterable[int]) -> np.ndarray:
+        """CRC-32 of each file's size and sha256."""
+        return np.array([zlib.crc32(self._digest(int(index))) for index in indices], np.uint32)
 
     def require_any(self) -> None:
         """Check that one image at least can be read.
@@ -156,7 +166,7 @@ class FolderSet(ImageSet):
     def _pixels(self, index: int, size: tuple[int, int] | None) -> np.ndarray | None:
         """Decode one file, (y, x, channel), or note why not."""
         try:
-            pixels, several = decode(self.root / self.files[index], size, self.resize)
+            pixels, several = decode(self.path(index), size, self.resize)
         except Unreadable as reason:
             self.unreadable(index, str(reason))
             return None
@@ -167,14 +177,14 @@ class FolderSet(ImageSet):
     def _digest(self, index: int) -> bytes:
         """Return size and sha256 of a file's content, remembered."""
         if index not in self._digests:
-            path = self.root / self.files[index]
             try:
+                path = self.path(index)
                 if not path.is_file():  # reading a pipe would wait for ever
                     raise FileNotFoundError
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").digest()
                     self._digests[index] = b"%d %s" % (file.tell(), digest)
-            except OSError:
+            except (OSError, Unreadable):
                 self._digests[index] = b"unreadable"
         return self._digests[index]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cnnprobe.datasets.fitting import as_float, resized
+from cnnprobe.datasets.names import Names
 from cnnprobe.errors import UserError
 
 log = logging.getLogger("cnnprobe")
@@ -50,7 +51,7 @@ class ImageSet:
         strict: bool = False,
     ):
         self.name = name
-        self.names = list(names)
+        self.names = names if isinstance(names, Names) else list(names)
         self.labels = np.asarray(labels, dtype=np.int64).reshape(-1)
         self.classes = tuple(classes)
         self.size = tuple(size)
@@ -74,6 +75,10 @@ class ImageSet:
     def fingerprint_of(self, indices: Iterable[int]) -> str:
         """sha256 (hex) of a part of the images, by default from the fingerprint of the whole."""
         return sha256(self.fingerprint, *(str(int(index)) for index in indices))
+
+    def checksums_of(self, indices: Iterable[int]) -> np.ndarray | None:
+        """Return (image,) uint32 that tell which image changed; None where images are no files of their own."""
+        return None
 
     def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Return images at `size`.
@@ -178,6 +183,10 @@ class Part(ImageSet):
     def fingerprint_of(self, indices: Iterable[int]) -> str:
         """sha256 (hex) of some of these images."""
         return self.whole.fingerprint_of(self.indices[list(indices)])
+
+    def checksums_of(self, indices: Iterable[int]) -> np.ndarray | None:
+        """Those of the whole."""
+        return self.whole.checksums_of(self.indices[list(indices)])
 
     def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Load from the whole."""

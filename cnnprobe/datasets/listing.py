@@ -32,15 +32,20 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
 
-def folder_at(root: str | None, asked_by: str) -> Path:
-    """Return the folder of a dataset as a path without links.
+def folder_at(root: str | None, asked_by: str, *, make: bool = False) -> Path:
+    """Return the folder of a dataset as a path without links; `make`: create it where it is missing.
 
     Raises:
-        UserError: it is not given, missing, or not a folder.
+        UserError: it is not given, missing, not a folder, or cannot be made.
     """
     if not root:
         raise UserError(f"dataset {asked_by} needs dataset.root=FOLDER")
     path = Path(root).expanduser()
+    if make and not path.exists():
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {str(path)!r} for dataset {asked_by}: {error.strerror}") from None
     if path.is_dir():
         return path.resolve()
     if path.exists():

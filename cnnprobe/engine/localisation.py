@@ -42,7 +42,7 @@ class Truth:
 
     @classmethod
     def of(cls, known: dict[str, np.ndarray], size: Sequence[int]) -> "Truth | None":
-        """Read the truth of an image: its `cue` mask, or its `boxes`; None where neither is there, or nothing is in it.
+        """Read the truth of an image: its `cue` mask, its `boxes`, or both; None where neither is there or not in view.
 
         Args:
             known: by name, see `datasets.imageset.ImageSet.truth`.
@@ -50,7 +50,8 @@ class Truth:
         """
         if "cue" in known:
             mask = np.asarray(known["cue"], bool)
-            return cls(mask, parts(mask)) if mask.any() and mask.shape == tuple(size) else None
+            boxes = np.asarray(known["boxes"], float) if len(known.get("boxes", ())) else parts(mask)
+            return cls(mask, boxes) if mask.any() and mask.shape == tuple(size) else None
         if "boxes" not in known or not len(known["boxes"]):
             return None
         boxes, mask = np.asarray(known["boxes"], float).reshape(-1, 4), np.zeros(tuple(size), bool)

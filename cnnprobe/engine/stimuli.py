@@ -58,10 +58,13 @@ def stimuli_table(dataset: Any, batch: int) -> Table:
         batch: images per batch.
 
     Returns:
-        Table "stimuli" with name, label and index, which are known, and `skipped`, which is written by
-        rows as the images are loaded.
+        Table "stimuli" with name, label, index and, where images are files, checksum, which are known, and
+        `skipped`, which is written by rows as the images are loaded.
     """
     count = len(dataset)
+    sums = dataset.checksums_of(range(count))
+    known = "CRC-32 of the size and the sha256 of the image's file"
+    checksum = {} if sums is None else {"checksum": Column(known, dtype="uint32", values=sums)}
     return Table(
         "stimuli",
         "image",
@@ -70,6 +73,7 @@ def stimuli_table(dataset: Any, batch: int) -> Table:
             "name": Column("name of the image", dtype="str", values=np.array(dataset.names, dtype=object)),
             "label": Column("class, -1 = unknown", dtype="int64", unit="index", values=dataset.labels),
             "index": Column("place in the dataset", dtype="int64", unit="index", values=np.arange(count)),
+            **checksum,
             "skipped": Column("true where the image could not be read", dtype="bool"),
         },
         batch=batch,

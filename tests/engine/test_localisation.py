@@ -107,6 +107,8 @@ def test_truth_is_read_from_masks_and_boxes():
     assert parts(mask).tolist() == [[1, 1, 4, 4], [6, 6, 8, 8]]
     boxed = Truth.of({"boxes": np.array([[1, 1, 4, 4], [6, 6, 8, 8]])}, (10, 10))
     assert np.array_equal(boxed.mask, mask)
+    both = Truth.of({"cue": mask, "boxes": np.array([[1, 1, 8, 8]])}, (10, 10))  # one object in two parts
+    assert np.array_equal(both.mask, mask) and both.boxes.tolist() == [[1, 1, 8, 8]]
     assert Truth.of({}, (10, 10)) is None and Truth.of({"cue": np.zeros((10, 10), bool)}, (10, 10)) is None
 
 

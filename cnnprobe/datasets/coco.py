@@ -1,0 +1,173 @@
+"""COCO 2017 (Lin et al. 2014): photographs of everyday scenes, with the outlines of the objects in them."""
+
+from array import array
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from cnnprobe.datasets.collection import Collection, in_order, leads_out, part_folder, refused
+from cnnprobe.datasets.folder import FolderSet
+from cnnprobe.datasets.imageset import ImageSet, shown
+from cnnprobe.datasets.json_lists import elements
+from cnnprobe.datasets.labelling import UNKNOWN
+from cnnprobe.datasets.listing import folder_at, listed
+from cnnprobe.datasets.objects import Objects, Outlines
+from cnnprobe.errors import UserError
+from cnnprobe.options import Range
+
+UNLABELLED = ("unlabeled2017", "unlabelled2017")
+
+
+def build(
+    *,
+    root: str | None,
+    split: Literal["train", "val", "test", "unlabelled"] | None,
+    classes: Literal["largest", "none"],
+    size: Annotated[int, Range(1)] | None,
+    resize: Annotated[int, Range(1)] | None,
+    strict: bool,
+) -> ImageSet:
+    """List one part of COCO 2017; images are decoded when they are loaded.
+
+    Classes are in the order of their ids; the 80 ids run to 90. Crowds, which stand for many objects at once, are
+    left out. The truth of an image (boxes, and the mask `cue`) is that of all its objects of the class of its label.
+
+    Args:
+        root: the folder that holds train2017/, val2017/ and annotations/, or unlabeled2017/.
+        split: train, val (also for test, whose annotations are not public, and for None), or unlabelled: any images
+            of that folder, in order of their names.
+        classes: what the label says: largest (the object of the largest area; images without one are left out) or none.
+        size: side of the images as they enter the network, px; None: they keep their own.
+        resize: shorter side before the centre crop, px.
+        strict: an image that cannot be read ends the run.
+
+    Raises:
+        UserError: the folder does not have the official layout, the annotations are damaged or name a path outside
+            the folder, or no image can be read.
+    """
+    folder = folder_at(root, "coco")
+    fitting = {"size": size, "resize": resize, "strict": strict, "name": "coco"}
+    if split == "unlabelled":
+        images = part_folder(folder, *UNLABELLED)
+        found = listed(images).images
+        held = FolderSet(images, found, [UNKNOWN] * len(found), (), **fitting)
+        held.require_any()
+        return held
+    part = "train2017" if split == "train" else "val2017"
+    images = part_folder(folder, part)
+    path = folder / "annotations" / f"instances_{part}.json"
+    found = read(path)
+    files, order = in_order(found.names, path)
+    if classes == "none":
+        return Collection(images, files, np.full(len(files), UNKNOWN), (), **fitting)
+    objects = _objects(found, order, path)
+    names = [found.categories[number] for number in sorted(found.categories)]
+    sizes = np.asarray(found.sides).reshape(-1, 2)[order]
+    labels = objects.largest(len(files))
+    return Collection(images, files, labels, names, objects=objects, sizes=sizes, labelled=True, **fitting)
+
+
+class Annotations:
+    """What a file of annotations says, gathered element by element into flat arrays."""
+
+    def __init__(self) -> None:
+        self.names: list[bytes] = []
+        self.images, self.sides = array("q"), array("q")  # id of each image; its height, width
+        self.categories: dict[int, str] = {}
+        self.owners, self.kinds = array("q"), array("q")  # of each object: id of its image, of its category
+        self.boxes, self.areas = array("d"), array("d")  # left, top, width, height of each object, px; its area, px²
+        self.drawn, self.ends, self.corners = array("q"), array("q"), array("f")  # see `Outlines`
+
+    def add_image(self, element: dict[str, Any], where: str) -> None:
+        """Note an image."""
+        name = element["file_name"].encode()
+        if leads_out(name):
+            raise refused(name, where)
+        self.names.append(name)
+        self.images.append(element["id"])
+        self.sides.extend((element["height"], element["width"]))
+
+    def add_category(self, element: dict[str, Any], where: str) -> None:
+        """Note a class."""
+        self.categories[int(element["id"])] = str(element["name"])
+
+    def add_object(self, element: dict[str, Any], where: str) -> None:
+        """Note an object, unless it is a crowd; one whose outline is no polygon has that of its box."""
+        if element.get("iscrowd"):
+            return
+        left, top, width, height = element["bbox"]
+        polygons = element.get("segmentation")
+        if not isinstance(polygons, list):
+            right, bottom = left + width, top + height
+            polygons = [[left, top, right, top, right, bottom, left, bottom]]
+        for polygon in polygons:
+            if len(polygon) % 2:
+                raise ValueError(f"a polygon of {len(polygon)} numbers")
+            self.corners.extend(polygon)
+            self.ends.append(len(self.corners) // 2)
+            self.drawn.append(len(self.owners))
+        self.owners.append(element["image_id"])
+        self.kinds.append(element["category_id"])
+        self.boxes.extend((left, top, width, height))
+        self.areas.append(element["area"])
+
+
+def read(path: Path) -> Annotations:
+    """Read a file of annotations.
+
+    Raises:
+        UserError: it is missing, damaged, not of COCO's kind, or names a path outside the folder of the images.
+    """
+    found = Annotations()
+    add = {"images": found.add_image, "annotations": found.add_object, "categories": found.add_category}
+    counts = dict.fromkeys(add, 0)
+    for key, element in elements(path):
+        if key not in add:
+            continue
+        counts[key] += 1
+        where = f"{shown(str(path))}: number {counts[key]} of {key}"
+        try:
+            add[key](element, where)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise UserError(f"{where} is not of COCO's kind ({type(error).__name__}: {shown(str(error))})") from None
+    if not found.names:
+        raise UserError(f"{shown(str(path))} names no images")
+    return found
+
+
+def _objects(found: Annotations, order: np.ndarray, path: Path) -> Objects:
+    """Return the objects, with images and classes as indices.
+
+    Args:
+        order: (image,) of the images as they stand in the file.
+
+    Raises:
+        UserError: one lies in an image, or is of a class, that the file does not list; or a number is not finite.
+    """
+    corners = np.asarray(found.corners).reshape(-1, 2)
+    boxes, areas = np.asarray(found.boxes).reshape(-1, 4), np.asarray(found.areas)
+    if not all(np.isfinite(values).all() for values in (corners, boxes, areas)):
+        raise UserError(f"{shown(str(path))}: an object has a number that is not finite")
+    ids = np.asarray(found.images)[order]
+    places = _places(np.asarray(found.owners), ids, f"{shown(str(path))}: image")
+    classes = _places(np.asarray(found.kinds), np.array(sorted(found.categories)), f"{shown(str(path))}: category")
+    left, top, width, height = boxes.T
+    edges = np.stack([top, left, top + height, left + width], axis=1).astype(np.float32)
+    outlines = Outlines(np.asarray(found.drawn), np.asarray(found.ends), corners)
+    return Objects(places, classes, edges, areas, outlines=outlines)
+
+
+def _places(wanted: np.ndarray, ids: np.ndarray, what: str) -> np.ndarray:
+    """Return where each wanted id stands among some.
+
+    Raises:
+        UserError: one is not among them.
+    """
+    order = np.argsort(ids, kind="stable")
+    places = np.searchsorted(ids, wanted, sorter=order)
+    there = places < len(ids)
+    there[there] = ids[order[places[there]]] == wanted[there]
+    if not there.all():
+        raise UserError(f"{what} {wanted[~there][0]} of an object is not listed")
+    return order[places]

@@ -1,0 +1,35 @@
+"""The commands that measure nothing: they look after the machine and after finished runs. One file, one command."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnprobe import catalogue
+from cnnprobe.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from cnnprobe.cli import Request
+
+
+def main(request: "Request") -> int:
+    """Do what a command line asks for and return the exit status.
+
+    Raises:
+        UserError: a flag, key or word that the command does not take; or what it looked at is not in order.
+    """
+    for flag in request.flags:
+        raise UserError(f"{request.command} takes no --{flag}")
+    root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
+    given = {key: root[key].default for key in catalogue.UPKEEP_OPTIONS}
+    names = []
+    for word in request.overrides:
+        key = re.match(r"[+~]*(\w[\w.]*)=", word)  # a path with "=" in it begins with ./ or has a slash before
+        if key is None:
+            names.append(word)
+        elif key[1] not in catalogue.UPKEEP_OPTIONS:
+            raise unknown("option", key[1], catalogue.UPKEEP_OPTIONS, of=request.command)
+        else:
+            given[key[1]] = str(Path(word[key.end() :]).expanduser())
+    module = importlib.import_module(f"cnnprobe.upkeep.{request.command}")
+    return module.run(names, **given)

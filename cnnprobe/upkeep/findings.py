@@ -1,0 +1,38 @@
+"""What a look at something found: in order, to be known, or wrong; and what to do about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from cnnprobe.cli import tell
+from cnnprobe.errors import one_line
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a report.
+
+    Args:
+        level: "ok", "warning" or "error".
+        subject: what was looked at.
+        text: what was found.
+        remedy: what to do; "" where nothing needs to be done.
+    """
+
+    level: Literal["ok", "warning", "error"]
+    subject: str
+    text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.level:<8} {one_line(f'{self.subject}: {self.text}{remedy}')}"
+
+
+def told(findings: Iterable[Finding]) -> int:
+    """Print findings as they come, and return how many are errors."""
+    errors = 0
+    for finding in findings:
+        tell(str(finding))
+        errors += finding.level == "error"
+    return errors
