@@ -77,19 +77,22 @@ def same_images(folder: Path, made: Any) -> None:
         made: the `Preparation` to go on with.
 
     Raises:
-        UserError: how many images there are and were, and the first that is new, gone or changed.
+        UserError: how many images there are and were, and the first that are new, gone or changed.
     """
-    before = runs.info(folder).get("dataset")
-    was = before.get("fingerprint") if isinstance(before, dict) else None
-    if was in (None, made.dataset.fingerprint):
-        return
-    found = []
-    if (folder / "store.h5").exists():
+    about = runs.info(folder)
+
+    def which() -> list[str]:
+        if not (folder / "store.h5").exists():
+            return []
         recording = Recording(folder / "store.h5")
-        found = changed(recording, made.dataset) if "stimuli" in recording else []
-    first = f": {listing(found, 3)}" if found else ""
-    counts = f"{len(made.dataset)} images, was {before.get('images')}"
-    raise UserError(f"dataset changed since {folder.name} ({counts}){first}; put it back, or begin a new run")
+        return changed(recording, made.dataset) if "stimuli" in recording else []
+
+    try:
+        runs.same_images(made.dataset, about.get("dataset"), folder.name, which)
+        if made.held_out is not None:
+            runs.same_images(made.held_out, about.get("held_out"), folder.name)
+    except UserError as error:
+        raise UserError(f"{error}; put it back, or begin a new run") from None
 
 
 def changed(recording: Recording, dataset: Any) -> list[str]:
@@ -110,19 +113,6 @@ def changed(recording: Recording, dataset: Any) -> list[str]:
         other = (name for name, value in zip(now, sums.tolist()) if known.get(name, value) != value)
         found += [f"{name} changed since the run (checksum)" for name in other]
     return found
-
-
-def same_images_as(folder: Path, made: Any) -> None:
-    """Refuse to go on with a run whose images have changed since it was stopped.
-
-    Args:
-        folder: of the run.
-        made: the `Preparation` it would go on with.
-    """
-    about = runs.info(folder)
-    runs.same_images(made.dataset, about.get("dataset"), folder.name)
-    if made.held_out is not None:
-        runs.same_images(made.held_out, about.get("held_out"), folder.name)
 
 
 def warn_if_random(command: str, made: Any) -> None:

@@ -158,8 +158,6 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     if source is not None:
         origin.same_origin(source, f"source={job.config['method']['source']}", made)
     origin.warn_if_random(job.command, made)
-    if job.resume:
-        origin.same_images_as(job.resume, made)
     job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
     measurement = compute(job, made, device, workers, source, stop)
     attributes = {

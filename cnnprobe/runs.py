@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,24 +128,28 @@ def unfinished(out: str, command: str) -> Path | None:
     return max(stopped, key=lambda path: (info(path).get("started") or "", path.name), default=None)
 
 
-def same_images(dataset: Any, before: dict[str, Any] | None, name: str) -> None:
+def same_images(
+    dataset: Any, before: dict[str, Any] | None, name: str, which: Callable[[], list[str]] | None = None
+) -> None:
     """Refuse images that are not those a run was made with, as far as its `run.json` says.
 
     Args:
         dataset: as it is now.
         before: what `images_of` wrote; older runs lack parts of it.
         name: of the run, for the message.
+        which: names the images that changed.
 
     Raises:
-        UserError: "dataset changed since v003 (5001 images, was 5000)".
+        UserError: "dataset changed since v003 (5001 images, was 5000): cat.jpg is new".
     """
     now = images_of(dataset)
-    if not before or before.get("size", now["size"]) != now["size"]:
+    if not isinstance(before, dict) or before.get("size", now["size"]) != now["size"]:
         return  # at another size other pixels are the same images
-    if now["images"] != before["images"]:
-        raise UserError(f"dataset changed since {name} ({now['images']} images, was {before['images']})")
-    if now["fingerprint"] != before["fingerprint"] and "size" in before:
-        raise UserError(f"dataset changed since {name} ({now['images']} images as before, not the same ones)")
+    more, differ = now["images"] != before["images"], now["fingerprint"] != before["fingerprint"]
+    if more or (differ and "size" in before):
+        found = which() if which else []
+        first = f": {listing(found, 3)}" if found else "" if more else ": not the same ones"
+        raise UserError(f"dataset changed since {name} ({now['images']} images, was {before['images']}){first}")
 
 
 def images_of(dataset: Any) -> dict[str, Any]:

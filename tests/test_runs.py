@@ -98,7 +98,7 @@ def test_images_that_have_changed_since_a_run_are_told():
     runs.same_images(Images(5000, "a"), before, "v003")
     with pytest.raises(UserError, match=r"^dataset changed since v003 \(5001 images, was 5000\)$"):
         runs.same_images(Images(5001, "b"), before, "v003")
-    with pytest.raises(UserError, match=r"^dataset changed since v003 \(5000 images as before, not the same ones\)$"):
+    with pytest.raises(UserError, match=r"^dataset changed since v003 \(5000 images, was 5000\): not the same ones$"):
         runs.same_images(Images(5000, "b"), before, "v003")
 
 
