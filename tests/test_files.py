@@ -40,6 +40,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
+    """F82."""
     files.write_json(tmp_path / "x.json", {"loss": math.nan, "all": [math.inf, 1.5]})
     assert json.loads((tmp_path / "x.json").read_text()) == {"loss": None, "all": [None, 1.5]}
 

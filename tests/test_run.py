@@ -150,6 +150,7 @@ def test_a_run_is_repeated_with_its_own_options(cnnprobe, pictures, tmp_path):
 
 
 def test_weights_of_the_newest_training_are_taken_by_themselves(cnnprobe, pictures, tmp_path):
+    """F30."""
     warned = cnnprobe(*words("record", pictures))
     assert "RANDOM WEIGHTS" in warned.err
     cnnprobe(*words("train", pictures))
