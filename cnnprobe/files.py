@@ -46,12 +46,21 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def left_over(folder: Path) -> list[Path]:
+    """Return what `write`, `link` or a store under construction left below a folder when their process was killed."""
+    return sorted(path for path in folder.rglob("*.tmp.*") if path.name.rpartition(".tmp.")[2].isdigit())
+
+
 def link(path: Path, target: str) -> None:
     """Point a symbolic link at a name beside it, replacing the one there in one step."""
     temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
-    temporary.replace(path)
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def claim(folder: Path, prefix: str) -> Path:
