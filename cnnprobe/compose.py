@@ -221,8 +221,9 @@ def _checked_group(group: str, block: Any, command: str) -> dict[str, Any]:
     for key, value in block.items():
         if key == "name":
             continue
-        option = options.get(key)
-        result[key] = _value(option, value, f"{shown}{key}") if option else value
+        if key not in options and key not in ROOT_PARAMETERS:
+            raise unknown("option", f"{shown}{key}", [f"{shown}{one}" for one in options], of=f"{group}={name}")
+        result[key] = _value(options[key], value, f"{shown}{key}") if key in options else value
     missing = [key for key in options if key not in result and key not in ROOT_PARAMETERS]
     if missing:
         raise UserError(f"{shown}{missing[0]} needs a value")

@@ -52,7 +52,8 @@ def asked(cnnprobe, tmp_path):
     def ask(text, *words, head=HEAD, group="experiment", command="record"):
         (tmp_path / "mine" / group).mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / group / "x.yaml").write_bytes((head + text).encode())
-        return cnnprobe(command, "model=convnet", f"{group}=x", "--config-dir", "mine", *(words or ["--cfg", "job"]))
+        model = [] if group == "model" else ["model=convnet"]
+        return cnnprobe(command, *model, f"{group}=x", "--config-dir", "mine", *(words or ["--cfg", "job"]))
 
     return ask
 
@@ -68,6 +69,14 @@ def refused(answer, words):
 def test_broken_yaml_is_told_with_its_file_and_line(asked, text, words):
     """F09."""
     refused(asked(text), words)
+
+
+def test_a_choice_of_the_users_own_has_no_other_options(asked):
+    """F08: a model of one's own folder is checked like ours."""
+    text = "name: convnet\nwritten: class\ninput_size: 32\n"
+    assert asked(text, head="", group="model").status == 0
+    refused(asked(text + "fo: 3", head="", group="model"), "no option 'model.fo' in model=convnet")
+    refused(asked("name: ../x", head="", group="model"), "no model '../x'")
 
 
 def test_what_is_no_text_is_told(asked, tmp_path):

@@ -52,6 +52,8 @@ def test_a_written_out_bound_is_worked_out(found):
         ("list[int]", [1, "x"], r"k must be a list of \[a whole number\], got \[1, 'x'\]"),
         ("list[int]", [], "k must be a list"),
         ("bool", 1, "k must be true or false, got 1"),
+        ("str", "a\0b", r"k must be a text, got 'a\\x00b'"),
+        ("str", "\udcff", r"k must be a text, got '\\udcff'"),
         ("bool", "yes", "k must be true or false, got 'yes'"),
     ],
 )
