@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnprobe import compose, foreign_yaml, run, runs, terminal
 from cnnprobe.errors import UserError, listing
+from cnnprobe.reading import Recording
 
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
@@ -101,6 +102,9 @@ def redraw(request: "Request") -> int:
     command = runs.info(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
+    if not Recording(folder / "store.h5").complete:
+        again = f"cnnprobe {command} --resume {folder}"
+        raise UserError(f"{folder} is not complete, its figures are drawn at its end; if it was stopped: {again}")
     count = drawing.draw(folder)
     terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {folder / 'figures'}")
     return 0

@@ -35,7 +35,7 @@ from cnnprobe.options import option_name
 from cnnprobe.reading import Recording
 from cnnprobe.records import Advance, Checkpoint, Measurement, Phase, Rows
 from cnnprobe.signals import EXIT_STATUS, Stop
-from cnnprobe.store import Writer
+from cnnprobe.store import Writer, same_attributes
 
 LOG = logging.getLogger("cnnprobe")
 
@@ -164,7 +164,6 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     if job.resume:
         origin.same_images_as(job.resume, made)
     job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
-    measurement = compute(job, made, device, workers, source, stop)
     attributes = {
         "command": job.command,
         "model": made.options["name"],
@@ -177,6 +176,9 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         # where a run lies says nothing about its results
         "config": as_yaml({key: value for key, value in job.config.items() if key != "out"}),
     }
+    if job.resume and (job.resume / "store.h5").exists():
+        same_attributes(Recording(job.resume / "store.h5"), attributes)
+    measurement = compute(job, made, device, workers, source, stop)
     folder = job.resume or runs.claim(job.config["out"], job.command, job.name)
     try:
         lock = lock or runs.Lock(folder)

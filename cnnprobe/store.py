@@ -79,10 +79,7 @@ class Writer:
             UserError: the file was written for other weights, images, options or tables; the first difference.
         """
         recording = Recording(path)
-        for name, value in attributes.items():
-            if as_python(recording.attributes.get(name)) != as_python(np.asarray(value)):
-                was, now = _difference(recording.attributes.get(name), value)
-                raise UserError(f"{path.parent.name} cannot go on: its {name} was {was!r}, now {now!r}")
+        same_attributes(recording, attributes)
         known = {table.name: table for table in tables}
         if set(known) != set(recording.tables()):
             raise UserError(f"{path.parent.name} cannot go on: its tables are {', '.join(recording.tables())}")
@@ -160,6 +157,14 @@ class Writer:
         if self.file >= 0:
             os.close(self.file)
             self.file = -1
+
+
+def same_attributes(recording: Recording, attributes: dict[str, Any]) -> None:
+    """Refuse to go on with a store that was begun with other weights, images or options; the first difference."""
+    for name, value in attributes.items():
+        if as_python(recording.attributes.get(name)) != as_python(np.asarray(value)):
+            was, now = _difference(recording.attributes.get(name), value)
+            raise UserError(f"{recording.path.parent.name} cannot go on: its {name} was {was!r}, now {now!r}")
 
 
 def _difference(was: Any, now: Any) -> tuple[Any, Any]:

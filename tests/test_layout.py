@@ -49,7 +49,8 @@ MAY_IMPORT = {
     },
     "sweep": {"errors", "files", "catalogue", "compose", "drawing", "run", "runs", "terminal", "cli"},
     "requests": {
-        "errors", "compose", "foreign_yaml", "named_weights", "run", "runs", "drawing", "sweep", "terminal", "cli",
+        "errors", "compose", "foreign_yaml", "named_weights", "reading", "run", "runs", "drawing", "sweep", "terminal",
+        "cli",
     },
     "cli": {"errors", "catalogue", "help", "completion", "requests", "shortage"},
     "__init__": {"runs", "reading", "catalogue", "methods", "datasets", "errors", "options"},
