@@ -45,7 +45,8 @@ MAY_IMPORT = {
     "compose": {"errors", "catalogue", "cli", "foreign_yaml"},
     "run": {
         "errors", "options", "catalogue", "files", "records", "runs", "reading", "store", "drawing", "methods",
-        "companions", "engine", "origin", "preparation", "provenance", "shortage", "signals", "terminal", "training_state",
+        "companions", "engine", "origin", "preparation", "provenance", "shortage", "signals", "terminal",
+        "training_state",
     },
     "sweep": {"errors", "files", "catalogue", "compose", "drawing", "run", "runs", "terminal", "cli"},
     "requests": {

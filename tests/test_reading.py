@@ -12,6 +12,7 @@ from cnnprobe.store import Writer
 
 
 def test_a_text_an_empty_and_a_cut_off_file_are_told_apart_from_a_store(tmp_path):
+    """F71, F72."""
     filled(tmp_path / "store.h5").finish()
     (tmp_path / "text.h5").write_text("hello")
     (tmp_path / "empty.h5").write_text("")
@@ -24,6 +25,7 @@ def test_a_text_an_empty_and_a_cut_off_file_are_told_apart_from_a_store(tmp_path
 
 
 def test_another_programs_file_and_a_newer_format_are_refused(tmp_path):
+    """F72."""
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = np.arange(3)
     with pytest.raises(UserError, match="no store of cnnprobe"):
@@ -36,6 +38,7 @@ def test_another_programs_file_and_a_newer_format_are_refused(tmp_path):
 
 
 def test_a_store_that_points_outside_itself_is_refused(tmp_path):
+    """F73."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"do not show")
     for kind in ("storage", "link"):
