@@ -75,7 +75,7 @@ def try_all(cnnprobe, pictures, monkeypatch, tmp_path, command, points, error, l
 
 @pytest.mark.parametrize(("error", "lasting"), [(errno.ENOSPC, True), (errno.EIO, False)])
 def test_failing_calls_of_a_run_are_told_and_lose_nothing(cnnprobe, pictures, monkeypatch, tmp_path, error, lasting):
-    """F61, F66: three calls of a run of record; all of them, of more commands, below."""
+    """F61, F66: a few calls of a run of record; all of them, of more commands, below."""
     first = 1 + 10 * lasting
     told, total = try_all(
         cnnprobe,
@@ -83,7 +83,7 @@ def test_failing_calls_of_a_run_are_told_and_lose_nothing(cnnprobe, pictures, mo
         monkeypatch,
         tmp_path,
         "record",
-        lambda count: range(first, count, count // 3),
+        lambda count: (first, count // 2, count - 8, count - 5),
         error,
         lasting,
     )
