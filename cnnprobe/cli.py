@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cnnprobe import __version__, shortage
-from cnnprobe.errors import UserError, listing, nearest
+from cnnprobe.errors import UserError, listing, nearest, one_line
 
 FLAGS = (
     "--help",
@@ -116,7 +116,7 @@ def own_streams() -> None:
 def complain(line: str) -> None:
     """Print one line to the error stream, where that takes it."""
     with suppress(OSError):
-        tell(" ".join(line.split()), sys.stderr)
+        tell(one_line(line), sys.stderr)
 
 
 def tell(text: str, stream: TextIO | None = None) -> None:

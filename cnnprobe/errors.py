@@ -18,6 +18,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean {original[match[0]]!r}?" if match else ""
 
 
+def one_line(text: str) -> str:
+    """Return a text as one line that a terminal shows as it is: control characters are escaped."""
+    words = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+
+
 def listing(choices: Iterable[str], most: int = 12) -> str:
     """Join names with commas, cut after `most` with the number of those left out."""
     names = [str(choice) for choice in choices]

@@ -1,6 +1,6 @@
 import pickle
 
-from cnnprobe.errors import UserError, listing, nearest, unknown
+from cnnprobe.errors import UserError, listing, nearest, one_line, unknown
 
 
 def test_an_unknown_name_is_told_with_the_nearest_and_the_list():
@@ -10,6 +10,11 @@ def test_an_unknown_name_is_told_with_the_nearest_and_the_list():
 
 def test_nothing_is_suggested_where_nothing_is_near():
     assert nearest("zzz", ["conv1"]) == ""
+
+
+def test_what_is_told_is_one_line_without_control_characters():
+    """F80: é and 日本 stay as they are."""
+    assert one_line("é 日本\n\tx\x1b[31m\x07\x9b") == "é 日本 x\\x1b[31m\\x07\\x9b"
 
 
 def test_a_long_list_is_cut_with_its_length():

@@ -36,12 +36,13 @@ COMMAND = some.sampled_from([*catalogue.commands(), "topk", "tpok", ""])
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_any_command_line_is_understood_or_told(cnnprobe, tmp_path, count):
-    """F01, F02, F04, F06, F07, F08, F11, F14: nothing is made on the disk."""
+    """F01, F02, F04, F06, F07, F08, F11, F14, F80: nothing is made on the disk."""
 
     @many(count)
     @given(command=COMMAND, words=some.lists(WORD | FLAG, max_size=3))
     @example(command="record", words=["out=\0"])
     @example(command="record", words=["name=\udcff"])
+    @example(command="record", words=["~\x1b[31m"])
     def tried(command, words):
         answer = cnnprobe(command, *words, "--cfg", "job")
         assert answer.status in (0, 2), answer.err
