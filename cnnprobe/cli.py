@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
-from cnnprobe import __version__, signals
+from cnnprobe import __version__, shortage, signals
 from cnnprobe.errors import UserError, listing, nearest, one_line
 
 FLAGS = (
@@ -78,6 +78,7 @@ def parse(words: list[str]) -> Request:
 def main(words: list[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 our bug, 2 the user's mistake, 130, 143."""
     words = sys.argv[1:] if words is None else words
+    own_streams()
     with suppress(OSError):  # an error stream that is no file has no use for it
         faulthandler.enable()
     command = words[0] if words and not words[0].startswith("-") and "=" not in words[0] else ""
@@ -94,14 +95,29 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain(f"cnnprobe {command}".rstrip() + ": interrupted")
         return 130
-    except Exception:
+    except Exception as error:
+        told = shortage.of_call(error)
+        if told is not None:
+            complain(f"cnnprobe {command}".rstrip() + f": {told}")
+            return 2
         traceback.print_exc()
         return 1
 
 
+def own_streams() -> None:
+    """Put the null device where a stream was closed: its number would go to the next file opened, a store perhaps."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w"))
+
+
 def complain(line: str) -> None:
-    """Print one line to the error stream."""
-    tell(one_line(line), sys.stderr)
+    """Print one line to the error stream, where that takes it."""
+    with suppress(OSError):
+        tell(one_line(line), sys.stderr)
 
 
 def tell(text: str, stream: TextIO | None = None) -> None:
@@ -146,6 +162,10 @@ def dispatch(request: Request) -> int:
         return upkeep.main(request)
     from cnnprobe import requests
 
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the folder it was called in is gone; cd to another one") from None
     return requests.main(request)
 
 

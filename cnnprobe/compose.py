@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cnnprobe import catalogue
+from cnnprobe import catalogue, foreign_yaml
 from cnnprobe.errors import UserError, listing, unknown
 
 if TYPE_CHECKING:
@@ -34,8 +34,11 @@ def overrides(request: "Request") -> list[str]:
     and the command is put in as `method=`.
 
     Raises:
-        UserError: a word is no `key=value`, or names a key or choice that does not exist.
+        UserError: a word is no `key=value`, or names a key or choice that does not exist; a file of
+            `--config-dir` is more than choices and values.
     """
+    for folder in request.config_dirs:
+        foreign_yaml.check_folder(folder)
     method = catalogue.page(catalogue.yaml_path("method", request.command, request.config_dirs))
     root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
     plain = {*method.root, *(key for key in root if key != "defaults")}
@@ -148,9 +151,6 @@ def _first(word: str) -> str:
 def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
     choosing = [word for word in words if word.lstrip("+").partition("=")[0] in (*ADDED, *catalogue.GROUPS)]
     search = [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in extra)}]"] if extra else []
-    for path in extra:
-        if not path.is_dir():
-            raise UserError(f"there is no folder {path} (--config-dir)")
     try:
         with initialize_config_dir(str(catalogue.configs_dir()), version_base="1.3"):
             keys = hydra_compose("config", [*search, *choosing])
@@ -195,6 +195,9 @@ def checked(config: dict[str, Any], command: str) -> dict[str, Any]:
         UserError: the first value that is not what its option may be.
     """
     result: dict[str, Any] = {}
+    missing = [key for key in (*catalogue.GROUPS, *NEEDED) if key not in config]
+    if missing:
+        raise UserError(f"the configuration has no {missing[0]!r}; it needs {listing([*catalogue.GROUPS, *NEEDED])}")
     for key, value in config.items():
         if key in catalogue.GROUPS:
             result[key] = _checked_group(key, value, command)
@@ -210,19 +213,25 @@ def _checked_group(group: str, block: Any, command: str) -> dict[str, Any]:
     if not isinstance(block, dict) or "name" not in block:
         raise UserError(f"{group} must be one of {listing(catalogue.choices(group))}")
     name = block["name"] if group != "method" else command
+    if group in ("model", "dataset") and name not in catalogue.choices(group):
+        raise unknown(group, str(name), catalogue.choices(group))
     options = catalogue.options(group, name)
     shown = "" if group == "method" else f"{group}."
     result = {"name": name}
     for key, value in block.items():
         if key == "name":
             continue
-        option = options.get(key)
-        result[key] = _value(option, value, f"{shown}{key}") if option else value
+        if key not in options and key not in ROOT_PARAMETERS:
+            raise unknown("option", f"{shown}{key}", [f"{shown}{one}" for one in options], of=f"{group}={name}")
+        result[key] = _value(options[key], value, f"{shown}{key}") if key in options else value
     missing = [key for key in options if key not in result and key not in ROOT_PARAMETERS]
     if missing:
         raise UserError(f"{shown}{missing[0]} needs a value")
     return result
 
+
+NEEDED = ("weights", "seed", "batch_size", "limit", "name", "out")
+"""Keys at the root of every configuration."""
 
 ROOT_PARAMETERS = ("seed", "batch_size", "layer", "units", "device", "workers", "start", "num_classes")
 """Parameters of `compute` and `build` that the runner fills in."""

@@ -56,7 +56,11 @@ def link(path: Path, target: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
-    temporary.replace(path)
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def claim(folder: Path, prefix: str) -> Path:

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from cnnprobe import catalogue
+from cnnprobe import catalogue, foreign_yaml
 from cnnprobe.catalogue import Entry
 from cnnprobe.options import Option
 
@@ -81,6 +81,8 @@ def overview() -> str:
 def command(request: "Request") -> str:
     """Write the page of `cnnprobe COMMAND --help`; words like model=alexnet before it choose whose options it shows."""
     extra = request.config_dirs
+    for folder in extra:
+        foreign_yaml.check_folder(folder)
     page = catalogue.page(catalogue.yaml_path("method", request.command, extra))
     root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
     own = {key: entry for key, entry in page.root.items() if key not in root}

@@ -256,16 +256,16 @@ def _newest(config: dict[str, Any], commands: tuple[str, ...]) -> Weights | None
     found = []
     for command in commands:
         for path in Path(config["out"]).glob(f"{command}/*/v*/config.yaml"):
-            about = runs.info(path.parent)
-            if about.get("status") != "complete":
+            if runs.info(path.parent).get("status") != "complete":
                 continue
             try:
                 model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
             except (OSError, yaml.YAMLError, KeyError, TypeError):
                 continue
             if _comparable(model) == wanted:
-                found.append((about.get("ended") or "", str(path.parent)))
-    return from_run(max(found)[1], config) if found else None
+                found.append(path.parent)
+    newest = runs.newest(found)
+    return from_run(str(newest), config) if newest else None
 
 
 def _comparable(model: dict[str, Any]) -> str:

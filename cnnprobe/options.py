@@ -159,7 +159,7 @@ def _fit(kind: str, detail: Any, value: Any) -> tuple[bool, Any]:
         case "bool":
             return isinstance(value, bool), value
         case "str" | "run":
-            return isinstance(value, str), value
+            return isinstance(value, str) and _is_text(value), value
         case "list":
             if not isinstance(value, list):
                 return False, None
@@ -167,6 +167,11 @@ def _fit(kind: str, detail: Any, value: Any) -> tuple[bool, Any]:
             return bool(value) and all(ok for ok, _ in fits), [item for _, item in fits]
         case _:
             return type(value) is type(detail) and value == detail, value
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a text can stand in every file: no NUL, no byte that is not UTF-8."""
+    return "\0" not in value and value.encode("utf-8", "ignore").decode() == value
 
 
 def _fits_any(option: Option, value: Any) -> tuple[bool, Any]:

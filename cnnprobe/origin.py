@@ -39,6 +39,11 @@ def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any
         raise UserError(f"{name} is not complete; go on with it first: cnnprobe {command} --resume {folder}")
     if config["weights"] == "auto":
         stored = yaml.safe_load(recording.attributes["config"])
+        file = stored["model"].get("file")
+        if file and config["model"].get("file") != file:  # the store may come from anybody
+            raise UserError(
+                f"{name} would run the Python file {file}; if it is yours, add model=custom model.file={file}"
+            )
         config = config | {key: stored[key] for key in ("weights", "model", "seed")}
     return recording, config
 
@@ -113,6 +118,29 @@ def changed(recording: Recording, dataset: Any) -> list[str]:
         other = (name for name, value in zip(now, sums.tolist()) if known.get(name, value) != value)
         found += [f"{name} changed since the run (checksum)" for name in other]
     return found
+
+
+def remark_resumed(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Say of a run that is gone on with that it was killed, and what may give its new rows other bits.
+
+    Args:
+        name: of the run.
+        before: its `run.json` as it was left.
+        now: and as it will be.
+    """
+    if before.get("status") == "running":
+        LOG.warning(f"{name} was killed, and goes on from its last saved rows")
+    old, new = (
+        {"threads": about.get("threads"), "device": about.get("device")} | (about.get("versions") or {})
+        for about in (before, now)
+    )
+    differ = [
+        f"{key} {new.get(key)}, was {value}"
+        for key, value in old.items()
+        if value is not None and new.get(key) != value
+    ]
+    if differ:
+        LOG.warning(f"{name} goes on with other circumstances ({listing(differ)}); bits of its new rows may differ")
 
 
 def warn_if_random(command: str, made: Any) -> None:

@@ -1,12 +1,11 @@
 """What a command line asks of the runner: a run, a sweep, a run once more, or its figures drawn again."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from cnnprobe import compose, files, run, runs, terminal
+from cnnprobe import compose, files, foreign_yaml, run, runs, terminal
 from cnnprobe.errors import UserError, listing
+from cnnprobe.reading import Recording
 
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
@@ -57,14 +56,14 @@ def repeated(request: "Request") -> run.Job:
     given = request.flags[which]
     stopped = runs.unfinished(composed["out"], request.command) if (which, given) == ("resume", "latest") else None
     folder = stopped or runs.find(given, composed["out"], request.command, name)
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{folder} has no readable config.yaml ({type(error).__name__})") from None
+    config = foreign_yaml.read(folder / "config.yaml")
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.yaml'} holds no configuration")
     command = runs.info(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     config = compose.checked(config, command)
+    _file_is_named(config["model"], request)
     if which == "resume":
         if runs.info(folder).get("status") == "complete":
             raise UserError(f"{runs.short(folder, config['out'])} is complete; --rerun does it once more")
@@ -74,10 +73,18 @@ def repeated(request: "Request") -> run.Job:
     return run.Job(command, config | {"out": composed["out"]}, (f"--rerun={request.flags[which]}",))
 
 
+def _file_is_named(model: dict[str, Any], request: "Request") -> None:
+    """Refuse to run a Python file that only the folder of the run names: that may come from anybody."""
+    if "file" in model and f"model.file={model['file']}" not in request.overrides:
+        raise UserError(
+            f"this would run the Python file {model['file']}; if it is yours, add model.file={model['file']}"
+        )
+
+
 def _without_values(request: "Request") -> "Request":
     """Refuse other words than those that say where the run lies."""
     kept = [word for word in request.overrides if word.split("=")[0] in ("out", "name", "model", "dataset")]
-    other = [word for word in request.overrides if word not in kept]
+    other = [word for word in request.overrides if word not in kept and not word.startswith("model.file=")]
     if other:
         raise UserError(
             f"{listing(other)}: a run is repeated with its own options; give only out=, name=, model= or dataset="
@@ -95,6 +102,9 @@ def redraw(request: "Request") -> int:
     command = runs.info(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
+    if not Recording(folder / "store.h5").complete:
+        again = f"cnnprobe {command} --resume {folder}"
+        raise UserError(f"{folder} is not complete, its figures are drawn at its end; if it was stopped: {again}")
     count = drawing.draw(folder)
     about = runs.info(folder)
     if about.get("status") == "complete":  # another version of the drawing library may have drawn other bytes

@@ -4,9 +4,11 @@ import copy
 import inspect
 import logging
 import os
+import shutil
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,7 @@ from cnnprobe import (
     preparation,
     provenance,
     runs,
+    shortage,
     terminal,
     training_state,
 )
@@ -32,9 +35,11 @@ from cnnprobe.options import option_name
 from cnnprobe.reading import Recording
 from cnnprobe.records import Advance, Checkpoint, Measurement, Phase, Rows
 from cnnprobe.signals import EXIT_STATUS, Stop
-from cnnprobe.store import Writer
+from cnnprobe.store import Writer, same_attributes
 
 LOG = logging.getLogger("cnnprobe")
+RESULTS = (".h5", ".png", ".safetensors", ".nii.gz")
+"""Files of a run whose checksums are kept."""
 
 
 @dataclass
@@ -131,16 +136,18 @@ def finished(measurement: Measurement, run: Run, attributes: dict[str, Any], sto
         else:
             interrupted(run)
         return status
-    except UserError as error:
-        run.close("failed", error=str(error))
-        raise
     except KeyboardInterrupt:
         interrupted(run)
         return 130
     except Exception as error:
-        LOG.info(traceback.format_exc())
-        run.close("failed", error=f"{type(error).__name__}: {error}")
-        raise
+        told = error if isinstance(error, UserError) else shortage.of_run(error, run.folder, run.about)
+        with suppress(OSError):  # where the disk is full, the error itself is told all the same
+            if told is None:
+                LOG.info(traceback.format_exc())
+            run.close("failed", error=str(told) if told else f"{type(error).__name__}: {error}")
+        if told is None or told is error:
+            raise
+        raise told from None
 
 
 def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement, Run, dict[str, Any]]:
@@ -159,7 +166,6 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         origin.same_origin(source, f"source={job.config['method']['source']}", made)
     origin.warn_if_random(job.command, made)
     job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
-    measurement = compute(job, made, device, workers, source, stop)
     attributes = {
         "command": job.command,
         "model": made.options["name"],
@@ -172,11 +178,26 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         # where a run lies says nothing about its results
         "config": as_yaml({key: value for key, value in job.config.items() if key != "out"}),
     }
+    if job.resume and (job.resume / "store.h5").exists():
+        same_attributes(Recording(job.resume / "store.h5"), attributes)
+    measurement = compute(job, made, device, workers, source, stop)
     folder = job.resume or runs.claim(job.config["out"], job.command, job.name)
-    run = Run(job, folder, lock or runs.Lock(folder), about(job, made, device, threads), remarks)
-    remarks.open(folder / "run.log")
-    run.save()
-    files.write(folder / "config.yaml", as_yaml(job.config).encode())
+    try:
+        lock = lock or runs.Lock(folder)
+        run = Run(job, folder, lock, about(job, made, device, threads), remarks)
+        if job.resume:
+            runs.tidy(folder)
+            origin.remark_resumed(folder.name, runs.info(folder), run.about)
+        remarks.open(folder / "run.log")
+        run.save()
+        files.write(folder / "config.yaml", as_yaml(job.config).encode())
+    except OSError as error:
+        remarks.log = None
+        if lock is not None:
+            lock.release()
+        if not job.resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise runs.unwritable(folder, error) from None
     return measurement, run, attributes
 
 
@@ -201,6 +222,7 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "threads": threads,
         "weights": weights | ({"moments": made.sums} if made.sums else {}),
         "dataset": runs.images_of(made.dataset),
+        "batch_size": job.config.get("batch_size"),
         "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
         "built_from": built_from + [run for run in (source, *_named(job)) if run] + _runs(job),
         "versions": provenance.versions(),
@@ -305,8 +327,10 @@ def _needs_layer(made: preparation.Preparation) -> UserError:
 def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: Stop) -> int:
     """Write every row and checkpoint as it comes. Returns 0 when all is done, else 130 or 143."""
     store = run.folder / "store.h5"
-    make = Writer.resume if store.exists() else Writer.create
-    writer = make(store, measurement.tables, attributes)
+    resumed = store.exists()
+    writer = (Writer.resume if resumed else Writer.create)(store, measurement.tables, attributes)
+    if resumed:
+        terminal.say(f"resuming {run.folder.name}: {writer.kept()}", stream=sys.stderr)
     # a method that asks for `should_stop` ends by itself, after it has handed over its state
     ends_itself = "should_stop" in inspect.signature(methods.module(run.job.command).compute).parameters
     try:
@@ -339,7 +363,7 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
 
 def complete(measurement: Measurement, run: Run) -> None:
     """Mark a run complete and say what it found and where it is."""
-    results = [path for path in sorted(run.folder.rglob("*")) if path.suffix in (".h5", ".png", ".safetensors")]
+    results = [path for path in sorted(run.folder.rglob("*")) if path.name.endswith(RESULTS)]
     sums = {str(path.relative_to(run.folder)): files.sha256(path) for path in results}
     method = methods.module(run.job.command)
     recording = Recording(run.folder / "store.h5")
@@ -369,5 +393,6 @@ def interrupted(run: Run) -> None:
     """Say what is kept and how to go on."""
     run.close("interrupted")
     kept = run.about.get("kept", "no rows kept")
-    again = f"cnnprobe {run.job.command} --resume {run.folder}"
+    file = run.job.config["model"].get("file")
+    again = f"cnnprobe {run.job.command} --resume {run.folder}{f' model.file={file}' if file else ''}"
     terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; go on with: {again}", stream=sys.stderr)

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,9 @@ class Lock:
             holder = os.pread(self.handle, 200, 0).decode(errors="replace") or "another process"
             os.close(self.handle)
             raise UserError(f"{folder.name} is being written by {holder}") from None
-        os.ftruncate(self.handle, 0)
-        os.pwrite(self.handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
+        with suppress(OSError):  # who it is, is a courtesy: a full disk is told where it matters
+            os.ftruncate(self.handle, 0)
+            os.pwrite(self.handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
 
     def release(self) -> None:
         """Let go."""
@@ -82,6 +84,12 @@ def mark_latest(folder: Path) -> None:
             files.link(pointer, folder.name)
     except (OSError, ValueError):
         return  # a file system without symbolic links has no `latest`
+
+
+def tidy(folder: Path) -> None:
+    """Take away what a killed process left half written in a run folder."""
+    for path in (*files.left_over(folder), *folder.parent.glob(".latest.tmp.*")):
+        path.unlink(missing_ok=True)
 
 
 def info(folder: Path) -> dict[str, Any]:
@@ -124,8 +132,21 @@ def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> P
 
 def unfinished(out: str, command: str) -> Path | None:
     """Return the run of a command that was stopped last, or None."""
-    stopped = [path for path in Path(out).glob(f"{command}/*/v*") if info(path).get("status") not in ("complete", None)]
-    return max(stopped, key=lambda path: (info(path).get("started") or "", path.name), default=None)
+    found = Path(out).glob(f"{command}/*/v*")
+    return newest(path for path in found if info(path).get("status") not in ("complete", None))
+
+
+def newest(folders: Iterable[Path]) -> Path | None:
+    """Return the newest of some run folders: of one name the one with the largest number, whatever the clock said."""
+    last: dict[Path, Path] = {}
+    for folder in sorted(folders, key=lambda path: int(path.name.removeprefix("v"))):
+        last[folder.parent] = folder
+    about = {folder: info(folder) for folder in last.values()}
+    return max(
+        last.values(),
+        key=lambda path: (about[path].get("ended") or about[path].get("started") or "", path),
+        default=None,
+    )
 
 
 def same_images(

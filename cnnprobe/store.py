@@ -9,6 +9,7 @@ of a batch, then its checksums, then the one byte that says it is there. Readers
 import os
 import time
 import zlib
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,7 @@ class Writer:
             UserError: the file was written for other weights, images, options or tables; the first difference.
         """
         recording = Recording(path)
-        for name, value in attributes.items():
-            if as_python(recording.attributes.get(name)) != as_python(np.asarray(value)):
-                raise UserError(
-                    f"{path.parent.name} cannot go on: its {name} was {recording.attributes.get(name)!r}, now {value!r}"
-                )
+        same_attributes(recording, attributes)
         known = {table.name: table for table in tables}
         if set(known) != set(recording.tables()):
             raise UserError(f"{path.parent.name} cannot go on: its tables are {', '.join(recording.tables())}")
@@ -158,6 +155,22 @@ class Writer:
         if self.file >= 0:
             os.close(self.file)
             self.file = -1
+
+
+def same_attributes(recording: Recording, attributes: dict[str, Any]) -> None:
+    """Refuse to go on with a store that was begun with other weights, images or options; the first difference."""
+    for name, value in attributes.items():
+        if as_python(recording.attributes.get(name)) != as_python(np.asarray(value)):
+            was, now = _difference(recording.attributes.get(name), value)
+            raise UserError(f"{recording.path.parent.name} cannot go on: its {name} was {was!r}, now {now!r}")
+
+
+def _difference(was: Any, now: Any) -> tuple[Any, Any]:
+    """Return two values, or of two texts the first lines that differ."""
+    if not isinstance(was, str) or not isinstance(now, str):
+        return was, now
+    pairs = zip_longest(was.splitlines(), now.splitlines(), fillvalue="")
+    return next(((old.strip(), new.strip()) for old, new in pairs if old != new), (was, now))
 
 
 def _checked(table: Table, rows: Rows) -> dict[str, np.ndarray]:

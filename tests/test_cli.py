@@ -92,6 +92,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("words", "told"), MISTAKES, ids=[" ".join(words)[:60] for words, _ in MISTAKES])
 def test_a_mistake_is_one_line_and_status_2_and_leaves_nothing(cnnprobe, tmp_path, words, told):
+    """F01, F02, F03, F04, F05, F07, F08, F14, F17, F22."""
     answer = cnnprobe(*words)
     lines = [line for line in answer.err.splitlines() if not line.startswith("warning: ")]
     assert answer.status == 2, answer.err
@@ -129,7 +130,7 @@ def test_what_is_no_checkpoint_is_told_so(cnnprobe, tmp_path, pictures, content)
 
 
 def test_a_place_that_cannot_be_written_is_told_before_any_work(cnnprobe, tmp_path, pictures):
-    """F67: `out` below a file; also as root."""
+    """F67, F14: `out` below a file; also as root."""
     (tmp_path / "file").write_text("x")
     for out in ("file", "file/below", "/proc/cnnprobe"):
         answer = cnnprobe("record", "model=convnet", "dataset=folder", f"dataset.root={pictures}", f"out={out}")

@@ -26,6 +26,7 @@ def test_numbers_go_on_behind_the_largest_there(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    """F61, F66."""
     path = tmp_path / "run.json"
     files.write_json(path, {"a": 1})
 
@@ -40,11 +41,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
+    """F82."""
     files.write_json(tmp_path / "x.json", {"loss": math.nan, "all": [math.inf, 1.5]})
     assert json.loads((tmp_path / "x.json").read_text()) == {"loss": None, "all": [None, 1.5]}
 
 
 def test_a_link_is_replaced_in_one_step(tmp_path):
+    """F61."""
     for name in ("v001", "v002"):
         (tmp_path / name).mkdir()
         files.link(tmp_path / "latest", name)

@@ -52,10 +52,13 @@ def test_a_written_out_bound_is_worked_out(found):
         ("list[int]", [1, "x"], r"k must be a list of \[a whole number\], got \[1, 'x'\]"),
         ("list[int]", [], "k must be a list"),
         ("bool", 1, "k must be true or false, got 1"),
+        ("str", "a\0b", r"k must be a text, got 'a\\x00b'"),
+        ("str", "\udcff", r"k must be a text, got '\\udcff'"),
         ("bool", "yes", "k must be true or false, got 'yes'"),
     ],
 )
 def test_a_wrong_value_is_told_with_what_it_must_be(annotation, value, words):
+    """F02, F04."""
     with pytest.raises(UserError, match=words):
         Option.of(annotation).check(value, "k")
 
@@ -75,6 +78,7 @@ def test_a_whole_number_serves_as_a_float():
     ],
 )
 def test_bounds_are_kept_at_their_very_edges(limits, inside, outside):
+    """F03."""
     assert all(value in limits for value in inside)
     assert not any(value in limits for value in outside)
 

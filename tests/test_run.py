@@ -150,6 +150,7 @@ def test_a_run_is_repeated_with_its_own_options(cnnprobe, pictures, tmp_path):
 
 
 def test_weights_of_the_newest_training_are_taken_by_themselves(cnnprobe, pictures, tmp_path):
+    """F30."""
     warned = cnnprobe(*words("record", pictures))
     assert "RANDOM WEIGHTS" in warned.err
     cnnprobe(*words("train", pictures))
@@ -190,7 +191,7 @@ def test_all_moments_of_a_training_are_a_sweep_in_their_order(cnnprobe, pictures
 
 
 def test_an_interrupted_training_learns_the_same_when_it_goes_on(cnnprobe, tmp_path):
-    """Bit for bit: the rows of every epoch and all weights."""
+    """F62: Bit for bit: the rows of every epoch and all weights."""
     many = [
         "train",
         "model=convnet",
@@ -238,7 +239,7 @@ def test_topk_of_a_record_run_equals_topk_of_the_network(cnnprobe, pictures, tmp
 
 
 def test_a_source_with_other_images_is_refused(cnnprobe, pictures, tmp_path):
-    """A store knows what it came from; nothing is mixed."""
+    """F46: A store knows what it came from; nothing is mixed."""
     cnnprobe(*words("record", pictures))
     answer = cnnprobe(*words("topk", pictures, "criterion=max", "source=record/convnet-folder/v001", "limit=5"))
     assert answer.status == 2
@@ -405,7 +406,7 @@ def test_a_killed_run_goes_on_where_it_was(cnnprobe, tmp_path):
 def test_stopped_before_any_of_its_writes_a_run_ends_as_if_never_stopped(
     cnnprobe, pictures, tmp_path, monkeypatch, command
 ):
-    """Stopped again and again, each time one batch of rows further, then finished: the same store, bit for bit."""
+    """F60: Stopped again and again, each time one batch of rows further, then finished: the same store, bit for bit."""
     write, left = Writer.write, 0
 
     def stopping(self, rows):
@@ -475,7 +476,7 @@ def test_an_interrupted_mapping_ends_as_if_never_stopped_and_remembers_the_batch
 
 
 def test_a_damaged_batch_is_mapped_again(cnnprobe, pictures, tmp_path):
-    """A batch whose checksum does not match counts as not there."""
+    """F71: A batch whose checksum does not match counts as not there."""
     assert cnnprobe(*words("rf-map", pictures)).status == 0
     folder = tmp_path / "outputs/rf-map/convnet-folder/v001"
     before = contents(folder)
@@ -575,6 +576,7 @@ def test_a_run_that_is_being_written_is_not_resumed_by_another(cnnprobe, tmp_pat
 
 
 def test_runs_at_the_same_instant_have_their_own_folders(tmp_path, pictures):
+    """F68."""
     processes = [child(tmp_path, *words("layers", pictures)) for _ in range(3)]
     folders = {process.communicate(timeout=120)[0].splitlines()[-1] for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]

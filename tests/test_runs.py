@@ -34,6 +34,7 @@ def test_a_run_has_one_short_name_however_its_path_is_written(tmp_path, monkeypa
 
 
 def test_latest_is_the_newest_complete_run_by_number(tmp_path):
+    """F74."""
     for number in (1, 3, 2):
         runs.mark_latest(make(tmp_path, f"topk/a-b/v00{number}"))
     assert runs.find("latest", str(tmp_path), "topk", "a-b").name == "v003"
@@ -79,6 +80,7 @@ def test_a_run_json_that_holds_something_else_says_nothing(tmp_path, text):
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
+    """F67."""
     (tmp_path / "outputs").write_text("x")
     with pytest.raises(UserError, match=r"outputs is a file, not a folder"):
         runs.claim(str(tmp_path / "outputs"), "topk", "a-b")

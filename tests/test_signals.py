@@ -1,9 +1,26 @@
+import json
 import os
+import pty
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from cnnprobe.reading import Recording
 from cnnprobe.signals import Stop, noted
+
+ROOT = Path(__file__).parent.parent
+LONG = ["record", "model=convnet", "layer=conv1", "batch_size=1", "weights=random"]
+
+
+def wait_for(condition, seconds=240):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
 
 
 def test_the_first_signal_is_noted_and_the_second_one_leaves_at_once():
@@ -30,3 +47,66 @@ def test_an_interrupt_that_a_library_swallowed_is_known_to_whoever_listens_later
     assert signal.getsignal(signal.SIGINT) is before
     with Stop().listening() as stop:
         assert not stop()
+
+
+def of_group(group):
+    """Return the processes of a group that are alive."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_signal_to_the_whole_group_ends_a_run_in_order(tmp_path, pictures):
+    """F63: as a batch scheduler does it; loader processes too get it, and none is left over."""
+    images = ["dataset=folder", f"dataset.root={pictures}", "device.workers=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnprobe", *LONG, *images], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    store = tmp_path / "outputs/record/convnet-folder/v001/store.h5"
+    wait_for(store.exists)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=240)
+    assert "Traceback" not in err
+    if process.returncode == 0:  # it was done before the signal came
+        assert Recording(store).complete
+    else:
+        assert process.returncode == 143, err
+        assert "of 24 rows kept; go on with: cnnprobe record --resume" in err
+        assert json.loads((store.parent / "run.json").read_text())["status"] == "interrupted"
+    wait_for(lambda: not of_group(process.pid))
+
+
+def test_ctrl_c_at_a_terminal_is_told_and_keeps_the_rows(tmp_path):
+    """F62: the key itself, typed into a terminal of its own."""
+    terminal, other = pty.openpty()
+    images = ["dataset=shapes", "dataset.count=4000", "device.workers=0"]
+    opening = 'exec < "$0" > "$0" 2>&1; exec "$@"'  # the first terminal that a session opens is its own
+    process = subprocess.Popen(
+        ["bash", "-c", opening, os.ttyname(other), sys.executable, "-m", "cnnprobe", *LONG, *images],
+        cwd=tmp_path, start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    store = tmp_path / "outputs/record/convnet-shapes/v001/store.h5"
+    wait_for(store.exists)
+    os.close(other)
+    os.write(terminal, b"\x03")
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(terminal)
+    assert process.wait() == 130, shown.decode()
+    assert b"Traceback" not in shown
+    assert b"of 4000 rows kept; go on with: cnnprobe record --resume" in shown
+    assert json.loads((store.parent / "run.json").read_text())["status"] == "interrupted"

@@ -46,6 +46,7 @@ def test_other_programs_read_it_with_plain_hdf5(tmp_path):
 
 
 def test_rows_that_are_not_there_are_hidden_and_marked_as_gaps(tmp_path):
+    """F69."""
     filled(tmp_path / "store.h5", only=[0, 8])
     recording = Recording(tmp_path / "store.h5")
     assert not recording.complete
@@ -56,6 +57,7 @@ def test_rows_that_are_not_there_are_hidden_and_marked_as_gaps(tmp_path):
 
 
 def test_a_resumed_file_equals_one_written_in_one_go_byte_for_byte(tmp_path):
+    """F60."""
     filled(tmp_path / "a.h5").finish()
     filled(tmp_path / "b.h5", only=[4]).close()
     laid = tables()
@@ -67,12 +69,14 @@ def test_a_resumed_file_equals_one_written_in_one_go_byte_for_byte(tmp_path):
 
 
 def test_what_was_made_for_other_options_is_not_gone_on_with(tmp_path):
+    """F70."""
     filled(tmp_path / "store.h5", only=[0]).close()
     with pytest.raises(UserError, match="its seed was 3, now 4"):
         Writer.resume(tmp_path / "store.h5", tables(), ATTRIBUTES | {"seed": 4})
 
 
 def test_a_damaged_batch_is_done_again_and_never_shown(tmp_path):
+    """F71."""
     path = tmp_path / "store.h5"
     filled(path).finish()
     with h5py.File(path) as file:
@@ -185,6 +189,62 @@ def test_cut_after_any_write_the_file_opens_and_shows_no_wrong_row(tmp_path, mon
     assert checked > 20
 
 
+def power_cut(path, empty, writes, chance):
+    """Write what a disk may hold after a power cut: all up to a moment it was synced at, of the rest any part."""
+    image = bytearray(empty)
+    cut = chance.randrange(len(writes) + 1)
+    synced = max((n for n, write in enumerate(writes[:cut]) if write is None), default=0)
+    for number, write in enumerate(writes[:cut]):
+        if write is None or (number > synced and chance.random() < 0.5):
+            continue
+        data, position = write
+        kept = data if number < synced or chance.random() < 0.7 else data[: chance.randrange(len(data) + 1)]
+        image[position : position + len(kept)] = kept
+    path.write_bytes(image)
+    return [write for write in writes[:synced] if write is not None]
+
+
+@pytest.mark.parametrize("cuts", [200, pytest.param(3000, marks=pytest.mark.slow)])
+def test_after_a_power_cut_no_row_is_wrong_and_none_that_was_synced_is_gone(tmp_path, monkeypatch, cuts):
+    """F64: random parts of what was written since the last sync; a row is right, or told as damaged, and done again."""
+    laid, path, chance = tables(rows=24), tmp_path / "store.h5", random.Random(0)
+    writer = Writer.create(path, laid, ATTRIBUTES)
+    empty, writes, put, sync = path.read_bytes(), [], os.pwrite, os.fdatasync
+
+    def noting(handle, data, position):
+        writes.append((bytes(data), position))
+        return put(handle, data, position)
+
+    def syncing(handle):
+        writes.append(None)
+        return sync(handle)
+
+    monkeypatch.setattr(store.os, "pwrite", noting)
+    monkeypatch.setattr(store.os, "fdatasync", syncing)
+    for start in range(0, 24, 4):
+        writer.write(batch_of(start, laid[0]))
+        if start % 8 == 4:
+            writer.sync()
+    monkeypatch.undo()
+    writer.close()
+    flags = len([write for write in writes if write is not None]) // 6  # writes of a batch, the last is its flag
+    told = 0
+    for _ in range(cuts):
+        synced = len(power_cut(path, empty, writes, chance)) // flags
+        again = Writer.resume(path, laid, ATTRIBUTES)
+        assert again.done["units/conv1"][:synced].all()
+        again.close()
+        table = Recording(path)["units/conv1"]
+        try:
+            response, unit = table["response"], table["unit"]
+        except UserError:
+            told += 1
+            continue
+        assert unit.tolist() == table.rows.tolist()
+        assert np.array_equal(response[:, 0], table.rows + 0.25)
+    assert 0 < told < cuts
+
+
 CHILD = """
 import sys, time
 sys.path.insert(0, {tests!r})
@@ -240,6 +300,7 @@ def test_twenty_kills_lose_no_row(tmp_path):
 
 @pytest.mark.slow
 def test_two_hundred_kills_lose_no_row(tmp_path):
+    """F60."""
     script = textwrap.dedent(CHILD).format(tests=str(Path(__file__).parent))
     for seed in range(10):
         path = tmp_path / f"{seed}.h5"

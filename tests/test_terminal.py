@@ -1,7 +1,16 @@
 import io
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from cnnprobe import terminal
+from cnnprobe.reading import Recording
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_skips_are_counted_and_only_the_first_are_shown(tmp_path, capsys):
@@ -88,3 +97,60 @@ def test_a_bar_changes_its_words_with_the_phase(capsys, monkeypatch):
 
 def test_durations_are_written_as_people_say_them():
     assert [terminal.duration(s) for s in (3.2, 125, 7500)] == ["3 s", "2 min 5 s", "2 h 5 min"]
+
+
+WORDS = ["record", "model=convnet", "dataset=shapes", "dataset.count=8", "layer=conv1", "device.workers=0"]
+
+
+def shell(command, folder, **variables):
+    """Run a line of the shell in a folder; `$C` is a short run of record, `$P` the program."""
+    program = f"{sys.executable} -m cnnprobe"
+    settings = {"PYTHONPATH": str(ROOT), "P": program, "C": f"{program} {' '.join(WORDS)}"}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env={**os.environ, **settings, **variables}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("$C > /dev/full", marks=pytest.mark.slow),
+        pytest.param("$C 2> /dev/full", marks=pytest.mark.slow),
+        pytest.param("$C >&-", marks=pytest.mark.slow),
+        "$C >&- 2>&- <&-",
+        pytest.param("$C | true; exit ${PIPESTATUS[0]}", marks=pytest.mark.slow),
+        pytest.param("TERM=dumb COLUMNS=20 LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $C", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_goes_on_whatever_becomes_of_its_terminal(tmp_path, command):
+    """F75: full, closed, gone, narrow or without our letters; the run is stored whole."""
+    answer = shell(command, tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "Traceback" not in answer.stderr
+    store = tmp_path / "outputs/record/convnet-shapes/v001/store.h5"
+    assert Recording(store).complete
+    assert len(Recording(store)["images"]["name"]) == 8
+
+
+def test_help_that_cannot_be_printed_is_one_line(tmp_path):
+    """F75."""
+    answer = shell("$P --help > /dev/full", tmp_path)
+    assert (answer.returncode, answer.stderr) == (2, "cnnprobe: No space left on device\n")
+
+
+def test_a_folder_that_was_deleted_under_us_is_told(tmp_path):
+    """F76."""
+    answer = shell("mkdir gone; cd gone; rmdir ../gone; $C", tmp_path)
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
+    assert "the folder it was called in is gone" in answer.stderr
+
+
+def test_a_run_in_a_folder_with_a_hard_name_is_stored(cnnprobe, tmp_path, monkeypatch):
+    """F76: spaces, quotes, other alphabets, in the working folder and in `name`."""
+    place = tmp_path / "a 'b\" é 日本 $(x)"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    answer = cnnprobe(*WORDS, "name=é 日本 (1)")
+    assert answer.status == 0, answer.err
+    assert Recording(place / "outputs/record/é 日本 (1)/v001/store.h5").complete

@@ -159,7 +159,10 @@ class BrainMaps:
                 yield Advance(len(places))
             maps.append(found.reshape(-1, *self.shape))
             if not np.isfinite(found).any():
-                LOG.warning(f"{one.name}: no sphere of radius {self.radius} lies inside the mask")
+                why = (
+                    "lies inside the mask" if inside.any() else "can be compared: no voxel differs between the stimuli"
+                )
+                LOG.warning(f"{one.name}: no sphere of radius {self.radius} {why}")
             yield Rows("masks", place, {"inside": inside[None]})
             yield Rows(name, 0, {"map": maps[-1], **peaks(maps[-1])})
         if len(maps) > 1:

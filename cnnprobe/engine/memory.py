@@ -26,8 +26,9 @@ def is_short(error: BaseException) -> bool:
     )
 
 
-def free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device | str) -> int:
     """Return the bytes that are free where tensors of a device live: of the GPU, or of the machine or container."""
+    device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     pages = os.sysconf("SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES")

@@ -161,7 +161,7 @@ def region_map(
     ax.set_ylabel("layer", fontsize=8)
     ax.tick_params(labelsize=7, length=0)
     stars = "" if p is None or values.size > WRITTEN else "stars: p < 0.05, 0.01, 0.001, corrected"
-    footer(made, ["framed: the closest layer of a region", stars])
+    footer(made, ["framed: the closest layer in each column", stars])
     return made
 
 

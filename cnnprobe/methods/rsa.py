@@ -18,8 +18,10 @@ from cnnprobe.records import Advance, Measurement, Phase, Rows
 
 SHOWN = 36
 """Layers at most whose matrices are drawn."""
-COMPARED = 4
+COMPARED = 12
 """References at most that are drawn beside the closest layer."""
+PLANES = 4
+"""References at most whose stimuli are shown in a plane."""
 PANELS = 6
 """References up to which each has a panel; more make a map."""
 SEARCHED = 12
@@ -200,6 +202,8 @@ def _matrices(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     title = f"Dissimilarity ({table.attributes['metric']}) of {len(order)} {of}{sorted_by}: {title}"
     if "references" in recording:
         references = recording["references"]
+        if len(references["name"]) > COMPARED:
+            title += f"\nthe first {COMPARED} of {len(references['name'])} references"
         others = references["rdm"][:COMPARED, order][:, :, order]
         words = [f"reference:\n{name}" for name in references["name"][:COMPARED]] + words
         found = [*others, *found]
@@ -273,10 +277,10 @@ def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     rows, shown = [own[0], own[-1]], []
     if "references" in recording:
         references = recording["references"]
-        first = range(min(2, len(references["name"])))
+        first = range(min(PLANES, len(references["name"])))
         best = [_best(table["similarity"][:, place], table["kind"] == "layer") for place in first]
         rows = [row for row in best if row is not None] + rows
-        panels = zip(references["embedding"][:2], references["stress"], references["name"])
+        panels = zip(references["embedding"][:PLANES], references["stress"], references["name"])
         # categories are piles, not places
         shown = [(points, stress, f"{name} (reference)") for points, stress, name in panels
                  if len(np.unique(points.round(4), axis=0)) > len(points) / 2]  # fmt: skip

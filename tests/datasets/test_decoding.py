@@ -17,6 +17,7 @@ def hostile(tmp_path_factory):
 
 
 def test_every_file_of_the_corpus_is_shown_or_refused_with_its_reason(hostile):
+    """F32, F34, F35, F37, F38, F39, F40."""
     folder, expected = hostile
     assert len(expected) >= 50
     for name, words in expected.items():
@@ -30,6 +31,7 @@ def test_every_file_of_the_corpus_is_shown_or_refused_with_its_reason(hostile):
 
 @pytest.mark.parametrize("name", ["bomb.png", "bomb100.png", "lie.png", "huge.png", "pipe.png"])
 def test_bombs_and_pipes_are_refused_at_once(hostile, name):
+    """F34, F35."""
     began = time.monotonic()
     with pytest.raises(Unreadable):
         decode(hostile[0] / name)
@@ -45,6 +47,7 @@ def test_what_is_no_file_is_refused(hostile):
 
 
 def test_a_file_larger_than_the_limit_is_refused_unread(tmp_path):
+    """F34."""
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(300 * 2**20)
     with pytest.raises(Unreadable, match=r"too large \(300 MB; limit 256\)"):
@@ -53,6 +56,7 @@ def test_a_file_larger_than_the_limit_is_refused_unread(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_a_forbidden_file_is_refused(tmp_path):
+    """F32."""
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "a.png").chmod(0)
     with pytest.raises(Unreadable, match="permission denied"):
@@ -80,12 +84,14 @@ def test_a_forbidden_file_is_refused(tmp_path):
     ],
 )
 def test_colours_are_right_to_one_step(hostile, name, colour):
+    """F37, F38."""
     pixels, several = decode(hostile[0] / name, (6, 6))
     assert np.abs(pixels.astype(int) - colour).max() <= 1
     assert several == name.startswith(("film", "pages"))
 
 
 def test_sixteen_bit_grey_is_scaled_over_its_whole_range(tmp_path):
+    """F37."""
     ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)[None]
     for name in ("ramp.png", "ramp.tif"):
         Image.fromarray(ramp).save(tmp_path / name)
@@ -95,6 +101,7 @@ def test_sixteen_bit_grey_is_scaled_over_its_whole_range(tmp_path):
 
 
 def test_transparency_of_a_palette_shows_white(tmp_path):
+    """F37."""
     image = Image.new("P", (4, 4), 0)
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putpixel((0, 0), 1)
@@ -106,6 +113,7 @@ def test_transparency_of_a_palette_shows_white(tmp_path):
 @pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_stand_upright_whatever_the_orientation(tmp_path, orientation, kind):
+    """F38."""
     upright = np.zeros((16, 32, 3), np.uint8)
     upright[:8, :16] = 255  # white in the upper left quarter
     inverse = {  # how the sensor lay: EXIF 2.3, tag 274
@@ -154,7 +162,7 @@ def test_many_files_at_once_equal_one_after_the_other(hostile, monkeypatch):
 
 
 def test_a_very_long_picture_is_scaled_only_where_it_is_kept(tmp_path):
-    """Level i in the middle of a row of 80,000 px: the crop of 64 px comes from the 64 / 256 of a pixel there."""
+    """F39: Level i in the middle of a row of 80,000 px: the crop of 64 px comes from the 64 / 256 of a pixel there."""
     row = np.zeros((1, 80_000), np.uint8)
     row[0, 40_000:] = 200
     Image.fromarray(row).save(tmp_path / "a.png")

@@ -113,6 +113,7 @@ def test_every_file_of_the_corpus_keeps_index_and_name(tmp_path):
 
 
 def test_strict_names_the_file(tmp_path):
+    """F32."""
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "b\x1b.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"b\\x1b.png cannot be read \(empty file\); strict=false skips it"):
@@ -120,6 +121,7 @@ def test_strict_names_the_file(tmp_path):
 
 
 def test_names_that_are_not_utf8_are_stored_escaped_and_found_again(tmp_path):
+    """F40."""
     Image.new("RGB", (4, 4), COLOUR).save(tmp_path / os.fsdecode(b"bad\xff.png"))
     dataset = build(tmp_path)
     assert dataset.names == ["bad\\xff.png"] and dataset.load([0])[1].all()
@@ -140,6 +142,7 @@ def test_the_fingerprint_follows_names_and_contents_and_nothing_else(pictures):
 
 
 def test_a_vanished_file_is_skipped_with_its_reason(pictures):
+    """F32."""
     root = pictures("a.png", "b.png")
     dataset = build(root)
     (root / "b.png").unlink()

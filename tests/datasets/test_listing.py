@@ -25,6 +25,7 @@ def test_each_real_file_is_listed_once_sorted_by_bytes_and_strays_are_left_out(t
 
 
 def test_links_are_followed_to_files_inside_only_and_to_each_once(tmp_path):
+    """F35."""
     pool = tmp_path / "root" / ".pool"
     pool.mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(pool / "a.png")
@@ -38,6 +39,7 @@ def test_links_are_followed_to_files_inside_only_and_to_each_once(tmp_path):
 
 
 def test_a_link_without_ending_to_a_pipe_does_not_hang(tmp_path):
+    """F35."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     assert listed(tmp_path).images == []

@@ -198,7 +198,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_published_networks(name):
-    """An inner unit and a logit, both rules: relative error 0, every rectifier counted."""
+    """F21: An inner unit and a logit, both rules: relative error 0, every rectifier counted."""
     build, side, inner = NETWORKS[name]
     torch.manual_seed(0)
     model = textured(build())
@@ -223,6 +223,7 @@ def test_published_networks(name):
 
 
 def test_nothing_is_left_on_the_network():
+    """F21."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     pixels = torch.rand(1, 3, 8, 8, requires_grad=True)

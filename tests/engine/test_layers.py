@@ -94,6 +94,7 @@ def test_two_readers_of_a_convolution_leave_it_its_own_output():
 
 
 def test_calls_of_one_module_are_never_mixed():
+    """F19."""
     layers = named(planted.Block())
     assert layers["relu#1"].tap == Tap("relu", 0) and layers["relu#2"].tap == Tap("relu", 1)
     with pytest.raises(UserError, match="layer 'relu' of block is called 2 times in a pass; say which: relu#1, relu#2"):
@@ -103,6 +104,7 @@ def test_calls_of_one_module_are_never_mixed():
 
 
 def test_parts_of_tuples_have_names_of_their_own():
+    """F18."""
     part = find(planted.Odd(), "pair[1]", (3, 8, 8))[0]
     assert part.tap == Tap("pair", 0, part=1) and part.rectified
     with pytest.raises(
@@ -126,6 +128,7 @@ def test_logits_are_what_the_network_returns_whatever_makes_it():
 
 
 def test_what_is_not_used_or_not_there_is_told():
+    """F17, F19."""
     with pytest.raises(UserError, match="layer 'aux' of odd is not used for this input"):
         find(planted.Odd(), "aux", (3, 8, 8), of="odd")
     with pytest.raises(
@@ -180,6 +183,7 @@ def test_tokens_and_signals():
 
 
 def test_units():
+    """F17."""
     layer = find(planted.Functional(), "conv1", (3, 8, 8))[0]
     for spec, units in (
         ("all", [0, 1, 2, 3]),

@@ -119,7 +119,7 @@ def test_an_error_of_ours_in_a_loader_process_stays_one():
 
 
 def test_signals_to_the_whole_group_leave_loader_processes_alone():
-    """A batch scheduler signals every process; the main one must be able to finish its batch."""
+    """F63: A batch scheduler signals every process; the main one must be able to finish its batch."""
     assert len(joined(batches(Levels(planted=end_group), batch_size=2, workers=2))) == 10
 
 

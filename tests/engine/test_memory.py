@@ -28,6 +28,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("error", SHORT, ids=lambda error: str(error)[:30])
 def test_what_means_that_memory_is_short(error):
+    """F54, F57."""
     assert is_short(error)
 
 
@@ -48,6 +49,7 @@ def raising(error):
 
 @pytest.mark.parametrize("error", SHORT, ids=lambda error: str(error)[:30])
 def test_half_is_tried_next(error, caplog):
+    """F54."""
     carried = Carried(1000)
     with caplog.at_level(logging.WARNING):
         assert carried.attempt(256, lambda: raising(error)) is None
@@ -64,6 +66,7 @@ def test_what_is_carried_has_a_name(caplog):
 
 
 def test_one_that_does_not_fit_is_an_error(caplog):
+    """F56."""
     carried = Carried(8)
     with pytest.raises(MemoryError, match="one"):
         carried.attempt(1, lambda: raising(MemoryError("one")))
@@ -128,6 +131,7 @@ class Files:
     ],
 )
 def test_free_memory_is_that_of_the_machine_or_of_its_container(monkeypatch, texts, expected):
+    """F55."""
     pages = {"SC_AVPHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(memory.os, "sysconf", lambda name: pages[name])
     monkeypatch.setattr(memory, "Path", lambda _: Files(texts))

@@ -35,6 +35,7 @@ def test_functions_are_read_like_modules(network):
 
 
 def test_calls_and_parts_are_read_apart():
+    """F19."""
     images = torch.rand(2, 3, 8, 8)
     block, odd = planted.Block().eval(), planted.Odd().eval()
     with torch.no_grad():

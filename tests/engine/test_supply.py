@@ -21,6 +21,7 @@ def supply(dataset, preload=True, source=False, filled=True):
 
 @pytest.mark.parametrize(("count", "size"), [(33, 32), (64, 32), (1, 32), (3, 1), (65, 32), (31, 7), (0, 4)])
 def test_batches_hold_every_image_once_and_none_is_alone(count, size):
+    """F23."""
     parts = parted(count, size)
     assert [i for start, stop in parts for i in range(start, stop)] == list(range(count))
     lengths = [stop - start for start, stop in parts]

@@ -117,6 +117,7 @@ def test_nothing_to_show_is_said():
 
 
 def test_hard_names_are_shown_literally():
+    """F77."""
     made = prediction_rows([row(name=name, captions=HARD[:3]) for name in HARD], "$x_{")
     assert style.png(made).startswith(b"\x89PNG")
     assert any("\\x1b[31m\\x00" in text for text in words(made))

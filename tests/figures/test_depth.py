@@ -106,6 +106,7 @@ def test_all_sizes_are_within_the_axes():
 
 @pytest.mark.parametrize("layers", [1, 5, 26])
 def test_any_number_of_layers_with_hard_names_is_drawn_and_legible(layers):
+    """F77."""
     names = [f"$layer_{{{number}}}.a.very.long.name.that.goes.on" for number in range(layers)]
     sizes = [np.linspace(2, 9, 64) * (place + 1) for place in range(layers)]
     sizes[0] = sizes[0] * np.nan  # all dead

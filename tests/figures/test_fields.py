@@ -77,6 +77,7 @@ def test_normalised_weak_fields_are_seen_beside_strong_ones_and_it_is_said():
 
 
 def test_what_is_not_a_number_is_hatched_and_a_unit_without_any_is_dead():
+    """F81."""
     given = FIELDS.copy()
     given[1, 0, 0] = np.nan
     given[2] = np.nan
@@ -89,6 +90,7 @@ def test_what_is_not_a_number_is_hatched_and_a_unit_without_any_is_dead():
 
 
 def test_infinite_values_are_said_and_do_not_make_the_scale():
+    """F81."""
     given = FIELDS.copy()
     given[0, 0, 0], given[1, 0, :2] = np.inf, -np.inf
     made = fields.field_sheet(given, list("abc"), "", None)
@@ -102,6 +104,7 @@ def test_infinite_values_are_said_and_do_not_make_the_scale():
 )
 @pytest.mark.parametrize("size", [9, 600])
 def test_maps_of_one_value_say_it(value, said, size):
+    """F81."""
     made = fields.field_sheet(np.full((1, size, size), value, np.float32), ["a"], "", None)
     assert words(made).count(said) == 1
     low, high = maps(made)[0].get_clim()
@@ -146,6 +149,7 @@ def test_maps_of_many_px_are_shown_as_means_of_blocks():
 
 
 def test_long_and_hard_names_are_shown_literally_and_cut():
+    """F77."""
     hard = ["$\\frac{1}{$", "word " * 100, "\x1b[31m\x00\n2nd"]
     made = fields.field_sheet(FIELDS, hard, "$\\alpha_{", (3, 3))
     assert "\\x1b[31m\\x00\n2nd" in words(made)

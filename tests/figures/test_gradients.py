@@ -121,6 +121,7 @@ def test_no_units_are_said():
 
 
 def test_hard_names_are_shown_literally_and_cut():
+    """F77."""
     made = gradient_rows([unit(name=name, captions=[name] * 2) for name in HARD], "$x_{")
     assert style.png(made).startswith(b"\x89PNG")
     sheet = mean_sheet(np.ones((4, 3, 5, 5)) * np.eye(5), HARD, "$\\alpha_{", captions=HARD[::-1])
@@ -171,6 +172,7 @@ def style_of(patch):
 
 
 def test_uncovered_px_are_hatched_and_dead_units_said():
+    """F81."""
     maps = np.random.default_rng(5).normal(size=(3, 3, 7, 7))
     maps[0, :, :2], maps[1] = np.nan, np.nan
     maps[2] = 0

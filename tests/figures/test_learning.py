@@ -71,6 +71,7 @@ def test_signed_maps_have_a_limit_each_or_one_for_a_unit_and_it_is_said():
 
 @pytest.mark.parametrize("display", [None, "signed", "clipped", "stretched", "grey"])
 def test_what_is_no_number_is_hatched_and_left_clear(display):
+    """F81."""
     given = images()
     given[0, 1] = np.nan
     given[1, 2, 0, :3] = np.inf

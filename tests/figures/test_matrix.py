@@ -35,6 +35,7 @@ def test_any_number_of_classes_is_drawn(classes):
 
 
 def test_classes_without_images_say_so():
+    """F81."""
     made = confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "b"])
     assert words(made.axes[1]) == ["0.750", "no images"]
     assert confusion_matrix(np.zeros((2, 2), dtype=int), ["a", "b"]).axes[0].get_title() == "no images"

@@ -218,6 +218,7 @@ def test_many_neurons_are_points_against_the_best_natural_image():
 @pytest.mark.parametrize("units", [0, 1, 3])
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 1), (2, 30)])
 def test_every_sheet_survives_any_value_and_any_name(value, units, shape):
+    """F77, F81."""
     images = np.full((units, *shape), value)
     names, captions = HOSTILE[:units], [[HOSTILE[3 - unit], *HOSTILE[:2]] for unit in range(units)]
     pictures = np.full((units, 2, *shape), 9, np.uint8)
@@ -236,6 +237,7 @@ def test_every_sheet_survives_any_value_and_any_name(value, units, shape):
 @pytest.mark.parametrize("units", [0, 1, 4, 40])
 @pytest.mark.parametrize("steps", [0, 1, 300])
 def test_curves_survive_any_value_and_any_name(value, units, steps):
+    """F77, F81."""
     names = (HOSTILE * 10)[:units]
     natural = np.full(units, value)
     drawn = [

@@ -65,6 +65,7 @@ def test_any_number_of_channels_is_shown_and_what_is_left_out_is_said(channels, 
 @pytest.mark.parametrize("display", ["signed", "clipped", "stretched", "grey"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_clear_and_changes_nothing_else(display, bad):
+    """F81."""
     maps = MAPS.copy()
     maps[1, 2, 3] = bad
     made = signed.picture(maps, None, display)
@@ -77,6 +78,7 @@ def test_what_is_no_number_is_clear_and_changes_nothing_else(display, bad):
 @pytest.mark.parametrize("display", ["signed", "clipped", "stretched", "grey"])
 @pytest.mark.parametrize("value", [0.0, 3.0, -3e38, 1e-44, np.nan])
 def test_maps_of_one_value_and_one_px(display, value):
+    """F81."""
     for shape in ((3, 5, 5), (1, 1, 1)):
         made = signed.picture(np.full(shape, value, np.float32), None, display)
         assert np.isfinite(made).all()

@@ -90,6 +90,7 @@ def test_the_closest_layer_of_each_place():
 
 
 def test_maps_without_values_are_drawn():
+    """F81."""
     nothing = maps() * np.nan
     assert png(searchlight_slices(nothing, ["a", "b"], AFFINE, "title", "ρ"))
     assert png(closest_layer(nothing, ["a", "b"], AFFINE, "title"))

@@ -11,6 +11,7 @@ def test_the_same_figure_gives_the_same_bytes():
 
 
 def test_control_characters_are_escaped_and_long_texts_cut_in_the_middle():
+    """F80."""
     assert style.plain("a\x1b[0m\nb") == "a\\x1b[0m\\nb"
     assert len(style.plain("x" * 500, most=60)) == 60
 
@@ -27,6 +28,7 @@ def test_a_long_title_is_broken_into_lines_that_fit():
 
 
 def test_letters_that_the_font_lacks_do_not_stop_a_figure():
+    """F77."""
     made = style.figure(3, 2, "日本")
     made.subplots().set_title("犬")
     assert style.png(made).startswith(b"\x89PNG")

@@ -146,6 +146,7 @@ def test_maps_without_a_likeness_leave_a_gap_that_is_said():
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 40), (1, 64, 64), (4, 9, 9)])
 @pytest.mark.parametrize("value", [0.0, np.nan, 7.0])
 def test_constant_maps_of_any_size(shape, value):
+    """F81."""
     maps = np.full((1, 2, *shape), value)
     made, _ = sanity(1, 2, images=1, shape=shape, maps=maps, likeness=np.full((1, 2, 2, 1), np.nan))
     said = words(made.axes[0])
@@ -154,6 +155,7 @@ def test_constant_maps_of_any_size(shape, value):
 
 
 def test_hard_names_are_shown_literally():
+    """F77."""
     made, _ = sanity(
         7, 2, rules=[HARD] * 7, stages=[HARD, ""], measures=[HARD, "x"], sentence=HARD, title=HARD, images=1
     )

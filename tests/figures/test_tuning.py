@@ -56,6 +56,7 @@ KINDS = {
 
 @pytest.mark.parametrize("fill", [None, 0.0, 3.0, np.nan, np.inf])
 def test_every_kind_of_panel_is_drawn_with_every_kind_of_value(fill):
+    """F81."""
     from dataclasses import replace
 
     rows = []

@@ -285,12 +285,14 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_never_stopped(cnnprobe, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(tuning, "fit_gabors", stopping)
-        assert cnnprobe(*words).status == 130
+        answer = cnnprobe(*words)
+        assert answer.status == 130
+        assert answer.err.endswith(" model.file=net.py\n")
     runs = tmp_path / "outputs/tuning/custom-manufactured"
     stopped = package.open(runs / "v001")
     assert not stopped.complete
     assert len(stopped["gabor/conv1"].rows) == 8
-    answer = cnnprobe("tuning", "--resume", str(runs / "v001"))
+    answer = cnnprobe("tuning", "--resume", str(runs / "v001"), "model.file=net.py")
     assert answer.status == 0, answer.err
     assert cnnprobe(*words).status == 0
     one, other = (package.open(runs / version) for version in ("v001", "v002"))

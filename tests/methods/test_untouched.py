@@ -100,6 +100,7 @@ def test_every_probing_method_is_tried_here():
 
 @pytest.mark.parametrize("command", PROBING)
 def test_a_network_comes_back_as_it_was(command):
+    """F59."""
     model, _ = handed_over()
     before = state_of(model)
     assert list(cnnprobe.measure(command, **arguments(command, model)))
@@ -109,6 +110,7 @@ def test_a_network_comes_back_as_it_was(command):
 @pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "rsa", "tuning"])
 @pytest.mark.parametrize("error", [RuntimeError("planted"), KeyboardInterrupt()])
 def test_also_after_an_error_or_an_interrupt_inside(command, error):
+    """F59."""
     model, _ = handed_over()
     before = state_of(model)
     measurement = cnnprobe.measure(command, **arguments(command, model))
@@ -129,6 +131,7 @@ def test_also_after_an_error_or_an_interrupt_inside(command, error):
 
 @pytest.mark.parametrize("command", ["record", "topk", "rf-map", "gbp", "cam", "optimize", "rsa", "tuning"])
 def test_also_when_the_reader_stops_half_way(command):
+    """F59."""
     model, _ = handed_over()
     before = state_of(model)
     measurement = cnnprobe.measure(command, **arguments(command, model))

@@ -49,6 +49,7 @@ def test_the_prefix_of_parallel_training_is_dropped(tmp_path):
 
 
 def test_a_file_written_on_a_gpu_is_read_on_a_cpu(tmp_path, monkeypatch):
+    """F31."""
     monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
     path = saved(tmp_path / "a.pt", state())
     monkeypatch.undo()
@@ -68,6 +69,7 @@ class Hostile:
 
 @pytest.mark.parametrize("new", [True, False])
 def test_code_is_refused_and_not_run(tmp_path, new):
+    """F24."""
     path = tmp_path / "x.pt"
     saved(path, state() | {"a": Hostile(tmp_path / "marker")}, _use_new_zipfile_serialization=new)
     refused(path, r"^x.pt holds more than tensors \(os.system\); refused. Save it as .safetensors$")
@@ -75,6 +77,7 @@ def test_code_is_refused_and_not_run(tmp_path, new):
 
 
 def test_a_whole_pickled_network_is_refused(tmp_path):
+    """F24."""
     refused(
         saved(tmp_path / "x.pt", torch.nn.Linear(2, 2)), r"holds more than tensors \(torch.nn.modules.linear.Linear\)"
     )
@@ -97,6 +100,7 @@ NOT_CHECKPOINTS = {
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("kind", NOT_CHECKPOINTS)
 def test_what_is_no_checkpoint_is_named(tmp_path, kind, suffix):
+    """F25."""
     data, words = NOT_CHECKPOINTS[kind]
     path = tmp_path / f"x{suffix}"
     path.write_bytes(data)
@@ -110,6 +114,7 @@ def test_no_file_and_a_folder(tmp_path):
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 def test_files_cut_off_anywhere_are_refused(tmp_path, kind):
+    """F25."""
     whole = tmp_path / "whole"
     if kind == "safetensors":
         save_file(state(), whole)
@@ -123,7 +128,7 @@ def test_files_cut_off_anywhere_are_refused(tmp_path, kind):
 
 
 def test_flipped_bits_of_an_archive_are_noticed(tmp_path):
-    """Its members have checksums; a flip that nobody notices may only be where nothing is stored."""
+    """F26: Its members have checksums; a flip that nobody notices may only be where nothing is stored."""
     data = saved(tmp_path / "whole", state()).read_bytes()
     random = torch.Generator().manual_seed(1)
     path, silent = tmp_path / "x.pt", 0
@@ -140,6 +145,7 @@ def test_flipped_bits_of_an_archive_are_noticed(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_more_is_refused_with_its_size(tmp_path):
+    """F27."""
     plain = io.BytesIO()
     torch.save({"a": torch.zeros(10_000_000)}, plain)
     path = tmp_path / "x.pt"
@@ -152,11 +158,13 @@ def test_an_archive_that_unpacks_to_more_is_refused_with_its_size(tmp_path):
 
 @pytest.mark.parametrize("new", [True, False])
 def test_a_tensor_that_claims_more_than_it_has_is_refused(tmp_path, new):
+    """F27."""
     path = saved(tmp_path / "x.pt", {"a": torch.zeros(1).expand(10**6, 10**6)}, _use_new_zipfile_serialization=new)
     refused(path, r"^x.pt is refused: 'a' claims 4000000 MB and has 4e-06 MB$")
 
 
 def test_a_safetensors_header_that_claims_more_than_the_file_is_refused(tmp_path):
+    """F27."""
     save_file(state(), tmp_path / "whole")
     data = (tmp_path / "whole").read_bytes()
     path = tmp_path / "x.safetensors"

@@ -15,24 +15,27 @@ def small_alexnet():
 
 
 def test_alexnet_needs_63_pixels(small_alexnet):
-    """11 from stride 4 gives 15, two poolings leave 1: 62 px would leave nothing."""
+    """F22: 11 from stride 4 gives 15, two poolings leave 1: 62 px would leave nothing."""
     with pytest.raises(UserError, match=r"^alexnet needs images of at least 63 px, dataset gives 32$"):
         check_fits(small_alexnet, "alexnet", (3, 32, 32))
     check_fits(small_alexnet, "alexnet", (3, 63, 63))
 
 
 def test_one_channel_into_three_is_refused(small_alexnet):
+    """F22."""
     with pytest.raises(UserError, match=r"^alexnet takes images of 3 channels, dataset gives 1$"):
         check_fits(small_alexnet, "alexnet", (1, 64, 64))
 
 
 def test_signals_into_a_network_for_images_are_refused(small_alexnet):
+    """F22."""
     with pytest.raises(UserError, match=r"^alexnet takes images, dataset gives signals$"):
         check_fits(small_alexnet, "alexnet", (3, 500))
 
 
 @pytest.mark.parametrize("side", [16, 64])
 def test_a_network_for_one_size_names_it(side):
+    """F22."""
     model = convnet.build(num_classes=10, written="class", input_size=32)
     with pytest.raises(UserError, match=rf"^convnet needs images of 32 px and no others, dataset gives {side}$"):
         check_fits(model, "convnet", (3, side, side))
@@ -51,6 +54,8 @@ def test_signals_have_a_least_length_too():
 
 
 def test_a_network_that_takes_nothing_says_why():
+    """F22."""
+
     class Broken(nn.Module):
         def forward(self, images):
             raise KeyError("no such\nthing")

@@ -63,7 +63,7 @@ def test_tensors_that_share_memory_or_are_views_are_saved(path):
 
 
 def test_any_flipped_bit_is_noticed(path):
-    """A flip may pass only where it changes nothing at all."""
+    """F26: A flip may pass only where it changes nothing at all."""
     state = {"a": torch.randn(20, generator=torch.Generator().manual_seed(0)), "b": torch.arange(5)}
     weights.save(path, state, ABOUT)
     data = path.read_bytes()
@@ -81,6 +81,7 @@ def test_any_flipped_bit_is_noticed(path):
 
 
 def test_a_damaged_value_is_told(path):
+    """F26."""
     weights.save(path, {"a": torch.ones(50)}, {})
     data = bytearray(path.read_bytes())
     data[-1] ^= 4
@@ -91,6 +92,7 @@ def test_a_damaged_value_is_told(path):
 
 @pytest.mark.parametrize(("value", "what"), [("nan", "NaN"), ("inf", "infinite values"), ("-inf", "infinite values")])
 def test_values_that_are_not_finite_are_refused_unless_asked_for(path, value, what):
+    """F29."""
     state = {"features.0.weight": torch.ones(3), "features.3.weight": torch.tensor([1.0, float(value)])}
     weights.save(path, state, {})
     with pytest.raises(UserError, match=rf"^last.safetensors: weights hold {what} in features.3.weight$"):
@@ -118,6 +120,7 @@ def test_weights_go_into_the_network_they_belong_to():
 
 
 def test_weights_of_another_network_are_refused_and_nothing_is_loaded():
+    """F28."""
     model = network()
     before = weights.sha256(model.state_dict())
     with torch.device("meta"):
@@ -131,6 +134,7 @@ def test_weights_of_another_network_are_refused_and_nothing_is_loaded():
 
 
 def test_the_first_difference_of_a_shape_is_told():
+    """F28."""
     state = network().state_dict() | {"conv3.weight": torch.zeros(8, 5, 5, 5)}
     words = r"1 of another shape \(first conv3.weight: \[8, 5, 5, 5\], convnet has \[8, 5, 3, 3\]\)"
     model = network()
@@ -141,6 +145,7 @@ def test_the_first_difference_of_a_shape_is_told():
 
 
 def test_another_number_of_classes_is_told_apart():
+    """F28."""
     with pytest.raises(
         UserError, match=r"^x.pt is for 7 classes, convnet was asked for with 10; leave out num_classes$"
     ):

@@ -1,0 +1,42 @@
+"""What a machine lacks or forbids (room on its disk, memory, a permission), told in one line: it is no bug of ours."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+from cnnprobe.errors import UserError
+
+NAMES = "ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM", "ESTALE"
+CODES = {getattr(errno, name) for name in NAMES if hasattr(errno, name)}
+
+
+def of_call(error: BaseException) -> UserError | None:
+    """Return the line for a system call that the machine refused, None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in CODES:
+        return None
+    return UserError(error.strerror + (f": {error.filename}" if error.filename else ""))
+
+
+def of_run(error: BaseException, folder: Path, about: dict[str, Any]) -> UserError | None:
+    """Return the line for an error that ended a run where the machine is at fault, None for any other.
+
+    Args:
+        error: as it was raised.
+        folder: of the run; it may be gone.
+        about: its `run.json`.
+    """
+    kept = about.get("kept", "no rows kept")
+    if isinstance(error, OSError) and (error.errno in CODES or (error.errno and not folder.is_dir())):
+        again = f"; go on with: cnnprobe {about['command']} --resume {folder}" if folder.is_dir() else ""
+        return UserError(f"cannot write in {folder}: {os.strerror(error.errno)}; {kept}{again}")
+    from cnnprobe.engine import memory  # with torch
+
+    if not memory.is_short(error):
+        return None
+    size = "×".join(map(str, about["dataset"]["size"]))
+    free = f"{memory.free_memory(about['device']) / 1e9:.3g} GB free"
+    batch = about.get("batch_size") or 1
+    if batch == 1:
+        return UserError(f"one image of {size} does not fit in memory, {free}; {kept}")
+    return UserError(f"{batch} images of {size} at once do not fit in memory, {free}; try batch_size={batch // 2}")

@@ -1,0 +1,191 @@
+"""Going on with a run that was stopped or killed, and looking at one that is not complete."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from test_run import contents, words
+
+import cnnprobe as package
+from cnnprobe import run, runs
+from cnnprobe.store import Writer
+
+RUN = "outputs/record/convnet-folder/v001"
+ASKED = ["layer=conv1", "batch_size=2", "limit=12", "weights=random", "device.workers=0"]
+
+
+def stopped(cnnprobe, pictures, tmp_path, monkeypatch, asked=ASKED, batches=4, status="interrupted"):
+    """Leave a run of record behind that was stopped after some batches of rows."""
+    write, left = Writer.write, batches
+
+    def stopping(self, rows):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return write(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "write", stopping)
+        assert cnnprobe(*words("record", pictures, *asked)).status == 130
+    folder = max((tmp_path / RUN).parent.glob("v*"))
+    change(folder, status=status)
+    return folder
+
+
+def change(folder, **values):
+    (folder / "run.json").write_text(json.dumps(runs.info(folder) | values))
+
+
+def one_line(answer):
+    lines = [line for line in answer.err.splitlines() if line.startswith("cnnprobe ")]
+    assert answer.status == 2, answer.err
+    assert len(lines) == 1, answer.err
+    assert "Traceback" not in answer.err
+    return lines[0]
+
+
+def test_a_killed_run_says_so_and_how_much_is_there_and_tidies_up(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F55, F60, F61: run.json says running, nobody holds the lock, a half written file lies about."""
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch, status="running")
+    kept = runs.info(folder)["kept"]
+    assert kept.endswith("of 12 rows kept") and not kept.startswith(("0 ", "12 "))
+    left = [folder / "run.json.tmp.99", folder / "figures/x.png.tmp.7", folder.parent / ".latest.tmp.5"]
+    (folder / "figures").mkdir(exist_ok=True)
+    for path in left:
+        path.write_text("half")
+    answer = cnnprobe("record", "--resume", "v001", "model=convnet", "dataset=folder")
+    assert answer.status == 0, answer.err
+    assert "v001 was killed" in answer.err
+    assert f"resuming v001: {kept}" in answer.err
+    assert not [path for path in left if path.exists()]
+    assert cnnprobe(*words("record", pictures, *ASKED)).status == 0
+    assert contents(folder) == contents(folder.parent / "v002")
+
+
+def test_a_run_that_was_interrupted_in_peace_was_not_killed(cnnprobe, pictures, tmp_path, monkeypatch):
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+    answer = cnnprobe("record", "--resume", str(folder))
+    assert answer.status == 0, answer.err
+    assert "killed" not in answer.err
+    assert "circumstances" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"threads": 77}, "threads 1, was 77"),
+        ({"versions": {"torch": "1.0"}}, ", was 1.0"),
+        ({"device": "cuda"}, "was cuda"),
+    ],
+)
+def test_other_versions_and_threads_are_warned_of(cnnprobe, pictures, tmp_path, monkeypatch, changed, told):
+    """F70: the bits of the new rows may differ."""
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+    change(folder, **changed)
+    answer = cnnprobe("record", "--resume", str(folder))
+    assert answer.status == 0, answer.err
+    assert "v001 goes on with other circumstances" in answer.err
+    assert told in answer.err
+    assert any(told in line for line in runs.info(folder)["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("seed", 5, "its weights was 'random (seed 0)', now 'random (seed 5)'"),
+        ("limit", 10, "dataset changed since v001 (10 images, was 12)"),
+        ("batch_size", 3, "its config was 'batch_size: 2', now 'batch_size: 3'"),
+    ],
+)
+def test_other_options_are_refused_with_the_first_difference(
+    cnnprobe, pictures, tmp_path, monkeypatch, key, value, told
+):
+    """F70: config.yaml was edited; the rows that are there stay."""
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+    before = (folder / "store.h5").read_bytes()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert key in config
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {key: value}, sort_keys=False))
+    line = one_line(cnnprobe("record", "--resume", str(folder)))
+    assert told in line
+    assert len(line) < 300
+    assert (folder / "store.h5").read_bytes() == before
+
+
+def test_other_weights_are_refused(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F70: the file the run was begun with has other values now."""
+    from cnnprobe.models import weights
+
+    assert cnnprobe(*words("train", pictures)).status == 0
+    path = tmp_path / "outputs/train/convnet-folder/v001/weights/best.safetensors"
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch, [*ASKED[:3], f"weights={path}"])
+    before = (folder / "store.h5").read_bytes()
+    values = {name: value + 1 for name, value in weights.read(path).items()}
+    weights.save(path, values, weights.about(path))
+    assert "its weights_sha256 was" in one_line(cnnprobe("record", "--resume", str(folder)))
+    assert (folder / "store.h5").read_bytes() == before
+
+
+def test_a_store_of_the_future_is_not_gone_on_with(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F70, F72: the format changed."""
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+    with h5py.File(folder / "store.h5", "r+") as file:
+        file.attrs.modify("format_version", np.int64(99))
+    before = (folder / "store.h5").read_bytes()
+    assert "format" in one_line(cnnprobe("record", "--resume", str(folder)))
+    assert (folder / "store.h5").read_bytes() == before
+
+
+def test_what_is_not_complete_shows_its_rows_and_no_figures(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F69: opened after every batch while it is written; every row that is shown is right, `--redraw` says to wait."""
+    assert cnnprobe(*words("record", pictures, *ASKED, "out=whole")).status == 0
+    whole = package.open(tmp_path / "whole/record/convnet-folder/v001")["images"]
+    write, seen = Writer.write, []
+
+    def watched(self, rows):
+        write(self, rows)
+        table = package.open(self.path)["images"]
+        seen.append(len(table.rows))
+        for column in table:
+            assert np.array_equal(table[column], whole[column][table.rows], equal_nan=table[column].dtype.kind == "f")
+        assert not table.recording.complete
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "write", watched)
+        assert cnnprobe(*words("record", pictures, *ASKED)).status == 0
+    assert sorted(set(seen)) == [0, 2, 4, 6, 8, 10, 12]
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+    line = one_line(cnnprobe("record", "--redraw", str(folder)))
+    assert "is not complete" in line
+    assert "cnnprobe record --resume" in line
+
+
+class Backwards(run.datetime):
+    """A clock that goes back a year whenever it is asked."""
+
+    asked = 0
+
+    @classmethod
+    def now(cls, zone=None):
+        cls.asked += 1
+        return run.datetime.__base__.now(zone).replace(year=2026 - cls.asked)
+
+
+def test_a_clock_that_goes_back_changes_neither_numbers_nor_durations(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F74: the newest run is the one with the largest number, and a run takes no negative time."""
+    monkeypatch.setattr(run, "datetime", Backwards)
+    for _ in range(2):
+        assert cnnprobe(*words("train", pictures, "epochs=1")).status == 0
+    folder = tmp_path / "outputs/train/convnet-folder"
+    first, second = (runs.info(folder / name) for name in ("v001", "v002"))
+    assert first["started"] > first["ended"] > second["started"] > second["ended"]
+    assert min(first["seconds"], second["seconds"]) > 0
+    assert (folder / "latest").readlink().name == "v002"
+    assert cnnprobe(*words("record", pictures)).status == 0
+    assert package.open(tmp_path / RUN).attributes["weights"] == "train/convnet-folder/v002@best"
+    for name in ("v001", "v002"):
+        change(folder / name, status="interrupted")
+    assert runs.unfinished("outputs", "train").name == "v002"
