@@ -46,7 +46,7 @@ def overrides(request: "Request") -> list[str]:
     for word in request.overrides:
         sign, key, value = _taken_apart(word)
         if key.startswith("hydra"):
-            found.append(word)
+            found.append(_quoted(sign, key, value))
             continue
         if key in ADDED or key in catalogue.GROUPS:
             _choice_exists(request, key, value)
