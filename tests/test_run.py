@@ -57,6 +57,10 @@ OWN = {"tuning": "manufactured"}
 """Commands that make their own stimuli, and the dataset they come from."""
 
 
+TYPED = ("config", "checksum")
+"""Attributes of a store that tell how a run was asked for, and the checksum of them all."""
+
+
 def words(command, pictures, *more):
     images = [] if command in OWN else ["dataset=folder", f"dataset.root={pictures}"]
     return [command, "model=convnet", *images, *QUICK[command], *more]
@@ -77,7 +81,7 @@ def contents(folder):
 
     with h5py.File(folder / "store.h5") as file:
         file.visititems(note)
-        found["/"] = {key: np.asarray(value).tolist() for key, value in file.attrs.items() if key != "config"}
+        found["/"] = {key: np.asarray(value).tolist() for key, value in file.attrs.items() if key not in TYPED}
     return found
 
 
