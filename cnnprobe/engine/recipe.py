@@ -44,6 +44,11 @@ class Recipe:
     checkpoints: list[int] | str
     save_minutes: float
 
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> "Recipe":
+        """Return the recipe whose choices stand, by name, among those given."""
+        return cls(**{name: given[name] for name in cls.__dataclass_fields__})
+
     def augmentation(self) -> Augmentation:
         """Return the random changes of the images; none for `augment="none"`."""
         kinds = () if self.augment == "none" else tuple(self.augment)

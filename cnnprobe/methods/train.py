@@ -69,32 +69,7 @@ def compute(
     Raises:
         UserError: the network cannot learn this; while it runs, the training diverged or memory is short.
     """
-    recipe = Recipe(
-        seed=seed,
-        batch_size=batch_size,
-        epochs=epochs,
-        lr=lr,
-        optimizer=optimizer,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        warmup=warmup,
-        step_epochs=step_epochs,
-        step_factor=step_factor,
-        loss=loss,
-        label_smoothing=label_smoothing,
-        balance=balance,
-        clip=clip,
-        augment=augment,
-        crop_padding=crop_padding,
-        crop_scale=crop_scale,
-        colour=colour,
-        precision=precision,
-        channels_last=channels_last,
-        preload=preload,
-        checkpoints=checkpoints,
-        save_minutes=save_minutes,
-    )
+    recipe = Recipe.of(locals())
     check(model, dataset, held_out, recipe)
     training = Training(
         model, dataset, held_out, recipe, device=device, workers=workers, state=state, should_stop=should_stop

@@ -104,32 +104,7 @@ def compute(
         UserError: the network cannot learn this, has no readout of its own, or not so many blocks; while it runs, the
             training diverged or memory is short.
     """
-    recipe = Recipe(
-        seed=seed,
-        batch_size=batch_size,
-        epochs=epochs,
-        lr=lr,
-        optimizer=optimizer,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        warmup=warmup,
-        step_epochs=step_epochs,
-        step_factor=step_factor,
-        loss=loss,
-        label_smoothing=label_smoothing,
-        balance=balance,
-        clip=clip,
-        augment=augment,
-        crop_padding=crop_padding,
-        crop_scale=crop_scale,
-        colour=colour,
-        precision=precision,
-        channels_last=channels_last,
-        preload=preload,
-        checkpoints=checkpoints,
-        save_minutes=save_minutes,
-    )
+    recipe = Recipe.of(locals())
     if mode == "staged" and stage_epochs >= epochs:
         raise UserError(f"stage_epochs must be less than the {epochs} epochs of staged, got {stage_epochs}")
     scratch = mode == "scratch"
