@@ -133,7 +133,14 @@ def test_a_transfer_from_the_command_line_and_a_probe_of_what_it_learned(cnnprob
     assert (folder / "weights/old_readout.safetensors").is_file()
     about = json.loads((folder / "run.json").read_text())
     assert about["built_from"] == [f"{LEARNED}@best", LEARNED]
-    assert set(about["headline"]) == {"val_accuracy", "95 % from", "to", "at epoch", "old task", "before"}
+    assert set(about["headline"]) == {
+        "val_accuracy",
+        "95 % low",
+        "95 % high",
+        "at epoch",
+        "old task",
+        "old task before",
+    }
     store = package.open(folder)
     assert store["epochs"].attributes["images"] == 12
     assert store["old_task"].attributes["run"] == LEARNED

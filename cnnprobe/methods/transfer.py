@@ -208,13 +208,13 @@ def headline(recording: Any) -> dict[str, Any]:
     low, high = Confusion(recording["confusion"]["matrix"]).interval if images else (np.nan, np.nan)
     found = {
         "val_accuracy": float(epochs["val_accuracy"][best]),
-        "95 % from": low,
-        "to": high,
+        "95 % low": low,
+        "95 % high": high,
         "at epoch": int(epochs["epoch"][best]),
     }
     if "old_task" in recording:
         found["old task"] = float(epochs["source_accuracy"][best])
-        found["before"] = float(recording["old_task"]["accuracy"][0])
+        found["old task before"] = float(recording["old_task"]["accuracy"][0])
     return found
 
 
