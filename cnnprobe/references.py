@@ -14,7 +14,7 @@ from cnnprobe import runs
 from cnnprobe.engine.conditions import conditions_of
 from cnnprobe.engine.dissimilarity import dissimilarity_matrix, upper
 from cnnprobe.engine.reference_matrices import PIXELS, Reference, categorical, counted, fitting, reference
-from cnnprobe.errors import UserError, listing, unknown
+from cnnprobe.errors import UserError, listing, nearest, unknown
 from cnnprobe.reading import Recording
 
 TABLES = (".csv", ".tsv")
@@ -251,7 +251,12 @@ def _is_store(path: Path) -> bool:
 
 def _run(word: str, conditions: list[str], out: str) -> list[Reference]:
     """Return the layers of a run of rsa, its conditions brought into our order by their names."""
-    folder = runs.find(word, out, "" if "/" in word else "rsa")
+    try:
+        folder = runs.find(word, out, "" if "/" in word else "rsa")
+    except UserError as error:
+        raise UserError(
+            f"reference={word} is no file, labels or pixels{nearest(word, ['labels', 'pixels'])}; {error}"
+        ) from None
     recording = Recording(folder / "store.h5")
     command, label = recording.attributes["command"], runs.short(folder, out)
     if command != "rsa":

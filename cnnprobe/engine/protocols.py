@@ -65,7 +65,7 @@ class Protocol:
         shares: (block, stage) of the learning rate; 0 where a block rests.
 
     Raises:
-        UserError: more blocks than there are.
+        UserError: more blocks than there are, or blocks of a mode that has none to choose.
     """
 
     def __init__(
@@ -82,6 +82,8 @@ class Protocol:
         self.model = model
         self.blocks = blocks_of(model, readout, size)
         below = len(self.blocks) - 1
+        if blocks is not None and mode not in ("partial", "staged"):
+            raise UserError(f"blocks={blocks} is for mode=partial and staged, not for {mode}")
         if blocks is None:
             blocks = 1 if mode == "partial" else 0
         if mode in ("partial", "staged") and blocks > below:

@@ -103,6 +103,12 @@ def test_shares_of_the_learning_rate_are_those_of_the_table(options, shares):
     )
 
 
+@pytest.mark.parametrize("mode", ["probe", "full", "scratch"])
+def test_blocks_of_a_mode_that_has_none_to_choose(mode):
+    with pytest.raises(UserError, match=f"blocks=2 is for mode=partial and staged, not for {mode}"):
+        protocol(mode=mode, blocks=2)
+
+
 def test_more_blocks_than_there_are():
     with pytest.raises(UserError, match="blocks must be at most 3 below the readout 10, got 4"):
         protocol(mode="partial", blocks=4)
