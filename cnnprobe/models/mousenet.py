@@ -94,29 +94,39 @@ class Edge(nn.Conv2d):
         if getattr(self, "mask", None) is not None:
             self.weight.mul_(self.mask)
 
+    def taps(self) -> Tensor:
+        """Return the kernel, (channel out, channel in, y, x), zero where no tap exists."""
+        return self.weight if self.mask is None else self.weight * self.mask
+
     def forward(self, source: Tensor) -> Tensor:
         """Convolve (image, channel, y, x) with the taps that exist."""
-        weight = self.weight if self.mask is None else self.weight * self.mask
-        if self.stride == (1, 1):
-            return self._conv_forward(source, weight, self.bias)
-        if self.training:
-            return _by_phases(source, weight, self.bias)
-        return self._conv_forward(F.pad(source, (0, 1, 0, 1)), weight, self.bias)
+        if self.stride == (2, 2):
+            source = F.pad(source, (0, 1, 0, 1))
+        return self._conv_forward(source, self.taps(), self.bias)
 
 
-def _by_phases(source: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve with stride 2 and an odd kernel k, padded by (k - 3) / 2 at the left and (k - 1) / 2 at the right.
+def halved(source: Tensor, edges: list[Edge]) -> list[Tensor]:
+    """Convolve one map with several edges of stride 2 at once, each to (image, channel, y / 2, x / 2).
 
-    The four phases of the map (pixels of even or odd row and column) become channels, those of the kernel as well,
-    and the stride is gone. The sum is the same, but on CPUs the gradient of the weights takes a tenth of the time.
+    The four phases of the map (pixels of even or odd row and column) become channels, those of the kernels as well,
+    and the stride is gone; the kernels, one behind the other, are widened with zeros to one side. The sums are the
+    same. On CPUs the gradient of the weights takes a tenth of the time so, and learning as a whole two thirds.
     """
-    kernel = weight.shape[-1]
-    before = (kernel - 3) // 2 % 2  # a zero tap in front, so that the kernel starts on an even pixel, else one behind
-    phases, taps = F.pixel_unshuffle(source, 2), F.pixel_unshuffle(F.pad(weight, (before, 1 - before) * 2), 2)
-    side = taps.shape[-1]
-    if side % 2 == 0:
-        phases = F.pad(phases, (0, 1, 0, 1))
-    return F.conv2d(phases, taps, bias, padding=(side - 1) // 2)
+    reach = max((edge.kernel_size[0] + 1) // 4 for edge in edges)
+    kernels = [_phases_of(edge, reach) for edge in edges]
+    bias = torch.cat([edge.bias for edge in edges])
+    together = F.conv2d(F.pixel_unshuffle(source, 2), torch.cat(kernels), bias, padding=reach)
+    return list(together.split([edge.out_channels for edge in edges], dim=1))
+
+
+def _phases_of(edge: Edge, reach: int) -> Tensor:
+    """Return a kernel's four phases as channels, each 2 reach + 1 taps wide with the output pixel in the middle.
+
+    An odd kernel k is padded by (k - 3) / 2 at the left and (k - 1) / 2 at the right.
+    """
+    before = 2 * reach - (edge.kernel_size[0] - 3) // 2
+    behind = 2 * (2 * reach + 1) - edge.kernel_size[0] - before
+    return F.pixel_unshuffle(F.pad(edge.taps(), (before, behind) * 2), 2)
 
 
 def key(name: str) -> str:
@@ -137,6 +147,10 @@ class MouseNet(nn.Module):
         self.upsample_to: int | None = None
         nodes = [node for node in table["nodes"] if node["name"] != "input"]
         self.incoming = {node["name"]: [e for e in table["edges"] if e["target"] == node["name"]] for node in nodes}
+        self.halving: dict[str, list[str]] = {}
+        for edge in table["edges"]:
+            if edge["stride"] == 2:
+                self.halving.setdefault(edge["source"], []).append(edge["id"])
         self.linear = table.get("linear_nodes", [])  # no BatchNorm (though the tables count it), no rectifier
         self.conv = nn.ModuleDict({e["id"]: Edge(e, mask) for e, mask in zip(table["edges"], masks)})
         if table["merge"] == "sum_of_relu_bn_conv":  # every edge has its own BatchNorm and rectifier
@@ -158,17 +172,22 @@ class MouseNet(nn.Module):
         """Return the logits (image, class) of normalised images (image, 3, y, x)."""
         if self.upsample_to:
             images = F.interpolate(images, size=(self.upsample_to,) * 2, mode="bilinear", antialias=True)
-        maps = {"input": images}
+        maps, halved_maps = {"input": images}, {}
         for node, edges in self.incoming.items():
-            total = functools.reduce(operator.add, [self._arriving(edge, maps) for edge in edges])
+            total = functools.reduce(operator.add, [self._arriving(edge, maps, halved_maps) for edge in edges])
             if node not in self.linear:
                 total = self.norm[key(node)](total)
             maps[node] = self.area[key(node)](total)
+            if self.training and node in self.halving:
+                leaving = self.halving[node]
+                halved_maps |= zip(leaving, halved(maps[node], [self.conv[edge] for edge in leaving]))
         return self.readout(self._features([maps[name] for name in self.outputs]))
 
-    def _arriving(self, edge: dict, maps: dict[str, Tensor]) -> Tensor:
-        """Return what an edge adds to its target, (image, channel, y, x)."""
-        carried = self.conv[edge["id"]](maps[edge["source"]])
+    def _arriving(self, edge: dict, maps: dict[str, Tensor], halved_maps: dict[str, Tensor]) -> Tensor:
+        """Return what an edge adds to its target, (image, channel, y, x), from its source's map unless it is there."""
+        carried = halved_maps.pop(edge["id"], None)
+        if carried is None:
+            carried = self.conv[edge["id"]](maps[edge["source"]])
         if edge["id"] in self.norm:
             carried = self.relu[edge["id"]](self.norm[edge["id"]](carried))
         return carried

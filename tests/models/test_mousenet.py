@@ -99,14 +99,17 @@ def test_training_pass_equals_the_definition(variant):
 
 
 @pytest.mark.parametrize("variant", ["mousenet64", "mousenet32"])
-def test_edges_of_stride_two_give_the_same_in_training_and_in_eval_mode(variant):
+def test_edges_of_stride_two_equal_padded_convolutions_alone_and_together(variant):
+    """All edges that leave an area are convolved together while the network learns."""
     model = network(variant).double()
-    for conv in (conv for conv in model.conv.values() if conv.stride == (2, 2)):
-        source = torch.rand(1, conv.in_channels, 24, 24, dtype=torch.double)
-        left, right = conv.padding[0], conv.padding[0] + 1
-        expected = F.conv2d(F.pad(source, (left, right) * 2), conv.weight, conv.bias, 2)
-        assert torch.allclose(conv.eval()(source), expected, atol=1e-12)
-        assert torch.allclose(conv.train()(source), expected, atol=1e-12)
+    for source_name, names in model.halving.items():
+        edges = [model.conv[name] for name in names]
+        source = torch.rand(1, edges[0].in_channels, 24, 24, dtype=torch.double)
+        for edge, together in zip(edges, mousenet.halved(source, edges), strict=True):
+            left, right = edge.padding[0], edge.padding[0] + 1
+            expected = F.conv2d(F.pad(source, (left, right) * 2), edge.weight, edge.bias, 2)
+            assert torch.allclose(edge(source), expected, atol=1e-12), source_name
+            assert torch.allclose(together, expected, atol=1e-12), source_name
 
 
 def test_taps_that_do_not_exist_stay_zero_through_training_with_weight_decay(model):
