@@ -38,8 +38,15 @@ class Weights:
     def again(self) -> str | list[str]:
         """What `weights=` has to be for the same ones once more, whatever else is trained meanwhile."""
         if self.moments:
-            return [str(moment.path) for moment in self.moments]
+            return [moment.again for moment in self.moments]
+        if self.packaged:
+            return self.label
         return str(self.path) if self.path else self.kind
+
+    @property
+    def packaged(self) -> bool:
+        """Whether they came with this package."""
+        return self.path is not None and _is_packaged(self.path.parent.parent)
 
     @property
     def of_a_run(self) -> bool:
@@ -81,7 +88,8 @@ def _one(given: str, config: dict[str, Any], command: str) -> Weights:
             raise _nothing_learned(config, "weights=random: ")
         return random(config)
     if given == "published":
-        return Weights("published", "published")
+        folder = _packaged(config)
+        return _in_file(folder / "weights" / "best.safetensors", config["out"]) if folder else published()
     if given == "auto":
         found = _newest(config, TRAINING[:1] if transfer else TRAINING) or _published_or_random(config)
         if transfer and found.kind == "random":
@@ -98,6 +106,24 @@ def _one(given: str, config: dict[str, Any], command: str) -> Weights:
 def from_scratch(config: dict[str, Any], command: str) -> bool:
     """Tell whether a transfer is the control that starts from random weights, whatever weights are named."""
     return command == "transfer" and config["method"]["mode"] == "scratch"
+
+
+def published() -> Weights:
+    """Return the weights that torchvision publishes."""
+    return Weights("published", "published")
+
+
+def _packaged(config: dict[str, Any]) -> Path | None:
+    """Return the folder of the training of the model asked for that comes with this package."""
+    from cnnprobe.models import weights as weight_files
+
+    return weight_files.packaged(config["model"]["name"], config["model"])
+
+
+def _is_packaged(folder: Path) -> bool:
+    from cnnprobe.models import weights as weight_files
+
+    return folder.parent == weight_files.PACKAGED
 
 
 def random(config: dict[str, Any]) -> Weights:
@@ -199,7 +225,7 @@ def from_run(given: str, config: dict[str, Any]) -> Weights:
     folder, there = checkpoints(run, config)
     name = _moment(moment or "best", there)
     if name is None:
-        where = runs.short(folder, config["out"])
+        where = "the published ones" if _is_packaged(folder) else runs.short(folder, config["out"])
         raise UserError(f"no weights {moment!r} in {where}; there are: {listing(there, 20)}")
     return _in_file(there[name], config["out"])
 
@@ -207,8 +233,8 @@ def from_run(given: str, config: dict[str, Any]) -> Weights:
 def checkpoints(run: str, config: dict[str, Any]) -> tuple[Path, dict[str, Path]]:
     """Return the folder of a training run and its weights by moment, in the order in which they were learned."""
     out = config["out"]
-    folder = None
-    for command in TRAINING:
+    folder = _packaged(config) if run == "published" else None
+    for command in TRAINING if folder is None else ():
         try:
             folder = runs.find(run, out, command, f"{config['model']['name']}-{config['dataset']['name']}")
             break
@@ -247,6 +273,8 @@ def _in_file(path: Path, out: str) -> Weights:
     weights = Weights("file", path.name, path, weight_files.about(path))
     if not weights.of_a_run:
         return weights
+    if weights.packaged:
+        return replace(weights, label="published" if path.stem == "best" else f"published@{path.stem}")
     return replace(weights, label=f"{runs.short(path.parent.parent, out)}@{path.stem}")
 
 
@@ -275,7 +303,13 @@ def _comparable(model: dict[str, Any]) -> str:
 def _published_or_random(config: dict[str, Any]) -> Weights:
     from cnnprobe.models import weights as weight_files
 
+    try:
+        folder = _packaged(config)
+    except UserError:  # trained with other options
+        return random(config)
+    if folder:
+        return _in_file(folder / "weights" / "best.safetensors", config["out"])
     given = {key: value for key, value in config["model"].items() if key not in ("name", "num_classes")}
     if weight_files.published_on_disk(config["model"]["name"], given):
-        return Weights("published", "published")
+        return published()
     return random(config)

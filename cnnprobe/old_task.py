@@ -41,7 +41,7 @@ def old_task(config: dict[str, Any], made: preparation.Preparation) -> Old | Non
     asked = config["method"]["old_task"]
     if asked in (None, "none") or made.weights.kind == "random":
         return None
-    if asked == "auto" and not made.weights.of_a_run:
+    if asked == "auto" and (made.weights.packaged or not made.weights.of_a_run):
         return None
     folder = made.weights.path.parent.parent if asked == "auto" else runs.find(asked, config["out"])
     run = runs.short(folder, config["out"])

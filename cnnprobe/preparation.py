@@ -112,10 +112,11 @@ def learned(model: Any, name: str, weights: Weights) -> tuple[list[Any], dict[st
     from cnnprobe.engine.moments import Moment
     from cnnprobe.models import weights as weight_files
 
-    counters = {key: value.clone() for key, value in weight_files.counters(model.state_dict()).items()}
+    own = model.state_dict()
+    own |= {key: value.clone() for key, value in weight_files.counters(own).items()}
 
     def reader(path: Path) -> Callable[[], dict[str, Any]]:
-        return lambda: counters | weight_files.read(path)
+        return lambda: weight_files.whole(weight_files.read(path), own)
 
     moments, sums = [], {}
     for one, label in zip(weights.moments, moment_names(weights)):

@@ -299,3 +299,42 @@ def test_a_source_is_compared_with_the_last_moment(growth):
     assert "was made with other weights" in err
     status, _, err = growth(*asked[:-1], f"weights={RUN}@last")
     assert status == 0, err
+
+
+def asked(out, *words):
+    return named_weights.weights_of(compose.compose(parse(["topk", "layer=conv3", f"out={out}", *words])), "topk")
+
+
+def test_a_fresh_machine_has_a_trained_mousenet(tmp_path):
+    for words in ([], ["weights=published"], ["weights=published@best"], ["model.input_size=32"]):
+        weights = asked(tmp_path, *words)
+        assert (weights.label, weights.again, weights.about["classes"][0]) == ("published", "published", "airplane")
+    assert asked(tmp_path, "model=convnet").kind == "random"
+
+
+def test_moments_of_the_published_training_are_named_without_their_place(tmp_path):
+    weights = asked(tmp_path, "weights=published@epoch=1")
+    assert (weights.label, weights.again, weights.epoch) == ("published@epoch=001",) * 2 + (1.0,)
+    with pytest.raises(UserError, match="no weights 'epoch=2' in the published ones; there are: update=000000, "):
+        asked(tmp_path, "weights=published@epoch=2")
+
+
+@pytest.mark.usefixtures("following")
+def test_a_star_names_all_moments_of_the_published_training(tmp_path):
+    weights = asked(tmp_path, "weights=published@*")
+    assert weights.again[0] == "published@update=000000"
+    assert stems(weights)[0] == "update=000000" and stems(weights)[-1].startswith("epoch=")
+    assert np.all(np.diff([moment.epoch for moment in weights.moments]) > 0)
+
+
+def test_of_other_options_there_are_no_published_weights_and_auto_takes_random_ones(tmp_path):
+    assert asked(tmp_path, "model.input_size=64").kind == "random"
+    assert asked(tmp_path, "model.mask=none").kind == "random"
+    with pytest.raises(UserError, match="published weights of mousenet are of mask=per_channel, asked for mask=none"):
+        asked(tmp_path, "model.mask=none", "weights=published")
+
+
+def test_a_training_of_ones_own_comes_before_the_published_one(tmp_path):
+    words = ["model=mousenet", "model.input_size=16", "dataset=shapes", "dataset.count=16", "epochs=1", "batch_size=8"]
+    assert main(["train", *words, f"out={tmp_path}"]) == 0
+    assert asked(tmp_path, "model.input_size=16").label == "train/mousenet-shapes/v001@best"

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from cnnprobe import files
 from cnnprobe.errors import UserError
-from cnnprobe.models import checkpoints, likeness
+from cnnprobe.models import checkpoints, likeness, packing
 
+PACKAGED = Path(__file__).parent / "published"
+"""Trainings that come with the package, each a folder MODEL-DATASET: `weights/`, `run.json` and README.md, the card."""
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # classifiers that only the training of Inception uses; not built here
 
 
@@ -98,7 +100,7 @@ def classes_in(state: Mapping[str, Tensor], model: nn.Module) -> int | None:
         The number; None where the weights belong to another network.
     """
     own = model.state_dict()
-    state = counters(own) | dict(state)
+    state = whole(state, own)
     if own.keys() != state.keys() or not own:
         return None
     other = [(state[name].shape, value.shape) for name, value in own.items() if state[name].shape != value.shape]
@@ -122,7 +124,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str) ->
         UserError: names or shapes differ: how many, the first of each, and the network that fits better.
     """
     own = model.state_dict()
-    state = counters(own) | dict(state)
+    state = whole(state, own)
     missing = [key for key in own if key not in state]
     extra = [key for key in state if key not in own]
     shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
@@ -143,9 +145,44 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str) ->
     raise UserError(f"{label} does not fit {name}: {', '.join(parts)}{hint}")
 
 
+def whole(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights with what files may leave out: counters of batches, and taps that do not exist.
+
+    Args:
+        state: as read from a file.
+        own: the state of the network they are for.
+    """
+    return counters(own) | packing.unpacked(state, own)
+
+
 def counters(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the counters of batches of a network: files of before 2018 lack them, and nothing depends on them."""
     return {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
+
+
+def packaged(name: str, options: dict[str, Any]) -> Path | None:
+    """Return the folder of the training of a model that comes with this package; None where none does.
+
+    Args:
+        name: of the model, as in `model=`.
+        options: of that model. A null means: as the weights say.
+
+    Raises:
+        UserError: there is one, of other options; the first of them is named.
+    """
+    for folder in sorted(PACKAGED.glob(f"{name}-*")):
+        trained = about(folder / "weights" / "best.safetensors")["model"]
+        differ = [
+            key for key, value in options.items() if value is not None and key in trained and value != trained[key]
+        ]
+        differ = [key for key in differ if key not in ("name", "num_classes")]
+        if not differ:
+            return folder
+        other, asked = (f"{differ[0]}={given[differ[0]]}" for given in (trained, options))
+        raise UserError(
+            f"the published weights of {name} are of {other}, asked for {asked}; weights=random, or train it"
+        )
+    return None
 
 
 def published_on_disk(name: str, options: dict[str, Any]) -> Path | None:
