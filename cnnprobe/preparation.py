@@ -45,11 +45,17 @@ def module(group: str, name: str) -> Any:
     return importlib.import_module(f"cnnprobe.{group}s.{name.replace('-', '_')}")
 
 
-def device_of(block: dict[str, Any]) -> tuple[str, int, int]:
-    """Return device, threads and loader workers; UserError for a GPU that is not there."""
+def load_torch() -> None:
+    """Import torch as runs want it."""
     # Threads that wait for each other spin; where another process needs the core, that costs far more than it
     # gains (4000 against 80 images/s in a small network). So they spin shortly. Read as torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    import torch  # noqa: F401
+
+
+def device_of(block: dict[str, Any]) -> tuple[str, int, int]:
+    """Return device, threads and loader workers; UserError for a GPU that is not there."""
+    load_torch()
     import torch
 
     from cnnprobe.engine.devices import cores
