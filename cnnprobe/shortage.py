@@ -37,6 +37,6 @@ def of_run(error: BaseException, folder: Path, about: dict[str, Any]) -> UserErr
     size = "×".join(map(str, about["dataset"]["size"]))
     free = f"{memory.free_memory(about['device']) / 1e9:.3g} GB free"
     batch = about.get("batch_size") or 1
-    if batch == 1:
+    if batch == 1 or getattr(error, "single", False):
         return UserError(f"one image of {size} does not fit in memory, {free}; {kept}")
     return UserError(f"{batch} images of {size} at once do not fit in memory, {free}; try batch_size={batch // 2}")
