@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ CODES = {getattr(errno, name) for name in NAMES if hasattr(errno, name)}
 
 
 def of_call(error: BaseException) -> UserError | None:
-    """Return the line for a system call that the machine refused, None for any other error."""
+    """Return the line for what the machine refused, a system call or memory, None for any other error."""
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "torch" in sys.modules):
+        from cnnprobe.engine import memory  # with torch
+
+        if memory.is_short(error):
+            return UserError(f"memory does not suffice, {memory.free_memory('cpu') / 1e9:.3g} GB free")
     if not isinstance(error, OSError) or error.errno not in CODES:
         return None
     return UserError(error.strerror + (f": {error.filename}" if error.filename else ""))

@@ -77,8 +77,11 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except (HydraException, OmegaConfBaseException) as error:
-        shutil.rmtree(folder)
-        raise _told(error) from None
+        if lines_of(folder):
+            terminal.say(f"cnnprobe {request.command}: {_told(error)}", stream=sys.stderr)
+        else:
+            shutil.rmtree(folder)
+            raise _told(error) from None
     except Exception as error:  # of the launcher; the jobs' own are told by their lines
         told = one_line(f"the launcher failed: {type(error).__name__}: {error}")
         terminal.say(f"cnnprobe {request.command}: {told[:300]}", stream=sys.stderr)

@@ -28,6 +28,8 @@ SHARING = ("joblib",)
 """Launchers whose processes do one job after the other."""
 PARENT_DIES = 1
 """Of prctl(2): the signal a process gets when its parent dies."""
+PATIENCE = 60.0
+"""Seconds that a job whose launcher died is waited for where it writes no run; its number may be another process's."""
 POLL = 0.2
 """Seconds between two looks whether jobs that were left alone have ended."""
 
@@ -158,8 +160,11 @@ def settle(folder: Path, jobs: list[list[str]]) -> None:
     for path in sorted((folder / "jobs").glob("*.begun")):
         with suppress(FileNotFoundError, ValueError):
             note, number = json.loads(path.read_text(encoding="utf-8")), int(path.stem)
-            _wait_for(note["process"], folder / "jobs" / f"{number}.json")
-            if not (folder / "jobs" / f"{number}.json").exists():
+            line = folder / "jobs" / f"{number}.json"
+            end = time.monotonic() + PATIENCE
+            while not line.exists() and (_writes(folder, note) or (_lives(note) and time.monotonic() < end)):
+                time.sleep(POLL)
+            if not line.exists():
                 _killed(folder, number, note)
         path.unlink(missing_ok=True)
     there = {line["job"] for line in lines_of(folder)}
@@ -168,26 +173,37 @@ def settle(folder: Path, jobs: list[list[str]]) -> None:
         files.write_json(folder / "jobs" / f"{number}.json", line)
 
 
-def _wait_for(process: int, line: Path) -> None:
-    """Wait until a job has left its line or its process is gone; one on another machine is gone from here."""
-    while not line.exists():
-        try:
-            os.kill(process, 0)
-        except OSError:
-            return
-        time.sleep(POLL)
+def _run_of(folder: Path, note: dict[str, Any]) -> Path | None:
+    """Return the run folder of a job that has left no line, None where it had not come so far."""
+    for path in sorted(Path(note["out"]).glob(f"{note['command']}/*/v*")):
+        about = runs.info(path)
+        if (about.get("sweep"), about.get("process")) == (folder.name, note["process"]):
+            return path
+    return None
+
+
+def _writes(folder: Path, note: dict[str, Any]) -> bool:
+    """Tell whether a job that has left no line is still at work, its launcher gone."""
+    path = _run_of(folder, note)
+    return path is not None and runs.holder(path) is not None
+
+
+def _lives(note: dict[str, Any]) -> bool:
+    """Tell whether there is a process of a job's number; on another machine there is none to be seen from here."""
+    try:
+        os.kill(note["process"], 0)
+    except OSError:
+        return False
+    return note["process"] != os.getpid()
 
 
 def _killed(folder: Path, number: int, note: dict[str, Any]) -> None:
     """Write the line of a job whose process is gone without a word, with its run folder and how to go on with it."""
-    out, command = note["out"], note["command"]
+    command, path = note["command"], _run_of(folder, note)
     line = {"job": number, "overrides": note["overrides"], "status": "killed", "version": ""}
     line["reason"] = "its process was killed before it had a run folder (memory?)"
-    for path in sorted(Path(out).glob(f"{command}/*/v*")):
-        about = runs.info(path)
-        if (about.get("sweep"), about.get("process")) == (folder.name, note["process"]):
-            version = runs.short(path, out)
-            line |= {"version": version, "folder": str(path)}
-            line["reason"] = f"its process was killed (memory?); go on with: cnnprobe {command} --resume {path}"
+    if path is not None:
+        line |= {"version": runs.short(path, note["out"]), "folder": str(path)}
+        line["reason"] = f"its process was killed (memory?); go on with: cnnprobe {command} --resume {path}"
     files.write_json(folder / "jobs" / f"{number}.json", line)
     terminal.say(f"cnnprobe {command}: job {number}: {line['reason']}", stream=sys.stderr)

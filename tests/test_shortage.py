@@ -13,6 +13,7 @@ from test_run import contents, name_of, words
 
 from cnnprobe import catalogue, shortage
 from cnnprobe.engine import loading, recording
+from cnnprobe.models import convnet
 from cnnprobe.reading import Recording
 
 TORCH = RuntimeError(
@@ -163,3 +164,17 @@ def test_a_limit_on_the_size_of_files_is_told(pictures, tmp_path, cnnprobe):
     assert not list(tmp_path.rglob("store.h5"))
     assert cnnprobe(*asked).status == 0
     assert contents(tmp_path / "outputs/record/convnet-folder/v002")
+
+
+@pytest.mark.parametrize("error", SHORT, ids=["numpy", "cpu", "gpu"])
+def test_memory_that_does_not_suffice_before_a_run_is_one_line(cnnprobe, pictures, tmp_path, monkeypatch, error):
+    """F56: while the network is built."""
+
+    def short(**_):
+        raise error
+
+    monkeypatch.setattr(convnet, "build", short)
+    answer = cnnprobe(*words("record", pictures, "weights=random"))
+    assert answer.status == 2
+    assert re.fullmatch(r"cnnprobe record: memory does not suffice, [0-9.]+ GB free\n", answer.err), answer.err
+    assert not (tmp_path / "outputs").exists()

@@ -42,12 +42,13 @@ def test_a_job_that_left_no_line_was_killed_or_never_begun(tmp_path, capsys):
     note(tmp_path, 2, gone, command="rsa")  # of another command, before it had a folder
     done = {"job": 1, "overrides": ["k=1"], "status": "complete", "version": "v008", "reason": ""}
     (tmp_path / "jobs/1.json").write_text(json.dumps(done))
-    sweep_job.settle(tmp_path, [["k=0"], ["k=1"], ["k=2"], ["k=3"]])
+    note(tmp_path, 3, os.getpid())  # broken off in this very process
+    sweep_job.settle(tmp_path, [["k=0"], ["k=1"], ["k=2"], ["k=3"], ["k=4"]])
     assert sweep.summary(tmp_path) == 2
     with (tmp_path / "runs.csv").open() as source:
         rows = list(csv.DictReader(source))
-    assert [row["status"] for row in rows] == ["killed", "complete", "killed", "not begun"]
-    assert [row["overrides"] for row in rows] == ["k=0", "k=1", "k=2", "k=3"]
+    assert [row["status"] for row in rows] == ["killed", "complete", "killed", "killed", "not begun"]
+    assert [row["overrides"] for row in rows] == ["k=0", "k=1", "k=2", "k=3", "k=4"]
     assert rows[0]["version"] == "topk/convnet-shapes/v007"
     assert f"go on with: cnnprobe topk --resume {run}" in rows[0]["reason"]
     assert "before it had a run folder" in rows[2]["reason"]
