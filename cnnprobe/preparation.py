@@ -97,10 +97,11 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
     wanted = options.get("num_classes") or (len(dataset.classes) if own else about.get("num_classes"))
     model = network(kind, options, given, wanted, weights, config["seed"])
     moments, sums = learned(model, options["name"], weights)
+    from cnnprobe.engine.memory import is_short
     from cnnprobe.models import inputs
     from cnnprobe.models import weights as weight_files
 
-    inputs.check_fits(model, options["name"], dataset.size)
+    inputs.check_fits(model, options["name"], dataset.size, is_short)
     classes = tuple(dataset.classes if training else about.get("classes") or getattr(model, "classes", ()))
     sha256 = weight_files.sha256(model.state_dict())
     return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options)

@@ -166,6 +166,29 @@ def test_a_limit_on_the_size_of_files_is_told(pictures, tmp_path, cnnprobe):
     assert contents(tmp_path / "outputs/record/convnet-folder/v002")
 
 
+@pytest.mark.parametrize("where", ["images", "layers"])
+def test_memory_that_does_not_suffice_for_a_look_at_the_network_is_no_misfit(
+    cnnprobe, pictures, tmp_path, monkeypatch, where
+):
+    """F56: neither the size of the images nor the network is to blame."""
+    real, seen = convnet.ConvNet.forward, []
+
+    def short(self, images):
+        seen.append(len(images))
+        if (
+            len(seen) == {"images": 1, "layers": 2}[where]
+        ):  # before: does it take such images? then: what layers has it?
+            raise TORCH
+        return real(self, images)
+
+    monkeypatch.setattr(convnet.ConvNet, "forward", short)
+    answer = cnnprobe(*words("record", pictures, "weights=random"))
+    assert answer.status == 2
+    (line,) = [line for line in answer.err.splitlines() if line.startswith("cnnprobe ")]
+    assert line.startswith("cnnprobe record: memory does not suffice, ")
+    assert not (tmp_path / "outputs").exists()
+
+
 @pytest.mark.parametrize("error", SHORT, ids=["numpy", "cpu", "gpu"])
 def test_memory_that_does_not_suffice_before_a_run_is_one_line(cnnprobe, pictures, tmp_path, monkeypatch, error):
     """F56: while the network is built."""
