@@ -21,7 +21,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cnnprobe import catalogue, compose, files, preparation, run, runs, terminal
+from cnnprobe import catalogue, compose, files, preparation, run, runs, shortage, terminal
 from cnnprobe.errors import UserError
 
 SHARING = ("joblib",)
@@ -95,13 +95,15 @@ def do(asked: Asked) -> int:
         about = runs.info(where)
         line |= {"status": about["status"], "version": runs.short(where, job.config["out"]), "folder": str(where)}
         line["headline"] = about.get("headline", {})
-    except UserError as error:
-        line["reason"] = str(error)
-        terminal.say(f"cnnprobe {asked.command}: job {asked.number}: {error}", stream=sys.stderr)
     except Exception as error:
-        status = 1
-        line |= {"reason": f"{type(error).__name__}: {error}", "bug": True}
-        traceback.print_exc()
+        told = error if isinstance(error, UserError) else shortage.of_call(error)
+        if told is not None:
+            line["reason"] = str(told)
+            terminal.say(f"cnnprobe {asked.command}: job {asked.number}: {told}", stream=sys.stderr)
+        else:
+            status = 1
+            line |= {"reason": f"{type(error).__name__}: {error}", "bug": True}
+            traceback.print_exc()
     files.write_json(asked.folder / "jobs" / f"{asked.number}.json", line)
     return status
 

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "sweep": {
         "errors", "files", "catalogue", "compose", "drawing", "run", "runs", "signals", "sweep_job", "terminal", "cli",
     },
-    "sweep_job": {"errors", "files", "catalogue", "compose", "preparation", "run", "runs", "terminal"},
+    "sweep_job": {"errors", "files", "catalogue", "compose", "preparation", "run", "runs", "shortage", "terminal"},
     "requests": {
         "errors", "compose", "files", "foreign_yaml", "named_weights", "reading", "run", "runs", "drawing", "sweep",
         "terminal", "cli",

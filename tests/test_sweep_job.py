@@ -11,6 +11,7 @@ import pytest
 from test_run import child, contents, leading, wait_for
 
 from cnnprobe import sweep, sweep_job
+from cnnprobe.models import convnet
 from cnnprobe.sweep_job import Asked
 
 try:
@@ -86,6 +87,26 @@ def test_a_job_apart_ends_as_it_ends_and_its_parent_goes_on(tmp_path, monkeypatc
     assert ("planted" in capfd.readouterr().err) == (how == "fails")
     if how == "done":
         assert (tmp_path / "5").read_text() != str(os.getpid())
+
+
+def test_a_job_for_which_memory_does_not_suffice_is_no_bug(cnnprobe, tmp_path, monkeypatch):
+    """F54: the others are done."""
+    real = convnet.build
+
+    def build(**options):
+        if options["input_size"] == 40:
+            raise MemoryError
+        return real(**options)
+
+    monkeypatch.setattr(convnet, "build", build)
+    answer = cnnprobe("layers", "model=convnet", "-m", "model.input_size=40,32")
+    assert answer.status == 2, answer.err
+    assert "Traceback" not in answer.err
+    (table,) = tmp_path.rglob("runs.csv")
+    with table.open() as source:
+        rows = list(csv.DictReader(source))
+    assert [row["status"] for row in rows] == ["failed", "complete"]
+    assert rows[0]["reason"].startswith("memory does not suffice, ")
 
 
 def test_every_job_of_a_sweep_is_known_by_its_number(tmp_path):
