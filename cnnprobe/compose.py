@@ -160,7 +160,7 @@ def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
             config = hydra_compose("config", [*search, *words])
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(_one_line(error)) from None
+        raise UserError(one_line(error)) from None
 
 
 def _key_exists(word: str, config: Any) -> None:
@@ -175,7 +175,7 @@ def _key_exists(word: str, config: Any) -> None:
         raise unknown("option", key, [f"{group}.{n}" if group else str(n) for n in names if n != "name"], of=of)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return the innermost reason of an error of Hydra's, without its lines about types and links."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -45,11 +45,17 @@ def module(group: str, name: str) -> Any:
     return importlib.import_module(f"cnnprobe.{group}s.{name.replace('-', '_')}")
 
 
-def device_of(block: dict[str, Any]) -> tuple[str, int, int]:
-    """Return device, threads and loader workers; UserError for a GPU that is not there."""
+def load_torch() -> None:
+    """Import torch as runs want it."""
     # Threads that wait for each other spin; where another process needs the core, that costs far more than it
     # gains (4000 against 80 images/s in a small network). So they spin shortly. Read as torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    import torch  # noqa: F401
+
+
+def device_of(block: dict[str, Any]) -> tuple[str, int, int]:
+    """Return device, threads and loader workers; UserError for a GPU that is not there."""
+    load_torch()
     import torch
 
     from cnnprobe.engine.devices import cores
@@ -91,10 +97,11 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
     wanted = options.get("num_classes") or (len(dataset.classes) if own else about.get("num_classes"))
     model = network(kind, options, given, wanted, weights, config["seed"])
     moments, sums = learned(model, options["name"], weights)
+    from cnnprobe.engine.memory import is_short
     from cnnprobe.models import inputs
     from cnnprobe.models import weights as weight_files
 
-    inputs.check_fits(model, options["name"], dataset.size)
+    inputs.check_fits(model, options["name"], dataset.size, is_short)
     classes = tuple(dataset.classes if training else about.get("classes") or getattr(model, "classes", ()))
     sha256 = weight_files.sha256(model.state_dict())
     return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ CODES = {getattr(errno, name) for name in NAMES if hasattr(errno, name)}
 
 
 def of_call(error: BaseException) -> UserError | None:
-    """Return the line for a system call that the machine refused, None for any other error."""
+    """Return the line for what the machine refused, a system call or memory, None for any other error."""
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "torch" in sys.modules):
+        from cnnprobe.engine import memory  # with torch
+
+        if memory.is_short(error):
+            return UserError(f"memory does not suffice, {memory.free_memory('cpu') / 1e9:.3g} GB free")
     if not isinstance(error, OSError) or error.errno not in CODES:
         return None
     return UserError(error.strerror + (f": {error.filename}" if error.filename else ""))
@@ -37,6 +43,6 @@ def of_run(error: BaseException, folder: Path, about: dict[str, Any]) -> UserErr
     size = "×".join(map(str, about["dataset"]["size"]))
     free = f"{memory.free_memory(about['device']) / 1e9:.3g} GB free"
     batch = about.get("batch_size") or 1
-    if batch == 1:
+    if batch == 1 or getattr(error, "single", False):
         return UserError(f"one image of {size} does not fit in memory, {free}; {kept}")
     return UserError(f"{batch} images of {size} at once do not fit in memory, {free}; try batch_size={batch // 2}")

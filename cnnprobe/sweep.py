@@ -6,21 +6,31 @@ Each job is a run folder of its own and leaves a line in the sweep's folder; the
 
 import csv
 import io
-import json
+import os
+import re
+import shutil
+import signal
 import sys
-import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cnnprobe import catalogue, compose, drawing, files, run, runs, terminal
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, one_line
+from cnnprobe.signals import EXIT_STATUS
+from cnnprobe.sweep_job import lines_of, settle, task, typed
 
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
+
+FULL = "HYDRA_FULL_ERROR"
 
 
 def main(request: "Request") -> int:
@@ -32,6 +42,19 @@ def main(request: "Request") -> int:
     except OSError as error:
         raise runs.unwritable(Path(first.config["out"]), error) from None
     (folder / "jobs").mkdir()
+    stopped = launched(folder, request, words)
+    settle(folder, [] if stopped > 2 else jobs_of(folder, words))
+    status = summary(folder)
+    figures(folder, request.command)
+    return max(stopped, status)
+
+
+def launched(folder: Path, request: "Request", words: list[str]) -> int:
+    """Let Hydra launch all jobs and wait for them; returns 130 or 143 where a signal came, else 0.
+
+    Raises:
+        UserError: Hydra cannot make jobs of the words, or has no such launcher; the folder is gone again.
+    """
     settings = [
         "hydra.output_subdir=null",
         "hydra.run.dir=.",
@@ -43,52 +66,67 @@ def main(request: "Request") -> int:
         f"+sweep='{folder.resolve()}'",
     ]
     extra = [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in request.config_dirs)}]"]
-    before = sys.argv
+    before, full = sys.argv, os.environ.get(FULL)
     sys.argv = ["cnnprobe", "--multirun", *settings, *(extra if request.config_dirs else []), *words]
-    stopped = 0
+    os.environ[FULL] = "1"  # errors come as they are, instead of pages and the end of the process
     try:
-        hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
+        with _ended_by_sigterm():
+            hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
     except SystemExit as end:  # a signal came: the jobs behind this one are not begun
-        stopped = int(end.code or 0)
+        return int(end.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    except (HydraException, OmegaConfBaseException) as error:
+        if lines_of(folder):
+            terminal.say(f"cnnprobe {request.command}: {_told(error)}", stream=sys.stderr)
+        else:
+            shutil.rmtree(folder)
+            raise _told(error) from None
+    except Exception as error:  # of the launcher; the jobs' own are told by their lines
+        told = one_line(f"the launcher failed: {type(error).__name__}: {error}")
+        terminal.say(f"cnnprobe {request.command}: {told[:300]}", stream=sys.stderr)
     finally:
         sys.argv = before
-    status = summary(folder)
-    figures(folder, request.command)
-    return max(stopped, status)
+        os.environ.pop(FULL)
+        if full is not None:
+            os.environ[FULL] = full
+    return 0
 
 
-def task(config: DictConfig) -> str:
-    """Do one job of a sweep, in whatever process it was launched; never raises for a failed job."""
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    folder = Path(plain.pop("sweep"))
-    number = HydraConfig.get().job.num
-    words = [word for word in HydraConfig.get().overrides.task if not word.startswith(("+sweep=", "method="))]
-    command = catalogue.command_name(plain["method"]["name"])
-    line: dict[str, Any] = {"job": number, "overrides": words, "status": "failed", "version": "", "reason": ""}
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let a SIGTERM that comes between jobs end the sweep in order, its table written."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(EXIT_STATUS[number])
+
     try:
-        job = run.Job(command, compose.checked(plain, command), tuple(words), sweep=folder.name)
-        job.explicit_model = any(word.startswith("model=") for word in words)
-        status, where = run.execute(job)
-        about = runs.info(where)
-        line |= {"status": about["status"], "version": runs.short(where, job.config["out"]), "folder": str(where)}
-        line["headline"] = about.get("headline", {})
-        if status:
-            files.write_json(folder / "jobs" / f"{number}.json", line)
-            raise SystemExit(status)
-    except UserError as error:
-        line["reason"] = str(error)
-        terminal.say(f"cnnprobe {command}: job {number}: {error}", stream=sys.stderr)
-    except Exception as error:
-        line |= {"reason": f"{type(error).__name__}: {error}", "bug": True}
-        traceback.print_exc()
-    files.write_json(folder / "jobs" / f"{number}.json", line)
-    return line["version"]
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # elsewhere than in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    """Return what the jobs of a sweep have left, in their order."""
-    lines = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "jobs").glob("*.json")]
-    return sorted(lines, key=lambda line: line["job"])
+def _told(error: Exception) -> UserError:
+    """Return Hydra's words as one line."""
+    missing = re.search(r"Could not find 'hydra/launcher/(.*?)'", str(error))
+    if missing:
+        return UserError(f"no hydra/launcher {missing[1]!r} here; pip install cnnprobe[launchers] has joblib, submitit")
+    return UserError(compose.one_line(error))
+
+
+def jobs_of(folder: Path, words: list[str]) -> list[list[str]]:
+    """Return the overrides of every job of a sweep, in Hydra's order; [] where it cannot be said from here."""
+    try:
+        params = OmegaConf.load(folder / "multirun.yaml").get("hydra", {}).get("sweeper", {}).get("params") or {}
+        parsed = compose.parsed([*(f"{key}={value}" for key, value in params.items()), *words])
+        return [typed(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
+    except (HydraException, OmegaConfBaseException, OSError):
+        return []
 
 
 def figures(folder: Path, command: str) -> int:

@@ -48,7 +48,10 @@ MAY_IMPORT = {
         "companions", "engine", "origin", "preparation", "provenance", "shortage", "signals", "terminal",
         "training_state",
     },
-    "sweep": {"errors", "files", "catalogue", "compose", "drawing", "run", "runs", "terminal", "cli"},
+    "sweep": {
+        "errors", "files", "catalogue", "compose", "drawing", "run", "runs", "signals", "sweep_job", "terminal", "cli",
+    },
+    "sweep_job": {"errors", "files", "catalogue", "compose", "preparation", "run", "runs", "shortage", "terminal"},
     "requests": {
         "errors", "compose", "files", "foreign_yaml", "named_weights", "reading", "run", "runs", "drawing", "sweep",
         "terminal", "cli",
@@ -63,8 +66,8 @@ MAY_IMPORT = {
 }  # fmt: skip
 
 ONLY_IN = {
-    "hydra": {"compose", "sweep"},
-    "omegaconf": {"compose", "sweep"},
+    "hydra": {"compose", "sweep", "sweep_job"},
+    "omegaconf": {"compose", "sweep", "sweep_job"},
     "h5py": {"store_layout", "store", "reading", "references", "datasets"},
     "matplotlib": {"figures"},
     "nibabel": {"volumes"},

@@ -3,13 +3,18 @@
 import errno
 import json
 import os
+import re
+import signal
 
+import numpy as np
 import pytest
 import torch
-from test_run import contents, words
+from test_run import contents, name_of, words
 
-from cnnprobe import shortage
-from cnnprobe.engine import recording
+from cnnprobe import catalogue, shortage
+from cnnprobe.engine import loading, recording
+from cnnprobe.models import convnet
+from cnnprobe.reading import Recording
 
 TORCH = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
@@ -17,27 +22,97 @@ TORCH = RuntimeError(
 SHORT = [MemoryError(), TORCH, torch.OutOfMemoryError("CUDA out of memory")]
 
 
+WHOLE = "8 images of 3×32×32 at once do not fit"
+SINGLE = "one image of 3×32×32 does not fit"
+PROBES = [command for command in catalogue.commands() if command not in ("train", "transfer", "layers")]
+FAST = ("record", "topk", "rsa", "tuning")
+
+
 @pytest.mark.parametrize("error", SHORT, ids=["numpy", "cpu", "gpu"])
-@pytest.mark.parametrize(
-    ("batch", "told"), [(8, "8 images of 3×32×32 at once do not fit"), (1, "one image of 3×32×32")]
-)
-def test_memory_that_does_not_suffice_is_one_line(cnnprobe, pictures, tmp_path, monkeypatch, error, batch, told):
-    """F54, F56, F57: planted into the pass through the network; the run says what would fit."""
+@pytest.mark.parametrize(("where", "told"), [("images", WHOLE), ("network", SINGLE)])
+def test_memory_that_does_not_suffice_is_one_line(cnnprobe, pictures, tmp_path, monkeypatch, error, where, told):
+    """F54, F56, F57: planted where images are loaded, and into the network; the run says what would fit."""
 
     def short(*_, **__):
         raise error
 
-    monkeypatch.setattr(recording._Pass, "run", short)
-    answer = cnnprobe(*words("record", pictures, f"batch_size={batch}"))
+    if where == "network":
+        monkeypatch.setattr(recording._Pass, "run", short)
+    else:
+        monkeypatch.setattr(loading._Loaded, "__getitem__", short)
+    answer = cnnprobe(*words("record", pictures, "batch_size=8", "device.workers=0"))
     lines = [line for line in answer.err.splitlines() if line.startswith("cnnprobe ")]
     assert (answer.status, len(lines)) == (2, 1), answer.err
     assert told in lines[0]
     assert " GB free" in lines[0]
-    assert ("try batch_size=4" in lines[0]) == (batch == 8)
+    assert ("try batch_size=4" in lines[0]) == (told == WHOLE)
     assert "Traceback" not in answer.err
     about = json.loads((tmp_path / "outputs/record/convnet-folder/v001/run.json").read_text())
     assert about["status"] == "failed"
     assert told in about["error"]
+
+
+@pytest.mark.parametrize("command", [c if c in FAST else pytest.param(c, marks=pytest.mark.slow) for c in PROBES])
+def test_every_command_goes_on_with_as_many_images_as_fit(cnnprobe, pictures, tmp_path, monkeypatch, command):
+    """F54: three at once; said in a warning, and the same is measured."""
+    asked = words(command, pictures, "weights=random", "device.threads=1")
+    assert cnnprobe(*asked).status == 0
+    real = torch.nn.Conv2d.forward
+
+    def narrow(self, images):
+        if len(images) > 3 and self.in_channels != 3:  # in the second layer: the first one has been read
+            raise TORCH
+        return real(self, images)
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", narrow)
+    answer = cnnprobe(*asked)
+    assert answer.status == 0, answer.err
+    assert re.search(r"does not fit in memory, going on with [123]$", answer.err, re.MULTILINE), answer.err
+    folder = tmp_path / "outputs" / command / name_of(command)
+    alike(Recording(folder / "v001/store.h5"), Recording(folder / "v002/store.h5"))
+
+
+def alike(one, other):
+    """Compare all columns: numbers to 1e-4 of the column's largest, everything else exactly."""
+    assert one.tables() == other.tables()
+    for name in one.tables():
+        for column in one[name].columns:
+            if column.endswith(("seconds", "images_per_second")):
+                continue
+            first, second = np.asarray(one[name][column]), np.asarray(other[name][column])
+            assert first.shape == second.shape, (name, column)
+            if first.dtype.kind != "f":
+                assert (first == second).all(), (name, column)
+                continue
+            assert (np.isnan(first) == np.isnan(second)).all(), (name, column)
+            largest = np.nanmax(np.abs(first), initial=1e-12)
+            assert np.nanmax(np.abs(first - second), initial=0) <= 1e-4 * largest, (name, column)
+
+
+def test_a_resumed_record_remembers_how_many_images_fit(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F54: and ends as one that was never stopped."""
+    real, shown, stop = recording._Pass.run, [], [4]
+
+    def narrow(self, images, complete=None):
+        if len(images) > 5:
+            raise TORCH
+        shown.append(len(images))
+        if len(shown) == stop[0]:
+            signal.raise_signal(signal.SIGTERM)
+        return real(self, images, complete)
+
+    monkeypatch.setattr(recording._Pass, "run", narrow)
+    asked = words("record", pictures, "weights=random", "device.threads=1")
+    assert cnnprobe(*asked).status == 143
+    folder = tmp_path / "outputs/record/convnet-folder"
+    assert json.loads((folder / "v001/run.json").read_text())["facts"] == {"batch": 4}
+    stop[0] = 0
+    answer = cnnprobe("record", "--resume", "latest")
+    assert answer.status == 0, answer.err
+    assert "does not fit" not in answer.err
+    assert shown == [4] * 6
+    assert cnnprobe(*asked).status == 0
+    assert contents(folder / "v001") == contents(folder / "v002")
 
 
 def test_other_errors_stay_bugs(tmp_path):
@@ -89,3 +164,40 @@ def test_a_limit_on_the_size_of_files_is_told(pictures, tmp_path, cnnprobe):
     assert not list(tmp_path.rglob("store.h5"))
     assert cnnprobe(*asked).status == 0
     assert contents(tmp_path / "outputs/record/convnet-folder/v002")
+
+
+@pytest.mark.parametrize("where", ["images", "layers"])
+def test_memory_that_does_not_suffice_for_a_look_at_the_network_is_no_misfit(
+    cnnprobe, pictures, tmp_path, monkeypatch, where
+):
+    """F56: neither the size of the images nor the network is to blame."""
+    real, seen = convnet.ConvNet.forward, []
+
+    def short(self, images):
+        seen.append(len(images))
+        if (
+            len(seen) == {"images": 1, "layers": 2}[where]
+        ):  # before: does it take such images? then: what layers has it?
+            raise TORCH
+        return real(self, images)
+
+    monkeypatch.setattr(convnet.ConvNet, "forward", short)
+    answer = cnnprobe(*words("record", pictures, "weights=random"))
+    assert answer.status == 2
+    (line,) = [line for line in answer.err.splitlines() if line.startswith("cnnprobe ")]
+    assert line.startswith("cnnprobe record: memory does not suffice, ")
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("error", SHORT, ids=["numpy", "cpu", "gpu"])
+def test_memory_that_does_not_suffice_before_a_run_is_one_line(cnnprobe, pictures, tmp_path, monkeypatch, error):
+    """F56: while the network is built."""
+
+    def short(**_):
+        raise error
+
+    monkeypatch.setattr(convnet, "build", short)
+    answer = cnnprobe(*words("record", pictures, "weights=random"))
+    assert answer.status == 2
+    assert re.fullmatch(r"cnnprobe record: memory does not suffice, [0-9.]+ GB free\n", answer.err), answer.err
+    assert not (tmp_path / "outputs").exists()

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnprobe.engine.full_sort import dead_units, ranked
-from cnnprobe.engine.loading import batches
+from cnnprobe.engine.loading import Batch, batches
+from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.engine.taps import Layer
@@ -92,14 +93,19 @@ def answers(
 
     loaded = batches(images, batch_size=batch_size, device=device, workers=workers)
     with torch.inference_mode(), tap(model, layers, receive) as run:
+
+        def show(part: Batch) -> None:
+            now[:] = [part.indices]
+            run(part.images)
+
+        carried = Carried(UNBOUNDED)
         for batch in loaded:
-            now[:] = [batch.indices]
-            run(batch.images)
-            for one in made.values():
-                gone = batch.indices[~batch.readable]
-                one.largest[gone] = np.nan
-                one.patterns[torch.from_numpy(np.flatnonzero(np.isin(patterns, gone)))] = torch.nan
-            yield Advance(len(batch))
+            for part, _ in in_parts(batch, carried, show):
+                for one in made.values():
+                    gone = part.indices[~part.readable]
+                    one.largest[gone] = np.nan
+                    one.patterns[torch.from_numpy(np.flatnonzero(np.isin(patterns, gone)))] = torch.nan
+                yield Advance(len(part))
     return made
 
 

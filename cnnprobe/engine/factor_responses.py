@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cnnprobe.engine.layers import Layer
 from cnnprobe.engine.loading import Batch
+from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.recording import tap
 from cnnprobe.errors import UserError
 from cnnprobe.records import Advance
@@ -96,8 +97,13 @@ def respond(
         found[layer.name][:, rows] = sites[layer.name].read(activation, reaches[rows]).T
 
     with torch.inference_mode(), tap(model, [site.layer for site in sites.values()], receive) as run:
+
+        def show(part: Batch) -> None:
+            shown["indices"] = part.indices
+            run(part.images)
+
+        carried = Carried(UNBOUNDED)
         for batch in loaded:
-            shown["indices"] = batch.indices
-            run(batch.images)
-            yield Advance(len(batch))
+            for part, _ in in_parts(batch, carried, show):
+                yield Advance(len(part))
     return found

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.field_crops import WORTH, FieldCrops
-from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.memory import Carried, is_short
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.replay import Unrepeatable
@@ -274,6 +274,8 @@ class Gradients:
         try:
             difference = self._difference(crops)
         except RuntimeError as error:
+            if is_short(error):
+                raise
             return None, f"whole images: {str(error).splitlines()[0]}"
         if not difference <= AGREE:
             LOG.warning(f"{self.layer.name}: crops differ from whole images by {difference:.1g}; whole images run")

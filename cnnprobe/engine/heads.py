@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.functions import KINDS
+from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.replay import Unrepeatable, ancestors, repeat_batch, run, value_at
 from cnnprobe.engine.taps import Layer
@@ -70,7 +71,7 @@ class Head:
             try:
                 known.update(zip(call.outputs, run(call, known)))
             except (RuntimeError, Unrepeatable) as error:
-                if isinstance(error, torch.OutOfMemoryError):
+                if is_short(error):
                     raise
                 reason = str(error).splitlines()[0]
                 raise UserError(f"the base cannot be run without its max-pooling ({reason}); finer=false") from error

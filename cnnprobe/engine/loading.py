@@ -42,6 +42,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def part(self, start: int, stop: int) -> "Batch":
+        """Return some of the images."""
+        own = slice(start, stop)
+        return Batch(self.indices[own], self.images[own], self.labels[own], self.readable[own])
+
 
 def batches(
     dataset: Any,

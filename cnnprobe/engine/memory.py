@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 
 LOG = logging.getLogger("cnnprobe")
 SHORT = re.compile(
-    r"out of memory|can't allocate|cannot allocate|not enough memory|alloc.*fail|could not create a memory", re.I
+    r"out of memory|can't allocate|cannot allocate|not enough memory|alloc.*fail|could not create a (memory|primitive)",
+    re.I,
 )
 
 
@@ -42,6 +43,26 @@ def free_memory(device: torch.device | str) -> int:
     return max(min(free), 0)
 
 
+def in_parts(batch: Any, carried: "Carried", show: Callable[[Any], Any]) -> Iterator[tuple[Any, Any]]:
+    """Show a batch to a network whole or, where that does not fit, part by part; gives the parts and their answers.
+
+    Args:
+        batch: `loading.Batch`.
+        carried: how many images are shown at once from here on.
+        show: given a part; what a failed call of it has done to anything, the next one undoes or does once more.
+
+    Raises:
+        whatever `show` raises, and its memory error where a single image does not fit.
+    """
+    start = 0
+    while start < len(batch):
+        part = batch if carried.most >= len(batch) else batch.part(start, start + carried.most)
+        answer = carried.attempt(len(part), lambda part=part: (show(part),))
+        if answer is not None:
+            yield part, answer[0]
+            start += len(part)
+
+
 class Carried:
     """How many things are carried at once; halved for good when they did not fit.
 
@@ -62,6 +83,8 @@ class Carried:
         try:
             return work()
         except (MemoryError, RuntimeError) as error:
+            if is_short(error) and count == 1:
+                error.single = True
             if not is_short(error) or count == 1:
                 raise
         # outside of the handler: the traceback would keep the tensors alive

@@ -195,9 +195,14 @@ class Occlusion:
         """Return the maps of occluded images by brute force, (occluder, channel, position)."""
         got: list[Tensor] = []
         receive = lambda _, maps: got.append(maps.flatten(2) + 0 if maps.ndim > 2 else maps[:, :, None] + 0)  # noqa: E731
+        carried, start = Carried(len(corners), "batch of occluders"), 0
         with tap(self.model, [self.layer], receive) as run:
-            run(occluded_images(image, fill, corners, self.grid.patch))
-        return got.pop()
+            while start < len(corners):
+                some = corners[start : start + carried.most]
+                work = lambda some=some: (run(occluded_images(image, fill, some, self.grid.patch)),)  # noqa: E731
+                if carried.attempt(len(some), work) is not None:
+                    start += len(some)
+        return torch.cat(got)
 
     def _fill(self, found: Tensor, answer: Answer, chosen: list[np.ndarray]) -> None:
         """Bring the changes of an answer into maps (occluder, channel, position) of the clean image."""

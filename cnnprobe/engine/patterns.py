@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.dissimilarity import Products, ranks, step
-from cnnprobe.engine.loading import batches
-from cnnprobe.engine.memory import free_memory
+from cnnprobe.engine.loading import Batch, batches
+from cnnprobe.engine.memory import UNBOUNDED, Carried, free_memory, in_parts
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance, Phase
@@ -137,18 +137,24 @@ class Patterns:
                     kept[piece][torch.from_numpy(indices).to(part.device)] = part
 
         with torch.inference_mode(), tap(self.model, layers, lambda layer, a: keep(layer.name, a)) as run:
-            for batch in batches(self.dataset, **self.loading):
-                indices = batch.indices
-                self.skipped[indices] = ~batch.readable
+
+            def show(part: Batch) -> None:
+                nonlocal indices
+                indices = part.indices
                 if IMAGES in names:
-                    keep(IMAGES, batch.images)
+                    keep(IMAGES, part.images)
                 if layers:
-                    run(batch.images)
-                for piece in pieces:
-                    kept[piece][torch.from_numpy(indices[~batch.readable])] = torch.nan
-                    finite = kept[piece][torch.from_numpy(indices)].isfinite().all(1).cpu().numpy()
-                    bad.setdefault(piece.name, []).extend(indices[~finite & batch.readable].tolist())
-                yield Advance(len(batch))
+                    run(part.images)
+
+            carried = Carried(UNBOUNDED)
+            for batch in batches(self.dataset, **self.loading):
+                for part, _ in in_parts(batch, carried, show):
+                    self.skipped[indices] = ~part.readable
+                    for piece in pieces:
+                        kept[piece][torch.from_numpy(indices[~part.readable])] = torch.nan
+                        finite = kept[piece][torch.from_numpy(indices)].isfinite().all(1).cpu().numpy()
+                        bad.setdefault(piece.name, []).extend(indices[~finite & part.readable].tolist())
+                    yield Advance(len(part))
         for name, images in bad.items():
             if images:
                 LOG.warning(f"{name}: not finite for {len(set(images))} images, first image {min(images)}")

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnprobe.engine.loading import Batch
+from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.objectives import Objective
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.ridge import Mapping, ridge
@@ -102,6 +103,7 @@ class Brain:
             found.append(chosen.double().cpu().numpy())
 
         def answer(images: Tensor) -> np.ndarray:
+            found.clear()
             with torch.inference_mode():
                 run(fitted(images, self.size))
             return found.pop()
@@ -204,12 +206,19 @@ def learn(
         tap(model, [layer], lambda _, activation: current.append(features(activation, reading).cpu().numpy())) as run,
         brain.answering() as answer,
     ):
+
+        def show(part: Batch) -> tuple[np.ndarray, np.ndarray]:
+            current.clear()
+            run(part.images)
+            return current.pop()[part.readable], answer(part.images)[part.readable]
+
+        carried = Carried(UNBOUNDED)
         for batch in loaded:
-            run(batch.images)
-            seen.append(current.pop()[batch.readable])
-            answers.append(answer(batch.images)[batch.readable])
-            _check_size(sum(map(len, seen)), seen[-1].shape[1], reading)
-            yield Advance(len(batch))
+            for part, (own, theirs) in in_parts(batch, carried, show):
+                seen.append(own)
+                answers.append(theirs)
+                _check_size(sum(map(len, seen)), seen[-1].shape[1], reading)
+                yield Advance(len(part))
     if not seen:
         raise UserError("population control needs natural images to map one network to the other, got none")
     natural = np.concatenate(answers)

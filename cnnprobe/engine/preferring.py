@@ -6,6 +6,7 @@ import heapq
 import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from cnnprobe.engine.controlling import Controlling
 from cnnprobe.engine.image_statistics import Statistics
 from cnnprobe.engine.layers import Layer
 from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.moments import Moment, at
 from cnnprobe.engine.objectives import Objective
 from cnnprobe.engine.pictures import picture_kind, thumbnails
@@ -329,15 +330,19 @@ def strongest(
     """
     best: list[list[tuple[float, int]]] = [[] for _ in range(objective.rows)]
     with torch.no_grad(), network(model, [layer]) as show:
-        for batch in loaded:
-            responses = objective.response(show(batch.images)).cpu().numpy()
-            for index, readable, values in zip(batch.indices.tolist(), batch.readable, responses):
+
+        def answered(part: Batch) -> np.ndarray:
+            return objective.response(show(part.images)).cpu().numpy()
+
+        carried = Carried(UNBOUNDED)
+        for part, responses in chain.from_iterable(in_parts(batch, carried, answered) for batch in loaded):
+            for index, readable, values in zip(part.indices.tolist(), part.readable, responses):
                 for row in np.flatnonzero(np.isfinite(values)) if readable else ():
                     heapq.heappush(best[row], (float(values[row]), -index))  # of equal ones the smaller index stays
                     if len(best[row]) > k:
                         heapq.heappop(best[row])
-            skipped[batch.indices] = ~batch.readable
-            yield Advance(len(batch))
+            skipped[part.indices] = ~part.readable
+            yield Advance(len(part))
     images, answers = np.full((len(best), k), -1, np.int64), np.full((len(best), k), np.nan, np.float32)
     for row, found in enumerate(best):
         for place, (value, index) in enumerate(sorted(found, reverse=True)):

@@ -87,6 +87,15 @@ class Thresholds:
             maps = maps[sums.isfinite()]
         self.quantiles[layer.name].update(maps.transpose(0, 1).flatten(1).float())
 
+    def state(self) -> dict[str, tuple[int, Tensor | None]]:
+        """Return what is known so far, for `restore`."""
+        return {name: (one.count, one.largest) for name, one in self.quantiles.items()}
+
+    def restore(self, state: dict[str, tuple[int, Tensor | None]]) -> None:
+        """Go back to a state: the pass through the network failed on its way."""
+        for name, (count, largest) in state.items():
+            self.quantiles[name].count, self.quantiles[name].largest = count, largest
+
     def result(self) -> dict[str, Tensor]:
         """Return the thresholds by layer, (unit,), on the CPU."""
         return {name: quantile.result().cpu() for name, quantile in self.quantiles.items()}

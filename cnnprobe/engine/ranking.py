@@ -5,8 +5,9 @@ response goes first; of equal ones the smaller image index. The result does not 
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,27 +77,49 @@ class Ranker:
         self.unfit: dict[str, list[int]] = {}  # by layer: images with NaN or Inf
         self.indices, self.readable = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.bool)
         self.scratch = torch.empty(0)
+        self.entering: list[Callable[[], None]] = []
+        """Changes since `begin`; they are made when the pass through the network has come to its end."""
 
     def begin(self, indices: np.ndarray, readable: np.ndarray | None = None) -> None:
         """Say which images come next: index (image,), and whether each could be read (others never rank)."""
+        self._enter()
         self.indices = torch.as_tensor(np.asarray(indices, dtype=np.int64))
         everything = np.ones(len(self.indices), dtype=bool)
         self.readable = torch.as_tensor(everything if readable is None else np.asarray(readable, dtype=bool))
+
+    def forget(self) -> None:
+        """Take back what was received since `begin`: the pass through the network failed on its way."""
+        self.entering.clear()
+
+    def _enter(self) -> None:
+        """Keep what was received since `begin`."""
+        for change in self.entering:
+            change()
+        self.entering.clear()
 
     @torch.inference_mode()
     def receive(self, layer: Layer, activation: Tensor) -> None:
         """Take the activation (image, channel, *map) of the images announced by `begin`."""
         maps = _Maps(activation)
         responses = self._responses(layer, maps)
-        fit = self._fit(layer, responses) & self.readable
-        highest, lowest = self.highest[layer.name], self.lowest[layer.name]
+        finite = torch.stack([response.isfinite().all(1) for response in responses.values()]).all(0)
+        fit = finite & self.readable
+        if not finite.all():
+            self.entering.append(partial(self._tell, layer, self.indices[~finite & self.readable].tolist(), len(fit)))
         if fit.any():
-            highest.copy_(torch.maximum(highest, responses["max"][fit].amax(0)))
-            lowest.copy_(torch.minimum(lowest, responses["max"][fit].amin(0)))
+            self.entering.append(partial(self._widen, layer.name, responses["max"][fit].aminmax(dim=0)))
         for (name, criterion, end), ranks in self.lists.items():
             if name == layer.name:
                 sign = 1 if end == "top" else -1
-                ranks.update(responses[criterion] * sign, self.indices, fit, maps)
+                better = ranks.better(responses[criterion] * sign, self.indices, fit, maps)
+                if better is not None:
+                    self.entering.append(partial(ranks.put, *better))
+
+    @torch.inference_mode()
+    def _widen(self, name: str, ends: tuple[Tensor, Tensor]) -> None:
+        """Remember the range of the responses of every unit."""
+        torch.minimum(self.lowest[name], ends[0], out=self.lowest[name])
+        torch.maximum(self.highest[name], ends[1], out=self.highest[name])
 
     def _responses(self, layer: Layer, maps: "_Maps") -> dict[str, Tensor]:
         """Return the responses (image, unit) by criterion, on the CPU; max always."""
@@ -120,25 +143,23 @@ class Ranker:
         torch.gt(chunk, level, out=above)
         return above.sum(maps.axis) / maps.count
 
-    def _fit(self, layer: Layer, responses: dict[str, Tensor]) -> Tensor:
-        """Say which images have finite responses only, (image,); tell of the others."""
-        fit = torch.stack([response.isfinite().all(1) for response in responses.values()]).all(0)
-        if not fit.all():
-            images = self.indices[~fit & self.readable].tolist()
-            self.unfit.setdefault(layer.name, []).extend(images)
-            logging.getLogger("cnnprobe").warning(
-                "layer %s: NaN or Inf in the activation of %d of %d images (first: image %d); they do not rank",
-                *(layer.name, len(images), len(fit), images[0] if images else -1),
-            )
-        return fit
+    def _tell(self, layer: Layer, images: list[int], count: int) -> None:
+        """Note and tell which of `count` images have responses that are not finite."""
+        self.unfit.setdefault(layer.name, []).extend(images)
+        logging.getLogger("cnnprobe").warning(
+            "layer %s: NaN or Inf in the activation of %d of %d images (first: image %d); they do not rank",
+            *(layer.name, len(images), count, images[0] if images else -1),
+        )
 
     def dead(self, name: str) -> np.ndarray:
         """Say which units of a layer no image drives, (unit,) bool: the same response, 0 or less, to every image."""
+        self._enter()
         highest, lowest = self.highest[name], self.lowest[name]
         return ((highest <= 0) & (highest == lowest) | (highest < lowest)).numpy()
 
     def ranked(self, name: str, criterion: str, end: str = "top") -> Ranked:
         """Return the ranks of all units of a layer; a dead unit has none."""
+        self._enter()
         ranks = self.lists[name, criterion, end]
         none = (ranks.images < 0).numpy() | self.dead(name)[:, None]
         responses = ranks.responses.numpy() * (1 if end == "top" else -1) + 0.0  # and no -0
@@ -186,14 +207,21 @@ class _List:
         self.images = torch.full((units, k), -1)
         self.positions = torch.zeros((units, k), dtype=torch.int64)
 
-    def update(self, responses: Tensor, indices: Tensor, fit: Tensor, maps: _Maps) -> None:
-        """Let the images of a batch in: responses (image, unit), index (image,), may it rank (image,)."""
+    def better(self, responses: Tensor, indices: Tensor, fit: Tensor, maps: _Maps) -> tuple[Tensor, ...] | None:
+        """Return what becomes of the list with the images of a batch, for `put`; None where nothing changes.
+
+        Args:
+            responses: (image, unit).
+            indices: (image,).
+            fit: (image,), may it rank.
+            maps: of the images.
+        """
         worst, last = self.responses[:, -1], self.images[:, -1]
         enters = (responses > worst) | ((responses == worst) & (indices[:, None] < last))
         enters &= fit[:, None]
         units = enters.any(0).nonzero()[:, 0]
         if not len(units):
-            return
+            return None
         k = self.responses.shape[1]
         new = torch.where(enters[:, units], responses[:, units], -torch.inf).T
         both = torch.cat([self.responses[units], new], dim=1)
@@ -205,5 +233,9 @@ class _List:
         entered = (order >= k) & (best > -torch.inf)
         row, place = entered.nonzero(as_tuple=True)
         positions[row, place] = maps.argmax(order[row, place] - k, units[row])
-        self.responses[units], self.positions[units] = best, positions
-        self.images[units] = images.gather(1, order).masked_fill(best == -torch.inf, -1)
+        return units, best, images.gather(1, order).masked_fill(best == -torch.inf, -1), positions
+
+    @torch.inference_mode()
+    def put(self, units: Tensor, responses: Tensor, images: Tensor, positions: Tensor) -> None:
+        """Replace the lists of some units."""
+        self.responses[units], self.images[units], self.positions[units] = responses, images, positions

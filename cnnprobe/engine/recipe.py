@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnprobe.engine.augmentation import Augmentation
+from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.schedules import Schedule
 from cnnprobe.errors import UserError
 
@@ -169,6 +170,8 @@ def _check_output(model: nn.Module, dataset: Any) -> None:
         with torch.no_grad():
             output = model.eval()(torch.zeros(1, *dataset.size, device=parameter.device))
     except RuntimeError as error:
+        if is_short(error):
+            raise
         size = "x".join(map(str, dataset.size))
         raise UserError(f"the network does not take images of {size}: {str(error).splitlines()[0]}") from None
     finally:

@@ -6,6 +6,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.taps import Tap
 from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, leaves, replaced
 
@@ -100,6 +101,8 @@ def repeat_batch(call: Call, known: dict[Value, Tensor]) -> list[Tensor]:
             warnings.simplefilter("ignore")  # that some functions are run one image after the other
             found = torch.func.vmap(single)(*(known[value] for value in given))
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        if is_short(error):
+            raise
         raise Unrepeatable(f"{call.name} cannot be run for several images at once: {error}") from error
     return [tensor.squeeze(1) if _led(out) else tensor for out, tensor in zip(call.outputs, found)]
 

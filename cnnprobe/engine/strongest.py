@@ -11,6 +11,7 @@ from torch import nn
 
 from cnnprobe.engine import full_sort
 from cnnprobe.engine.loading import Batch
+from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.ranking import Ranked, Ranker
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
@@ -53,12 +54,21 @@ def by_pass(
         loaded: the images.
         skipped: (image,) bool, becomes true where an image could not be read.
     """
+    carried = Carried(UNBOUNDED)
     with torch.inference_mode(), tap(model, layers, ranker.receive) as run:
+
+        def show(part: Batch) -> None:
+            ranker.begin(part.indices, part.readable)
+            try:
+                run(part.images)
+            except BaseException:
+                ranker.forget()
+                raise
+
         for batch in loaded:
-            ranker.begin(batch.indices, batch.readable)
-            run(batch.images)
-            skipped[batch.indices] = ~batch.readable
-            yield Advance(len(batch))
+            for part, _ in in_parts(batch, carried, show):
+                skipped[part.indices] = ~part.readable
+                yield Advance(len(part))
     return {layer.name: _found(ranker, layer.name) for layer in layers}
 
 
@@ -92,14 +102,20 @@ def of_groups(
             torch.einsum("gc,nci->gni", own, activation.flatten(2) if activation.dim() > 2 else activation[..., None])
         )
 
+    carried = Carried(UNBOUNDED)
     with torch.inference_mode(), tap(model, [layer], receive) as run:
+
+        def show(part: Batch) -> torch.Tensor:
+            received.clear()
+            run(part.images)
+            return received.pop().double().cpu()
+
         for batch in loaded:
-            run(batch.images)
-            maps = received.pop().double().cpu()
-            responses[:, batch.indices] = np.where(batch.readable, maps.mean(2).numpy(), -np.inf)
-            places[:, batch.indices] = maps.argmax(2).numpy()
-            skipped[batch.indices] = ~batch.readable
-            yield Advance(len(batch))
+            for part, maps in in_parts(batch, carried, show):
+                responses[:, part.indices] = np.where(part.readable, maps.mean(2).numpy(), -np.inf)
+                places[:, part.indices] = maps.argmax(2).numpy()
+                skipped[part.indices] = ~part.readable
+                yield Advance(len(part))
     images = np.argsort(-responses, 1, kind="stable")[:, :k]
     images = np.pad(images, ((0, 0), (0, k - images.shape[1])), constant_values=-1)
     values = np.where(images >= 0, np.take_along_axis(responses, np.maximum(images, 0), 1), -np.inf)

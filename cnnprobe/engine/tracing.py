@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
+from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.probing import untouched
 from cnnprobe.errors import UserError
 
@@ -276,6 +277,8 @@ def trace(model: nn.Module, size: tuple[int, ...]) -> Trace:
         try:
             model(image)
         except (RuntimeError, ValueError) as error:
+            if is_short(error):
+                raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             shape = "x".join(map(str, size))
             raise UserError(f"the network cannot take an image of {shape} (channels x side): {reason}") from error

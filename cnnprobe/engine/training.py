@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cnnprobe.engine import precision as numbers
 from cnnprobe.engine.augmentation import as_float
+from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.progress import Progress, copied, moments_of, put_back
 from cnnprobe.engine.recipe import Loss, Recipe, class_weights, has_batch_norm, train_mode
 from cnnprobe.engine.schedules import kept_epochs, kept_updates
@@ -24,7 +25,6 @@ LOG = logging.getLogger("cnnprobe")
 LOOK = 50
 """Updates between two looks at the losses, on a GPU: each look waits until it has caught up."""
 LOSS, RIGHT, COUNT = range(3)  # columns of the tally of an epoch, one row an update
-MEMORY_IS_SHORT = ("can't allocate memory", "could not create a primitive", "out of memory")
 
 
 class Training:
@@ -94,7 +94,7 @@ class Training:
             try:
                 yield from self._events(start)
             except (MemoryError, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not any(words in str(error) for words in MEMORY_IS_SHORT):
+                if not is_short(error):
                     raise
                 half = max(1, self.recipe.batch_size // 2)
                 asked = f"a batch of {self.recipe.batch_size} images does not fit in memory"

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from cnnprobe.engine.layers import Layer, find
 from cnnprobe.engine.loading import Batch, batches
+from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.pictures import picture_kind, thumbnails
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.stimuli import shared_classes, stimuli_table
@@ -22,6 +24,8 @@ SHOWN = 64
 """Images on the contact sheet."""
 SIDE = 96
 """Largest side of a picture on it, px."""
+DECIDED = ""
+"""What the network decides, among columns by group of a layer."""
 SAMPLES = 1000
 """Most samples of a signal on it."""
 
@@ -38,6 +42,7 @@ def compute(
     keep: Literal["summary", "maps"],
     dtype: Literal["float32", "float16"],
     start: int = 0,
+    facts: dict[str, Any] | None = None,
 ) -> Measurement:
     """Show every image once and record the layers asked for.
 
@@ -55,6 +60,7 @@ def compute(
         keep: what is stored of each map.
         dtype: type of the stored maps.
         start: image to go on from, a multiple of `batch_size`.
+        facts: of a stopped run, see `records.Measurement`: how many images fit in memory at once, where that is fewer.
 
     Returns:
         tables "images", "stimuli", "pictures" and one "activations/<layer>" per layer.
@@ -103,9 +109,9 @@ def compute(
         ),
     ]
     loaded = batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
-    return Measurement(
-        tables, _events(model, layers, loaded, tables, keep, partial(shared_classes, classes, dataset)), count - start
-    )
+    kept = facts if facts is not None else {}
+    showing = Showing(model, layers, keep, partial(shared_classes, classes, dataset), kept)
+    return Measurement(tables, showing.events(loaded, tables), count - start, facts=kept)
 
 
 def small(size: tuple[int, ...]) -> tuple[int, ...]:
@@ -129,36 +135,65 @@ def activation_table(layer: Layer, images: int, batch: int, keep: str, dtype: st
     return Table(f"activations/{layer.group}", "image", images, columns, batch, layer.attributes)
 
 
-def _events(
-    model: nn.Module,
-    layers: list[Layer],
-    loaded: Iterator[Batch],
-    tables: list[Table],
-    keep: str,
-    shared: Callable[[int], bool],
-) -> Iterator[Rows | Advance]:
-    found: dict[str, dict[str, np.ndarray]] = {}
+@dataclass
+class Showing:
+    """Shows images to a network, batch by batch.
 
-    def receive(layer: Layer, activation: Tensor) -> None:
-        found[layer.group] = reduced(activation, keep)
+    Args:
+        model: any network; it is given back as it was.
+        layers: that are recorded.
+        keep: what is stored of each map.
+        shared: says whether so many outputs are of the classes of the labels.
+        facts: `batch`, how many images fit in memory at once, is noted there where it is fewer than asked for.
+    """
 
-    names = {table.name: table for table in tables}
-    shown = names["pictures"]
-    with torch.inference_mode(), tap(model, layers, receive, complete=True) as run:
-        for batch in loaded:
-            outputs = run(batch.images)
-            first = int(batch.indices[0])
-            for layer in layers:
-                columns = found.pop(layer.group)
-                _blank(columns, ~batch.readable)
-                _warn_of_nan(columns["max"], batch, layer)
-                yield Rows(f"activations/{layer.group}", first, columns)
-            if first < shown.rows:
-                pixels = thumbnails(batch.images[: shown.rows - first], shown.columns["pixels"].shape[1:])
-                yield Rows("pictures", first, {"pixels": pixels})
-            yield Rows("stimuli", first, {"skipped": ~batch.readable})
-            yield Rows("images", first, decisions(outputs, batch, shared))
-            yield Advance(len(batch))
+    model: nn.Module
+    layers: list[Layer]
+    keep: str
+    shared: Callable[[int], bool]
+    facts: dict[str, Any]
+
+    def events(self, loaded: Iterable[Batch], tables: list[Table]) -> Iterator[Rows | Advance]:
+        """Hand over the rows of every batch."""
+        shown = next(table for table in tables if table.name == "pictures")
+        most = self.facts.get("batch")
+        carried = Carried(most if isinstance(most, int) and most > 0 else UNBOUNDED)
+        found: dict[str, dict[str, np.ndarray]] = {}
+
+        def receive(layer: Layer, activation: Tensor) -> None:
+            found[layer.group] = reduced(activation, self.keep)
+
+        with torch.inference_mode(), tap(self.model, self.layers, receive, complete=True) as run:
+
+            def show(part: Batch) -> dict[str, dict[str, np.ndarray]]:
+                outputs = run(part.images)
+                return {DECIDED: decisions(outputs, part, self.shared), **found}
+
+            for batch in loaded:
+                columns = joined([answer for _, answer in in_parts(batch, carried, show)])
+                if carried.most < UNBOUNDED:
+                    self.facts["batch"] = carried.most
+                first = int(batch.indices[0])
+                for layer in self.layers:
+                    _blank(columns[layer.group], ~batch.readable)
+                    _warn_of_nan(columns[layer.group]["max"], batch, layer)
+                    yield Rows(f"activations/{layer.group}", first, columns[layer.group])
+                if first < shown.rows:
+                    pixels = thumbnails(batch.images[: shown.rows - first], shown.columns["pixels"].shape[1:])
+                    yield Rows("pictures", first, {"pixels": pixels})
+                yield Rows("stimuli", first, {"skipped": ~batch.readable})
+                yield Rows("images", first, columns[DECIDED])
+                yield Advance(len(batch))
+
+
+def joined(parts: list[dict[str, dict[str, np.ndarray]]]) -> dict[str, dict[str, np.ndarray]]:
+    """Return the columns of a batch from those of its parts, by table."""
+    if len(parts) == 1:
+        return parts[0]
+    return {
+        table: {name: np.concatenate([part[table][name] for part in parts]) for name in columns}
+        for table, columns in parts[0].items()
+    }
 
 
 def reduced(activation: Tensor, keep: str) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from cnnprobe.engine.layers import Layer, find, units_of
 from cnnprobe.engine.loading import Batch, batches
+from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.pictures import Album, picture_kind, picture_size
 from cnnprobe.engine.quantiles import Thresholds, first_look
 from cnnprobe.engine.ranking import Ranker
@@ -182,9 +183,19 @@ def _look(
         return {}
     thresholds = Thresholds(layers, quantile, len(look), seed)
     with torch.inference_mode(), tap(model, layers, thresholds.receive) as run:
+
+        def show(part: Batch) -> None:
+            before = thresholds.state()
+            try:
+                run(part.images[torch.from_numpy(part.readable).to(part.images.device)])
+            except BaseException:
+                thresholds.restore(before)
+                raise
+
+        carried = Carried(UNBOUNDED)
         for batch in loaded(look):
-            run(batch.images[torch.from_numpy(batch.readable).to(batch.images.device)])
-            yield Advance(len(batch))
+            for part, _ in in_parts(batch, carried, show):
+                yield Advance(len(part))
     return thresholds.result()
 
 

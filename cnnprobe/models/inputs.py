@@ -1,5 +1,6 @@
 """What images a network takes, and whether it takes those of a dataset."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,13 +26,16 @@ class Input:
     resize: int
 
 
-def check_fits(model: nn.Module, name: str, size: tuple[int, ...]) -> None:
+def check_fits(
+    model: nn.Module, name: str, size: tuple[int, ...], is_short: Callable[[Exception], bool] = lambda _: False
+) -> None:
     """Try the network on one black image, so that a misfit is told before the first batch.
 
     Args:
         model: in eval() mode.
         name: of the model, for the message.
         size: (channel, y, x) or (channel, time) of the dataset's images.
+        is_short: says of an error that memory did not suffice; then it is no misfit.
 
     Raises:
         UserError: the network does not take such images; names the smallest side that it takes.
@@ -40,6 +44,8 @@ def check_fits(model: nn.Module, name: str, size: tuple[int, ...]) -> None:
     error = _failure(model, size)
     if error is None and (not known or known[0] == size[0]):  # normalising would make three channels of one
         return
+    if error is not None and is_short(error):
+        raise error
     if known and len(known) != len(size):
         dimensions = {2: "signals", 3: "images"}
         raise UserError(

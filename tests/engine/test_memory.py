@@ -16,6 +16,7 @@ SHORT = [
                  " to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"),
     RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4000000000000 bytes."),
     RuntimeError("could not create a memory object"),
+    RuntimeError("could not create a primitive"),
     RuntimeError("cuBLAS error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]  # fmt: skip
 OTHERS = [

@@ -1,0 +1,166 @@
+"""Jobs of a sweep side by side: one that is killed takes no other with it, and the table says what became of each."""
+
+import csv
+import importlib
+import json
+import os
+import signal
+import time
+
+import pytest
+from test_run import child, contents, leading, wait_for
+
+from cnnprobe import sweep, sweep_job
+from cnnprobe.models import convnet
+from cnnprobe.sweep_job import Asked
+
+try:
+    importlib.import_module("hydra_plugins.hydra_joblib_launcher")
+    missing = False
+except ImportError:
+    missing = True
+needs_launcher = pytest.mark.skipif(missing, reason="hydra-joblib-launcher is not installed")
+MANY = ["record", "model=convnet", "dataset=shapes", "dataset.count=120", "layer=conv1", "batch_size=2"]
+
+
+def note(folder, number, process, **more):
+    (folder / "jobs").mkdir(exist_ok=True)
+    said = {"process": process, "out": str(folder / "outputs"), "command": "topk", "overrides": [f"k={number}"]} | more
+    (folder / "jobs" / f"{number}.begun").write_text(json.dumps(said))
+
+
+def test_a_job_that_left_no_line_was_killed_or_never_begun(tmp_path, capsys):
+    """F15: a row each, and where the killed one had got to."""
+    gone = os.fork()
+    if gone == 0:
+        os._exit(0)
+    os.waitpid(gone, 0)
+    run = tmp_path / "outputs/topk/convnet-shapes/v007"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"sweep": tmp_path.name, "process": gone, "status": "running"}))
+    for number in (0, 1):
+        note(tmp_path, number, gone)
+    note(tmp_path, 2, gone, command="rsa")  # of another command, before it had a folder
+    done = {"job": 1, "overrides": ["k=1"], "status": "complete", "version": "v008", "reason": ""}
+    (tmp_path / "jobs/1.json").write_text(json.dumps(done))
+    note(tmp_path, 3, os.getpid())  # broken off in this very process
+    sweep_job.settle(tmp_path, [["k=0"], ["k=1"], ["k=2"], ["k=3"], ["k=4"]])
+    assert sweep.summary(tmp_path) == 2
+    with (tmp_path / "runs.csv").open() as source:
+        rows = list(csv.DictReader(source))
+    assert [row["status"] for row in rows] == ["killed", "complete", "killed", "killed", "not begun"]
+    assert [row["overrides"] for row in rows] == ["k=0", "k=1", "k=2", "k=3", "k=4"]
+    assert rows[0]["version"] == "topk/convnet-shapes/v007"
+    assert f"go on with: cnnprobe topk --resume {run}" in rows[0]["reason"]
+    assert "before it had a run folder" in rows[2]["reason"]
+    assert "topk: job 0: its process was killed" in capsys.readouterr().err
+    assert not list((tmp_path / "jobs").glob("*.begun"))
+
+
+def test_a_job_whose_launcher_died_is_waited_for(tmp_path):
+    """It goes on to its end by itself, and its own line counts."""
+    (tmp_path / "jobs").mkdir()
+    job = os.fork()
+    if job == 0:
+        time.sleep(0.5)
+        (tmp_path / "jobs/0.json").write_text(json.dumps({"job": 0, "status": "interrupted"}))
+        os._exit(0)
+    note(tmp_path, 0, job)
+    sweep_job.settle(tmp_path, [["k=0"]])
+    os.waitpid(job, 0)
+    assert [line["status"] for line in sweep_job.lines_of(tmp_path)] == ["interrupted"]
+
+
+@pytest.mark.parametrize("how", ["done", "killed", "fails"])
+def test_a_job_apart_ends_as_it_ends_and_its_parent_goes_on(tmp_path, monkeypatch, capfd, how):
+    def do(asked):
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "fails":
+            raise RuntimeError("planted")
+        (tmp_path / f"{asked.number}").write_text(str(os.getpid()))
+        return 2
+
+    monkeypatch.setattr(sweep_job, "do", do)
+    status = sweep_job._apart(Asked(tmp_path, 5, [], {}))
+    assert status == {"done": 2, "killed": -signal.SIGKILL, "fails": 1}[how]
+    assert ("planted" in capfd.readouterr().err) == (how == "fails")
+    if how == "done":
+        assert (tmp_path / "5").read_text() != str(os.getpid())
+
+
+def test_a_job_for_which_memory_does_not_suffice_is_no_bug(cnnprobe, tmp_path, monkeypatch):
+    """F54: the others are done."""
+    real = convnet.build
+
+    def build(**options):
+        if options["input_size"] == 40:
+            raise MemoryError
+        return real(**options)
+
+    monkeypatch.setattr(convnet, "build", build)
+    answer = cnnprobe("layers", "model=convnet", "-m", "model.input_size=40,32")
+    assert answer.status == 2, answer.err
+    assert "Traceback" not in answer.err
+    (table,) = tmp_path.rglob("runs.csv")
+    with table.open() as source:
+        rows = list(csv.DictReader(source))
+    assert [row["status"] for row in rows] == ["failed", "complete"]
+    assert rows[0]["reason"].startswith("memory does not suffice, ")
+
+
+def test_every_job_of_a_sweep_is_known_by_its_number(tmp_path):
+    (tmp_path / "multirun.yaml").write_text("hydra:\n  sweeper:\n    params:\n      +more: 1,2\n")
+    jobs = sweep.jobs_of(tmp_path, ["method=topk", "seed=3", "method.k=1,2"])
+    assert jobs == [["+more=1", "seed=3", "method.k=1"], ["+more=1", "seed=3", "method.k=2"],
+                    ["+more=2", "seed=3", "method.k=1"], ["+more=2", "seed=3", "method.k=2"]]  # fmt: skip
+
+
+def test_a_launcher_that_is_not_there_is_told_in_one_line_and_leaves_nothing(cnnprobe, tmp_path):
+    """F01."""
+    answer = cnnprobe(*MANY, "-m", "seed=1,2", "hydra/launcher=nimbus")
+    assert answer.status == 2
+    assert answer.err.splitlines() == [
+        "cnnprobe record: no hydra/launcher 'nimbus' here; pip install cnnprobe[launchers] has joblib, submitit"
+    ]
+    assert not list(tmp_path.rglob("sweep-*"))
+
+
+def killed(folder, versions):
+    """Kill the job of each run as soon as it has saved some rows."""
+    for version in versions:
+        wait_for(lambda version=version: leading(folder / version / "store.h5") > 4, 600)
+        os.kill(json.loads((folder / version / "run.json").read_text())["process"], signal.SIGKILL)
+
+
+@needs_launcher
+@pytest.mark.slow
+def test_of_forty_jobs_four_at_a_time_two_are_killed_and_no_other_is_touched(cnnprobe, tmp_path):
+    """F15, F60, F68."""
+    jobs, victims = 40, ["v003", "v021"]
+    seeds = ",".join(map(str, range(jobs)))
+    process = child(tmp_path, *MANY, "-m", f"seed={seeds}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
+    folder = tmp_path / "outputs/record/convnet-shapes"
+    killed(folder, victims)
+    out, err = process.communicate(timeout=1200)
+    assert process.returncode == 2, err
+    assert f"{jobs - 2} of {jobs} jobs done" in out
+    assert "Traceback" not in err
+    assert err.count("its process was killed") == 2
+    with (folder / "sweep-001/runs.csv").open() as source:
+        rows = list(csv.DictReader(source))
+    assert [int(row["job"]) for row in rows] == list(range(jobs))
+    assert [row["overrides"].split()[-1] for row in rows] == [f"seed={number}" for number in range(jobs)]
+    assert {row["version"].split("/")[-1] for row in rows if row["status"] == "killed"} == set(victims)
+    assert sum(row["status"] == "complete" for row in rows) == jobs - 2
+    whole = {f"v{number:03d}" for number in range(1, jobs + 1)}
+    assert {path.name for path in folder.iterdir()} == {*whole, "latest", "sweep-001"}
+    assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
+    assert not list(tmp_path.rglob("*.tmp.*")) + list(tmp_path.rglob("*.begun"))
+    for row in rows:
+        run = tmp_path / "outputs" / row["version"]
+        if row["status"] == "killed":  # its rows are kept
+            assert cnnprobe("record", "--resume", str(run)).status == 0
+        assert cnnprobe(*MANY, row["overrides"].split()[-1], "out=alone").status == 0
+        assert contents(run) == contents((tmp_path / "alone/record/convnet-shapes/latest").resolve()), row
+    assert cnnprobe("check", *map(str, sorted(folder.glob("v*")))).status == 0
