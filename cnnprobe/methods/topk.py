@@ -183,7 +183,8 @@ def _look(
     thresholds = Thresholds(layers, quantile, len(look), seed)
     with torch.inference_mode(), tap(model, layers, thresholds.receive) as run:
         for batch in loaded(look):
-            run(batch.images[torch.from_numpy(batch.readable).to(batch.images.device)])
+            if batch.readable.any():
+                run(batch.images[torch.from_numpy(batch.readable).to(batch.images.device)])
             yield Advance(len(batch))
     return thresholds.result()
 
