@@ -37,11 +37,14 @@ def stored(command, measurement, folder):
 
 
 def cases():
+    found = []
     for name in HARD:
         for command, one in COMMANDS.items():
             takes_images = "test_one_image_is_measured_or_refused" not in one.spared
             if takes_images or not name.startswith("one "):
-                yield pytest.param(name, command, marks=[] if (name, command) in QUICK else pytest.mark.slow)
+                marks = [] if (name, command) in QUICK else pytest.mark.slow
+                found.append(pytest.param(name, command, marks=marks))
+    return found
 
 
 @pytest.mark.parametrize(("hard", "command"), cases())
