@@ -219,7 +219,7 @@ def limited(dataset: ImageSet, count: int | None) -> ImageSet:
 
 
 class Given(ImageSet):
-    """Images handed over as one array.
+    """Images handed over as one array. One that holds NaN or infinite values cannot be read.
 
     Args:
         images: (image, channel, y, x), float 0 to 1 or uint8.
@@ -240,7 +240,12 @@ class Given(ImageSet):
     def load_source(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Pick images."""
         indices = np.asarray(indices, dtype=np.int64)
-        return self.images[torch.from_numpy(indices)], np.ones(len(indices), bool)
+        images = self.images[torch.from_numpy(indices)]
+        bad = (~images.isfinite()).flatten(1).sum(1).numpy()
+        for place in np.flatnonzero(bad):
+            self.unreadable(int(indices[place]), f"{bad[place]} values are not finite")
+            images[place] = 0
+        return images, bad == 0
 
 
 def given_images(images: Any) -> ImageSet:

@@ -188,11 +188,12 @@ class ClassMapping:
         labels = self._labels(batch)
         found = self.engine.maps(batch.images, torch.from_numpy(labels), self.choice)
         truths = [self._truth(int(i)) if ok else None for i, ok in zip(chosen, batch.readable)]
-        columns = decided(found, batch.readable)
+        finite = np.isfinite(found.logits).all(1)
+        columns = decided(found, batch.readable & finite)
         if self.searched:
             columns["image"] = np.repeat(chosen, self.choice.count)
-        bad = [int(i) for i, ok, own in zip(chosen, batch.readable, found.logits) if ok and not np.isfinite(own).all()]
-        if bad:
+        bad = chosen[batch.readable & ~finite]
+        if len(bad):
             LOG.warning(f"logits are not finite for {len(bad)} images, first image {bad[0]}")
         if found.guided is not None:
             columns["guided"] = found.guided.reshape(-1, *found.guided.shape[2:])

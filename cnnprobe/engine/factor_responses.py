@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cnnprobe.engine.layers import Layer
 from cnnprobe.engine.loading import Batch
 from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
-from cnnprobe.engine.recording import tap
+from cnnprobe.engine.recording import tap, warn_of_nan
 from cnnprobe.errors import UserError
 from cnnprobe.records import Advance
 
@@ -94,7 +94,9 @@ def respond(
 
     def receive(layer: Layer, activation: Tensor) -> None:
         rows = shown["indices"]
-        found[layer.name][:, rows] = sites[layer.name].read(activation, reaches[rows]).T
+        answers = sites[layer.name].read(activation, reaches[rows])
+        warn_of_nan(layer.name, torch.from_numpy(answers), rows)
+        found[layer.name][:, rows] = answers.T
 
     with torch.inference_mode(), tap(model, [site.layer for site in sites.values()], receive) as run:
 

@@ -1,6 +1,7 @@
 """What a network has forgotten: every unit and every layer compared before and after it learned something else."""
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from cnnprobe.engine.overwritten import SIDES, Chosen, Overwritten
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
 
+LOG = logging.getLogger("cnnprobe")
 COMPARED = 500
 """Images at most on which whole layers are compared: dissimilarities grow with the square of their number."""
 STEPS = 128
@@ -68,6 +70,8 @@ class Forgetting:
             if layer.channels != now.get(layer.name, layer.channels):
                 raise ValueError(f"{layer.name} has {layer.channels} units before and {now[layer.name]} after")
         self.k = min(k, len(images))
+        if k >= len(images):
+            LOG.warning(f"units are compared on {len(images)} images, top_images is {k}: all overlap, whatever changed")
         count = min(COMPARED, len(images))
         self.compared = np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))
         rows = min(most_changed, sum(map(len, self.units.values())))

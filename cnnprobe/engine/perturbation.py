@@ -19,7 +19,7 @@ from cnnprobe.engine.augmentation import uniform
 from cnnprobe.engine.bands import Bands, opponent, raised, scaled, turned
 from cnnprobe.engine.loading import Batch
 from cnnprobe.engine.memory import Carried
-from cnnprobe.engine.recording import tap
+from cnnprobe.engine.recording import tap, warn_of_nan
 from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance
 
@@ -98,7 +98,7 @@ class Trials:
         perturbation: by kind, (draw, image, cell) float32, cells being groups times bands, bands counted quickest.
         response: by kind and layer, (draw, image, unit) float32, NaN where there is none: the change of the mean of the
             unit's map, perturbed minus original; of phases the correlation of the two maps over positions.
-        size: by layer, (unit,) root of the mean square of the original maps.
+        size: by layer, (unit,) root of the mean square of the original maps, of those that are finite.
         decisions: by kind, and "none": (image,) class with the largest output, in the first draw; -1 where there is
             none.
         skipped: (image,) bool, could not be read.
@@ -116,7 +116,11 @@ class Trials:
         """Note the decisions for some images where `outputs` are those of a classifier, (image, class)."""
         if isinstance(outputs, Tensor) and outputs.ndim == 2:
             self.outputs = outputs.shape[1]
-            self.decisions[kind][places] = np.where(readable, outputs.float().argmax(1).cpu().numpy(), -1)
+            if kind == "none":
+                warn_of_nan("logits", outputs, places, readable)
+            # argmax would take NaN for the largest
+            decided = torch.where(outputs.isfinite().all(1), outputs.float().argmax(1), -1)
+            self.decisions[kind][places] = np.where(readable, decided.cpu().numpy(), -1)
 
     @classmethod
     def empty(cls, noise: Noise, units: dict[str, np.ndarray], images: int) -> "Trials":
@@ -185,7 +189,7 @@ class Showing:
 
     def run(self, loaded: Iterable[Batch], trials: Trials) -> Iterator[Advance]:
         """Do it for all images; `trials` is filled. Counts passes of images through the network."""
-        carried, read = None, 0
+        carried, counted = None, {layer: np.zeros_like(sums) for layer, sums in trials.size.items()}
         with torch.inference_mode(), tap(self.model, self.layers, self._receive) as run:
             for batch in loaded:
                 carried = carried or Carried(len(batch))
@@ -193,13 +197,13 @@ class Showing:
                 while start < len(batch):
                     part = slice(start, start + carried.most)
                     count = len(batch.indices[part])
-                    if carried.attempt(count, partial(self._show, run, batch, part, trials)) is not None:
+                    if carried.attempt(count, partial(self._show, run, batch, part, trials, counted)) is not None:
                         start += count
                 trials.skipped[batch.indices] = ~batch.readable
-                read += int(batch.readable.sum())
                 yield Advance(len(batch) * (1 + len(self.noise.passes())))
         for layer, squares in trials.size.items():
-            trials.size[layer] = np.sqrt(squares / max(1, read))
+            known = np.where(counted[layer] > 0, counted[layer], 1 if trials.skipped.all() else np.nan)
+            trials.size[layer] = np.sqrt(squares / known)
 
     def _receive(self, layer: Layer, activation: Tensor) -> None:
         own = self.units[layer.name]
@@ -207,8 +211,10 @@ class Showing:
         maps = chosen.reshape(*chosen.shape[:2], -1).float()
         self.use(layer.name, maps)
 
-    def _show(self, run: Callable[..., Any], batch: Batch, part: slice, trials: Trials) -> bool:
-        """Show some images as they are and in all perturbations."""
+    def _show(
+        self, run: Callable[..., Any], batch: Batch, part: slice, trials: Trials, counted: dict[str, np.ndarray]
+    ) -> bool:
+        """Show some images as they are and in all perturbations; count by layer the maps behind `size`, (unit,)."""
         images, places, readable = batch.images[part], batch.indices[part], batch.readable[part]
         seen: dict[str, Original] = {}
         self.use = lambda layer, maps: seen.update({layer: Original(maps, self.whole)})
@@ -228,7 +234,11 @@ class Showing:
                 values[~torch.from_numpy(readable)] = torch.nan
                 trials.response[kind, layer][draw, places] = values.cpu().numpy()
         for layer, original in seen.items():  # last: a part that did not fit into memory is shown again
-            trials.size[layer] += original.square[torch.from_numpy(readable)].sum(0).double().cpu().numpy()
+            warn_of_nan(layer, original.square, places, readable)
+            squares = original.square[torch.from_numpy(readable)]
+            finite = squares.isfinite()
+            trials.size[layer] += torch.where(finite, squares, 0.0).sum(0).double().cpu().numpy()
+            counted[layer] += finite.sum(0).cpu().numpy()
         return True
 
 

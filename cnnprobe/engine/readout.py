@@ -119,5 +119,5 @@ def right_by_class(outputs: Tensor, labels: Tensor, classes: int) -> Tensor:
         classes: how many.
     """
     known = labels >= 0
-    right = known & (outputs.argmax(1) == labels)
+    right = known & (outputs.argmax(1) == labels) & outputs.isfinite().all(1)  # argmax takes NaN for the largest
     return torch.stack([torch.bincount(labels[which], minlength=classes) for which in (known, right)], dim=1).cpu()

@@ -1,10 +1,12 @@
 """Activations of named layers, read at the moment they are computed, in one pass for all of them."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from cnnprobe.engine.probing import untouched
@@ -12,6 +14,7 @@ from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import Watch
 from cnnprobe.errors import UserError
 
+LOG = logging.getLogger("cnnprobe")
 Receive = Callable[[Layer, Tensor], Tensor | None]
 """Told a layer and its activation, (image, channel, *map). The activation may be overwritten after the call."""
 
@@ -50,6 +53,24 @@ def activations(model: nn.Module, layers: list[Layer], images: Tensor) -> dict[s
     with tap(model, layers, lambda layer, activation: copies.update({layer.name: activation.clone()})) as run:
         run(images)
     return copies
+
+
+def warn_of_nan(layer: str, responses: Tensor, indices: np.ndarray, readable: np.ndarray | None = None) -> None:
+    """Say which of some images a layer answers with NaN or infinity.
+
+    Args:
+        layer: its name.
+        responses: (image, unit).
+        indices: (image,) of the images in the dataset.
+        readable: (image,) bool; the others are known not to have been seen. None: all were.
+    """
+    wrong = ~responses.isfinite().cpu().numpy()
+    bad = np.flatnonzero(wrong.any(1) & (True if readable is None else readable))
+    if len(bad):
+        LOG.warning(
+            f"{layer}: not finite in {int(wrong[bad].any(0).sum())} of {wrong.shape[1]} units for {len(bad)} images, "
+            f"first image {indices[bad[0]]}"
+        )
 
 
 class _Enough(Exception):  # noqa: N818 (not an error)

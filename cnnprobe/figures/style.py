@@ -43,7 +43,9 @@ def figure(width: float, height: float, title: str = "") -> Figure:
 
 
 def number(value: float) -> str:
-    """Write a number shortly, without powers of ten where it can be had: 0.0123, 4.22, 4220."""
+    """Write a number shortly, without powers of ten where it can be had: 0.0123, 4.22, 4220; "–" for NaN."""
+    if np.isnan(value):
+        return "–"
     value = value + 0.0  # no "-0"
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 

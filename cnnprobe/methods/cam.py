@@ -204,7 +204,8 @@ def summary(recording: Any) -> dict[str, list[str]]:
     for name in MEASURES:
         ends = [table[f"{name}{end}"][order] for end in ("", "_low", "_high", "_chance")]
         columns[name] = [
-            f"{a:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(a) else "-" for a, low, high, _ in zip(*ends)
+            f"{a:.2f} ({low:.2f} to {high:.2f})".replace(" (nan to nan)", "") if np.isfinite(a) else "-"
+            for a, low, high, _ in zip(*ends)
         ]
         columns[f"chance of {name}"] = [f"{chance:.2f}" if np.isfinite(chance) else "-" for chance in ends[3]]
     columns["localised"] = [f"{share:.2f}" if np.isfinite(share) else "-" for share in table["localised"][order]]

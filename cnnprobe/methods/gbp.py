@@ -1,6 +1,7 @@
 """Show which pixels drive each unit: guided backpropagation and its relatives, averaged over its strongest images."""
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
 
+LOG = logging.getLogger("cnnprobe")
 ROWS = 16
 """Units shown step by step when none are asked for."""
 
@@ -105,6 +107,8 @@ def compute(
         raise UserError(f"pages={absent[0]}: that unit is not among those mapped")
     if gathered and source is not None:
         raise UserError("target=group ranks the images by the response of each group: leave out source=")
+    if top_images > len(dataset):
+        LOG.warning(f"top_images is {top_images}, but there are {len(dataset)} images; means are over those there are")
     search = None if gathered else Search(model, layers, chosen, top_images, len(dataset), source)
     recipe = Recipe(rule, "neuron" if target == "class" else target, gathered, plain, extend, samples, level, squares,
                     steps, seed)  # fmt: skip
@@ -139,7 +143,7 @@ def compute(
                 if check.layer is one.layer and not (finished or {}).get(check.name):
                     yield from check.events(strongest, one.units)
 
-    about = {"top_images": top_images, "rule": rule, "target": target, "seed": seed}
+    about = {"top_images": min(top_images, len(dataset)), "rule": rule, "target": target, "seed": seed}
     about |= {"groups": json.dumps(gathered), "image_size": list(dataset.size)}
     about |= {"ranking": ranking, "ends": json.dumps(ends or []), "plain": plain}
     rows = sum(count for _, count in ends) if ends else 0
@@ -339,6 +343,7 @@ def _shown(table: Any, names: list[str], box: tuple[float, ...] | None) -> list[
     for row in np.flatnonzero(asked[: len(table.rows)]):
         one = {name: values[row] for name, values in columns.items()}
         name = f"{names[row]}\nresponse {number(one['response'][0])}\nconsistency {one['consistency']:.2f}"
+        name = name.replace("nan", "–")  # of one image there is none
         captions = ["" if np.isnan(value) else number(value) for value in one["response"]]
         outlines = np.full((len(one["picture"]), 4), np.nan)
         rows.append(

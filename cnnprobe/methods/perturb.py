@@ -246,6 +246,8 @@ def headline(recording: Any) -> dict[str, Any]:
 
 def summary(recording: Any) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, units moved beyond chance, and the strongest band of each kind."""
+    from cnnprobe.figures.style import number
+
     tables, axes = recording.in_order(), recording["axes"]
     layers = recording["layers"]
     columns = {
@@ -259,7 +261,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
         columns["strongest" if kind == "amplitude" else "strongest phase"] = [
             _strongest(row, axes) for row in layers[kind]
         ]
-    return columns | {f"Nyquist ({axes.attributes['unit']})": [f"{value:.3g}" for value in layers["nyquist"]]}
+    return columns | {f"Nyquist ({axes.attributes['unit']})": [number(value) for value in layers["nyquist"]]}
 
 
 def _largest(values: np.ndarray) -> np.ndarray:

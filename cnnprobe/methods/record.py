@@ -1,7 +1,6 @@
 """Record what every unit answers to every image, and what the network decides."""
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +14,10 @@ from cnnprobe.engine.layers import Layer, find
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.pictures import picture_kind, thumbnails
-from cnnprobe.engine.recording import tap
+from cnnprobe.engine.recording import tap, warn_of_nan
 from cnnprobe.engine.stimuli import shared_classes, stimuli_table
 from cnnprobe.records import Advance, Column, Measurement, Rows, Table
 
-LOG = logging.getLogger("cnnprobe")
 SHOWN = 64
 """Images on the contact sheet."""
 SIDE = 96
@@ -176,7 +174,8 @@ class Showing:
                 first = int(batch.indices[0])
                 for layer in self.layers:
                     _blank(columns[layer.group], ~batch.readable)
-                    _warn_of_nan(columns[layer.group]["max"], batch, layer)
+                    responses = torch.from_numpy(columns[layer.group]["max"])
+                    warn_of_nan(layer.name, responses, batch.indices, batch.readable)
                     yield Rows(f"activations/{layer.group}", first, columns[layer.group])
                 if first < shown.rows:
                     pixels = thumbnails(batch.images[: shown.rows - first], shown.columns["pixels"].shape[1:])
@@ -219,15 +218,18 @@ def decisions(outputs: Any, batch: Batch, shared: Callable[[int], bool]) -> dict
     """
     prediction = np.full(len(batch), -1, np.int64)
     rank = np.full(len(batch), -1, np.int64)
+    decided = batch.readable
     if isinstance(outputs, Tensor) and outputs.ndim == 2:
         values = outputs.float().cpu()
+        warn_of_nan("logits", values, batch.indices, batch.readable)
+        decided = decided & values.isfinite().all(1).numpy()  # argmax would take NaN for the largest
         prediction = values.argmax(1).numpy()
         labels = torch.from_numpy(batch.labels)
         valid = (labels >= 0) & (labels < values.shape[1])
         if shared(values.shape[1]) and bool(valid.any()):
             own = values.gather(1, labels.clamp(0, values.shape[1] - 1)[:, None])
             rank = torch.where(valid, (values > own).sum(1), -1).numpy()
-    prediction[~batch.readable] = rank[~batch.readable] = -1
+    prediction[~decided] = rank[~decided] = -1
     return {"prediction": prediction, "rank": rank}
 
 
@@ -235,16 +237,6 @@ def _blank(columns: dict[str, np.ndarray], rows: np.ndarray) -> None:
     """Mark the rows of images that were never seen."""
     for values in columns.values():
         values[rows] = np.nan if values.dtype.kind == "f" else -1
-
-
-def _warn_of_nan(largest: np.ndarray, batch: Batch, layer: Layer) -> None:
-    bad = np.flatnonzero(~np.isfinite(largest).all(1) & batch.readable)
-    if len(bad):
-        units = int((~np.isfinite(largest[bad])).any(0).sum())
-        LOG.warning(
-            f"{layer.name}: not finite in {units} of {largest.shape[1]} units for {len(bad)} images, "
-            f"first image {batch.indices[bad[0]]}"
-        )
 
 
 def headline(recording: Any) -> dict[str, Any]:

@@ -125,8 +125,8 @@ def compute(
                     kept.setdefault("batch", {})[one.layer.name] = one.occlusion.batch
                 yield event
 
-    about = {"top_images": top_images, "patch_size": grid.patch, "stride": grid.stride, "draws": draws}
-    about |= {"reading": reading, "image_size": list(dataset.size), "precision": precision}
+    about = {"top_images": min(top_images, len(dataset)), "patch_size": grid.patch, "stride": grid.stride}
+    about |= {"draws": draws, "reading": reading, "image_size": list(dataset.size), "precision": precision}
     shown = [_pages(asked, one.units) for one in mapped]
     tables = [one.table(about | {"order": place, "pages": shown[place]}) for place, one in enumerate(mapped)]
     return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), count, "maps", kept)

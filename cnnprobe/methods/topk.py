@@ -187,7 +187,8 @@ def _look(
         def show(part: Batch) -> None:
             before = thresholds.state()
             try:
-                run(part.images[torch.from_numpy(part.readable).to(part.images.device)])
+                if part.readable.any():
+                    run(part.images[torch.from_numpy(part.readable).to(part.images.device)])
             except BaseException:
                 thresholds.restore(before)
                 raise

@@ -308,7 +308,7 @@ def _shown(table: Any, curves: Curves) -> list[tuple[str, list[Any]]]:
     rows = []
     for row in np.flatnonzero(asked[: len(table.rows)]):
         one = {name: values[row] for name, values in columns.items()}
-        name = f"unit {one['unit']}\npeak {one['peak']:.3g}\nblank {one['rest']:.3g}"
+        name = f"unit {one['unit']}\npeak {one['peak']:.3g}\nblank {one['rest']:.3g}".replace("nan", "–")
         rows.append((name, panels_of(one, curves, row)))
     return rows
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnprobe.datasets.imageset import ImageSet, Part, limited, sha256, shown
+from cnnprobe.datasets.imageset import ImageSet, Part, given_images, limited, sha256, shown
 from cnnprobe.errors import UserError
 
 
@@ -58,6 +58,19 @@ def test_an_unreadable_image_is_a_mistake_of_the_user_only_when_asked_for():
         Grey()[2]
     with pytest.raises(UserError, match=r"grey 2 cannot be read \(planted\); strict=false skips it"):
         Grey(strict=True).load([1, 2])
+
+
+def test_an_array_of_images_may_hold_some_that_are_not_finite():
+    """F48: they cannot be read; what was handed over stays as it was."""
+    pixels = torch.rand(4, 1, 4, 4)
+    pixels[1, 0, 2, 3], pixels[3, 0, 0, :2] = torch.nan, torch.inf
+    dataset = given_images(pixels)
+    images, readable = dataset.load([3, 2, 1, 0])
+    assert readable.tolist() == [False, True, False, True]
+    assert torch.equal(images[1], pixels[2]) and not images[0].any() and not images[2].any()
+    assert dataset.problems == {"000001": "1 values are not finite", "000003": "2 values are not finite"}
+    assert pixels[1, 0, 2, 3].isnan()
+    assert given_images((pixels.nan_to_num(0, 1) * 255).byte()).load([1])[1].all()
 
 
 def test_names_and_labels_must_be_as_many():

@@ -174,6 +174,33 @@ def test_nothing_deeper_than_asked_is_computed_but_for_decisions():
     assert trials.decisions["none"].tolist() == plain.tolist()
 
 
+class Undefined(nn.Sequential):
+    """Answers signals whose mean is above 5 with NaN."""
+
+    def forward(self, signals):
+        return super().forward(torch.where(signals.mean((1, 2), keepdim=True) > 5, torch.nan, signals))
+
+
+def test_what_is_not_a_number_has_no_size_and_decides_nothing():
+    """F48: of five signals the third; the others are those of a run without it."""
+    torch.manual_seed(0)
+    model = Undefined(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 14, 3)).eval()
+    how, signals = noise_of(signal_bands(16, None, None), draws=2), white(5, 1, 16)
+    signals[2] += 100
+    (layer,) = find(model, "conv1", (1, 16))
+    units, made = {"conv1": np.arange(2)}, []
+    for shown_signals in (signals, signals[[0, 1, 3, 4]]):
+        trials = Trials.empty(how, units, len(shown_signals))
+        loaded = batches(given_images(shown_signals), batch_size=2)
+        list(Showing(model, [layer], units, how, True).run(loaded, trials))
+        made.append(trials)
+    assert np.isfinite(made[0].size["conv1"]).all()
+    np.testing.assert_allclose(made[0].size["conv1"], made[1].size["conv1"], rtol=1e-6)
+    for kind in ("none", "amplitude"):
+        assert (made[0].decisions[kind] == -1).tolist() == [False, False, True, False, False]
+    assert made[0].decisions["none"][[0, 1, 3, 4]].tolist() == made[1].decisions["none"].tolist()
+
+
 def test_noise_is_normal_and_angles_are_uniform():
     how = noise_of(signal_bands(100, None, None), groups=3, scale=2.0)
     drawn = how.amplitude(0, torch.arange(400)).flatten().double().numpy()

@@ -124,3 +124,9 @@ def test_counts_by_class_are_those_of_a_loop():
             expected[label] += [1, int(row.argmax() == label)]
     found = right_by_class(torch.from_numpy(outputs), torch.from_numpy(labels), 4)
     assert found.tolist() == expected.tolist()
+
+
+def test_outputs_that_are_not_finite_are_never_right():
+    """F48: the largest of outputs with NaN would be the NaN."""
+    outputs = torch.tensor([[torch.nan, 0.0], [torch.inf, 0.0], [1.0, 0.0], [torch.nan, torch.nan]])
+    assert right_by_class(outputs, torch.tensor([0, 0, 0, 1]), 2).tolist() == [[3, 1], [1, 0]]

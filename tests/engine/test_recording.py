@@ -1,12 +1,14 @@
 """Activations of layers in one pass."""
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from calling import Told
 from torch import nn
 
 from cnnprobe.engine.layers import find
-from cnnprobe.engine.recording import activations, tap
+from cnnprobe.engine.recording import activations, tap, warn_of_nan
 from cnnprobe.errors import UserError
 from tests import planted
 
@@ -136,3 +138,18 @@ def test_of_a_tuple_only_the_part_that_is_read_is_replaced():
         assert torch.equal(run(images), model.pair.conv(images))
     with torch.no_grad():
         assert not torch.equal(model(images), model.pair.conv(images))
+
+
+def test_answers_that_are_not_finite_are_told_with_layer_image_and_counts():
+    """F48: images that were not seen do not count."""
+    responses = torch.zeros(4, 3)
+    responses[1, 2], responses[3, :2] = torch.nan, -torch.inf
+    seen, places = np.array([True, False, True, True]), np.array([8, 9, 10, 11])
+    with Told() as lines:
+        warn_of_nan("conv1", responses, places)
+        warn_of_nan("conv1", responses, places, seen)
+        warn_of_nan("conv1", torch.zeros(4, 3), places)
+    assert lines == [
+        "conv1: not finite in 3 of 3 units for 2 images, first image 9",
+        "conv1: not finite in 2 of 3 units for 1 images, first image 11",
+    ]

@@ -17,6 +17,7 @@ def test_control_characters_are_escaped_and_long_texts_cut_in_the_middle():
 
 
 def test_numbers_are_short_and_without_powers_of_ten():
+    assert style.number(float("nan")) == "–"
     assert [style.number(x) for x in (0.01234, 4.2249, 4220.3, 0, -0.0)] == ["0.0123", "4.22", "4220", "0", "0"]
 
 

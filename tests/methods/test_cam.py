@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from calling import Unchecked
 from torch import nn
 
 import cnnprobe as package
@@ -126,7 +127,9 @@ def test_an_image_that_makes_the_network_overflow_is_told(caplog):
     """F48."""
     images = IMAGES.copy()
     images[4] = np.nan
-    found = mapped(Pooled().eval(), images, top_classes=1, kind="gradcam")
+    shown = Unchecked(torch.from_numpy(images))
+    found = mapped(Pooled().eval(), shown, top_classes=1, kind="gradcam")
+    assert found["class"][4] == found["rank"][4] == -1
     assert np.isnan(found["map"][4]).all() and np.isfinite(found["map"][[0, 9]]).all()
     assert "not finite for 1 images, first image 4" in caplog.text
 

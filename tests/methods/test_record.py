@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from calling import Told, Undefined, network
 
 from cnnprobe.datasets import shapes
 from cnnprobe.errors import UserError
@@ -76,26 +77,20 @@ def test_the_batch_size_changes_nothing_beyond_rounding(made):
         np.testing.assert_allclose(one[name], other[name], atol=1e-5)
 
 
-def test_a_nan_is_told_with_layer_and_image(made, caplog):
-    """F48."""
-    import logging
-
-    model, dataset = made
-
-    class Poisoned(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = torch.nn.Conv2d(3, 4, 3)
-
-        def forward(self, images):
-            out = self.conv(images)
-            return out / (images.mean((1, 2, 3), keepdim=True) != images[:1].mean()).float()
-
-    logging.getLogger("cnnprobe").propagate = True
-    with caplog.at_level("WARNING", "cnnprobe"):
-        found = columns(Poisoned().eval(), dataset, layer=["conv"], keep="summary")
-    assert np.isfinite(found["activations/conv/max"]).all()
-    del model
+def test_a_nan_is_told_with_layer_and_image(made):
+    """F48: planted for one image, whose row is NaN; it is no class, and not decided rightly."""
+    _, dataset = made
+    brightest = int(torch.stack([dataset[i][0].mean() for i in range(21)]).argmax())
+    limit = dataset[brightest][0].mean().item() - 1e-6
+    with Told() as lines:
+        found = columns(network(Undefined, limit), dataset, layer=["conv1"], keep="summary")
+    assert lines == [
+        f"conv1: not finite in 6 of 6 units for 1 images, first image {brightest}",
+        f"logits: not finite in 8 of 8 units for 1 images, first image {brightest}",
+    ]
+    assert np.isnan(found["activations/conv1/max"]).all(1).nonzero()[0].tolist() == [brightest]
+    for name in ("prediction", "rank"):
+        assert (found[f"images/{name}"] < 0).nonzero()[0].tolist() == [brightest], name
 
 
 def test_an_unknown_layer_is_told_before_anything_is_shown(made):

@@ -63,6 +63,14 @@ def test_area_counts_positions_above_the_threshold_of_the_first_look():
     np.testing.assert_allclose(found["response"][0], shares[order])
 
 
+def test_a_batch_of_the_first_look_may_have_no_image_that_can_be_read():
+    """F32: the thresholds of area come from the others."""
+    images = three_images()
+    images.images[1] = np.nan
+    found = ranked(identity(), images, criterion="area", batch_size=1)
+    assert found["image"][0].tolist()[2] == -1 and sorted(found["image"][0].tolist()[:2]) == [0, 2]
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_any_batch_size_gives_the_full_sort(batch_size):
     """1.T2, against a sort of all responses with the tie rule."""
