@@ -123,7 +123,7 @@ def compute(
                 found, _ = yield from search.run(every)
                 kept["chosen"] = [int(i) for i in found[search.layers[0].name].ranks[BEST].images[0][:number]]
             indices = np.array(kept["chosen"], np.int64)
-        yield from mapping.events(indices, (finished or {}).get("images", frozenset()))
+        yield from mapping.events(indices, finished or {})
         skipped = np.isin(np.arange(len(dataset)), [i for part in kept.get("skipped", {}).values() for i in part])
         for start in range(0, len(dataset), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
