@@ -1,10 +1,14 @@
 """Figures of a run, and maps for other programs, made from its store alone."""
 
+import shutil
 from pathlib import Path
 
 from cnnprobe import files, methods, volumes
 from cnnprobe.figures import style
-from cnnprobe.reading import Recording
+from cnnprobe.reading import Recording, SoFar
+
+SO_FAR = "so-far"
+"""Folder in `figures` for those of a run that is not complete."""
 
 
 def draw(folder: Path) -> int:
@@ -20,7 +24,25 @@ def draw(folder: Path) -> int:
     for name, values, affine in getattr(method, "volumes", lambda _: ())(recording):
         (folder / "maps").mkdir(exist_ok=True)
         files.write(folder / "maps" / f"{name}.nii.gz", volumes.nifti(values, affine, name))
+    shutil.rmtree(target / SO_FAR, ignore_errors=True)
     return count
+
+
+def draw_so_far(folder: Path) -> tuple[int, str]:
+    """Draw what can be drawn of a run that is not complete, into a folder of its own.
+
+    Returns:
+        how many figures, and of which rows, "412 of 1000 rows", which stands in every figure as well.
+    """
+    recording = SoFar(folder / "store.h5")
+    target = folder / "figures" / SO_FAR
+    count = 0
+    for name, figure in methods.module(recording.attributes["command"]).draw(recording):
+        target.mkdir(parents=True, exist_ok=True)
+        style.mark(figure, f"not complete: {recording.progress}")
+        files.write(target / f"{name}.png", style.png(figure))
+        count += 1
+    return count, recording.progress
 
 
 def compare(command: str, folders: list[Path], overrides: list[list[str]], target: Path) -> int:

@@ -18,6 +18,10 @@ DEEPEST = 8
 MOST_OBJECTS = 50_000
 PIECE = 2**24
 """Bytes that are checked at a time."""
+LOOKS = 20
+"""How often a growing store is looked at until it stood still between two looks."""
+MAIN = ("epochs", "units", "images", "layers")
+"""Tables by whose rows one says how far a run is."""
 TEXT = np.dtype([("letters", "<u4"), ("heap", "<u8"), ("number", "<u4")])
 """How a text of any length stands in a column: its bytes lie elsewhere in the file (HDF5 file format, IV.B)."""
 
@@ -101,6 +105,12 @@ class TableView(Mapping):
                 self._verify(column, number, values[number * self.batch : (number + 1) * self.batch])
         rows = self.rows
         return values if len(rows) == len(values) else values[rows]
+
+    def known(self, column: str) -> np.ndarray:
+        """Read a column that no row writes (names, labels), also beside rows that are not saved yet."""
+        with self.recording.file() as file:
+            item = file[f"{self.name}/{column}"]
+            return item.asstr()[:] if h5py.check_string_dtype(item.dtype) else item[:]
 
     def batches(self, column: str) -> Iterator[np.ndarray]:
         """Read one column batch by batch, in the order of the rows; only what is saved."""
@@ -262,6 +272,44 @@ class Recording:
         if name not in self._tables:
             raise unknown("table", name, self._tables, of=str(self.path))
         return TableView(self, name)
+
+
+class SoFar(Recording):
+    """A store that is still growing, as it was at one moment: of every table the rows from the first on, without a gap.
+
+    So rows of one number belong together, in whichever tables they stand.
+
+    Args:
+        path: of `store.h5`.
+
+    Raises:
+        UserError: as for `Recording`.
+    """
+
+    def __init__(self, path: Path | str):
+        super().__init__(path)
+        self.views = self._all()
+        for _ in range(LOOKS):
+            before, self.views = self.views, self._all()
+            if all(np.array_equal(before[name].done, view.done) for name, view in self.views.items()):
+                break  # nothing was saved in between: they are of one moment
+        for view in self.views.values():
+            if view.done is not None:
+                view.done &= np.logical_and.accumulate(view.done)
+
+    def _all(self) -> dict[str, TableView]:
+        return {name: super(SoFar, self).__getitem__(name) for name in self.tables()}
+
+    def __getitem__(self, name: str) -> TableView:
+        """Return one table; UserError with the names there are."""
+        return self.views[name] if name in self.views else super().__getitem__(name)
+
+    @property
+    def progress(self) -> str:
+        """Say how many rows of the first of MAIN there are, "412 of 1000 rows"."""
+        groups = [[name for name in self.tables() if name.split("/")[0] == group] for group in MAIN]
+        views = [self.views[name] for name in next(filter(None, groups), self.tables())]
+        return f"{sum(len(view.rows) for view in views)} of {sum(view.row_count for view in views)} rows"
 
 
 def _hard(group: h5py.Group) -> list[str]:

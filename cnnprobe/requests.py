@@ -1,6 +1,7 @@
 """What a command line asks of the runner: a run, a sweep, a run once more, or its figures drawn again."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnprobe import compose, files, foreign_yaml, run, runs, terminal
@@ -103,12 +104,25 @@ def redraw(request: "Request") -> int:
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     if not Recording(folder / "store.h5").complete:
-        again = f"cnnprobe {command} --resume {folder}"
-        raise UserError(f"{folder} is not complete, its figures are drawn at its end; if it was stopped: {again}")
+        return redraw_so_far(folder, command)
     count = drawing.draw(folder)
     about = runs.info(folder)
     if about.get("status") == "complete":  # another version of the drawing library may have drawn other bytes
         drawn = {str(path.relative_to(folder)): files.sha256(path) for path in (folder / "figures").glob("*.png")}
         files.write_json(folder / "run.json", about | {"files": about.get("files", {}) | drawn})
     terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {folder / 'figures'}")
+    return 0
+
+
+def redraw_so_far(folder: Path, command: str) -> int:
+    """Draw the rows that a run has which is not complete: stopped, or being written now."""
+    from cnnprobe import drawing
+
+    count, rows = drawing.draw_so_far(folder)
+    left = f"{folder} is not complete, {rows}"
+    again = "" if runs.holder(folder) else f"; go on with: cnnprobe {command} --resume {folder}"
+    if not count:
+        raise UserError(f"{left}: nothing to draw yet{again}")
+    place = folder / "figures" / drawing.SO_FAR
+    terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {place}; {left}{again}")
     return 0

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import traceback
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,49 +156,49 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     Returns:
         the measurement, ready to run; the run; and the root attributes of its store.
     """
-    lock = runs.Lock(job.resume) if job.resume else None
-    device, threads, workers = preparation.device_of(job.config["device"])
-    source, job.config = origin.open_source(job.config)
-    made = preparation.prepare(job.config, job.command, job.explicit_model)
-    if job.resume:
-        origin.same_images(job.resume, made)
-    if source is not None:
-        origin.same_origin(source, f"source={job.config['method']['source']}", made)
-    origin.warn_if_random(job.command, made)
-    job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
-    attributes = {
-        "command": job.command,
-        "model": made.options["name"],
-        "dataset": made.dataset.name,
-        "weights": made.weights.label,
-        "seed": job.config["seed"],
-        "weights_sha256": made.sha256,
-        "dataset_fingerprint": made.dataset.fingerprint,
-        "size": list(made.dataset.size),
-        # where a run lies says nothing about its results
-        "config": as_yaml({key: value for key, value in job.config.items() if key != "out"}),
-    }
-    if job.resume and (job.resume / "store.h5").exists():
-        same_attributes(Recording(job.resume / "store.h5"), attributes)
-    measurement = compute(job, made, device, workers, source, stop)
-    folder = job.resume or runs.claim(job.config["out"], job.command, job.name)
-    try:
-        lock = lock or runs.Lock(folder)
-        run = Run(job, folder, lock, about(job, made, device, threads), remarks)
+    with ExitStack() as undo:  # refused or interrupted before its first row, a run leaves no lock and no folder
+        lock = undo.enter_context(runs.Lock(job.resume)) if job.resume else None
+        device, threads, workers = preparation.device_of(job.config["device"])
+        source, job.config = origin.open_source(job.config)
+        made = preparation.prepare(job.config, job.command, job.explicit_model)
         if job.resume:
-            runs.tidy(folder)
-            origin.remark_resumed(folder.name, runs.info(folder), run.about)
-        remarks.open(folder / "run.log")
-        run.save()
-        files.write(folder / "config.yaml", as_yaml(job.config).encode())
-    except OSError as error:
-        remarks.log = None
-        if lock is not None:
-            lock.release()
-        if not job.resume:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise runs.unwritable(folder, error) from None
-    return measurement, run, attributes
+            origin.same_images(job.resume, made)
+        if source is not None:
+            origin.same_origin(source, f"source={job.config['method']['source']}", made)
+        origin.warn_if_random(job.command, made)
+        job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
+        attributes = {
+            "command": job.command,
+            "model": made.options["name"],
+            "dataset": made.dataset.name,
+            "weights": made.weights.label,
+            "seed": job.config["seed"],
+            "weights_sha256": made.sha256,
+            "dataset_fingerprint": made.dataset.fingerprint,
+            "size": list(made.dataset.size),
+            # where a run lies says nothing about its results
+            "config": as_yaml({key: value for key, value in job.config.items() if key != "out"}),
+        }
+        if job.resume and (job.resume / "store.h5").exists():
+            same_attributes(Recording(job.resume / "store.h5"), attributes)
+        measurement = compute(job, made, device, workers, source, stop)
+        folder = job.resume or runs.claim(job.config["out"], job.command, job.name)
+        if lock is None:
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        undo.callback(setattr, remarks, "log", None)
+        try:
+            lock = lock or undo.enter_context(runs.Lock(folder))
+            run = Run(job, folder, lock, about(job, made, device, threads), remarks)
+            if job.resume:
+                runs.tidy(folder)
+                origin.remark_resumed(folder.name, runs.info(folder), run.about)
+            remarks.open(folder / "run.log")
+            run.save()
+            files.write(folder / "config.yaml", as_yaml(job.config).encode())
+        except OSError as error:
+            raise runs.unwritable(folder, error) from None
+        undo.pop_all()
+        return measurement, run, attributes
 
 
 def about(job: Job, made: preparation.Preparation, device: str, threads: int) -> dict[str, Any]:

@@ -61,6 +61,12 @@ class Lock:
         """Let go."""
         os.close(self.handle)
 
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
 
 def holder(folder: Path) -> str | None:
     """Return "process 12 on host h" where a process writes a run folder now, None where none does."""

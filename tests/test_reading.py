@@ -9,12 +9,14 @@ import h5py
 import hostile_stores
 import numpy as np
 import pytest
-from stores import filled
+from stores import ATTRIBUTES, batch_of, filled, tables
 
 import cnnprobe
 from cnnprobe.errors import UserError
 from cnnprobe.provenance import peak_memory
-from cnnprobe.reading import Recording
+from cnnprobe.reading import LOOKS, Recording, SoFar, TableView
+from cnnprobe.records import Table
+from cnnprobe.store import Writer
 
 
 def all_of(path: Path) -> dict:
@@ -116,3 +118,34 @@ def test_a_run_opens_by_its_folder(tmp_path):
     folder.mkdir(parents=True)
     filled(folder / "store.h5").finish()
     assert cnnprobe.open(folder)["units/conv1"]["unit"][3] == 3
+
+
+def test_of_a_growing_store_the_leading_rows_are_shown_and_all_names(tmp_path):
+    """F69: what follows a gap is left out, so that rows of several tables belong together."""
+    filled(tmp_path / "store.h5", only=[0, 8])
+    growing = SoFar(tmp_path / "store.h5")
+    assert growing["units/conv1"]["unit"].tolist() == [0, 1, 2, 3]
+    assert growing.progress == "4 of 10 rows"
+    assert growing["stimuli"].known("name").tolist() == ["a", "é 日本", "c"]
+    with pytest.raises(UserError, match="units/conv9"):
+        growing["units/conv9"]
+
+
+def test_a_growing_store_is_shown_as_it_was_at_one_moment(tmp_path, monkeypatch):
+    """F69: while its tables are looked at one by one, it is written to."""
+    laid = tables(rows=4 * LOOKS)
+    both = [laid[0], Table("units/conv2", "unit", laid[0].rows, laid[0].columns, laid[0].batch)]
+    writer, starts, look = Writer.create(tmp_path / "store.h5", both, ATTRIBUTES), [0, 4, 8], TableView.__init__
+
+    def looking(view, recording, name):
+        look(view, recording, name)
+        if name == "units/conv1" and starts:
+            start = starts.pop(0)
+            for table in both:
+                writer.write(batch_of(start, table))
+
+    monkeypatch.setattr(TableView, "__init__", looking)
+    growing = SoFar(tmp_path / "store.h5")
+    writer.close()
+    assert [len(growing[table.name].rows) for table in both] == [12, 12]
+    assert not starts

@@ -9,7 +9,8 @@ import yaml
 from test_run import contents, words
 
 import cnnprobe as package
-from cnnprobe import run, runs
+from cnnprobe import drawing, files, run, runs
+from cnnprobe.figures import style
 from cnnprobe.store import Writer
 
 RUN = "outputs/record/convnet-folder/v001"
@@ -139,8 +140,8 @@ def test_a_store_of_the_future_is_not_gone_on_with(cnnprobe, pictures, tmp_path,
     assert (folder / "store.h5").read_bytes() == before
 
 
-def test_what_is_not_complete_shows_its_rows_and_no_figures(cnnprobe, pictures, tmp_path, monkeypatch):
-    """F69: opened after every batch while it is written; every row that is shown is right, `--redraw` says to wait."""
+def test_what_is_not_complete_shows_its_rows_alone(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F69: opened after every batch while it is written, every row that is shown is right."""
     assert cnnprobe(*words("record", pictures, *ASKED, "out=whole")).status == 0
     whole = package.open(tmp_path / "whole/record/convnet-folder/v001")["images"]
     write, seen = Writer.write, []
@@ -157,10 +158,99 @@ def test_what_is_not_complete_shows_its_rows_and_no_figures(cnnprobe, pictures, 
         patch.setattr(Writer, "write", watched)
         assert cnnprobe(*words("record", pictures, *ASKED)).status == 0
     assert sorted(set(seen)) == [0, 2, 4, 6, 8, 10, 12]
-    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+
+
+def test_figures_of_what_is_not_complete_say_of_how_many_rows_they_are(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F69: they stand apart from those of a complete run, which take their place at the end."""
+    png, titles = style.png, []
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch, batches=1)
     line = one_line(cnnprobe("record", "--redraw", str(folder)))
-    assert "is not complete" in line
-    assert "cnnprobe record --resume" in line
+    again = f"go on with: cnnprobe record --resume {folder}"
+    assert f"{folder} is not complete, 0 of 12 rows: nothing to draw yet; {again}" in line
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch, batches=9)
+    with monkeypatch.context() as patch:
+        patch.setattr(style, "png", lambda made: titles.append(made.get_suptitle()) or png(made))
+        answer = cnnprobe("record", "--redraw", str(folder))
+    assert answer.status == 0, answer.err
+    rows = runs.info(folder)["kept"].removesuffix(" kept")
+    assert rows == "4 of 12 rows"
+    assert answer.out == f"1 figure drawn: {folder}/figures/so-far; {folder} is not complete, {rows}; {again}\n"
+    first, own = titles[0].split("\n", 1)
+    assert (first, own[:22]) == ("not complete: 4 of 12 rows", "folder: first 4 images")
+    assert [path.name for path in folder.rglob("*.png")] == ["images.png"]
+    assert runs.info(folder)["status"] == "interrupted"
+    assert cnnprobe("record", "--resume", str(folder)).status == 0
+    assert [str(path.relative_to(folder)) for path in folder.rglob("*.png")] == ["figures/images.png"]
+    assert not (folder / "figures" / "so-far").exists()
+
+
+def test_figures_of_a_run_under_way_are_drawn_beside_it(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F69: drawn after every batch while it is written; it goes on, and is not told to be resumed."""
+    write, count = Writer.write, 0
+
+    def watched(self, rows):
+        nonlocal count
+        write(self, rows)
+        drawn = drawing.draw_so_far(self.path.parent)
+        assert drawn == (int(bool(self.done["images"].any())), self.kept().removesuffix(" kept"))
+        count += drawn[0]
+        assert runs.holder(self.path.parent)
+
+    monkeypatch.setattr(Writer, "write", watched)
+    assert cnnprobe(*words("record", pictures, *ASKED[:2], "limit=6", *ASKED[3:])).status == 0
+    assert count >= 5
+
+
+def refused(*_):
+    raise KeyboardInterrupt
+
+
+def test_interrupted_before_its_first_row_a_run_leaves_no_folder_and_no_lock(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F62: a new one as if it had not been, one that goes on as it was."""
+    asked = words("record", pictures, *ASKED)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", refused)
+        answer = cnnprobe(*asked)
+        assert answer.status == 130
+        assert "Traceback" not in answer.err
+    assert not list((tmp_path / RUN).parent.glob("v*"))
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+    assert folder.name == "v001"
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", refused)
+        assert cnnprobe("record", "--resume", str(folder)).status == 130
+    answer = cnnprobe("record", "--resume", str(folder))
+    assert answer.status == 0, answer.err
+
+
+def test_a_refused_resume_does_not_keep_the_lock(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F68, F70."""
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+    before = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(before.replace("limit: 12", "limit: 10"))
+    assert "dataset changed" in one_line(cnnprobe("record", "--resume", str(folder)))
+    assert runs.holder(folder) is None
+    (folder / "config.yaml").write_text(before)
+    assert cnnprobe("record", "--resume", str(folder)).status == 0
+
+
+def test_maps_whose_pictures_are_missing_are_made_again(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F60: a run of cam that is stopped between the two tables of a batch."""
+    write = Writer.write
+
+    def stopping(self, rows):
+        if (rows.table, rows.start) == ("pictures", 8):
+            raise KeyboardInterrupt
+        write(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "write", stopping)
+        assert cnnprobe(*words("cam", pictures)).status == 130
+    folder = tmp_path / "outputs/cam/convnet-folder/v001"
+    answer = cnnprobe("cam", "--resume", str(folder))
+    assert answer.status == 0, answer.err
+    assert cnnprobe(*words("cam", pictures)).status == 0
+    assert contents(folder) == contents(folder.parent / "v002")
 
 
 class Backwards(run.datetime):

@@ -143,11 +143,11 @@ class ClassMapping:
 
     # ---- work --------------------------------------------------------------------------------------------------------
 
-    def events(self, chosen: np.ndarray, finished: frozenset[int]) -> Iterator[Rows | Advance | Phase]:
+    def events(self, chosen: np.ndarray, finished: dict[str, frozenset[int]]) -> Iterator[Rows | Advance | Phase]:
         """Map the chosen images (-1 for none).
 
         Args:
-            finished: first rows of the batches of `images` there are already.
+            finished: by table, first rows of the batches there are already.
         """
         if self.cues:
             yield Phase("weighing cues", len(chosen), "images")
@@ -157,8 +157,10 @@ class ClassMapping:
                 self.engine.weigh(batch.images[keep], None if labels is None else labels[batch.readable])
                 yield Advance(len(batch))
         starts = range(0, len(chosen), self.batch_size)
-        # means over classes need all maps
-        todo = [start for start in starts if self.cues or start * self.choice.count not in finished]
+        # a stop between the two leaves a batch of maps without its pictures; means over classes need all maps
+        maps, pictures = (finished.get(name, frozenset()) for name in ("images", "pictures"))
+        there = {start for start in pictures if start * self.choice.count in maps}
+        todo = [start for start in starts if self.cues or start not in there]
         places = np.concatenate([np.arange(len(chosen))[start : start + self.batch_size] for start in todo] or [[]])
         places = places.astype(np.int64)
         yield Phase("mapping classes", len(places), "images")

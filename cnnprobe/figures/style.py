@@ -42,6 +42,13 @@ def figure(width: float, height: float, title: str = "") -> Figure:
     return made
 
 
+def mark(made: Figure, line: str) -> None:
+    """Put a line above the title of a figure, which grows by it."""
+    width, height = made.get_size_inches()
+    made.set_size_inches(width, height + 0.17)
+    made.suptitle(f"{line}\n{made.get_suptitle()}".rstrip(), fontsize=TITLE_SIZE)
+
+
 def number(value: float) -> str:
     """Write a number shortly, without powers of ten where it can be had: 0.0123, 4.22, 4220; "–" for NaN."""
     if np.isnan(value):

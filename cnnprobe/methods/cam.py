@@ -123,7 +123,7 @@ def compute(
                 found, _ = yield from search.run(every)
                 kept["chosen"] = [int(i) for i in found[search.layers[0].name].ranks[BEST].images[0][:number]]
             indices = np.array(kept["chosen"], np.int64)
-        yield from mapping.events(indices, (finished or {}).get("images", frozenset()))
+        yield from mapping.events(indices, finished or {})
         skipped = np.isin(np.arange(len(dataset)), [i for part in kept.get("skipped", {}).values() for i in part])
         for start in range(0, len(dataset), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
@@ -231,11 +231,13 @@ WORDS = {
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     """The predictions of some images with the map of each; the images of each class sorted by logit; class means."""
     about, own = recording.attributes, recording["images"].attributes
+    if not len(recording["pictures"].rows):
+        return
     layer = f"{own['layer']} of {about['model']} (weights: {about['weights']}) on {about['dataset']}"
     title = f"{WORDS[own['kind']]}: {layer}"
     yield from _predictions(recording, title)
     yield from _sheets(recording, title)
-    if "localisation" in recording:
+    if "localisation" in recording and len(recording["localisation"].rows):
         from cnnprobe.figures.class_maps import localisation_points
 
         table, names = recording["localisation"], _names(recording)
@@ -246,7 +248,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
             for name in MEASURES
         }
         yield "localisation", localisation_points(ends, labels, f"{title}\nmaps of {table.attributes['of']}")
-    if "classes" in recording:
+    if "classes" in recording and len(recording["classes"].rows):
         from cnnprobe.figures.class_maps import mean_figure
 
         table, names = recording["classes"], _names(recording)
@@ -264,8 +266,8 @@ def _predictions(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
 
     table, pictures, names = recording["images"], recording["pictures"], _names(recording)
     own, per = table.attributes, table.attributes["per_image"]
-    labels = recording["stimuli"]["label"]
-    there = pictures["image"]
+    labels = recording["stimuli"].known("label")
+    there = pictures["image"][: len(table.rows) // per]
     asked = own["pages"] if own["pages"] != [-1] else there[there >= 0][:SHOWN]
     columns = {name: table[name] for name in ("class", "rank", "probability", "logit", "map")}
     guided = table["guided"] if own["kind"] == "guided-gradcam" else None
@@ -302,12 +304,14 @@ def _sheets(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
 
     table, pictures, names = recording["images"], recording["pictures"], _names(recording)
     own, per = table.attributes, table.attributes["per_image"]
-    classes, ranks, logits, maps = (table[name] for name in ("class", "rank", "logit", "map"))
-    labels = recording["stimuli"]["label"]
-    owners = labels[np.maximum(table["image"], 0)]
+    pixels = pictures["pixels"]
+    classes, ranks, logits, maps, images = (
+        table[name][: len(pixels) * per] for name in ("class", "rank", "logit", "map", "image")
+    )
+    labels = recording["stimuli"].known("label")
+    owners = labels[np.maximum(images, 0)]
     counts = {int(c): int(((classes == c) & (owners == c)).sum()) for c in np.unique(classes[classes >= 0])}
     often = [c for c, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n > 1 and own["shared"]]
-    pixels = pictures["pixels"]
     for wanted in own["fixed"] or often[:SHOWN]:
         mine = (classes == wanted) & ((owners == wanted) | (not own["shared"]))
         if not mine.any():
@@ -322,7 +326,7 @@ def _sheets(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
         of = names(wanted)
         whose = "of the class" if own["shared"] and (owners[rows] == wanted).all() else "shown"
         words = f"{title}\nmaps of {of} for the images {whose}, largest logit first{said}; framed: decided otherwise"
-        captions = [f"image {table['image'][row]}\n{number(logits[row])}" for row in rows]
+        captions = [f"image {images[row]}\n{number(logits[row])}" for row in rows]
         outlines = pictures["truth"][rows // per] if "truth" in pictures else None
         name = re.sub(r"[^\w-]+", "_", str(of))[:40]
         yield f"class_{wanted}_{name}", class_sheet(pixels[rows // per], maps[rows], captions, wrong, words, outlines)

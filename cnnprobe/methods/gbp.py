@@ -266,6 +266,7 @@ def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.learning import centroid_curves, half_times, strip
 
     about, tables = recording.attributes, [table for table in recording.in_order() if len(table.attributes["moments"])]
+    tables = [table for table in tables if len(table.rows)]
     for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
         title = f"{_words(own)} while learning: {own['layer']} of {about['model']} ({about['weights']})\n"
@@ -294,7 +295,7 @@ def _sanity(recording: Any) -> Iterator[tuple[str, Any]]:
         table, layer = recording[name], name.removeprefix("sanity/")
         own, stages = table.attributes, np.array([str(block) for block in table["block"]])
         kinds = np.array([str(kind) for kind in table["kind"]])
-        if table["unit"][0, 0] < 0 or not len(table.rows):
+        if not len(table.rows) or table["unit"][0, 0] < 0:
             continue
         units = recording[f"units/{layer}"]
         row = int(np.flatnonzero(units["unit"] == table["unit"][0, 0])[0])
@@ -326,7 +327,7 @@ def _names(table: Any) -> list[str]:
     """Return what units are called in figures: their number, or the channels of a group."""
     if groups := json.loads(table.attributes["groups"]):
         words = [[c if weight == 1 else f"{weight:g}×{c}" for c, weight in group.items()] for group in groups]
-        return [" + ".join(parts) for parts in words]
+        return [" + ".join(parts) for parts in words][: len(table.rows)]
     return [str(unit) for unit in table["unit"]]
 
 

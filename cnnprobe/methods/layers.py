@@ -116,6 +116,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.style import SERIES, figure, plain
 
     table = recording["layers"]
+    if not len(table.rows):
+        return
     names = [plain(name, most=28) for name in table["name"]]
     depth = np.arange(len(names))
     title = f"Layers of {recording.attributes.get('model', 'the network')}"

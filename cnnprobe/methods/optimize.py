@@ -319,6 +319,7 @@ def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.learning import centroid_curves, half_times, strip
 
     about, tables = recording.attributes, [table for table in recording.in_order() if "learned_image" in table]
+    tables = [table for table in tables if len(table.rows)]
     if not tables:
         return
     network = f"{about['model']} (weights: {about['weights']})"

@@ -257,6 +257,9 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.traces import captioned_traces
 
     images, pixels = recording["images"], recording["pictures"]["pixels"]
+    pixels = pixels[: len(images.rows)]
+    if not len(pixels):
+        return
     classes = json.loads(recording["stimuli"].attributes["classes"])
     own = json.loads(images.attributes["classes"]) or classes
     labels, predictions = images["label"][: len(pixels)], images["prediction"][: len(pixels)]

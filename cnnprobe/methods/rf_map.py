@@ -191,11 +191,9 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     from cnnprobe.figures.fields import field_sheet, unit_rows
 
     about = recording.attributes
-    tables = recording.in_order()
+    tables = [table for table in recording.in_order() if len(table.rows)]
     for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
-        if not len(table.rows):
-            continue
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
         occluder = f"{own['patch_size']} px of {own['filling']} every {own['stride']} px; reading: {own['reading']}"
         images = f"the {own['top_images']} images of {about['dataset']} that each unit answers most"
@@ -206,6 +204,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         yield layer, field_sheet(table["field"], [str(unit) for unit in table["unit"]], title, box, normalised=True)
         rows = f"{network}\n{images}; left: unit, side of its field above 0.2 of the peak\noccluder: {occluder}"
         yield f"{layer}_units", unit_rows(_shown(table, box), rows)
+    if not tables:
+        return
     sizes = [_sizes(table) for table in tables]
     names = [table.attributes["layer"] for table in tables]
     sides = [np.array([one[name] for one in sizes]) for name in ("theoretical", "clipped")]

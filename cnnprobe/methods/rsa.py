@@ -177,12 +177,16 @@ MEASURES = {"spearman": "Spearman's ρ", "pearson": "Pearson's r", "kendall": "K
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     """Matrices in one scale; the closest layer beside each reference; similarity by layer; stimuli in a plane."""
     table, about = recording["layers"], recording.attributes
+    if not len(table.rows):  # they come last, all at once
+        return
     title = f"{about['model']} (weights: {about['weights']}) on {about['dataset']}"
     yield from _matrices(recording, title)
     if "references" in recording:
         yield from _similarity(recording, table.attributes["comparison"], title)
     yield from _embedding(recording, title)
     for name in recording.tables():
+        if not len(recording[name].rows):
+            continue
         if name.startswith("courses/"):
             yield from _courses(recording, name.partition("/")[2], title)
         elif name == "group" or name in _searched(recording)[:SUBJECTS]:

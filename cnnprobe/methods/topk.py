@@ -247,6 +247,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     for group in recording.tables("units"):
         table = recording[group]
         own, layer = table.attributes, group.removeprefix("units/")
+        if not len(table.rows):
+            continue
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
         for criterion in own["criteria"].split():
             for end in own["ends"].split():
@@ -260,6 +262,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
                 title = f"{network}\n{row}\n{_box(own)}"
                 yield one.column(layer), _sheet(table, one, names, title)
         for unit in own["pages"]:
+            if unit not in table["unit"]:  # not yet
+                continue
             yield f"{layer}_unit{unit}", _page(recording, table, unit, network)
 
 
@@ -318,7 +322,7 @@ def _page(recording: Any, table: Any, unit: int, network: str) -> Any:
     from cnnprobe.figures.traces import captioned_traces
 
     stimuli, own = recording["stimuli"], table.attributes
-    names, labels, classes = stimuli["name"], stimuli["label"], json.loads(stimuli.attributes["classes"])
+    names, labels, classes = stimuli.known("name"), stimuli.known("label"), json.loads(stimuli.attributes["classes"])
     row = int(np.flatnonzero(table["unit"] == unit)[0])
     pictures = table["picture"][row]
     captions = [

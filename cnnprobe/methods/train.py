@@ -93,6 +93,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     epochs, confusion = recording["epochs"], recording["confusion"]
     classes, matrix = json.loads(confusion.attributes["classes"]), confusion["matrix"]
     title = f"{recording.attributes['model']} learns {recording.attributes['dataset']}"
+    if not len(epochs.rows):
+        return
     curves = {name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")}
     yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)
     if len(matrix):  # written last: not there yet while a training goes on

@@ -232,6 +232,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     if "old_task" in recording:
         before = recording["old_task"]["accuracy"]
         curves |= {"old_accuracy": epochs["source_accuracy"], "old_before": before[0] if len(before) else np.nan}
+    if not len(epochs.rows):
+        return
     yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)
     if len(matrix):  # written last: not there yet while a training goes on
         low, high = Confusion(matrix).interval
@@ -262,7 +264,7 @@ def _forgotten(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     """Draw what changed, where the comparison has been made whole."""
     from cnnprobe.figures import forgetting
 
-    if "layers" not in recording or not len(recording["layers"]["name"]):
+    if "layers" not in recording or not 0 < len(recording["layers"].rows) == recording["layers"].row_count:
         return
     layers = recording["layers"]
     units = {table.attributes["layer"]: dict(table) for table in recording.in_order("forgetting")}

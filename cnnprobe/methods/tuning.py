@@ -269,6 +269,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     about = recording.attributes
     network = f"{about['model']} (weights: {about['weights']})"
     stimuli = recording["stimuli"]
+    if len(stimuli.rows) < stimuli.row_count:  # they come first
+        return
     layers = {}
     for table in recording.in_order():
         own, layer = table.attributes, table.name.removeprefix("units/")

@@ -33,3 +33,15 @@ def test_letters_that_the_font_lacks_do_not_stop_a_figure():
     made = style.figure(3, 2, "日本")
     made.subplots().set_title("犬")
     assert style.png(made).startswith(b"\x89PNG")
+
+
+def test_a_mark_stands_above_the_title_and_takes_no_room_from_the_figure():
+    """F69."""
+    made = style.figure(3, 2, "title")
+    before = made.get_figheight()
+    style.mark(made, "not complete: 4 of 10 rows")
+    assert made.get_suptitle() == "not complete: 4 of 10 rows\ntitle"
+    assert made.get_figheight() > before
+    bare = style.figure(3, 2)
+    style.mark(bare, "not complete")
+    assert bare.get_suptitle() == "not complete"
