@@ -79,11 +79,15 @@ def _choice_exists(request: "Request", group: str, value: str | None) -> None:
 
 def _quoted(sign: str, key: str, value: str | None) -> str:
     """Return the override as Hydra can read it, its value byte for byte as typed."""
+    parser = OverridesParser.create()
     if value is None:
+        try:
+            parser.parse_override(f"{sign}{key}")
+        except HydraException:
+            raise UserError(f"cannot read {sign + key!r}; write key=value") from None
         return f"{sign}{key}"
     if value == "~" or value.startswith("~/"):
         value = str(Path(value).expanduser())
-    parser = OverridesParser.create()
     moments = re.sub(r"""[^,[\]'"]+@(epoch|update)=\d+""", lambda found: f"'{found[0]}'", value)
     for text in (f"{sign}{key}={value}", f"{sign}{key}={moments}", f"{sign}{key}='{_escaped(value)}'"):
         try:

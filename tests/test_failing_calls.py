@@ -1,12 +1,13 @@
 """Whichever call to the file system fails, one line tells it, and the run can be gone on with to the same end."""
 
+import copy
 import errno
 import os
 
 import pytest
 from test_run import contents, words
 
-from cnnprobe import runs
+from cnnprobe import compose, drawing, methods, runs
 
 CALLS = ("pwrite", "fsync", "fdatasync", "replace", "posix_fallocate", "mkdir", "symlink")
 COMMANDS = {
@@ -35,6 +36,34 @@ class Failing:
 
     def plan(self, at, error=errno.ENOSPC, lasting=False):
         self.count, self.at, self.error, self.lasting = 0, at, error, lasting
+
+
+@pytest.fixture
+def remembered(monkeypatch):
+    """Compose a command line once, draw a store once: most of a run's time, and neither changes a file."""
+    composed, drawn = {}, {}
+    real, render = compose.compose, drawing.style.png
+
+    def once(request):
+        asked = tuple(word for word in request.overrides if not word.startswith("out="))
+        out = [("out", word.removeprefix("out=")) for word in request.overrides if word not in asked]
+        if (request.command, asked) not in composed:
+            composed[request.command, asked] = real(request)
+        return copy.deepcopy(composed[request.command, asked]) | dict(out)
+
+    def drawing_once(draw):
+        def images(recording):
+            key = str(contents(recording.path.parent))
+            if key not in drawn:
+                drawn[key] = [(name, render(figure)) for name, figure in draw(recording)]
+            return drawn[key]
+
+        return images
+
+    monkeypatch.setattr(compose, "compose", once)
+    monkeypatch.setattr(drawing.style, "png", lambda image: image)
+    for command in COMMANDS:
+        monkeypatch.setattr(methods.module(command), "draw", drawing_once(methods.module(command).draw))
 
 
 def one_line(answer, reason):
@@ -92,6 +121,7 @@ def test_failing_calls_of_a_run_are_told_and_lose_nothing(cnnprobe, pictures, mo
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("remembered")
 @pytest.mark.parametrize("lasting", [False, True])
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 @pytest.mark.parametrize("command", COMMANDS)
