@@ -5,10 +5,12 @@ import importlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
-from test_run import child, contents, leading, wait_for
+from test_run import ROOT, contents, leading, wait_for
 
 from cnnprobe import sweep, sweep_job
 from cnnprobe.models import convnet
@@ -139,7 +141,11 @@ def test_of_forty_jobs_four_at_a_time_two_are_killed_and_no_other_is_touched(cnn
     """F15, F60, F68."""
     jobs, victims = 40, ["v003", "v021"]
     seeds = ",".join(map(str, range(jobs)))
-    process = child(tmp_path, *MANY, "-m", f"seed={seeds}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
+    asked = [*MANY, "-m", f"seed={seeds}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnprobe", *asked], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+    )  # fmt: skip
     folder = tmp_path / "outputs/record/convnet-shapes"
     killed(folder, victims)
     out, err = process.communicate(timeout=1200)
