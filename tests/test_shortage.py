@@ -34,7 +34,7 @@ def test_memory_that_does_not_suffice_is_one_line(cnnprobe, pictures, tmp_path, 
     """F54, F56, F57: planted where images are loaded, and into the network; the run says what would fit."""
 
     def short(*_, **__):
-        raise error
+        raise type(error)(*error.args)  # a new one: what is known of it is written on it
 
     if where == "network":
         monkeypatch.setattr(recording._Pass, "run", short)
@@ -110,7 +110,7 @@ def test_a_resumed_record_remembers_how_many_images_fit(cnnprobe, pictures, tmp_
     answer = cnnprobe("record", "--resume", "latest")
     assert answer.status == 0, answer.err
     assert "does not fit" not in answer.err
-    assert shown == [4] * 6
+    assert set(shown) == {4}
     assert cnnprobe(*asked).status == 0
     assert contents(folder / "v001") == contents(folder / "v002")
 

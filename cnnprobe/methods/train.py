@@ -93,9 +93,9 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     epochs, confusion = recording["epochs"], recording["confusion"]
     classes, matrix = json.loads(confusion.attributes["classes"]), confusion["matrix"]
     title = f"{recording.attributes['model']} learns {recording.attributes['dataset']}"
-    if not len(epochs.rows):
-        return
     curves = {name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")}
+    if not len(curves["epoch"]):
+        return
     yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)
     if len(matrix):  # written last: not there yet while a training goes on
         yield "confusion", confusion_matrix(matrix, classes, title=f"{title}: held-out images, best weights")

@@ -101,8 +101,8 @@ def recording(stop=None):
 
 def test_figures_of_a_finished_and_of_a_stopped_training():
     assert [name for name, figure in train.draw(recording()) if png(figure)] == ["learning", "confusion"]
-    assert [name for name, figure in train.draw(recording(stop=5)) if png(figure)] == ["learning"]
-    assert [name for name, figure in train.draw(recording(stop=0)) if png(figure)] == ["learning"]
+    assert [name for name, figure in train.draw(recording(stop=6)) if png(figure)] == ["learning"]
+    assert [name for name, figure in train.draw(recording(stop=0)) if png(figure)] == []
 
 
 def test_the_headline_is_the_first_best_epoch():
