@@ -289,10 +289,10 @@ class Gradients:
         positions = np.array(sorted(places))
         units = np.arange(len(positions)) % self.layer.channels
         images = noise_image(self.model, self.size).expand(len(positions), *self.size)
-        (whole,), _ = self._gradient(images, units, positions, ["gradient"])
+        whole = self._in_parts(images, units, positions)
         self.crops = crops
         try:
-            (cut,), _ = self._gradient(crops.cut(images, positions), units, positions, ["gradient"])
+            cut = self._in_parts(crops.cut(images, positions), units, positions)
         finally:
             self.crops = None
         back = torch.zeros_like(whole)
@@ -304,6 +304,18 @@ class Gradients:
             there.copy_(piece[:, first[0] : first[0] + there.shape[1], first[1] : first[1] + there.shape[2]])
         scale = whole.double().square().mean().sqrt()
         return float((whole - back).double().square().mean().sqrt() / scale) if scale > 0 else 0.0
+
+    def _in_parts(self, pixels: Tensor, units: np.ndarray, positions: np.ndarray) -> Tensor:
+        """Return the gradient of each neuron's own pixels, as many at once as fit."""
+        carried, parts, start = Carried(len(units)), [], 0
+        while start < len(units):
+            some = slice(start, start + carried.most)
+            asked = pixels[some], units[some], positions[some], ["gradient"]
+            found = carried.attempt(len(units[some]), lambda asked=asked: self._gradient(*asked)[0][0])
+            if found is not None:
+                parts.append(found)
+                start += len(found)
+        return torch.cat(parts)
 
     def _bytes(self) -> float:
         """Return the bytes of activations that one image (or crop) leaves behind for its backward pass, about."""

@@ -269,10 +269,34 @@ def slopes(
         held.append(activation.reshape(*activation.shape[:2], -1).mean(-1))
 
     with torch.enable_grad(), tap(model, [layer], receive) as run:
-        changes = torch.zeros(len(images), noise.groups, len(noise.bands), device=images.device, requires_grad=True)
-        made, _ = noise.amplified(noise.spectrum(images), changes)
-        run(made)
-        sums = held.pop().sum(0)
-        for unit in units:
-            (slope,) = torch.autograd.grad(sums[int(unit)], changes, retain_graph=True)
-            yield int(unit), slope.mean(0).mT.float().cpu().numpy()
+
+        def shown(some: Tensor) -> tuple[Tensor, Tensor]:
+            held.clear()
+            changes = torch.zeros(len(some), noise.groups, len(noise.bands), device=some.device, requires_grad=True)
+            made, _ = noise.amplified(noise.spectrum(some), changes)
+            run(made)
+            return held.pop().sum(0), changes
+
+        carried = Carried(len(images), "batch of slopes")
+        whole = carried.attempt(len(images), lambda: shown(images))
+        if whole is not None:
+            yield from ((int(unit), _slope(*whole, unit) / len(images)) for unit in units)
+            return
+        start, total = 0, 0.0
+        while start < len(images):
+            some = images[start : start + carried.most]
+            found = carried.attempt(len(some), lambda some=some: _all_slopes(*shown(some), units))
+            if found is not None:
+                total += found
+                start += len(some)
+        yield from zip(map(int, units), total / len(images))
+
+
+def _all_slopes(sums: Tensor, changes: Tensor, units: np.ndarray) -> np.ndarray:
+    return np.stack([_slope(sums, changes, unit) for unit in units])
+
+
+def _slope(sums: Tensor, changes: Tensor, unit: int) -> np.ndarray:
+    """Return the gradient of one unit's sum over images, summed over them, (band, group)."""
+    (slope,) = torch.autograd.grad(sums[int(unit)], changes, retain_graph=True)
+    return slope.sum(0).mT.float().cpu().numpy()
