@@ -100,7 +100,7 @@ def card(run: Path, about: dict, images: str) -> str:
         "",
         "    cnnprobe train experiment=mousenet-cifar10-short dataset.root=~/cifar10",
         "",
-        "The authors trained ten times as long at 64 px; do not compare its accuracy with theirs.",
+        "The authors' code is made for 64 px and 100 epochs: its accuracy is not to be compared with theirs.",
         "",
         "## Learning",
         "",
