@@ -59,7 +59,7 @@ def each(looks: dict[str, Callable[[], Iterator[Finding]]]) -> Iterator[Finding]
         try:
             yield from look()
         except Exception as error:  # whatever a broken installation raises, the rest is looked at all the same
-            reason = " ".join(str(error).split()) or "no reason given"
+            reason = " ".join(str(error).split()).removesuffix("; choose another out=") or "no reason given"
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             yield Finding("error", subject, f"{kind}{reason}", REMEDIES.get(subject, INSTALL))
 

@@ -177,6 +177,7 @@ def test_what_is_wrong_is_the_exit_status_and_the_rest_is_looked_at(cnnprobe, tm
     assert answer.status == 2
     assert answer.err == "cnnprobe doctor: 1 thing wrong; see above\n"
     assert "error    store: file is a file, not a folder; choose another out=" in answer.out
+    assert answer.out.count("choose another out=") == 1  # the remedy is told once
     assert "ok       figures" in answer.out
 
 
