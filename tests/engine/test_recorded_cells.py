@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from cnnprobe.engine.recorded_cells import recorded_cells
@@ -31,3 +33,10 @@ def test_mistakes_are_told(tmp_path, text, words):
         recorded_cells(str(path))
     with pytest.raises(UserError, match="cannot be read"):
         recorded_cells(str(tmp_path / "none.csv"))
+
+
+def test_a_pipe_is_told_and_not_waited_for(tmp_path):
+    """F25."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UserError, match=r"pipe\.csv is not a file"):
+        recorded_cells(str(tmp_path / "pipe.csv"))
