@@ -1,14 +1,29 @@
 """Ctrl-C and SIGTERM: the first one lets the batch under way finish, the second one leaves at once."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
+Handler = Callable[[int, object], None]
 _early: int | None = None
 """A Ctrl-C from before anything ran."""
+
+
+@contextmanager
+def handled(handlers: dict[int, Handler]) -> Iterator[None]:
+    """Handle signals, by number, inside the block; elsewhere than in the main thread nothing is changed."""
+    try:
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    except ValueError:
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -26,14 +41,9 @@ def noted() -> Iterator[None]:
         raise KeyboardInterrupt
 
     try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # elsewhere than in the main thread
-        yield
-        return
-    try:
-        yield
+        with handled({signal.SIGINT: note}):
+            yield
     finally:
-        signal.signal(signal.SIGINT, before)
         _early = None
 
 
@@ -55,13 +65,6 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
         """Handle both signals inside the block; elsewhere than in the main thread nothing is changed."""
-        try:
-            before = {number: signal.signal(number, self._note) for number in EXIT_STATUS}
-        except ValueError:
-            before = {}
-        self.signal = self.signal or _early
-        try:
+        with handled(dict.fromkeys(EXIT_STATUS, self._note)):
+            self.signal = self.signal or _early
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -11,8 +11,6 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnprobe import catalogue, compose, drawing, files, run, runs, terminal
 from cnnprobe.errors import UserError, one_line
-from cnnprobe.signals import EXIT_STATUS
+from cnnprobe.signals import EXIT_STATUS, handled
 from cnnprobe.sweep_job import lines_of, settle, task, typed
 
 if TYPE_CHECKING:
@@ -70,7 +68,7 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
     sys.argv = ["cnnprobe", "--multirun", *settings, *(extra if request.config_dirs else []), *words]
     os.environ[FULL] = "1"  # errors come as they are, instead of pages and the end of the process
     try:
-        with _ended_by_sigterm():
+        with handled({signal.SIGTERM: _end}):
             hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
     except SystemExit as end:  # a signal came: the jobs behind this one are not begun
         return int(end.code or 0)
@@ -93,22 +91,9 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
     return 0
 
 
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def _end(number: int, _frame: object) -> None:
     """Let a SIGTERM that comes between jobs end the sweep in order, its table written."""
-
-    def end(number: int, _frame: object) -> None:
-        raise SystemExit(EXIT_STATUS[number])
-
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # elsewhere than in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    raise SystemExit(EXIT_STATUS[number])
 
 
 def _told(error: Exception) -> UserError:

@@ -101,12 +101,16 @@ def asked(place: str, file: Path, pictures: Path) -> list[str]:
     return [*words, "dataset=folder", *([] if said else [f"dataset.root={pictures}"])]
 
 
+class Late(BaseException):
+    """Not an Exception: nothing that is tested may take it for a fault of a file and go on."""
+
+
 @contextmanager
 def bounded(what: str) -> Iterator[None]:
     """Stop what takes too long, and refuse what takes too much memory."""
 
     def late(*_: object) -> None:
-        raise TimeoutError(what)
+        raise Late(what)
 
     handler, before = signal.signal(signal.SIGALRM, late), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     signal.alarm(SECONDS)

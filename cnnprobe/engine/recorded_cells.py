@@ -23,10 +23,11 @@ def recorded_cells(file: str | None) -> list[Table]:
     """
     if file is None:
         return []
-    if Path(file).expanduser().exists() and not Path(file).expanduser().is_file():  # a pipe would be waited for
+    path = Path(file).expanduser()
+    if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UserError(f"cells={file} is not a file")
     try:
-        with Path(file).expanduser().open(newline="", encoding="utf-8-sig") as source:
+        with path.open(newline="", encoding="utf-8-sig") as source:
             rows = list(csv.DictReader(source))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cells={file} cannot be read ({type(error).__name__})") from None
