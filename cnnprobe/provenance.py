@@ -50,20 +50,6 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def available_memory() -> int | None:
-    """Return the bytes that this process could still take, of the machine or of its container; None if unknown."""
-    found = []
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        found += [int(limit) - int(used)] if limit != "max" else []
-    except (OSError, ValueError):  # not every system has these files
-        pass
-    return max(min(found), 0) if found else None
-
-
 def peak_memory() -> int:
     """Return the largest resident size of this process so far, bytes."""
     scale = 1 if sys.platform == "darwin" else 1024

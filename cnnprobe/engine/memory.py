@@ -1,23 +1,23 @@
 """Work in pieces that fit into memory: where one does not, half of it is tried."""
 
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from cnnprobe.engine import room
 
 LOG = logging.getLogger("cnnprobe")
 SHORT = re.compile(
     r"out of memory|can't allocate|cannot allocate|not enough memory|alloc.*fail|could not create a (memory|primitive)",
     re.I,
 )
-
-
 UNBOUNDED = 10**9
 """As many at once as their size alone allows."""
+UNKNOWN = 2**31
+"""Bytes taken to be free where the system does not say how many are."""
 
 
 def is_short(error: BaseException) -> bool:
@@ -32,15 +32,8 @@ def free_memory(device: torch.device | str) -> int:
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    pages = os.sysconf("SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES")
-    free = [pages * os.sysconf("SC_PAGE_SIZE")]
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        free += [int(limit) - int(used)] if limit != "max" else []
-    except (OSError, ValueError):  # not every system has control groups
-        pass
-    return max(min(free), 0)
+    free = room.available()
+    return UNKNOWN if free is None else free
 
 
 def in_parts(batch: Any, carried: "Carried", show: Callable[[Any], Any]) -> Iterator[tuple[Any, Any]]:

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cnnprobe.engine.loading import batches
+from cnnprobe.engine.memory import free_memory
 
 READING = 256  # images decoded at a time while filling the memory
 
@@ -121,22 +121,3 @@ def order_of(readable: np.ndarray, seed: int, epoch: int, odds: np.ndarray | Non
     if odds is None:
         return generator.permutation(readable)
     return generator.choice(readable, size=len(readable), p=odds / odds.sum())
-
-
-def free_memory(device: torch.device) -> int:
-    """Return the bytes that can still be used on a device: of the GPU, or of the machine and the container."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    limits = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        limits.append(int(fields["MemAvailable"].split()[0]) * 1024)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        paths = Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used
-        if all(path.exists() for path in paths) and paths[0].read_text().strip().isdigit():
-            limits.append(int(paths[0].read_text()) - int(paths[1].read_text()))
-    return min(limits, default=2**31)

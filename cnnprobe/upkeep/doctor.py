@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cnnprobe import __version__, catalogue, files, provenance, runs
+from cnnprobe.engine import room
 from cnnprobe.errors import UserError, listing
 from cnnprobe.upkeep.findings import Finding, told
 
@@ -166,7 +167,7 @@ def torchvision() -> Iterator[Finding]:
 
 def memory() -> Iterator[Finding]:
     """Say how much memory is free, of the machine or of the container."""
-    free = provenance.available_memory()
+    free = room.available()
     if free is None:
         yield Finding("ok", "memory", "this system does not say how much is free")
     elif free < LITTLE_MEMORY:

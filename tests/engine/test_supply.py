@@ -7,7 +7,7 @@ import pytest
 import torch
 from blobs import Blobs
 
-from cnnprobe.engine.supply import Supply, free_memory, order_of, parted
+from cnnprobe.engine.supply import Supply, order_of, parted
 
 CPU = torch.device("cpu")
 
@@ -91,7 +91,3 @@ def test_filling_ends_when_asked_to():
     images = supply(Blobs(9, 0), filled=False)
     images.fill(lambda: True)
     assert images.held is None
-
-
-def test_some_memory_is_free():
-    assert 2**20 < free_memory(CPU) < 2**50

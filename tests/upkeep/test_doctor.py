@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnprobe import files, provenance, runs, store
+from cnnprobe import files, runs, store
+from cnnprobe.engine import room
 from cnnprobe.figures import style
 from cnnprobe.upkeep import doctor
 
@@ -120,7 +121,7 @@ def uninstalled(monkeypatch):
 
 
 def in_a_small_container(monkeypatch):
-    monkeypatch.setattr(provenance, "available_memory", lambda: 5 * 10**8)
+    monkeypatch.setattr(room, "available", lambda: 5 * 10**8)
 
 
 def on_a_full_disk(monkeypatch):
