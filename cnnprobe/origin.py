@@ -48,6 +48,33 @@ def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any
     return recording, config
 
 
+def built_from(config: dict[str, Any], made: Any) -> list[str]:
+    """Name the weights and the runs that a run is built from.
+
+    Args:
+        config: of the run, see `compose.checked`.
+        made: its `Preparation`.
+    """
+    method = config["method"]
+    found = [one.label for one in made.weights.moments or (made.weights,) if one.kind == "file"]
+    # a run of its own; one whose network, and one whose images, a method asks for beside its own
+    asked = [method.get(key) for key in ("source", "brain", "old_task")]
+    return found + [run for run in asked if run and run not in ("auto", "none")] + _references(config)
+
+
+def _references(config: dict[str, Any]) -> list[str]:
+    """Return the runs that references are taken from."""
+    words = config["method"].get("reference") or []
+    found = []
+    for word in [words] if isinstance(words, str) else words:
+        try:
+            run = runs.find(word, config["out"], "" if "/" in word else "rsa")
+        except UserError:  # a file, or pixels
+            continue
+        found.append(runs.short(run, config["out"]))
+    return found
+
+
 def same_origin(source: Recording, name: str, made: Any) -> None:
     """Refuse a run that was made with other weights, images or an other image size.
 

@@ -11,6 +11,11 @@ from cnnprobe.reading import Recording
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
 
+PLACE = "out", "name", "model", "dataset"
+"""Keys that say where a run lies."""
+CIRCUMSTANCES = "device", "device.threads", "device.workers"
+"""Keys that say what it is computed with, which may be other than before."""
+
 
 def main(request: "Request") -> int:
     """Do what a command line asks for and return the exit status."""
@@ -52,7 +57,7 @@ def every_moment(request: "Request") -> "Request":
 def repeated(request: "Request") -> run.Job:
     """Make the job of --resume or --rerun from the configuration in the run's folder."""
     which = "resume" if "resume" in request.flags else "rerun"
-    composed = compose.compose(_without_values(request))
+    composed = compose.compose(_without_values(request, *PLACE, *CIRCUMSTANCES))
     name = run.Job(request.command, composed).name
     given = request.flags[which]
     stopped = runs.unfinished(composed["out"], request.command) if (which, given) == ("resume", "latest") else None
@@ -65,13 +70,14 @@ def repeated(request: "Request") -> run.Job:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     config = compose.checked(config, command)
     _file_is_named(config["model"], request)
+    device = _device(config["device"], composed["device"], request)
     if which == "resume":
         if runs.info(folder).get("status") == "complete":
             raise UserError(f"{runs.short(folder, config['out'])} is complete; --rerun does it once more")
-        return run.Job(
-            command, config | {"out": str(folder.parents[2])}, tuple(runs.info(folder).get("overrides", ())), folder
-        )
-    return run.Job(command, config | {"out": composed["out"]}, (f"--rerun={request.flags[which]}",))
+        words = tuple(runs.info(folder).get("overrides", ()))
+        return run.Job(command, config | {"out": str(folder.parents[2])}, words, folder, device=device)
+    config |= {"out": composed["out"], "device": device}
+    return run.Job(command, config, (f"--rerun={request.flags[which]}",))
 
 
 def _file_is_named(model: dict[str, Any], request: "Request") -> None:
@@ -82,14 +88,21 @@ def _file_is_named(model: dict[str, Any], request: "Request") -> None:
         )
 
 
-def _without_values(request: "Request") -> "Request":
-    """Refuse other words than those that say where the run lies."""
-    kept = [word for word in request.overrides if word.split("=")[0] in ("out", "name", "model", "dataset")]
+def _device(before: dict[str, Any], composed: dict[str, Any], request: "Request") -> dict[str, Any]:
+    """Return what a run is repeated on: as before, but for what the command line says."""
+    keys = [word.split("=")[0] for word in request.overrides]
+    if "device" in keys:
+        return composed
+    return before | {key: value for key, value in composed.items() if f"device.{key}" in keys}
+
+
+def _without_values(request: "Request", *keys: str) -> "Request":
+    """Refuse other words than those of some keys, and those that are let through for a Python file."""
+    kept = [word for word in request.overrides if word.split("=")[0] in keys]
     other = [word for word in request.overrides if word not in kept and not word.startswith("model.file=")]
     if other:
-        raise UserError(
-            f"{listing(other)}: a run is repeated with its own options; give only out=, name=, model= or dataset="
-        )
+        possible = ", ".join(f"{key}=" for key in keys)
+        raise UserError(f"{listing(other)}: a run is repeated with its own options; give only {possible}")
     return replace(request, overrides=tuple(kept))
 
 
@@ -97,7 +110,7 @@ def redraw(request: "Request") -> int:
     """Draw the figures of a run again, without its model and its images."""
     from cnnprobe import drawing
 
-    composed = compose.compose(_without_values(request))
+    composed = compose.compose(_without_values(request, *PLACE))
     name = run.Job(request.command, composed).name
     folder = runs.find(request.flags["redraw"], composed["out"], request.command, name)
     command = runs.info(folder).get("command", request.command)

@@ -53,6 +53,7 @@ class Job:
         resume: folder of a stopped run to go on with.
         explicit_model: whether the model was asked for by name.
         sweep: name of the sweep it belongs to.
+        device: options of the block device to compute with; None: those of `config`.
     """
 
     command: str
@@ -61,6 +62,7 @@ class Job:
     resume: Path | None = None
     explicit_model: bool = False
     sweep: str | None = None
+    device: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -78,6 +80,12 @@ class Run:
     about: dict[str, Any]
     remarks: terminal.Remarks
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with it."""
+        file = self.job.config["model"].get("file")
+        return f"cnnprobe {self.job.command} --resume {self.folder}{f' model.file={file}' if file else ''}"
 
     def save(self, **changes: Any) -> None:
         """Bring `run.json` up to date."""
@@ -140,7 +148,8 @@ def finished(measurement: Measurement, run: Run, attributes: dict[str, Any], sto
         interrupted(run)
         return 130
     except Exception as error:
-        told = error if isinstance(error, UserError) else shortage.of_run(error, run.folder, run.about)
+        told = shortage.of_run(error, run.folder, run.about, run.again)
+        told = error if told is None and isinstance(error, UserError) else told
         with suppress(OSError):  # where the disk is full, the error itself is told all the same
             if told is None:
                 LOG.info(traceback.format_exc())
@@ -158,7 +167,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     """
     with ExitStack() as undo:  # refused or interrupted before its first row, a run leaves no lock and no folder
         lock = undo.enter_context(runs.Lock(job.resume)) if job.resume else None
-        device, threads, workers = preparation.device_of(job.config["device"])
+        device, threads, workers = preparation.device_of(job.device or job.config["device"])
         source, job.config = origin.open_source(job.config)
         made = preparation.prepare(job.config, job.command, job.explicit_model)
         if job.resume:
@@ -204,9 +213,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
 def about(job: Job, made: preparation.Preparation, device: str, threads: int) -> dict[str, Any]:
     """Return the provenance of a run that begins: the first state of its `run.json`."""
     before = runs.info(job.resume) if job.resume else {}
-    built_from = [one.label for one in made.weights.moments or (made.weights,) if one.kind == "file"]
     weights = {"label": made.weights.label, "sha256": made.sha256}
-    source = job.config["method"].get("source")
     return {
         "command": job.command,
         "overrides": list(job.words),
@@ -224,32 +231,12 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "dataset": runs.images_of(made.dataset),
         "batch_size": job.config.get("batch_size"),
         "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
-        "built_from": built_from + [run for run in (source, *_named(job)) if run] + _runs(job),
+        "built_from": origin.built_from(job.config, made),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "machine": provenance.machine(),
         "process": os.getpid(),
     }
-
-
-def _named(job: Job) -> list[str | None]:
-    """Return the runs whose network or whose images a method asks for beside its own."""
-    brain, old = (job.config["method"].get(key) for key in ("brain", "old_task"))
-    return [brain, old if old not in ("auto", "none") else None]
-
-
-def _runs(job: Job) -> list[str]:
-    """Return the runs that references are taken from."""
-    words = job.config["method"].get("reference") or []
-    found = []
-    for word in [words] if isinstance(words, str) else words:
-        try:
-            found.append(
-                runs.short(runs.find(word, job.config["out"], "" if "/" in word else "rsa"), job.config["out"])
-            )
-        except UserError:  # a file, or pixels
-            continue
-    return found
 
 
 def finished_batches(folder: Path | None) -> dict[str, frozenset[int]]:
@@ -393,6 +380,4 @@ def interrupted(run: Run) -> None:
     """Say what is kept and how to go on."""
     run.close("interrupted")
     kept = run.about.get("kept", "no rows kept")
-    file = run.job.config["model"].get("file")
-    again = f"cnnprobe {run.job.command} --resume {run.folder}{f' model.file={file}' if file else ''}"
-    terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; go on with: {again}", stream=sys.stderr)
+    terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; go on with: {run.again}", stream=sys.stderr)

@@ -24,20 +24,23 @@ def of_call(error: BaseException) -> UserError | None:
     return UserError(error.strerror + (f": {error.filename}" if error.filename else ""))
 
 
-def of_run(error: BaseException, folder: Path, about: dict[str, Any]) -> UserError | None:
+def of_run(error: BaseException, folder: Path, about: dict[str, Any], again: str) -> UserError | None:
     """Return the line for an error that ended a run where the machine is at fault, None for any other.
 
     Args:
         error: as it was raised.
         folder: of the run; it may be gone.
         about: its `run.json`.
+        again: the command that goes on with it.
     """
     kept = about.get("kept", "no rows kept")
     if isinstance(error, OSError) and (error.errno in CODES or (error.errno and not folder.is_dir())):
-        again = f"; go on with: cnnprobe {about['command']} --resume {folder}" if folder.is_dir() else ""
-        return UserError(f"cannot write in {folder}: {os.strerror(error.errno)}; {kept}{again}")
-    from cnnprobe.engine import memory  # with torch
+        there = f"; go on with: {again}" if folder.is_dir() else ""
+        return UserError(f"cannot write in {folder}: {os.strerror(error.errno)}; {kept}{there}")
+    from cnnprobe.engine import loading, memory  # with torch
 
+    if isinstance(error, loading.LoaderKilledError):
+        return UserError(f"a loader process was killed (memory?); {kept}; go on with: {again} device.workers=0")
     if not memory.is_short(error):
         return None
     size = "×".join(map(str, about["dataset"]["size"]))

@@ -1,15 +1,21 @@
 """Going on with a run that was stopped or killed, and looking at one that is not complete."""
 
 import json
+import multiprocessing
+import os
+import re
+import signal
 
 import h5py
 import numpy as np
 import pytest
+import torch
 import yaml
 from test_run import contents, words
 
 import cnnprobe as package
 from cnnprobe import drawing, files, run, runs
+from cnnprobe.datasets.folder import FolderSet
 from cnnprobe.figures import style
 from cnnprobe.store import Writer
 
@@ -91,6 +97,56 @@ def test_other_versions_and_threads_are_warned_of(cnnprobe, pictures, tmp_path, 
     assert "v001 goes on with other circumstances" in answer.err
     assert told in answer.err
     assert any(told in line for line in runs.info(folder)["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["device.workers=1"], None),
+        (["device=cpu"], None),
+        (["device.threads=3"], "threads 3, was 1"),
+        (["device=cpu", "device.threads=3"], "threads 3, was 1"),
+    ],
+)
+def test_a_run_goes_on_with_other_threads_and_loaders_where_that_is_asked(
+    cnnprobe, pictures, tmp_path, monkeypatch, asked, told
+):
+    """F70: what a run is computed with is no part of what it is."""
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch, [*ASKED, "device.threads=1"])
+    before = yaml.safe_load((folder / "config.yaml").read_text())["device"]
+    threads = torch.get_num_threads()
+    try:
+        answer = cnnprobe("record", "--resume", str(folder), *asked)
+        assert answer.status == 0, answer.err
+        assert ("goes on with other circumstances" in answer.err) == bool(told) == ((told or "?") in answer.err)
+        assert yaml.safe_load((folder / "config.yaml").read_text())["device"] == before
+        assert runs.info(folder)["threads"] == torch.get_num_threads()
+        assert cnnprobe("record", "--rerun", str(folder), *asked).status == 0
+        again = yaml.safe_load((folder.parent / "v002/config.yaml").read_text())["device"]
+        assert again["threads"] == (3 if told else None if asked == ["device=cpu"] else 1)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_run_whose_loader_was_killed_goes_on_without_one(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F58: its rows are kept, and the line that it ends with is the one to type next."""
+    load = FolderSet.load
+
+    def dying(self, indices):
+        if 8 in indices and multiprocessing.parent_process():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return load(self, indices)
+
+    asked = [*(word for word in ASKED if "workers" not in word), "device.workers=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderSet, "load", dying)
+        told = one_line(cnnprobe(*words("record", pictures, *asked)))
+    assert re.search(r"a loader process was killed \(memory\?\); ([1-9]|10) of 12 rows kept; go on with: ", told)
+    again = told.split("go on with: cnnprobe ")[1].split()
+    assert again[-1] == "device.workers=0"
+    assert cnnprobe(*again).status == 0
+    assert cnnprobe(*words("record", pictures, *asked)).status == 0
+    assert contents(tmp_path / RUN) == contents(tmp_path / RUN.replace("v001", "v002"))
 
 
 @pytest.mark.parametrize(

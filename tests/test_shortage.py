@@ -118,7 +118,7 @@ def test_a_resumed_record_remembers_how_many_images_fit(cnnprobe, pictures, tmp_
 def test_other_errors_stay_bugs(tmp_path):
     about = {"command": "record", "device": "cpu", "dataset": {"size": [3, 8, 8]}}
     for error in (RuntimeError("shape mismatch"), ValueError("x"), FileNotFoundError(errno.ENOENT, "no such file")):
-        assert shortage.of_run(error, tmp_path, about) is None
+        assert shortage.of_run(error, tmp_path, about, "cnnprobe ...") is None
         assert shortage.of_call(error) is None
     assert str(shortage.of_call(OSError(errno.EROFS, "Read-only file system", "/x"))) == "Read-only file system: /x"
 

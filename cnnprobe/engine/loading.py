@@ -23,6 +23,10 @@ DEATH = "exited unexpectedly|killed by signal|shared memory"  # what torch says 
 LOADERS: WeakSet[BaseProcess] = WeakSet()  # processes we started
 
 
+class LoaderKilledError(UserError):
+    """A process that loads images was ended from outside; whoever loads in its own process needs none."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Images that pass through the network together.
@@ -152,7 +156,7 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
     except (ConnectionError, EOFError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not re.search(DEATH, str(error)):
             raise
-        raise UserError("a loader process was killed (memory?); try workers=0") from None
+        raise LoaderKilledError("a loader process was killed (memory?); try workers=0") from None
     finally:
         source._shutdown_workers()  # now: left to the garbage collector after an error, each process takes 5 s to end
 
