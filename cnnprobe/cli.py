@@ -54,6 +54,8 @@ class Request:
 def parse(words: list[str]) -> Request:
     """Take a command line apart; UserError for a flag that does not exist or has no value."""
     request, rest = Request(), list(words)
+    if "\0" in "".join(words):
+        raise UserError(f"no word can hold a NUL, got {next(word for word in words if chr(0) in word)!r}")
     while rest:
         word = rest.pop(0)
         if not word.startswith("-") or "=" in word.split("-")[0]:

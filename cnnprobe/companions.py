@@ -14,7 +14,7 @@ def companions(
 
     Args:
         asked: parameters of the method's `compute`.
-        config: checked, see `compose.checked`.
+        config: checked, see `schema.checked`.
         made: network and images.
         device: torch device.
 

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cnnprobe import catalogue, foreign_yaml
-from cnnprobe.errors import UserError, listing, unknown
+from cnnprobe import catalogue, foreign_yaml, schema
+from cnnprobe.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
@@ -129,13 +129,13 @@ def compose(request: "Request") -> dict[str, Any]:
     """
     words = overrides(request)
     no_sweep(words, request.command)
-    return checked(_composed(words, request.config_dirs), request.command)
+    return schema.checked(_composed(words, request.config_dirs), request.command)
 
 
 def first_job(request: "Request") -> dict[str, Any]:
     """Compose and check the first job of a sweep: a mistake that all jobs share is told before any is begun."""
     words = [word for word in map(_first, overrides(request)) if word]
-    return checked(_composed(words, request.config_dirs), request.command)
+    return schema.checked(_composed(words, request.config_dirs), request.command)
 
 
 def _first(word: str) -> str:
@@ -189,70 +189,3 @@ def one_line(error: BaseException) -> str:
     ]
     place = next((line.split(":", 1)[1].strip() for line in lines if line.strip().startswith("full_key")), "")
     return "; ".join(kept) + (f" (key {place})" if place else "")
-
-
-def checked(config: dict[str, Any], command: str) -> dict[str, Any]:
-    """Return the configuration with every value in its type; `layer: ???` stays, for the runner
-    knows the layers there are.
-
-    Raises:
-        UserError: the first value that is not what its option may be.
-    """
-    result: dict[str, Any] = {}
-    missing = [key for key in (*catalogue.GROUPS, *NEEDED) if key not in config]
-    if missing:
-        raise UserError(f"the configuration has no {missing[0]!r}; it needs {listing([*catalogue.GROUPS, *NEEDED])}")
-    for key, value in config.items():
-        if key in catalogue.GROUPS:
-            result[key] = _checked_group(key, value, command)
-        elif key in catalogue.ROOT:
-            result[key] = value if value == "???" else _value(catalogue.ROOT[key], value, key)
-        else:
-            raise UserError(f"no option {key!r} in the configuration; keys: {listing(catalogue.ROOT)}")
-    _name_is_safe(result["name"])
-    return result
-
-
-def _checked_group(group: str, block: Any, command: str) -> dict[str, Any]:
-    if not isinstance(block, dict) or "name" not in block:
-        raise UserError(f"{group} must be one of {listing(catalogue.choices(group))}")
-    name = block["name"] if group != "method" else command
-    if group in ("model", "dataset") and name not in catalogue.choices(group):
-        raise unknown(group, str(name), catalogue.choices(group))
-    options = catalogue.options(group, name)
-    shown = "" if group == "method" else f"{group}."
-    result = {"name": name}
-    for key, value in block.items():
-        if key == "name":
-            continue
-        if key not in options and key not in ROOT_PARAMETERS:
-            raise unknown("option", f"{shown}{key}", [f"{shown}{one}" for one in options], of=f"{group}={name}")
-        result[key] = _value(options[key], value, f"{shown}{key}") if key in options else value
-    missing = [key for key in options if key not in result and key not in ROOT_PARAMETERS]
-    if missing:
-        raise UserError(f"{shown}{missing[0]} needs a value")
-    return result
-
-
-NEEDED = ("weights", "seed", "batch_size", "limit", "name", "out")
-"""Keys at the root of every configuration."""
-
-ROOT_PARAMETERS = ("seed", "batch_size", "layer", "units", "device", "workers", "start", "num_classes")
-"""Parameters of `compute` and `build` that the runner fills in."""
-
-
-def _value(option: Any, value: Any, name: str) -> Any:
-    if value == "???":
-        raise UserError(f"needs {name}=…: {option}")
-    if "str" in option.kinds and isinstance(value, int | float) and not isinstance(value, bool):
-        value = value if option.kinds & {"int", "float"} else str(value)
-    return option.check(value, name)
-
-
-def _name_is_safe(name: str | None) -> None:
-    if name is None:
-        return
-    if "/" in name or "\\" in name or name in ("", ".", "..") or "\0" in name:
-        raise UserError(f"name may not contain '/' or be '..', got {name!r}")
-    if len(name.encode()) > 200:
-        raise UserError(f"name is too long ({len(name.encode())} bytes; at most 200)")

@@ -50,7 +50,7 @@ def read(path: Path) -> Any:
     """
     try:
         if not path.is_file():
-            raise UserError(f"{path} is not a file")
+            raise UserError(f"{path} is not a file" if path.exists() else f"there is no file {path}")
         with path.open("rb") as source:
             data = source.read(LARGEST + 1)
     except OSError as error:
@@ -59,25 +59,39 @@ def read(path: Path) -> Any:
         raise UserError(f"{path} is too large for a configuration (limit {LARGEST >> 10} kB)")
     try:
         text = data.decode("utf-8")
-        if text.startswith("\ufeff"):
-            raise UserError(f"{path}:1: begins with a byte-order mark; save it as plain UTF-8")
-        _measure(path, text)
-        return yaml.safe_load(text)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{data[: error.start].count(10) + 1}: not YAML: not a text in UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise UserError(f"{path}:1: begins with a byte-order mark; save it as plain UTF-8")
+    return values(text, str(path))
+
+
+def values(text: str, name: str) -> Any:
+    """Return the plain values of a YAML text, None if it is empty.
+
+    Args:
+        text: of one document.
+        name: where it stands, for the message.
+
+    Raises:
+        UserError: it is not YAML, or is too deep or without end; with its line.
+    """
+    try:
+        _measure(name, text)
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date of month 99 is a ValueError
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        raise UserError(f"{path}{f':{mark.line + 1}' if mark else ''}: not YAML: {' '.join(reason.split())}") from None
+        raise UserError(f"{name}{f':{mark.line + 1}' if mark else ''}: not YAML: {' '.join(reason.split())}") from None
 
 
-def _measure(path: Path, text: str) -> None:
+def _measure(name: str, text: str) -> None:
     """Refuse what has no end or is no plain value, event by event, before anything is built from it."""
     open_: list[list[Any]] = []  # of each collection that is not closed: name of its anchor, values in it, its depth
     known: dict[str, list[Any]] = {}
     documents = total = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        where = f"{path}:{event.start_mark.line + 1}"
+        where = f"{name}:{event.start_mark.line + 1}"
         documents += isinstance(event, yaml.DocumentStartEvent)
         if documents > 1:
             raise UserError(f"{where}: a second document begins; one file holds one configuration")
@@ -91,7 +105,7 @@ def _measure(path: Path, text: str) -> None:
         if isinstance(event, yaml.CollectionEndEvent):
             done = open_.pop()
         elif isinstance(event, yaml.AliasEvent):
-            if event.anchor in (name for name, _, _ in open_):
+            if event.anchor in (anchor for anchor, _, _ in open_):
                 raise UserError(f"{where}: *{event.anchor} contains itself")
             done = [None, *known.get(event.anchor, [0, 1])]
             total += done[1]

@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cnnprobe import catalogue, runs
+from cnnprobe import catalogue, foreign_yaml, runs
 from cnnprobe.errors import UserError, listing
 
 TRAINING = ("train", "transfer")
@@ -287,8 +285,8 @@ def _newest(config: dict[str, Any], commands: tuple[str, ...]) -> Weights | None
             if runs.info(path.parent).get("status") != "complete":
                 continue
             try:
-                model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
-            except (OSError, yaml.YAMLError, KeyError, TypeError):
+                model = foreign_yaml.read(path)["model"]
+            except (UserError, KeyError, TypeError):
                 continue
             if _comparable(model) == wanted:
                 found.append(path.parent)

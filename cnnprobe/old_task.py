@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cnnprobe import preparation, runs
+from cnnprobe import catalogue, foreign_yaml, preparation, runs, schema
 from cnnprobe.errors import UserError
 from cnnprobe.named_weights import TRAINING
 
@@ -56,11 +54,11 @@ def old_task(config: dict[str, Any], made: preparation.Preparation) -> Old | Non
 
 def _images(folder: Path, made: preparation.Preparation) -> Any:
     """Build the dataset of a run at the size of the network that is taught now."""
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        block, limit = config["dataset"], config["limit"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(f"has no readable config.yaml ({type(error).__name__})") from None
+    config = foreign_yaml.read(folder / "config.yaml")
+    if not isinstance(config, dict):
+        raise UserError("its config.yaml holds no configuration")
+    block = schema.block("dataset", config.get("dataset"))
+    limit = catalogue.ROOT["limit"].check(config.get("limit"), "limit")
     options = {key: value for key, value in made.options.items() if key not in ("name", "num_classes")}
     needs = preparation.module("model", made.options["name"]).needs(**options)
     training = runs.info(folder).get("command") in TRAINING

@@ -4,9 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cnnprobe import catalogue, runs
+from cnnprobe import catalogue, foreign_yaml, runs, schema
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
 
@@ -38,7 +36,7 @@ def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any
     if not recording.complete:
         raise UserError(f"{name} is not complete; go on with it first: cnnprobe {command} --resume {folder}")
     if config["weights"] == "auto":
-        stored = yaml.safe_load(recording.attributes["config"])
+        stored = _configuration(recording, name, config["out"])
         file = stored["model"].get("file")
         if file and config["model"].get("file") != file:  # the store may come from anybody
             raise UserError(
@@ -48,11 +46,22 @@ def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any
     return recording, config
 
 
+def _configuration(recording: Recording, name: str, out: str) -> dict[str, Any]:
+    """Return the configuration that a store holds, which anyone may have written."""
+    stored = foreign_yaml.values(str(recording.attributes.get("config", "")), f"{name}, configuration")
+    if not isinstance(stored, dict):
+        raise UserError(f"{name} holds no configuration")
+    try:
+        return schema.checked(stored | {"out": out}, recording.attributes["command"])
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
 def built_from(config: dict[str, Any], made: Any) -> list[str]:
     """Name the weights and the runs that a run is built from.
 
     Args:
-        config: of the run, see `compose.checked`.
+        config: of the run, see `schema.checked`.
         made: its `Preparation`.
     """
     method = config["method"]

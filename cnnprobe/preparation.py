@@ -74,7 +74,7 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
     """Build network and dataset.
 
     Args:
-        config: checked, see `compose.checked`.
+        config: checked, see `schema.checked`.
         command: train takes the number of classes from the dataset, others from the weights; transfer puts its new
             readout in itself, and builds anew what it teaches from scratch.
         explicit_model: whether the model was asked for by name; then weights of another one are refused.

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnprobe import compose, files, foreign_yaml, run, runs, terminal
+from cnnprobe import compose, files, foreign_yaml, run, runs, schema, terminal
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
 
@@ -68,7 +68,7 @@ def repeated(request: "Request") -> run.Job:
     command = runs.info(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
-    config = compose.checked(config, command)
+    config = schema.checked(config, command)
     _file_is_named(config["model"], request)
     device = _device(config["device"], composed["device"], request)
     if which == "resume":
@@ -118,8 +118,11 @@ def redraw(request: "Request") -> int:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     if not Recording(folder / "store.h5").complete:
         return redraw_so_far(folder, command)
-    count = drawing.draw(folder)
     about = runs.info(folder)
+    try:
+        count = drawing.draw(folder)
+    except Exception as error:
+        raise _told(error, folder / "store.h5", about) from error
     if about.get("status") == "complete":  # another version of the drawing library may have drawn other bytes
         drawn = {str(path.relative_to(folder)): files.sha256(path) for path in (folder / "figures").glob("*.png")}
         files.write_json(folder / "run.json", about | {"files": about.get("files", {}) | drawn})
@@ -131,7 +134,10 @@ def redraw_so_far(folder: Path, command: str) -> int:
     """Draw the rows that a run has which is not complete: stopped, or being written now."""
     from cnnprobe import drawing
 
-    count, rows = drawing.draw_so_far(folder)
+    try:
+        count, rows = drawing.draw_so_far(folder)
+    except Exception as error:
+        raise _told(error, folder / "store.h5", runs.info(folder)) from error
     left = f"{folder} is not complete, {rows}"
     again = "" if runs.holder(folder) else f"; go on with: cnnprobe {command} --resume {folder}"
     if not count:
@@ -139,3 +145,11 @@ def redraw_so_far(folder: Path, command: str) -> int:
     place = folder / "figures" / drawing.SO_FAR
     terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {place}; {left}{again}")
     return 0
+
+
+def _told(error: Exception, store: Path, about: dict[str, Any]) -> Exception:
+    """Return what is told of an error in drawing: of a store that is as its run left it, the error itself."""
+    ours = files.sha256(store) == about.get("files", {}).get(store.name)
+    if ours or not isinstance(error, LookupError | TypeError | ValueError | AttributeError | ArithmeticError):
+        return error
+    return UserError(f"{store} does not hold what {about.get('command')} writes ({type(error).__name__}: {error})")

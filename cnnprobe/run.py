@@ -48,7 +48,7 @@ class Job:
 
     Args:
         command: e.g. "topk".
-        config: checked, see `compose.checked`.
+        config: checked, see `schema.checked`.
         words: the overrides as typed.
         resume: folder of a stopped run to go on with.
         explicit_model: whether the model was asked for by name.

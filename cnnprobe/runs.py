@@ -70,6 +70,8 @@ class Lock:
 
 def holder(folder: Path) -> str | None:
     """Return "process 12 on host h" where a process writes a run folder now, None where none does."""
+    if not (folder / ".lock").is_file():
+        return None
     try:
         with (folder / ".lock").open("rb") as handle:
             try:
@@ -100,6 +102,8 @@ def tidy(folder: Path) -> None:
 
 def info(folder: Path) -> dict[str, Any]:
     """Read `run.json`; {} where there is none or it cannot be read."""
+    if not (folder / "run.json").is_file():  # a pipe would be waited for
+        return {}
     try:
         found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -21,7 +21,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cnnprobe import catalogue, compose, files, preparation, run, runs, shortage, terminal
+from cnnprobe import catalogue, files, preparation, run, runs, schema, shortage, terminal
 from cnnprobe.errors import UserError
 
 SHARING = ("joblib",)
@@ -86,7 +86,7 @@ def do(asked: Asked) -> int:
     try:
         job = run.Job(
             asked.command,
-            compose.checked(asked.config, asked.command),
+            schema.checked(asked.config, asked.command),
             tuple(asked.words),
             sweep=asked.folder.name,
             explicit_model=any(word.startswith("model=") for word in asked.words),

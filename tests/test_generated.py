@@ -41,6 +41,7 @@ def test_any_command_line_is_understood_or_told(cnnprobe, tmp_path, count):
     @many(count)
     @given(command=COMMAND, words=some.lists(WORD | FLAG, max_size=3))
     @example(command="record", words=["out=\0"])
+    @example(command="train", words=["model=${oc.env:HOME}\0"])
     @example(command="record", words=["name=\udcff"])
     @example(command="record", words=["~\x1b[31m"])
     @example(command="record", words=["hydra.mode=#"])

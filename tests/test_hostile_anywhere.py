@@ -46,6 +46,9 @@ OPTIONS = {
     "guided": ["gbp", "model=convnet", "layer=conv1", "top_images=1", "source={}"],
     "optimised": ["optimize", "model=convnet", "layer=conv1", "steps=1", "units=[0]", "source={}"],
     "maps": ["cam", "model=convnet", "layer=conv4", "source={}"],
+    "direction": [
+        "optimize", "model=convnet", "layer=conv1", "steps=1", "units=[0]", "objective=direction", "direction={}",
+    ],
     "brain": ["optimize", "model=convnet", "layer=conv1", "steps=1", "objective=stretch", "brain={}"],
     "relearned": ["transfer", "model=convnet", "epochs=1", "weights={}"],
     "perturbed": ["perturb", "model=convnet", "layer=conv1", "draws=1", "weights={}"],
@@ -55,11 +58,12 @@ OPTIONS = {
     "volume": ["rsa", "model=convnet", "layer=conv1", "bootstrap=2", "permutations=2", "searchlight={}"],
     "cells": ["tuning", "model=convnet", "layer=conv1", "dataset.orientations=4", "dataset.phases=4", "cells={}"],
     "classes": ["record", "model=convnet", "dataset.classes={}"],
+    "labels": ["record", "model=convnet", "dataset.labels={}"],
     "root": ["record", "model=convnet", "dataset.root={}"],
     "learned": ["train", "model=convnet", "epochs=1", "dataset.root={}"],
     "array": ["record", "model=convnet", "dataset=arrays", "dataset.root={}"],
     "own": ["record", "model=convnet", "--config-dir", "{}"],
-}
+}  # fmt: skip
 """Words of a command by the name of a place; {} is the file. Images are those of the folder where none are said."""
 PLACED = {
     "redrawn": ("store.h5", ["topk", "--redraw", RUN]),
@@ -68,6 +72,8 @@ PLACED = {
     "configured": ("config.yaml", ["topk", "--rerun", RUN]),
     "told": ("run.json", ["topk", "--resume", RUN]),
     "looked at": ("run.json", ["check", RUN]),
+    "ranked": ("store.h5", ["gbp", "model=convnet", "layer=conv1", "top_images=1", f"source={RUN}"]),
+    "locked": (".lock", ["topk", "--resume", RUN]),
     "taught": ("weights/best.safetensors", ["topk", "model=convnet", "layer=conv1", f"weights={RUN}"]),
     "archive": (f"../{ARCHIVES[0]}", ["record", "model=convnet", "dataset=cifar10", f"dataset.root={ABOVE}"]),
     "binary": (f"../{ARCHIVES[1]}", ["record", "model=convnet", "dataset=cifar10", f"dataset.root={ABOVE}"]),
@@ -148,10 +154,10 @@ def test_there_are_enough_of_them(handed):
     [*((place, 96) for place in PLACES), *(pytest.param(place, 1, marks=pytest.mark.slow) for place in PLACES)],
 )
 def test_a_hostile_file_does_no_harm_wherever_it_is_read(cnnprobe, pictures, tmp_path, handed, place, every):
-    """F09, F10, F12, F24, F25, F27, F34, F35, F40, F45, F72, F73: one in so many of all files, or all."""
+    """F09, F10, F12, F24, F25, F27, F34, F35, F40, F45, F72, F73: one in so many of all files and the pipe, or all."""
     bad = sorted(path for kind in (handed / "bad").iterdir() for path in kind.iterdir())
     before = listed(handed)
-    for file in bad[41 * PLACES.index(place) % every :: every]:
+    for file in {*bad[41 * PLACES.index(place) % every :: every], *(path for path in bad if path.is_fifo())}:
         shutil.rmtree(tmp_path / "given", ignore_errors=True)
         shutil.copytree(handed / "whole", tmp_path / "given", symlinks=True)
         words = asked(place, file, pictures)

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "catalogue": {"errors", "options"},
     "completion": {"errors", "catalogue"},
     "foreign_yaml": {"errors"},
+    "schema": {"errors", "catalogue"},
     "help": {"catalogue", "options", "cli", "foreign_yaml"},
     "figures": set(),
     "engine": {"errors", "options", "records"},
@@ -37,12 +38,12 @@ MAY_IMPORT = {
     "drawing": {"files", "figures", "methods", "reading", "volumes"},
     "training_state": {"records", "models"},
     "references": {"errors", "engine", "reading", "runs"},
-    "named_weights": {"errors", "catalogue", "runs", "models"},
-    "old_task": {"errors", "named_weights", "preparation", "runs"},
+    "named_weights": {"errors", "catalogue", "foreign_yaml", "runs", "models"},
+    "old_task": {"errors", "catalogue", "foreign_yaml", "named_weights", "preparation", "runs", "schema"},
     "preparation": {"errors", "catalogue", "named_weights", "engine", "models", "datasets"},
     "companions": {"engine", "old_task", "preparation", "references", "volumes"},
-    "origin": {"errors", "catalogue", "runs", "reading"},
-    "compose": {"errors", "catalogue", "cli", "foreign_yaml"},
+    "origin": {"errors", "catalogue", "foreign_yaml", "runs", "reading", "schema"},
+    "compose": {"errors", "catalogue", "cli", "foreign_yaml", "schema"},
     "run": {
         "errors", "options", "catalogue", "files", "records", "runs", "reading", "store", "drawing", "methods",
         "companions", "engine", "origin", "preparation", "provenance", "shortage", "signals", "terminal",
@@ -51,10 +52,12 @@ MAY_IMPORT = {
     "sweep": {
         "errors", "files", "catalogue", "compose", "drawing", "run", "runs", "signals", "sweep_job", "terminal", "cli",
     },
-    "sweep_job": {"errors", "files", "catalogue", "compose", "preparation", "run", "runs", "shortage", "terminal"},
+    "sweep_job": {
+        "errors", "files", "catalogue", "preparation", "run", "runs", "schema", "shortage", "terminal",
+    },
     "requests": {
-        "errors", "compose", "files", "foreign_yaml", "named_weights", "reading", "run", "runs", "drawing", "sweep",
-        "terminal", "cli",
+        "errors", "compose", "files", "foreign_yaml", "named_weights", "reading", "run", "runs", "drawing", "schema",
+        "sweep", "terminal", "cli",
     },
     "upkeep": {
         "errors", "catalogue", "files", "figures", "runs", "reading", "records", "store", "provenance", "terminal",

@@ -1,4 +1,8 @@
 import re
+import subprocess
+import sys
+
+import pytest
 
 from cnnprobe import provenance
 
@@ -11,6 +15,14 @@ def test_versions_name_what_results_depend_on():
 
 def test_peak_memory_is_in_bytes():
     assert 10 * 2**20 < provenance.peak_memory() < 2**40
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell it apart")
+def test_peak_memory_is_not_that_of_the_process_that_began_it():
+    held = bytearray(b"x") * 400_000_000
+    words = [sys.executable, "-c", "from cnnprobe.provenance import peak_memory; print(peak_memory())"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert 10 * 2**20 < int(told) < len(held)
 
 
 def test_the_commit_is_a_hash_or_unknown():

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnprobe.datasets.decoding import LARGEST_IMAGE
 from cnnprobe.datasets.fitting import as_float, resized
 from cnnprobe.datasets.imageset import ImageSet, sha256, shown
 from cnnprobe.errors import UserError, listing, unknown
@@ -64,6 +65,9 @@ def build(
     array = file[name]
     if array.ndim not in AXES:
         raise UserError(f"{_told(path, name)} has shape {array.shape}; needed are {' or '.join(AXES.values())}")
+    if array.ndim == 4 and array.shape[2] * array.shape[3] > LARGEST_IMAGE:
+        pixels, limit = (count // 10**6 for count in (array.shape[2] * array.shape[3], LARGEST_IMAGE))
+        raise UserError(f"{_told(path, name)}: its images are too large ({pixels} million pixels; limit {limit})")
     classes = _labels(file, labels, name, len(array), path)
     rate = rate or array.rate
     return Arrays(path, array, classes, rate=rate, split=split, size=size, resize=resize, scale=scale, strict=strict)

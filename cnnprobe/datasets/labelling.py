@@ -104,8 +104,10 @@ def class_table(path: str) -> tuple[tuple[str, ...], dict[str, int]]:
 
 def _rows(path: str) -> list[list[str]]:
     """Read the lines of a CSV file that are not empty."""
+    if (given := Path(path).expanduser()).exists() and not given.is_file():  # a pipe would be waited for
+        raise UserError(f"cannot read the table {path}: it is not a file")
     try:
-        with Path(path).expanduser().open(newline="", encoding="utf-8-sig") as file:
+        with given.open(newline="", encoding="utf-8-sig") as file:
             return [row for row in csv.reader(file) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read the table {path}: {getattr(error, 'strerror', None) or error}") from None

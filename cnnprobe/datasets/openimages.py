@@ -192,6 +192,8 @@ class _Classes:
         Raises:
             UserError: it cannot be read, or a row is not of this kind.
         """
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"cannot read {shown(str(path))}: it is not a file")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = [row for row in csv.reader(file) if row]

@@ -76,6 +76,8 @@ def _owners(folder: Path, part: str) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:
     """Read the lines of a small text file of the archive."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{shown(str(path.parent))} is not Tiny ImageNet: {path.name}: it is not a file")
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -85,6 +85,8 @@ def _directions(layer: Layer, direction: Any) -> np.ndarray:
         raise UserError("objective=direction needs direction=…: numbers by channel, or a .npy file of them")
     if isinstance(direction, str):
         path = Path(direction).expanduser()
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"direction: {path.name} is not a file")
         try:
             direction = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:

@@ -190,8 +190,10 @@ def _agree(folder: Path, about: dict[str, Any], recording: Recording) -> Iterato
         else:
             yield Finding("error", str(folder), "run.json says complete, store.h5 does not", _anew(folder, about))
     try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
+        text = (folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").is_file() else None
     except (OSError, ValueError):
+        text = None
+    if text is None:
         yield Finding("error", str(folder), "config.yaml is missing or cannot be read", "it stands in store.h5 as well")
         return
     # where a run lies says nothing about its results; compared as text, so that nothing in it is built
