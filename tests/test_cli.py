@@ -57,7 +57,7 @@ MISTAKES = [
     (["topk", "layer=conv1", "units=[1,x]"], "units must be"),
     (["topk", "layer=conv1", "k=0"], "k must be a whole number, from 1 to 1000, got 0"),
     (["topk", "layer=conv1", "criterion=[max,men]"], "criterion must be"),
-    (["train", "name=../../x"], "name may not contain '/'"),
+    (["layers", "model=convnet", "name=../../x"], "name may not contain '/'"),
     (["train", "name=.."], "name may not contain '/' or be '..'"),
     (["train", f"name={'x' * 300}"], "name is too long (300 bytes"),
     (["train", "word"], "'word' is no key=value"),
