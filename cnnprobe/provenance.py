@@ -32,7 +32,9 @@ def commit() -> str | None:
         return None
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5)
-        state = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, timeout=5)
+        # without the lock that bringing git's index up to date takes: a kill would leave it there
+        look = ["git", "--no-optional-locks", "status", "--porcelain"]
+        state = subprocess.run(look, cwd=folder, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return head.stdout.strip() + ("+" if state.stdout.strip() else "") if head.returncode == 0 else None

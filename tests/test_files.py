@@ -46,13 +46,23 @@ def test_numbers_that_are_not_finite_become_null(tmp_path):
     assert json.loads((tmp_path / "x.json").read_text()) == {"loss": None, "all": [None, 1.5]}
 
 
-def test_a_link_is_replaced_in_one_step(tmp_path):
-    """F61."""
+def test_a_link_is_replaced_in_one_step(tmp_path, monkeypatch):
+    """F61: whichever call is the last one, there is a link."""
     for name in ("v001", "v002"):
         (tmp_path / name).mkdir()
         files.link(tmp_path / "latest", name)
     assert (tmp_path / "latest").readlink() == Path("v002")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "v001", "v002"]
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for call in ("symlink", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, call, full)
+            with pytest.raises(OSError, match="No space"):
+                files.link(tmp_path / "latest", "v001")
+        assert (tmp_path / "latest").readlink() == Path("v002")
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "v001", "v002"]
 
 
 def test_what_a_killed_process_left_is_found(tmp_path):

@@ -28,3 +28,18 @@ def test_peak_memory_is_not_that_of_the_process_that_began_it():
 def test_the_commit_is_a_hash_or_unknown():
     commit = provenance.commit()
     assert commit is None or re.fullmatch(r"[0-9a-f]{40}\+?", commit)
+
+
+def test_looking_for_the_commit_writes_nothing_into_the_checkout(tmp_path, monkeypatch):
+    """Whatever ends us or git there would leave a lock behind that stops git."""
+    file = tmp_path / "cnnprobe" / "__init__.py"
+    file.parent.mkdir()
+    file.write_text("")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    os.utime(file, (1, 1))  # so that git would bring its index up to date
+    before = (tmp_path / ".git/index").read_bytes()
+    monkeypatch.setattr(provenance.cnnprobe, "__file__", str(file))
+    assert re.fullmatch(r"[0-9a-f]{40}", provenance.commit())
+    assert (tmp_path / ".git/index").read_bytes() == before

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -569,10 +570,10 @@ def test_a_bug_keeps_its_traceback_and_status_1(cnnprobe, pictures, monkeypatch,
 
 
 def test_a_diverged_training_keeps_what_was_learned(cnnprobe, pictures, tmp_path):
-    """F47."""
+    """F47: told at the step where the loss is lost, not when the epoch is over."""
     answer = cnnprobe(*words("train", pictures, "lr=1e30", "clip=null"))
     assert answer.status == 2
-    assert "diverged" in answer.err
+    assert re.search(r"training diverged at epoch 1, step \d+ \(loss (nan|inf)\); last good weights: ", answer.err)
     assert "try a smaller lr" in answer.err
     folder = tmp_path / "outputs/train/convnet-folder/v001"
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -156,7 +157,7 @@ def test_whichever_write_fails_a_resume_finishes_with_the_same_bytes(tmp_path, m
 
 
 def test_cut_after_any_write_the_file_opens_and_shows_no_wrong_row(tmp_path, monkeypatch):
-    """F64: every prefix of the recorded writes, and the last one torn, is a store without a wrong row."""
+    """F60, F64: every prefix of the recorded writes, and the last one torn, is a store without a wrong row."""
     laid = tables()
     path = tmp_path / "store.h5"
     writer = Writer.create(path, laid, ATTRIBUTES)
@@ -231,18 +232,40 @@ def test_after_a_power_cut_no_row_is_wrong_and_none_that_was_synced_is_gone(tmp_
     told = 0
     for _ in range(cuts):
         synced = len(power_cut(path, empty, writes, chance)) // flags
-        again = Writer.resume(path, laid, ATTRIBUTES)
-        assert again.done["units/conv1"][:synced].all()
-        again.close()
         table = Recording(path)["units/conv1"]
         try:
             response, unit = table["response"], table["unit"]
         except UserError:
             told += 1
-            continue
-        assert unit.tolist() == table.rows.tolist()
-        assert np.array_equal(response[:, 0], table.rows + 0.25)
+        else:
+            assert unit.tolist() == table.rows.tolist()
+            assert np.array_equal(response[:, 0], table.rows + 0.25)
+        again = Writer.resume(path, laid, ATTRIBUTES)
+        assert again.done["units/conv1"][:synced].all()
+        for start in range(0, 24, 4):
+            again.write(batch_of(start, laid[0]))
+        again.close()
+        assert np.array_equal(Recording(path)["units/conv1"]["response"][:, 0], np.arange(24) + 0.25)
     assert 0 < told < cuts
+
+
+def test_what_was_written_is_synced_every_half_minute_and_before_it_counts_as_complete(tmp_path, monkeypatch):
+    """F64: so that no more than that is to do again, and what says it is complete is so."""
+    laid, now, marked = tables(rows=24), [0.0], []
+    monkeypatch.setattr(store, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    writer, sync = Writer.create(tmp_path / "store.h5", laid, ATTRIBUTES), os.fdatasync
+
+    def syncing(handle):
+        marked.append((now[0], Recording(tmp_path / "store.h5").complete))
+        return sync(handle)
+
+    monkeypatch.setattr(store.os, "fdatasync", syncing)
+    for start in range(0, 24, 4):
+        now[0] += 12
+        writer.write(batch_of(start, laid[0]))
+    writer.finish()
+    writer.close()
+    assert marked == [(36.0, False), (72.0, False), (72.0, False), (72.0, True)]
 
 
 CHILD = """
