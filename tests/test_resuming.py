@@ -4,9 +4,11 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 
 import h5py
+import hostile_stores
 import numpy as np
 import pytest
 import torch
@@ -335,3 +337,27 @@ def test_a_clock_that_goes_back_changes_neither_numbers_nor_durations(cnnprobe, 
     for name in ("v001", "v002"):
         change(folder / name, status="interrupted")
     assert runs.unfinished("outputs", "train").name == "v002"
+
+
+def test_a_store_of_something_else_is_told_where_it_is_drawn(cnnprobe, pictures, tmp_path):
+    """F72: whole and ours by its form, but not what the command writes."""
+    assert cnnprobe(*words("topk", pictures, "layer=conv1", "limit=4", "weights=random")).status == 0
+    folder = tmp_path / "outputs/topk/convnet-folder/v001"
+    (tmp_path / "bad").mkdir()
+    hostile_stores.corpus(tmp_path / "bad")
+    for path in sorted((tmp_path / "bad").glob("*.h5")):
+        (folder / "store.h5").unlink()
+        shutil.copy(path, folder / "store.h5", follow_symlinks=False)
+        assert "store.h5" in one_line(cnnprobe("topk", "--redraw", str(folder))), path.name
+
+
+def test_an_error_of_ours_in_drawing_stays_one(cnnprobe, pictures, tmp_path, monkeypatch):
+    assert cnnprobe(*words("topk", pictures, "layer=conv1", "limit=4", "weights=random")).status == 0
+
+    def wrong(recording):
+        raise KeyError("our own mistake")
+
+    monkeypatch.setattr("cnnprobe.methods.topk.draw", wrong)
+    answer = cnnprobe("topk", "--redraw", "v001", "dataset=folder")
+    assert answer.status == 1
+    assert "our own mistake" in answer.err and "Traceback" in answer.err

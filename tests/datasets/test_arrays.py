@@ -186,3 +186,17 @@ def test_which_array_is_meant_is_asked_where_there_are_several(tmp_path):
         arrays(tmp_path / "flat.npy")
     with pytest.raises(UserError, match=r"dataset=arrays needs dataset.root=FILE"):
         build(root=None, data=None, labels=None, rate=None, split=None, size=None, resize=None, scale=1.0, strict=False)
+
+
+@pytest.mark.parametrize(("size", "taken"), [((8000, 8000), True), ((8001, 8000), False), ((1, 64_000_001), False)])
+def test_images_without_bound_are_refused(tmp_path, size, taken):
+    """F34: a few hundred bytes on disk, and as a file of images they would be refused too."""
+    path = tmp_path / "mine.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1, 1, *size)})
+        file.truncate(file.tell() + size[0] * size[1])
+    if taken:
+        assert len(arrays(path)) == 1
+    else:
+        with pytest.raises(UserError, match=r"mine.npy: its images are too large \(64 million pixels; limit 64\)"):
+            arrays(path)
