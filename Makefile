@@ -31,8 +31,8 @@ format: setup ## put the code into its style
 test: setup ## run the tests (under ten minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-test-slow: setup ## run the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+test-slow: setup ## run the tests that take long (about half an hour on two cores)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 demo: setup ## train a small network on drawn rooms, find what its units answer, where they look, what they prefer
 	$(BIN)/cnnprobe train model=convnet dataset=avatar experiment=demo

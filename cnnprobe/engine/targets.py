@@ -13,6 +13,8 @@ from cnnprobe.records import Column
 
 OF_UNITS = ("neuron", "channel", "contrast", "class")
 """Objectives of which each row is a unit of the layer."""
+NPY = b"\x93NUMPY"
+"""How a .npy file begins."""
 
 
 def targets(
@@ -84,14 +86,25 @@ def _directions(layer: Layer, direction: Any) -> np.ndarray:
     if direction is None:
         raise UserError("objective=direction needs direction=…: numbers by channel, or a .npy file of them")
     if isinstance(direction, str):
-        path = Path(direction).expanduser()
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise UserError(f"direction: {path.name} is not a file")
-        try:
-            direction = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"direction: {path.name} cannot be read: {' '.join(str(error).split())}") from None
-    found = np.atleast_2d(np.asarray(direction, np.float32))
+        direction = _numbers(Path(direction).expanduser())
+    with np.errstate(over="ignore"):
+        found = np.atleast_2d(np.asarray(direction, np.float32))
     if found.ndim != 2 or found.shape[1] != layer.channels or not np.isfinite(found).all():
         raise UserError(f"direction must have {layer.channels} finite numbers, one per channel of {layer.name}")
+    return found
+
+
+def _numbers(path: Path) -> np.ndarray:
+    """Read a .npy file of numbers, which anyone may have written."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"direction: {path.name} is not a file")
+    try:
+        with path.open("rb") as file:
+            if file.read(len(NPY)) != NPY:
+                raise ValueError("it is no .npy file")
+        found = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a size that is claimed must be there
+        if found.dtype.kind not in "iufb":
+            raise ValueError(f"it holds values of type {found.dtype}")
+    except Exception as error:  # damaged headers raise many types
+        raise UserError(f"direction: {path.name} cannot be read: {' '.join(str(error).split())[:160]}") from None
     return found
