@@ -116,6 +116,7 @@ def redraw(request: "Request") -> int:
     command = runs.info(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
+    runs.no_detours(folder)
     if not Recording(folder / "store.h5").complete:
         return redraw_so_far(folder, command)
     about = runs.info(folder)

@@ -15,6 +15,10 @@ from cnnprobe import files
 from cnnprobe.errors import UserError, listing
 
 VERSION = re.compile(r"v\d{3,}")
+IN_PLACE = ".lock", "run.log"
+"""Files of a run folder that are opened for writing; others are replaced whole."""
+INTO = "figures", "figures/so-far", "weights", "maps"
+"""Folders in it."""
 
 
 def claim(out: str, command: str, name: str) -> Path:
@@ -38,15 +42,28 @@ def unwritable(out: Path, error: OSError) -> UserError:
     return UserError(f"cannot write in {out}: {reason}; choose another out=")
 
 
+def no_detours(folder: Path) -> None:
+    """Refuse to write in a run folder, which anyone may have made, where that would write somewhere else.
+
+    Raises:
+        UserError: what is written in place, or into, is a link, a pipe or the like.
+    """
+    for names, is_so, kind in ((IN_PLACE, Path.is_file, "file"), (INTO, Path.is_dir, "folder")):
+        for path in (folder / name for name in names):
+            if path.is_symlink() or (path.exists() and not is_so(path)):
+                raise UserError(f"{path} is not a plain {kind}; nothing is written there")
+
+
 class Lock:
     """Held by the one process that writes a run folder; the kernel lets go of it on any death.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it; or what a run writes in place is a link, a pipe or a folder.
     """
 
     def __init__(self, folder: Path):
-        self.handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        no_detours(folder)
+        self.handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

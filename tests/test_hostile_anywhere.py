@@ -74,6 +74,7 @@ PLACED = {
     "looked at": ("run.json", ["check", RUN]),
     "ranked": ("store.h5", ["gbp", "model=convnet", "layer=conv1", "top_images=1", f"source={RUN}"]),
     "locked": (".lock", ["topk", "--resume", RUN]),
+    "logged": ("run.log", ["topk", "--resume", RUN]),
     "taught": ("weights/best.safetensors", ["topk", "model=convnet", "layer=conv1", f"weights={RUN}"]),
     "archive": (f"../{ARCHIVES[0]}", ["record", "model=convnet", "dataset=cifar10", f"dataset.root={ABOVE}"]),
     "binary": (f"../{ARCHIVES[1]}", ["record", "model=convnet", "dataset=cifar10", f"dataset.root={ABOVE}"]),

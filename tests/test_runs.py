@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,26 @@ def test_a_folder_has_one_writer(tmp_path):
         runs.Lock(tmp_path)
     lock.release()
     runs.Lock(tmp_path).release()
+
+
+@pytest.mark.parametrize("name", [".lock", "run.log", "figures", "weights", "maps"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "other"])
+def test_nothing_is_written_by_way_of_a_link(tmp_path, name, kind):
+    """F73: in a run that somebody handed over, it would lead to a file of the reader's."""
+    folder, own = tmp_path / "v001", tmp_path / "own"
+    folder.mkdir()
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    elif kind == "other":
+        (folder / name).mkdir() if name in runs.IN_PLACE else (folder / name).write_text("")
+    else:
+        if kind == "link":
+            own.mkdir() if name in runs.INTO else own.write_text("mine")
+        (folder / name).symlink_to(own)
+    with pytest.raises(UserError, match=rf"{name} is not a plain (file|folder); nothing is written there"):
+        runs.Lock(folder)
+    assert own.exists() == (kind == "link")
+    assert own.is_dir() or kind != "link" or own.read_text() == "mine"
 
 
 def test_who_writes_a_folder_is_known_without_disturbing_it(tmp_path):
