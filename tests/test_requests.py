@@ -20,4 +20,4 @@ def test_a_run_without_a_configuration_is_told(cnnprobe, tmp_path):
     (folder / "run.json").write_text("{}")
     answer = cnnprobe("record", "--rerun", str(folder))
     assert answer.status == 2
-    assert "config.yaml is not a file" in answer.err
+    assert "there is no file" in answer.err and "config.yaml" in answer.err
