@@ -95,6 +95,7 @@ def authors_way(model: nn.Module) -> nn.Module:
         padded = functional.pad(source, (before, after, before, after))
         return functional.conv2d(padded, edge.weight * edge.mask, edge.bias, edge.stride)
 
+    model.halving = {}  # which edges are one convolution here while they learn
     for edge in model.conv.values():
         edge.forward = forward.__get__(edge)
     return model
