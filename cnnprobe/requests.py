@@ -1,5 +1,6 @@
 """What a command line asks of the runner: a run, a sweep, a run once more, or its figures drawn again."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,14 +120,11 @@ def redraw(request: "Request") -> int:
     runs.no_detours(folder)
     if not Recording(folder / "store.h5").complete:
         return redraw_so_far(folder, command)
+    count = _drawn(drawing.draw, folder)
     about = runs.info(folder)
-    try:
-        count = drawing.draw(folder)
-    except Exception as error:
-        raise _told(error, folder / "store.h5", about) from error
     if about.get("status") == "complete":  # another version of the drawing library may have drawn other bytes
         drawn = {str(path.relative_to(folder)): files.sha256(path) for path in (folder / "figures").glob("*.png")}
-        files.write_json(folder / "run.json", about | {"files": about.get("files", {}) | drawn})
+        files.write_json(folder / "run.json", about | {"files": runs.checksums(about) | drawn})
     terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {folder / 'figures'}")
     return 0
 
@@ -135,10 +133,7 @@ def redraw_so_far(folder: Path, command: str) -> int:
     """Draw the rows that a run has which is not complete: stopped, or being written now."""
     from cnnprobe import drawing
 
-    try:
-        count, rows = drawing.draw_so_far(folder)
-    except Exception as error:
-        raise _told(error, folder / "store.h5", runs.info(folder)) from error
+    count, rows = _drawn(drawing.draw_so_far, folder)
     left = f"{folder} is not complete, {rows}"
     again = "" if runs.holder(folder) else f"; go on with: cnnprobe {command} --resume {folder}"
     if not count:
@@ -148,9 +143,17 @@ def redraw_so_far(folder: Path, command: str) -> int:
     return 0
 
 
-def _told(error: Exception, store: Path, about: dict[str, Any]) -> Exception:
-    """Return what is told of an error in drawing: of a store that is as its run left it, the error itself."""
-    ours = files.sha256(store) == about.get("files", {}).get(store.name)
-    if ours or not isinstance(error, LookupError | TypeError | ValueError | AttributeError | ArithmeticError):
-        return error
-    return UserError(f"{store} does not hold what {about.get('command')} writes ({type(error).__name__}: {error})")
+def _drawn(draw: Callable[[Path], Any], folder: Path) -> Any:
+    """Draw a run; an error over a store that is not as its run left it is the store's.
+
+    Raises:
+        UserError: the store does not hold what the command writes.
+    """
+    try:
+        return draw(folder)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        store, about = folder / "store.h5", runs.info(folder)
+        if runs.checksums(about).get(store.name) == files.sha256(store):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{store} does not hold what {about.get('command')} writes ({reason})") from None

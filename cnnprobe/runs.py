@@ -128,6 +128,12 @@ def info(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def checksums(about: dict[str, Any]) -> dict[str, str]:
+    """Return what a `run.json`, which anyone may have written, says of the run's files: sha256 by name."""
+    listed = about.get("files")
+    return {str(name): str(value) for name, value in listed.items()} if isinstance(listed, dict) else {}
+
+
 def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> Path:
     """Return the folder a RUN means: a path, `COMMAND/NAME/v001`, or `v001` / `latest`.
 

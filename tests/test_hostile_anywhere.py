@@ -71,6 +71,7 @@ PLACED = {
     "checked": ("store.h5", ["check", RUN]),
     "configured": ("config.yaml", ["topk", "--rerun", RUN]),
     "told": ("run.json", ["topk", "--resume", RUN]),
+    "drawn": ("run.json", ["topk", "--redraw", RUN]),
     "looked at": ("run.json", ["check", RUN]),
     "ranked": ("store.h5", ["gbp", "model=convnet", "layer=conv1", "top_images=1", f"source={RUN}"]),
     "locked": (".lock", ["topk", "--resume", RUN]),

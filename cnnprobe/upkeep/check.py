@@ -55,7 +55,7 @@ def inspected(folder: Path) -> Iterator[Finding]:
     """Look at everything in a run folder; where all is well the one finding says so."""
     holder, about = runs.holder(folder), runs.info(folder)
     found = [*_stated(folder, about, holder), *_left_over(folder, holder), *_latest(folder, about)]
-    listed = _sums(about)
+    listed = runs.checksums(about)
     found += _files(folder, about, listed)
     tables: list[TableView] = []
     begun = about.get("status") in ("running", "interrupted", "failed")
@@ -123,11 +123,6 @@ def _latest(folder: Path, about: dict[str, Any]) -> Iterator[Finding]:
     if points != newest.name and (folder == newest or points == folder.name or not pointer.exists()):
         text = f"latest points at {points}, the newest complete run is {newest.name}"
         yield Finding("warning", str(folder), text, f"ln -sfn {newest.name} {pointer}")
-
-
-def _sums(about: dict[str, Any]) -> dict[str, str]:
-    listed = about.get("files")
-    return {str(name): str(value) for name, value in listed.items()} if isinstance(listed, dict) else {}
 
 
 def _files(folder: Path, about: dict[str, Any], listed: dict[str, str]) -> Iterator[Finding]:
