@@ -15,6 +15,7 @@ from cnnprobe import catalogue, shortage
 from cnnprobe.engine import loading, recording
 from cnnprobe.models import convnet
 from cnnprobe.reading import Recording
+from cnnprobe.store import Writer
 
 TORCH = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
@@ -201,3 +202,21 @@ def test_memory_that_does_not_suffice_before_a_run_is_one_line(cnnprobe, picture
     assert answer.status == 2
     assert re.fullmatch(r"cnnprobe record: memory does not suffice, [0-9.]+ GB free\n", answer.err), answer.err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_loader_that_was_killed_while_the_network_computed_is_told(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F58: torch tells it by a signal, wherever the main process is just then."""
+    write = Writer.write
+
+    def gone(self, rows):
+        write(self, rows)
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(Writer, "write", gone)
+    answer = cnnprobe(*words("record", pictures, "batch_size=8", "limit=16", "layer=conv1", "weights=random"))
+    assert answer.status == 2, answer.err
+    folder = "outputs/record/convnet-folder/v001"
+    assert re.search(rf"a loader process was killed .* rows kept; go on with: .*{folder} device.workers=0", answer.err)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert cnnprobe("record", "--resume", folder, "device.workers=0").status == 0

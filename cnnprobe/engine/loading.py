@@ -5,7 +5,7 @@ import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
@@ -25,6 +25,13 @@ LOADERS: WeakSet[BaseProcess] = WeakSet()  # processes we started
 
 class LoaderKilledError(UserError):
     """A process that loads images was ended from outside; whoever loads in its own process needs none."""
+
+
+def was_killed(error: BaseException) -> bool:
+    """Say whether an error means that a loader process is gone; torch raises it wherever the main process is then."""
+    return isinstance(error, LoaderKilledError) or (
+        isinstance(error, RuntimeError) and bool(re.search(DEATH, str(error)))
+    )
 
 
 @dataclass(frozen=True)
@@ -154,11 +161,13 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
     try:
         yield from source
     except (ConnectionError, EOFError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search(DEATH, str(error)):
+        if isinstance(error, RuntimeError) and not was_killed(error):
             raise
         raise LoaderKilledError("a loader process was killed (memory?); try workers=0") from None
     finally:
-        source._shutdown_workers()  # now: left to the garbage collector after an error, each process takes 5 s to end
+        with suppress(RuntimeError):  # that one of them is gone
+            # now: left to the garbage collector after an error, each process takes 5 s to end
+            source._shutdown_workers()
 
 
 def _as_it_is(part: Any) -> Any:

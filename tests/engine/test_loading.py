@@ -8,6 +8,7 @@ from multiprocessing import active_children
 import numpy as np
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cnnprobe.datasets import folder
 from cnnprobe.datasets.imageset import ImageSet
@@ -111,6 +112,21 @@ def test_a_loader_process_that_dies_is_told_in_one_line():
     parts = batches(Levels(planted=die), batch_size=2, workers=2)
     with pytest.raises(UserError, match=r"^a loader process was killed \(memory\?\); try workers=0$"):
         list(parts)
+
+
+def test_a_loader_process_whose_death_is_told_late_is_told_in_one_line(monkeypatch):
+    """F58: torch tells it by a signal, which may come while the processes are being ended."""
+    end = _MultiProcessingDataLoaderIter._shutdown_workers
+
+    def late(self):
+        end(self)
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_shutdown_workers", late)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "__del__", end)
+    with pytest.raises(UserError, match=r"^a loader process was killed"):
+        list(batches(Levels(planted=die), batch_size=2, workers=2))
+    assert len(joined(batches(Levels(), batch_size=2, workers=2))) == 10
 
 
 def test_an_error_of_ours_in_a_loader_process_stays_one():
