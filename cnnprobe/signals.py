@@ -1,6 +1,9 @@
 """Ctrl-C and SIGTERM: the first one lets the batch under way finish, the second one leaves at once."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -37,6 +40,12 @@ def noted() -> Iterator[None]:
 
     def note(number: int, _frame: object) -> None:
         global _early
+        torch = sys.modules.get("torch")
+        if getattr(getattr(torch, "__spec__", None), "_initializing", False):  # its C++ would abort the process
+            later = threading.Timer(0.1, os.kill, (os.getpid(), number))
+            later.daemon = True
+            later.start()
+            return
         _early = number
         raise KeyboardInterrupt
 
