@@ -1,7 +1,9 @@
 """A mistake of the user, told in one line: what was asked, what was got, what is possible."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -16,6 +18,16 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     match = get_close_matches(word.lower(), {str(c).lower(): c for c in choices}, n=1, cutoff=0.6)
     original = {str(c).lower(): str(c) for c in choices}
     return f"; did you mean {original[match[0]]!r}?" if match else ""
+
+
+def must_be_a_file(path: Path) -> None:
+    """Refuse a folder, a pipe or a device before it is opened; what is not there is left to the opening.
+
+    Raises:
+        OSError: "it is not a file", for the line that the caller has for files that cannot be read.
+    """
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise OSError(errno.EINVAL, "it is not a file")
 
 
 def one_line(text: str) -> str:

@@ -39,7 +39,7 @@ def of_run(error: BaseException, folder: Path, about: dict[str, Any], again: str
         return UserError(f"cannot write in {folder}: {os.strerror(error.errno)}; {kept}{there}")
     from cnnprobe.engine import loading, memory  # with torch
 
-    if loading.was_killed(error):
+    if isinstance(error, loading.LoaderKilledError):
         return UserError(f"a loader process was killed (memory?); {kept}; go on with: {again} device.workers=0")
     if not memory.is_short(error):
         return None

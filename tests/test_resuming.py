@@ -130,7 +130,6 @@ def test_a_run_goes_on_with_other_threads_and_loaders_where_that_is_asked(
         torch.set_num_threads(threads)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch tells it anywhere
 def test_a_run_whose_loader_was_killed_goes_on_without_one(cnnprobe, pictures, tmp_path, monkeypatch):
     """F58: its rows are kept, and the line that it ends with is the one to type next."""
     load = FolderSet.load

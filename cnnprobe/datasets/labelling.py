@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnprobe.datasets.imageset import shown
-from cnnprobe.errors import UserError, listing, nearest
+from cnnprobe.errors import UserError, listing, must_be_a_file, nearest
 
 UNKNOWN = -1
 
@@ -104,9 +104,9 @@ def class_table(path: str) -> tuple[tuple[str, ...], dict[str, int]]:
 
 def _rows(path: str) -> list[list[str]]:
     """Read the lines of a CSV file that are not empty."""
-    if (given := Path(path).expanduser()).exists() and not given.is_file():  # a pipe would be waited for
-        raise UserError(f"cannot read the table {path}: it is not a file")
+    given = Path(path).expanduser()
     try:
+        must_be_a_file(given)
         with given.open(newline="", encoding="utf-8-sig") as file:
             return [row for row in csv.reader(file) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

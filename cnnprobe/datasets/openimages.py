@@ -19,7 +19,7 @@ from cnnprobe.datasets.labelling import UNKNOWN
 from cnnprobe.datasets.listing import folder_at
 from cnnprobe.datasets.names import Names
 from cnnprobe.datasets.objects import Objects
-from cnnprobe.errors import UserError, listing
+from cnnprobe.errors import UserError, listing, must_be_a_file
 from cnnprobe.options import Range
 
 FILE = re.compile(r"[0-9a-f]{16}\.jpg")
@@ -192,9 +192,8 @@ class _Classes:
         Raises:
             UserError: it cannot be read, or a row is not of this kind.
         """
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise UserError(f"cannot read {shown(str(path))}: it is not a file")
         try:
+            must_be_a_file(path)
             with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = [row for row in csv.reader(file) if row]
         except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -7,7 +7,7 @@ from cnnprobe.datasets.folder import FolderSet
 from cnnprobe.datasets.imageset import ImageSet, shown
 from cnnprobe.datasets.labelling import UNKNOWN
 from cnnprobe.datasets.listing import folder_at, listed
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, must_be_a_file
 from cnnprobe.options import Range
 
 ARCHIVE = "tiny-imagenet-200"
@@ -76,9 +76,8 @@ def _owners(folder: Path, part: str) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:
     """Read the lines of a small text file of the archive."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise UserError(f"{shown(str(path.parent))} is not Tiny ImageNet: {path.name}: it is not a file")
     try:
+        must_be_a_file(path)
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "no text"

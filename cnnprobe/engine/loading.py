@@ -3,9 +3,10 @@
 import atexit
 import re
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
@@ -19,19 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from cnnprobe.errors import UserError
 
-DEATH = "exited unexpectedly|killed by signal|shared memory"  # what torch says when a loader process is gone
+DEATH = re.compile("exited unexpectedly|killed by signal|shared memory")  # torch's words for a loader process gone
 LOADERS: WeakSet[BaseProcess] = WeakSet()  # processes we started
 
 
 class LoaderKilledError(UserError):
     """A process that loads images was ended from outside; whoever loads in its own process needs none."""
-
-
-def was_killed(error: BaseException) -> bool:
-    """Say whether an error means that a loader process is gone; torch raises it wherever the main process is then."""
-    return isinstance(error, LoaderKilledError) or (
-        isinstance(error, RuntimeError) and bool(re.search(DEATH, str(error)))
-    )
 
 
 @dataclass(frozen=True)
@@ -153,21 +147,34 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
         worker_init_fn=_start,
         prefetch_factor=2,
     )
-    others = set(active_children())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # more workers than cores; fork beside torch's own threads
-        source = iter(loader)
-    LOADERS.update(set(active_children()) - others)
     try:
-        yield from source
+        with ExitStack() as end:
+            source = _begun(loader)
+            # now: left to the garbage collector after an error, each process takes 5 s to end
+            end.callback(source._shutdown_workers)
+            yield from source
     except (ConnectionError, EOFError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not was_killed(error):
+        if isinstance(error, RuntimeError) and not DEATH.search(str(error)):
             raise
         raise LoaderKilledError("a loader process was killed (memory?); try workers=0") from None
+
+
+def _begun(loader: DataLoader) -> Any:
+    """Start the processes. That one is killed is noticed within 5 s of waiting for its images, and nowhere else.
+
+    torch would have a SIGCHLD raise it at once, wherever the main process is: in the writing of rows, in a callback.
+    """
+    others = set(active_children())
+    main = threading.current_thread() is threading.main_thread()  # in others torch sets no handler, and none can be
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # more workers than cores; fork beside torch's own threads
+            return iter(loader)
     finally:
-        with suppress(RuntimeError):  # that one of them is gone
-            # now: left to the garbage collector after an error, each process takes 5 s to end
-            source._shutdown_workers()
+        if main and before is not None:
+            signal.signal(signal.SIGCHLD, before)
+        LOADERS.update(set(active_children()) - others)
 
 
 def _as_it_is(part: Any) -> Any:
@@ -178,8 +185,6 @@ def _as_it_is(part: Any) -> Any:
 @atexit.register
 def _end() -> None:
     """End the processes of loaders that nobody closed: Python would wait at exit for ever for what ignores SIGTERM."""
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or torch would report them as lost
     for process in set(active_children()) & set(LOADERS):
         process.kill()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnprobe.errors import UserError, listing
+from cnnprobe.errors import UserError, listing, must_be_a_file
 from cnnprobe.records import Column, Table
 
 AXES = ("n_x", "n_y")
@@ -24,13 +24,12 @@ def recorded_cells(file: str | None) -> list[Table]:
     if file is None:
         return []
     path = Path(file).expanduser()
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise UserError(f"cells={file} is not a file")
     try:
+        must_be_a_file(path)
         with path.open(newline="", encoding="utf-8-sig") as source:
             rows = list(csv.DictReader(source))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cells={file} cannot be read ({type(error).__name__})") from None
+        raise UserError(f"cells={file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not rows or not set(AXES) <= set(rows[0]):
         found = listing(map(str, rows[0])) if rows else "no rows"
         raise UserError(f"cells={file} needs rows with the columns n_x and n_y, got {found}")

@@ -8,7 +8,7 @@ import numpy as np
 from cnnprobe.engine import objectives
 from cnnprobe.engine.controlling import KINDS
 from cnnprobe.engine.layers import Layer, units_of
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, must_be_a_file
 from cnnprobe.records import Column
 
 OF_UNITS = ("neuron", "channel", "contrast", "class")
@@ -96,9 +96,8 @@ def _directions(layer: Layer, direction: Any) -> np.ndarray:
 
 def _numbers(path: Path) -> np.ndarray:
     """Read a .npy file of numbers, which anyone may have written."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise UserError(f"direction: {path.name} is not a file")
     try:
+        must_be_a_file(path)
         with path.open("rb") as file:
             if file.read(len(NPY)) != NPY:
                 raise ValueError("it is no .npy file")
@@ -106,5 +105,6 @@ def _numbers(path: Path) -> np.ndarray:
         if found.dtype.kind not in "iufb":
             raise ValueError(f"it holds values of type {found.dtype}")
     except Exception as error:  # damaged headers raise many types
-        raise UserError(f"direction: {path.name} cannot be read: {' '.join(str(error).split())[:160]}") from None
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+        raise UserError(f"direction: {path.name} cannot be read: {why}") from None
     return found

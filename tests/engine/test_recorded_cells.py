@@ -38,5 +38,5 @@ def test_mistakes_are_told(tmp_path, text, words):
 def test_a_pipe_is_told_and_not_waited_for(tmp_path):
     """F25."""
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(UserError, match=r"pipe\.csv is not a file"):
+    with pytest.raises(UserError, match=r"pipe\.csv cannot be read: it is not a file"):
         recorded_cells(str(tmp_path / "pipe.csv"))
