@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cnnprobe import __version__, shortage, signals
-from cnnprobe.errors import UserError, listing, nearest, one_line
+from cnnprobe.errors import UserError, listing, nearest, one_line, path_of
 
 FLAGS = (
     "--help",
@@ -48,7 +48,7 @@ class Request:
     @property
     def config_dirs(self) -> tuple[Path, ...]:
         """The user's own folder of configurations, where one was given."""
-        return (Path(self.flags["config-dir"]).expanduser(),) if "config-dir" in self.flags else ()
+        return (path_of(self.flags["config-dir"]),) if "config-dir" in self.flags else ()
 
 
 def parse(words: list[str]) -> Request:
@@ -67,8 +67,8 @@ def parse(words: list[str]) -> Request:
         flag, _, value = word.partition("=")
         flag = SHORT.get(flag, flag)
         if flag not in FLAGS:
-            hint = nearest(flag, FLAGS)
-            raise UserError(f"no flag {word!r}{hint}; flags: {listing(FLAGS)}, -m (same as --multirun)")
+            hint = nearest(flag, FLAGS) or ";"
+            raise UserError(f"no flag {word!r}{hint} flags: {listing(FLAGS)}, -m (same as --multirun)")
         if flag in WITH_VALUE and not value:
             if not rest:
                 raise UserError(f"{flag} needs a value")
@@ -158,16 +158,16 @@ def dispatch(request: Request) -> int:
     if "help" in request.flags:
         tell(help.upkeep(request.command) if care else help.command(request))
         return 0
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the folder it was called in is gone; cd to another one") from None
     if care:
         from cnnprobe import upkeep
 
         return upkeep.main(request)
     from cnnprobe import requests
 
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        raise UserError("the folder it was called in is gone; cd to another one") from None
     return requests.main(request)
 
 

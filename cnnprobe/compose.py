@@ -4,6 +4,7 @@ Hydra composes; what a person may have meant is worked out before, so that a mis
 words with the names there are, and never by way of a half-built configuration.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cnnprobe import catalogue, foreign_yaml, schema
-from cnnprobe.errors import UserError, unknown
+from cnnprobe.errors import UserError, path_of, unknown
 
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
@@ -87,7 +88,7 @@ def _quoted(sign: str, key: str, value: str | None) -> str:
             raise UserError(f"cannot read {sign + key!r}; write key=value") from None
         return f"{sign}{key}"
     if value == "~" or value.startswith("~/"):
-        value = str(Path(value).expanduser())
+        value = str(path_of(value))
     moments = re.sub(r"""[^,[\]'"]+@(epoch|update)=\d+""", lambda found: f"'{found[0]}'", value)
     for text in (f"{sign}{key}={value}", f"{sign}{key}={moments}", f"{sign}{key}='{_escaped(value)}'"):
         try:
@@ -101,6 +102,43 @@ def _quoted(sign: str, key: str, value: str | None) -> str:
 def _escaped(value: str) -> str:
     # Hydra reads a backslash as an escape only in front of a quote or the end
     return re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+
+
+def _in_quotes(text: str) -> str:
+    return f"'{_escaped(text)}'"
+
+
+def searchpath(folders: tuple[Path, ...]) -> list[str]:
+    """Tell Hydra where else configurations are: in these folders, whatever signs their paths have, and no others."""
+    return [f"hydra.searchpath=[{','.join(_in_quotes(f'file://{path.resolve()}') for path in folders)}]"] * bool(
+        folders
+    )
+
+
+def literal(text: str) -> str:
+    """Write a text as a value in which neither Hydra's grammar nor an interpolation finds anything."""
+    return _in_quotes(re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
+
+
+def jobs(words: list[str]) -> int:
+    """Return how many jobs a sweep has; values that only its sweeper knows count as one.
+
+    Raises:
+        UserError: a range has steps of 0.
+    """
+    found = 1
+    for override in parsed(words):
+        values = override.value()
+        if isinstance(values, RangeSweep):
+            if not values.step:
+                raise UserError(f"{override.input_line}: a range needs a step other than 0")
+            try:
+                found *= max(0, math.ceil((values.stop - values.start) / values.step))
+            except (OverflowError, ValueError):
+                raise UserError(f"{override.input_line}: a range without end") from None
+        elif isinstance(values, ChoiceSweep):
+            found *= len(values.list)
+    return found
 
 
 def parsed(words: list[str]) -> list[Override]:
@@ -154,7 +192,7 @@ def _first(word: str) -> str:
 
 def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
     choosing = [word for word in words if word.lstrip("+").partition("=")[0] in (*ADDED, *catalogue.GROUPS)]
-    search = [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in extra)}]"] if extra else []
+    search = searchpath(extra)
     try:
         with initialize_config_dir(str(catalogue.configs_dir()), version_base="1.3"):
             keys = hydra_compose("config", [*search, *choosing])

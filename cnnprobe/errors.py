@@ -1,6 +1,7 @@
 """A mistake of the user, told in one line: what was asked, what was got, what is possible."""
 
 import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +19,18 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     match = get_close_matches(word.lower(), {str(c).lower(): c for c in choices}, n=1, cutoff=0.6)
     original = {str(c).lower(): str(c) for c in choices}
     return f"; did you mean {original[match[0]]!r}?" if match else ""
+
+
+def path_of(word: str) -> Path:
+    """Return the path that a word means; `~` is the home folder of whoever types, `~anna` Anna's.
+
+    Raises:
+        UserError: nobody has that name here.
+    """
+    path = Path(os.path.expanduser(word))  # noqa: PTH111 (leaves an unknown name as it is, where Path raises)
+    if word.startswith("~") and str(path).startswith("~") and not path.exists():
+        raise UserError(f"there is no home folder {path.parts[0]} on this machine, got {word}")
+    return path
 
 
 def must_be_a_file(path: Path) -> None:

@@ -48,7 +48,7 @@ def _finite(value: Any) -> Any:
 
 def left_over(folder: Path) -> list[Path]:
     """Return what `write`, `link` or a store under construction left below a folder when their process was killed."""
-    return sorted(path for path in folder.rglob("*.tmp.*") if path.name.rpartition(".tmp.")[2].isdigit())
+    return sorted(path for path in folder.rglob("*.tmp.*") if path.name.rpartition(".tmp.")[2].isdecimal())
 
 
 def link(path: Path, target: str) -> None:
@@ -70,7 +70,7 @@ def claim(folder: Path, prefix: str) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     taken = [p.name[len(prefix) :] for p in folder.iterdir() if p.name.startswith(prefix)]
-    number = max((int(digits) for digits in taken if digits.isdigit()), default=0) + 1
+    number = max((int(digits) for digits in taken if digits.isdecimal()), default=0) + 1
     while True:
         path = folder / f"{prefix}{number:03d}"
         try:

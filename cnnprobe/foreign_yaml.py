@@ -34,7 +34,11 @@ def check_folder(folder: Path) -> None:
         UserError: no such folder; the first file that is not YAML, has no end, or holds more than choices and values.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder} (--config-dir)")
+        raise UserError(
+            f"{folder} is not a folder (--config-dir)"
+            if folder.exists()
+            else f"there is no folder {folder} (--config-dir)"
+        )
     if (folder / "hydra").exists():
         raise UserError(f"{folder / 'hydra'} is not allowed: settings of Hydra stand on the command line")
     for name in FOLDERS:

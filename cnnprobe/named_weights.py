@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnprobe import catalogue, foreign_yaml, runs
-from cnnprobe.errors import UserError, listing
+from cnnprobe.errors import UserError, listing, path_of
 
 TRAINING = ("train", "transfer")
 FILES = (".safetensors", ".pt", ".pth")
@@ -93,7 +93,7 @@ def _one(given: str, config: dict[str, Any], command: str) -> Weights:
         if transfer and found.kind == "random":
             raise _nothing_learned(config, "")
         return found
-    path = Path(given).expanduser()
+    path = path_of(given)
     if path.suffix in FILES:
         if not path.exists():
             raise UserError(f"there is no file {given}")
@@ -249,7 +249,7 @@ def checkpoints(run: str, config: dict[str, Any]) -> tuple[Path, dict[str, Path]
 def _place(path: Path) -> tuple[int, str]:
     """Return where a checkpoint stands among those of its training, by its name."""
     kind, _, number = path.stem.partition("=")
-    untrained = number.isdigit() and int(number) == 0
+    untrained = number.isdecimal() and int(number) == 0
     # all updates that are kept lie within the first epoch
     return (0 if untrained else 1 + ("update", "epoch", "best", "last").index(kind), path.stem)
 
@@ -259,7 +259,7 @@ def _moment(moment: str, there: dict[str, Path]) -> str | None:
     key, _, number = moment.partition("=")
     for name in there:
         own, _, digits = name.partition("=")
-        if name == moment or (own == key and number.isdigit() and digits.isdigit() and int(digits) == int(number)):
+        if name == moment or (own == key and number.isdecimal() and digits.isdecimal() and int(digits) == int(number)):
             return name
     return None
 

@@ -14,7 +14,7 @@ from cnnprobe import runs
 from cnnprobe.engine.conditions import conditions_of
 from cnnprobe.engine.dissimilarity import dissimilarity_matrix, upper
 from cnnprobe.engine.reference_matrices import PIXELS, Reference, categorical, counted, fitting, reference
-from cnnprobe.errors import UserError, listing, nearest, unknown
+from cnnprobe.errors import UserError, listing, nearest, path_of, unknown
 from cnnprobe.reading import Recording
 
 TABLES = (".csv", ".tsv")
@@ -84,12 +84,12 @@ def _named(
 def _split(word: str) -> tuple[Path | None, str]:
     """Return the file and what stands behind the colon; None where it names no file."""
     for name, inside in ((word, ""), tuple(word.rpartition(":")[::2])):
-        path = Path(name).expanduser()
+        path = path_of(name)
         if name and path.suffix.lower() in FILES:
             if not path.is_file():
                 raise UserError(f"there is no file {path}")
             return path, inside
-    path = Path(word).expanduser()
+    path = path_of(word)
     if path.is_file():
         raise UserError(f"{path} is no reference; a reference is a run or a file of {', '.join(FILES)}")
     return None, ""
@@ -205,13 +205,15 @@ def _table(path: Path, column: str, conditions: list[str]) -> Reference:
         lines = list(csv.reader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no table ({error})") from None
-    head, rows = (lines[0], [line for line in lines[1:] if line]) if lines else ([], [])
+    head, *rows = [line for line in lines if line] or [[]]
     if any(len(row) != len(head) for row in rows):
         raise UserError(f"{path} is no table: not every row has {len(head)} columns, as the first has")
     wanted = [_plain(name) for name in conditions]
     names = next((place for place in range(len(head)) if set(wanted) <= {_plain(row[place]) for row in rows}), None)
     if names is None:
-        best = max((set(wanted) & {_plain(row[place]) for row in rows} for place in range(len(head))), key=len)
+        best = max(
+            (set(wanted) & {_plain(row[place]) for row in rows} for place in range(len(head))), key=len, default=set()
+        )
         missing = [name for name in conditions if _plain(name) not in best]
         raise UserError(f"{path} has no column with the names of all conditions; missing: {listing(missing, 3)}")
     if column and column not in head:

@@ -62,6 +62,10 @@ def repeated(request: "Request") -> run.Job:
     name = run.Job(request.command, composed).name
     given = request.flags[which]
     stopped = runs.unfinished(composed["out"], request.command) if (which, given) == ("resume", "latest") else None
+    if (which, given, stopped) == ("resume", "latest", None):
+        raise UserError(
+            f"no run of {request.command} in {composed['out']} was stopped; --rerun latest does one once more"
+        )
     folder = stopped or runs.find(given, composed["out"], request.command, name)
     config = foreign_yaml.read(folder / "config.yaml")
     if not isinstance(config, dict):
@@ -76,7 +80,8 @@ def repeated(request: "Request") -> run.Job:
         if runs.info(folder).get("status") == "complete":
             raise UserError(f"{runs.short(folder, config['out'])} is complete; --rerun does it once more")
         words = tuple(runs.info(folder).get("overrides", ()))
-        return run.Job(command, config | {"out": str(folder.parents[2])}, words, folder, device=device)
+        out = str(folder.parents[2]) if len(folder.parents) > 2 else composed["out"]  # it may have been moved
+        return run.Job(command, config | {"out": out}, words, folder, device=device)
     config |= {"out": composed["out"], "device": device}
     return run.Job(command, config, (f"--rerun={request.flags[which]}",))
 

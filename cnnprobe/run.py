@@ -363,7 +363,7 @@ def complete(measurement: Measurement, run: Run) -> None:
     rate = _figure(float(run.about.get(f"{measurement.counts}_per_second", 0)))
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
     seconds = terminal.duration(run.about["seconds"])
-    speed = f" ({rate} {measurement.counts}/s)" if measurement.counts == "images" else ""
+    speed = f" ({rate} {measurement.counts}/s)" if measurement.counts == "images" and rate != "0" else ""
     expected = "weights" in catalogue.page(catalogue.yaml_path("method", run.job.command)).root
     weights = "" if expected else f"; weights: {run.about['weights']['label']}"
     terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}")

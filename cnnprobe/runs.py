@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnprobe import files
-from cnnprobe.errors import UserError, listing
+from cnnprobe.errors import UserError, listing, path_of
 
-VERSION = re.compile(r"v\d{3,}")
+VERSION = re.compile(r"v[0-9]{3,}")
 IN_PLACE = ".lock", "run.log"
 """Files of a run folder that are opened for writing; others are replaced whole."""
 INTO = "figures", "figures/so-far", "weights", "maps"
@@ -146,7 +146,7 @@ def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> P
     Raises:
         UserError: no run fits, or several do.
     """
-    for path in (Path(run).expanduser(), Path(out) / run):
+    for path in (path_of(run), Path(out) / run):
         folder = path.parent if path.name == "store.h5" else path
         if (folder / "run.json").is_file() or (folder / "store.h5").is_file():
             return folder.resolve() if folder.is_symlink() else folder
@@ -160,6 +160,10 @@ def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> P
         if fits:
             raise UserError(f"several runs are called {run}: {listing(short(fit, out) for fit in fits)}")
     there = sorted(short(path, out) for path in Path(out).glob(f"{command or '*'}/*/v*") if path.is_dir())
+    if path_of(run).exists():
+        raise UserError(
+            f"{run} is no run: no run.json and no store.h5 in it; runs in {out}: {listing(there) or 'none'}"
+        )
     raise UserError(f"no run {run!r}; runs in {out}: {listing(there) or 'none'}")
 
 
@@ -172,7 +176,8 @@ def unfinished(out: str, command: str) -> Path | None:
 def newest(folders: Iterable[Path]) -> Path | None:
     """Return the newest of some run folders: of one name the one with the largest number, whatever the clock said."""
     last: dict[Path, Path] = {}
-    for folder in sorted(folders, key=lambda path: int(path.name.removeprefix("v"))):
+    numbered = (path for path in folders if VERSION.fullmatch(path.name))  # copies that a user put beside are not runs
+    for folder in sorted(numbered, key=lambda path: int(path.name.removeprefix("v"))):
         last[folder.parent] = folder
     about = {folder: info(folder) for folder in last.values()}
     return max(

@@ -8,8 +8,9 @@ from typing import Any
 
 from cnnprobe.errors import UserError
 
-NAMES = "ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM", "ESTALE"
-CODES = {getattr(errno, name) for name in NAMES if hasattr(errno, name)}
+DISK = "ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE", "ENAMETOOLONG"
+SYSTEM = "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM"
+CODES = {getattr(errno, name) for name in (*DISK, *SYSTEM) if hasattr(errno, name)}
 
 
 def of_call(error: BaseException) -> UserError | None:

@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from cnnprobe.cli import Request
 
 FULL = "HYDRA_FULL_ERROR"
+MOST = 10_000  # jobs; all of them are written down before the first begins
 
 
 def main(request: "Request") -> int:
     """Run a sweep and return the worst exit status of its jobs."""
     words = compose.overrides(request)
+    if (count := compose.jobs(words)) > MOST:
+        raise UserError(f"this sweep would have {count} jobs, at most {MOST} are possible")
     first = run.Job(request.command, compose.first_job(request))
     try:
         folder = files.claim(Path(first.config["out"]) / request.command / first.name, "sweep-")
@@ -57,15 +60,14 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
         "hydra.output_subdir=null",
         "hydra.run.dir=.",
         "hydra.sweep.subdir=.",
-        f"hydra.sweep.dir='{folder.resolve()}'",
+        f"hydra.sweep.dir={compose.literal(str(folder.resolve()))}",
         "hydra.job.chdir=false",
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
-        f"+sweep='{folder.resolve()}'",
+        f"+sweep={compose.literal(str(folder.resolve()))}",
     ]
-    extra = [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in request.config_dirs)}]"]
     before, full = sys.argv, os.environ.get(FULL)
-    sys.argv = ["cnnprobe", "--multirun", *settings, *(extra if request.config_dirs else []), *words]
+    sys.argv = ["cnnprobe", "--multirun", *settings, *compose.searchpath(request.config_dirs), *words]
     os.environ[FULL] = "1"  # errors come as they are, instead of pages and the end of the process
     try:
         with handled({signal.SIGTERM: _end}):

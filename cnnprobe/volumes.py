@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, path_of
 
 ENDINGS = (".nii", ".nii.gz", ".hdr", ".img")
 SHRINKS = 1032
@@ -98,7 +98,7 @@ def subjects(given: str | Sequence[str], conditions: int) -> list[Subject]:
         UserError: a file is missing or not NIfTI, has another number of conditions, or the subjects are not in one
             space.
     """
-    paths = [Path(one).expanduser() for one in ([given] if isinstance(given, str) else given)]
+    paths = [path_of(one) for one in ([given] if isinstance(given, str) else given)]
     if not paths:
         raise UserError("a searchlight needs a NIfTI file, got an empty list")
     found = [_folder(path) if path.is_dir() else Subject(_name(path), (scan(path),)) for path in paths]
@@ -122,7 +122,7 @@ def mask(path: str, like: Subject) -> np.ndarray:
     Raises:
         UserError: the file is missing, not NIfTI, in another space, or empty.
     """
-    found = scan(Path(path).expanduser())
+    found = scan(path_of(path))
     if len(found.shape) != 3:
         raise UserError(f"{_shown(found.path)} has shape {_size(found.shape)}; a mask has three axes")
     same_space(found, like.scans[0])

@@ -28,6 +28,17 @@ def test_an_unknown_flag_is_told_with_the_nearest():
         parse(["topk", "--resume"])
 
 
+PLACES = (
+    "weights={}.pt",
+    "--resume {}",
+    "--config-dir {}",
+    "dataset=folder dataset.root={}",
+    "dataset=cifar10 dataset.root={}",
+    "model=custom model.file={}.py",
+)
+NOBODY = [place.format("~nobody-here/x") for place in PLACES]
+LONG = [place.format("a" * 300) for place in PLACES]
+
 MISTAKES = [
     # command line, words the one line must hold
     (["rf-mpa"], "unknown command 'rf-mpa'"),
@@ -86,6 +97,15 @@ MISTAKES = [
     (["record", "model=custom"], "model.file"),
     (["record", "model=torchvision", "model.arch=resnet19"], "resnet19"),
     (["record", "model=mousenet", "model.variant=mousenet65"], "model.variant must be"),
+    (["topk", "layer="], "no layer '' in the model; layers: "),
+    (["topk", "layer=conv1", "units=3:1"], "units=3:1 of conv1 is empty"),
+    (["topk", "--foo"], "no flag '--foo'; did you mean '--cfg'? flags: "),
+    (["topk", "--resume", "latest"], "no run of topk in outputs was stopped"),
+    (["layers", "-m", "seed=range(1000000000)"], "this sweep would have 1000000000 jobs, at most 10000"),
+    (["layers", "-m", "seed=range(0,1,0)"], "seed=range(0,1,0): a range needs a step other than 0"),
+    (["layers", "-m", "seed=range(0,1,1e-320)"], "seed=range(0,1,1e-320): a range without end"),
+    *((["record", *choice.split()], "there is no home folder ~nobody-here on this machine") for choice in NOBODY),
+    *((["record", *choice.split()], "File name too long") for choice in LONG),
     (["record", "model=alexnet", "dataset.size=32"], "alexnet needs images of at least 63 px, dataset gives 32"),
 ]
 

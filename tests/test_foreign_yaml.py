@@ -264,6 +264,29 @@ def test_a_store_does_not_name_the_file_that_is_run(cnnprobe, tmp_path):
     assert answer.status == 0, answer.err
 
 
+SIGNS = ["a,b", "it's", 'a"b', "~b", "#b", "*b", "[b]", "{b}", "b\nc", "${b}", "${oc.env:PATH}", "b\\", "$${b}", "=b"]
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_the_folder_that_is_read_is_the_one_that_was_looked_through(cnnprobe, tmp_path, monkeypatch, name):
+    """F12, F13: in `lab,clean` two folders were read, of which nobody had looked at `lab`."""
+    folder = tmp_path / name / name
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "experiment" / "x.yaml").write_text(HEAD + "seed: 7\nname: mine\n")
+    other = tmp_path / "a" / "experiment"
+    other.mkdir(parents=True)
+    (other / "x.yaml").write_text(HEAD + "name: ${oc.env:PATH}\nhydra:\n  job:\n    name: evil\n")
+    words = ["layers", "model=convnet", "weights=random", "experiment=x", "--config-dir", f"{name}"]
+    monkeypatch.chdir(tmp_path / name)
+    answer = cnnprobe(*words, "--cfg", "job")
+    assert (answer.status, answer.err) == (0, "")
+    assert "seed: 7" in answer.out and "name: mine" in answer.out
+    answer = cnnprobe(*words, "-m", "limit=4,5")
+    assert answer.status == 0, answer.err
+    assert len(list((tmp_path / name / "outputs/layers/mine").glob("v*/run.json"))) == 2
+    assert len((tmp_path / name / "outputs/layers/mine/sweep-001/runs.csv").read_text().splitlines()) == 3
+
+
 WORDS = "a seed model defaults hydra _target_ [ ] { } , - : *a !!int | > ' # --- ? % ${ } 1 1e9 null ~ 0x é = convnet"
 OTHER = (": ", "\n", "\n  ", "- ", "&a ", "<<: ", '"', "\t", "\\", "\ufeff", "\x85", "\u2028", "\0", "12:30:45", HEAD)
 PIECES = some.sampled_from([*WORDS.split(), *OTHER])

@@ -161,6 +161,20 @@ def test_what_is_no_file_is_told(tmp_path):
         loaded("v001", out=str(tmp_path))
 
 
+@pytest.mark.parametrize("text", ["", "\n\n", ","])
+def test_a_table_without_rows_is_told(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UserError, match=r"t\.csv has no column with the names of all conditions"):
+        loaded(str(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("largest", [1e308, np.inf])
+def test_values_whose_squares_no_number_holds_are_told(tmp_path, largest):
+    np.save(tmp_path / "huge.npy", np.where(MATRIX > 0, largest, 0))
+    with pytest.raises(UserError, match=r"a dissimilarity is at most 1e\+100"):
+        loaded(str(tmp_path / "huge.npy"))
+
+
 def test_links_out_of_the_file_are_not_followed(tmp_path):
     with h5py.File(tmp_path / "secret.h5", "w") as file:
         file["IT"] = MATRIX

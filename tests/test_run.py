@@ -18,6 +18,7 @@ import yaml
 from described import COMMANDS
 
 import cnnprobe as package
+from cnnprobe import runs
 from cnnprobe.engine.occlusion import Occlusion
 from cnnprobe.errors import UserError
 from cnnprobe.reading import Recording
@@ -520,6 +521,19 @@ def test_latest_resumes_the_run_that_was_stopped_last(cnnprobe, pictures, tmp_pa
     assert answer.out.splitlines()[-1].endswith("convnet-folder/v001")
 
 
+@pytest.mark.parametrize("place", ["moved", "a/b/c"])
+def test_a_run_that_was_moved_goes_on_where_it_is(cnnprobe, pictures, tmp_path, place):
+    """F76."""
+    cnnprobe(*words("record", pictures))
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "outputs/record/convnet-folder/v001").rename(tmp_path / place)
+    path = tmp_path / place / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "interrupted"}))
+    answer = cnnprobe("record", "--resume", place)
+    assert answer.status == 0, answer.err
+    assert runs.info(tmp_path / place)["status"] == "complete"
+
+
 def test_another_run_than_a_recording_is_no_source(cnnprobe, pictures):
     cnnprobe(*words("topk", pictures))
     answer = cnnprobe(*words("topk", pictures, "source=topk/convnet-folder/v001"))
@@ -532,8 +546,6 @@ def test_another_run_than_a_recording_is_no_source(cnnprobe, pictures):
 
 def test_a_run_that_is_being_written_is_not_resumed_by_another(cnnprobe, tmp_path, pictures):
     """F68."""
-    from cnnprobe import runs
-
     cnnprobe(*words("record", pictures))
     folder = tmp_path / "outputs/record/convnet-folder/v001"
     about = json.loads((folder / "run.json").read_text())

@@ -41,6 +41,21 @@ def test_latest_is_the_newest_complete_run_by_number(tmp_path):
     assert runs.find("latest", str(tmp_path), "topk", "a-b").name == "v003"
 
 
+def test_a_copy_beside_the_runs_is_no_run(tmp_path):
+    """F76: whoever keeps one calls it as they like."""
+    for name in ("v001", "v002", "v002-old", "v00x", "video", "v\u00b2\u00b2\u00b2", "v"):
+        make(tmp_path, f"topk/a-b/{name}")
+    assert runs.newest((tmp_path / "topk/a-b").iterdir()).name == "v002"
+    assert runs.claim(str(tmp_path), "topk", "a-b").name == "v003"
+
+
+def test_what_is_there_and_no_run_is_told_so(tmp_path):
+    make(tmp_path, "topk/a-b/v001")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match=r"notes\.txt is no run: no run\.json and no store\.h5 in it; runs in "):
+        runs.find(str(tmp_path / "notes.txt"), str(tmp_path))
+
+
 def test_several_that_fit_are_listed(tmp_path):
     make(tmp_path, "topk/a-b/v001")
     make(tmp_path, "topk/a-c/v001")

@@ -141,9 +141,10 @@ def test_help_that_cannot_be_printed_is_one_line(tmp_path):
 
 def test_a_folder_that_was_deleted_under_us_is_told(tmp_path):
     """F76."""
-    answer = shell("mkdir gone; cd gone; rmdir ../gone; $C", tmp_path)
-    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
-    assert "the folder it was called in is gone" in answer.stderr
+    for command in ("$C", "$P doctor"):
+        answer = shell(f"mkdir gone; cd gone; rmdir ../gone; {command}", tmp_path)
+        assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
+        assert "the folder it was called in is gone" in answer.stderr
 
 
 def test_a_run_in_a_folder_with_a_hard_name_is_stored(cnnprobe, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from torch import Tensor
 from cnnprobe.datasets.decoding import LARGEST_IMAGE
 from cnnprobe.datasets.fitting import as_float, resized
 from cnnprobe.datasets.imageset import ImageSet, sha256, shown
-from cnnprobe.errors import UserError, listing, unknown
+from cnnprobe.errors import UserError, listing, path_of, unknown
 from cnnprobe.options import Range
 
 HELD_OUT = 5  # every fifth recording is held out of the training
@@ -59,7 +59,7 @@ def build(
     """
     if root is None:
         raise UserError("dataset=arrays needs dataset.root=FILE (.h5, .npy or .npz)")
-    path = Path(root).expanduser()
+    path = path_of(root)
     file = opened(path)
     name = _chosen(file, data, path)
     array = file[name]

@@ -134,7 +134,7 @@ class ImageSet:
             UserError: `strict`.
         """
         if self.strict:
-            raise UserError(f"{shown(self.names[index])} cannot be read ({reason}); strict=false skips it")
+            raise UserError(f"{shown(self.names[index])} cannot be read ({reason}); dataset.strict=false skips it")
         self.problems[self.names[index]] = reason
 
     def report(self, problems: dict[str, str], remarks: dict[str, str]) -> None:

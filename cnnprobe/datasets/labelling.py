@@ -2,12 +2,11 @@
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from cnnprobe.datasets.imageset import shown
-from cnnprobe.errors import UserError, listing, must_be_a_file, nearest
+from cnnprobe.errors import UserError, listing, must_be_a_file, nearest, path_of
 
 UNKNOWN = -1
 
@@ -104,7 +103,7 @@ def class_table(path: str) -> tuple[tuple[str, ...], dict[str, int]]:
 
 def _rows(path: str) -> list[list[str]]:
     """Read the lines of a CSV file that are not empty."""
-    given = Path(path).expanduser()
+    given = path_of(path)
     try:
         must_be_a_file(given)
         with given.open(newline="", encoding="utf-8-sig") as file:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnprobe.datasets.imageset import shown
-from cnnprobe.errors import UserError, listing, nearest
+from cnnprobe.errors import UserError, listing, nearest, path_of
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"}
 IMAGES |= {".ppm", ".pgm", ".pbm", ".pnm"}
@@ -40,7 +40,7 @@ def folder_at(root: str | None, asked_by: str, *, make: bool = False) -> Path:
     """
     if not root:
         raise UserError(f"dataset {asked_by} needs dataset.root=FOLDER")
-    path = Path(root).expanduser()
+    path = path_of(root)
     if make and not path.exists():
         try:
             path.mkdir(parents=True)

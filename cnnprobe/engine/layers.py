@@ -138,8 +138,10 @@ class _Catalogue:
             parts = [name for name in names if name.startswith(f"{word}[")]
             hint = f"; name its part: {listing(parts)}" if parts else ""
             return UserError(f"layer {word!r} of {of} returns a {type(output).__name__} of {len(output)}{hint}")
-        if self.times[word]:
-            return UserError(f"layer {word!r} of {of} returns nothing with units (one tensor with an image axis)")
+        if word and self.times[word]:
+            return UserError(
+                f"layer {word!r} of {of} returns nothing with units (one tensor of real numbers with an image axis)"
+            )
         return unknown("layer", word, dict.fromkeys([layer.name for layer in self.main] + list(names)), of=of)
 
     def _convolutions(self) -> list[tuple[int, Layer]]:
@@ -259,7 +261,7 @@ class _Catalogue:
         return next((kind for kind in dict.fromkeys(KINDS.values()) if kind in kinds), idle)
 
     def _has_units(self, value: Value) -> bool:
-        return value.call >= 0 and len(value.shape) > 1 and value.shape[0] == 1
+        return value.call >= 0 and len(value.shape) > 1 and value.shape[0] == 1 and value.real
 
     def _aliases(self) -> dict[str, str]:
         return getattr(self.model, "aliases", {})
@@ -307,6 +309,8 @@ def units_of(layer: Layer, spec: str | int | Iterable[int | str]) -> np.ndarray:
             chosen += every
         elif match := re.fullmatch(r"(\d*):(\d*)", text):
             first, stop = (int(part) if part else default for part, default in zip(match.groups(), (0, len(every))))
+            if stop <= first < len(every):
+                raise UserError(f"units={text} of {layer.name} is empty: its end is not behind its start")
             if not first < stop <= len(every):
                 raise UserError(f"{layer.name} has units 0 to {len(every) - 1}, got {text}")
             chosen += range(first, stop)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnprobe.errors import UserError, listing, must_be_a_file
+from cnnprobe.errors import UserError, listing, must_be_a_file, path_of
 from cnnprobe.records import Column, Table
 
 AXES = ("n_x", "n_y")
@@ -23,7 +23,7 @@ def recorded_cells(file: str | None) -> list[Table]:
     """
     if file is None:
         return []
-    path = Path(file).expanduser()
+    path = path_of(file)
     try:
         must_be_a_file(path)
         with path.open(newline="", encoding="utf-8-sig") as source:

@@ -13,6 +13,7 @@ AXES = ("subject", "session", "time", "region")
 """What the axes before the conditions can be."""
 USUAL = ((), ("subject",), ("subject", "session"))
 """What they are, by their number, where nothing says otherwise."""
+LARGEST = 1e100  # whose square is still a number
 SYMMETRIC = 1e-6
 """Largest difference between a matrix and its mirror image, as a share of its largest value."""
 
@@ -72,12 +73,17 @@ def reference(
         time_unit: of the times.
 
     Raises:
-        UserError: another number of conditions, axes that are not known or not as many, or no symmetric matrix.
+        UserError: another number of conditions, axes that are not known or not as many, no symmetric matrix, or values
+            whose squares no number can hold.
     """
     tail = fitting(values.shape, conditions)
     if tail is None:
         raise UserError(f"{name} has {counted(values.shape)}, the dataset gives {conditions} conditions")
-    pairs = _triangles(name, np.asarray(values, np.float64)) if tail == 2 else np.asarray(values, np.float64)
+    values = np.asarray(values, np.float64)
+    largest = np.nanmax(np.abs(values), initial=0)
+    if largest > LARGEST:
+        raise UserError(f"{name} holds {largest:.3g}; a dissimilarity is at most {LARGEST:g}")
+    pairs = _triangles(name, values) if tail == 2 else values
     named = _axes(name, pairs.ndim - 1, axes, values.shape)
     if "session" in named:
         pairs = nan_mean(pairs, named.index("session"))

@@ -8,7 +8,7 @@ import numpy as np
 from cnnprobe.engine import objectives
 from cnnprobe.engine.controlling import KINDS
 from cnnprobe.engine.layers import Layer, units_of
-from cnnprobe.errors import UserError, must_be_a_file
+from cnnprobe.errors import UserError, must_be_a_file, path_of
 from cnnprobe.records import Column
 
 OF_UNITS = ("neuron", "channel", "contrast", "class")
@@ -86,7 +86,7 @@ def _directions(layer: Layer, direction: Any) -> np.ndarray:
     if direction is None:
         raise UserError("objective=direction needs direction=…: numbers by channel, or a .npy file of them")
     if isinstance(direction, str):
-        direction = _numbers(Path(direction).expanduser())
+        direction = _numbers(path_of(direction))
     with np.errstate(over="ignore"):
         found = np.atleast_2d(np.asarray(direction, np.float32))
     if found.ndim != 2 or found.shape[1] != layer.channels or not np.isfinite(found).all():

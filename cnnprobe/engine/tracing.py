@@ -33,13 +33,15 @@ HANDED_OUT = {
 class Value:
     """A tensor of the pass: output number `part` of call number `call`, of this shape (batch of one).
 
-    What does not depend on the image keeps its `constant`, so that calls can be repeated.
+    What does not depend on the image keeps its `constant`, so that calls can be repeated. Of complex numbers is what is
+    not `real`: no unit responds with these.
     """
 
     call: int
     part: int
     shape: tuple[int, ...]
     constant: Tensor | None = field(default=None, compare=False, repr=False)
+    real: bool = field(default=True, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,9 @@ class _Tracer(Watch):
 
     def _write(self, function: Callable, seen: tuple[tuple, dict], made: list[Tensor]) -> None:
         index = len(self.trace.calls)
-        outputs = tuple(Value(index, part, tuple(tensor.shape)) for part, tensor in enumerate(made))
+        outputs = tuple(
+            Value(index, part, tuple(tensor.shape), real=not tensor.is_complex()) for part, tensor in enumerate(made)
+        )
         name = getattr(function, "__name__", str(function))
         self.trace.calls.append(Call(index, name, function, *self.stack[-1], self.nth(name), *seen, outputs))
         self.values.update({id(tensor): value for tensor, value in zip(made, outputs)})

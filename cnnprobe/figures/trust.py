@@ -166,12 +166,12 @@ def _likeness(
         ax.set_title(style.plain(measure, 40), fontsize=8)
         ax.set(xlim=(-0.3, len(stages) - 0.7 + 1e-9), ylim=(low, 1.05))
         _plain_axis(ax)
-        ax.set_xlabel("block randomised (numbers above)", fontsize=7)
+        ax.set_xlabel("block randomised", fontsize=7)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     panels[0].set_ylabel("likeness to the\nuntouched network's map", fontsize=7)
     part.legend(*panels[0].get_legend_handles_labels(), fontsize=7, frameon=False, ncols=6, loc="outside upper center")
     images = likeness.shape[-1]
-    remarks = [f"median of {images} images, bands: quartiles"] if images > 1 else []
+    remarks = ["blocks are numbered above", *([f"median of {images} images, bands: quartiles"] if images > 1 else [])]
     nothing = np.isnan(values).all(1).sum((1, 2))  # (rule,)
     if nothing.any():
         counts = ", ".join(f"{style.plain(name, 24)} {count}" for name, count in zip(rules, nothing))

@@ -4,13 +4,15 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from contextlib import chdir, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from cnnprobe.errors import UserError, unknown
+from cnnprobe.errors import UserError, path_of, unknown
 from cnnprobe.models.inputs import Input
 from cnnprobe.options import Range
 
@@ -37,9 +39,17 @@ def build(
     Raises:
         UserError: no such file or function, the file fails (with its line), or what is returned is no network.
     """
-    path = Path(file).expanduser()
+    path = path_of(file).resolve()
     if not path.is_file():
-        raise UserError(f"model.file: there is no file {file}")
+        raise UserError(
+            f"model.file: {file} is not a file" if path.exists() else f"model.file: there is no file {file}"
+        )
+    with chdir(Path.cwd()):  # wherever the file goes, the paths of the command line mean what they meant
+        return _made(path, function, num_classes)
+
+
+def _made(path: Path, function: str, num_classes: int | None) -> nn.Module:
+    """Run the file, call its function and look at what that returned; see `build`."""
     module = _run(path)
     maker = getattr(module, function, None)
     if not callable(maker):
@@ -48,11 +58,29 @@ def build(
     given = {"num_classes": num_classes} if num_classes is not None and _takes(maker, "num_classes") else {}
     try:
         model = maker(**given)
-    except Exception as error:  # the user's code may raise anything
+        if not isinstance(model, nn.Module):
+            raise UserError(f"{path.name}: {function} returned a {type(model).__name__}, a torch.nn.Module is needed")
+        model.eval()  # what this returns is not looked at: it may be a method of the user's
+        state = dict(model.state_dict())
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # the user's code may raise anything, and leave by sys.exit
         raise UserError(_told(error, path)) from None
-    if not isinstance(model, nn.Module):
-        raise UserError(f"{path.name}: {function} returned a {type(model).__name__}, a torch.nn.Module is needed")
-    return model.eval()
+    for name, value in state.items():
+        if (problem := _problem(value)) is not None:
+            raise UserError(f"{path.name}: {function} returned a network whose {name} {problem}")
+    return model
+
+
+def _problem(value: Any) -> str | None:
+    """Say why an entry of a state dict is nothing to measure with, None where it is."""
+    if not isinstance(value, Tensor):
+        return f"is a {type(value).__name__}; a quantised network cannot be probed, the one it was made from can"
+    if value.is_meta:
+        return "has no values (it is on the device meta)"
+    if value.dtype != torch.float32 and (value.is_floating_point() or value.is_complex()):
+        return f"is of type {str(value.dtype).removeprefix('torch.')}; return the network.float()"
+    return None
 
 
 def _run(path: Path) -> ModuleType:
@@ -62,13 +90,16 @@ def _run(path: Path) -> ModuleType:
         raise UserError(f"model.file: {path.name} is not a Python file (.py)")
     module = importlib.util.module_from_spec(specification)
     sys.modules[module.__name__] = module
-    sys.path.insert(0, str(path.parent.resolve()))
+    sys.path.insert(0, str(path.parent))
     try:
         specification.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's code may raise anything, and leave by sys.exit
         raise UserError(_told(error, path)) from None
     finally:
-        sys.path.remove(str(path.parent.resolve()))
+        with suppress(ValueError):  # the file took it out itself
+            sys.path.remove(str(path.parent))
     return module
 
 
@@ -78,10 +109,13 @@ def _takes(function: Any, name: str) -> bool:
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def _told(error: Exception, path: Path) -> str:
+def _told(error: BaseException, path: Path) -> str:
     """Return one line: the user's file, the line in it, what was raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    own = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path]
     line = error.lineno if isinstance(error, SyntaxError) else (own[-1] if own else None)
-    words = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    try:
+        words = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    except Exception:  # its own __str__
+        words = "its message cannot be read"
     return f"{path.name}{f':{line}' if line else ''}: {type(error).__name__}: {words[:200]}"

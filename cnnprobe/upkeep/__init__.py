@@ -2,11 +2,10 @@
 
 import importlib
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnprobe import catalogue
-from cnnprobe.errors import UserError, unknown
+from cnnprobe.errors import UserError, path_of, unknown
 
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
@@ -30,6 +29,6 @@ def main(request: "Request") -> int:
         elif key[1] not in catalogue.UPKEEP_OPTIONS:
             raise unknown("option", key[1], catalogue.UPKEEP_OPTIONS, of=request.command)
         else:
-            given[key[1]] = str(Path(word[key.end() :]).expanduser())
+            given[key[1]] = str(path_of(word[key.end() :]))
     module = importlib.import_module(f"cnnprobe.upkeep.{request.command}")
     return module.run(names, **given)

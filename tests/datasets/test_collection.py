@@ -41,7 +41,7 @@ def test_missing_and_damaged_images_keep_their_rows_and_are_reported(tmp_path, c
     assert batch.readable.tolist() == [True, False, False] and not batch.images[1:].any()
     assert dataset.problems == {"b.png": "gone", "c.png": "not an image but text"}
     assert [r.skipped for r in caplog.records if hasattr(r, "skipped")] == ["b.png", "c.png"]
-    with pytest.raises(UserError, match=r"b\.png cannot be read \(gone\); strict=false skips it"):
+    with pytest.raises(UserError, match=r"b\.png cannot be read \(gone\); dataset\.strict=false skips it"):
         build(tmp_path, "a.png", "b.png", strict=True).load([0, 1])
 
 

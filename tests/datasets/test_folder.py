@@ -116,7 +116,7 @@ def test_strict_names_the_file(tmp_path):
     """F32."""
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "b\x1b.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"b\\x1b.png cannot be read \(empty file\); strict=false skips it"):
+    with pytest.raises(UserError, match=r"b\\x1b.png cannot be read \(empty file\); dataset\.strict=false skips it"):
         build(tmp_path, strict=True).load([0, 1])
 
 

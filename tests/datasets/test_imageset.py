@@ -56,7 +56,7 @@ def test_one_image_is_a_float_tensor_and_its_label():
 def test_an_unreadable_image_is_a_mistake_of_the_user_only_when_asked_for():
     with pytest.raises(UserError, match=r"grey 2 cannot be read \(planted\)"):
         Grey()[2]
-    with pytest.raises(UserError, match=r"grey 2 cannot be read \(planted\); strict=false skips it"):
+    with pytest.raises(UserError, match=r"grey 2 cannot be read \(planted\); dataset\.strict=false skips it"):
         Grey(strict=True).load([1, 2])
 
 

@@ -1,5 +1,7 @@
 """A user's own network, and the user's own mistakes in one line."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -65,6 +67,34 @@ def test_mistakes_in_the_file_are_told_with_their_line(path):
         build(path, "x = 1\ndef build(:\n")
     with pytest.raises(UserError, match=r"^mine.py:1: ModuleNotFoundError: No module named 'nowhere'"):
         build(path, "import nowhere\n")
+
+
+BAD = [
+    ("import sys\nsys.exit(0)", r"^mine\.py:3: SystemExit: 0$"),
+    ("import sys\ndef build():\n    sys.exit('bye')", r"^mine\.py:4: SystemExit: bye$"),
+    ("class Odd(BaseException): pass\nraise Odd", r"^mine\.py:3: Odd: $"),
+    ("class Odd(Exception):\n    def __str__(self):\n        raise self\nraise Odd", "Odd: its message cannot be read"),
+    ("def build():\n    return nn.Linear(2, 3).half()", r"whose weight is of type float16; return the network\.float"),
+    ("def build():\n    return nn.Linear(2, 3).double()", "whose weight is of type float64"),
+    ("def build():\n    return nn.Linear(2, 3, device='meta')", "whose weight has no values"),
+    ("class N(nn.Linear):\n    def eval(self):\n        raise OSError('x')\ndef build(): return N(2, 3)", "OSError: x"),
+    ("class N(nn.Linear):\n    def state_dict(self): return {'a': 3}\ndef build(): return N(2, 3)", "a is a int"),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), BAD)
+def test_whatever_the_file_does_is_told_in_one_line(path, text, told):
+    """Leaving by sys.exit(0) would look like success."""
+    with pytest.raises(UserError, match=told) as caught:
+        build(path, text.replace("nn.", "torch.nn.").join(["import torch\n", "\n"]))
+    assert "\n" not in str(caught.value)
+
+
+def test_where_the_file_goes_nobody_follows(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    path.write_text(f"import os, sys\nos.chdir('/')\nsys.path.remove({str(path.parent)!r})\n{GOOD}")
+    custom.build(num_classes=None, file=path.name, function="build", input_size=8, channels=1)
+    assert Path.cwd() == path.parent.resolve()
 
 
 def test_needs_is_what_the_options_say():
