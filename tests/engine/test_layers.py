@@ -194,7 +194,7 @@ def test_units():
     ):
         assert np.array_equal(units_of(layer, spec), units)
     for spec in (4, -1, [0, 4], "0:9", "3:3"):
-        with pytest.raises(UserError, match="conv1 has units 0 to 3, got|units=3:3 of conv1 is empty"):
+        with pytest.raises(UserError, match=r"conv1 has units 0 to 3, got|units=3:3 of conv1 is empty"):
             units_of(layer, spec)
     for spec in ("x", [1.5], [[0]]):
         with pytest.raises(UserError, match="units must be all, numbers, a range"):
