@@ -90,7 +90,7 @@ def _quoted(sign: str, key: str, value: str | None) -> str:
     if value == "~" or value.startswith("~/"):
         value = str(path_of(value))
     moments = re.sub(r"""[^,[\]'"]+@(epoch|update)=\d+""", lambda found: f"'{found[0]}'", value)
-    for text in (f"{sign}{key}={value}", f"{sign}{key}={moments}", f"{sign}{key}='{_escaped(value)}'"):
+    for text in (f"{sign}{key}={value}", f"{sign}{key}={moments}", f"{sign}{key}={_in_quotes(value)}"):
         try:
             parser.parse_override(text)
         except HydraException:
@@ -110,9 +110,8 @@ def _in_quotes(text: str) -> str:
 
 def searchpath(folders: tuple[Path, ...]) -> list[str]:
     """Tell Hydra where else configurations are: in these folders, whatever signs their paths have, and no others."""
-    return [f"hydra.searchpath=[{','.join(_in_quotes(f'file://{path.resolve()}') for path in folders)}]"] * bool(
-        folders
-    )
+    paths = ",".join(_in_quotes(f"file://{path.resolve()}") for path in folders)
+    return [f"hydra.searchpath=[{paths}]"] if folders else []
 
 
 def literal(text: str) -> str:
@@ -124,7 +123,7 @@ def jobs(words: list[str]) -> int:
     """Return how many jobs a sweep has; values that only its sweeper knows count as one.
 
     Raises:
-        UserError: a range has steps of 0.
+        UserError: a range has steps of 0, or no end.
     """
     found = 1
     for override in parsed(words):

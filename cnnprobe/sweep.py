@@ -56,15 +56,16 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
     Raises:
         UserError: Hydra cannot make jobs of the words, or has no such launcher; the folder is gone again.
     """
+    place = compose.literal(str(folder.resolve()))
     settings = [
         "hydra.output_subdir=null",
         "hydra.run.dir=.",
         "hydra.sweep.subdir=.",
-        f"hydra.sweep.dir={compose.literal(str(folder.resolve()))}",
+        f"hydra.sweep.dir={place}",
         "hydra.job.chdir=false",
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
-        f"+sweep={compose.literal(str(folder.resolve()))}",
+        f"+sweep={place}",
     ]
     before, full = sys.argv, os.environ.get(FULL)
     sys.argv = ["cnnprobe", "--multirun", *settings, *compose.searchpath(request.config_dirs), *words]

@@ -63,14 +63,16 @@ def check_fits(
     raise UserError(f"{name} needs {needs}, dataset gives {shown}")
 
 
-def _failure(model: nn.Module, size: tuple[int, ...]) -> BaseException | None:
+def _failure(model: nn.Module, size: tuple[int, ...]) -> Exception | None:
     """Return what one image of this size makes the network raise, or None."""
     weight = next(model.parameters(), torch.zeros(()))
     try:
         with torch.no_grad():
             output = model(torch.zeros(1, *size, device=weight.device, dtype=weight.dtype))
-    except (Exception, SystemExit) as error:  # a network may raise anything: shapes, assertions, its author's own
+    except Exception as error:  # a network may raise anything: shapes, assertions, its author's own
         return error
+    except SystemExit as end:
+        return RuntimeError(f"it ends the program (sys.exit({end.code!r}))")
     if isinstance(output, torch.Tensor) and not output.numel():
         return ValueError(f"it returns nothing, a tensor of {'x'.join(map(str, output.shape))}")
     return None
@@ -95,5 +97,5 @@ def _sides_that_work(model: nn.Module, size: tuple[int, ...], known: tuple[int, 
     return good, not (works(good + 2) or works(2 * good))
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

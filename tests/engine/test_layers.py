@@ -127,6 +127,25 @@ def test_logits_are_what_the_network_returns_whatever_makes_it():
     assert "logits" not in [layer.name for layer in layers_of(dense, (3, 8, 8))]
 
 
+class Spectrum(nn.Module):
+    def forward(self, images):
+        return torch.fft.fft2(images)
+
+
+class Power(nn.Module):
+    def forward(self, spectrum):
+        return spectrum.abs()
+
+
+def test_complex_numbers_on_the_way_are_no_units():
+    """F18: no response is complex; what is made of them is measured."""
+    model = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), spectrum=Spectrum(), power=Power())).eval()
+    names = [layer.name for layer in layers_of(model, (3, 8, 8))]
+    assert "power" in names and "spectrum" not in names
+    with pytest.raises(UserError, match="layer 'spectrum' of odd returns nothing with units"):
+        find(model, "spectrum", (3, 8, 8), of="odd")
+
+
 def test_what_is_not_used_or_not_there_is_told():
     """F17, F19."""
     with pytest.raises(UserError, match="layer 'aux' of odd is not used for this input"):

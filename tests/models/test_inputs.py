@@ -33,6 +33,26 @@ def test_signals_into_a_network_for_images_are_refused(small_alexnet):
         check_fits(small_alexnet, "alexnet", (3, 500))
 
 
+class Leaving(nn.Module):
+    def forward(self, images):
+        raise SystemExit(0)
+
+
+class Nothing(nn.Module):
+    def forward(self, images):
+        return images.mean((2, 3))[:, :0]
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [(Leaving(), r"it ends the program \(sys\.exit\(0\)\)$"), (Nothing(), "it returns nothing, a tensor of 1x0$")],
+)
+def test_a_network_that_leaves_or_answers_nothing_is_told(model, told):
+    """F22: leaving with status 0 would look like success."""
+    with pytest.raises(UserError, match=rf"^odd takes no image of 8 px: {told}"):
+        check_fits(model, "odd", (3, 8, 8))
+
+
 @pytest.mark.parametrize("side", [16, 64])
 def test_a_network_for_one_size_names_it(side):
     """F22."""
