@@ -30,8 +30,8 @@ def companions(
     if own.get("reference"):
         found["reference"] = references.of_run(config, made.dataset)
     if own.get("searchlight"):
-        count = len(conditions_of(made.dataset, own["conditions"] == "class").names)
-        subjects = volumes.subjects(own["searchlight"], count)
+        names = conditions_of(made.dataset, own["conditions"] == "class").names
+        subjects = volumes.subjects(own["searchlight"], names, own["order"])
         found["searchlight"] = subjects
         found["mask"] = own["mask"] and volumes.mask(own["mask"], subjects[0])
     if "old_task" in asked:

@@ -22,7 +22,9 @@ def test_what_is_not_asked_for_is_not_opened(made):
 
 
 def test_references_are_opened_for_these_images(made):
-    found = companions(set(), config(reference=["labels"], conditions="image", reference_axes=None), made, "cpu")
+    found = companions(
+        set(), config(reference=["labels"], conditions="image", reference_axes=None, order=None), made, "cpu"
+    )
     labels = made.dataset.labels
     differ = labels[:, None] != labels
     (reference,) = found["reference"]
@@ -33,6 +35,6 @@ def test_a_brain_must_fit_the_conditions(made, tmp_path):
     nibabel = pytest.importorskip("nibabel")
     path = tmp_path / "brain.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 3, 5), np.float32), np.eye(4)), path)
-    asked = config(searchlight=[str(path)], conditions="image", mask=None)
+    asked = config(searchlight=[str(path)], conditions="image", mask=None, order=None)
     with pytest.raises(UserError, match="12"):
         companions(set(), asked, made, "cpu")

@@ -12,6 +12,7 @@ from cnnprobe.errors import UserError
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2.5, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
 SHAPE = (4, 5, 3)
+WORDS = [f"{word}.png" for word in ("apple", "bus", "cat", "dog", "egg", "fox")]
 
 
 def save(path, values, affine=AFFINE, unit="mm", kind=nibabel.Nifti1Image):
@@ -28,7 +29,7 @@ def values():
 
 @pytest.mark.parametrize("ending, kind", [(".nii", nibabel.Nifti1Image), (".nii.gz", nibabel.Nifti2Image)])
 def test_a_file_of_four_axes(tmp_path, values, ending, kind):
-    (one,) = volumes.subjects(save(tmp_path / f"sub-01{ending}", values, kind=kind), 6)
+    (one,) = volumes.subjects(save(tmp_path / f"sub-01{ending}", values, kind=kind), WORDS[:6])
     assert (one.name, one.shape, one.conditions) == ("sub-01", SHAPE, 6)
     assert one.voxel_size == (2.0, 2.5, 3.0)
     np.testing.assert_array_equal(one.affine, AFFINE)
@@ -39,9 +40,9 @@ def test_a_folder_or_a_list_of_files_of_three_axes_is_one_subject(tmp_path, valu
     (tmp_path / "sub-02").mkdir()
     for place in range(6):
         save(tmp_path / "sub-02" / f"beta_{place}.nii", values[..., place])
-    (folder,) = volumes.subjects(str(tmp_path / "sub-02"), 6)
+    (folder,) = volumes.subjects(str(tmp_path / "sub-02"), WORDS[:6])
     backwards = [str(tmp_path / "sub-02" / f"beta_{place}.nii") for place in reversed(range(6))]
-    (listed,) = volumes.subjects(backwards, 6)
+    (listed,) = volumes.subjects(backwards, WORDS[:6])
     assert folder.name == listed.name == "sub-02" and folder.conditions == 6
     np.testing.assert_array_equal(folder.read(), values)
     np.testing.assert_array_equal(listed.read(), values[..., ::-1])
@@ -51,7 +52,7 @@ def test_several_subjects_have_names_of_their_own(tmp_path, values):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     given = [save(tmp_path / name / "betas.nii.gz", values + place) for place, name in enumerate("ab")]
-    first, second = volumes.subjects(given, 6)
+    first, second = volumes.subjects(given, WORDS[:6])
     assert (first.name, second.name) == ("betas-01", "betas-02")
     np.testing.assert_array_equal(second.read(), values + 1)
 
@@ -61,13 +62,13 @@ def test_integers_with_a_scale_and_other_units(tmp_path):
     image.header.set_xyzt_units("micron")
     image.header.set_slope_inter(0.5, 3)
     nibabel.save(image, tmp_path / "mouse.nii")
-    (one,) = volumes.subjects([str(tmp_path / "mouse.nii")], 1)
+    (one,) = volumes.subjects([str(tmp_path / "mouse.nii")], ["a"])
     np.testing.assert_allclose(one.voxel_size, (0.1, 0.1, 0.2))
     np.testing.assert_array_equal(one.read()[..., 0], np.arange(60).reshape(SHAPE) * 0.5 + 3)
 
 
 def test_a_mask_is_where_the_file_is_not_zero(tmp_path, values):
-    (one,) = volumes.subjects(save(tmp_path / "s.nii", values), 6)
+    (one,) = volumes.subjects(save(tmp_path / "s.nii", values), WORDS[:6])
     inside = values[..., 0] > 0
     drawn = np.where(inside, 3.0, 0.0).astype(np.float32)
     drawn[0, 0, 0] = np.nan
@@ -93,22 +94,22 @@ def test_a_map_is_read_back_where_it_was(tmp_path, values):
 def test_what_does_not_fit_is_said(tmp_path, values):
     four = save(tmp_path / "four.nii", values)
     with pytest.raises(UserError, match=r"shape 4 x 5 x 3 x 6; needed are 92 conditions"):
-        volumes.subjects(four, 92)
+        volumes.subjects(four, [str(n) for n in range(92)])
     three = save(tmp_path / "three.nii", values[..., 0])
     with pytest.raises(UserError, match=r"three.nii has shape 4 x 5 x 3; needed are 6"):
-        volumes.subjects([three, four], 6)
+        volumes.subjects([three, four], WORDS[:6])
     with pytest.raises(UserError, match=r"has 2 volumes; needed are 6"):
-        volumes.subjects([three, three], 6)
+        volumes.subjects([three, three], WORDS[:6])
     moved = save(tmp_path / "moved.nii", values, AFFINE + np.eye(4)[:, [3, 0, 1, 2]] * 2)
     with pytest.raises(UserError, match=r"moved.nii and four.nii lie up to .* mm apart"):
-        volumes.subjects([four, moved], 6)
+        volumes.subjects([four, moved], WORDS[:6])
     with pytest.raises(UserError, match=r"other.nii has 4 x 5 x 2 voxels, four.nii 4 x 5 x 3"):
-        volumes.subjects([four, save(tmp_path / "other.nii", values[:, :, :2])], 6)
+        volumes.subjects([four, save(tmp_path / "other.nii", values[:, :, :2])], WORDS[:6])
     with pytest.raises(UserError, match="got an empty list"):
-        volumes.subjects([], 6)
+        volumes.subjects([], WORDS[:6])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no .nii or .nii.gz in .*empty"):
-        volumes.subjects(str(tmp_path / "empty"), 6)
+        volumes.subjects(str(tmp_path / "empty"), WORDS[:6])
 
 
 def cut(path, values):
@@ -153,7 +154,7 @@ def test_files_that_lie_are_refused(tmp_path, values, name):
     make, words = HOSTILE[name]
     make(tmp_path / name, values)
     with pytest.raises(UserError, match=words):
-        volumes.subjects(str(tmp_path / name), 6)[0].read()
+        volumes.subjects(str(tmp_path / name), WORDS[:6])[0].read()
 
 
 def test_without_nibabel_the_way_out_is_said(tmp_path, values, monkeypatch):
@@ -167,4 +168,4 @@ def test_without_nibabel_the_way_out_is_said(tmp_path, values, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(UserError, match=r"pip install 'cnnprobe\[brain\]'"):
-        volumes.subjects(path, 6)
+        volumes.subjects(path, WORDS[:6])

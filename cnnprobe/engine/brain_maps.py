@@ -26,11 +26,13 @@ class Volume:
         name: of the subject.
         patterns: (x, y, z, condition).
         affine: (4, 4), from voxels to mm.
+        rows: how the patterns were matched with the conditions.
     """
 
     name: str
     patterns: np.ndarray
     affine: np.ndarray = field(default_factory=lambda: np.eye(4))
+    rows: str = "as the dataset's"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,6 +67,7 @@ class BrainMaps:
         metric, comparison: see `searchlight.Searchlight`.
         radius: in voxels, or in mm as "6mm".
         closed: see `searchlight.sphere`.
+        least: voxels of a sphere that must lie inside the mask, see `searchlight.Searchlight`.
         flips: of signs, at most.
         seed: of the flips.
 
@@ -81,6 +84,7 @@ class BrainMaps:
     comparison: str
     radius: float | str
     closed: bool
+    least: float | str
     flips: int
     seed: int
 
@@ -104,7 +108,7 @@ class BrainMaps:
     def _search(self, mask: np.ndarray, models: np.ndarray) -> Searchlight:
         radius, in_mm = radius_of(self.radius)
         sides = self.subjects[0].voxel_size if in_mm else None
-        return Searchlight(mask, models, radius, sides, self.closed, self.comparison, self.metric)
+        return Searchlight(mask, models, radius, sides, self.closed, self.comparison, self.metric, self.least)
 
     def tables(self) -> list[Table]:
         """Lay out a table of maps for each subject, one of their masks, and one of the group."""
@@ -113,7 +117,7 @@ class BrainMaps:
         about = {
             "affine": first.affine.ravel().tolist(), "voxel_size": list(first.voxel_size),
             "radius": str(self.radius), "sphere": "closed" if self.closed else "open", "voxels": steps,
-            "metric": self.metric, "comparison": self.comparison,
+            "metric": self.metric, "comparison": self.comparison, "min_voxels": str(self.least),
         }  # fmt: skip
         known = {
             "name": Column("layer, or pixels", dtype="str", values=np.array(self.names, object)),
@@ -123,10 +127,11 @@ class BrainMaps:
         found = []
         for name, one in zip(self.table_names(), self.subjects):
             columns = known | {"map": Column(words, "x y z", self.shape)} | _peaks()
-            found.append(Table(name, "layer", rows, columns, rows, about | {"subject": one.name}))
+            found.append(Table(name, "layer", rows, columns, rows, about | {"subject": one.name, "rows": one.rows}))
         columns = {
             "name": Column("subject", dtype="str", values=np.array([one.name for one in self.subjects], object)),
-            "inside": Column("voxels that were read", "x y z", self.shape, "bool"),
+            "inside": Column("voxels of the mask", "x y z", self.shape, "bool"),
+            "voxels": Column("voxels of the sphere round each that were read, 0 = none", "x y z", self.shape, "int32"),
         }
         found.append(Table("masks", "subject", len(self.subjects), columns, aside=True))
         if len(self.subjects) > 1:
@@ -154,16 +159,20 @@ class BrainMaps:
             inside = varying(patterns) if self.mask is None else self.mask
             yield Phase(f"searchlight in {one.name}", int(inside.sum()), "spheres")
             found = np.full((len(models), inside.size), np.nan, np.float32)
-            for places, values in self._search(inside, models).parts(patterns):
+            search = self._search(inside, models)
+            for places, values in search.parts(patterns):
                 found[:, places] = values
                 yield Advance(len(places))
             maps.append(found.reshape(-1, *self.shape))
             if not np.isfinite(found).any():
                 why = (
-                    "lies inside the mask" if inside.any() else "can be compared: no voxel differs between the stimuli"
+                    f"has enough voxels inside the mask (min_voxels={self.least})"
+                    if inside.any()
+                    else "can be compared: no voxel differs between the stimuli"
                 )
                 LOG.warning(f"{one.name}: no sphere of radius {self.radius} {why}")
-            yield Rows("masks", place, {"inside": inside[None]})
+            read = inside & np.isfinite(patterns).all(-1)
+            yield Rows("masks", place, {"inside": inside[None], "voxels": search.voxels(read)[None]})
             yield Rows(name, 0, {"map": maps[-1], **peaks(maps[-1])})
         if len(maps) > 1:
             yield Rows("group", 0, self._group(np.stack(maps)))
@@ -208,6 +217,23 @@ def peaks(maps: np.ndarray) -> dict[str, np.ndarray]:
     known = np.isfinite(largest)
     at = np.stack(np.unravel_index(filled.argmax(1), maps.shape[1:]), 1)
     return {"peak": np.where(known, largest, np.nan), "peak_at": np.where(known[:, None], at, -1)}
+
+
+def searched(masks: Any, tables: list[Any]) -> dict[str, str]:
+    """Say how many voxels of the masks have no value, and how the volumes were matched with the conditions.
+
+    Args:
+        masks: the table "masks".
+        tables: "searchlight/…" of each subject, in the same order.
+    """
+    inside, without = masks["inside"], 0
+    for mask, table in zip(inside, tables):
+        without += int((mask & ~np.isfinite(table["map"]).any(0)).sum()) if len(table["map"]) else 0
+    about = [table.attributes for table in tables]
+    rule = about[0].get("min_voxels", "all")  # of an older store
+    rows = dict.fromkeys(one["rows"] for one in about if one.get("rows"))
+    found = {"voxels without a value": f"{without} of {int(inside.sum())} (min_voxels={rule})"}
+    return found | ({"volumes": "; ".join(rows)} if rows else {})
 
 
 def _peaks() -> dict[str, Column]:

@@ -110,6 +110,7 @@ class MatrixAnalysis:
         self._check()
         self.references = given_references(self.references, self.count, self.conditions.labels, self.axes)
         self.parts = [part for one in self.references for part in _parts(one)]
+        self.sources = [one for one in self.references for _ in _parts(one)]
         self.rows = [Row(layer.name, "layer", layer) for layer in self.layers]
         if "random" in self.controls:
             self.rows += [Row(layer.name, "random", layer) for layer in self.layers]
@@ -193,6 +194,12 @@ class MatrixAnalysis:
         columns = {
             "name": Column("reference", dtype="str", values=_texts(name for name, _ in self.parts)),
             "subjects": Column("how many", dtype="int64", values=np.array(subjects)),
+            "rows": Column("how its rows were matched with the conditions", dtype="str",
+                           values=_texts(one.rows for one in self.sources)),
+            "axes": Column("the axes of its array, in the order of the file", dtype="str",
+                           values=_texts(one.taken for one in self.sources)),
+            "passed_over": Column("what else its file holds, and why it was not taken", dtype="str",
+                                  values=_texts(one.passed_over for one in self.sources)),
             "rdm": Column("its matrix, mean over subjects", "stimulus stimulus", (self.count,) * 2),
             **_placed(self.count),
             "noise_lower": Column("lower end of the noise ceiling, NaN for one subject", dtype="float64"),

@@ -1,21 +1,20 @@
 """Matrices to compare a network's with: of brains, behaviour, other networks, or categories; with subjects and time."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from cnnprobe.engine.dissimilarity import conditions_of, upper
-from cnnprobe.errors import UserError, unknown
+from cnnprobe.engine.dissimilarity import square, upper
+from cnnprobe.engine.matrix_axes import PAIR, STIMULI, is_symmetric, others, stimuli_last, triangle
+from cnnprobe.errors import UserError
 
-AXES = ("subject", "session", "time", "region")
-"""What the axes before the conditions can be."""
-USUAL = ((), ("subject",), ("subject", "session"))
-"""What they are, by their number, where nothing says otherwise."""
+LOG = logging.getLogger("cnnprobe")
 LARGEST = 1e100  # whose square is still a number
-SYMMETRIC = 1e-6
-"""Largest difference between a matrix and its mirror image, as a share of its largest value."""
+EVEN = 1e-6
+"""Differences along a diagonal that are rounding, as a share of the largest value."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,9 @@ class Reference:
         times: (time,), NaN where there is no such axis.
         regions: name of each, "" where there is no such axis.
         time_unit: of the times.
+        rows: how its rows were matched with the conditions.
+        taken: the axes of the array in the order in which they stand there, as they were taken.
+        passed_over: what else was in its file, with the reason.
     """
 
     name: str
@@ -38,6 +40,19 @@ class Reference:
     times: np.ndarray | None = None
     regions: tuple[str, ...] = ("",)
     time_unit: str = "index"
+    rows: str = "as the dataset's"
+    taken: str = ""
+    passed_over: str = ""
+
+    def reordered(self, order: np.ndarray) -> "Reference":
+        """Return it with its conditions in another order, or some of them.
+
+        Args:
+            order: (condition,) of the new places.
+        """
+        chosen = np.ix_(order, order)
+        pairs = upper(square(self.matrices, np.nan)[(..., *chosen)])
+        return replace(self, matrices=pairs)
 
     def parts(self) -> list[tuple[str, np.ndarray]]:
         """Return name and (subject, pair) of what is compared by itself: each region; the mean over time."""
@@ -65,9 +80,10 @@ def reference(
 
     Args:
         name: as shown.
-        values: (…, condition, condition) symmetric, or (…, pair) upper triangles.
+        values: symmetric matrices or triangles of them; the conditions stand where their number does.
         conditions: how many there must be.
-        axes: what the axes in front are; None: subject, then session.
+        axes: what the axes beside the conditions are, or all axes, see `matrix_axes`; None: those as long as the times
+            and regions are these, others subject, then session.
         times: of each place along "time"; None: 0, 1, ….
         regions: name of each place along "region"; (): numbers.
         time_unit: of the times.
@@ -76,15 +92,16 @@ def reference(
         UserError: another number of conditions, axes that are not known or not as many, no symmetric matrix, or values
             whose squares no number can hold.
     """
-    tail = fitting(values.shape, conditions)
-    if tail is None:
-        raise UserError(f"{name} has {counted(values.shape)}, the dataset gives {conditions} conditions")
-    values = np.asarray(values, np.float64)
+    values, shape = np.asarray(values, np.float64), np.shape(values)
     largest = np.nanmax(np.abs(values), initial=0)
     if largest > LARGEST:
         raise UserError(f"{name} holds {largest:.3g}; a dissimilarity is at most {LARGEST:g}")
-    pairs = _triangles(name, values) if tail == 2 else values
-    named = _axes(name, pairs.ndim - 1, axes, values.shape)
+    moved, tail, chosen, given = stimuli_last(name, values, conditions, axes)
+    pairs = _triangles(name, moved) if tail == 2 else _distances(name, moved)
+    beside = {"time": 0 if times is None else len(times), "region": len(regions)}
+    named = others(name, shape, pairs.shape[:-1], given, {word: count for word, count in beside.items() if count})
+    rest = iter(named if len(named) + tail == len(shape) else [""] * len(shape))
+    taken = " ".join((STIMULI if tail == 2 else PAIR) if place in chosen else next(rest) for place in range(len(shape)))
     if "session" in named:
         pairs = nan_mean(pairs, named.index("session"))
     left = [axis for axis in named if axis != "session"]
@@ -99,7 +116,8 @@ def reference(
         if axis in left and count != given:
             raise UserError(f"{name} has {count} places along {axis}, but {given} names for them")
     when = when if "time" in left else np.array([np.nan])
-    return Reference(name, pairs, named, when, where if "region" in left else ("",), time_unit)
+    unit = time_unit if "time" in left else "index"
+    return Reference(name, pairs, named, when, where if "region" in left else ("",), unit, taken=taken)
 
 
 def given_references(
@@ -132,20 +150,6 @@ def given_references(
     return found
 
 
-def fitting(shape: tuple[int, ...], conditions: int) -> int | None:
-    """Return how many axes at the end are of conditions: 2 of square matrices, 1 of triangles; None if neither."""
-    if len(shape) >= 2 and tuple(shape[-2:]) == (conditions, conditions):
-        return 2
-    return 1 if len(shape) >= 1 and conditions > 1 and shape[-1] == conditions * (conditions - 1) // 2 else None
-
-
-def counted(shape: tuple[int, ...]) -> str:
-    """Say of how many conditions an array seems to be: "92 conditions (4, 2, 92, 92)"."""
-    square = len(shape) >= 2 and shape[-1] == shape[-2]
-    count = shape[-1] if square else conditions_of(shape[-1]) if shape else None
-    return f"{count} conditions {tuple(shape)}" if count else f"the shape {tuple(shape)}"
-
-
 def categorical(labels: np.ndarray, name: str = "labels") -> Reference:
     """Make a reference in which conditions of one class are alike (0), others not (1); unknown labels (-1) are NaN."""
     apart = (labels[:, None] != labels).astype(np.float64)
@@ -153,33 +157,76 @@ def categorical(labels: np.ndarray, name: str = "labels") -> Reference:
     return Reference(name, upper(apart)[None, None, None], (), np.array([np.nan]))
 
 
-def _axes(name: str, count: int, axes: Sequence[str] | None, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Return what each axis in front is."""
-    if axes is None:
-        if count >= len(USUAL):
-            raise UserError(
-                f"{name} {tuple(shape)} has {count} axes before the conditions; say what they are, "
-                f"e.g. reference_axes=[subject,time]; axes: {', '.join(AXES)}"
-            )
-        return USUAL[count]
-    for axis in axes:
-        if axis not in AXES:
-            raise unknown("axis", axis, AXES, of=name, plural="axes")
-    if len(axes) != count or len(set(axes)) != count:
-        raise UserError(
-            f"{name} {tuple(shape)} has {count} axes before the conditions, got {', '.join(axes) or 'none'}"
-        )
-    return tuple(axes)
-
-
 def _triangles(name: str, values: np.ndarray) -> np.ndarray:
-    """Return the upper triangles of symmetric matrices; those of both sides are averaged."""
-    one, other = upper(values), upper(values.swapaxes(-1, -2))
-    known = np.isfinite(one) & np.isfinite(other)
-    largest = np.abs(one[known]).max(initial=0.0)
-    if np.abs(one - other)[known].max(initial=0.0) > SYMMETRIC * max(largest, np.finfo(float).tiny):
-        raise UserError(f"{name} is no dissimilarity matrix: it differs from its mirror image")
-    return (one + other) / 2
+    """Return the upper triangles of symmetric matrices; those of both sides are averaged.
+
+    Of a matrix with one triangle that one is taken, and similarities are turned into dissimilarities.
+    """
+    matrices = values.reshape(-1, *values.shape[-2:])
+    found = np.empty((len(matrices), values.shape[-1] * (values.shape[-1] - 1) // 2))
+    for place, one in enumerate(matrices):
+        whole = triangle(one)
+        if whole is None and not is_symmetric(one):
+            raise UserError(f"{name} is no dissimilarity matrix: it differs from its mirror image")
+        one = one if whole is None else whole
+        above, below = upper(one), upper(one.T)
+        with np.errstate(invalid="ignore"):
+            mean = (above + below) / 2
+        found[place] = np.where(
+            np.isfinite(above) & np.isfinite(below), mean, np.where(np.isfinite(above), above, below)
+        )
+    diagonals = matrices.diagonal(axis1=1, axis2=2)
+    return _as_distances(name, found, diagonals).reshape(*values.shape[:-2], -1)
+
+
+def _as_distances(name: str, pairs: np.ndarray, diagonals: np.ndarray) -> np.ndarray:
+    """Return dissimilarities (matrix, pair): as they are, or diagonal - similarity where the largest value is there.
+
+    Raises:
+        UserError: some matrices hold the one and some the other, or neither, as covariances.
+    """
+    kinds = {_kind(own[np.isfinite(own)], apart[np.isfinite(apart)]) for own, apart in zip(diagonals, pairs)} - {""}
+    ends = [_range(one) for one in (diagonals, pairs)]
+    if kinds == {"similarities"}:
+        itself = np.nanmax(diagonals, axis=1, keepdims=True, initial=-np.inf)
+        LOG.warning(f"{name} holds similarities: {ends[0]} on its diagonal, {ends[1]} beside it; "
+                    "they are turned into dissimilarities, diagonal - similarity")  # fmt: skip
+        return np.where(np.isfinite(itself), itself, 0) - pairs
+    if not kinds <= {"distances", "left out"}:
+        raise UserError(f"{name} has {ends[0]} on its diagonal, {ends[1]} beside it: neither dissimilarities (0 on the "
+                        "diagonal) nor similarities (the largest value there); make dissimilarities of it, e.g. "
+                        "1 - correlation")  # fmt: skip
+    if "left out" in kinds:
+        LOG.warning(
+            f"{name} has {ends[0]} on its diagonal, less than beside it, where {ends[1]} are taken for dissimilarities"
+        )
+    return pairs
+
+
+def _range(values: np.ndarray) -> str:
+    """Return the smallest and the largest of finite values for people."""
+    found = values[np.isfinite(values)]
+    low, high = (f"{end:.3g}" for end in (found.min(initial=np.inf), found.max(initial=-np.inf)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _kind(own: np.ndarray, apart: np.ndarray) -> str:
+    """Return what a matrix holds, from its diagonal and what is beside it; "" where nothing tells."""
+    if not len(own) or not len(apart) or not (apart.any() or own.any()):
+        return ""
+    scale = EVEN * max(np.abs(apart).max(), np.abs(own).max())
+    if np.abs(own).max() <= scale and apart.max() > 0:
+        return "distances"
+    if np.ptp(own) <= scale and apart.max() <= own.max() + scale:
+        return "similarities"  # those below 0 are -distance
+    return "left out" if np.median(apart) >= own.max() else "neither"
+
+
+def _distances(name: str, values: np.ndarray) -> np.ndarray:
+    """Return triangles as they are; what is named a similarity is told, as no diagonal shows it."""
+    if any(word in name.lower() for word in ("similarit", "simmat")) and "dissimilarit" not in name.lower():
+        LOG.warning(f"{name} has no diagonal that tells; it is taken as dissimilarities: larger is less alike")
+    return values
 
 
 def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:

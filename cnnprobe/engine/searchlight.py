@@ -21,6 +21,8 @@ TOUCH = 1e-6
 """Distances that differ by this share of the radius count as equal: files hold the sides of voxels as float32."""
 STEPS = 2.0**40
 """Dissimilarities have so many steps to 1: those that are equal but for rounding are equal, and share their rank."""
+LEAST_VOXELS = 2
+"""Voxels without which a sphere has no correlation."""
 AHEAD = 8
 """Parts that each thread does before they are handed over."""
 TOGETHER = 2**19
@@ -52,7 +54,7 @@ def searchlight(
     closed: bool = False,
     comparison: str = "spearman",
     metric: str = "correlation",
-    threshold: float = 1.0,
+    least: float | str = LEAST_VOXELS,
 ) -> np.ndarray:
     """Map how alike the dissimilarities in a sphere round each voxel and those of each layer are.
 
@@ -64,7 +66,7 @@ def searchlight(
     Returns:
         (layer, x, y, z) float64; NaN where no sphere has its centre.
     """
-    work = Searchlight(mask, models, radius, voxel_size, closed, comparison, metric, threshold)
+    work = Searchlight(mask, models, radius, voxel_size, closed, comparison, metric, least)
     found = np.full((len(models), mask.size), np.nan)
     for places, values in work.parts(patterns):
         found[:, places] = values
@@ -74,8 +76,9 @@ def searchlight(
 class Searchlight:
     """A sphere that is moved through volumes of one shape.
 
-    Only voxels inside the mask, with finite values, are read. Where the surface of the volume cuts a sphere, the rest
-    of it is used, as rsatoolbox (util/searchlight.py) does.
+    Only voxels inside the mask, with finite values, are read. Where the mask or the surface of the volume cuts a
+    sphere, the rest of it is used, as nilearn, BrainIAK and CoSMoMVPA do (rsatoolbox leaves out a sphere of which any
+    voxel lies outside the mask: `least` "all").
 
     Args:
         mask: bool (x, y, z).
@@ -83,7 +86,8 @@ class Searchlight:
         radius, voxel_size, closed: see `sphere`.
         comparison: one of `COMPARISONS`.
         metric: one of `METRICS`.
-        threshold: share of a sphere's voxels in the volume that must lie inside the mask, 0 to 1.
+        least: voxels that must be left of a sphere; below 1, the share of the sphere's voxels in the volume; "all" of
+            these.
 
     Raises:
         UserError: the sphere is too small, or the metric or the comparison is not known here.
@@ -98,7 +102,7 @@ class Searchlight:
         closed: bool = False,
         comparison: str = "spearman",
         metric: str = "correlation",
-        threshold: float = 1.0,
+        least: float | str = LEAST_VOXELS,
     ):
         for word, choices, kind in ((metric, METRICS, "metric"), (comparison, COMPARISONS, "comparison")):
             if word not in choices:
@@ -108,7 +112,10 @@ class Searchlight:
         if len(self.steps) < 2:
             size = "" if voxel_size is None else f" mm in voxels of {' x '.join(f'{side:g}' for side in voxel_size)} mm"
             raise UserError(f"a sphere of radius {radius:g}{size} holds no voxel but its centre; make it larger")
-        self.metric, self.comparison, self.threshold = metric, comparison, threshold
+        if least != "all" and least >= 1 and (least != int(least) or least > len(self.steps)):
+            raise UserError(f"min_voxels must be a whole number up to {len(self.steps)}, the voxels of a whole sphere, "
+                            f"a share below 1, or all; got {least:g}")  # fmt: skip
+        self.metric, self.comparison, self.least = metric, comparison, least
         self.models = torch.from_numpy(np.array(models, np.float64))
         together: dict[bytes, list[int]] = {}
         for layer, known in enumerate(np.isfinite(models)):
@@ -126,7 +133,7 @@ class Searchlight:
 
         Yields:
             (centre,) flat indices of the voxels at their centres, and (layer, centre) the comparisons, NaN where too
-            much of the sphere lies outside the mask. Together the parts are every voxel of the mask.
+            little of the sphere lies inside the mask. Together the parts are every voxel of the mask.
         """
         conditions = patterns.shape[-1]
         flat = np.asarray(patterns).reshape(-1, conditions)
@@ -173,10 +180,29 @@ class Searchlight:
             inside = (rows >= 0).sum(1)
             rows[rows < 0] = count
             present = (rows < count).sum(1)
-            enough = usable[places] & (present > 1) & (present >= self.threshold * inside * (1 - 1e-12))
+            enough = usable[places] & (present > 1) & (present >= self._needed(inside) * (1 - 1e-12))
             return rows, enough
 
         return rows_of
+
+    def _needed(self, inside: np.ndarray) -> np.ndarray | float:
+        """Return how many voxels must be left of spheres of which so many lie in the volume."""
+        if self.least == "all":
+            return inside
+        return inside * self.least if self.least < 1 else self.least
+
+    def voxels(self, usable: np.ndarray) -> np.ndarray:
+        """Return how many voxels the sphere round each voxel has, int32 (x, y, z); 0 outside.
+
+        Args:
+            usable: bool (x, y, z), voxels that are read.
+        """
+        reach = np.abs(self.steps).max(0)
+        wide = np.pad(usable, [(r, r) for r in reach])
+        found = np.zeros(usable.shape, np.int32)
+        for step in self.steps + reach:
+            found += wide[tuple(slice(at, at + side) for at, side in zip(step, usable.shape))]
+        return np.where(usable, found, 0)
 
     def _distances(self, values: Tensor, rows: Tensor, upper: Tensor) -> Tensor:
         """Return the upper triangle of each sphere's dissimilarities, (centre, pair)."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from torch import nn
 
-from cnnprobe.engine.brain_maps import BrainMaps, radius_of
+from cnnprobe.engine.brain_maps import BrainMaps, radius_of, searched
 from cnnprobe.engine.dissimilarity import upper
 from cnnprobe.engine.layers import Layer, find, main_layers
 from cnnprobe.engine.matrix_analysis import MatrixAnalysis
@@ -36,7 +36,8 @@ def compute(
     dataset: Any,
     layer: str | list[str] | None,
     reference: Run | list[str] | None,
-    reference_axes: list[Literal["subject", "session", "time", "region"]] | None,
+    reference_axes: list[Literal["subject", "session", "time", "region", "stimulus", "pair"]] | None,
+    order: Run | None,
     conditions: Literal["image", "class"],
     metric: Literal["correlation", "spearman", "euclidean", "cosine", "mahalanobis", "crossnobis"],
     comparison: Literal["spearman", "pearson", "kendall", "cosine", "rho-a"],
@@ -48,6 +49,7 @@ def compute(
     mask: Run | None,
     radius: Annotated[float, Range(above=0)] | str,
     sphere: Literal["open", "closed"],
+    min_voxels: Annotated[float, Range(0)] | Literal["all"],
     batch_size: int,
     device: str,
     workers: int,
@@ -60,7 +62,9 @@ def compute(
         dataset: an image set.
         layer: names of layers, see `engine.layers.find`; None: areas, or convolutions and dense layers; and the logits.
         reference: see `engine.reference_matrices.given_references`; on the command line see `references.load`.
-        reference_axes: what the axes of a reference in front of its conditions are.
+        reference_axes: what the axes of a reference beside its conditions are, or all its axes.
+        order: of the rows of files without names; it says how the files of the command line are read, see
+            `matching.rows_of`.
         conditions: every image by itself, or classes with their images as repeats.
         metric: of dissimilarity, see `engine.dissimilarity` and `engine.noise_distances`.
         comparison: of matrices, see `engine.matrix_comparison`.
@@ -72,6 +76,7 @@ def compute(
         mask: bool (x, y, z); on the command line a file, see `volumes.mask`.
         radius: of the sphere, see `engine.brain_maps.radius_of`.
         sphere: whether its surface belongs to it (closed) or not.
+        min_voxels: of a sphere that must lie inside the mask: a number, a share below 1, or all.
         batch_size: images that pass through the network together.
         device: where the network is.
         workers: processes that load images.
@@ -95,7 +100,7 @@ def compute(
     if searchlight is not None:
         further.append(
             BrainMaps(searchlight, mask, names, kinds, analysis.count, metric, comparison, radius, sphere == "closed",
-                      permutations, seed)
+                      min_voxels, permutations, seed)
         )  # fmt: skip
 
     def events() -> Iterator[Rows | Advance | Phase]:
@@ -125,9 +130,10 @@ def headline(recording: Any) -> dict[str, Any]:
     table = recording["layers"]
     own = np.flatnonzero(table["kind"] == "layer")
     found: dict[str, Any] = {"layers": len(own), "conditions": len(recording["conditions"]["name"])}
-    if "references" not in recording:
-        return found
-    for place, name in enumerate(recording["references"]["name"][:4]):
+    if _searched(recording):
+        found |= searched(recording["masks"], [recording[name] for name in _searched(recording)])
+    references = recording["references"]["name"][:4] if "references" in recording else ()
+    for place, name in enumerate(references):
         values = table["similarity"][own, place]
         if np.isfinite(values).any():
             best = own[np.nanargmax(values)]
@@ -160,6 +166,9 @@ def summary(recording: Any) -> dict[str, list[str]]:
             rows = [_best(similarity[:, place], kinds == kind) for place in range(len(closest))]
             columns[words] = ["-" if row is None else f"{similarity[row, n]:.3f}" for n, row in enumerate(rows)]
     ends = zip(references["noise_lower"], references["noise_upper"])
+    if "rows" in references:  # a store may be older
+        columns["rows"] = [str(words) for words in references["rows"]]
+        columns["axes"] = [str(words) or "-" for words in references["axes"]]
     columns["noise ceiling"] = [f"{a:.3f} to {b:.3f}" if np.isfinite(a) else "one subject" for a, b in ends]
     return columns
 
@@ -215,7 +224,9 @@ def _matrices(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
             best = _best(table["similarity"][:, place], kinds == "layer")
             if best is not None:
                 pair = f"{name} (reference)", f"{names[best]}, the closest layer"
-                yield f"closest-{place + 1}", matrix_pair((other, matrices[best]), pair, pictures, title)
+                told = [f"{word} {references[word][place] or '-'}" for word in ("rows", "axes") if word in references]
+                read = "\n".join([title, *(["reference: " + "; ".join(told)] if told else [])])
+                yield f"closest-{place + 1}", matrix_pair((other, matrices[best]), pair, pictures, read)
     yield "matrices", matrix_grid(np.stack(found), words, title)
 
 
@@ -345,6 +356,7 @@ def _slices(recording: Any, name: str, title: str) -> Iterator[tuple[str, Any]]:
     radius = f"{size:g} {'mm' if in_mm else 'voxels'}"
     whose = f"mean of {about['subjects']} subjects" if name == "group" else about["subject"]
     title = f"Searchlight of radius {radius} ({about['voxels']} voxels), {whose}: {title}"
+    title += f"\nvolumes {about['rows']}" if about.get("rows") else ""
     rows = np.flatnonzero(table["kind"] != "random")
     shown = _spread(rows, SEARCHED)
     if len(shown) < len(rows):

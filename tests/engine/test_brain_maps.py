@@ -27,8 +27,10 @@ def patterns(seed, strength=2.0):
 
 
 def maps(given, mask=None, radius=2, closed=False, kinds=("layer", "layer"), metric="correlation",
-         comparison="spearman", flips=256):  # fmt: skip
-    return BrainMaps(given, mask, ["a", "b"], list(kinds), CONDITIONS, metric, comparison, radius, closed, flips, 0)
+         comparison="spearman", flips=256, least=2):  # fmt: skip
+    return BrainMaps(
+        given, mask, ["a", "b"], list(kinds), CONDITIONS, metric, comparison, radius, closed, least, flips, 0
+    )
 
 
 def run(work, models=MODELS):
@@ -109,9 +111,9 @@ def test_what_a_group_cannot_show_is_said(caplog):
         cosine = run(maps(given, comparison="cosine"))[0]["group"]
         assert np.isnan(cosine["p"]).all() and np.isfinite(cosine["map"]).any()
         nothing = np.zeros(SHAPE, bool)
-        nothing[::3, ::3, ::3] = True
+        nothing[::3, ::3, ::3] = True  # no sphere has a second voxel
         found, _ = run(maps(given[0], nothing, 3))
-        assert "no sphere of radius 3 lies inside the mask" in caplog.text
+        assert "no sphere of radius 3 has enough voxels inside the mask (min_voxels=2)" in caplog.text
     own = found["searchlight/subject-01"]
     assert np.isnan(own["map"]).all() and np.isnan(own["peak"]).all() and (own["peak_at"] == -1).all()
 

@@ -67,7 +67,7 @@ def test_times_and_regions_have_numbers_where_they_have_no_names():
         ((15,), {}, "brain has 6 conditions (15,), the dataset gives 5"),
         ((7,), {}, "brain has the shape (7,), the dataset gives 5"),
         ((2, 3, 4, 5, 5), {}, "has 3 axes before the conditions; say what they are, e.g. reference_axes="),
-        ((2, 5, 5), {"axes": ["subjects"]}, "no axis 'subjects' in brain; did you mean 'subject'?"),
+        ((2, 5, 5), {"axes": ["subjcts"]}, "no axis 'subjcts' in brain; did you mean 'subject'?"),
         ((2, 5, 5), {"axes": ["subject", "time"]}, "has 1 axes before the conditions, got subject, time"),
         ((2, 5, 5), {"axes": ["time"], "times": np.arange(3)}, "brain has 2 places along time, but 3 names for them"),
     ],

@@ -84,7 +84,7 @@ def alike(first, second, comparison):
 def test_every_metric_and_comparison_is_that_of_a_loop(metric, comparison):
     patterns, references = volume(), models()
     mask = np.random.default_rng(2).random(patterns.shape[:3]) < 0.7
-    options = {"radius": 2, "closed": True, "metric": metric, "comparison": comparison, "threshold": 0.6}
+    options = {"radius": 2, "closed": True, "metric": metric, "comparison": comparison, "least": 0.6}
     found = searchlight(patterns, mask, references, **options)
     expected = looped(patterns, mask, references, sphere(2, closed=True), metric, comparison, 0.6)
     assert 20 < np.isfinite(expected[0]).sum() < mask.sum()
@@ -115,7 +115,7 @@ def test_voxels_without_values_are_no_voxels():
     mask = np.ones(patterns.shape[:3], bool)
     without = mask.copy()
     without[2, 3, 1] = False
-    options = {"radius": 2, "threshold": 0.5}
+    options = {"radius": 2, "least": 0.5}
     found = searchlight(patterns, mask, references, **options)
     assert np.isnan(found[:, 2, 3, 1]).all() and np.isfinite(found[:, 2, 3, 2]).all()
     np.testing.assert_array_equal(found, searchlight(np.nan_to_num(patterns), without, references, **options))
@@ -140,9 +140,9 @@ def test_layers_with_missing_or_equal_dissimilarities(comparison):
 def test_the_parts_are_all_voxels_of_the_mask_and_their_size_changes_nothing(monkeypatch):
     patterns, references = volume(), models()
     mask = np.random.default_rng(3).random(patterns.shape[:3]) < 0.8
-    whole = searchlight(patterns, mask, references, radius=2, threshold=0)
+    whole = searchlight(patterns, mask, references, radius=2, least=0)
     monkeypatch.setattr("cnnprobe.engine.searchlight.TOGETHER", 1)
-    parts = list(Searchlight(mask, references, 2, threshold=0).parts(patterns))
+    parts = list(Searchlight(mask, references, 2, least=0).parts(patterns))
     assert len(parts) == mask.sum()
     np.testing.assert_array_equal(np.concatenate([places for places, _ in parts]), np.flatnonzero(mask))
     np.testing.assert_allclose(np.concatenate([v for _, v in parts], 1), whole[:, mask], atol=1e-12)
@@ -169,7 +169,7 @@ def test_equal_to_rsatoolbox():
     expected = np.full((3, mask.size), np.nan)
     expected[:, centres] = np.array([result.evaluations.ravel() for result in results]).T
     assert 20 < len(centres) < mask.sum()
-    found = searchlight(patterns, mask, references, radius=2)
+    found = searchlight(patterns, mask, references, radius=2, least="all")
     np.testing.assert_allclose(found.reshape(3, -1), expected, atol=1e-6)
 
 

@@ -1,0 +1,288 @@
+"""Whose row is whose: the rows of a file that is compared with images, brought into the order of the images.
+
+Names decide where a file has them. Without names the rows are taken in the order of the images' sorted names, and only
+where there is one such order: 10 stands before 2 in lexical order (as programs sort) and behind it in natural order (as
+people do).
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnprobe.containers.tables import cells
+from cnnprobe.errors import UserError, listing, one_line, path_of
+
+ORDERS = ("lexical", "natural")
+OPTION = "order=lexical|natural|FILE (the names of its rows, one a line) decides"
+ENDING = re.compile(r"(\.nii)?\.[a-z][a-z0-9]{0,5}$", re.IGNORECASE)
+"""What is taken for the ending of a file's name."""
+NAMES = ("stimuli", "stimulus", "stims", "stim", "stimulus_names", "stimulus_name", "stim_names", "stimnames",
+         "stimulusnames", "stimulus_labels", "conditions", "condition", "condition_names", "conds", "cond", "names",
+         "name", "images", "image", "image_names", "imagenames", "image_files", "files", "file", "filenames",
+         "file_names", "items", "objects", "object_names", "labels", "label", "rows", "columns", "index", "ids",
+         "image_ids", "stimulus_ids", "stim_ids")  # fmt: skip
+"""What names of rows are called in a file."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file in the order of the images.
+
+    Args:
+        order: (image,) row of each image.
+        how: for people, stored and drawn: "by name", "in the order of the sorted names".
+        guessed: what was assumed and could be otherwise; "" where nothing.
+        way: which way to match names, the surest is 0.
+    """
+
+    order: np.ndarray
+    how: str
+    guessed: str = ""
+    way: int = 0
+
+
+def rows_of(
+    ours: Sequence[str], count: int, theirs: Sequence[str] | None = None, *, order: str | None = None, file: str
+) -> Rows:
+    """Return which row belongs to which image.
+
+    Args:
+        ours: names of the images, in order of the dataset.
+        count: rows of the file.
+        theirs: their names; None where the file has none.
+        order: "lexical" or "natural": the rows are in this order of the images' names; a file that lists their names;
+            None: names decide, or the one order there is.
+        file: for people.
+
+    Raises:
+        UserError: names do not fit, or nothing decides.
+    """
+    if order in ORDERS:
+        _must_be_as_many(ours, count, file)
+        return Rows(np.argsort(_sorted(ours, order), kind="stable"), f"in {order} order of the images' names")
+    if order is not None:
+        listed = listed_names(order, count, ours)
+        rows = by_names(ours, listed)
+        if rows is None:
+            raise _unmatched(ours, listed, one_line(order))
+        return Rows(rows.order, f"{rows.how}, as {one_line(path_of(order).name)} lists them")
+    if theirs is not None:
+        rows = by_names(ours, theirs)
+        if rows is not None:
+            return rows
+        if overlap(ours, theirs) or not _counted(theirs):
+            raise _unmatched(ours, theirs, file)
+        if _counted(ours):
+            _must_be_as_many(ours, count, file)
+            places = np.empty(count, np.int64)
+            places[_sorted(ours, "natural")] = _sorted(theirs, "natural")
+            return Rows(places, "in the order of the numbers in both names")
+        return _positions(ours, _sorted(theirs, "natural"), file, "in the order of the numbers, ")
+    return _positions(ours, np.arange(count), file, "")
+
+
+def by_names(ours: Sequence[str], theirs: Sequence[str], *, loose: bool = True) -> Rows | None:
+    """Match names by path, by name, by stem, and by what is left where all begin or end alike; by case last.
+
+    A way counts only where it finds one row for every image. Names are compared in NFC, with slashes for backslashes.
+
+    Args:
+        ours: names of the images.
+        theirs: names of the rows.
+        loose: parts of names and their numbers count as well.
+
+    Returns:
+        None where no way does.
+    """
+    for way, (how, one, other) in enumerate(_ways(ours, theirs, loose)):
+        found = _unique(one, other)
+        if found is not None:
+            more = len(theirs) - len(ours)
+            said = f"{how}; {more} more rows are left out" if more else how
+            return Rows(found, said, way=way)
+    return None
+
+
+def overlap(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
+    """Return those of our names that are among theirs, in the way that finds most."""
+    best: list[str] = []
+    for _, one, other in _ways(ours, theirs, loose=False):
+        there = set(other)
+        found = [name for name, key in zip(ours, one) if key in there]
+        best = found if len(found) > len(best) else best
+    return best
+
+
+def listed_names(word: str, count: int, ours: Sequence[str]) -> list[str]:
+    """Read the names that a file lists, one a line or in a column; a head is left out.
+
+    Raises:
+        UserError: there is no such file, or no column with so many names.
+    """
+    path = path_of(word)
+    if not path.is_file():
+        raise UserError(f"order={one_line(word)} is neither lexical nor natural nor a file")
+    try:
+        rows = cells(path)
+    except UserError:  # names with blanks or commas in them
+        rows = [[line.strip()] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    rows = rows[len(rows) - count :] if len(rows) in (count, count + 1) else rows
+    columns = [[row[place] for row in rows] for place in range(len(rows[0]))]
+    best = max(columns, key=lambda column: len(overlap(ours, column)))
+    if len(best) != count:
+        raise UserError(f"{one_line(path.name)} lists {len(best)} names, the file has {count} rows")
+    return best
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """Return the key by which people sort: numbers as numbers, case aside."""
+    parts = re.split(r"(\d+)", plain(name).casefold())
+    return (*((int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)), (-1, name))
+
+
+def plain(name: str) -> str:
+    """Return a name in NFC, with slashes, without blanks round it."""
+    text = unicodedata.normalize("NFC", str(name)).replace("\\", "/").strip()
+    return re.sub(r"^(\./)+", "", text).strip("/")
+
+
+def stem(name: str) -> str:
+    """Return a name without its ending."""
+    return ENDING.sub("", plain(name))
+
+
+# ---- ways to match ---------------------------------------------------------------------------------------------------
+
+
+def _ways(ours: Sequence[str], theirs: Sequence[str], loose: bool = True) -> Iterator[tuple[str, list[Any], list[Any]]]:
+    """Give each way with the keys of both sides, the surest first."""
+    one, other = [plain(name) for name in ours], [plain(name) for name in theirs]
+    for how, fold in (("", str), (", case aside", str.casefold)):
+        a, b = [fold(name) for name in one], [fold(name) for name in other]
+        stems, others = [stem(name) for name in a], [stem(name) for name in b]
+        yield f"by path{how}", a, b
+        deepest = max(name.count("/") for name in (*a, *b, ""))
+        for depth in range(min(deepest, 8), 0, -1):
+            yield f"by path{how}", _tails(a, depth + 1), _tails(b, depth + 1)
+            yield f"by path without ending{how}", _tails(stems, depth + 1), _tails(others, depth + 1)
+        yield f"by name{how}", _tails(a, 1), _tails(b, 1)
+        yield f"by name without ending{how}", _tails(stems, 1), _tails(b, 1)
+        yield f"by name without ending{how}", _tails(a, 1), _tails(others, 1)
+        yield f"by name without ending{how}", _tails(stems, 1), _tails(others, 1)
+    if not loose:
+        return
+    inner = _distinct_part(_tails(stems, 1)), _distinct_part(_tails(others, 1))
+    if all(inner[0]) and all(inner[1]):
+        yield "by the part in which names differ", *inner
+    if len(ours) == len(theirs):
+        mine, yours = _numbers(ours), _numbers(theirs)
+        if mine and yours and set(mine) == set(yours) and (_counted(ours) or _counted(theirs)):
+            yield "by number", mine, yours
+
+
+def _unique(ours: list[Any], theirs: list[Any]) -> np.ndarray | None:
+    """Return the one place of each of our keys among theirs; None where it is missing or not the only one."""
+    places: dict[Any, list[int]] = {}
+    for place, key in enumerate(theirs):
+        places.setdefault(key, []).append(place)
+    if len(set(ours)) != len(ours) or any(len(places.get(key, ())) != 1 for key in ours):
+        return None
+    return np.array([places[key][0] for key in ours], np.int64)
+
+
+def _tails(names: Sequence[str], depth: int) -> list[str]:
+    """Return the last parts of paths."""
+    return ["/".join(name.split("/")[-depth:]) for name in names]
+
+
+def _distinct_part(names: Sequence[str]) -> list[str]:
+    """Return names without what all of them begin and end with; words and numbers are not cut."""
+    begin = re.sub(r"[^\W_]+$", "", _beginning(names))
+    rest = [name[len(begin) :] for name in names]
+    end = re.sub(r"[^\W_]+$", "", _beginning([name[::-1] for name in rest]))
+    return [name[: len(name) - len(end)] for name in rest]
+
+
+def _beginning(names: Sequence[str]) -> str:
+    """Return what all names begin with."""
+    first, last = min(names, default=""), max(names, default="")
+    return first[: next((at for at, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))]
+
+
+def _numbers(names: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return the numbers in the names that are not the same in all; () where some name has other numbers of them."""
+    found = [tuple(map(int, re.findall(r"\d+", stem(name).rpartition("/")[2]))) for name in names]
+    if len({len(one) for one in found}) != 1 or not found[0]:
+        return []
+    vary = [place for place in range(len(found[0])) if len({one[place] for one in found}) > 1]
+    return [tuple(one[place] for place in vary) for one in found] if vary else []
+
+
+def _counted(names: Sequence[str]) -> bool:
+    """Say whether names are nothing but a number each: what is left of them without digits is the same."""
+    without = {re.sub(r"\d+", "", stem(name)).casefold() for name in names}
+    numbers = _numbers(names)
+    return len(without) == 1 and len(numbers) == len(names) == len(set(numbers))
+
+
+# ---- order -----------------------------------------------------------------------------------------------------------
+
+
+def _sorted(names: Sequence[str], order: str) -> np.ndarray:
+    """Return the places of names in lexical or natural order."""
+    key: Callable[[int], Any] = (
+        (lambda place: natural(names[place])) if order == "natural" else (lambda place: os.fsencode(str(names[place])))
+    )
+    return np.array(sorted(range(len(names)), key=key), np.int64)
+
+
+def _positions(ours: Sequence[str], rows: np.ndarray, file: str, how: str) -> Rows:
+    """Return rows that are in the one order of our names; refuse where there are two."""
+    _must_be_as_many(ours, len(rows), file)
+    lexical, people = _sorted(ours, "lexical"), _sorted(ours, "natural")
+    own = np.arange(len(ours))
+    if not np.array_equal(lexical, own):  # the dataset has an order of its own, as classes have
+        return Rows(rows, f"{how}in the order of the dataset")
+    if np.array_equal(lexical, people):
+        return Rows(rows, f"{how}in the order of the sorted names")
+    first = listing([ours[place] for place in lexical], 4), listing([ours[place] for place in people], 4)
+    if _row_numbers(ours):
+        places = np.empty(len(ours), np.int64)
+        places[people] = rows
+        said = (f"{file} has no names; its rows are taken in natural order of the images ({first[1]}), not in "
+                f"lexical order ({first[0]}); {OPTION}")  # fmt: skip
+        return Rows(places, f"{how}in natural order of the images' names", said)
+    raise UserError(f"{file} has no names that decide the order of its rows: the images are {first[0]} in lexical "
+                    f"order, {first[1]} in natural order; {OPTION}")  # fmt: skip
+
+
+def _row_numbers(names: Sequence[str]) -> bool:
+    """Say whether names are the numbers of rows: nothing but numbers, all from 0 or 1 on."""
+    numbers = {one[0] for one in _numbers(names) if len(one) == 1} if _counted(names) else set()
+    return numbers in (set(range(len(names))), set(range(1, len(names) + 1)))
+
+
+def _must_be_as_many(ours: Sequence[str], count: int, file: str) -> None:
+    if len(ours) != count:
+        raise UserError(f"{file} has {count} rows, the dataset gives {len(ours)} conditions")
+
+
+def _unmatched(ours: Sequence[str], theirs: Sequence[str], file: str) -> UserError:
+    """Build the error for names that do not fit, with a row of each side."""
+    there = overlap(ours, theirs)
+    keys = set(there)
+    missing = [name for name in ours if name not in keys]
+    if there and missing:
+        said = f"names {len(there)} of the {len(ours)} conditions; missing: {listing(missing, 3)}"
+        return UserError(one_line(f"{file} {said}; its names are {listing(theirs, 3)}"))
+    shown = f"the conditions are {listing(ours, 3)}; {OPTION}"
+    if there:
+        double = sorted({name for name in theirs if list(theirs).count(name) > 1})
+        what = f"has {listing(double, 3)} more than once" if double else "has several that fit one condition"
+        return UserError(one_line(f"{file} {what}; {shown}"))
+    return UserError(one_line(f"{file} names its rows {listing(theirs, 3)}; {shown}"))

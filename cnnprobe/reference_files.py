@@ -1,0 +1,339 @@
+"""References out of files: matrices in containers of every kind, tables of distances, pairs and features."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnprobe.containers.beside import CHANNELS, RATES, TIMES, times_of
+from cnnprobe.containers.opening import opened
+from cnnprobe.containers.stored import Container, Stored
+from cnnprobe.containers.tables import cells, number
+from cnnprobe.engine.dissimilarity import conditions_of, dissimilarity_matrix, upper
+from cnnprobe.engine.matrix_axes import counted, fits, is_symmetric, known
+from cnnprobe.engine.reference_matrices import Reference, reference
+from cnnprobe.errors import UserError, listing, one_line, unknown
+from cnnprobe.matching import NAMES, by_names, overlap, rows_of
+
+LOG = logging.getLogger("cnnprobe")
+REGIONS = ("regions", "region", "rois", "roi", "areas", "area", "region_names", "roi_names")
+ASIDE = {*TIMES, *RATES, *CHANNELS, *REGIONS, *NAMES}
+"""What is no matrix whatever its shape: it says what belongs to one."""
+DESCRIBED = {
+    "subject": ("subject", "subjects", "participant", "sub", "subj"),
+    "session": ("session", "sessions", "run"),
+    "time": ("time", "times"),
+    "region": ("roi", "rois", "region", "regions", "area"),
+}
+"""What rsatoolbox's descriptors of matrices say about them."""
+
+
+def matrices(
+    path: Path, inside: str, conditions: Sequence[str], axes: Sequence[str] | None, order: str | None
+) -> list[Reference]:
+    """Return every array of a file that is dissimilarities of the conditions.
+
+    Args:
+        path: HDF5, MATLAB, NumPy or NIfTI.
+        inside: an array, group, struct or cell array in it; "": all that fit.
+        conditions: names.
+        axes: see `reference_matrices.reference`.
+        order: see `matching.rows_of`.
+
+    Raises:
+        UserError: nothing fits, or something does but for names, order or axes.
+    """
+    file = opened(path)
+    chosen = file.named(inside) if inside else file.arrays
+    found, others = [], [f"{name or 'an array'} ({reason})" for name, reason in file.passed.items()]
+    for name, stored in chosen.items():
+        title = _title(path, file, name, stored)
+        if not inside and name.rpartition("/")[2].lower() in ASIDE:
+            continue
+        place, theirs = _names(file, name, stored, conditions)
+        count = len(theirs) if theirs is not None else len(conditions)
+        if not (inside in (name, name.replace("/", ".")) or fits(stored.shape, count)):
+            what = "is a number" if not stored.shape else f"has {counted(stored.shape)}"
+            if stored.ndim > 1 or (stored.ndim == 1 and conditions_of(len(stored)) and len(stored) > 2):
+                others.append(f"{title} with {counted(stored.shape)}" if stored.shape else f"{title} {what}")
+            continue
+        made = _made(file, name, title, stored, count, axes)
+        where = f"{one_line(path.name)}: {one_line(title)}" if title else one_line(path.name)
+        rows = rows_of(conditions, count, theirs, order=order, file=where)
+        if rows.guessed:
+            LOG.warning(rows.guessed)
+        how = f"{rows.how} ({place})" if theirs is not None and order is None else rows.how
+        found.append(replace(made.reordered(rows.order), rows=how))
+    if not found:
+        there = f"; it has {listing(others, 6)}" if others else "; it has no array of numbers"
+        raise UserError(f"{path} has no matrix of {len(conditions)} conditions, as the dataset gives{one_line(there)}")
+    if others and not inside:
+        LOG.warning(
+            one_line(f"{path.name}: passed over {listing(others, 6)}; the dataset gives {len(conditions)} conditions")
+        )
+    return [replace(one, passed_over="; ".join(others)) for one in found]
+
+
+def _title(path: Path, file: Container, name: str, stored: Stored) -> str:
+    title = stored.title or name or path.name.partition(".")[0]
+    return f"{path.stem}: {title}" if file.kind == "npz" else title
+
+
+def _made(file: Container, name: str, title: str, stored: Stored, count: int, axes: Sequence[str] | None) -> Reference:
+    """Return the reference of an array, its rows as they stand."""
+    try:
+        values = stored.read()
+    except UserError:
+        raise
+    except Exception as error:  # readers of damaged files raise what they like
+        words = " ".join(str(error).split())[:80]
+        raise UserError(f"{one_line(f'{file.path.name}: {name}')} is damaged ({words})") from None
+    about: dict[str, Any] = {}
+    if (timed := times_of(file, name)) is not None:
+        about["times"], about["time_unit"] = timed
+    if (regions := _regions(file, name)) is not None:
+        about["regions"] = regions
+    if axes is None and stored.axes:
+        axes = _own_axes(stored)
+    elif axes is None and (described := _described(file, name, stored)) is not None:
+        values, axes, more = described(values)
+        about |= more
+    given = {known(axis) for axis in axes or ()}
+    for key, word in (("times", "time"), ("regions", "region")):
+        if axes is not None and word not in given:
+            about.pop(key, None)
+    return reference(title, values, count, axes=axes, **about)
+
+
+def _own_axes(stored: Stored) -> list[str] | None:
+    """Return what a file says of the axes, where it says it of all; those of length 1 may be called anything."""
+    words = [known(word) for word in stored.axes]
+    if len(words) == stored.ndim and {"stimulus", "pair"} & set(words):
+        return words
+    return words  # those in front alone
+
+
+def _regions(file: Container, name: str) -> tuple[str, ...] | None:
+    at = file.beside(name, REGIONS)
+    if at is None:
+        return None
+    value = at[1].read() if isinstance(at[1], Stored) else at[1]
+    return tuple(map(str, np.atleast_1d(np.asarray(value, object)))) if np.ndim(value) < 2 else None
+
+
+def _described(file: Container, name: str, stored: Stored):
+    """Return what makes axes of rsatoolbox's list of matrices, from its descriptors; None where they say nothing."""
+    group = f"{name.rpartition('/')[0]}/rdm_descriptors/".lstrip("/")
+    columns = {}
+    for axis, words in DESCRIBED.items():
+        for word in words:
+            key = f"{group}{word}"
+            values = file.texts.get(key) or (file.arrays[key].read().tolist() if key in file.arrays else None)
+            if (
+                values is not None
+                and np.ndim(values) == 1
+                and len(values) == stored.shape[0] > 1
+                and axis not in columns
+            ):
+                columns[axis] = values
+    levels = {axis: list(dict.fromkeys(values)) for axis, values in columns.items()}
+    levels = {axis: values for axis, values in levels.items() if len(values) > 1}
+    rows = list(zip(*(columns[axis] for axis in levels)))
+    if not levels or len(set(rows)) != len(rows) or np.prod([len(one) for one in levels.values()]) != len(rows):
+        return None
+
+    def made(values: np.ndarray) -> tuple[np.ndarray, list[str], dict[str, Any]]:
+        at = [[levels[axis].index(one) for axis, one in zip(levels, row)] for row in rows]
+        grid = np.empty((*(len(one) for one in levels.values()), *values.shape[1:]))
+        grid[tuple(np.array(at).T)] = values
+        more: dict[str, Any] = {}
+        if "region" in levels:
+            more["regions"] = tuple(map(str, levels["region"]))
+        if "time" in levels:
+            more["times"] = np.array(levels["time"], np.float64)
+        return grid, list(levels), more
+
+    return made
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+
+def _names(file: Container, name: str, stored: Stored, conditions: Sequence[str]) -> tuple[str, list[str] | None]:
+    """Return where the names of an array's rows stand, and the names; None where there are none."""
+    first: tuple[str, list[str]] | None = None
+    best: tuple[int, str, list[str]] | None = None
+    for place, words in _texts(file, name, stored):
+        if len(words) < 2 or not fits(stored.shape, len(words)):
+            continue
+        matched = by_names(conditions, words)
+        if matched is not None and (best is None or matched.way < best[0]):
+            best = matched.way, place, words
+        telling = len(set(words)) == len(words) or overlap(conditions, words)
+        if telling and first is None and place.rpartition("/")[2].partition("@")[2].lower() not in ("axes", "dims"):
+            first = place, words
+    if best is not None:
+        return best[1:]
+    return first if first is not None else ("", None)
+
+
+def _texts(file: Container, name: str, stored: Stored) -> Iterator[tuple[str, list[str]]]:
+    """Give lists of names that may be those of an array's rows, the likeliest first."""
+    group = name.rpartition("/")[0]
+    for word in NAMES:
+        at = file.beside(name, (word,))
+        if at is not None:
+            yield from _as_texts(*at, word)
+    described = f"{group}/pattern_descriptors/".lstrip("/")
+    for key in (*file.texts, *file.arrays):
+        if key.startswith(described):
+            yield from _as_texts(key, file.texts.get(key) or file.arrays[key], key.rpartition("/")[2])
+    near = [key for key in file.texts if key.rpartition("/")[0] in (group, group.rpartition("/")[0], "")]
+    yield from ((key, file.texts[key]) for key in near if key.rpartition("/")[2].lower() not in ASIDE)
+    for key, value in stored.about.items():
+        if isinstance(value, list) and key.lower() not in ("axes", "dims", "dimensions", *REGIONS):
+            yield f"{name}@{key}", value
+
+
+def _as_texts(place: str, value: Any, word: str) -> Iterator[tuple[str, list[str]]]:
+    """Give names as texts; whole numbers are names where they say more than which row it is."""
+    if isinstance(value, list):
+        yield place, value
+        return
+    values = value.read() if isinstance(value, Stored) and value.ndim == 1 else value
+    if isinstance(values, np.ndarray) and values.ndim == 1 and word.lower() != "index" and values.dtype.kind in "iuf":
+        whole = len(values) > 1 and np.isfinite(values).all() and (values == np.floor(values)).all()
+        if whole and len(np.unique(values)) == len(values) and not (np.diff(values) == 1).all():
+            yield place, [str(int(one)) for one in values]
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def table(path: Path, column: str, conditions: Sequence[str], order: str | None) -> Reference:
+    """Return the dissimilarities that a table holds: a matrix, pairs, or Euclidean distances between rows of features.
+
+    A square of numbers that is symmetric and has one number on its diagonal is a matrix; two columns of names and a
+    number are pairs; else rows are names of conditions, then numbers.
+
+    Raises:
+        UserError: it is no table, or no such thing.
+    """
+    rows = cells(path)
+    found = None if column else _matrix(path, rows, conditions, order) or _triangle(path, rows, conditions, order)
+    found = found or _pairs(path, rows, conditions, column)
+    return found or _features(path, rows, column, conditions)
+
+
+def _matrix(path: Path, rows: list[list[str]], conditions: Sequence[str], order: str | None) -> Reference | None:
+    """Return the square matrix that a table is, with or without names on top and in front; None where it is none."""
+    for top in (0, 1):
+        body = rows[top:]
+        front = len(rows[0]) - len(body)
+        if len(body) < 2 or front < 0:
+            continue
+        values = np.array([[number(cell) for cell in row[front:]] for row in body], object)
+        values = np.where(np.equal(values, None), np.nan, values).astype(np.float64)
+        diagonal = values.diagonal()[np.isfinite(values.diagonal())]
+        if np.isnan(values).all(1).any() or not is_symmetric(values) or (len(diagonal) and np.ptp(diagonal) > 1e-6):
+            continue
+        listed = [rows[0][front:]] if top else []
+        listed += [[row[place] for row in body] for place in range(front)]
+        candidates = [names for names in listed if len(set(names)) == len(names)]
+        named = next((names for names in candidates if by_names(conditions, names) is not None), None)
+        named = named or next((names for names in candidates if not all(map(_is_count, names))), None)
+        made = reference(path.stem, values, len(body))
+        matched = rows_of(conditions, len(body), named, order=order, file=one_line(path.name))
+        if matched.guessed:
+            LOG.warning(matched.guessed)
+        return replace(made.reordered(matched.order), rows=matched.how)
+    return None
+
+
+def _is_count(word: str) -> bool:
+    """Say whether a name of a row is only its number, as programs write it that have no names."""
+    return number(word) is not None or not word
+
+
+def _triangle(path: Path, rows: list[list[str]], conditions: Sequence[str], order: str | None) -> Reference | None:
+    """Return the upper triangle that a row or a column of numbers is; None where it is none."""
+    flat = [number(cell) for row in rows for cell in row]
+    flat = flat[1:] if flat and flat[0] is None else flat
+    pairs = len(conditions) * (len(conditions) - 1) // 2
+    if 1 not in (len(rows), len(rows[0])) or len(flat) != pairs or None in flat:
+        return None
+    matched = rows_of(conditions, len(conditions), None, order=order, file=one_line(path.name))
+    if matched.guessed:
+        LOG.warning(matched.guessed)
+    made = reference(path.stem, np.array(flat, np.float64), len(conditions))
+    return replace(made.reordered(matched.order), rows=matched.how)
+
+
+def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column: str) -> Reference | None:
+    """Return the matrix of a table that names two conditions in a row, then a number; None where it is none."""
+    head, body = rows[0], rows[1:]
+    count = len(conditions)
+    if len(body) < count * (count - 1) // 2 or len(head) < 3:
+        return None
+    columns = list(zip(*body))
+    words = [place for place, column in enumerate(columns) if any(number(cell) is None for cell in column)]
+    for first, second in pairwise(words):
+        names = list(dict.fromkeys((*columns[first], *columns[second])))
+        matched = by_names(conditions, names)
+        if matched is None or len(set(columns[first])) < 2:
+            continue
+        if column and column not in head:
+            raise unknown("column", column, head[second + 1 :], of=str(path))
+        chosen = head.index(column) if column else second + 1
+        if chosen >= len(head):
+            return None
+        values, at = np.full((len(names),) * 2, np.nan), {name: place for place, name in enumerate(names)}
+        for row in body:
+            one, other, value = at[row[first]], at[row[second]], number(row[chosen])
+            value = np.nan if value is None else value
+            for a, b in ((one, other), (other, one)):
+                if np.isfinite(values[a, b]) and values[a, b] != value:
+                    raise UserError(f"{path} has two numbers for {row[first]} and {row[second]}")
+                values[a, b] = value
+        made = reference(column or path.stem, values, len(names)).reordered(matched.order)
+        return replace(made, rows=f"{matched.how} ({head[first]}, {head[second]})")
+    return None
+
+
+def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequence[str]) -> Reference:
+    """Return the Euclidean distances between the rows of a table: name of a condition, then numbers."""
+    head, body = rows[0], rows[1:]
+    columns = [list(one) for one in zip(*body)]
+    ways = [
+        (found.way, place, found)
+        for place, one in enumerate(columns)
+        if (found := by_names(conditions, one, loose=any(number(cell) is None for cell in one)))
+    ]
+    matched = min(ways, key=lambda way: way[:2])[1:] if ways else None
+    if matched is None:
+        there = max((overlap(conditions, one) for one in columns), key=len, default=[])
+        missing = [name for name in conditions if name not in set(there)]
+        shown = f"; its first row is {listing(body[0], 4)}" if body and not there else ""
+        raise UserError(one_line(f"{path} has no column with the names of all conditions; missing: "
+                                 f"{listing(missing, 3)}{shown}"))  # fmt: skip
+    names, rows_found = matched
+    if column and column not in head:
+        raise unknown("column", column, head[names + 1 :], of=str(path))
+    chosen = [head.index(column)] if column else range(names + 1, len(head))
+    values = np.array([[_number(body[row][place]) for place in chosen] for row in rows_found.order])
+    values = values.reshape(len(conditions), -1)
+    values = values[:, ~np.isnan(values).all(0)]
+    if not values.shape[1]:
+        raise UserError(f"{path} has no numbers behind the column {head[names]!r}")
+    pairs = upper(dissimilarity_matrix(values, "euclidean"))
+    how = f"{rows_found.how} ({head[names]})"
+    return Reference(column or path.stem, pairs[None, None, None], (), np.array([np.nan]), rows=how, taken="features")
+
+
+def _number(text: str) -> float:
+    value = number(text)
+    return float("nan") if value is None else value
