@@ -21,6 +21,7 @@ ORDERS = ("lexical", "natural")
 OPTION = "order=lexical|natural|FILE (the names of its rows, one a line) decides"
 ENDING = re.compile(r"(\.nii)?\.[a-z][a-z0-9]{0,5}$", re.IGNORECASE)
 """What is taken for the ending of a file's name."""
+SEPARATORS = re.compile(r"[\W_]+")
 NAMES = ("stimuli", "stimulus", "stims", "stim", "stimulus_names", "stimulus_name", "stim_names", "stimnames",
          "stimulusnames", "stimulus_labels", "conditions", "condition", "condition_names", "conds", "cond", "names",
          "name", "images", "image", "image_names", "imagenames", "image_files", "files", "file", "filenames",
@@ -103,7 +104,7 @@ def by_names(ours: Sequence[str], theirs: Sequence[str], *, loose: bool = True) 
         found = _unique(one, other)
         if found is not None:
             more = len(theirs) - len(ours)
-            said = f"{how}; {more} more rows are left out" if more else how
+            said = f"{how}; {more} of its {len(theirs)} rows {'are' if more > 1 else 'is'} of no image" if more else how
             return Rows(found, said, way=way)
     return None
 
@@ -176,6 +177,9 @@ def _ways(ours: Sequence[str], theirs: Sequence[str], loose: bool = True) -> Ite
         yield f"by name without ending{how}", _tails(stems, 1), _tails(others, 1)
     if not loose:
         return
+    for depth in (9, 1):
+        a, b = ([SEPARATORS.sub("_", name) for name in _tails(side, depth)] for side in (stems, others))
+        yield "by name, blanks and dashes aside", a, b
     inner = _distinct_part(_tails(stems, 1)), _distinct_part(_tails(others, 1))
     if all(inner[0]) and all(inner[1]):
         yield "by the part in which names differ", *inner

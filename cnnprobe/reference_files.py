@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.containers.beside import CHANNELS, RATES, TIMES, times_of
+from cnnprobe.containers.beside import CHANNELS, RATES, TIMES, number_of, rate_of, times_of
 from cnnprobe.containers.opening import opened
 from cnnprobe.containers.stored import Container, Stored
 from cnnprobe.containers.tables import cells, number
 from cnnprobe.engine.dissimilarity import conditions_of, dissimilarity_matrix, upper
 from cnnprobe.engine.matrix_axes import counted, fits, is_symmetric, known
-from cnnprobe.engine.reference_matrices import Reference, reference
+from cnnprobe.engine.reference_matrices import EVEN, Reference, reference
 from cnnprobe.errors import UserError, listing, one_line, unknown
-from cnnprobe.matching import NAMES, by_names, overlap, rows_of
+from cnnprobe.matching import NAMES, OPTION, Rows, by_names, overlap, rows_of
 
 LOG = logging.getLogger("cnnprobe")
 REGIONS = ("regions", "region", "rois", "roi", "areas", "area", "region_names", "roi_names")
@@ -63,8 +63,10 @@ def matrices(
             continue
         made = _made(file, name, title, stored, count, axes)
         where = f"{one_line(path.name)}: {one_line(title)}" if title else one_line(path.name)
+        if theirs is None and order is None:
+            _must_have_no_names(file, name)
         rows = rows_of(conditions, count, theirs, order=order, file=where)
-        if rows.guessed:
+        if rows.guessed and not found:
             LOG.warning(rows.guessed)
         how = f"{rows.how} ({place})" if theirs is not None and order is None else rows.how
         found.append(replace(made.reordered(rows.order), rows=how))
@@ -95,6 +97,9 @@ def _made(file: Container, name: str, title: str, stored: Stored, count: int, ax
     about: dict[str, Any] = {}
     if (timed := times_of(file, name)) is not None:
         about["times"], about["time_unit"] = timed
+    elif (rate := rate_of(file, name)) is not None:
+        about["rate"] = rate
+        about["start"] = number_of(file, name, ("tmin", "t0", "start", "start_time")) or 0.0
     if (regions := _regions(file, name)) is not None:
         about["regions"] = regions
     if axes is None and stored.axes:
@@ -167,36 +172,47 @@ def _names(file: Container, name: str, stored: Stored, conditions: Sequence[str]
     """Return where the names of an array's rows stand, and the names; None where there are none."""
     first: tuple[str, list[str]] | None = None
     best: tuple[int, str, list[str]] | None = None
-    for place, words in _texts(file, name, stored):
+    for place, words, sure in _texts(file, name, stored):
         if len(words) < 2 or not fits(stored.shape, len(words)):
             continue
         matched = by_names(conditions, words)
         if matched is not None and (best is None or matched.way < best[0]):
             best = matched.way, place, words
         telling = len(set(words)) == len(words) or overlap(conditions, words)
-        if telling and first is None and place.rpartition("/")[2].partition("@")[2].lower() not in ("axes", "dims"):
+        if sure and telling and first is None:
             first = place, words
     if best is not None:
         return best[1:]
     return first if first is not None else ("", None)
 
 
-def _texts(file: Container, name: str, stored: Stored) -> Iterator[tuple[str, list[str]]]:
-    """Give lists of names that may be those of an array's rows, the likeliest first."""
+def _must_have_no_names(file: Container, name: str) -> None:
+    """Refuse an array whose names were passed over: its order would be a guess."""
+    group = name.rpartition("/")[0]
+    for key, reason in file.passed.items():
+        above, _, word = key.rpartition("/")
+        if word.lower() in NAMES and (not above or group == above or group.startswith(f"{above}/")):
+            raise UserError(f"{one_line(f'{file.path.name}: {key}')} {reason}, so that the order of the rows is not "
+                            f"known; save the names as texts, or {OPTION}")  # fmt: skip
+
+
+def _texts(file: Container, name: str, stored: Stored) -> Iterator[tuple[str, list[str], bool]]:
+    """Give lists of names that may be those of an array's rows, the likeliest first, and whether they say they are."""
     group = name.rpartition("/")[0]
     for word in NAMES:
         at = file.beside(name, (word,))
         if at is not None:
-            yield from _as_texts(*at, word)
+            yield from ((*one, True) for one in _as_texts(*at, word))
     described = f"{group}/pattern_descriptors/".lstrip("/")
     for key in (*file.texts, *file.arrays):
         if key.startswith(described):
-            yield from _as_texts(key, file.texts.get(key) or file.arrays[key], key.rpartition("/")[2])
+            listed = _as_texts(key, file.texts.get(key) or file.arrays[key], key.rpartition("/")[2])
+            yield from ((*one, True) for one in listed)
     near = [key for key in file.texts if key.rpartition("/")[0] in (group, group.rpartition("/")[0], "")]
-    yield from ((key, file.texts[key]) for key in near if key.rpartition("/")[2].lower() not in ASIDE)
+    yield from ((key, file.texts[key], False) for key in near if key.rpartition("/")[2].lower() not in ASIDE)
     for key, value in stored.about.items():
         if isinstance(value, list) and key.lower() not in ("axes", "dims", "dimensions", *REGIONS):
-            yield f"{name}@{key}", value
+            yield f"{name}@{key}", value, False
 
 
 def _as_texts(place: str, value: Any, word: str) -> Iterator[tuple[str, list[str]]]:
@@ -231,27 +247,40 @@ def table(path: Path, column: str, conditions: Sequence[str], order: str | None)
 
 def _matrix(path: Path, rows: list[list[str]], conditions: Sequence[str], order: str | None) -> Reference | None:
     """Return the square matrix that a table is, with or without names on top and in front; None where it is none."""
-    for top in (0, 1):
-        body = rows[top:]
-        front = len(rows[0]) - len(body)
-        if len(body) < 2 or front < 0:
-            continue
-        values = np.array([[number(cell) for cell in row[front:]] for row in body], object)
-        values = np.where(np.equal(values, None), np.nan, values).astype(np.float64)
-        diagonal = values.diagonal()[np.isfinite(values.diagonal())]
-        if np.isnan(values).all(1).any() or not is_symmetric(values) or (len(diagonal) and np.ptp(diagonal) > 1e-6):
-            continue
-        listed = [rows[0][front:]] if top else []
-        listed += [[row[place] for row in body] for place in range(front)]
-        candidates = [names for names in listed if len(set(names)) == len(names)]
-        named = next((names for names in candidates if by_names(conditions, names) is not None), None)
-        named = named or next((names for names in candidates if not all(map(_is_count, names))), None)
-        made = reference(path.stem, values, len(body))
-        matched = rows_of(conditions, len(body), named, order=order, file=one_line(path.name))
-        if matched.guessed:
-            LOG.warning(matched.guessed)
-        return replace(made.reordered(matched.order), rows=matched.how)
-    return None
+    top = int(_has_head(rows))
+    body, front = rows[top:], len(rows[0]) - len(rows) + top
+    if len(body) < 2 or front < 0:
+        return None
+    cells_of = [[number(cell) for cell in row[front:]] for row in body]
+    values = np.array([[np.nan if cell is None else cell for cell in row] for row in cells_of])
+    diagonal = values.diagonal()[np.isfinite(values.diagonal())]
+    if np.isnan(values).all(1).any() or not is_symmetric(values) or (len(diagonal) and np.ptp(diagonal) > EVEN):
+        return None
+    listed = [rows[0][front:]] if top else []
+    listed += [[row[place] for row in body] for place in range(front)]
+    candidates = [names for names in listed if len(set(names)) == len(names)]
+    counts = [all(map(_is_count, names)) for names in candidates]
+    fit = [by_names(conditions, names, loose=not count) for names, count in zip(candidates, counts)]
+    named = next((names for names, found in zip(candidates, fit) if found is not None), None)
+    named = named or next((names for names, count in zip(candidates, counts) if not count), None)
+    made = reference(path.stem, values, len(body))
+    return _in_order(made, rows_of(conditions, len(body), named, order=order, file=one_line(path.name)))
+
+
+def _has_head(rows: list[list[str]]) -> bool:
+    """Say whether the first row is names: words behind a first cell that may be empty, or one row too many."""
+    first = rows[0]
+    if len(rows) == len(first) and all(not row[place] for place, row in enumerate(rows)):
+        return False  # a matrix with an empty diagonal
+    words = any(cell and number(cell) is None for cell in first[1:])
+    return words or not first[0] or len(rows) == len(first) + 1
+
+
+def _in_order(made: Reference, rows: Rows) -> Reference:
+    """Return a reference whose rows are those of the conditions; tell what was assumed."""
+    if rows.guessed:
+        LOG.warning(rows.guessed)
+    return replace(made.reordered(rows.order), rows=rows.how)
 
 
 def _is_count(word: str) -> bool:
@@ -267,10 +296,7 @@ def _triangle(path: Path, rows: list[list[str]], conditions: Sequence[str], orde
     if 1 not in (len(rows), len(rows[0])) or len(flat) != pairs or None in flat:
         return None
     matched = rows_of(conditions, len(conditions), None, order=order, file=one_line(path.name))
-    if matched.guessed:
-        LOG.warning(matched.guessed)
-    made = reference(path.stem, np.array(flat, np.float64), len(conditions))
-    return replace(made.reordered(matched.order), rows=matched.how)
+    return _in_order(reference(path.stem, np.array(flat, np.float64), len(conditions)), matched)
 
 
 def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column: str) -> Reference | None:

@@ -15,12 +15,18 @@ UNITS = {"s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "ms":
 
 def rate_of(found: Container, name: str) -> float | None:
     """Return samples per second of an array, Hz: an attribute or a number beside it; None where nothing says it."""
-    at = found.beside(name, RATES)
+    rate = number_of(found, name, RATES)
+    return rate if rate is not None and rate > 0 else None
+
+
+def number_of(found: Container, name: str, words: Iterable[str]) -> float | None:
+    """Return the one finite number that a file has for an array by one of some words; None where there is none."""
+    at = found.beside(name, words)
     values = _numbers(at[1]) if at else None
     if values is None or values.size != 1:
         return None
-    rate = float(values.ravel()[0])
-    return rate if np.isfinite(rate) and rate > 0 else None
+    value = float(values.ravel()[0])
+    return value if np.isfinite(value) else None
 
 
 def times_of(found: Container, name: str) -> tuple[np.ndarray, str] | None:

@@ -116,6 +116,11 @@ class _Walk:
         if item.size > TEXTS or depth > DEPTH or item.name.startswith("/#subsystem#"):
             self.found.passed[name] = f"refers to {item.size} others"
             return
+        place = h5py.h5o.get_info(item.id).addr
+        if place in self.seen:
+            self.found.passed[name] = "refers to what has been read"
+            return
+        self.seen.add(place)
         inner = [self.file[one] if one else None for one in np.ravel(item[()].T, order="F")]
         if any(one is None for one in inner) or not (self.matlab or kind):
             self.found.passed[name] = "refers to other places"

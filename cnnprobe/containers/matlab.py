@@ -1,5 +1,6 @@
 """Arrays in the files of MATLAB up to version 7 (v4, v6, v7; `save` without -v7.3): variables, structs and cells."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,22 @@ def opened(path: Path) -> Container:
         if values > min(LARGEST, PACKED * path.stat().st_size):
             raise UserError(f"{told(path, name)} claims to be {'x'.join(map(str, shape))} values large; refused")
     found = Container(path, "MATLAB 5")
-    for name, value in loadmat(path, mat_dtype=True).items():
-        if not name.startswith("__"):
-            _take(found, name, value, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # objects have no names of their own and are told below
+        variables = loadmat(path, mat_dtype=True)
+    for name, value in variables.items():
+        if name is None or not name.startswith("__"):
+            _take(found, _own_name(value) if name in (None, "None") else name, value, 0)
     return found
+
+
+def _own_name(value: Any) -> str:
+    """Return what an object of MATLAB is called: its place holds its name."""
+    try:
+        name = value["s0"].item()
+    except (IndexError, KeyError, TypeError, ValueError):
+        return "object"
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def _take(found: Container, name: str, value: Any, depth: int, title: str = "") -> None:

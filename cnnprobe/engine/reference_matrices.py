@@ -75,6 +75,8 @@ def reference(
     times: np.ndarray | None = None,
     regions: Sequence[str] = (),
     time_unit: str = "index",
+    rate: float | None = None,
+    start: float = 0.0,
 ) -> Reference:
     """Make a reference of matrices as they were measured.
 
@@ -87,6 +89,8 @@ def reference(
         times: of each place along "time"; None: 0, 1, ….
         regions: name of each place along "region"; (): numbers.
         time_unit: of the times.
+        rate: places along "time" in a second, where there are no times.
+        start: time of the first of them, s.
 
     Raises:
         UserError: another number of conditions, axes that are not known or not as many, no symmetric matrix, or values
@@ -111,6 +115,8 @@ def reference(
     shape = [sizes.get(axis, 1) for axis in ("subject", "time", "region")]
     pairs = pairs.reshape(*shape, pairs.shape[-1])
     when = np.arange(shape[1], dtype=np.float64) if times is None else np.asarray(times, np.float64)
+    if times is None and rate is not None:
+        when, time_unit = start + when / rate, "s"
     where = tuple(map(str, regions)) or tuple(f"region {number}" for number in range(shape[2]))
     for axis, count, given in (("time", shape[1], len(when)), ("region", shape[2], len(where))):
         if axis in left and count != given:

@@ -1,0 +1,135 @@
+"""Rows and images: matched by names in every spelling, by order only where there is one, and never in silence."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+
+from cnnprobe.errors import UserError
+from cnnprobe.matching import by_names, natural, rows_of
+
+WORDS = ["animals/cat.png", "animals/dog.png", "tools/Saw.png", "tools/axe.jpeg"]
+
+
+def read(ours, theirs, **options):
+    return rows_of(ours, len(theirs), theirs, file="brain.h5", **options)
+
+
+WAYS = {
+    "path": (WORDS, "by path"),
+    "absolute": ([f"/data/stimuli/{name}" for name in WORDS], "by path"),
+    "backslashes": (["C:\\stimuli\\" + name.replace("/", "\\") for name in WORDS], "by path"),
+    "name": ([name.partition("/")[2] for name in WORDS], "by name"),
+    "stem": ([name.partition("/")[2].partition(".")[0] for name in WORDS], "by name without ending"),
+    "other ending": ([name.partition("/")[2].partition(".")[0] + ".nii.gz" for name in WORDS],
+                     "by name without ending"),
+    "blanks": ([f" {name} " for name in WORDS], "by path"),
+    "case": ([name.upper() for name in WORDS], "by path, case aside"),
+    "prefix": ([f"beta_{name.partition('/')[2].partition('.')[0]}_run1" for name in WORDS],
+               "by the part in which names differ"),
+    "flattened": ([name.replace("/", "_").partition(".")[0] for name in WORDS], "by name, blanks and dashes aside"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_names_match_in_every_spelling_and_in_any_order(way):
+    """F89: a row is an image's where one way of reading names finds one row for each."""
+    theirs, how = WAYS[way]
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(theirs))
+        found = read(WORDS, [theirs[place] for place in order])
+        assert found.how == how and not found.guessed
+        np.testing.assert_array_equal(order[found.order], np.arange(len(WORDS)))
+
+
+def test_composed_and_decomposed_letters_are_one():
+    ours = [unicodedata.normalize("NFD", name) for name in ("é.png", "ü.png", "e.png")]
+    assert read(ours, ["e", "é", "ü"]).order.tolist() == [1, 2, 0]
+
+
+def test_case_counts_where_it_tells_names_apart():
+    assert read(["a.png", "A.png"], ["A", "a"]).order.tolist() == [1, 0]
+    assert by_names(["a.png", "b.png"], ["A", "a", "B"]) is None
+
+
+def test_names_that_are_not_unique_do_not_match():
+    """F89: two folders with the same names, a file with names alone."""
+    with pytest.raises(
+        UserError, match=r"brain.h5 has 1, 2 more than once; the conditions are a/1.png, a/2.png, b/1.png"
+    ):
+        read(["a/1.png", "a/2.png", "b/1.png", "b/2.png"], ["1", "2", "1", "2"])
+    assert read(["a/1.png", "b/1.png"], ["x/b/1.bmp", "x/a/1.bmp"]).order.tolist() == [1, 0]
+
+
+def test_more_rows_than_images_are_left_out_and_told_and_fewer_are_refused():
+    found = read(["b.png", "a.png"], ["a", "b", "c"])
+    assert found.order.tolist() == [1, 0] and found.how == "by name without ending; 1 of its 3 rows is of no image"
+    with pytest.raises(UserError, match=r"names 2 of the 3 conditions; missing: c.png; its names are a, b, x"):
+        read(["a.png", "b.png", "c.png"], ["a", "b", "x"])
+
+
+def test_names_of_something_else_are_refused_with_a_row_of_each_side():
+    with pytest.raises(UserError, match=r"names its rows aap, noot; the conditions are cat.png, dog.png; order="):
+        read(["cat.png", "dog.png"], ["aap", "noot"])
+
+
+@pytest.mark.parametrize("theirs", [
+    [f"beta_{n}.nii" for n in (1, 10, 11, 12, 2, 3, 4, 5, 6, 7, 8, 9)], [f"sub-07_{n:04d}" for n in range(12, 0, -1)],
+    [f"cope{n}.nii.gz" for n in (5, 1, 2, 3, 4, 12, 11, 10, 9, 8, 7, 6)],
+])  # fmt: skip
+def test_numbers_are_names(theirs):
+    """F89: 2 is before 10 on both sides, whatever the zeros in front."""
+    found = read([f"img{n:02d}.png" for n in range(1, 13)], theirs)
+    numbers = [int("".join(filter(str.isdigit, name.removeprefix("sub-07")))) for name in theirs]
+    assert [numbers[row] for row in found.order] == list(range(1, 13)) and not found.guessed
+
+
+def test_numbers_from_0_and_from_1_are_both_in_order():
+    found = read([f"img{n}.png" for n in (0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9)], [f"beta_{n}" for n in range(11, 0, -1)])
+    assert found.order.tolist() == [10, 9, 0, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert found.how == "in the order of the numbers in both names"
+
+
+def test_numbers_do_not_speak_against_words():
+    with pytest.raises(UserError, match="names its rows"):
+        read(["01_cat.png", "02_dog.png"], ["dog_01", "bird_02"])
+
+
+def test_without_names_the_one_order_there_is_is_taken():
+    found = rows_of(["a.png", "b.png", "img2.png"], 3, file="brain.npy")
+    assert found.order.tolist() == [0, 1, 2] and found.how == "in the order of the sorted names" and not found.guessed
+    classes = rows_of(["zebra", "ant", "bee"], 3, file="brain.npy")  # an order of their own
+    assert classes.order.tolist() == [0, 1, 2] and classes.how == "in the order of the dataset"
+
+
+def test_where_two_orders_differ_and_nothing_decides_it_is_refused():
+    """F89: lexical and natural order are two, and no names come with the rows."""
+    names = sorted(f"{word}{n}.png" for word in ("cat", "dog") for n in range(1, 12))
+    with pytest.raises(
+        UserError, match=r"cat1.png, cat10.png, .* in lexical order, cat1.png, cat2.png, .* order=lexical"
+    ):
+        rows_of(names, 22, file="brain.npy")
+    lexical, people = (rows_of(names, 22, order=order, file="brain.npy") for order in ("lexical", "natural"))
+    assert lexical.order.tolist() == list(range(22))
+    assert [sorted(names, key=natural)[row] for row in people.order] == names
+    with pytest.raises(UserError, match="in lexical order"):
+        rows_of(["B.png", "a.png"], 2, file="brain.npy")  # case aside, a comes first
+
+
+def test_images_that_are_numbered_as_rows_are_told():
+    names = sorted(f"{n}.png" for n in range(1, 13))
+    found = rows_of(names, 12, file="brain.npy")
+    assert [int(names[place].partition(".")[0]) - 1 for place in range(12)] == found.order.tolist()
+    assert "natural order" in found.guessed and "order=lexical|natural|FILE" in found.guessed
+
+
+@pytest.mark.parametrize("text", ["c\na\nb\n", "\ufeffname\nc\na\nb\n", "number;file\n1;c.png\n2;a.png\n3;b.png\n"])
+def test_a_file_lists_the_rows(tmp_path, text):
+    """F89: order=FILE."""
+    (tmp_path / "order.csv").write_text(text, encoding="utf-8")
+    found = rows_of(["a.png", "b.png", "c.png"], 3, order=str(tmp_path / "order.csv"), file="brain.npy")
+    assert found.order.tolist() == [1, 2, 0] and found.how.endswith("as order.csv lists them")
+    with pytest.raises(UserError, match=r"lists 3 names, the file has 4 rows|names 3 of the 4 conditions"):
+        rows_of(["a.png", "b.png", "c.png", "d.png"], 4, order=str(tmp_path / "order.csv"), file="brain.npy")
+    with pytest.raises(UserError, match="order=nowhere is neither lexical nor natural nor a file"):
+        rows_of(["a.png"], 1, order="nowhere", file="brain.npy")
