@@ -86,7 +86,7 @@ def searching(every: int, times: int) -> None:
     made, found = {}, {}
 
     def ours() -> None:
-        found["ours"] = searchlight(patterns, mask, models, radius=RADIUS)
+        found["ours"] = searchlight(patterns, mask, models, radius=RADIUS, least="all")
 
     def matrices() -> None:
         with quiet():

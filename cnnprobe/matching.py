@@ -21,6 +21,8 @@ ORDERS = ("lexical", "natural")
 OPTION = "order=lexical|natural|FILE (the names of its rows, one a line) decides"
 ENDING = re.compile(r"(\.nii)?\.[a-z][a-z0-9]{0,5}$", re.IGNORECASE)
 """What is taken for the ending of a file's name."""
+LAST = 1000
+"""Which way to match names is the least sure."""
 SEPARATORS = re.compile(r"[\W_]+")
 NAMES = ("stimuli", "stimulus", "stims", "stim", "stimulus_names", "stimulus_name", "stim_names", "stimnames",
          "stimulusnames", "stimulus_labels", "conditions", "condition", "condition_names", "conds", "cond", "names",
@@ -106,7 +108,8 @@ def by_names(ours: Sequence[str], theirs: Sequence[str], *, loose: bool = True) 
             more = len(theirs) - len(ours)
             said = f"{how}; {more} of its {len(theirs)} rows {'are' if more > 1 else 'is'} of no image" if more else how
             return Rows(found, said, way=way)
-    return None
+    found = _holding(ours, theirs) if loose else None
+    return None if found is None else Rows(found, "by the name that holds the image's", way=LAST)
 
 
 def overlap(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
@@ -197,6 +200,17 @@ def _unique(ours: list[Any], theirs: list[Any]) -> np.ndarray | None:
     if len(set(ours)) != len(ours) or any(len(places.get(key, ())) != 1 for key in ours):
         return None
     return np.array([places[key][0] for key in ours], np.int64)
+
+
+def _holding(ours: Sequence[str], theirs: Sequence[str]) -> np.ndarray | None:
+    """Return the one place of theirs that holds the words of each of our stems; None where it is not the only one."""
+    one, other = ([f"_{SEPARATORS.sub('_', stem(name).rpartition('/')[2].casefold())}_" for name in side]
+                  for side in (ours, theirs))  # fmt: skip
+    places = [[place for place, name in enumerate(other) if word in name] for word in one]
+    if any(len(found) != 1 or word.strip("_0123456789") == "" for word, found in zip(one, places)):
+        return None
+    found = np.array(places, np.int64)[:, 0]
+    return found if len(set(found.tolist())) == len(found) else None
 
 
 def _tails(names: Sequence[str], depth: int) -> list[str]:

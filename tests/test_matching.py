@@ -90,6 +90,14 @@ def test_numbers_from_0_and_from_1_are_both_in_order():
     assert found.how == "in the order of the numbers in both names"
 
 
+def test_a_name_that_holds_the_images_is_one():
+    """F89: other files beside those of the images do no harm."""
+    found = read(["a cat.png", "dog.png"], ["sub-01_mask", "sub-01_dog_z", "sub-01_A-cat_z", "residuals"])
+    assert found.order.tolist() == [2, 1] and found.how == "by the name that holds the image's"
+    assert by_names(["cat.png", "dog.png"], ["x_cat_1", "y_cat_2", "dog"]) is None
+    assert by_names(["1.png", "2.png"], ["run1_1_x", "2_y", "z"]) is None
+
+
 def test_numbers_do_not_speak_against_words():
     with pytest.raises(UserError, match="names its rows"):
         read(["01_cat.png", "02_dog.png"], ["dog_01", "bird_02"])

@@ -48,6 +48,65 @@ def test_a_folder_or_a_list_of_files_of_three_axes_is_one_subject(tmp_path, valu
     np.testing.assert_array_equal(listed.read(), values[..., ::-1])
 
 
+def folder_of(path, names, values):
+    path.mkdir()
+    for place, name in enumerate(names):
+        save(path / name, values[..., place])
+    return str(path)
+
+
+@pytest.mark.parametrize("names", [
+    [f"sub-01_{word}_beta.nii.gz" for word in ("apple", "bus", "cat", "dog", "egg", "fox")],
+    ["Apple.nii", "BUS.nii", "Cat.nii", "DOG.nii", "Egg.nii", "fox.nii"],
+])  # fmt: skip
+def test_volumes_are_matched_by_their_names(tmp_path, values, names):
+    """F89: whatever order their names sort in, and whatever else is in the folder."""
+    order = [3, 0, 5, 1, 2, 4]
+    ours = [WORDS[place] for place in order]
+    (one,) = volumes.subjects(folder_of(tmp_path / "sub", names, values), ours)
+    np.testing.assert_array_equal(one.read(), values[..., order])
+    assert one.rows.startswith("by ")
+    (part,) = volumes.subjects(str(tmp_path / "sub"), ours[:3])
+    np.testing.assert_array_equal(part.read(), values[..., order[:3]])
+    save(tmp_path / "sub" / "residuals.nii", values[..., 0])
+    (more,) = volumes.subjects(str(tmp_path / "sub"), ours)
+    np.testing.assert_array_equal(more.read(), values[..., order])
+
+
+def test_numbers_of_volumes_are_in_natural_order(tmp_path):
+    """F89: beta_2 is before beta_10, from 0 or from 1 on."""
+    values = np.random.default_rng(0).normal(size=(*SHAPE, 12)).astype(np.float32)
+    for first in (0, 1):
+        path = folder_of(tmp_path / f"s{first}", [f"beta_{place + first}.nii" for place in range(12)], values)
+        for ours in ([f"img{n:02d}.png" for n in range(1, 13)], [f"{chr(97 + n)}.png" for n in range(12)]):
+            (one,) = volumes.subjects(path, ours)
+            np.testing.assert_array_equal(one.read(), values)
+            assert "order of the numbers" in one.rows or one.rows.startswith("by ")
+
+
+def test_volumes_without_names_need_one_order(tmp_path, values):
+    """F89: a file of four axes has no names."""
+    four = save(tmp_path / "s.nii", values)
+    ours = [f"cat{n}.png" for n in (1, 10, 2)] + [f"dog{n}.png" for n in (1, 10, 2)]
+    with pytest.raises(UserError, match=r"s.nii has no names that decide the order of its rows"):
+        volumes.subjects(four, ours)
+    (tmp_path / "rows.csv").write_text("\n".join(ours[::-1]))
+    for order, places in (("natural", [0, 2, 1, 3, 5, 4]), (str(tmp_path / "rows.csv"), [5, 4, 3, 2, 1, 0])):
+        (one,) = volumes.subjects(four, ours, order)
+        np.testing.assert_array_equal(one.read(), values[..., places])
+        assert one.conditions == 6
+
+
+def test_axes_of_length_one_and_folders_of_subjects(tmp_path, values):
+    """F91: (x, y, z, 1, condition) as AFNI writes it; a folder with a file for each subject."""
+    (tmp_path / "all").mkdir()
+    save(tmp_path / "all" / "sub-01.nii", values.reshape(*SHAPE, 1, 6))
+    save(tmp_path / "all" / "sub-02.nii.gz", values + 1)
+    first, second = volumes.subjects(str(tmp_path / "all"), WORDS)
+    np.testing.assert_array_equal(first.read(), values)
+    np.testing.assert_array_equal(second.read(), values + 1)
+
+
 def test_several_subjects_have_names_of_their_own(tmp_path, values):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -91,6 +91,38 @@ def test_every_metric_and_comparison_is_that_of_a_loop(metric, comparison):
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_thin_mask_cuts_the_spheres(metric):
+    """F93: every voxel of a ribbon has a value, of the voxels that lie in it, as in nilearn and BrainIAK."""
+    patterns, references = volume(), models()
+    distance = np.sqrt(((np.indices(patterns.shape[:3]).transpose(1, 2, 3, 0) - 2.5) ** 2).sum(-1))
+    mask = (distance > 1.5) & (distance < 2.6)
+    found = searchlight(patterns, mask, references, radius=2.5, metric=metric)
+    expected = looped(patterns, mask, references, sphere(2.5), metric, "spearman", 0)
+    assert np.isfinite(found[:, mask]).all() and np.isnan(found[:, ~mask]).all() and mask.sum() > 30
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert np.isnan(searchlight(patterns, mask, references, radius=2.5, metric=metric, least="all")).all()
+
+
+def test_how_many_voxels_a_sphere_must_have():
+    """F93: a number, a share, or all of those in the volume."""
+    patterns, references = volume(), models()
+    mask = np.random.default_rng(2).random(patterns.shape[:3]) < 0.5
+    steps = sphere(2)
+    search = Searchlight(mask, references, 2)
+    counts, there = np.zeros(mask.shape, int), np.zeros(mask.shape, int)
+    for centre in np.ndindex(mask.shape):
+        at = [tuple(v) for v in centre + steps if (v >= 0).all() and (v < mask.shape).all()]
+        there[centre], counts[centre] = len(at), sum(mask[one] for one in at)
+    np.testing.assert_array_equal(search.voxels(mask), np.where(mask, counts, 0))
+    for least, needed in ((2, 2), (9, 9), (0.4, 0.4 * there), ("all", there), (0, 2), (1, 2)):
+        found = searchlight(patterns, mask, references, radius=2, least=least)
+        np.testing.assert_array_equal(np.isfinite(found[0]), mask & (counts >= np.maximum(needed, 2)))
+    for wrong in (2.5, 1000):
+        with pytest.raises(UserError, match="min_voxels must be a whole number up to 27, "):
+            searchlight(patterns, mask, references, radius=2, least=wrong)
+
+
 def test_equal_numbers_share_their_rank():
     values = np.random.default_rng(6).integers(0, 5, (20, 9)).astype(float)
     values[:10] += np.arange(9) / 10  # rows without equal numbers among those with

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.io import savemat
 from scipy.spatial.distance import pdist, squareform
 from torch import nn
 
@@ -104,6 +105,22 @@ def test_a_file_of_matrices_and_what_is_printed(cnnprobe, pictures, tmp_path):
     refused = cnnprobe(*words, "reference=brain.h5", "limit=20")
     assert refused.status == 2
     assert "brain.h5 has no matrix of 20 conditions, as the dataset gives" in refused.err.splitlines()[-1]
+
+
+def test_rows_and_axes_are_printed_stored_and_drawn(cnnprobe, pictures, tmp_path):
+    """F89: a reference says in what order its rows are; where two orders are possible nothing is run."""
+    names = sorted(str(path.relative_to(pictures)) for path in pictures.rglob("*.png"))[::-1]
+    random = np.random.default_rng(0)
+    given = squareform(random.random(len(names) * (len(names) - 1) // 2))
+    savemat(tmp_path / "brain.mat", {"IT": given[:, :, None], "stimuli": np.array(names, object)[None]})
+    words = ["rsa", "model=convnet", "dataset=folder", f"dataset.root={pictures}", "layer=conv1", *QUICK]
+    answer = cnnprobe(*words, "reference=brain.mat")
+    assert answer.status == 0, answer.err
+    assert "by path (stimuli)" in answer.out and "stimulus stimulus" in answer.out
+    recording = Recording(tmp_path / "outputs/rsa/convnet-folder/v001/store.h5")
+    assert recording["references"]["rows"].tolist() == ["by path (stimuli)"]
+    order = [names.index(name) for name in recording["conditions"]["name"]]
+    np.testing.assert_allclose(recording["references"]["rdm"][0], given[np.ix_(order, order)], atol=1e-6)
 
 
 def test_the_layers_of_another_run_are_matched_by_the_names_of_stimuli(cnnprobe, pictures, tmp_path, monkeypatch):
