@@ -50,7 +50,7 @@ def build(
     fitting = {"size": size, "resize": resize, "strict": strict, "name": "coco"}
     if split == "unlabelled":
         images = part_folder(folder, *UNLABELLED)
-        found = listed(images).images
+        found = listed(images).once()
         held = FolderSet(images, found, [UNKNOWN] * len(found), (), **fitting)
         held.require_any()
         return held
