@@ -144,7 +144,7 @@ HOSTILE = {
     "claims.nii.gz": (claims, "is cut off: .* 32767 x 32767 x 32767 x 6"),
     "complex.nii": (lambda path, values: save(path, values.astype(np.complex64)), "of complex64; needed are"),
     "flat.nii": (flat, "how large its voxels are"),
-    "five.nii": (lambda path, values: save(path, values.reshape(*SHAPE, 1, 6)), "three or four axes"),
+    "five.nii": (lambda path, values: save(path, values.reshape(*SHAPE, 2, 3)), "three or four axes"),
 }
 
 

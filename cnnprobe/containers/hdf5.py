@@ -1,0 +1,217 @@
+"""Arrays and texts in HDF5 files: plain ones, those of MATLAB (-v7.3) and Octave (-hdf5), netCDF4.
+
+MATLAB and Octave keep axes reversed, texts as numbers, and the elements of structs and cells elsewhere in the file.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cnnprobe.containers.stored import MOST, Container, Stored, vector
+from cnnprobe.errors import UserError, one_line
+
+DEPTH = 20
+"""Groups within each other that are looked into."""
+TEXTS = 10**6
+"""Texts at most that are read at once."""
+NAMED_AXES = ("axes", "dims", "dimensions")
+"""Attributes of a dataset that say what its axes are."""
+NETCDF = "This is a netCDF dimension but not a netCDF variable"
+
+
+def opened(path: Path) -> Container:
+    """Return the arrays and texts of a file; nothing but headers and texts is read.
+
+    Raises:
+        OSError, ValueError, RuntimeError and others: it is damaged.
+    """
+    with path.open("rb") as file:
+        matlab = file.read(10) == b"MATLAB 7.3"
+    found = Container(path, "MATLAB 7.3" if matlab else "hdf5")
+    with h5py.File(path, "r", locking=False) as file:
+        _Walk(found, file, matlab).group(file, "", 0)
+    return found
+
+
+class _Walk:
+    """Goes through a file and notes what is there."""
+
+    def __init__(self, found: Container, file: h5py.File, matlab: bool):
+        self.found, self.file, self.matlab = found, file, matlab
+        self.seen: set[int] = set()
+        self.met = 0
+
+    def group(self, group: h5py.Group, name: str, depth: int, title: str = "") -> None:
+        """Note what is in a group, or in the struct that it stands for."""
+        place = h5py.h5o.get_info(group.id).addr
+        if depth > DEPTH or place in self.seen:
+            return
+        self.seen.add(place)
+        if "OCTAVE_NEW_FORMAT" in group.attrs:
+            self._octave(group, name)
+            return
+        title = title or self._title(group)
+        for key in group:
+            one = f"{name}/{key}".lstrip("/")
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                self.found.passed[one] = "is a link to elsewhere"
+            elif not key.startswith("#"):  # where MATLAB keeps what others refer to
+                self.item(group[key], one, depth + 1, title)
+
+    def item(self, item: Any, name: str, depth: int, title: str = "") -> None:
+        """Note a group, text or array."""
+        self.met += 1
+        if self.met > MOST:
+            raise UserError(f"{one_line(self.found.path.name)} holds more than {MOST} arrays; refused")
+        if isinstance(item, h5py.Group):
+            self.group(item, name, depth, title)
+            return
+        if not isinstance(item, h5py.Dataset) or item.shape is None:
+            self.found.passed[name] = "is no array"
+            return
+        kind = _text(item.attrs.get("MATLAB_class", ""))
+        if item.attrs.get("MATLAB_empty", 0):
+            self.found.passed[name] = "is empty"
+        elif h5py.check_ref_dtype(item.dtype) is not None:
+            self._references(item, name, kind, depth)
+        elif "MATLAB_object_decode" in item.attrs:
+            self.found.passed[name] = "is an object of MATLAB; save numbers as matrices and names as cellstr(…)"
+        elif kind == "char":
+            self.found.texts[name] = _characters(item[()].T)
+        elif h5py.check_string_dtype(item.dtype) is not None:
+            if item.size > TEXTS:
+                self.found.passed[name] = f"holds {item.size} texts, too many"
+            else:
+                self.found.texts[name] = [_text(one) for one in np.ravel(item[()])]
+        else:
+            self._array(item, name, self.matlab or bool(kind), kind == "logical", title)
+
+    def _array(self, item: h5py.Dataset, name: str, turned: bool, logical: bool = False, title: str = "") -> None:
+        """Note an array of numbers."""
+        if item.external or item.is_virtual:
+            self.found.passed[name] = "keeps its values in other files; refused"
+            return
+        held = item.id.get_storage_size()
+        if item.chunks is None and held < item.size * item.dtype.itemsize and item.id.get_offset() is not None:
+            self.found.passed[name] = "is cut off"
+            return
+        if _text(item.attrs.get("NAME", "")).startswith(NETCDF):
+            return
+        shape = vector(item.shape[::-1]) if turned else item.shape
+        dtype = np.dtype(bool) if logical else item.dtype
+        about = {
+            key: _attribute(item.attrs, key) for key in item.attrs if not key.startswith(("MATLAB_", "DIMENSION_"))
+        }
+        axes = _axes(item, about)
+        axes = axes if len(axes) == len(shape) else ()
+        read = _Dataset(self.found.path, item.name)
+        about = {key: value for key, value in about.items() if value is not None}
+        self.found.add(name, Stored(shape, dtype, read, turned=turned, axes=axes, title=title, about=about))
+
+    def _references(self, item: h5py.Dataset, name: str, kind: str, depth: int) -> None:
+        """Note the elements of a cell array, or one field of each element of a struct array."""
+        if item.size > TEXTS or depth > DEPTH or item.name.startswith("/#subsystem#"):
+            self.found.passed[name] = f"refers to {item.size} others"
+            return
+        inner = [self.file[one] if one else None for one in np.ravel(item[()].T, order="F")]
+        if any(one is None for one in inner) or not (self.matlab or kind):
+            self.found.passed[name] = "refers to other places"
+            return
+        if kind == "cell" and all(_text(one.attrs.get("MATLAB_class", "")) == "char" for one in inner):
+            self.found.texts[name] = [_word(one) for one in inner]
+            return
+        group, _, field = name.rpartition("/")
+        titles = self._titles(item.parent, len(inner)) if kind != "cell" else [""] * len(inner)
+        for place, (one, title) in enumerate(zip(inner, titles)):
+            own = f"{name}{{{place + 1}}}" if kind == "cell" else f"{group}({place + 1})/{field}"
+            self.item(one, own, depth + 1, title)
+
+    def _title(self, group: h5py.Group) -> str:
+        """Return what a struct is called by one of its fields."""
+        for key in group:
+            if key.lower() in ("name", "label", "title") and isinstance(group.get(key, getlink=True), h5py.HardLink):
+                one = group[key]
+                if isinstance(one, h5py.Dataset) and _text(one.attrs.get("MATLAB_class", "")) == "char":
+                    return _word(one)
+        return ""
+
+    def _titles(self, group: h5py.Group, count: int) -> list[str]:
+        """Return what each element of a struct array is called by one of its fields."""
+        key = next((key for key in group if key.lower() in ("name", "label", "title")), None)
+        field = group[key] if key else None
+        if not isinstance(field, h5py.Dataset) or h5py.check_ref_dtype(field.dtype) is None or field.size != count:
+            return [""] * count
+        inner = [self.file[one] for one in np.ravel(field[()].T, order="F") if one]
+        words = [_word(one) if _text(one.attrs.get("MATLAB_class", "")) == "char" else "" for one in inner]
+        return words if len(words) == count else [""] * count
+
+    def _octave(self, group: h5py.Group, name: str) -> None:
+        """Note a variable of Octave: a group with its type and its value."""
+        kind = _text(group["type"][()]) if isinstance(group.get("type"), h5py.Dataset) else ""
+        value = group.get("value")
+        if isinstance(value, h5py.Group):
+            for key in value:
+                self.item(value[key], f"{name}/{key}".lstrip("/"), 1)
+        elif isinstance(value, h5py.Dataset) and "string" in kind:
+            self.found.texts[name] = _characters(value[()].T)
+        elif isinstance(value, h5py.Dataset) and value.dtype.kind in "iufb":
+            self._array(value, name, True, "bool" in kind)
+
+
+class _Dataset:
+    """Reads an HDF5 dataset; the file is opened each time, so that loader processes do not share it."""
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = path, name
+
+    def __call__(self, index: Any) -> np.ndarray:
+        with h5py.File(self.path, "r", locking=False) as file:
+            return file[self.name][index]
+
+
+def _axes(item: h5py.Dataset, about: dict[str, Any]) -> list[str]:
+    """Return what a dataset says of its axes: by an attribute, or by labels and scales of its dimensions."""
+    words = next((about[name] for name in NAMED_AXES if about.get(name) is not None), None)
+    if isinstance(words, str):
+        return [word for word in re.split(r"[\s,;()\[\]'\"]+", words) if word]
+    if isinstance(words, list):
+        return [str(word) for word in words]
+    if not ("DIMENSION_LIST" in item.attrs or "DIMENSION_LABELS" in item.attrs):
+        return []
+    found = [one.label or (one[0].name.rpartition("/")[2] if len(one) else "") for one in item.dims]
+    return found if any(found) else []
+
+
+def _attribute(attributes: Any, key: str) -> Any:
+    """Return an attribute: a number, an array of numbers, a text or a list of texts; None where it is nothing such."""
+    try:
+        value = attributes[key]
+    except (OSError, TypeError, KeyError):
+        return None
+    if isinstance(value, str | bytes):
+        return _text(value)
+    values = np.asarray(value)
+    if values.dtype.kind in "SUO" and all(isinstance(one, str | bytes) for one in values.ravel().tolist()):
+        return [_text(one) for one in values.ravel().tolist()] if values.ndim else _text(values.item())
+    return value if values.dtype.kind in "iufb" else None
+
+
+def _characters(codes: np.ndarray) -> list[str]:
+    """Return the rows of an array of characters as texts."""
+    rows = np.atleast_2d(codes) if codes.ndim < 2 else codes.reshape(codes.shape[0], -1)
+    return ["".join(map(chr, row)).rstrip() for row in rows.astype(np.int64) % 0x110000]
+
+
+def _word(item: h5py.Dataset) -> str:
+    """Return a text of MATLAB; "" where it is empty."""
+    if item.attrs.get("MATLAB_empty", 0):
+        return ""
+    return "".join(_characters(item[()].T)[:1])
+
+
+def _text(value: Any) -> str:
+    value = value.item() if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0 else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,89 @@
+"""Arrays in the files of MATLAB up to version 7 (v4, v6, v7; `save` without -v7.3): variables, structs and cells."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnprobe.containers.stored import LARGEST, Container, Stored, told, vector
+from cnnprobe.errors import UserError
+
+PACKED = 1032
+"""Bytes that one byte of a compressed file can stand for at most."""
+DEPTH = 20
+"""Structs and cells within each other that are looked into."""
+
+
+def opened(path: Path) -> Container:
+    """Return the arrays and texts of a file.
+
+    Raises:
+        UserError: a variable claims to be larger than what is there.
+        ValueError and others: it is damaged.
+    """
+    from scipy.io import loadmat, whosmat
+
+    for name, shape, _ in whosmat(path):
+        values = int(np.prod([int(side) for side in shape], dtype=object))
+        if values > min(LARGEST, PACKED * path.stat().st_size):
+            raise UserError(f"{told(path, name)} claims to be {'x'.join(map(str, shape))} values large; refused")
+    found = Container(path, "MATLAB 5")
+    for name, value in loadmat(path, mat_dtype=True).items():
+        if not name.startswith("__"):
+            _take(found, name, value, 0)
+    return found
+
+
+def _take(found: Container, name: str, value: Any, depth: int, title: str = "") -> None:
+    """Take in a variable, or each element of a struct or cell array."""
+    kind = type(value).__name__
+    if kind in ("MatlabOpaque", "MatlabFunction", "MatlabObject"):
+        found.passed[name] = "is an object of MATLAB; save numbers as matrices and names as cellstr(…)"
+    elif not isinstance(value, np.ndarray):
+        found.passed[name] = "is sparse; save full(…)" if "sparse" in f"{type(value).__module__}" else f"is a {kind}"
+    elif value.dtype.kind in "US":
+        found.texts[name] = [str(one).rstrip() for one in value.ravel()]
+    elif depth > DEPTH:
+        found.passed[name] = "lies too deep"
+    elif value.dtype.names:
+        _struct(found, name, value, depth)
+    elif value.dtype.hasobject:
+        _cell(found, name, value, depth)
+    else:
+        array = np.asarray(value)
+        found.add(
+            name, Stored(vector(array.shape), array.dtype, _Held(array.reshape(vector(array.shape))), title=title)
+        )
+
+
+def _struct(found: Container, name: str, value: np.ndarray, depth: int) -> None:
+    for place, one in enumerate(value.ravel(order="F")):
+        own = f"{name}({place + 1})" if value.size > 1 else name
+        title = next((_word(one[key]) for key in value.dtype.names if key.lower() in ("name", "label", "title")), "")
+        for key in value.dtype.names:
+            _take(found, f"{own}/{key}", one[key], depth + 1, title)
+
+
+def _cell(found: Container, name: str, value: np.ndarray, depth: int) -> None:
+    inner = list(value.ravel(order="F"))
+    if all(isinstance(one, np.ndarray) and one.dtype.kind in "US" and one.size <= 1 for one in inner):
+        found.texts[name] = [_word(one) for one in inner]
+        return
+    for place, one in enumerate(inner):
+        _take(found, f"{name}{{{place + 1}}}", one, depth + 1)
+
+
+def _word(value: Any) -> str:
+    """Return the one text of a value; "" where it is none."""
+    one = value.ravel() if isinstance(value, np.ndarray) and value.dtype.kind in "US" else []
+    return str(one[0]).rstrip() if len(one) == 1 else ""
+
+
+class _Held:
+    """Gives an array that is in memory."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+
+    def __call__(self, index: Any) -> np.ndarray:
+        return self.array[index]

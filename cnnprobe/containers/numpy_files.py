@@ -1,0 +1,108 @@
+"""Arrays in the files of NumPy, .npy and .npz; pickled objects are never opened."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnprobe.containers.stored import Container, Stored, told
+from cnnprobe.errors import UserError, one_line
+
+
+def npy(path: Path) -> Container:
+    """Return the array of a .npy file.
+
+    Raises:
+        UserError: the file is shorter than what it claims to hold.
+        ValueError: it is damaged.
+    """
+    found = Container(path, "npy")
+    with path.open("rb") as file:
+        shape, _, dtype = _header(file)
+        start = file.tell()
+    size = path.stat().st_size
+    needed = start + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size < needed and not dtype.hasobject:
+        raise UserError(f"{one_line(path.name)} is cut off: {size} of {needed} bytes")
+    _take(found, "", shape, dtype, _File(path))
+    return found
+
+
+def npz(path: Path) -> Container:
+    """Return the arrays of a .npz file.
+
+    Raises:
+        UserError: an array is longer than what is there.
+        ValueError, zipfile.BadZipFile: it is damaged.
+    """
+    found = Container(path, "npz")
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                found.passed[member.filename] = "is no array"
+                continue
+            name = member.filename.removesuffix(".npy")
+            with archive.open(member) as file:
+                shape, _, dtype = _header(file)
+            if int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size and not dtype.hasobject:
+                raise UserError(f"{told(path, name)} is cut off")
+            _take(found, name, shape, dtype, _Member(path, name))
+    return found
+
+
+NPY_NPZ = {"npy": npy, "npz": npz}
+
+
+def _take(found: Container, name: str, shape: tuple[int, ...], dtype: np.dtype, read: Any) -> None:
+    """Take an array in, the fields of a structured one each by itself, and texts as such."""
+    if dtype.names and not dtype.hasobject:
+        for one in dtype.names:
+            inner = dtype[one]
+            _take(found, f"{name}/{one}".lstrip("/"), (*shape, *inner.shape), inner.base, _Field(read, one))
+    elif dtype.kind in "US" and len(shape) <= 2 and np.prod(shape, dtype=object) <= 10**6:
+        values = np.asarray(read(...)).ravel().tolist()
+        found.texts[name] = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in values]
+    else:
+        found.add(name, Stored(shape, dtype, read))
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read:
+        raise ValueError(f"version {version} of the format is not known")
+    return read[version](file)
+
+
+class _File:
+    """Reads a .npy file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __call__(self, index: Any) -> np.ndarray:
+        return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[index])
+
+
+class _Member:
+    """Reads an array of an archive, whole at the first request: an archive has no rows."""
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name, self.array = path, name, None
+
+    def __call__(self, index: Any) -> np.ndarray:
+        if self.array is None:
+            with np.load(self.path, allow_pickle=False) as archive:
+                self.array = archive[self.name]
+        return self.array[index]
+
+
+class _Field:
+    """Reads a field of a structured array."""
+
+    def __init__(self, read: Any, name: str):
+        self.read, self.name = read, name
+
+    def __call__(self, index: Any) -> np.ndarray:
+        return self.read(...)[self.name][index]

@@ -1,0 +1,181 @@
+"""What a file holds: arrays of plain numbers, read on request; texts; and what was passed over, with the reason.
+
+Axes stand as the program that wrote the file shows them: MATLAB and Octave keep theirs reversed in HDF5, and what they
+show as one row or one column is a vector here.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnprobe.errors import UserError, listing, one_line, unknown
+
+LARGEST = 2**40
+"""Values an array may have."""
+MOST = 100_000
+"""Arrays and texts a file may have."""
+OBJECTS = "pickled objects, which could run code"
+
+
+class Stored:
+    """An array in a file.
+
+    Args:
+        shape: of the array, its axes in the order in which the program that wrote it shows them.
+        dtype: of its values; bool where the file says that they are true and false.
+        reader: takes an index of the array as it lies in the file and returns its values.
+        turned: the axes lie reversed in the file.
+        axes: what the file says of each axis, "" where nothing; () where it says nothing at all.
+        title: what the file calls it, other than by its place; "".
+        about: attributes of it: numbers, arrays of numbers, texts or lists of texts.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        reader: Callable[[Any], np.ndarray],
+        *,
+        turned: bool = False,
+        axes: Iterable[str] = (),
+        title: str = "",
+        about: dict[str, Any] | None = None,
+    ):
+        self.shape, self.dtype, self.reader, self.turned = tuple(map(int, shape)), np.dtype(dtype), reader, turned
+        self.axes, self.title, self.about = tuple(axes), title, about or {}
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, place: int | None = None, axis: int = 0) -> np.ndarray:
+        """Read all of it, or one place along an axis.
+
+        Args:
+            place: which; None: all.
+            axis: of `shape`.
+
+        Raises:
+            OSError, ValueError, EOFError, zipfile.BadZipFile: the file is damaged there.
+        """
+        if place is None or self.ndim < 2:  # a vector may have had two axes
+            values = np.asarray(self.reader(...))
+            values = (values.T if self.turned else values).reshape(self.shape).astype(self.dtype, copy=False)
+            return values if place is None else values[place]
+        index: list[Any] = [slice(None)] * self.ndim
+        index[self.ndim - 1 - axis if self.turned else axis] = int(place)
+        values = np.asarray(self.reader(tuple(index)))
+        return (values.T if self.turned else values).astype(self.dtype, copy=False)
+
+
+@dataclass
+class Container:
+    """One file.
+
+    Args:
+        path: of the file.
+        kind: "npy", "npz", "hdf5", "MATLAB 7.3", "MATLAB 5", "NIfTI" or "table".
+        arrays: by name: the place in the file with slashes, `group/rdm`; `RDMs(2)/RDM` in a struct array, `rdms{2}` in
+            a cell array; "" where a file holds one array without a name.
+        texts: by name, lists of texts.
+        passed: by name, why it was passed over.
+    """
+
+    path: Path
+    kind: str
+    arrays: dict[str, Stored] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    passed: dict[str, str] = field(default_factory=dict)
+
+    def named(self, word: str) -> dict[str, Stored]:
+        """Return the array of this name, or all arrays of a group, struct or cell array of this name.
+
+        Raises:
+            UserError: there is none, or it was passed over.
+        """
+        for name in dict.fromkeys((word, word.strip("/"), word.strip("/").replace(".", "/"))):
+            if name in self.arrays:
+                return {name: self.arrays[name]}
+            inside = {
+                one: array
+                for one, array in self.arrays.items()
+                if one.startswith((f"{name}/", f"{name}(", f"{name}{{"))
+            }
+            if inside:
+                return inside
+            if name in self.passed:
+                raise UserError(f"{told(self.path, name)} {self.passed[name]}")
+        raise unknown("dataset", word, self.arrays, of=one_line(str(self.path)))
+
+    def beside(self, name: str, words: Iterable[str]) -> tuple[str, Stored | list[str] | Any] | None:
+        """Return what a file says of an array by one of some words, whatever their case, and where it says it.
+
+        Its attributes come first, then what stands beside it, then beside the groups or structs it is in; a word may be
+        followed by what follows in the name of the array (`rdmutv_anna`, `stimuli_anna`).
+
+        Returns:
+            place and value: an attribute, an array or a list of texts; None where there is nothing.
+        """
+        about = {key.lower(): (f"{name}@{key}", value) for key, value in self.arrays[name].about.items()}
+        there = {key.lower(): key for key in (*self.arrays, *self.texts) if key != name}
+        group, _, own = name.lower().rpartition("/")
+        tails = [own[at:] for at, letter in enumerate(own) if letter in "_-."] + [""]
+        for word in words:
+            if word in about:
+                return about[word]
+        while True:
+            for tail in tails:
+                for word in words:
+                    key = there.get(f"{group}/{word}{tail}".lstrip("/"))
+                    if key is not None:
+                        return key, self.texts[key] if key in self.texts else self.arrays[key]
+            if not group:
+                return None
+            group = group.rpartition("/")[0]
+
+    def contents(self, most: int = 6) -> str:
+        """Say what is in the file: arrays with their shapes, and what was passed over with the reason."""
+        said = [f"{name or 'an array'} {array.shape}" for name, array in self.arrays.items()]
+        said += [f"{name} (texts)" for name in self.texts]
+        said += [f"{name} ({reason})" for name, reason in self.passed.items()]
+        return one_line(listing(said, most)) if said else "nothing"
+
+    def add(self, name: str, array: Stored) -> None:
+        """Take an array in, or note why not: no plain numbers, or more than can be."""
+        reason = unusable(array.shape, array.dtype)
+        if reason:
+            self.passed[name] = reason
+        else:
+            self.arrays[name] = array
+        if len(self.arrays) + len(self.texts) + len(self.passed) > MOST:
+            raise UserError(f"{one_line(self.path.name)} holds more than {MOST} arrays; refused")
+
+
+def unusable(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    """Say why an array cannot be taken; "" where it can."""
+    if dtype.hasobject:
+        return f"holds {OBJECTS}"
+    if dtype.kind not in "iufb" or dtype.itemsize > 16:
+        return f"holds values of type {dtype}; needed are plain numbers"
+    if int(np.prod([int(side) for side in shape], dtype=object)) > LARGEST:
+        return f"claims to be {'x'.join(map(str, shape))} values large; refused"
+    if 0 in shape:
+        return "is empty"
+    return ""
+
+
+def vector(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of what MATLAB shows as this: one row or one column is a vector, one of one a number."""
+    return tuple(side for side in shape if side != 1) if len(shape) == 2 and 1 in shape else shape
+
+
+def told(path: Path, name: str) -> str:
+    """Return a file and an array in it, for people: "brain.h5: IT"."""
+    return one_line(f"{path.name}{': ' if name else ''}{name}")

@@ -1,0 +1,45 @@
+"""Tables as people write them: separators, names of rows and columns, byte order marks, decimal commas."""
+
+import numpy as np
+import pytest
+
+from cnnprobe.containers.opening import opened
+from cnnprobe.containers.tables import cells
+
+WAYS = {
+    "comma": "name,a,b\nx,1.5,2\ny,3,4.25\n",
+    "semicolon and comma": "name;a;b\r\nx;1,5;2\r\ny;3;4,25\r\n",
+    "tab": "\ufeffname\ta\tb\nx\t1.5\t2\ny\t3\t4.25\n",
+    "R, without a corner": "a,b\nx,1.5,2\ny,3,4.25\n",
+    "blanks": "name a b\nx   1.5 2\ny   3   4.25\n",
+    "blanks round commas, an empty end": "name, a, b,\nx, 1.5, 2,\n\ny, 3, 4.25,\n",
+    "quoted": '"name","a","b"\n"x","1.5","2"\n"y","3","4.25"\n',
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_names_and_numbers(tmp_path, way, encoding):
+    (tmp_path / "a.csv").write_bytes(WAYS[way].encode(encoding))
+    found = opened(tmp_path / "a.csv")
+    assert found.arrays[""].read().tolist() == [[1.5, 2], [3, 4.25]]
+    assert found.texts == {"rows": ["x", "y"], "columns": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "text", ["0,1,2\n1,0,3\n2,3,0\n", ",0,1,2\n0,0,1,2\n1,1,0,3\n2,2,3,0\n", "0 1 2\n1 0 3\n2 3 0"]
+)
+def test_a_matrix_without_names(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text)
+    assert opened(tmp_path / "a.txt").arrays[""].read().tolist() == [[0, 1, 2], [1, 0, 3], [2, 3, 0]]
+
+
+def test_what_is_missing_is_nan_and_true_is_one(tmp_path):
+    (tmp_path / "a.csv").write_text("n,a,b\nx,,TRUE\ny,2,false\n")
+    np.testing.assert_array_equal(opened(tmp_path / "a.csv").arrays[""].read(), [[np.nan, 1], [2, 0]])
+
+
+def test_rows_of_different_length_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("n,a,b\nx,1,2\ny,2\n")
+    with pytest.raises(Exception, match=r"not every row has 3 columns, as the first has \(row 3 has 2\)"):
+        cells(tmp_path / "a.csv")
