@@ -221,7 +221,7 @@ def _labelled(
     """Return the files that stay, the classes, the files' labels, and notes."""
     inner = [name.removeprefix(part.below) for name in files]
     if labels is not None:
-        return files, *by_file(inner, labels, classes)
+        return files, *by_file(inner, labels, classes, f"{found.root}/{part.below}")
     folders = _class_folders(found, part.splits)
     inside = [name for name in inner if "/" in name]
     if not inside or not folders:
