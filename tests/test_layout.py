@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "reading": {"errors", "store_layout"},
     "store": {"errors", "files", "records", "store_layout", "reading"},
     "volumes": {"errors", "containers"},
-    "drawing": {"files", "figures", "methods", "reading", "volumes"},
+    "drawing": {"errors", "files", "figures", "methods", "reading", "volumes"},
     "training_state": {"records", "models"},
     "references": {"errors", "containers", "engine", "reading", "runs"},
     "named_weights": {"errors", "catalogue", "foreign_yaml", "runs", "models"},
