@@ -77,12 +77,12 @@ def test_a_run_tells_what_it_could_not_write_and_the_terminal_keeps_the_letters(
     """F92: the figure has code points, the warning the letters themselves."""
     for kind in ("ant", "猫"):
         (tmp_path / "data" / kind).mkdir(parents=True)
-        for n in range(8):
-            Image.fromarray(np.full((8, 8, 3), 30 * n, np.uint8)).save(tmp_path / "data" / kind / f"{n}.png")
-    answer = cnnprobe("train", "model=convnet", "epochs=1", "device=cpu", "dataset=folder", "dataset.root=data")
+        Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / "data" / kind / "1.png")
+    words = ("model=convnet", "weights=random", "layer=conv1", "k=2", "units=0:2", "device.workers=0")
+    answer = cnnprobe("topk", *words, "dataset=folder", "dataset.root=data")
     assert answer.status == 0, answer.err
     assert "no font on this machine has 1 letters of names" in answer.err and "U+732B 猫" in answer.err
-    about = json.loads((tmp_path / "outputs/train/convnet-folder/v001/run.json").read_text(encoding="utf-8"))
+    about = json.loads((tmp_path / "outputs/topk/convnet-folder/v001/run.json").read_text(encoding="utf-8"))
     assert any("U+732B" in line for line in about["warnings"])
 
 
