@@ -78,11 +78,11 @@ def test_a_run_tells_what_it_could_not_write_and_the_terminal_keeps_the_letters(
     for kind in ("ant", "猫"):
         (tmp_path / "data" / kind).mkdir(parents=True)
         Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / "data" / kind / "1.png")
-    words = ("model=convnet", "weights=random", "layer=conv1", "k=2", "units=0:2", "device.workers=0")
-    answer = cnnprobe("topk", *words, "dataset=folder", "dataset.root=data")
+    words = ("model=convnet", "weights=random", "layer=conv1", "device.workers=0")
+    answer = cnnprobe("record", *words, "dataset=folder", "dataset.root=data")
     assert answer.status == 0, answer.err
     assert "no font on this machine has 1 letters of names" in answer.err and "U+732B 猫" in answer.err
-    about = json.loads((tmp_path / "outputs/topk/convnet-folder/v001/run.json").read_text(encoding="utf-8"))
+    about = json.loads((tmp_path / "outputs/record/convnet-folder/v001/run.json").read_text(encoding="utf-8"))
     assert any("U+732B" in line for line in about["warnings"])
 
 
