@@ -120,6 +120,8 @@ def axes_of(shape: Sequence[int], said: Sequence[str], known: Evidence, what: st
     if len(fitting) > 1 and known.needed:
         suiting = [axes for axes in fitting if CHANNEL in axes and shape[axes.index(CHANNEL)] == known.needed]
         fitting = suiting if len(suiting) == 1 else fitting
+    if TIME in orders[0] and known.rows is None and not known.last:  # recordings come first, as documented
+        fitting = [axes for axes in fitting if axes[0] == ROW] or fitting
     if len(fitting) > 1:
         raise _open(fitting, shape, what)
     return fitting[0], fitting[0] == IMAGES
