@@ -1,11 +1,15 @@
 """Figures of a run, and maps for other programs, made from its store alone."""
 
+import logging
 import shutil
 from pathlib import Path
 
 from cnnprobe import files, methods, volumes
-from cnnprobe.figures import style
+from cnnprobe.errors import listing
+from cnnprobe.figures import fonts, style
 from cnnprobe.reading import Recording, SoFar
+
+log = logging.getLogger("cnnprobe")
 
 SO_FAR = "so-far"
 """Folder in `figures` for those of a run that is not complete."""
@@ -25,6 +29,7 @@ def draw(folder: Path) -> int:
         (folder / "maps").mkdir(exist_ok=True)
         files.write(folder / "maps" / f"{name}.nii.gz", volumes.nifti(values, affine, name))
     shutil.rmtree(target / SO_FAR, ignore_errors=True)
+    _tell_unwritten()
     return count
 
 
@@ -63,3 +68,14 @@ def compare(command: str, folders: list[Path], overrides: list[list[str]], targe
         files.write(target / f"{name}.png", style.png(figure))
         count += 1
     return count
+
+
+def _tell_unwritten() -> None:
+    """Warn of letters that figures hold as code points."""
+    letters = fonts.unwritten()
+    if letters:
+        log.warning(
+            "no font on this machine has %d letters of names in the figures, which stand there as code points: %s",
+            len(letters),
+            listing((f"U+{ord(letter):04X} {letter}" for letter in letters), 4),
+        )

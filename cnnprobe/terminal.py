@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cnnprobe.figures.style import plain
+from cnnprobe.figures.style import printable
 
 LOG = logging.getLogger("cnnprobe")
 PATIENCE = 2.0
@@ -38,7 +38,7 @@ class Remarks(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one record."""
-        text = plain(" ".join(record.getMessage().split()), most=2000)
+        text = printable(" ".join(record.getMessage().split()), most=2000)
         line = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {record.levelname.lower()} {text}\n"
         if self.log is None:
             self.early.append(line)
@@ -182,6 +182,6 @@ def table(columns: dict[str, list[str]], title: str = "") -> None:
     for name in columns:
         drawn.add_column(name, justify="right" if name in numeric else "left", no_wrap=True, overflow="ignore")
     for cells in zip(*columns.values(), strict=True):
-        drawn.add_row(*(Text(plain(cell, most=200)) for cell in cells))
+        drawn.add_row(*(Text(printable(cell, most=200)) for cell in cells))
     console = Console(width=1000)  # names are never broken, so that they can be copied and searched for
     console.print(drawn)

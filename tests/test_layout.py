@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "store": {"errors", "files", "records", "store_layout", "reading"},
     "matching": {"errors", "containers"},
     "volumes": {"errors", "containers", "matching"},
-    "drawing": {"files", "figures", "methods", "reading", "volumes"},
+    "drawing": {"errors", "files", "figures", "methods", "reading", "volumes"},
     "training_state": {"records", "models"},
     "reference_files": {"errors", "containers", "engine", "matching"},
     "references": {"errors", "containers", "engine", "reference_files", "reading", "runs"},

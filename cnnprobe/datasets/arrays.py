@@ -1,32 +1,37 @@
-"""The user's own recordings: signals (recording, channel, time) or images, out of an HDF5 or NumPy file.
-
-A stranger's file is data that may lie. Arrays of plain numbers are read and nothing else: no pickled objects, no links
-out of the file, nothing that claims to be larger than what is there.
-"""
+"""The user's own recordings: signals (recording, channel, time) or images, out of an HDF5, MATLAB or NumPy file."""
 
 import hashlib
-import os
-import stat
+import json
+import logging
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cnnprobe.containers.beside import channels_of, rate_of, times_of
+from cnnprobe.containers.opening import opened
+from cnnprobe.containers.stored import Container, Stored, told
+from cnnprobe.datasets import array_axes
+from cnnprobe.datasets.array_axes import CHANNEL, NONE, ROW, TIME, X, Y
+from cnnprobe.datasets.array_labels import Labels, count_of, labels_at, labels_of, others, recording_names
 from cnnprobe.datasets.decoding import LARGEST_IMAGE
 from cnnprobe.datasets.fitting import as_float, resized
 from cnnprobe.datasets.imageset import ImageSet, sha256, shown
-from cnnprobe.errors import UserError, listing, path_of, unknown
+from cnnprobe.errors import UserError, listing, path_of
 from cnnprobe.options import Range
 
 HELD_OUT = 5  # every fifth recording is held out of the training
-MAGIC = {b"\x93NUMPY": "npy", b"PK\x03\x04": "npz", b"\x89HDF\r\n\x1a\n": "hdf5"}
-LARGEST = 2**40  # values an array may have
-AXES = {3: "signals (recording, channel, time)", 4: "images (image, channel, y, x)"}
+KINDS = ("npy", "npz", "hdf5", "MATLAB 7.3", "MATLAB 5")
+LOOKED_AT = 64  # recordings by which the range of values is found
+DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile)
+SECONDS = {"s": 1.0, "ms": 1e-3}
+
+log = logging.getLogger("cnnprobe")
 
 
 def build(
@@ -40,72 +45,134 @@ def build(
     resize: Annotated[int, Range(1)] | None,
     scale: Annotated[float, Range(above=0)],
     strict: bool,
+    axes: list[str] | None = None,
+    channels: Annotated[int, Range(1)] | None = None,
 ) -> "Arrays":
     """Return the dataset.
 
     Args:
-        root: the file: .h5, .npy or .npz, known by its content.
+        root: the file: HDF5, MATLAB, .npy or .npz, known by its content.
         data: name of the array in it; None: the only one of three or four axes.
-        labels: name of an array of class numbers, one per recording; None: "labels" or "y" where there is one.
-        rate: samples per second of signals, Hz; None: the attribute "rate" or "sampling_rate" of the array, if any.
+        labels: name of what says the class of each recording; None: "labels", "y" or the like beside the data.
+        rate: samples per second of signals, Hz; None: as the file says (`containers.beside.rate_of`), or its times.
         split: every fifth recording is the test split; None: all.
         size: samples of a signal: longer ones are cut to their middle; side of images, px; None: as they are.
         resize: shorter side of images before the centre crop, px.
         scale: values are multiplied by it, e.g. 1e6 for volts as microvolts; bytes become 0 to 1 before.
         strict: a recording that holds NaN or infinite values ends the run instead of being skipped.
+        axes: what each axis is, in the order in which the program that wrote the file shows them: recording, channel,
+            time, y, x, or _ for one of length 1; None: see `array_axes`.
+        channels: that the network takes; None: not known.
 
     Raises:
-        UserError: there is no such file or array, or it is not an array of plain numbers that is all there.
+        UserError: there is no such file or array, it is no array of plain numbers that is all there, or what its axes
+            or its labels are is left open.
     """
     if root is None:
-        raise UserError("dataset=arrays needs dataset.root=FILE (.h5, .npy or .npz)")
+        raise UserError("dataset=arrays needs dataset.root=FILE (HDF5, MATLAB, .npy or .npz)")
     path = path_of(root)
-    file = opened(path)
-    name = _chosen(file, data, path)
-    array = file[name]
-    if array.ndim not in AXES:
-        raise UserError(f"{_told(path, name)} has shape {array.shape}; needed are {' or '.join(AXES.values())}")
-    if array.ndim == 4 and array.shape[2] * array.shape[3] > LARGEST_IMAGE:
-        pixels, limit = (count // 10**6 for count in (array.shape[2] * array.shape[3], LARGEST_IMAGE))
-        raise UserError(f"{_told(path, name)}: its images are too large ({pixels} million pixels; limit {limit})")
-    classes = _labels(file, labels, name, len(array), path)
-    rate = rate or array.rate
-    return Arrays(path, array, classes, rate=rate, split=split, size=size, resize=resize, scale=scale, strict=strict)
+    found = opened(path)
+    if found.kind not in KINDS:
+        raise UserError(f"{shown(path.name)} is a {found.kind} file; dataset=arrays reads HDF5, MATLAB, .npy and .npz")
+    name = _chosen(found, data, len(axes) if axes else None)
+    at = labels_at(found, name, labels)
+    names = channels_of(found, name)
+    rate = rate or rate_of(found, name) or _rate_by(times_of(found, name), found.arrays[name].shape)
+    recordings = _recordings(found, name, axes, at, names, rate, channels)
+    classes = labels_of(found, at, len(recordings)) if at else (np.full(len(recordings), -1), (), [])
+    for note in (*classes[2], *_left_out(found, name, at, len(recordings))):
+        log.warning("%s", note)
+    fitting = {"size": size, "resize": resize, "channels": channels, "scale": scale, "strict": strict}
+    called = recording_names(found, name, len(recordings))
+    names = names if names and len(names) == recordings.shape[0] else None
+    return Arrays(recordings, classes, path, names=called, channel_names=names, rate=rate, split=split, **fitting)
 
 
-class Stored:
-    """An array in a file, of which rows are read on request.
+def _recordings(
+    found: Container,
+    name: str,
+    asked: list[str] | None,
+    labels: tuple[str, Stored | list[str]] | None,
+    names: list[str] | None,
+    rate: float | None,
+    channels: int | None,
+) -> "Recordings":
+    """Return an array of a file with its axes, which are told where they are not as documented."""
+    array, what = found.arrays[name], told(found.path, name)
+    if asked:
+        axes, documented = array_axes.named(asked, array.shape, what), False
+    else:
+        times = times_of(found, name)
+        known = array_axes.Evidence(
+            rows=count_of(labels[1], array.shape) if labels else None,
+            channels=len(names) if names and len(names) in array.shape else None,
+            times=len(times[0]) if times and len(times[0]) in array.shape else None,
+            signals=bool(rate or times or names),
+            bytes=array.dtype in (np.uint8, np.uint16),
+            last=found.kind.startswith("MATLAB"),
+            needed=channels,
+        )
+        axes, documented = array_axes.axes_of(array.shape, array.axes, known, what)
+    level = logging.INFO if documented else logging.WARNING
+    log.log(level, "%s %s is taken as (%s)", what, array_axes.told(array.shape), ", ".join(axes))
+    return Recordings(array, axes, what)
+
+
+class Recordings:
+    """An array whose axes are known, read one recording at a time.
 
     Args:
-        shape, dtype: of the array.
-        read: returns one row, or with None all of it.
-        rate: samples per second, where the file says so.
-        classes: names of classes, where the file says so.
+        array: in a file.
+        axes: what each of its axes is.
+        what: file and array, for people.
+
+    Raises:
+        UserError: images have more px than a file of an image may have.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        dtype: np.dtype,
-        read: Callable[[int | None], np.ndarray],
-        rate: float | None = None,
-        classes: Sequence[str] = (),
-    ):
-        self.shape, self.dtype, self.read, self.rate, self.classes = shape, dtype, read, rate, tuple(classes)
-        self.ndim = len(shape)
+    def __init__(self, array: Stored, axes: Sequence[str], what: str):
+        self.array, self.axes, self.what = array, tuple(axes), what
+        self.flat = TIME in axes
+        self.row = self.axes.index(ROW)
+        order = (CHANNEL, TIME) if self.flat else (CHANNEL, Y, X)
+        inner = [axis for axis in self.axes if axis not in (ROW, NONE)]
+        self.order = [inner.index(axis) for axis in order if axis in inner]
+        side = dict(zip(self.axes, array.shape))
+        self.shape = tuple(side.get(axis, 1) for axis in order)
+        pixels = self.shape[1] * self.shape[2] if not self.flat else 0
+        if pixels > LARGEST_IMAGE:
+            counts = f"{pixels // 10**6} million pixels; limit {LARGEST_IMAGE // 10**6}"
+            raise UserError(f"{what}: its images are too large ({counts})")
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return self.array.shape[self.row]
+
+    def read(self, place: int) -> np.ndarray:
+        """Return one recording, (channel, time) or (channel, y, x)."""
+        values = self.array.read(place, self.row)
+        empty = [axis for axis in self.axes if axis != ROW]
+        values = values.reshape([side for side, axis in zip(values.shape, empty) if axis != NONE])
+        return values.transpose(self.order).reshape(self.shape)
 
 
 class Arrays(ImageSet):
-    """Recordings of one array, read from the file whenever they are loaded. See `build` for the arguments."""
+    """Recordings of one array, read from the file whenever they are loaded.
+
+    Args:
+        array: its recordings.
+        labels: of all of them, and the classes.
+        path: of the file.
+        names: of the recordings; None: the file's name with a number.
+        channels: that the network takes; grey images are given to all three of a network for colours.
+        channel_names: of the channels, or None.
+        rate, split, size, resize, scale, strict: see `build`.
+    """
 
     def __init__(
         self,
+        array: Recordings,
+        labels: Labels,
         path: Path,
-        array: Stored,
-        labels: tuple[np.ndarray, tuple[str, ...]],
         *,
         rate: float | None,
         split: str | None,
@@ -113,29 +180,70 @@ class Arrays(ImageSet):
         resize: int | None,
         scale: float,
         strict: bool,
+        names: list[str] | None,
+        channels: int | None,
+        channel_names: list[str] | None,
     ):
         every = np.arange(len(array))
         self.rows = every if split is None else every[(every % HELD_OUT == HELD_OUT - 1) == (split == "test")]
         if not len(self.rows):
             raise UserError(f"{shown(path.name)} has {len(array)} recordings, too few to hold one in {HELD_OUT} out")
         self.path, self.array, self.scale, self.rate = path, array, scale, rate
-        self.flat = array.ndim == 3
+        self.flat = array.flat
+        self.grey = not self.flat and array.shape[0] == 1 and channels == 3
         length = array.shape[-1]
         if self.flat and size is not None and size > length:
             raise UserError(f"recordings of {shown(path.name)} have {length} samples, asked for dataset.size={size}")
         entered = (size or length,) if self.flat else (size or array.shape[-2], size or length)
+        source = (3 if self.grey else array.shape[0], *array.shape[1:])
         super().__init__(
             name="arrays",
-            names=[f"{shown(path.name)}/{row:06d}" for row in self.rows],
+            names=[names[row] if names else f"{shown(path.name)}/{row:06d}" for row in self.rows],
             labels=labels[0][self.rows],
             classes=labels[1],
-            size=(array.shape[1], *entered),
+            size=(source[0], *entered),
             resize=resize,
-            source_size=array.shape[1:],
+            source_size=source,
             strict=strict,
         )
+        self.whole = 1.0 if self.flat else self._whole()
+        self.channel_names = channel_names
+        self.about = {"array": array.what, "axes_of_array": " ".join(array.axes), "divided_by": self.whole}
+        self.about |= {"channel_names": json.dumps(channel_names, ensure_ascii=False)} if channel_names else {}
         if self.flat and size is not None and size < length:
             self.remarks["cut"] = f"recordings of {length} samples are cut to the {size} in their middle (dataset.size)"
+
+    def _whole(self) -> float:
+        """Return what the values of images are divided by to be 0 to 1: 255 for bytes, whatever their type; 1 else."""
+        kind, what = self.array.array.dtype, self.array.what
+        if kind == np.uint8:
+            return 255.0
+        if kind.kind == "b" or self.scale != 1:
+            return 1.0
+        low, high = self._range()
+        whole = 1.0
+        if low >= 0 and 16 * (kind.kind == "f") < high <= 255 and high > 1:
+            whole = 255.0
+        elif low >= 0 and 255 < high <= 65535 and kind.kind in "iu":
+            whole = 65535.0
+        if whole > 1:
+            words = f"they are divided by {whole:.0f}"
+            log.warning("%s: values up to %.5g: %s; dataset.scale says otherwise", what, high, words)
+        elif low < 0 or high > 1:
+            log.warning("%s: values from %.3g to %.3g; images are expected to be 0 to 1", what, low, high)
+        return whole
+
+    def _range(self) -> tuple[float, float]:
+        """Return the least and the largest value of some of the recordings; (0, 0) where none can be read."""
+        ends = []
+        for row in np.unique(np.linspace(0, len(self.array) - 1, LOOKED_AT).astype(int)):
+            try:
+                values = np.asarray(self.array.read(int(row)), np.float64)
+            except DAMAGED:
+                continue
+            values = values[np.isfinite(values)]
+            ends += [values.min(), values.max()] if values.size else []
+        return (min(ends), max(ends)) if ends else (0.0, 0.0)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -144,8 +252,8 @@ class Arrays(ImageSet):
         with self.path.open("rb") as file:
             while piece := file.read(2**22):
                 digest.update(piece)
-        told = (self.array.shape, self.size, self.resize, self.scale, self.rows.tolist(), self.labels.tolist())
-        return sha256("arrays", digest.digest(), repr(told))
+        made = (self.about, self.size, self.resize, self.scale, self.rows.tolist(), self.labels.tolist())
+        return sha256("arrays", digest.digest(), repr(made))
 
     def fingerprint_of(self, indices: Iterable[int]) -> str:
         """sha256 (hex) of the whole and of which recordings."""
@@ -166,16 +274,19 @@ class Arrays(ImageSet):
     def _row(self, index: int) -> np.ndarray | None:
         try:
             row = self.array.read(int(self.rows[index]))
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             self.unreadable(index, f"damaged: {' '.join(str(error).split())[:60]}")
             return None
         with np.errstate(over="ignore"):
             values = np.asarray(row, np.float32) * np.float32(self.scale)
-        values = values / 255 if row.dtype == np.uint8 and not self.flat else values
+        values = values / np.float32(self.whole) if self.whole != 1 else values
         bad = int((~np.isfinite(values)).sum())
         if bad:
             self.unreadable(index, f"{bad} values are not finite")
             return None
+        top = 0.0 if self.flat else float(values.max())
+        if top > 1 + 1e-3:
+            self.remarks.setdefault("range", f"{self.names[index]} holds values up to {top:.4g}, beyond 1")
         return values
 
     def fit(self, images: Tensor) -> Tensor:
@@ -188,184 +299,38 @@ class Arrays(ImageSet):
         return images[..., start : start + self.size[-1]].contiguous()
 
 
-def opened(path: Path) -> dict[str, Stored]:
-    """Return every array of plain numbers in a file, by name; nothing but headers is read.
-
-    Raises:
-        UserError: there is no such file, it is of another kind, damaged, or holds what is no plain number.
-    """
-    try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise UserError(f"{shown(str(path))} is {'a folder' if path.is_dir() else 'no regular file'}, not an array")
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise UserError(f"cannot read {shown(str(path))}: {error.strerror}") from None
-    kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
-    if kind is None:
-        what = "empty" if not head else "a pickle, which could run code" if head[:1] == b"\x80" else "neither"
-        raise UserError(f"{shown(path.name)} must be an HDF5, .npy or .npz file; it is {what}")
-    try:
-        return {"npy": _npy, "npz": _npz, "hdf5": _hdf5}[kind](path)
-    except UserError:
-        raise
-    except Exception as error:  # readers of damaged files raise many types
-        words = " ".join(str(error).split())[:100]
-        raise UserError(f"{shown(path.name)} is damaged or no {kind} file: {words}") from None
-
-
-def _plain(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Refuse what is not an array of plain numbers of a possible size."""
-    if dtype.kind not in "iufb" or dtype.itemsize > 8:
-        kind = "pickled objects, which could run code" if dtype.hasobject else f"values of type {dtype}"
-        raise UserError(f"{_told(path, name)} holds {kind}; needed are plain numbers")
-    if int(np.prod([int(side) for side in shape], dtype=object)) > LARGEST:
-        raise UserError(f"{_told(path, name)} claims to be {'x'.join(map(str, shape))} values large; refused")
-
-
-def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read:
-        raise ValueError(f"version {version} of the format is not known")
-    return read[version](file)
-
-
-def _npy(path: Path) -> dict[str, Stored]:
-    with path.open("rb") as file:
-        shape, _, dtype = _header(file)
-        start = file.tell()
-    _plain(path, "", shape, dtype)
-    needed = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if os.path.getsize(path) < needed:  # noqa: PTH202
-        raise UserError(f"{shown(path.name)} is cut off: {os.path.getsize(path)} of {needed} bytes")  # noqa: PTH202
-
-    def read(row: int | None) -> np.ndarray:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return np.array(array if row is None else array[row])
-
-    return {"": Stored(shape, dtype, read)}
-
-
-def _npz(path: Path) -> dict[str, Stored]:
-    found = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if not member.filename.endswith(".npy"):
-                continue
-            name = member.filename.removesuffix(".npy")
-            with archive.open(member) as file:
-                shape, _, dtype = _header(file)
-            _plain(path, name, shape, dtype)
-            if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > member.file_size:
-                raise UserError(f"{_told(path, name)} is cut off")
-            found[name] = Stored(shape, dtype, _Member(path, name))
-    return found
-
-
-class _Member:
-    """Reads an array of an archive, whole at the first request: an archive has no rows."""
-
-    def __init__(self, path: Path, name: str):
-        self.path, self.name, self.array = path, name, None
-
-    def __call__(self, row: int | None) -> np.ndarray:
-        if self.array is None:
-            with np.load(self.path, allow_pickle=False) as archive:
-                self.array = archive[self.name]
-        return self.array if row is None else self.array[row]
-
-
-def _hdf5(path: Path) -> dict[str, Stored]:
-    import h5py
-
-    found: dict[str, Stored] = {}
-
-    def note(name: str, item: Any) -> None:  # visititems follows hard links only
-        if not isinstance(item, h5py.Dataset) or item.shape is None or not item.shape:
-            return
-        if item.dtype.kind not in "iufb" and item.ndim not in AXES:
-            return
-        _plain(path, name, item.shape, item.dtype)
-        if item.external or item.is_virtual:
-            raise UserError(f"{_told(path, name)} keeps its values in other files; refused")
-        held = item.id.get_storage_size()
-        if item.chunks is None and held < item.size * item.dtype.itemsize and item.id.get_offset() is not None:
-            raise UserError(f"{_told(path, name)} is cut off")
-        found[name] = Stored(item.shape, item.dtype, _Dataset(path, name), _rate(item), _names(item))
-
-    with h5py.File(path, "r") as file:
-        file.visititems(note)
-    return found
-
-
-class _Dataset:
-    """Reads an HDF5 dataset; the file is opened each time, so that loader processes do not share it."""
-
-    def __init__(self, path: Path, name: str):
-        self.path, self.name = path, name
-
-    def __call__(self, row: int | None) -> np.ndarray:
-        import h5py
-
-        with h5py.File(self.path, "r") as file:
-            return file[self.name][...] if row is None else file[self.name][row]
-
-
-def _rate(item: Any) -> float | None:
-    for word in ("rate", "sampling_rate", "sfreq", "fs"):
-        value = item.attrs.get(word)
-        if value is not None and np.size(value) == 1 and np.asarray(value).dtype.kind in "iuf":
-            rate = float(np.ravel(value)[0])
-            if np.isfinite(rate) and rate > 0:
-                return rate
-    return None
-
-
-def _names(item: Any) -> list[str]:
-    value = item.attrs.get("classes")
-    return [one for one in np.ravel(value).tolist() if isinstance(one, str)] if value is not None else []
-
-
-def _chosen(file: dict[str, Stored], data: str | None, path: Path) -> str:
-    if data is not None:
-        if data.strip("/") not in file:
-            raise unknown("array", data, file, of=shown(path.name))
-        return data.strip("/")
-    fitting = [name for name, array in file.items() if array.ndim in AXES]
+def _chosen(found: Container, data: str | None, axes: int | None) -> str:
+    """Return the name of the array that holds the recordings; `axes`: how many it has, where that was said."""
+    needed = (axes,) if axes else (3, 4)
+    file = shown(found.path.name)
+    there = found.arrays if data is None else found.named(data)
+    fitting = [name for name, array in there.items() if array.ndim in needed]
+    if data is not None and len(there) == 1:
+        return next(iter(there))
     if len(fitting) != 1:
-        there = listing(f"{name} {array.shape}" for name, array in file.items()) or "none"
         which = "several arrays" if fitting else "no array"
-        raise UserError(
-            f"{shown(path.name)} has {which} of three or four axes; dataset.data names one; arrays: {there}"
-        )
+        of = f"{axes} axes, as dataset.axes has" if axes else "three or four axes"
+        raise UserError(f"{file} has {which} of {of}; dataset.data names one; arrays: {found.contents()}")
     return fitting[0]
 
 
-def _labels(
-    file: dict[str, Stored], asked: str | None, data: str, count: int, path: Path
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the class of each recording, -1 where unknown, and the names of the classes."""
-    if asked is not None and asked.strip("/") not in file:
-        raise unknown("array", asked, file, of=shown(path.name))
-    beside = [f"{data.rpartition('/')[0]}/{word}".lstrip("/") for word in ("labels", "label", "y")]
-    name = asked.strip("/") if asked is not None else next((one for one in beside if one in file), None)
-    if name is None:
-        return np.full(count, -1), ()
-    stored = file[name]
-    if stored.shape != (count,) or stored.dtype.kind not in "iu":
-        raise UserError(
-            f"{_told(path, name)} must be {count} whole numbers, one per recording; got {stored.shape} {stored.dtype}"
-        )
-    numbers = stored.read(None).astype(np.int64)
-    if numbers.min() < -1 or numbers.max() > 10**6:
-        raise UserError(
-            f"{_told(path, name)} must be class numbers from 0, -1 for none; got {numbers.min()} to {numbers.max()}"
-        )
-    names = stored.classes if len(stored.classes) > numbers.max() else map(str, range(int(numbers.max()) + 1))
-    return numbers, tuple(names)
+def _rate_by(times: tuple[np.ndarray, str] | None, shape: Sequence[int]) -> float | None:
+    """Return samples per second as the times of an array say, Hz; None where they do not."""
+    if times is None or times[1] not in SECONDS or len(times[0]) < 2 or len(times[0]) not in shape:
+        return None
+    steps = np.diff(times[0]) * SECONDS[times[1]]
+    step = float(np.median(steps))
+    return 1 / step if step > 0 and np.abs(steps - step).max() <= 0.01 * step else None
 
 
-def _told(path: Path, name: str) -> str:
-    return f"{shown(path.name)}{': ' if name else ''}{shown(name)}"
+def _left_out(found: Container, name: str, at: tuple | None, count: int) -> list[str]:
+    """Say what of a file was passed over, and what could have been labels where none were found."""
+    file = shown(found.path.name)
+    notes = []
+    if found.passed:
+        words = listing((f"{one} {reason}" for one, reason in found.passed.items()), 4)
+        notes.append(f"{file}: passed over: {shown(words)}")
+    could = "" if at else others(found, name, count)
+    if could:
+        notes.append(f"{file} has no labels of a known name (labels, y, …); dataset.labels names them, perhaps {could}")
+    return notes

@@ -130,7 +130,7 @@ def _from_folders(root: Path, part: str, *, size: int | None, resize: int | None
         raise UserError(
             f"{root / part} is not CIFAR-10: class folders {listing(folders)}; expected {', '.join(CLASSES)}"
         )
-    files = [name for name in found.images if "/" in name]
+    files = [name for name in found.once() if "/" in name]
     images, reasons = decode_all([root / part / name for name in files], (SIDE, SIDE))
     if len(reasons) == len(files):
         raise none_in(root / part, files)

@@ -1,5 +1,6 @@
 """COCO 2017 (Lin et al. 2014): photographs of everyday scenes, with the outlines of the objects in them."""
 
+import logging
 from array import array
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +14,11 @@ from cnnprobe.datasets.json_lists import elements
 from cnnprobe.datasets.labelling import UNKNOWN
 from cnnprobe.datasets.listing import folder_at, listed
 from cnnprobe.datasets.objects import Objects, Outlines
+from cnnprobe.datasets.run_lengths import Runs, lengths
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range
+
+log = logging.getLogger("cnnprobe")
 
 UNLABELLED = ("unlabeled2017", "unlabelled2017")
 
@@ -50,7 +54,7 @@ def build(
     fitting = {"size": size, "resize": resize, "strict": strict, "name": "coco"}
     if split == "unlabelled":
         images = part_folder(folder, *UNLABELLED)
-        found = listed(images).images
+        found = listed(images).once()
         held = FolderSet(images, found, [UNKNOWN] * len(found), (), **fitting)
         held.require_any()
         return held
@@ -78,6 +82,9 @@ class Annotations:
         self.owners, self.kinds = array("q"), array("q")  # of each object: id of its image, of its category
         self.boxes, self.areas = array("d"), array("d")  # left, top, width, height of each object, px; its area, px²
         self.drawn, self.ends, self.corners = array("q"), array("q"), array("f")  # see `Outlines`
+        self.masked, self.stops, self.runs = array("q"), array("q"), array("q")  # see `Runs`
+        self.mask_sides = array("q")  # height, width of each mask
+        self.bare = 0  # objects without outline and mask
 
     def add_image(self, element: dict[str, Any], where: str) -> None:
         """Note an image."""
@@ -93,12 +100,19 @@ class Annotations:
         self.categories[int(element["id"])] = str(element["name"])
 
     def add_object(self, element: dict[str, Any], where: str) -> None:
-        """Note an object, unless it is a crowd; one whose outline is no polygon has that of its box."""
+        """Note an object, unless it is a crowd; one without outline and mask has the outline of its box."""
         if element.get("iscrowd"):
             return
         left, top, width, height = element["bbox"]
         polygons = element.get("segmentation")
-        if not isinstance(polygons, list):
+        if isinstance(polygons, dict):
+            self.runs.extend(lengths(polygons))
+            self.mask_sides.extend(polygons["size"])
+            self.stops.append(len(self.runs))
+            self.masked.append(len(self.owners))
+            polygons = []
+        elif not polygons:
+            self.bare += 1
             right, bottom = left + width, top + height
             polygons = [[left, top, right, top, right, bottom, left, bottom]]
         for polygon in polygons:
@@ -155,7 +169,15 @@ def _objects(found: Annotations, order: np.ndarray, path: Path) -> Objects:
     left, top, width, height = boxes.T
     edges = np.stack([top, left, top + height, left + width], axis=1).astype(np.float32)
     outlines = Outlines(np.asarray(found.drawn), np.asarray(found.ends), corners)
-    return Objects(places, classes, edges, areas, outlines=outlines)
+    masks = Runs(np.asarray(found.masked), np.asarray(found.stops), np.asarray(found.runs))
+    sides = np.asarray(found.sides).reshape(-1, 2)[order][places[masks.owners]]
+    other = (sides != np.asarray(found.mask_sides).reshape(-1, 2)).any(axis=1)
+    if other.any():
+        image = found.names[order[places[masks.owners[other][0]]]].decode()
+        raise UserError(f"{shown(str(path))}: a mask in {shown(image)} has another size than the image")
+    if found.bare:
+        log.warning("coco: %d objects have neither outline nor mask; the outline of their box is taken", found.bare)
+    return Objects(places, classes, edges, areas, outlines=outlines, masks=masks)
 
 
 def _places(wanted: np.ndarray, ids: np.ndarray, what: str) -> np.ndarray:

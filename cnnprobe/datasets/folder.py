@@ -18,10 +18,10 @@ from cnnprobe.datasets.imageset import ImageSet, sha256, shown
 from cnnprobe.datasets.labelling import UNKNOWN, by_file, by_subfolder
 from cnnprobe.datasets.listing import Listing, folder_at, listed
 from cnnprobe.datasets.names import Names
-from cnnprobe.errors import UserError
+from cnnprobe.datasets.splits import Part, part_of
+from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range
 
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 HELD_OUT = 5  # one image in so many is held out where the folder itself has no held-out part
 
 log = logging.getLogger("cnnprobe")
@@ -36,38 +36,48 @@ def build(
     size: Annotated[int, Range(1)] | None,
     resize: Annotated[int, Range(1)] | None,
     strict: bool,
+    links: Literal["inside", "all"] | None = None,
 ) -> ImageSet:
     """List a folder and label its images; they are decoded when they are loaded.
 
-    Subfolders named train, val and test are splits; those below, or those of a folder without splits,
-    are classes. Where the folder holds no val or test, every fifth image (by a checksum of its name, so
-    that it stays where it is when others come) is held out of train. No split given: val, else test,
-    else everything.
+    Subfolders named train, val and test, in any of their spellings, are splits (`splits.part_of`); those below, or
+    those of a folder without splits, are classes. Where the folder holds no val or test, every fifth image (by a
+    checksum of its name, so that it stays where it is when others come) is held out of train. No split given: val,
+    else test, else everything.
 
     Args:
         root: the folder.
         split: which part of it.
         classes: CSV file (index, folder, name) that gives folders their index and name.
-        labels: CSV file (file, class) for folders without class folders.
+        labels: table (file, class) for folders without class folders, see `labelling.by_file`.
         size: side of the images as they enter the network, px; None: they keep their own (`original` only).
         resize: shorter side before the centre crop, px.
         strict: an image that cannot be read ends the run.
+        links: which are followed: inside, those that stay in the folder; all; None: as inside, but links to folders
+            elsewhere, which may be classes, are not left out before that was asked for.
 
     Raises:
-        UserError: no such folder, no image in it that can be read, or a table that does not fit.
+        UserError: no such folder, no image in it that can be read, a table that does not fit, or links to decide on.
     """
     folder = folder_at(root, "folder")
-    found = listed(folder)
-    below, part = _split(found, split, folder)
-    files = [name for name in found.images if name.startswith(below)]
+    found = listed(folder, outwards=links == "all", hint="; dataset.links=all follows them")
+    if found.outside_folders and links is None:
+        there = listing((f"{shown(name)} → {shown(target)}" for name, target in found.outside_folders.items()), 2)
+        raise UserError(
+            f"{shown(str(folder))} holds links to folders elsewhere ({there}): dataset.links=all follows them, "
+            "dataset.links=inside leaves them out"
+        )
+    part = part_of(found, split)
+    files = found.once(part.below)
     if not files:
-        raise none_in(folder, [name for name in found.others if name.startswith(below)], f" {below}".rstrip())
-    if part:
-        files = [name for name in files if _held_out(name) == (part == "held out")]
+        others = [name for name in found.others if name.startswith(part.below)]
+        raise none_in(folder, others, f" {part.below}".rstrip(), found.notes)
+    if part.half:
+        files = [name for name in files if _held_out(name) == (part.half == "held out")]
     if not files:
         raise UserError(f"{shown(str(folder))} has too few images to hold one in {HELD_OUT} out; make train/ and val/")
-    files, names, numbers, notes = _labelled(found, files, below, classes, labels)
-    for note in found.notes + notes:
+    files, names, numbers, notes = _labelled(found, files, part, classes, labels)
+    for note in (*found.notes, *part.notes, *notes):
         log.warning("%s: %s", shown(folder.name), note)
     images = FolderSet(folder, files, numbers, names, size=size, resize=resize, strict=strict)
     images.require_any()
@@ -189,35 +199,15 @@ class FolderSet(ImageSet):
         return self._digests[index]
 
 
-def none_in(root: Path, files: Sequence[str], part: str = "") -> UserError:
-    """Build the error for a folder without images: how many files, and what is wrong with the first."""
+def none_in(root: Path, files: Sequence[str], part: str = "", notes: Sequence[str] = ()) -> UserError:
+    """Build the error for a folder without images: how many files, what is wrong with the first, what was left out."""
     reason = ""
     if files:
         try:
             decode(root / files[0])
         except Unreadable as error:
             reason = f", none readable: {shown(files[0])}: {shown(str(error))}"
-    return UserError(f"no images in {shown(str(root))}{part} ({len(files)} files{reason})")
-
-
-def _split(found: Listing, split: str | None, folder: Path) -> tuple[str, str | None]:
-    """Return what the paths of a split begin with, and "kept" or "held out" where it is a part of that.
-
-    Raises:
-        UserError: `split` is train and the folder has only val or test.
-    """
-    top = {name for name in found.folders if "/" not in name}
-    there = {key: word for key, words in SPLITS.items() for word in words if word in top}
-    if not there or (set(there.values()) != top and len(there) < 2):
-        return "", split and ("kept" if split == "train" else "held out")
-    if split is None:
-        split = next(key for key in ("val", "test", "train") if key in there)
-    if split != "train":
-        other = there.get(split) or there.get("val") or there.get("test")
-        return (f"{other}/", None) if other else (f"{there['train']}/", "held out")
-    if "train" not in there:
-        raise UserError(f"{shown(str(folder))} has no train/; it has {', '.join(sorted(there.values()))}")
-    return f"{there['train']}/", (None if len(there) > 1 else "kept")
+    return UserError("; ".join([f"no images in {shown(str(root))}{part} ({len(files)} files{reason})", *notes[:3]]))
 
 
 def _held_out(name: str) -> bool:
@@ -226,28 +216,27 @@ def _held_out(name: str) -> bool:
 
 
 def _labelled(
-    found: Listing, files: list[str], below: str, classes: str | None, labels: str | None
+    found: Listing, files: list[str], part: Part, classes: str | None, labels: str | None
 ) -> tuple[list[str], tuple[str, ...], np.ndarray, list[str]]:
     """Return the files that stay, the classes, the files' labels, and notes."""
-    inner = [name.removeprefix(below) for name in files]
+    inner = [name.removeprefix(part.below) for name in files]
     if labels is not None:
-        return files, *by_file(inner, labels, classes)
-    folders = _class_folders(found, split=bool(below))
+        return files, *by_file(inner, labels, classes, f"{found.root}/{part.below}")
+    folders = _class_folders(found, part.splits)
     inside = [name for name in inner if "/" in name]
     if not inside or not folders:
         return files, tuple(folders), np.full(len(files), UNKNOWN), []
     names, numbers, notes = by_subfolder(inside, folders, classes)
     if len(inside) < len(inner):
         notes.append(f"{len(inner) - len(inside)} images beside the class folders are left out")
-    return [below + name for name in inside], names, numbers, notes
+    return [part.below + name for name in inside], names, numbers, notes
 
 
-def _class_folders(found: Listing, *, split: bool) -> list[str]:
+def _class_folders(found: Listing, splits: tuple[str, ...]) -> list[str]:
     """Return the class folders of all splits, so that an index means the same in each; none where all are empty."""
-    words = {word for group in SPLITS.values() for word in group}
     paths = [name.split("/") for name in found.folders]
-    if split:
-        paths = [path[1:] for path in paths if path[0] in words]
+    if splits:
+        paths = [path[1:] for path in paths if path[0] in splits]
     return sorted({path[0] for path in paths if len(path) == 1}, key=os.fsencode)
 
 

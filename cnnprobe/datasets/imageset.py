@@ -35,6 +35,8 @@ class ImageSet:
     """Loading only picks images that are there already; loader processes would not help."""
     rate: float | None = None
     """Of signals: samples per second, where that is known."""
+    channel_names: list[str] | None = None
+    """Of signals: names of the channels, where they are known."""
     planted: tuple[tuple[int, int, float], ...] = ()
     """Of signals that were made: class, channel and frequency (Hz) of what was put into them."""
 
@@ -61,6 +63,7 @@ class ImageSet:
         self.problems: dict[str, str] = {}  # image's name -> why it cannot be read, as far as was seen
         self.remarks: dict[str, str] = {}  # kind of remark -> the first one of this kind
         self.reported: set[str] = set()  # names and kinds that the user was told of
+        self.about: dict[str, str | float] = {}  # what else was read or assumed, stored with the stimuli
         if len(self.names) != len(self.labels):
             raise ValueError(f"{len(self.names)} names but {len(self.labels)} labels")
 
@@ -178,6 +181,7 @@ class Part(ImageSet):
             strict=whole.strict,
         )
         self.in_memory, self.rate, self.planted = whole.in_memory, whole.rate, whole.planted
+        self.about, self.channel_names = whole.about, whole.channel_names
         self.problems, self.remarks, self.reported = whole.problems, whole.remarks, whole.reported
 
     def fingerprint_of(self, indices: Iterable[int]) -> str:

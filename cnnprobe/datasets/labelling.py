@@ -1,40 +1,43 @@
 """Which class an image of a folder belongs to: by its subfolder, by a table of classes, by a table of files."""
 
-import csv
+import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
+from cnnprobe.datasets.class_columns import class_words, runs
+from cnnprobe.datasets.class_numbers import MOST, UNKNOWN, numbered, whole
 from cnnprobe.datasets.imageset import shown
-from cnnprobe.errors import UserError, listing, must_be_a_file, nearest, path_of
+from cnnprobe.datasets.label_tables import Table, readings, split_column, told
+from cnnprobe.datasets.listing import IMAGES
+from cnnprobe.datasets.row_names import Images, Matched, ambiguous, matched
+from cnnprobe.errors import UserError, listing, nearest
 
-UNKNOWN = -1
+SAMPLE = 300  # rows by which the column of the images is found
+
+Labelled = tuple[tuple[str, ...], np.ndarray, list[str]]
+"""Name of each class; (file,) index of the class, -1 where unknown; what the user should know, one line each."""
 
 
-def by_subfolder(
-    files: Sequence[str], folders: Sequence[str], table: str | None
-) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+def by_subfolder(files: Sequence[str], folders: Sequence[str], table: str | None) -> Labelled:
     """Label files by the first part of their path.
 
     Args:
         files: paths below the folder that holds the class folders.
         folders: every class folder there is, also those without images: indices do not move when one is emptied.
-        table: CSV file (index, folder, name) that says which index each folder has; None: in order of their bytes.
-
-    Returns:
-        classes: name of each class.
-        labels: (file,) index, -1 where the table does not name the folder.
-        notes: what the user should know, one line each.
+        table: table (index, folder, name) that says which index each folder has; None: in order of their bytes.
     """
     owners = [name.partition("/")[0] for name in files]
     used = set(owners)
     if table is None:
-        classes = tuple(shown(folder) for folder in folders)
+        classes, notes = _class_names(files, folders)
         index = {folder: i for i, folder in enumerate(folders)}
         empty = [shown(folder) for folder in folders if folder not in used]
-        notes = [f"class folders without images here: {listing(empty)}"] if empty else []
+        notes += [f"class folders without images here: {listing(empty)}"] if empty else []
     else:
-        classes, index = class_table(table)
+        classes, index = class_table(table, folders)
         missing = sorted(used - index.keys())
         if len(missing) == len(used):
             raise UserError(
@@ -45,37 +48,54 @@ def by_subfolder(
     return classes, np.array([index.get(owner, UNKNOWN) for owner in owners], dtype=np.int64), notes
 
 
-def by_file(files: Sequence[str], table: str, classes: str | None) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
-    """Label files by a CSV table (file, class): a path or its last part, and an index or name of a class.
+def by_file(files: Sequence[str], table: str, classes: str | None, root: str = "") -> Labelled:
+    """Label files by a table (file, class), as people write it.
 
-    Returns:
-        As `by_subfolder`; without a table of classes they are the names in order, or the indices' numbers.
+    The column of the images is the one that names most of them (`row_names.matched`); that of the class is
+    `class_columns.class_words`'. Classes are those of all rows, also of images that are not here: indices are the same
+    for each part of a collection.
+
+    Args:
+        files: paths below the folder.
+        table: FILE or FILE:COLUMN, with the column of the class.
+        classes: table (index, folder, name); then a label is an index, folder or name of it; None: the labels that
+            occur, in order, or numbers (`class_numbers.numbered`).
+        root: the folder; its name may stand in the rows.
+
+    Raises:
+        UserError: it names no image, one by two classes, or leaves open which column is the class.
     """
-    rows = [row for row in _rows(table) if len(row) >= 2]
-    words = {row[0]: row[1].strip() for row in rows}
-    given = [words.get(name, words.get(name.rpartition("/")[2])) for name in files]
-    known = {word for word in given if word is not None}
-    if not known:
-        raise UserError(f"dataset.labels={table} names none of the {len(files)} images, e.g. {shown(files[0])!r}")
-    if classes is not None:
-        names, index = class_table(classes)
-        index |= {name: i for i, name in enumerate(names)} | {str(i): i for i in range(len(names))}
-    elif all(word.isdecimal() for word in known):
-        names = tuple(str(i) for i in range(min(max(map(int, known)) + 1, 10**6)))
-        index = {word: int(word) for word in known}
-    else:
-        names = tuple(sorted(known))
-        index = {name: i for i, name in enumerate(names)}
-    wrong = sorted(word for word in known if word not in index or index[word] >= len(names))
-    if wrong:
-        raise UserError(f"dataset.labels={table}: no class {shown(wrong[0])!r}{nearest(wrong[0], names)}")
-    missing = given.count(None)
-    notes = [f"{table} does not name {missing} of {len(files)} images; label -1"] if missing else []
-    return names, np.array([UNKNOWN if word is None else index[word] for word in given], dtype=np.int64), notes
+    path, asked = split_column(table)
+    reading, place, found = _named(path, Images(files, root))
+    start = int(_headed(reading, place, found))
+    words, notes = class_words(reading, place, start, asked, path)
+    owners = found.images[start:]
+    given: list[str | None] = [None] * len(files)
+    for row, (image, word) in enumerate(zip(owners, words), start + 1):
+        if image >= 0 and word is not None:
+            if given[image] not in (None, word):
+                both = f"{given[image]!r}, and {word!r} in row {row}"
+                raise UserError(f"{path} gives {shown(files[image])!r} two classes: {both}")
+            given[image] = word
+    names, labels, remarks = _classes(words, given, path, classes)
+    direct = {"by path", "by name"}
+    notes += [f"{path} names images {way} ({count})" for way, count in found.ways.items() if way not in direct]
+    missing = [file for file, word in zip(files, given) if word is None]
+    if missing:
+        other = next((reading.rows[start + n] for n, image in enumerate(owners) if image < 0), None)
+        beside = f"; a row without an image: {told(other)!r}" if other else ""
+        notes.append(
+            f"{path} does not name {len(missing)} of {len(files)} images, e.g. {shown(missing[0])!r}; label -1{beside}"
+        )
+    return names, labels, notes + remarks
 
 
-def class_table(path: str) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Read a CSV table of classes: index, folder (or wnid), name; a first line of headings is skipped.
+def class_table(path: str, folders: Sequence[str] = ()) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Read a table of classes: index, folder (or wnid), name; a first line of headings is skipped.
+
+    Args:
+        path: of the table.
+        folders: by which the column of folders is found where there are more columns.
 
     Returns:
         classes: the name of each index, "" for an index that the table leaves out.
@@ -84,29 +104,137 @@ def class_table(path: str) -> tuple[tuple[str, ...], dict[str, int]]:
     Raises:
         UserError: a line is not of this kind, or an index or folder occurs twice.
     """
-    folders: dict[str, int] = {}
-    names: dict[int, str] = {}
-    for number, row in enumerate(_rows(path), 1):
-        if number == 1 and not row[0].strip().isdecimal():
-            continue
-        if len(row) < 2 or not row[0].strip().isdecimal() or int(row[0]) >= 10**6:
-            raise UserError(f"{path} line {number}: expected index, folder, name; got {shown(','.join(row))[:60]!r}")
-        index, folder = int(row[0]), row[1].strip()
-        if index in names or folder in folders:
-            raise UserError(f"{path} line {number}: index {index} or folder {shown(folder)!r} is there twice")
-        folders[folder] = index
-        names[index] = (row[2] if len(row) > 2 else row[1]).strip()
-    if not names:
+    rows = next((rows for one in readings(path) if (rows := _class_rows(one, set(folders)))), None)
+    if rows is None:
         raise UserError(f"{path} holds no classes; expected lines of index, folder, name")
-    return tuple(names.get(i, "") for i in range(max(names) + 1)), folders
+    indices: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for number, (word, folder, name) in rows:
+        index = whole(word)
+        if index is None or not 0 <= index < MOST:
+            got = ",".join(dict.fromkeys((word, folder, name)))
+            raise UserError(f"{path} line {number}: expected index, folder, name; got {shown(got)[:60]!r}")
+        if index in names or folder in indices:
+            raise UserError(f"{path} line {number}: index {index} or folder {shown(folder)!r} is there twice")
+        indices[folder], names[index] = index, name
+    return tuple(names.get(i, "") for i in range(max(names) + 1)), indices
 
 
-def _rows(path: str) -> list[list[str]]:
-    """Read the lines of a CSV file that are not empty."""
-    given = path_of(path)
-    try:
-        must_be_a_file(given)
-        with given.open(newline="", encoding="utf-8-sig") as file:
-            return [row for row in csv.reader(file) if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read the table {path}: {getattr(error, 'strerror', None) or error}") from None
+def _named(path: str, images: Images) -> tuple[Table, int, Matched]:
+    """Return the way of cutting a table in which a column names most images, that column, and what it names."""
+    tried: list[tuple[tuple[int, int], bool, int, Table, int]] = []
+    cut = list(readings(path))
+    for ways in (2, 4, None):  # the less direct ones take time, and are seldom needed
+        tried = []
+        for reading in cut:
+            rows = np.unique(np.linspace(0, len(reading.rows) - 1, SAMPLE).astype(int))
+            for place in range(reading.width):
+                if reading.width > 2 and runs(reading, place, 1, reading.rows[0][place].casefold()):
+                    continue  # or images that are called by numbers would be named by those of the rows
+                some = matched([reading.rows[row][place] for row in rows], images, ways)
+                tried.append((some.score, reading.ragged is None, -len(tried), reading, place))
+        if any(2 * one[0][0] >= min(SAMPLE, len(one[3].rows)) for one in tried):
+            break
+    if not tried:
+        raise UserError(f"{path} has one column only; expected one of images and one of classes")
+    tried.sort(key=lambda one: one[:3], reverse=True)
+    for *_, reading, place in tried[: 1 if tried[0][0][0] else None]:  # a sample may miss what few rows name
+        found = matched(reading.column(place), images)
+        if found.doubtful:
+            raise UserError(f"dataset.labels={path}: {ambiguous(found)}; write the path of each")
+        if found.score[0]:
+            break
+    else:
+        row = told(tried[0][3].rows[min(1, len(tried[0][3].rows) - 1)])
+        raise UserError(
+            f"dataset.labels={path} names none of the {len(images.files)} images: a row of it is {row!r}, "
+            f"an image is called {shown(images.files[0])!r}"
+        )
+    if reading.ragged:
+        row, count = reading.ragged
+        raise UserError(
+            f"{path} row {row} has {count} cells, the first has {reading.width}; put quotes around cells that hold "
+            f"{reading.separator}"
+        )
+    return reading, place, found
+
+
+def _headed(table: Table, place: int, found: Matched) -> bool:
+    """Tell whether the first row holds names of columns: it is no image's, nor like those that are not here."""
+    first = table.rows[0]
+    if found.images[0] >= 0:
+        return False
+    ending = first[place].rpartition(".")[2].casefold()
+    again = any(cell and cell in table.column(at, 1) for at, cell in enumerate(first) if at != place)
+    return not again and f".{ending}" not in IMAGES
+
+
+def _classes(words: Sequence[str | None], given: Sequence[str | None], path: str, table: str | None) -> Labelled:
+    """Return the classes of all rows, and the label of each image."""
+    known = sorted({word for word in words if word is not None})
+    if table is not None:
+        names, index = class_table(table)
+        index |= {name: i for i, name in enumerate(names)} | {str(i): i for i in range(len(names))}
+        used = sorted({word for word in given if word is not None})
+        index |= {word: value for word in used if (value := whole(word)) is not None and word not in index}
+        wrong = [word for word in used if word not in index or not 0 <= index[word] < len(names)]
+        if wrong:
+            raise UserError(f"dataset.labels={path}: no class {shown(wrong[0])!r}{nearest(wrong[0], names)}")
+        return names, np.array([UNKNOWN if word is None else index[word] for word in given], np.int64), []
+    if known and all(whole(word) is not None for word in known):
+        numbers = np.array([whole(word) for word in known])
+        labels, names, notes = numbered(numbers, np.ones(len(known), bool))
+        index = dict(zip(known, labels.tolist()))
+    else:
+        names, notes = tuple(known), _alike(known)
+        index = {name: i for i, name in enumerate(known)}
+    return names, np.array([UNKNOWN if word is None else index[word] for word in given], np.int64), notes
+
+
+def _class_rows(table: Table, folders: set[str]) -> list[tuple[int, tuple[str, str, str]]]:
+    """Return the number, and index, folder and name, of each row of a table of classes; [] where there is no index."""
+    head = not any(whole(cell) is not None for cell in table.rows[0])
+    rows = table.rows[head:]
+    counts = [sum(whole(row[place]) is not None for row in rows) for place in range(table.width)]
+    numeric = [place for place, count in enumerate(counts) if count and 2 * count >= len(rows)]
+    texts = [place for place in range(table.width) if place not in numeric]
+    if not rows or not numeric:
+        return []
+    texts = texts or numeric[1:] or numeric
+    words = [cell.casefold() for cell in table.rows[0]] if head else [""] * table.width
+    index = next((place for place in numeric if words[place] in ("index", "label", "class_index", "class_id")), None)
+    if index is None:
+        index = numeric[1] if len(numeric) > 1 and texts != numeric[1:] else numeric[0]  # a running number in front
+    folder = max(texts, key=lambda place: len(folders.intersection(row[place] for row in rows)))
+    others = [place for place in texts if place != folder]
+    name = next((place for place in others if words[place] in ("name", "class", "words")), (others or [folder])[0])
+    return [(n, (row[index], row[folder], row[name])) for n, row in enumerate(rows, 1 + head)]
+
+
+def _class_names(files: Sequence[str], folders: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the name of each class folder: its own, or of a wnid what its files are called behind it; and notes."""
+    behind = defaultdict(set)
+    for file in files:
+        folder, _, name = file.partition("/")
+        if re.fullmatch(r"n\d{8}", folder):
+            words = re.fullmatch(rf"{folder}[_ -]([^\d/]+)\.\w+", name)
+            behind[folder].add(words[1].replace("_", " ") if words else None)
+    meant = {folder: words.pop() for folder, words in behind.items() if len(words) == 1 and None not in words}
+    names = [meant.get(folder, shown(folder)) for folder in folders]
+    if not meant or len(set(names)) < len(names):
+        return tuple(shown(folder) for folder in folders), _alike(folders)
+    folder, name = next(iter(meant.items()))
+    return tuple(names), [f"{len(meant)} classes are named as their files are: {folder} is {name!r}", *_alike(folders)]
+
+
+def _alike(names: Sequence[str]) -> list[str]:
+    """Say which names of classes differ by capitals, blanks or the composition of letters only."""
+    groups = defaultdict(list)
+    for name in names:
+        groups[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(shown(name))
+    return [
+        f"{listing(map(repr, group), 4)} are classes of their own though they differ only in capitals, blanks or the "
+        "composition of letters (NFC, NFD)"
+        for group in groups.values()
+        if len(group) > 1
+    ]

@@ -7,8 +7,10 @@ from typing import Self
 
 import numpy as np
 
+from cnnprobe.datasets import run_lengths
+from cnnprobe.datasets.class_numbers import UNKNOWN
 from cnnprobe.datasets.fitting import geometry
-from cnnprobe.datasets.labelling import UNKNOWN
+from cnnprobe.datasets.run_lengths import Runs
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Objects:
         areas: (object,) by which the largest is found.
         shares: boxes are shares.
         outlines: of the objects, in the same order; None: only boxes are known.
+        masks: of those objects that have one instead of an outline; None: none has.
     """
 
     def __init__(
@@ -52,12 +55,14 @@ class Objects:
         *,
         shares: bool = False,
         outlines: Outlines | None = None,
+        masks: Runs | None = None,
     ):
         self.order = np.lexsort((-areas, images))  # by image, the largest first; of equal ones the first
         self.images = images[self.order]
         self.classes, self.boxes = classes, boxes
         self.shares = shares
         self.outlines = outlines
+        self.masks = masks
 
     def largest(self, count: int) -> np.ndarray:
         """Return the class of the largest object of each of `count` images, (image,); -1 where there is none."""
@@ -99,6 +104,9 @@ class Objects:
             known["cue"] = np.zeros(size, bool)
             for polygon in (polygon for number in here for polygon in self.outlines.of(number)):
                 known["cue"] |= filled(polygon * scale[::-1] - np.array(start[::-1]), size)
+        if self.masks is not None and len(self.masks.owners):
+            for runs in (runs for number in here for runs in self.masks.of(number)):
+                known["cue"] |= run_lengths.shown(runs, source, size, resize)
         return known
 
 

@@ -64,7 +64,7 @@ def _owners(folder: Path, part: str) -> dict[str, str]:
     """
     if not (folder / part).is_dir():
         raise UserError(f"no {part}/ in {shown(str(folder))}")
-    files = [f"{part}/{name}" for name in listed(folder / part).images]
+    files = [f"{part}/{name}" for name in listed(folder / part).once()]
     if part == "test":
         return dict.fromkeys(files, "")
     notes = folder / part / f"{part}_annotations.txt"

@@ -82,5 +82,6 @@ def stimuli_table(dataset: Any, batch: int) -> Table:
             "dataset": dataset.name,
             "fingerprint": dataset.fingerprint,
             "classes": json.dumps(list(dataset.classes), ensure_ascii=False),
+            **dataset.about,
         },
     )

@@ -254,7 +254,7 @@ def localisation_points(measures: dict[str, np.ndarray], names: Sequence[str], t
         ax.grid(axis="x", color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(places, [style.plain(name, 28) for name in names], fontsize=6.5)
+    axes[0].set_yticks(places, style.apart(names, 28), fontsize=6.5)
     handles, labels = axes[0].get_legend_handles_labels()
     made.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     return made

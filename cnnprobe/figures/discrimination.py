@@ -43,7 +43,7 @@ def task_features(units: Units, classes: Sequence[str], title: str) -> Figure:
     drawn = matrix.imshow(values, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     names = [f"{style.plain(name, 18)} {int(units[name]['unit'][row])}" for name, row in rows]
     matrix.set_yticks(range(len(rows)), names, fontsize=6)
-    matrix.set_xticks(range(shown), [style.plain(name, 16) for name in classes[:shown]], rotation=90, fontsize=6)
+    matrix.set_xticks(range(shown), style.apart(classes, 16)[:shown], rotation=90, fontsize=6)
     matrix.tick_params(length=0)
     matrix.set_title(f"the {len(rows)} units with the largest |d'|, after", fontsize=7)
     bar = made.colorbar(drawn, ax=matrix, fraction=0.06, pad=0.02)

@@ -62,7 +62,8 @@ def _described(changed: Mapping[str, np.ndarray], row: int, about: Mapping[str, 
     lines += [f"r {_number(one['correlation'])}", f"top images shared {_number(one['overlap'])}"]
     lines.append(f"selectivity {_number(one['selectivity_before'])} → {_number(one['selectivity_after'])}")
     classes = about["classes"]
-    named = [style.plain(classes[one[key]], 16) if one[key] >= 0 else "none" for key in ("class_before", "class_after")]
+    short = style.apart(classes, 16)
+    named = [short[one[key]] if one[key] >= 0 else "none" for key in ("class_before", "class_after")]
     return "\n".join([*lines, f"{named[0]} → {named[1]}"] if classes else lines)
 
 

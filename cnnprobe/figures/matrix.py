@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cnnprobe.figures.style import SERIES, figure, plain
+from cnnprobe.figures.style import SERIES, apart, figure
 
 NAMED = 40
 """Up to so many classes each one is named, beyond their index stands."""
@@ -52,7 +52,7 @@ def _name(axes: Axes, classes: Sequence[str]) -> None:
     axes.tick_params(labelsize=7, length=0)
     if len(classes) > NAMED:
         return
-    names = [plain(name, most=18) for name in classes]
+    names = apart(classes, most=18)
     upright = max(map(len, names)) > 4 and len(names) > 3
     places = range(len(names))
     axes.set_xticks(places, names, rotation=45 if upright else 0, ha="right" if upright else "center")

@@ -2,7 +2,8 @@
 
 import textwrap
 import unicodedata
-import warnings
+from collections import Counter
+from collections.abc import Sequence
 from io import BytesIO
 
 import matplotlib
@@ -10,6 +11,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+
+from cnnprobe.figures import fonts
 
 DPI = 150
 ACCENT = "#d1495b"
@@ -70,21 +73,34 @@ def by_depth(place: int, count: int) -> tuple[float, ...] | str:
     return matplotlib.colormaps["viridis"](0.92 * place / (count - 1))
 
 
-def plain(text: object, most: int = 60) -> str:
+def printable(text: object, most: int = 60) -> str:
     """Return a stranger's text as one printable line: control characters escaped, shortened in the middle."""
     line = "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in str(text))
     return line if len(line) <= most else line[: most // 2] + "…" + line[-(most // 2 - 1) :]
 
 
+def plain(text: object, most: int = 60) -> str:
+    """Return a stranger's text as one line of a figure: printable, in letters that can be drawn (`fonts.legible`)."""
+    return printable(fonts.legible(str(text)), most)
+
+
+def apart(names: Sequence[str], most: int = 60) -> list[str]:
+    """Return names of classes as `plain` does, with their index in front where two would look the same."""
+    short = [plain(name, most) for name in names]
+    counts = Counter(short)
+    return [f"{index}: {word}" if counts[word] > 1 else word for index, word in enumerate(short)]
+
+
 def png(made: Figure) -> bytes:
     """Render a figure to the bytes of a PNG file; the same figure gives the same bytes.
 
-    No text is read as mathematics: a class may be called "$x_1". A letter that the font lacks is drawn as a box.
+    No text is read as mathematics: a class may be called "$x_1". A letter that our font lacks is taken from another.
     """
     for text in made.findobj(Text):
         text.set_parse_math(False)
+        if not text.get_text().isascii():
+            text.set_text("\n".join(fonts.legible(line) for line in text.get_text().split("\n")))
+            text.set_fontfamily([*text.get_fontfamily(), *fonts.families(text.get_text())])
     buffer = BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
-        made.savefig(buffer, format="png", dpi=DPI, metadata={"Software": "cnnprobe"})
+    made.savefig(buffer, format="png", dpi=DPI, metadata={"Software": "cnnprobe"})
     return buffer.getvalue()

@@ -167,7 +167,7 @@ def _nyquist(layer: Layer, dataset: Any) -> float:
 
 def _channels(dataset: Any, colour: str) -> list[str]:
     if len(dataset.size) == 2:
-        return [str(place) for place in range(dataset.size[0])]
+        return list(dataset.channel_names or map(str, range(dataset.size[0])))
     return list(OPPONENT) if colour == "opponent" else ["all"]
 
 

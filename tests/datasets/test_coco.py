@@ -8,7 +8,9 @@ from cnnprobe.datasets import coco
 from cnnprobe.engine.localisation import Truth
 from cnnprobe.errors import UserError
 from tests import made_collections as made
+from tests.datasets.test_run_lengths import rle
 
+MASK = {"size": [60, 80]}
 OPTIONS = {"split": None, "classes": "largest", "size": None, "resize": None, "strict": False}
 
 
@@ -54,11 +56,27 @@ def test_an_outline_that_is_no_box_is_followed(tmp_path, about):
     assert truth.boxes.tolist() == [[20, 20, 50, 60]] and np.array_equal(truth.mask, known["cue"])
 
 
-def test_an_outline_of_another_kind_is_that_of_its_box(tmp_path, about):
+def test_masks_as_lengths_of_runs_are_masks(tmp_path, about):
+    """F90: plain and packed, also where the picture is scaled and cropped."""
+    mask = np.zeros((60, 80), bool)
+    mask[20:50, 35:40] = mask[30:35, 20:60] = True  # a cross, small in its box
+    for packed in (False, True):
+        about["annotations"][2]["segmentation"] = rle(mask, packed)
+        made.annotate(tmp_path, about)
+        assert np.array_equal(build(tmp_path).truth(0)["cue"], mask)
+        halved = build(tmp_path, size=30, resize=30).truth(0)["cue"]
+        assert np.array_equal(halved, mask[1::2, 1::2][:, 5:35])
+
+
+def test_an_object_without_outline_has_that_of_its_box_and_it_is_told(tmp_path, about, caplog):
+    """F90."""
     expected = build(tmp_path).truth(0)["cue"]
-    about["annotations"][2]["segmentation"] = {"counts": "abc", "size": [60, 80]}
-    made.annotate(tmp_path, about)
-    assert np.array_equal(build(tmp_path).truth(0)["cue"], expected)
+    for nothing in (None, []):
+        about["annotations"][2]["segmentation"] = nothing
+        made.annotate(tmp_path, about)
+        with caplog.at_level(logging.WARNING, "cnnprobe"):
+            assert np.array_equal(build(tmp_path).truth(0)["cue"], expected)
+    assert "coco: 1 objects have neither outline nor mask" in caplog.text
 
 
 def test_labels_may_be_left_out_and_unlabelled_images_are_a_flat_folder(tmp_path, about):
@@ -132,6 +150,12 @@ def test_hard_names_are_found_and_shown_escaped(tmp_path, about, caplog):
         (lambda a: a["annotations"][2].update(bbox=[1, 2, 3]), "number 3 of annotations is not of COCO's kind"),
         (lambda a: a["annotations"][2].update(segmentation=[[1, 2, 3]]), "a polygon of 3 numbers"),
         (lambda a: a["annotations"][2].update(segmentation=["1234"]), "number 3 of annotations"),
+        (lambda a: a["annotations"][2].update(segmentation=MASK | {"counts": [3, 4]}), "runs hold 7 px, of 60 x 80"),
+        (lambda a: a["annotations"][2].update(segmentation=MASK | {"counts": [-1, 4801]}), "a mask whose runs hold"),
+        (lambda a: a["annotations"][2].update(segmentation=MASK | {"counts": "o" * 30}), "a packed mask with 'o'"),
+        (lambda a: a["annotations"][2].update(segmentation=MASK | {"counts": "a b"}), "a packed mask"),
+        (lambda a: a["annotations"][2].update(segmentation={"counts": [4800], "size": [80, 60]}), "another size than"),
+        (lambda a: a["annotations"][2].update(segmentation={"counts": [4800]}), "KeyError: 'size'"),
         (lambda a: a["annotations"][2].update(area=1e999), "Infinity is no number"),
         (lambda a: a["annotations"][2].update(area=10**400), "OverflowError"),
         (lambda a: a["annotations"].append([]), "number 6 of annotations is not of COCO's kind"),

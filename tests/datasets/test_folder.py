@@ -76,6 +76,33 @@ def test_a_held_out_folder_alone_is_no_training_set(pictures):
         build(pictures("val/cat/1.png"), split="train")
 
 
+def test_a_subset_made_of_links_is_taken_or_refused_with_the_option(pictures, caplog):
+    """F92: class folders that are links, and folders full of links; what leads out is asked for, never lost."""
+    root = pictures(*(f"store/{kind}/{i}.png" for kind in ("ant", "bee") for i in range(3)), "few/bee/0.png")
+    (root / "few/ant").symlink_to("../store/ant")
+    with pytest.raises(
+        UserError, match=r"links to folders elsewhere \(ant → .*/store/ant\): dataset.links=all follows"
+    ):
+        build(root / "few")
+    assert build(root / "few", links="all").labels.tolist() == [0, 0, 0, 1]
+    assert build(root / "few", links="inside").classes == ("bee",)
+    (root / "flat/ant").mkdir(parents=True)
+    for i in range(3):
+        (root / f"flat/ant/{i}.png").symlink_to(root / f"store/ant/{i}.png")
+    with pytest.raises(
+        UserError, match=r"no images in .* \(0 files\); links that lead out .*; dataset.links=all follows"
+    ):
+        build(root / "flat")
+    assert len(build(root / "flat", links="all")) == 3
+    (root / "splits/train").mkdir(parents=True)
+    (root / "splits/all").mkdir()
+    (root / "store").rename(root / "splits/all/store")
+    for kind in ("ant", "bee"):
+        (root / f"splits/train/{kind}").symlink_to(f"../all/store/{kind}")
+    part = build(root / "splits", split="train")
+    assert len(part) > 1 and set(part.classes) == {"ant", "bee"}  # though the files lie in all/ as well
+
+
 def test_tables_of_classes_and_labels_are_used(pictures, tmp_path):
     root = pictures("data/n2/1.png", "data/n1/1.png", "flat/1.png", "flat/2.png")
     (root / "classes.csv").write_text("5,n1,tench\n7,n2,shark\n")

@@ -33,7 +33,9 @@ def test_a_table_of_classes_gives_folders_their_index_and_name(table, head):
     ("text", "words"),
     [
         ("0,cat,cat\n", "names none of the folders, e.g. 'n01'; it names cat"),
-        ("", "holds no classes"),
+        ("", "is empty"),
+        ("n01\nn02\n", "holds no classes"),
+        ("n01,ant\nn02,bee\n", "holds no classes; expected lines of index"),
         ("0,a\nx,b\n", "line 2: expected index, folder, name; got 'x,b'"),
         ("0,a\n0,b\n", "line 2: index 0 or folder 'b' is there twice"),
         ("0,a\n9999999999,b\n", "line 2: expected index"),

@@ -1,0 +1,141 @@
+"""Tables as people write them: any separator, quotes, marks of byte order, encodings, comments, a running number.
+
+Which separator a table has shows in what stands between: every way of cutting it into columns is offered, and taken is
+the one in which a column names what it should (`labelling`).
+"""
+
+import csv
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cnnprobe.datasets.imageset import shown
+from cnnprobe.errors import UserError, must_be_a_file, path_of
+
+SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", None: "blanks"}
+"""In the order in which they are tried; None: blanks."""
+LARGEST = 2**30  # bytes
+NO_TEXT = {b"PK\x03\x04": "a workbook; save the sheet as CSV", b"\xd0\xcf\x11\xe0": "a workbook; save the sheet as CSV"}
+MISSING = ("", "nan")
+"""What stands where nothing is known, in small letters."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One way of cutting a table into columns.
+
+    Args:
+        rows: all of the same length, cells without the blanks and quotes around them.
+        separator: a word for what stands between the cells.
+        ragged: number of the first row that has more cells than the first one, from 1, and how many; or None.
+    """
+
+    rows: list[list[str]]
+    separator: str
+    ragged: tuple[int, int] | None
+
+    @property
+    def width(self) -> int:
+        """How many columns it has."""
+        return len(self.rows[0])
+
+    def column(self, place: int, start: int = 0) -> list[str]:
+        """Return the cells of a column, from a row on."""
+        return [row[place] for row in self.rows[start:]]
+
+
+def split_column(word: str) -> tuple[str, str | None]:
+    """Take FILE:COLUMN apart; without a column, or where there is a file of the whole name, that is None."""
+    file, colon, column = word.rpartition(":")
+    if not colon or not file or path_of(word).exists() or not path_of(file).exists():
+        return word, None
+    return file, column.strip()
+
+
+def readings(path: str) -> Iterator[Table]:
+    """Give every way of cutting a table of text into two columns or more.
+
+    Raises:
+        UserError: it cannot be read, is no text, or empty.
+    """
+    lines = _lines(path)
+    if not lines:
+        raise UserError(f"the table {path} is empty")
+    for separator, words in SEPARATORS.items():
+        rows = _cut(lines, separator)
+        width = len(rows[0]) if rows else 0
+        if max(map(len, rows), default=0) < 2:
+            continue
+        width = max(width, 2) if separator is not None else max(map(len, rows))
+        ragged = next(((place, len(row)) for place, row in enumerate(rows, 1) if len(row) > width), None)
+        yield Table([[*row, *[""] * width][:width] for row in rows], words, ragged)
+
+
+def _cut(lines: Sequence[str], separator: str | None) -> list[list[str]]:
+    """Cut lines into cells; blanks cut off the last cell only, unless every line has as many cells as the first."""
+    if separator is None:
+        rows = [line.split() for line in lines]
+        if len({len(row) for row in rows}) > 1:
+            rows = [line.rsplit(None, 1) for line in lines]
+    else:
+        try:
+            rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+        except csv.Error:
+            return []
+    rows = [[_bare(cell) for cell in row] for row in rows]
+    while rows and all(len(row) == len(rows[0]) and not row[-1] for row in rows) and len(rows[0]) > 2:
+        rows = [row[:-1] for row in rows]  # a separator at the end of each line
+    return [row for row in rows if any(row)]
+
+
+def _bare(cell: str) -> str:
+    """Return a cell without blanks and quotes around it, its letters composed (NFC)."""
+    cell = unicodedata.normalize("NFC", cell.strip())
+    quoted = len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "'\"`"
+    return cell[1:-1].strip() if quoted else cell
+
+
+def _lines(path: str) -> list[str]:
+    """Return the lines of a table that say something.
+
+    Raises:
+        UserError: it cannot be read, or is no text.
+    """
+    given = path_of(path)
+    try:
+        must_be_a_file(given)
+        if given.stat().st_size > LARGEST:
+            raise UserError(f"the table {path} is too large ({given.stat().st_size >> 20} MB; limit {LARGEST >> 20})")
+        content = given.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the table {path}: {error.strerror or error}") from None
+    what = next((words for magic, words in NO_TEXT.items() if content.startswith(magic)), None)
+    text = None if what else _decoded(content)
+    if text is None or "\0" in text:
+        raise UserError(f"cannot read the table {path}: it is {what or 'no text'}")
+    lines = text.splitlines()
+    if lines and re.fullmatch(r"sep=.", lines[0].strip().lower()):  # as spreadsheets write it
+        lines = lines[1:]
+    return [line for line in lines if line.strip(" \t,;|") and not line.startswith("#")]
+
+
+def _decoded(content: bytes) -> str | None:
+    """Return a text from its bytes: UTF-8, UTF-16 with or without its mark, else Western European; None: no text."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        kinds = ["utf-16"]
+    elif b"\0" in content[:200]:
+        kinds = ["utf-16-le" if content[1:2] == b"\0" else "utf-16-be"]
+    else:
+        kinds = ["utf-8-sig", "cp1252", "latin-1"]
+    for kind in kinds:
+        try:
+            return content.decode(kind)
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+def told(cells: Sequence[str]) -> str:
+    """Return a row of a table for people."""
+    return shown(" | ".join(cells))[:80]

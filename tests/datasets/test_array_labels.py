@@ -1,0 +1,100 @@
+"""Labels beside recordings, in every form people keep them."""
+
+import h5py
+import numpy as np
+import pytest
+
+from cnnprobe.datasets.arrays import build
+from cnnprobe.errors import UserError
+
+DATA = np.random.default_rng(0).standard_normal((8, 3, 20)).astype(np.float32)
+KINDS = np.array([1, 0, 2, 2, 0, 1, 1, 0])
+WORDS = np.array(["left", "right", "up"])[KINDS]
+OPTIONS = dict.fromkeys(("data", "labels", "rate", "split", "size", "resize", "axes", "channels")) | {
+    "scale": 1.0,
+    "strict": False,
+}
+
+
+def arrays(path, **options):
+    return build(root=str(path), **OPTIONS | options)
+
+
+def both(tmp_path, labels, **more):
+    """The same recordings with labels, out of .npz and out of HDF5."""
+    np.savez(tmp_path / "a.npz", X=DATA, labels=labels, **more)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = DATA
+        for name, values in ({"labels": labels} | more).items():
+            file[name] = values.astype(object) if np.asarray(values).dtype.kind == "U" else values
+    return [arrays(tmp_path / name) for name in ("a.npz", "a.h5")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        (KINDS, ("0", "1", "2"), KINDS),
+        (KINDS.astype(np.float64), ("0", "1", "2"), KINDS),
+        (KINDS.astype(np.uint8), ("0", "1", "2"), KINDS),
+        (KINDS[None] + 1.0, ("1", "2", "3"), KINDS),
+        (KINDS[:, None] + 1, ("1", "2", "3"), KINDS),
+        (KINDS + 769, ("769", "770", "771"), KINDS),
+        (KINDS > 0, ("0", "1"), KINDS > 0),
+        (np.eye(3)[KINDS], ("0", "1", "2"), KINDS),
+        (np.eye(3, dtype=bool)[KINDS].T, ("0", "1", "2"), KINDS),
+        (np.where(KINDS == 2, np.nan, KINDS), ("0", "1"), np.where(KINDS == 2, -1, KINDS)),
+        (np.where(KINDS > 0, 1, -1), ("-1", "1"), KINDS > 0),
+        (WORDS, ("left", "right", "up"), KINDS),
+        (WORDS.astype("S"), ("left", "right", "up"), KINDS),
+        (KINDS.astype(str), ("0", "1", "2"), KINDS),
+    ],
+)
+def test_labels_of_any_form_are_classes(tmp_path, labels, classes, expected):
+    """F90."""
+    for dataset in both(tmp_path, labels):
+        assert dataset.classes == classes and dataset.labels.tolist() == np.asarray(expected, int).tolist()
+
+
+def test_names_of_classes_beside_numbers(tmp_path):
+    """F90: from 0 and from 1."""
+    for first in (0, 1):
+        for dataset in both(tmp_path, KINDS + first, class_names=np.array(["left", "right", "up"])):
+            assert dataset.classes == ("left", "right", "up") and dataset.labels.tolist() == KINDS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (KINDS + 0.5, "must be 8 whole numbers or texts.* with 1.5 among them"),
+        (KINDS[:5], "must be 8 whole numbers or texts, one per recording; got .5,."),
+        (np.ones((8, 2)), "not columns of 0 and 1 with one 1 in each row"),
+        (WORDS[:5], "has 5 texts, the data 8 recordings"),
+        (KINDS + 10**8, "numbers of classes must be"),
+    ],
+)
+def test_what_is_no_label_is_refused(tmp_path, labels, words):
+    """F90."""
+    with pytest.raises(UserError, match=words):
+        both(tmp_path, labels)
+
+
+def test_rate_times_channels_and_names_beside_the_data_are_read(tmp_path):
+    """F91."""
+    names = [f"trial {place}" for place in range(8)]
+    np.savez(tmp_path / "a.npz", X=DATA, sfreq=250, ch_names=["C3", "Cz", "C4"], names=names)
+    dataset = arrays(tmp_path / "a.npz")
+    assert dataset.rate == 250 and dataset.channel_names == ["C3", "Cz", "C4"] and dataset.names == names
+    np.savez(tmp_path / "b.npz", X=DATA.swapaxes(1, 2), times_ms=np.arange(20) * 4.0, labels=KINDS)
+    dataset = arrays(tmp_path / "b.npz")
+    assert dataset.rate == 250 and dataset.size == (3, 20)
+    assert np.array_equal(dataset.load(range(8))[0].numpy(), DATA)
+
+
+def test_labels_by_name_and_what_could_be_labels(tmp_path, caplog):
+    """F90: what is passed over is told with its reason."""
+    np.savez(tmp_path / "a.npz", X=DATA, hand=WORDS, odd=np.array([{}], dtype=object))
+    assert arrays(tmp_path / "a.npz").classes == ()
+    assert "perhaps hand" in caplog.text and "odd holds pickled objects" in caplog.text
+    assert arrays(tmp_path / "a.npz", labels="hand").classes == ("left", "right", "up")
+    with pytest.raises(UserError, match="no array 'foot' in a"):
+        arrays(tmp_path / "a.npz", labels="foot")

@@ -1,0 +1,180 @@
+"""Tables of labels as people write them: read, or refused with a row of each side."""
+
+import numpy as np
+import pytest
+
+from cnnprobe.datasets.labelling import by_file, class_table
+from cnnprobe.errors import UserError
+
+FILES = [f"scan {n}.png" for n in range(6)]
+KINDS = ["dog", "cat, tame"] * 3
+EXPECTED = [1, 0] * 3
+
+
+def lines(row, head="", end="\n"):
+    """A table with a row for each image."""
+    return head + "".join(row.format(n=n, name=f"scan {n}", kind=kind) + end for n, kind in enumerate(KINDS))
+
+
+def one_hot(kinds, head=True):
+    names = ["NV", "MEL", "BKL"]
+    rows = [f"scan {n},{','.join(str(float(kind == name)) for name in names)}" for n, kind in enumerate(kinds)]
+    return "\n".join(["image," + ",".join(names)] * head + rows)
+
+
+WRITTEN = {
+    "commas": lines('{name}.png,"{kind}"', "file,class\n"),
+    "semicolons": lines('"{name}.png";"{kind}"', "\ufefffile;class\r\n", "\r\n"),
+    "tabs": lines("{name}.png\t{kind}", "file\tclass\n"),
+    "bars": lines("{name}.png | {kind}"),
+    "spreadsheet": lines("{name}.png;{kind}", "sep=;\nfile;class\n"),
+    "no heading": lines('{name}.png,"{kind}"'),
+    "class first": lines('"{kind}",{name}.png', "class,file\n"),
+    "running number": lines('{n},{name}.png,"{kind}"', ",file,class\n"),
+    "running number without heading": lines('{n},{name}.png,"{kind}"'),
+    "ids": lines('{name},"{kind}"', "id,breed\n"),
+    "paths": lines('/data/train/{name}.png,"{kind}"'),
+    "paths and ids": lines('./train/{name};"{kind}"'),
+    "backslashes": lines('C:\\data\\{name}.png,"{kind}"'),
+    "capitals": lines('{name}.PNG,"{kind}"').replace("scan", "SCAN"),
+    "another ending": lines('{name}.jpg,"{kind}"'),
+    "blanks": lines("  {name}.png ; {kind}  "),
+    "quotes": lines("'{name}.png';'{kind}'"),
+    "comments": lines('{name}.png,"{kind}"', "# made by hand\n\n#, and so on\nfile,class\n"),
+    "end of lines": lines('{name}.png,"{kind}",', "file,class,\n"),
+    "twice": lines('{name}.png,"{kind}"') * 2,
+    "more columns": lines('{name}.png,{n}.5,"{kind}",left', "image_id,age,dx,side\n"),
+    "decimal commas": lines("{name}.png;0,{n};{kind}", "file;score;label\n"),
+    "rows of other images": lines('{name}.png,"{kind}"', "other.png,dog\nanother.png,dog\n"),
+}
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(content, name="table.csv"):
+        data = content if isinstance(content, bytes) else content.encode("utf-8")
+        (tmp_path / name).write_bytes(data)
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
+def test_a_table_is_read_as_people_write_it(table, text):
+    """F92."""
+    classes, labels, _ = by_file(FILES, table(text), None)
+    assert classes == ("cat, tame", "dog") and labels.tolist() == EXPECTED
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_any_encoding_is_read(table, encoding):
+    """F92."""
+    text = "file;class\n" + "".join(f"scan {n}.png;{'Bär' if n % 2 else 'Elch'}\n" for n in range(6))
+    assert by_file(FILES, table(text.encode(encoding)), None)[0] == ("Bär", "Elch")
+
+
+def test_letters_are_compared_composed(table):
+    """F92: a Mac writes é as e and an accent."""
+    assert by_file(["cafe\u0301.png"], table("caf\u00e9.png,dog\n"), None)[1].tolist() == [0]
+    assert by_file(["caf\u00e9.png"], table("cafe\u0301.png,dog\n"), None)[1].tolist() == [0]
+
+
+def test_columns_of_zeros_and_ones_are_classes_and_several_ones_are_refused(table):
+    """F92: as in the tables of skin lesions."""
+    classes, labels, notes = by_file(FILES, table(one_hot(["NV", "MEL", "BKL", "NV", "none", "MEL"])), None)
+    assert classes == ("BKL", "MEL", "NV") and labels.tolist() == [2, 1, 0, 2, -1, 1]
+    assert "classes are its columns 'NV', 'MEL', 'BKL'" in notes[0]
+    text = one_hot(["NV", "MEL", "BKL", "NV", "NV", "MEL"]).replace("scan 1,0.0", "scan 1,1.0")
+    with pytest.raises(UserError, match="row 3 has several classes, NV, MEL; an image has one"):
+        by_file(FILES, table(text), None)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "classes", "labels"),
+    [
+        ([0, 2, 0, 2, 1, 1], ("0", "1", "2"), [0, 2, 0, 2, 1, 1]),
+        ([1, 2, 1, 2, 3, 3], ("1", "2", "3"), [0, 1, 0, 1, 2, 2]),
+        ([769, 770, 769, 770, 769, 770], ("769", "770"), [0, 1, 0, 1, 0, 1]),
+        (["1.0", "0.0", "nan", "1,0", "", "0"], ("0", "1"), [1, 0, -1, 1, -1, 0]),
+        ([-1, 1, 1, -1, 1, 1], ("-1", "1"), [0, 1, 1, 0, 1, 1]),
+        ([-1, 1, 0, 0, 1, 1], ("0", "1"), [-1, 1, 0, 0, 1, 1]),
+    ],
+)
+def test_numbers_are_indices_from_0_or_names(table, numbers, classes, labels):
+    """F90: numbers that begin at 1, codes of events, decimals, -1 and 1."""
+    text = "file;y\n" + "".join(f"scan {n}.png;{number}\n" for n, number in enumerate(numbers))
+    got = by_file(FILES, table(text), None)
+    assert got[0] == classes and got[1].tolist() == labels
+    assert any("labels begin at" in note for note in got[2]) == (classes[0] != "0")
+
+
+def test_classes_are_those_of_all_rows_so_that_parts_agree(table):
+    """F92: a part without cats has the same indices."""
+    for text in ("a.png,bee\nb.png,cat\nc.png,ant\n", "f,k\na,bee\nb,cat\nc,ant\n", "a,bee\nb,cat\nc,ant\nd,bee\n"):
+        path = table(text)
+        assert by_file(["a.png", "c.png"], path, None)[0] == by_file(["b.png"], path, None)[0] == ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x.png,dog\ny.png,cat\n", r"none of the 6 images: a row of it is 'y.png \| cat', an image is called 'scan 0"),
+        ("scan 0.png,dog\nscan 0.png,cat\n", r"gives 'scan 0.png' two classes: 'dog', and 'cat' in row 2"),
+        ("scan 0.png,dog\nscan 1.png,cat,tame\n", "row 2 has 3 cells, the first has 2; put quotes .* commas"),
+        ("scan 0.png,0.53\nscan 1.png,0.61\n", "holds 0.53, which is a number but no class"),
+        ("f,a,b\nscan 0.png,x,u\nscan 1.png,y,v\n", r"which column of .* is the class: 'a', 'b'\? dataset.labels="),
+        ("scan 0.png\nscan 1.png\n", "has one column only|column of images, but none|names none"),
+        ("", "is empty"),
+        (b"PK\x03\x04 and so on", "a workbook; save the sheet as CSV"),
+        (b"\x00\x01\x02\x03\x00\x00\x00", "no text"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_a_row_of_each_side(table, text, words):
+    """F92."""
+    with pytest.raises(UserError, match=words):
+        by_file(FILES, table(text), None)
+
+
+def test_the_column_of_the_class_can_be_named(table):
+    """F92."""
+    path = table("f,a,b\nscan 0.png,x,u\nscan 1.png,y,v\n")
+    assert by_file(FILES[:2], f"{path}:b", None)[0] == ("u", "v")
+    assert by_file(FILES[:2], f"{path}:2", None)[0] == ("x", "y")
+    with pytest.raises(UserError, match="no column 'c' in"):
+        by_file(FILES, f"{path}:c", None)
+
+
+def test_what_is_left_over_is_shown_on_both_sides(table):
+    """F92."""
+    *_, notes = by_file(FILES, table("scan 0.png,dog\nscan1.png,cat\n"), None)
+    assert (
+        "does not name 5 of 6 images, e.g. 'scan 1.png'; label -1; a row without an image: 'scan1.png | cat'"
+        in notes[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "index;folder;name\n3;n03;goldfish\n1;n01;tench\n",
+        ",index,wnid,name\n0,3,n03,goldfish\n1,1,n01,tench\n",
+        "n03\t3\tgoldfish\nn01\t1\ttench\n",
+        "class_id,wnid,words\n3,n03,goldfish\n1,n01,tench\n",
+    ],
+)
+def test_tables_of_classes_are_read_alike(table, text):
+    """F92."""
+    classes, index = class_table(table(text), ["n01", "n03"])
+    assert classes == ("", "tench", "", "goldfish") and index == {"n03": 3, "n01": 1}
+
+
+def test_many_rows_take_little_time(table):
+    """Of 5,000 rows in other order than the images."""
+    import time
+
+    files = [f"{n % 10}/im_{n:06d}.jpg" for n in range(5_000)]
+    order = np.random.default_rng(0).permutation(5_000)
+    text = "id,label\n" + "".join(f"im_{n:06d},c{n % 7}\n" for n in order)
+    began = time.process_time()
+    labels = by_file(files, table(text), None)[1]
+    assert time.process_time() - began < 3 and (labels == np.arange(5_000) % 7).all()
