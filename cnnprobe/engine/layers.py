@@ -72,15 +72,15 @@ def find(
     return list(chosen.values())
 
 
-def left_out(model: nn.Module, input_size: tuple[int, ...], every: bool = False) -> dict[str, str]:
-    """Return the layers that cannot be had for each image, with the reason, by name.
+def left_out(model: nn.Module, input_size: tuple[int, ...], every: bool = False) -> dict[str, list[str]]:
+    """Return names of layers that cannot be had for each image, by the reason.
 
     Args:
         input_size: (channel, y, x) or (channel, time) of the images.
         every: also modules; else convolutions, dense layers and areas.
     """
     catalogue = _Catalogue(model, input_size)
-    return {name: why for name, why in catalogue.problems.items() if every or name in catalogue.main_problems}
+    return catalogue.by_reason(set(catalogue.problems) if every else catalogue.main_problems)
 
 
 def last_map(model: nn.Module, input_size: tuple[int, ...]) -> Layer:
@@ -145,13 +145,17 @@ class _Catalogue:
                 return sorted((replace(names[name], name=name) for name in found), key=lambda layer: order[layer.tap])
         raise self._missing(word, of, names)
 
+    def by_reason(self, names: set[str]) -> dict[str, list[str]]:
+        """Return names of `problems` by the reason."""
+        found = defaultdict(list)
+        for name, why in self.problems.items():
+            if name in names:
+                found[why].append(name)
+        return dict(found)
+
     def _tell_left_out(self, names: set[str], of: str) -> None:
         """Warn of layers that were asked for together with others and cannot be had."""
-        by_reason = defaultdict(list)
-        for name in self.problems:
-            if name in names:
-                by_reason[self.problems[name]].append(name)
-        for why, some in by_reason.items():
+        for why, some in self.by_reason(names).items():
             self.conduct.say(f"left out of the layers of {of}: {listing(some)}: {why}")
 
     def _missing(self, word: str, of: str, names: dict[str, Layer]) -> UserError:
