@@ -247,8 +247,13 @@ class _Catalogue:
         axis += len(shape) > len(value.shape) and axis >= images
         if axis == images:  # the channels went into an axis of their own, if any
             axis = max(at for at in range(len(shape)) if at != images)
-        positions = tuple(side for at, side in enumerate(shape) if at not in (images, axis))
-        size, rectified = (shape[axis], positions, axis, 0, 0, geometry.field), nonnegative(self.trace, value)
+        places = [at for at in range(len(shape)) if at not in (images, axis)]
+        roles = [geometry.spatial().get(at) for at in places] if shape == value.shape else []
+        along = tuple(roles.index(side) if side in roles else None for side in range(len(geometry.sides)))
+        plain = along == tuple(range(len(places))) or not any(role is not None for role in roles)
+        field = geometry.field if plain else replace(geometry.field, along=along)
+        positions = tuple(shape[at] for at in places)
+        size, rectified = (shape[axis], positions, axis, 0, 0, field), nonnegative(self.trace, value)
         return Layer(name, module, str(tap), kind, tap, *size, rectified, images, place.handing)
 
     def _whole(self, value: Value, place: Place) -> tuple[int, ...]:

@@ -96,7 +96,11 @@ class Layer:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What a store says of it: where it is read, its map and its theoretical field, px of the input."""
+        """What a store says of it: where it is read, its map and its theoretical field, px of the input.
+
+        `field_axes`: see `Field.along`, where the axes of the map are not those of the image; -1 for none.
+        """
+        axes = [-1 if axis is None else axis for axis in self.field.along]
         return {
             "layer": self.name,
             "module": self.module,
@@ -105,4 +109,4 @@ class Layer:
             "field_size": list(self.field.size),
             "field_stride": list(self.field.stride),
             "field_start": list(self.field.start),
-        }
+        } | ({"field_axes": axes} if axes else {})
