@@ -11,7 +11,7 @@ Names:
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -146,12 +146,12 @@ class _Catalogue:
         raise self._missing(word, of, names)
 
     def by_reason(self, names: set[str]) -> dict[str, list[str]]:
-        """Return names of `problems` by the reason."""
-        found = defaultdict(list)
+        """Return names of `problems` by the reason, with the shapes of the first of each."""
+        found: dict[str, tuple[str, list[str]]] = {}
         for name, why in self.problems.items():
             if name in names:
-                found[why].append(name)
-        return dict(found)
+                found.setdefault(re.sub(r"\(.*?\)", "", why), (why, []))[1].append(name)
+        return dict(found.values())
 
     def _tell_left_out(self, names: set[str], of: str) -> None:
         """Warn of layers that were asked for together with others and cannot be had."""
