@@ -151,9 +151,10 @@ def joined(parts: list[Any], axis: int) -> Any:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A tensor of a pass: its shape, and by axis that may be the images' some values of one of them."""
+    """A tensor of a pass: its shape, some of its values, and by axis that may be the images' some of one of them."""
 
     shape: tuple[int, ...]
+    whole: Tensor
     samples: dict[int, Tensor]
     agree: float
 
@@ -197,9 +198,9 @@ class _Looking(Watch):
                 return
             shape = tuple(tensor.shape)
             axes = [axis for axis, length in enumerate(shape) if length == self.images]
-            samples = {axis: _sample(tensor.select(axis, self.images // 2)) for axis in axes}
+            samples = {axis: _sample(tensor.select(axis, self.images // 2)) for axis in axes if self.images > 1}
             coarse = tensor.dtype in (torch.float16, torch.bfloat16) or tensor.device.type != "cpu"
-            self.seen[where] = _Seen(shape, samples or {0: _sample(tensor)}, AGREE_LOW if coarse else AGREE)
+            self.seen[where] = _Seen(shape, _sample(tensor), samples, AGREE_LOW if coarse else AGREE)
 
 
 def _sample(values: Tensor) -> Tensor:
@@ -227,9 +228,17 @@ def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
         words = f"the network takes one image at a time ({_words(error)}): images pass one by one"
         return Conduct(copies, {tap: _only_alone(seen, words) for tap, seen in one.seen.items()})
     places = {tap: _place(seen, many.seen.get(tap)) for tap, seen in one.seen.items()}
-    if any(place.handing == "one by one" or place.problem for place in places.values()):
+    axes = {tap: _axis(seen.shape, many.seen[tap].shape) for tap, seen in one.seen.items() if tap in many.seen}
+    doubtful = [tap for tap, axis in axes.items() if axis is not None and (places[tap].told or places[tap].problem)]
+    if doubtful:  # or do its answers differ anyway, by dropout that is always on?
         again, *_ = _looked(model, alone, seed=1)
-        places = _without_chance(places, one, many, again)
+        for tap in doubtful:
+            repeated = again.seen.get(tap)
+            if repeated is None or _alike(one.seen[tap].whole, repeated.whole, one.seen[tap].agree):
+                break  # it depends on its batch, and so may all that follows
+            lost = len(one.seen[tap].shape) < len(many.seen[tap].shape)
+            words = "answers to the same image differ from pass to pass (randomness, or a memory, in forward)"
+            places[tap] = Place("restored" if lost else "together", axes[tap], told=words)
     return Conduct(copies, places)
 
 
@@ -268,10 +277,12 @@ def _place(one: _Seen, many: _Seen | None) -> Place:
     """Return where the images are in a value, from its shapes with one image and with several."""
     if many is None:
         return _only_alone(one, "what the network does depends on the number of images: they pass one by one")
+    if one.shape == many.shape and _alike(one.whole, many.whole, one.agree):
+        return Place()  # a constant
     shapes = f"{_sides(one.shape)} for one image, {_sides(many.shape)} for {SEVERAL}"
     axis = _axis(one.shape, many.shape)
     if axis is not None and len(one.shape) == len(many.shape):
-        if _alike(one.samples[axis], many.samples[axis], one.agree):
+        if _alike(one.whole, many.samples[axis], one.agree):
             return Place(axis=axis)
         return Place(
             "one by one",
@@ -280,7 +291,7 @@ def _place(one: _Seen, many: _Seen | None) -> Place:
             "pass one by one",
         )
     if axis is not None:
-        if _alike(next(iter(one.samples.values())), many.samples[axis], one.agree):
+        if _alike(one.whole, many.samples[axis], one.agree):
             return Place("restored", axis)
         return Place(
             problem=f"it drops the axis of a batch of one image ({shapes}), and answers otherwise to one alone"
@@ -306,23 +317,6 @@ def _alike(one: Tensor, other: Tensor, agree: float) -> bool:
     one, other = (values.nan_to_num(0, 0, 0) for values in (one, other))
     scale = max(float(one.abs().max()), float(other.abs().max())) if len(one) else 0.0
     return not len(one) or float((one - other).abs().max()) <= agree * scale
-
-
-def _without_chance(places: dict[Tap, Place], one: _Looking, many: _Looking, again: _Looking) -> dict[Tap, Place]:
-    """Take back what was concluded from values that differ from pass to pass anyway (dropout that is always on)."""
-    found: dict[Tap, Place] = {}
-    coupled = False
-    for tap, place in places.items():
-        seen, repeated = one.seen[tap], again.seen.get(tap)
-        axis = _axis(seen.shape, many.seen[tap].shape) if tap in many.seen else None
-        if place.handing == "one by one" and axis is not None and not coupled and repeated is not None:
-            first, second = (next(iter(own.samples.values())) for own in (seen, repeated))
-            if not _alike(first, second, seen.agree):
-                words = "answers to the same image differ from pass to pass (randomness, or a memory, in forward)"
-                place = Place(axis=axis, told=words)
-        coupled |= place.handing == "one by one"
-        found[tap] = place
-    return found
 
 
 def _sides(shape: Iterable[int]) -> str:

@@ -274,10 +274,15 @@ def test_randomness_is_not_taken_for_an_answer_to_the_other_images():
         def forward(self, x):
             return super().forward(F.dropout(x, 0.5, training=True))
 
+    class Both(Squeezed):
+        def forward(self, x):
+            return super().forward(F.dropout(x, 0.5, training=True))
+
     state = torch.get_rng_state()
     with Told() as told:
-        (layer,) = find(Always(), "conv2", SIZE)
-    assert layer.handing == "together" and "differ from pass to pass" in told[0]
+        layers = find(Always(), "conv2", SIZE) + find(Both(), "logits", SIZE)
+    assert [layer.handing for layer in layers] == ["together", "restored"]
+    assert len(told) == 2 and all("differ from pass to pass" in line for line in told)
     assert torch.equal(torch.get_rng_state(), state)
 
 
