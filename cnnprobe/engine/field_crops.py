@@ -83,6 +83,8 @@ class FieldCrops:
     def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
         if len(layer.map_size) != 2 or len(size) != 3 or layer.field.whole:
             raise Unrepeatable("its units see the whole image")
+        if not layer.plain:
+            raise Unrepeatable("its images do not pass together along the first axis")
         with untouched(model):
             seen = trace(model, size)
         self.size, self.target = size, value_at(seen, layer.tap)

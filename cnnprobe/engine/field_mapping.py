@@ -120,7 +120,7 @@ class Mapping:
 
     def _columns(self, k: int, small: tuple[int, ...]) -> dict[str, Column]:
         canvas, map_axes = self.canvas.sides, len(self.layer.map_size)
-        place = {0: "dense: none", 1: "position", 2: "y x"}.get(map_axes, "index")
+        place = {0: "dense: none", 1: "position", 2: "y x", 3: "z y x"}.get(map_axes, "index")
         discrepancy = "clean minus occluded response by place of the occluder, mean over draws; NaN for a silent image"
         area = "side of a square as large as the area above"
         columns = {

@@ -24,7 +24,13 @@ AFFINE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 def affine_module(model: nn.Module, layers: list[Layer]) -> nn.Module | None:
     """Return the module whose output is the only layer, if it is affine and nothing else acts on it."""
-    if len(layers) != 1 or layers[0].tap.function or layers[0].tap.call or layers[0].tap.part is not None:
+    if (
+        len(layers) != 1
+        or not layers[0].plain
+        or layers[0].tap.function
+        or layers[0].tap.call
+        or layers[0].tap.part is not None
+    ):
         return None
     module = model.get_submodule(layers[0].tap.module)
     hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
@@ -43,7 +49,7 @@ def narrowed_module(
     Returns:
         None and nothing where there is no such chain.
     """
-    if len(layers) != 1 or layers[0].channel_axis != 1:
+    if len(layers) != 1 or not layers[0].plain or layers[0].channel_axis != 1:
         return None, ()
     seen, tail = trace(model, size), []
     try:

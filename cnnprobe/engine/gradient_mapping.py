@@ -97,7 +97,10 @@ class GradientMapping:
         return Table(self.name, "unit", rows, self.columns, self.batch, own)
 
     def _columns(self, units: np.ndarray | None) -> dict[str, Column]:
-        how, place = self.how, {0: "dense: none", 1: "position", 2: "y x"}.get(len(self.layer.map_size), "index")
+        how, place = (
+            self.how,
+            {0: "dense: none", 1: "position", 2: "y x", 3: "z y x"}.get(len(self.layer.map_size), "index"),
+        )
         keep, channels, recipe = how.keep, how.dataset.size[0], how.recipe
         each = (channels, *self.canvas.sides)
         unit = {"input-x-gradient": "activation", "integrated": "activation"}.get(recipe.rule, "activation per pixel")

@@ -33,6 +33,8 @@ class Head:
 
     def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
         self.layer = layer
+        if not layer.plain:
+            raise Unrepeatable("its images do not pass together along the first axis")
         written = trace(model, size)
         self.target, self.output = value_at(written, layer.tap), written.modules[-1].output
         self.image = Value(IMAGE, 0, (1, *size))

@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from torch import nn
 
+from cnnprobe.engine.conduct import Place, conduct_of
 from cnnprobe.engine.field_rules import geometries
 from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulates, nonnegative, parameters, weights
 from cnnprobe.engine.replay import ancestors
@@ -64,9 +65,22 @@ def find(
     for word in [spec] if isinstance(spec, str) else list(spec):
         for layer in catalogue.named(str(word), of):
             chosen.setdefault(layer.tap, layer)
+            if told := catalogue.conduct.place(layer.tap).told:
+                catalogue.conduct.say(f"layer {layer.name!r} of {of}: {told}")
     if not chosen:
         raise UserError(f"no layer is asked for; layers of {of}: {listing(layer.name for layer in catalogue.main)}")
     return list(chosen.values())
+
+
+def left_out(model: nn.Module, input_size: tuple[int, ...], every: bool = False) -> dict[str, list[str]]:
+    """Return names of layers that cannot be had for each image, by the reason.
+
+    Args:
+        input_size: (channel, y, x) or (channel, time) of the images.
+        every: also modules; else convolutions, dense layers and areas.
+    """
+    catalogue = _Catalogue(model, input_size)
+    return catalogue.by_reason(set(catalogue.problems) if every else catalogue.main_problems)
 
 
 def last_map(model: nn.Module, input_size: tuple[int, ...]) -> Layer:
@@ -89,11 +103,16 @@ class _Catalogue:
         every: all layers in the order in which they are computed.
         main: convolutions, dense layers and areas of them.
         short: the names that are no module paths.
+        problems: by name of what cannot be had for each image: why.
+        main_problems: those of them that would be in `main`.
     """
 
     def __init__(self, model: nn.Module, input_size: tuple[int, ...]):
         self.model = model
         self.trace = trace(model, input_size)
+        self.conduct = conduct_of(model, tuple(input_size), anew=True)
+        self.problems: dict[str, str] = {}
+        self.main_problems: set[str] = set()
         self.geometries = geometries(self.trace)
         self.macs = np.cumsum([0, *map(multiply_accumulates, self.trace.calls)])
         self.times = Counter(call.path for call in self.trace.modules)
@@ -105,13 +124,14 @@ class _Catalogue:
         self.short = taken
         self.main = [layer for layer in self.every if layer.name in taken or layer.kind == "linear"]
         output = self.trace.modules[-1].output
-        if isinstance(output, Value) and self._has_units(output):
-            logits = self._layer("logits", "", "other", output)
-            self.spellings.setdefault("logits", replace(logits, tap=Tap(""), reads=str(Tap(""))))
+        if isinstance(output, Value) and self._has_units("logits", output, Tap(""), main=True):
+            logits = self._layer("logits", "", "other", output, Tap(""))
+            self.spellings.setdefault("logits", logits)
 
     def named(self, word: str, of: str) -> list[Layer]:
         """Return the layers a word stands for, or say why there is none."""
         if word == "all":
+            self._tell_left_out(self.main_problems, of)
             return self.main
         names = self.spellings | {layer.name: layer for layer in self.every}
         if word in names:
@@ -120,11 +140,27 @@ class _Catalogue:
             short = [name for name in names if name in self.short and fnmatchcase(name, word)]
             found = short or [name for name in names if fnmatchcase(name, word)]
             order = {layer.tap: place for place, layer in enumerate(self.every)}
+            self._tell_left_out({name for name in self.problems if fnmatchcase(name, word)}, of)
             if found:
                 return sorted((replace(names[name], name=name) for name in found), key=lambda layer: order[layer.tap])
         raise self._missing(word, of, names)
 
+    def by_reason(self, names: set[str]) -> dict[str, list[str]]:
+        """Return names of `problems` by the reason, with the shapes of the first of each."""
+        found: dict[str, tuple[str, list[str]]] = {}
+        for name, why in self.problems.items():
+            if name in names:
+                found.setdefault(re.sub(r"\(.*?\)", "", why), (why, []))[1].append(name)
+        return dict(found.values())
+
+    def _tell_left_out(self, names: set[str], of: str) -> None:
+        """Warn of layers that were asked for together with others and cannot be had."""
+        for why, some in self.by_reason(names).items():
+            self.conduct.say(f"left out of the layers of {of}: {listing(some)}: {why}")
+
     def _missing(self, word: str, of: str, names: dict[str, Layer]) -> UserError:
+        if word in self.problems:
+            return UserError(f"layer {word!r} of {of} cannot be read image by image: {self.problems[word]}")
         path = re.sub(r"(#\d+)?(\[\d+\])?$", "", word)
         if path == word and self.times[word] > 1:
             options = listing(f"{word}#{number + 1}" for number in range(self.times[word]))
@@ -146,7 +182,7 @@ class _Catalogue:
 
     def _convolutions(self) -> list[tuple[int, Layer]]:
         """Return the convolutions with their place in the pass, under their short names."""
-        found = []
+        found, count = [], 0
         given = {name: path for name, path in self._aliases().items() if re.fullmatch(r"conv\d+", name)}
         values = {path: self._output(path) for path in given.values()}
         for call in self.trace.calls:
@@ -154,7 +190,10 @@ class _Catalogue:
                 continue
             value = alone_rectified(self.trace, call)
             same = [name for name, path in given.items() if values[path] == value or path == call.module]
-            name = same[0] if same else "" if given else f"conv{len(found) + 1}"
+            count += 1
+            name = same[0] if same else "" if given else f"conv{count}"
+            if not self._has_units(name, value, self._tap(value), main=bool(name)):
+                continue
             module = self.model.get_submodule(call.module)
             own = self._tap(call.outputs[0])
             leaf = not any(module.children())
@@ -173,6 +212,8 @@ class _Catalogue:
             if re.fullmatch(r"conv\d+", name) or not isinstance(value, Value):
                 continue
             layer = self._layer(name, path, "area", value)
+            if not self._has_units(name, value, layer.tap, main=True):
+                continue
             if value in found:
                 self.spellings[name] = layer
             else:
@@ -187,24 +228,38 @@ class _Catalogue:
             name = f"{call.path}#{call.number + 1}" if several else call.path
             parts = call.output if isinstance(call.output, (tuple, list)) else ()
             for part, value in [(None, call.output), *enumerate(parts)]:
-                if not call.path or not isinstance(value, Value) or not self._has_units(value):
-                    continue
                 label = name if part is None else f"{name}[{part}]"
-                layer = self._layer(label, call.path, self._kind(call), value)
-                tap = Tap(call.path, call.number, part=part)
+                tap, kind = Tap(call.path, call.number, part=part), self._kind(call)
+                if not call.path or not isinstance(value, Value):
+                    continue
+                if not self._has_units(label, value, tap, main=kind == "linear"):
+                    continue
+                layer = self._layer(label, call.path, kind, value, tap)
                 size = parameters(self.model.get_submodule(call.path))
                 macs = int(self.macs[call.stop] - self.macs[call.start])
-                found.append((value.call, replace(layer, tap=tap, reads=str(tap), parameters=size, macs=macs)))
+                found.append((value.call, replace(layer, parameters=size, macs=macs)))
         return found
 
-    def _layer(self, name: str, module: str, kind: str, value: Value) -> Layer:
-        geometry, tap = self.geometries[value], self._tap(value)
-        axis = geometry.channel_axis
-        positions = tuple(side for place, side in enumerate(value.shape) if place not in (0, axis))
-        rectified = nonnegative(self.trace, value)
-        return Layer(
-            name, module, str(tap), kind, tap, value.shape[axis], positions, axis, 0, 0, geometry.field, rectified
-        )
+    def _layer(self, name: str, module: str, kind: str, value: Value, tap: Tap | None = None) -> Layer:
+        geometry, tap = self.geometries[value], tap or self._tap(value)
+        place = self.conduct.place(tap)
+        shape, axis, images = self._whole(value, place), geometry.channel_axis, place.axis
+        axis += len(shape) > len(value.shape) and axis >= images
+        if axis == images:  # the channels went into an axis of their own, if any
+            axis = max(at for at in range(len(shape)) if at != images)
+        places = [at for at in range(len(shape)) if at not in (images, axis)]
+        roles = [geometry.spatial().get(at) for at in places] if shape == value.shape else []
+        along = tuple(roles.index(side) if side in roles else None for side in range(len(geometry.sides)))
+        plain = along == tuple(range(len(places))) or not any(role is not None for role in roles)
+        field = geometry.field if plain else replace(geometry.field, along=along)
+        positions = tuple(shape[at] for at in places)
+        size, rectified = (shape[axis], positions, axis, 0, 0, field), nonnegative(self.trace, value)
+        return Layer(name, module, str(tap), kind, tap, *size, rectified, images, place.handing)
+
+    def _whole(self, value: Value, place: Place) -> tuple[int, ...]:
+        """Return the shape of a value with the axis of its one image, where it lost that."""
+        lost = place.handing == "restored"
+        return (*value.shape[: place.axis], 1, *value.shape[place.axis :]) if lost else value.shape
 
     def last_map(self) -> Layer:
         """Return the layer of `last_map`."""
@@ -223,6 +278,8 @@ class _Catalogue:
         short = [layer.name for layer in self.every if layer.name in self.short and layer.tap == self._tap(value)]
         if short or not around:
             name = short[0] if short else str(self._tap(value))
+            if not self._has_units(name, value, self._tap(value), main=True):
+                raise self._missing(name, "the model", {})
             return self._layer(name, around[-1].path if around else "", "convolution", value)
         outer = around[-1]
         several = self.times[outer.path] > 1 or outer.path in self.short
@@ -260,8 +317,17 @@ class _Catalogue:
         )  # in eval mode dropout calls nothing that changes a value
         return next((kind for kind in dict.fromkeys(KINDS.values()) if kind in kinds), idle)
 
-    def _has_units(self, value: Value) -> bool:
-        return value.call >= 0 and len(value.shape) > 1 and value.shape[0] == 1 and value.real
+    def _has_units(self, name: str, value: Value, tap: Tap, main: bool) -> bool:
+        """Say whether a value is units that answer to each image, and note under its name why not."""
+        place = self.conduct.place(tap)
+        if value.call < 0 or not value.real:
+            return False
+        if place.problem:
+            self.problems.setdefault(name, place.problem)
+            self.main_problems |= {name} if main else set()
+            return False
+        shape = self._whole(value, place)
+        return len(shape) > 1 and shape[place.axis] == 1
 
     def _aliases(self) -> dict[str, str]:
         return getattr(self.model, "aliases", {})

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.augmentation import as_float
+from cnnprobe.engine.conduct import handed
 from cnnprobe.engine.label_fraction import label_fraction
 from cnnprobe.engine.readout import Readout, instead, right_by_class
 from cnnprobe.engine.recoverable import refitted_accuracy
@@ -65,7 +66,7 @@ class OldTask:
         with instead(self.model, self.readout.path, self.readout.module) as model:
             model.eval()
             for images, labels, _ in self.supply.shown(self.supply.readable, parts, self.batch_size):
-                total += right_by_class(model(as_float(images)), labels, len(total))
+                total += right_by_class(handed(model, as_float(images)), labels, len(total))
         for module, training in modes:
             module.training = training
         return total.numpy()
@@ -88,7 +89,7 @@ class OldTask:
         try:
             self.model.eval()
             for batch, own, _ in images.shown(images.readable, parted(len(chosen), self.batch_size), self.batch_size):
-                self.model(as_float(batch))
+                handed(self.model, as_float(batch))
                 known.append(own.cpu())
         finally:
             handle.remove()

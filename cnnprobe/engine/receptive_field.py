@@ -36,6 +36,8 @@ class Field:
         stride: step of the field from one position to the next; 0 where every position sees the same pixels.
         start: first pixel of the field of position 0; negative where it begins in the padding.
         aligned: all paths from the image share stride and centre; if not, `size` is the largest over positions.
+        along: by axis of the image, the axis of the map that runs along it, None where none does; () where they are the
+            same axes in the same order. Of a map (z, y, x) on an image (y, x) it is (1, 2).
 
     Example:
         conv5 of AlexNet after its rectifier: size (163, 163), stride (16, 16), start (-66, -66).
@@ -45,6 +47,7 @@ class Field:
     stride: tuple[float, ...]
     start: tuple[float, ...]
     aligned: bool = True
+    along: tuple[int | None, ...] = ()
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -61,7 +64,9 @@ class Field:
 
         A dense unit has no position: () or anything else of another length stands for the only one there is.
         """
-        if len(position) != len(self.size):
+        if self.along:
+            position = [position[axis] if axis is not None and axis < len(position) else 0 for axis in self.along]
+        elif len(position) != len(self.size):
             position = (0,) * len(self.size)
         return tuple(span.region(u) for span, u in zip(self.spans, position))
 

@@ -168,7 +168,8 @@ def _check_output(model: nn.Module, dataset: Any) -> None:
         raise UserError("the network has nothing to train")
     try:
         with torch.no_grad():
-            output = model.eval()(torch.zeros(1, *dataset.size, device=parameter.device))
+            images = torch.zeros(2, *dataset.size, device=parameter.device)  # of one, squeeze() would drop the axis
+            output = model.eval()(images)
     except RuntimeError as error:
         if is_short(error):
             raise
@@ -176,6 +177,7 @@ def _check_output(model: nn.Module, dataset: Any) -> None:
         raise UserError(f"the network does not take images of {size}: {str(error).splitlines()[0]}") from None
     finally:
         model.train(training)
-    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] != len(dataset.classes):
-        got = f"{output.shape[1]} outputs" if isinstance(output, Tensor) and output.ndim == 2 else "something else"
+    if not isinstance(output, Tensor) or output.shape != (len(images), len(dataset.classes)):
+        per_image = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(images)
+        got = f"{output.shape[1]} outputs" if per_image else "something else"
         raise UserError(f"the network must give one output per class, {len(dataset.classes)}; it gives {got}")

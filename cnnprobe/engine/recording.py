@@ -7,8 +7,10 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from cnnprobe.engine.conduct import Conduct, conduct_of, joined
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import Watch
@@ -30,7 +32,9 @@ def tap(
     or copy it there. The pass ends after the deepest layer and returns None, or goes on to the logits with
     `complete=True`, which the function also takes for a single pass. With `replace=True` the pass goes on with what
     `receive` returns in place of the activation, of the same axes. Inside, the network is in eval mode, its parameters
-    need no gradient; outside nothing has changed.
+    need no gradient; outside nothing has changed. The images stay as they are, whatever the network does with them, and
+    pass one by one where what it answers would else depend on their batch (see `conduct`); `receive` is called once all
+    the same.
 
     Example:
         with tap(model, find(model, "conv*", (3, 64, 64)), receive) as run:
@@ -87,6 +91,8 @@ class _Pass:
         for layer in layers:
             self.waiting[layer.tap].append(layer)
         self.in_functions = any(layer.tap.function for layer in layers)
+        self.alone = any(layer.handing == "one by one" for layer in layers)
+        self.images = 0  # in the present pass
         self.calls: Counter = Counter()
         self.unread: set[Tap] = set()
 
@@ -112,10 +118,10 @@ class _Pass:
         """Hand the value at a tap on; end the pass if it was the last one. Return what the pass goes on with."""
         value = output if where.part is None else output[where.part]
         for layer in self.waiting[where]:
-            axis = layer.channel_axis
-            answer = self.receive(layer, value.movedim(axis, 1) if axis != 1 else value)
+            activation = layer.activation(value, self.images)
+            answer = self.receive(layer, activation)
             if self.replace:
-                value = answer.movedim(1, axis) if axis != 1 else answer
+                value = layer.tapped(answer, self.images)
         self.unread.discard(where)
         if not self.unread and not self.to_the_end:
             raise _Enough
@@ -127,17 +133,60 @@ class _Pass:
     def run(self, images: Tensor, complete: bool | None = None) -> Tensor | None:
         """Run one pass over (image, channel, y, x); return the logits if they are wanted, this time or always."""
         self.to_the_end = self.complete if complete is None else complete
+        conduct = conduct_of(self.model, tuple(images.shape[1:]))
+        ends = conduct.output
+        handing = ends.handing if self.to_the_end else "together"
+        if self.alone or handing == "one by one":
+            output = self._pass(images, conduct) if len(images) == 1 else self._one_by_one(images, conduct)
+        else:
+            output = self._pass(images, conduct)
+        if self.to_the_end and ends.problem:
+            conduct.say(f"what the network returns is left out: {ends.problem}")
+            return None
+        if self.to_the_end and ends.told:
+            conduct.say(f"what the network returns: {ends.told}")
+        return output
+
+    def _pass(self, images: Tensor, conduct: Conduct) -> Any:
+        """Run one pass over images together."""
         self.calls.clear()
-        self.unread = set(self.waiting)
+        self.unread, self.images = set(self.waiting), len(images)
         try:
             with _Listening(self.model, self) if self.in_functions else nullcontext():
-                output = self.model(images)
+                output = self.model(conduct.own(images))
         except _Enough:
             return None
         if self.unread:
             layer = self.waiting[next(iter(self.unread))][0]
             raise UserError(f"layer {layer.name!r} is not used for this input (it was, for a noise image)")
-        return output
+        return conduct.output.restored(output, len(images))
+
+    def _one_by_one(self, images: Tensor, conduct: Conduct) -> Any:
+        """Run a pass for each image; what is read is handed on when all have passed.
+
+        What stands in for it is put in place in a second pass of each.
+        """
+        receive, to_the_end = self.receive, self.to_the_end
+        kept: dict[str, list[Tensor]] = defaultdict(list)
+        layers = {layer.name: layer for layers in self.waiting.values() for layer in layers}
+        outputs = []
+
+        def keep(layer: Layer, activation: Tensor) -> Tensor:
+            kept[layer.name].append(activation.clone())
+            return activation
+
+        self.receive, self.to_the_end = keep, to_the_end and not (self.replace and layers)
+        try:
+            outputs += [self._pass(one, conduct) for one in images.split(1)]
+            answers = {name: receive(layers[name], torch.cat(parts)) for name, parts in kept.items()}
+            if to_the_end and not self.to_the_end:
+                self.to_the_end, outputs = True, []
+                for number, one in enumerate(images.split(1)):
+                    self.receive = lambda layer, _, n=number: answers[layer.name][n : n + 1]
+                    outputs.append(self._pass(one, conduct))
+        finally:
+            self.receive, self.to_the_end = receive, to_the_end
+        return joined(outputs, conduct.output.axis) if to_the_end else None
 
 
 class _Listening(Watch):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from cnnprobe.engine.receptive_field import Field
 
 
@@ -50,6 +52,8 @@ class Layer:
         macs: multiply-accumulate operations of convolutions, dense layers and attention, one image.
         field: theoretical receptive field.
         rectified: True where no value can be negative.
+        image_axis: of the tapped tensor.
+        handing: how images pass for it to be right, see `conduct.Handing`.
     """
 
     name: str
@@ -64,6 +68,26 @@ class Layer:
     macs: int
     field: Field
     rectified: bool
+    image_axis: int = 0
+    handing: str = "together"
+
+    @property
+    def plain(self) -> bool:
+        """Say whether the tapped tensor is (image, …), of many images that pass together."""
+        return self.image_axis == 0 and self.handing == "together"
+
+    def activation(self, tapped: Tensor, images: int) -> Tensor:
+        """Return (image, channel, *map) of what was tapped in a pass of so many images."""
+        if self.handing == "restored" and images == 1:
+            tapped = tapped.unsqueeze(self.image_axis)
+        axes = self.image_axis, self.channel_axis
+        return tapped if axes == (0, 1) else tapped.movedim(axes, (0, 1))
+
+    def tapped(self, activation: Tensor, images: int) -> Tensor:
+        """Return what `activation` was made from."""
+        axes = self.image_axis, self.channel_axis
+        tapped = activation if axes == (0, 1) else activation.movedim((0, 1), axes)
+        return tapped.squeeze(self.image_axis) if self.handing == "restored" and images == 1 else tapped
 
     @property
     def group(self) -> str:
@@ -72,7 +96,11 @@ class Layer:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What a store says of it: where it is read, its map and its theoretical field, px of the input."""
+        """What a store says of it: where it is read, its map and its theoretical field, px of the input.
+
+        `field_axes`: see `Field.along`, where the axes of the map are not those of the image; -1 for none.
+        """
+        axes = [-1 if axis is None else axis for axis in self.field.along]
         return {
             "layer": self.name,
             "module": self.module,
@@ -81,4 +109,4 @@ class Layer:
             "field_size": list(self.field.size),
             "field_stride": list(self.field.stride),
             "field_start": list(self.field.start),
-        }
+        } | ({"field_axes": axes} if axes else {})

@@ -207,9 +207,11 @@ class _Tracer(Watch):
         seen = replaced((arguments, keywords), Tensor, self.value)
         before = [_version(tensor) for tensor in given]
         result = function(*arguments, **keywords)
+        name = getattr(function, "__name__", str(function))
+        nth = self.nth(name) if self.stack else 0  # whatever it was called on: readers count so
         if not self.stack or not any(value.call != CONSTANT for value in leaves(seen, Value)):
             return result
-        if (name := getattr(function, "__name__", "")) in HANDED_OUT:
+        if name in HANDED_OUT:
             self.trace.handed_out.append((name, len(self.trace.calls)))
         changed = [tensor for tensor, version in zip(given, before) if _version(tensor) != version]
         same = {id(tensor) for tensor in given} - {id(tensor) for tensor in changed}
@@ -217,16 +219,15 @@ class _Tracer(Watch):
         made += [tensor for tensor in changed if all(tensor is not other for other in made)]
         made += [tensor._base for tensor in changed if tensor._base is not None]  # a view changed: so did its owner
         if made:
-            self._write(function, seen, made)
+            self._write(function, name, nth, seen, made)
         return result
 
-    def _write(self, function: Callable, seen: tuple[tuple, dict], made: list[Tensor]) -> None:
+    def _write(self, function: Callable, name: str, nth: int, seen: tuple[tuple, dict], made: list[Tensor]) -> None:
         index = len(self.trace.calls)
         outputs = tuple(
             Value(index, part, tuple(tensor.shape), real=not tensor.is_complex()) for part, tensor in enumerate(made)
         )
-        name = getattr(function, "__name__", str(function))
-        self.trace.calls.append(Call(index, name, function, *self.stack[-1], self.nth(name), *seen, outputs))
+        self.trace.calls.append(Call(index, name, function, *self.stack[-1], nth, *seen, outputs))
         self.values.update({id(tensor): value for tensor, value in zip(made, outputs)})
         self.alive.extend(made)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cnnprobe.engine import precision as numbers
 from cnnprobe.engine.augmentation import as_float
+from cnnprobe.engine.conduct import conduct_of, handed
 from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.progress import Progress, copied, moments_of, put_back
 from cnnprobe.engine.recipe import Loss, Recipe, class_weights, has_batch_norm, train_mode
@@ -125,6 +126,7 @@ class Training:
         if self.state:
             self.model.load_state_dict(self.state["model"])
         self.model.to(device=self.device, memory_format=self.precision.layout)
+        conduct_of(self.model, tuple(self.dataset.size))  # now: whatever it draws there, no update draws after it
         self.optimiser = self.recipe.optimiser(self.groups)
         self.supply.fill(self.should_stop)
         self.held_out.fill(self.should_stop)
@@ -180,7 +182,7 @@ class Training:
         images = self._entering(self.augmentation(images, indices, epoch), self.supply)
         numbers.seed(self.device, zlib.crc32(f"{self.recipe.seed} {update}".encode()))
         with self.precision.autocast():
-            outputs = self.model(images)
+            outputs = handed(self.model, images)
         outputs = outputs.float()
         loss = self.loss(outputs, labels).mean()
         loss.backward()
@@ -235,7 +237,7 @@ class Training:
         cells, losses, classes = [], [], len(self.classes)
         for images, labels, _ in supply.shown(supply.readable, parted(len(supply.readable), size), size):
             with self.precision.autocast():
-                outputs = self.model(self._entering(images, supply)).float()
+                outputs = handed(self.model, self._entering(images, supply)).float()
             losses.append(self.loss(outputs, labels))
             cells.append(labels * classes + outputs.argmax(1))
             self.stopped = self.should_stop()

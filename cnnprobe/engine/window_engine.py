@@ -92,6 +92,8 @@ class WindowEngine:
     def __init__(
         self, model: nn.Module, layer: Layer, size: tuple[int, ...], grid: Grid, memory: int, low: bool = False
     ):
+        if not layer.plain:
+            raise Unrepeatable("its images do not pass together along the first axis")
         pass_ = trace(model, size)
         self.grid, self.low = grid, low
         on_gpu = next(model.parameters(), torch.empty(0)).is_cuda

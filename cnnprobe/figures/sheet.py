@@ -131,19 +131,23 @@ def outlines(positions: np.ndarray, picture: tuple[int, ...], attributes: dict[s
     """Return the theoretical fields of positions as edges on pictures.
 
     Args:
-        positions: (unit, k, 2) on the layer's map, -1 for none.
+        positions: (unit, k, map axis) on the layer's map, -1 for none.
         picture: (y, x) px of the pictures.
-        attributes: of the layer's table: field_start, field_stride, field_size, image_size, map_size.
+        attributes: of the layer's table: field_start, field_stride, field_size, image_size, map_size; field_axes where
+            the axes of the map are others than those of the image.
 
     Returns:
         (unit, k, 4) top, left, bottom, right in px of the picture; NaN for none, or for a layer without a map.
     """
     edges = np.full((*positions.shape[:2], 4), np.nan)
-    if positions.shape[-1] != 2:
+    axes = np.array(attributes.get("field_axes", (0, 1)))
+    if len(axes) != 2 or not (axes.min() >= 0 and axes.max() < positions.shape[-1]):
+        return edges
+    if "field_axes" not in attributes and positions.shape[-1] != 2:
         return edges
     scale = np.array(picture) / np.array(attributes["image_size"][1:])
     start, stride, size = (np.array(attributes[f"field_{name}"], float) for name in ("start", "stride", "size"))
-    first = start + positions * stride
+    first = start + positions[..., axes] * stride
     edges[..., :2], edges[..., 2:] = first * scale, (first + size) * scale
     edges[positions[..., 0] < 0] = np.nan
     return edges

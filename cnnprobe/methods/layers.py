@@ -1,5 +1,6 @@
 """List what is in a network: its layers, their size and cost, and how much of the image each unit sees."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -7,8 +8,11 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.engine.functions import parameters
-from cnnprobe.engine.layers import Layer, layers_of, main_layers
+from cnnprobe.engine.layers import Layer, layers_of, left_out, main_layers
+from cnnprobe.errors import listing
 from cnnprobe.records import Advance, Column, Measurement, Rows, Table
+
+LOG = logging.getLogger("cnnprobe")
 
 
 def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "all"]) -> Measurement:
@@ -23,17 +27,20 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
         kind: "main": convolutions by their short names, dense layers, areas; "all": also the output of every module.
 
     Returns:
-        one table "layers". A missing axis of `map_size` is -1 (a dense layer has no map).
+        one table "layers". `map_size` has as many axes as the largest map, and as the image at least; a missing axis is
+        -1 (a dense layer has no map). Layers that cannot be had for each image are warned of.
 
     Raises:
         UserError: the network cannot take such an image.
     """
     found = main_layers(model, size) if kind == "main" else layers_of(model, size)
+    for why, names in left_out(model, size, every=kind == "all").items():
+        LOG.warning(f"left out: {listing(names)}: {why}")
     axes = len(size) - 1
     macs = sum(one.macs for one in (found if kind == "main" else main_layers(model, size)))  # each operation once
     totals = {"parameters": parameters(model), "macs": macs, "input_size": list(size)}
     table = Table("layers", "layer", len(found), _columns(found, axes), batch=max(1, len(found)), attributes=totals)
-    return Measurement([table], _rows(found, axes, table), total=len(found), counts="layers")
+    return Measurement([table], _rows(found, table), total=len(found), counts="layers")
 
 
 def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
@@ -42,13 +49,16 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
         return Column(description, dtype="str", values=values)
 
     along = {"axes": "axis", "shape": (axes,)}
+    positions = max([axes, *(len(layer.map_size) for layer in layers)])
     return {
         "name": words("name to ask for the layer by", "name"),
         "module": words("path of the module", "module"),
         "kind": words("convolution, linear, rectifier, norm, pool, attention, dropout, area, block or other", "kind"),
         "reads": words("where the name is read", "reads"),
         "channels": Column("number of units", dtype="int64"),
-        "map_size": Column("positions (y x; time; tokens); -1 where there is none", **along, dtype="int64"),
+        "map_size": Column(
+            "positions (z y x; y x; time; tokens); -1 where there is none", "map_axis", (positions,), "int64"
+        ),
         "parameters": Column("of the module", dtype="int64"),
         "macs": Column("multiply-accumulate operations per image", dtype="int64"),
         "field_size": Column("side of the theoretical receptive field", **along, unit="px"),
@@ -58,13 +68,11 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
     }
 
 
-def _rows(layers: list[Layer], axes: int, table: Table) -> Iterator[Rows | Advance]:
-    def per_axis(values: tuple[float, ...]) -> list[float]:
-        return [*values, *[-1] * axes][:axes]
-
+def _rows(layers: list[Layer], table: Table) -> Iterator[Rows | Advance]:
+    positions = table.columns["map_size"].shape[0]
     columns = {
         "channels": [layer.channels for layer in layers],
-        "map_size": [per_axis(layer.map_size) for layer in layers],
+        "map_size": [[*layer.map_size, *[-1] * (positions - len(layer.map_size))] for layer in layers],
         "parameters": [layer.parameters for layer in layers],
         "macs": [layer.macs for layer in layers],
         "field_size": [layer.field.size for layer in layers],
@@ -96,13 +104,15 @@ def summary(recording: Any) -> dict[str, list[str]]:
         rows = [row[:1] if len(set(row)) == 1 else row for row in layers[name].tolist()]
         return ["x".join(f"{value:g}" for value in row) for row in rows]
 
+    maps = [[side for side in row if side >= 0] for row in layers["map_size"].tolist()]
+
     return {
         "name": layers["name"].tolist(),
         "module": layers["module"].tolist(),
         "read at": [reads if reads != module else "" for reads, module in zip(layers["reads"], layers["module"])],
         "kind": layers["kind"].tolist(),
         "units": [str(count) for count in layers["channels"]],
-        "map": ["-" if side == "-1" else side.removesuffix("x-1") for side in sides("map_size")],
+        "map": ["x".join(map(str, row)) or "-" for row in maps],
         "parameters": [f"{count:,}" for count in layers["parameters"]],
         "MACs (M)": [_millions(count) for count in layers["macs"]],
         "field": sides("field_size"),
@@ -127,12 +137,15 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     fields.axhline(image, color=SERIES[5], linestyle="--", linewidth=1, label="the image")
     sizes, sides = table["field_size"], np.where(table["map_size"] < 0, np.nan, table["map_size"])
     words = ("y", "x") if sizes.shape[1] == 2 else ("time",)
-    if len(words) == 2 and np.array_equal(sizes[:, 0], sizes[:, 1]) and np.array_equal(*sides.T, equal_nan=True):
-        words = ("y and x",)
-    for axis, word in enumerate(words):
-        style = {"color": SERIES[axis], "markersize": 4 - axis, "linewidth": 1, "label": word}
-        fields.plot(depth, sizes[:, axis], "o-", **style)
-        maps.plot(depth, sides[:, axis], "o-", **style)
+    own = words if sides.shape[1] == len(words) else tuple(f"axis {axis + 1}" for axis in range(sides.shape[1]))
+    if own == ("y", "x") and np.array_equal(sizes[:, 0], sizes[:, 1]) and np.array_equal(*sides.T, equal_nan=True):
+        words = own = ("y and x",)
+    for plot, values, names_of_axes in ((fields, sizes, words), (maps, sides, own)):
+        for axis, word in enumerate(names_of_axes):
+            style = {"color": SERIES[axis], "markersize": 4 - axis, "linewidth": 1, "label": word}
+            plot.plot(depth, values[:, axis], "o-", **style)
+    if own != words:
+        maps.legend(frameon=False, fontsize=7)
     fields.set_ylabel("theoretical field (px)")
     maps.set_ylabel("map (positions)")
     fields.legend(frameon=False, fontsize=7)

@@ -128,7 +128,8 @@ def activation_table(layer: Layer, images: int, batch: int, keep: str, dtype: st
     }
     if keep == "maps":
         one = "time" if along == "time" else "position"
-        axes = " ".join(["channel", *(("y", "x") if len(layer.map_size) == 2 else (one,) * len(layer.map_size))])
+        names = {2: ("y", "x"), 3: ("z", "y", "x")}.get(len(layer.map_size), (one,) * len(layer.map_size))
+        axes = " ".join(["channel", *names])
         columns["maps"] = Column("activation", axes, (layer.channels, *layer.map_size), dtype, "activation")
     return Table(f"activations/{layer.group}", "image", images, columns, batch, layer.attributes)
 

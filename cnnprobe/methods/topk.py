@@ -151,7 +151,7 @@ class Pictures:
 
 
 def _table(layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: tuple[int, ...], about: dict) -> Table:
-    places = {0: "1", 1: "position", 2: "y x"}.get(len(layer.map_size), "index")
+    places = {0: "1", 1: "position", 2: "y x", 3: "z y x"}.get(len(layer.map_size), "index")
     axes, (kind, unit) = "k channel y x" if len(size) == 3 else "k channel time", picture_kind(size)
     columns = {
         "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),

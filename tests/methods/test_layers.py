@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torchvision
+from calling import Told
+from torch import nn
 
 from cnnprobe.errors import UserError
 from cnnprobe.figures.style import png
@@ -53,19 +55,52 @@ def test_signals_have_one_axis():
     assert columns["map_size"].tolist() == [[30], [11]] and columns["field_size"].tolist() == [[5], [23]]
 
 
+class Volume(nn.Module):
+    """The channels of the image are slices of a volume; views of it are folded into the batch behind that."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.views = nn.Conv3d(1, 4, 3, padding=1), nn.Conv2d(4, 2, 3)
+
+    def forward(self, x):
+        maps = self.conv(x[:, None]).relu()
+        folded = self.views(maps.movedim(2, 1).flatten(0, 1))
+        return folded.unflatten(0, (len(x), -1)).mean((1, 3, 4))
+
+
+def test_every_axis_of_a_map_is_stored_shown_and_drawn_and_what_is_left_out_is_told(tmp_path):
+    """F84."""
+    model = Volume().eval()
+    with Told() as told:
+        measurement = layers.compute(model=model, size=(5, 8, 9), kind="main")
+    assert table_of(measurement)["map_size"].tolist() == [[5, 8, 9]]
+    assert len(told) == 1 and told[0].startswith("left out: conv2: it has no axis for images (5x2x6x7 for one image")
+    recording = stored(layers.compute(model=model, size=(5, 8, 9), kind="all"), tmp_path)
+    assert layers.summary(recording)["map"] == ["5x8x9", "5x8x9"]
+    ((_, made),) = layers.draw(recording)
+    _, maps = made.axes
+    assert [line.get_ydata()[0] for line in maps.lines] == [5, 8, 9]
+    assert [text.get_text() for text in maps.get_legend().get_texts()] == ["axis 1", "axis 2", "axis 3"]
+    assert png(made)
+
+
 def test_images_that_do_not_fit_are_refused_before_anything_is_laid_out():
     with pytest.raises(UserError, match="cannot take an image of 1x8x8"):
         layers.compute(model=planted.Functional(), size=(1, 8, 8), kind="main")
 
 
-def test_what_is_stored_comes_back_and_is_drawn_without_the_network(tmp_path):
-    measurement = layers.compute(model=planted.Functional(), size=(3, 8, 8), kind="all")
+def stored(measurement, tmp_path):
+    """Write a store and open it."""
     writer = Writer.create(tmp_path / "store.h5", measurement.tables, {"command": "layers", "model": "planted $x_1"})
     for event in (event for event in measurement.events if isinstance(event, Rows)):
         writer.write(event)
     writer.finish()
     writer.close()
-    recording = Recording(tmp_path / "store.h5")
+    return Recording(tmp_path / "store.h5")
+
+
+def test_what_is_stored_comes_back_and_is_drawn_without_the_network(tmp_path):
+    recording = stored(layers.compute(model=planted.Functional(), size=(3, 8, 8), kind="all"), tmp_path)
     table = recording["layers"]
     assert list(table["name"])[:2] == ["first", "conv1"] and table["field_size"].dtype == np.float32
     ((name, made),) = layers.draw(recording)

@@ -1,0 +1,323 @@
+"""How a network treats the images it is handed: whether it writes into them, and where it keeps them apart.
+
+Found once per network and size of image, from two passes: one noise image alone, and the same image between two others.
+A value of the pass belongs to images if one axis is as long as there are images and the values of an image are the same
+in both passes. Where they are not (kernels made per image, statistics over the batch), or where the network takes one
+image only, images pass one by one. Where one image alone loses its axis (`squeeze`), it gets it back.
+"""
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.engine.memory import is_short
+from cnnprobe.engine.probing import untouched
+from cnnprobe.engine.taps import Tap
+from cnnprobe.engine.tracing import HANDED_OUT, Watch, noise_image
+from cnnprobe.errors import UserError
+
+LOG = logging.getLogger("cnnprobe")
+Handing = Literal["together", "one by one", "restored"]
+"""How images pass: together, one by one, or together with the axis given back that one image alone loses."""
+SEVERAL = 3
+"""Images in the second pass; the one that was alone stands in the middle."""
+SAMPLE = 256
+"""Values of a tensor that are compared, about."""
+AGREE = 1e-4
+"""Largest difference by rounding between an image's values alone and among others, as a share of the largest."""
+AGREE_LOW = 0.03
+"""The same of 16-bit values, and of float32 on a GPU, whose products may have 10 bits."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where images are in one value of a pass.
+
+    Args:
+        handing: how images must be handed over for this value to be right, see `Handing`.
+        axis: of the images.
+        problem: why the value cannot be had for each image, "" where it can.
+        told: what is to be said of it where it can, "" for nothing.
+    """
+
+    handing: Handing = "together"
+    axis: int = 0
+    problem: str = ""
+    told: str = ""
+
+    def restored(self, value: Any, images: int) -> Any:
+        """Return a value with the axis of the images, where one image alone has lost it."""
+        lost = self.handing == "restored" and images == 1 and isinstance(value, Tensor)
+        return value.unsqueeze(self.axis) if lost else value
+
+
+@dataclass
+class Conduct:
+    """What was found of a network.
+
+    Args:
+        copies: it may write into what it is given: it gets a copy.
+        places: by where a value is read; every output of a module or function seen in the pass of one image.
+        told: what was said already.
+    """
+
+    copies: bool
+    places: dict[Tap, Place]
+    told: set[str] = field(default_factory=set)
+
+    def own(self, images: Tensor) -> Tensor:
+        """Return images that the network may do with as it likes."""
+        return images.clone() if self.copies else images
+
+    def say(self, words: str) -> None:
+        """Warn, once for the network."""
+        if words not in self.told:
+            self.told.add(words)
+            LOG.warning(words)
+
+    def place(self, tap: Tap) -> Place:
+        """Return where the images are in a value; the first axis, together, where it was not seen."""
+        return self.places.get(tap) or self.places.get(Tap(tap.module, tap.call, tap.function, tap.nth)) or Place()
+
+    @property
+    def output(self) -> Place:
+        """What holds for all that the network returns."""
+        parts = [place for tap, place in self.places.items() if not tap.module and not tap.function]
+        worse = [place for place in parts if place.problem or place.handing != "together"]
+        return (worse or parts or [Place()])[0]
+
+
+_KNOWN: dict[tuple[int, tuple[int, ...]], tuple[weakref.ref, tuple, Conduct]] = {}
+
+
+def conduct_of(model: nn.Module, size: tuple[int, ...], anew: bool = False) -> Conduct:
+    """Return how a network treats images (channel, y, x) or (channel, time) of a size; tried at the first call.
+
+    Args:
+        model: any network; it is given back as it was.
+        size: of the images.
+        anew: try again where its modules or their settings are others than they were.
+
+    Raises:
+        UserError: the network cannot take such an image.
+    """
+    key = (id(model), tuple(size))
+    known, settings, conduct = _KNOWN.get(key, (None, (), None))
+    now = _settings(model) if anew or conduct is None else settings
+    if known is None or known() is not model or settings != now:
+        conduct = _tried(model, tuple(size))
+        _KNOWN[key] = weakref.ref(model, lambda _: _KNOWN.pop(key, None)), now, conduct
+    return conduct
+
+
+def _settings(model: nn.Module) -> tuple:
+    """Return what a network is made of, and every plain value that its modules keep, but for their mode."""
+    plain = (bool, int, float, str, type(None))
+    return tuple(
+        (id(module), *((n, v) for n, v in vars(module).items() if n != "training" and isinstance(v, plain)))
+        for module in model.modules()
+    )
+
+
+def handed(model: nn.Module, images: Tensor) -> Any:
+    """Return what a network in the mode it has returns to images (n, …), which are left as they are.
+
+    In eval mode images pass one by one where they must.
+    """
+    conduct = conduct_of(model, tuple(images.shape[1:]))
+    place = conduct.output
+    if place.handing == "one by one" and len(images) > 1 and not model.training:
+        return joined([model(conduct.own(one)) for one in images.split(1)], place.axis)
+    return place.restored(model(conduct.own(images)), len(images))
+
+
+def joined(parts: list[Any], axis: int) -> Any:
+    """Put what a network returned to single images together; None where that is no tensor and no tuple of them."""
+    if all(isinstance(part, Tensor) for part in parts):
+        return torch.cat(parts, axis)
+    if all(type(part) in (tuple, list) for part in parts):
+        return tuple(joined(list(own), axis) for own in zip(*parts))
+    return None
+
+
+# ---- trying --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A tensor of a pass: its shape, some of its values, and by axis that may be the images' some of one of them."""
+
+    shape: tuple[int, ...]
+    whole: Tensor
+    samples: dict[int, Tensor]
+    agree: float
+
+
+class _Looking(Watch):
+    """Looks at what every module and function of a pass returns.
+
+    Args:
+        model: that runs.
+        images: how many pass; of the middle one values are kept.
+    """
+
+    def __init__(self, model: nn.Module, images: int):
+        super().__init__(model)
+        self.images = images
+        self.seen: dict[Tap, _Seen] = {}
+        self.hands_out = False
+
+    def left(self, module: nn.Module, path: str, number: int, output: Any) -> None:
+        self._look(Tap(path, number), output)
+
+    def called(self, function: Callable, arguments: tuple, keywords: dict[str, Any]) -> Any:
+        result = function(*arguments, **keywords)
+        name = getattr(function, "__name__", "")
+        if self.stack:
+            self.hands_out |= name in HANDED_OUT
+            self._look(Tap(*self.stack[-1], name, self.nth(name)), result)
+        return result
+
+    def _look(self, where: Tap, output: Any) -> None:
+        if isinstance(output, Tensor):
+            self._keep(where, output)
+        elif isinstance(output, (tuple, list, dict)):
+            for part, own in enumerate(output.values() if isinstance(output, dict) else output):
+                if isinstance(own, Tensor):
+                    self._keep(Tap(where.module, where.call, where.function, where.nth, part), own)
+
+    def _keep(self, where: Tap, tensor: Tensor) -> None:
+        with torch._C.DisableTorchFunction():  # what is done here is no part of the pass
+            if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
+                return
+            shape = tuple(tensor.shape)
+            axes = [axis for axis, length in enumerate(shape) if length == self.images]
+            samples = {axis: _sample(tensor.select(axis, self.images // 2)) for axis in axes if self.images > 1}
+            coarse = tensor.dtype in (torch.float16, torch.bfloat16) or tensor.device.type != "cpu"
+            self.seen[where] = _Seen(shape, _sample(tensor), samples, AGREE_LOW if coarse else AGREE)
+
+
+def _sample(values: Tensor) -> Tensor:
+    """Return some values, spread evenly, as float64 on the CPU."""
+    flat = (torch.view_as_real(values) if values.is_complex() else values).reshape(-1)
+    return flat[:: max(1, len(flat) // SAMPLE)].to("cpu", torch.float64, copy=True)
+
+
+def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
+    """Run a network on one image and on several, and compare."""
+    with torch.inference_mode(False), torch.no_grad():
+        alone = 0.1 + 0.7 * noise_image(model, size)
+        several = torch.cat([1 - 0.5 * alone.flip(-1), alone, 0.3 * alone.flip(1)])
+        several[0].flatten()[0], several[2].flatten()[0] = 1, 0  # so that neither extreme is that of the one alone
+    one, changed, error = _looked(model, alone, seed=0)
+    if error is not None:
+        shape = "x".join(map(str, size))
+        raise UserError(f"the network cannot take an image of {shape} (channels x side): {_words(error)}") from error
+    many, also, error = _looked(model, several, seed=0)
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+    copies = changed or also or one.hands_out or many.hands_out or scripted  # what it asks of values may decide
+    if error is not None and is_short(error):
+        return Conduct(copies, {})
+    if error is not None:
+        words = f"the network takes one image at a time ({_words(error)}): images pass one by one"
+        return Conduct(copies, {tap: _only_alone(seen, words) for tap, seen in one.seen.items()})
+    places = {tap: _place(seen, many.seen.get(tap)) for tap, seen in one.seen.items()}
+    axes = {tap: _axis(seen.shape, many.seen[tap].shape) for tap, seen in one.seen.items() if tap in many.seen}
+    doubtful = [tap for tap, axis in axes.items() if axis is not None and (places[tap].told or places[tap].problem)]
+    if doubtful:  # or do its answers differ anyway, by dropout that is always on?
+        again, *_ = _looked(model, alone, seed=1)
+        for tap in doubtful:
+            repeated = again.seen.get(tap)
+            if repeated is None or _alike(one.seen[tap].whole, repeated.whole, one.seen[tap].agree):
+                break  # it depends on its batch, and so may all that follows
+            lost = len(one.seen[tap].shape) < len(many.seen[tap].shape)
+            words = "answers to the same image differ from pass to pass (randomness, or a memory, in forward)"
+            places[tap] = Place("restored" if lost else "together", axes[tap], told=words)
+    return Conduct(copies, places)
+
+
+def _looked(model: nn.Module, images: Tensor, seed: int) -> tuple[_Looking, bool, Exception | None]:
+    """Run a network on images; returns what was seen, whether it wrote into them, and what it raised."""
+    looking, given = _Looking(model, len(images)), images.clone()
+    error = None
+    with ExitStack() as stack:
+        stack.enter_context(untouched(model))
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        torch.random.default_generator.manual_seed(seed)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(looking)
+        try:
+            model(given)
+        except Exception as raised:  # a network may raise anything: shapes, assertions, its author's own
+            error = raised
+    if error is not None and len(images) == 1 and is_short(error):
+        raise error
+    return looking, not torch.equal(given, images), error
+
+
+def _words(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def _only_alone(seen: _Seen, words: str) -> Place:
+    """Return where the image is in what a network returned that takes one only."""
+    if 1 in seen.shape:
+        return Place("one by one", seen.shape.index(1), told=words)
+    return Place(problem=f"it has no axis for images ({_sides(seen.shape)} for one image)")
+
+
+def _place(one: _Seen, many: _Seen | None) -> Place:
+    """Return where the images are in a value, from its shapes with one image and with several."""
+    if many is None:
+        return _only_alone(one, "what the network does depends on the number of images: they pass one by one")
+    if one.shape == many.shape and _alike(one.whole, many.whole, one.agree):
+        return Place()  # a constant
+    shapes = f"{_sides(one.shape)} for one image, {_sides(many.shape)} for {SEVERAL}"
+    axis = _axis(one.shape, many.shape)
+    if axis is not None and len(one.shape) == len(many.shape):
+        if _alike(one.whole, many.samples[axis], one.agree):
+            return Place(axis=axis)
+        return Place(
+            "one by one",
+            axis,
+            told="the answer to an image depends on the other images of its batch (statistics of the batch?): images "
+            "pass one by one",
+        )
+    if axis is not None:
+        if _alike(one.whole, many.samples[axis], one.agree):
+            return Place("restored", axis)
+        return Place(
+            problem=f"it drops the axis of a batch of one image ({shapes}), and answers otherwise to one alone"
+        )
+    if one.shape[:1] == (1,):
+        return Place("one by one", 0, told=f"images are mixed with another axis ({shapes}): they pass one by one")
+    return Place(problem=f"it has no axis for images ({shapes}): views or parts of an image are folded into one")
+
+
+def _axis(one: tuple[int, ...], many: tuple[int, ...]) -> int | None:
+    """Return the axis of the images among the axes of the larger batch, None where there is none of their own."""
+    if len(one) == len(many):
+        changed = [axis for axis, sides in enumerate(zip(one, many)) if sides[0] != sides[1]]
+        return changed[0] if [(one[axis], many[axis]) for axis in changed] == [(1, SEVERAL)] else None
+    places = [axis for axis, side in enumerate(many) if side == SEVERAL and (*many[:axis], *many[axis + 1 :]) == one]
+    return places[0] if places else None
+
+
+def _alike(one: Tensor, other: Tensor, agree: float) -> bool:
+    """Say whether values are the same but for rounding; what is not a number counts as 0."""
+    if one.shape != other.shape:
+        return False
+    one, other = (values.nan_to_num(0, 0, 0) for values in (one, other))
+    scale = max(float(one.abs().max()), float(other.abs().max())) if len(one) else 0.0
+    return not len(one) or float((one - other).abs().max()) <= agree * scale
+
+
+def _sides(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape)) or "a single number"
