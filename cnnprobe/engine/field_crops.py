@@ -81,6 +81,8 @@ class FieldCrops:
     """
 
     def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
+        if layer.measured_whole:
+            raise Unrepeatable(layer.note)
         if len(layer.map_size) != 2 or len(size) != 3 or layer.field.whole:
             raise Unrepeatable("its units see the whole image")
         with untouched(model):

@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from torch import nn
 
+from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.field_rules import geometries
 from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulates, nonnegative, parameters, weights
 from cnnprobe.engine.replay import ancestors
@@ -36,12 +37,12 @@ def layers_of(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
     Raises:
         UserError: the network cannot take such an image.
     """
-    return _Catalogue(model, input_size).every
+    return checked(model, _Catalogue(model, input_size).every, input_size)
 
 
 def main_layers(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
     """Return the convolutions by their short names, the dense layers and the areas, in order (see `layers_of`)."""
-    return _Catalogue(model, input_size).main
+    return checked(model, _Catalogue(model, input_size).main, input_size)
 
 
 def find(
@@ -66,7 +67,7 @@ def find(
             chosen.setdefault(layer.tap, layer)
     if not chosen:
         raise UserError(f"no layer is asked for; layers of {of}: {listing(layer.name for layer in catalogue.main)}")
-    return list(chosen.values())
+    return checked(model, list(chosen.values()), input_size)
 
 
 def last_map(model: nn.Module, input_size: tuple[int, ...]) -> Layer:
@@ -202,8 +203,9 @@ class _Catalogue:
         axis = geometry.channel_axis
         positions = tuple(side for place, side in enumerate(value.shape) if place not in (0, axis))
         rectified = nonnegative(self.trace, value)
+        field, note = geometry.field, geometry.note
         return Layer(
-            name, module, str(tap), kind, tap, value.shape[axis], positions, axis, 0, 0, geometry.field, rectified
+            name, module, str(tap), kind, tap, value.shape[axis], positions, axis, 0, 0, field, rectified, note
         )
 
     def last_map(self) -> Layer:

@@ -50,6 +50,8 @@ class Layer:
         macs: multiply-accumulate operations of convolutions, dense layers and attention, one image.
         field: theoretical receptive field.
         rectified: True where no value can be negative.
+        note: what the field owes to operations without a formula, and to a comparison with the network.
+        measured_whole: True where the computed field did not hold, so that it is the whole image.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Layer:
     macs: int
     field: Field
     rectified: bool
+    note: str = ""
+    measured_whole: bool = False
 
     @property
     def group(self) -> str:
@@ -81,4 +85,5 @@ class Layer:
             "field_size": list(self.field.size),
             "field_stride": list(self.field.stride),
             "field_start": list(self.field.start),
+            "field_note": self.note,
         }

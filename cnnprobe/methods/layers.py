@@ -55,6 +55,7 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
         "field_stride": Column("step of the field between positions; 0: all see the whole image", **along, unit="px"),
         "field_start": Column("first pixel of the field of position 0", **along, unit="px"),
         "aligned": Column("all paths from the image have the same stride and centre", dtype="bool"),
+        "field_note": words("what the field owes to operations without a formula, or to a measurement", "note"),
     }
 
 
@@ -96,7 +97,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
         rows = [row[:1] if len(set(row)) == 1 else row for row in layers[name].tolist()]
         return ["x".join(f"{value:g}" for value in row) for row in rows]
 
-    return {
+    found = {
         "name": layers["name"].tolist(),
         "module": layers["module"].tolist(),
         "read at": [reads if reads != module else "" for reads, module in zip(layers["reads"], layers["module"])],
@@ -109,6 +110,9 @@ def summary(recording: Any) -> dict[str, list[str]]:
         "stride": sides("field_stride"),
         "start": sides("field_start"),
     }
+    has_map = (layers["map_size"] > 0).any(1)  # a dense layer sees all there is
+    notes = [str(note) if map_ else "" for note, map_ in zip(layers["field_note"], has_map)]
+    return found | ({"note on the field": notes} if any(notes) else {})
 
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
