@@ -1,4 +1,4 @@
-"""Operations on maps of 8 channels, of many kinds, and networks drawn from them: what users write between two layers."""
+"""Operations on maps of 8 channels, of many kinds, and networks drawn from them: what stands between two layers."""
 
 import numpy as np
 import torch

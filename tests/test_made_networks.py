@@ -96,9 +96,10 @@ def check_gbp(model, images, row):
             expected = gradient(model, images[image], (unit, *position))
             there = found["map"][place, rank]
             if own["recentred"]:  # the field's centre in the middle: laid back
-                centre = row["field_start"] + position * row["field_stride"] + (row["field_size"] - 1) / 2
+                start, stride, size = (np.array(own[f"field_{name}"], float) for name in ("start", "stride", "size"))
+                first = start + position * stride
                 sides = np.array(there.shape[1:])
-                corner = sides // 2 - np.floor(centre + 1e-4).astype(int)
+                corner = sides // 2 - np.floor((first + (first + size - 1)) / 2).astype(int)
                 laid = np.zeros_like(expected)
                 (top, left), (high, wide) = corner, expected.shape[1:]
                 y0, x0 = max(0, -top), max(0, -left)

@@ -56,7 +56,7 @@ def geometries(trace: Trace) -> dict[Value, Geometry]:
 
 
 def _noted(call: Call, how: Callable, read: list[Geometry], made: Geometry) -> Geometry:
-    """Add what a field owes to a call that has no formula."""
+    """Add what a field owes to a call that has no formula, and the mirrors of all that is read."""
     notes = dict.fromkeys(note for geometry in read for note in geometry.notes)
     axes = range(len(made.sides))
     new = [axis for axis in axes if made.is_whole(axis) and not any(geometry.is_whole(axis) for geometry in read)]
@@ -65,7 +65,10 @@ def _noted(call: Call, how: Callable, read: list[Geometry], made: Geometry) -> G
         notes[f"{call.name.strip('_')}() sees {words}"] = None
     elif how is measured and not all(map(made.is_whole, axes)):
         notes[f"{call.name.strip('_')}() was measured"] = None
-    return replace(made, notes=tuple(notes))
+    mirrors: dict[int, tuple[float, float]] = {}
+    for role, ends in [pair for geometry in (*read, made) for pair in geometry.mirrors.items()]:
+        mirrors[role] = _tighter(mirrors.get(role), ends)
+    return replace(made, notes=tuple(notes), mirrors=mirrors)
 
 
 def rule(call: Call) -> Callable[[Call, list[Geometry], Value], Geometry]:
@@ -219,7 +222,18 @@ def _padded(call: Call, read: list[Geometry], out: Value) -> Geometry:
     before = {len(out.shape) - 1 - pair: pad for pair, pad in enumerate(call.argument("pad", 1)[::2])}
     axes = {role: before.get(axis, 0) for axis, role in read[0].spatial().items()}
     spans = {role: read[0].spans[role] for role in axes}
-    return read[0].with_spans({r: replace(span, start=span.start - axes[r] * span.stride) for r, span in spans.items()})
+    made = {role: replace(span, start=span.start - axes[role] * span.stride) for role, span in spans.items()}
+    mirrors = dict(read[0].mirrors)
+    if call.argument("mode", 2, "constant") != "constant":
+        for axis, role in read[0].spatial().items():
+            ends = [sum(spans[role].region(place)) for place in (0, call.inputs[0].shape[axis] - 1)]
+            mirrors[role] = _tighter(mirrors.get(role), (min(ends), max(ends)))
+    return replace(read[0].with_spans(made), mirrors=mirrors)
+
+
+def _tighter(one: tuple[float, float] | None, other: tuple[float, float]) -> tuple[float, float]:
+    """Return the mirrors that show most of what is inside."""
+    return other if one is None else (max(one[0], other[0]), min(one[1], other[1]))
 
 
 # ---- mixing ----------------------------------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ class Gradients:
         return crops, "crops"
 
     def _difference(self, crops: FieldCrops) -> float:
-        """Compare gradients from crops with those of whole noise images, at corners, edges and the middle of the map."""
+        """Compare gradients from crops with those of whole noise images at corners, edges and the middle of the map."""
         high, wide = self.layer.map_size
         places = {(y, x) for y in (0, high // 2, high - 1) for x in (0, wide // 2, wide - 1)}
         positions = np.array(sorted(places))

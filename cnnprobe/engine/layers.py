@@ -203,7 +203,7 @@ class _Catalogue:
         axis = geometry.channel_axis
         positions = tuple(side for place, side in enumerate(value.shape) if place not in (0, axis))
         rectified = nonnegative(self.trace, value)
-        field, note = geometry.field, geometry.note
+        field, note = geometry.field_on(value.shape), geometry.note
         return Layer(
             name, module, str(tap), kind, tap, value.shape[axis], positions, axis, 0, 0, field, rectified, note
         )

@@ -6,7 +6,7 @@ Along each axis of the image, the field of position u of a map is the interval f
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -96,6 +96,7 @@ class Geometry:
         sides: of the image, px.
         aligned: see `Field`.
         notes: what the field owes to operations without a formula: which were measured, which see the whole image.
+        mirrors: by axis of the image: twice the px at which borders made of what is inside turn back, at either end.
     """
 
     roles: tuple[Role, ...]
@@ -103,26 +104,37 @@ class Geometry:
     sides: tuple[int, ...]
     aligned: bool = True
     notes: tuple[str, ...] = ()
+    mirrors: dict[int, tuple[float, float]] = field(default_factory=dict)
 
-    @property
-    def field(self) -> Field:
-        """The field of its positions; all of the image where the axes of the map run in another order."""
+    def field_on(self, shape: Sequence[int]) -> Field:
+        """Return the field of its positions; all of the image where the axes of the map run in another order.
+
+        Args:
+            shape: of the tensor.
+        """
         places, axes = self._places()
-        if self._turned(axes):
+        if self._turned(places, axes):
             return whole_image(self.sides)
-        spans = (
-            [span if axis is not None else span.fixed for span, axis in zip(self.spans, axes)]
-            if places
-            else (self.spans)
-        )
+        spans = [self._mirrored(role, 1 if axis is None else shape[places[axis]]) for role, axis in enumerate(axes)]
+        if places:
+            spans = [span if axis is not None else span.fixed for span, axis in zip(spans, axes)]
         columns = zip(*((span.size, span.stride, span.start) for span in spans))
         same = axes == tuple(range(len(places))) or not places
         return Field(*(tuple(map(_plain, column)) for column in columns), self.aligned, () if same else axes)
 
+    def _mirrored(self, role: int, length: int) -> Span:
+        """Return the span along an axis, with the px that a mirrored border shows in place of those beyond it."""
+        span = self.spans[role]
+        if role not in self.mirrors or self.is_whole(role):
+            return span
+        low, high = span.region(np.arange(length))
+        least, most = self.mirrors[role]
+        return envelope(np.minimum(low, most - high), np.maximum(high, least - low), span.stride)[0]
+
     @property
     def note(self) -> str:
         """What is to be said of the field."""
-        turned = ["the map's axes are not in the image's order"] if self._turned(self._places()[1]) else []
+        turned = ["the map's axes are not in the image's order"] if self._turned(*self._places()) else []
         return "; ".join([*self.notes, *turned])
 
     def _places(self) -> tuple[list[int], tuple[int | None, ...]]:
@@ -131,10 +143,11 @@ class Geometry:
         at = {self.roles[axis]: number for number, axis in enumerate(places) if isinstance(self.roles[axis], int)}
         return places, tuple(at.get(role) for role in range(len(self.spans)))
 
-    @staticmethod
-    def _turned(axes: tuple[int | None, ...]) -> bool:
+    def _turned(self, places: list[int], axes: tuple[int | None, ...]) -> bool:
+        """Say whether the axes of the map stand for others of the image than their order says."""
         placed = [axis for axis in axes if axis is not None]
-        return placed != sorted(placed)
+        alike = all(axis in (None, role) for role, axis in enumerate(axes))
+        return placed != sorted(placed) or (len(places) == len(axes) and not alike)
 
     @property
     def channel_axis(self) -> int:

@@ -102,6 +102,10 @@ class WindowEngine:
             if calls <= self.target.call:
                 raise Unrepeatable(f"it does something in Python with values from {name}(), which may differ by image")
         self.calls = ancestors(pass_, self.target)
+        for value in {value for call in self.calls for value in call.inputs}:
+            if value.call >= 0 and value.dtype in (torch.int64, torch.int32):
+                name = pass_.calls[value.call].name
+                raise Unrepeatable(f"{name}() makes places out of values, and windows round these otherwise")
         self.operations: dict[int, Operation] = {}
         self.shown = {self.image} if len(size) == 3 else set()  # values that show the image pixel by pixel
         local = set(self.shown)
