@@ -31,24 +31,26 @@ from cnnprobe.errors import UserError, listing, unknown
 def layers_of(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
     """Return every layer in the order in which they are computed: short names, areas, and the output of every module.
 
+    Their fields are computed, and not compared with the network yet (`field_check.checked`).
+
     Args:
         input_size: (channel, y, x) or (channel, time) of the images.
 
     Raises:
         UserError: the network cannot take such an image.
     """
-    return checked(model, _Catalogue(model, input_size).every, input_size)
+    return _Catalogue(model, input_size).every
 
 
 def main_layers(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
     """Return the convolutions by their short names, the dense layers and the areas, in order (see `layers_of`)."""
-    return checked(model, _Catalogue(model, input_size).main, input_size)
+    return _Catalogue(model, input_size).main
 
 
 def find(
     model: nn.Module, spec: str | Iterable[str], input_size: tuple[int, ...], of: str = "the model"
 ) -> list[Layer]:
-    """Return the layers with these names, in the order asked; each place in the network once.
+    """Return the layers with these names, in the order asked; each place in the network once, fields compared with it.
 
     Args:
         spec: a name, a list of names, a glob ("conv*", "VISp*", "features.*"; of module paths only where it fits no
@@ -203,7 +205,9 @@ class _Catalogue:
         axis = geometry.channel_axis
         positions = tuple(side for place, side in enumerate(value.shape) if place not in (0, axis))
         rectified = nonnegative(self.trace, value)
-        field, note = geometry.field_on(value.shape), geometry.note
+        field = geometry.field_on(value.shape)
+        handed = dict.fromkeys(name for name, calls in self.trace.handed_out if calls <= value.call and not field.whole)
+        note = "; ".join(filter(None, [geometry.note, *(f"Python decides by {name}() of values" for name in handed)]))
         return Layer(
             name, module, str(tap), kind, tap, value.shape[axis], positions, axis, 0, 0, field, rectified, note
         )

@@ -41,6 +41,17 @@ def value_at(trace: Trace, tap: Tap) -> Value:
     raise Unrepeatable(f"{tap} was not seen in the pass")
 
 
+def refuse_handed_out(trace: Trace, target: Value) -> None:
+    """Refuse to repeat what Python may do otherwise for another image.
+
+    Raises:
+        Unrepeatable: values that depend on the image left torch before the target was made.
+    """
+    for name, calls in trace.handed_out:
+        if calls <= target.call:
+            raise Unrepeatable(f"it does something in Python with values from {name}(), which may differ by image")
+
+
 def ancestors(trace: Trace, target: Value) -> list[Call]:
     """Return the calls that a value is made by, in order."""
     needed, kept = {target}, []

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
+from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.functions import parameters
 from cnnprobe.engine.layers import Layer, layers_of, main_layers
 from cnnprobe.records import Advance, Column, Measurement, Rows, Table
@@ -15,7 +16,8 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
     """Run the network once on a noise image and describe its layers in the order in which they are computed.
 
     The receptive field is the theoretical one (Araujo, Norris, Sim 2019, Distill): the field of position u of a map is
-    the interval from field_start + u field_stride, field_size px long, along each axis of the image.
+    the interval from field_start + u field_stride, field_size px long, along each axis of the image. It is compared
+    with the network: where a position sees pixels beyond it, the whole image is given, and `field_note` says so.
 
     Args:
         model: any network; it is given back as it was.
@@ -28,7 +30,7 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
     Raises:
         UserError: the network cannot take such an image.
     """
-    found = main_layers(model, size) if kind == "main" else layers_of(model, size)
+    found = checked(model, main_layers(model, size) if kind == "main" else layers_of(model, size), size)
     axes = len(size) - 1
     macs = sum(one.macs for one in (found if kind == "main" else main_layers(model, size)))  # each operation once
     totals = {"parameters": parameters(model), "macs": macs, "input_size": list(size)}
