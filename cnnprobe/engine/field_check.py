@@ -1,14 +1,15 @@
 """Fields compared with what positions do: where pixels beyond the field of a position change, it must not.
 
 Fields are computed from what functions are called, and that is not all a network does (values that pass through Python,
-compiled parts, numbers that say where to read). So before anything relies on fields, the network runs on noise images
-of two kinds, and again with a part of each image replaced. A position whose field does not meet that part has to give
-the same activation. It needs no gradient, so nothing that cuts gradients hides anything from it. One set of images
-serves all layers.
+compiled parts, numbers that say where to read). So before anything relies on fields, the network runs on a noise image,
+and again with a part of it replaced, at opposite corners; where a field owes anything to operations without a formula,
+with noise of a second kind too. A position whose field does not meet that part has to give the same activation. It
+needs no gradient, so nothing that cuts gradients hides anything from it. One set of images serves all layers.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ def _beyond(model: nn.Module, layers: list[Layer], size: tuple[int, ...]) -> dic
                 run(image.clone())
             return dict(maps)
 
-        for base, changes in _images(model, size):
+        kinds = 2 if any(layer.note for layer in layers) else 1
+        for base, changes in islice(_images(model, size), kinds):
             usual = shown(base)
             for block, image in changes:
                 other = shown(image)
