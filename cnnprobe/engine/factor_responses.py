@@ -71,11 +71,11 @@ class Site:
 def _places(layer: Layer, axis: int, side: int, reach: float) -> slice:
     """Return along one axis the positions whose field has its centre within a share of the image about its middle."""
     span, count = layer.field.spans[axis], layer.map_size[axis]
-    if span.stride <= 0:
+    if not span.stride:
         return slice((count - 1) // 2, (count - 1) // 2 + 1) if reach == 0 else slice(0, count)
     middle = ((side - 1) / 2 - sum(span.region(0)) / 2) / span.stride
     nearest = int(np.clip(math.ceil(middle - 0.5), 0, count - 1))
-    half = reach * side / 2 / span.stride
+    half = reach * side / 2 / abs(span.stride)
     first, last = math.ceil(middle - half), math.floor(middle + half)
     return slice(max(0, min(first, nearest)), min(count, max(last, nearest) + 1))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cnnprobe.engine.functions import multiply_accumulates
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.reach import Lookup, Slide
-from cnnprobe.engine.replay import Unrepeatable, ancestors, run, value_at
+from cnnprobe.engine.replay import Unrepeatable, ancestors, refuse_handed_out, run, value_at
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import CONSTANT, IMAGE, Call, Value, leaves, trace
 from cnnprobe.engine.window_operations import AveragePool, Convolution, MaxPool, Operation, Pad
@@ -81,6 +81,8 @@ class FieldCrops:
     """
 
     def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
+        if layer.measured_whole:
+            raise Unrepeatable(layer.note)
         if len(layer.map_size) != 2 or len(size) != 3 or layer.field.whole:
             raise Unrepeatable("its units see the whole image")
         if not layer.plain:
@@ -88,6 +90,7 @@ class FieldCrops:
         with untouched(model):
             seen = trace(model, size)
         self.size, self.target = size, value_at(seen, layer.tap)
+        refuse_handed_out(seen, self.target)
         if layer.channel_axis != 1:
             raise Unrepeatable("its channels are not along axis 1")
         calls = ancestors(seen, self.target)

@@ -1,9 +1,9 @@
-"""How each torch function passes receptive fields on: from those of what it reads to that of what it returns.
+"""How torch functions pass receptive fields on: from the geometry of what a function reads to that of what it returns.
 
-Windows (convolution, pooling) have a formula. Functions that only move values (slices, permutations, reshapes) are run
-on the coordinates themselves. What joins branches takes the union. What mixes all positions (dense layers, attention,
-averages over space) sees the whole image. What is not known by name acts value by value if it keeps the shape, else it
-is taken to see the whole image. Statistics of normalisations over space are left out, as in Araujo et al. 2019.
+Windows (convolution, pooling), resampling and borders have a formula. Functions that only move values, and what joins
+branches, are in `field_joins`; what mixes positions (attention, averages over space, statistics of normalisations)
+sees the whole image along the axes it mixes. The functions known to act value by value are named. Any other function
+is measured (`field_measuring`). What a field owes to one that is measured, or that sees all, is noted.
 """
 
 import re
@@ -11,25 +11,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
+import torch.nn.functional as F
 
-from cnnprobe.engine.receptive_field import BATCH, CHANNEL, Geometry, Span, gathered, union
-from cnnprobe.engine.tracing import IMAGE, Call, Trace, Value, leaves, replaced
+from cnnprobe.engine.field_joins import concatenated, everywhere, joined, moved
+from cnnprobe.engine.field_measuring import measured
+from cnnprobe.engine.functions import POINTWISE
+from cnnprobe.engine.receptive_field import BATCH, CHANNEL, Geometry, Span, gathered
+from cnnprobe.engine.tracing import IMAGE, Call, Trace, Value
 
 Reach = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
 """(positions u, length read, length returned) -> first and last position read by u."""
 
 MOVES = (
     "permute|transpose|swapaxes|swapdims|movedim|moveaxis|t|reshape|reshape_as|view|view_as|flatten|unflatten|ravel|"
-    "squeeze|unsqueeze|expand|expand_as|repeat|__getitem__|narrow|select|chunk|split|tensor_split|unbind|flip|roll|"
-    "rot90|contiguous|pixel_shuffle|pixel_unshuffle|channel_shuffle|native_channel_shuffle|unfold|repeat_interleave"
+    "squeeze|unsqueeze|expand|expand_as|repeat|tile|__getitem__|narrow|select|chunk|split|split_with_sizes|"
+    "tensor_split|unbind|flip|fliplr|flipud|roll|rot90|pixel_shuffle|pixel_unshuffle|channel_shuffle|"
+    "native_channel_shuffle|unfold|repeat_interleave|index_select|gather|take_along_dim|take"
 )
-BY_SHAPE = frozenset({"view_as", "expand_as", "reshape_as"})  # their second tensor gives its shape only
-MIXES = (
-    "matmul|__matmul__|__rmatmul__|bmm|mm|baddbmm|addmm|einsum|tensordot|multi_head_attention_forward|cumsum|"
-    "scaled_dot_product_attention|lstm|gru|rnn_tanh|rnn_relu|bilinear|grid_sampler?|fft_.*"
+REDUCTIONS = (
+    "mean|sum|amax|amin|max|min|std|var|norm|logsumexp|prod|median|argmax|argmin|std_mean|var_mean|nanmean|nansum|"
+    "nanmedian|all|any|count_nonzero"
 )
-REDUCTIONS = "mean|sum|amax|amin|max|min|std|var|norm|logsumexp|prod|median|argmax|std_mean|var_mean"
+ALONG = {
+    **dict.fromkeys(("softmax", "log_softmax", "softmin", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin")),
+    **{"normalize": 1, "local_response_norm": 1, "sort": -1, "argsort": -1, "glu": -1, "msort": 0},
+}
+"""Functions that mix the positions along one axis, and which that is where none is said."""
+UNCHANGED = "(alpha_|feature_alpha_)?dropout|clone|contiguous|detach|requires_grad"
+GLOBAL = ".*deform.*|as_strided"
+"""Functions that read where values, or the order in memory, say: a trial does not show how far they may."""
 
 
 def geometries(trace: Trace) -> dict[Value, Geometry]:
@@ -40,23 +50,47 @@ def geometries(trace: Trace) -> dict[Value, Geometry]:
     known = {Value(IMAGE, 0, (1, channels, *sides)): image}
     for call in trace.calls:
         read = [known[value] for value in call.inputs]
-        known |= {out: rule(call)(call, read, out) for out in call.outputs}
+        how = rule(call)
+        known |= {out: _noted(call, how, read, how(call, read, out)) for out in call.outputs}
     return known
+
+
+def _noted(call: Call, how: Callable, read: list[Geometry], made: Geometry) -> Geometry:
+    """Add what a field owes to a call that has no formula, and the mirrors of all that is read."""
+    notes = dict.fromkeys(note for geometry in read for note in geometry.notes)
+    axes = range(len(made.sides))
+    new = [axis for axis in axes if made.is_whole(axis) and not any(geometry.is_whole(axis) for geometry in read)]
+    if new:
+        words = "the whole image" if len(new) == len(axes) else f"all of {' and '.join('yx'[axis] for axis in new)}"
+        notes[f"{call.name.strip('_')}() sees {words}"] = None
+    elif how is measured and not all(map(made.is_whole, axes)):
+        notes[f"{call.name.strip('_')}() was measured"] = None
+    mirrors: dict[int, tuple[float, float]] = {}
+    for role, ends in [pair for geometry in (*read, made) for pair in geometry.mirrors.items()]:
+        mirrors[role] = _tighter(mirrors.get(role), ends)
+    return replace(made, notes=tuple(notes), mirrors=mirrors)
 
 
 def rule(call: Call) -> Callable[[Call, list[Geometry], Value], Geometry]:
     """Return the rule for a call."""
     name = call.name if call.name.startswith("__") else call.name.rstrip("_")
     name = re.sub(r"[123]d$", "", name.removesuffix("_with_indices"))
-    if name in RULES:
-        return RULES[name]
-    if re.fullmatch(MOVES, name):
-        return _moved
-    if re.fullmatch(MIXES, name):
-        return _everywhere
-    if re.fullmatch(REDUCTIONS, name) and any(out.shape != call.inputs[0].shape for out in call.outputs):
-        return _reduced
-    return _joined
+    if re.fullmatch(GLOBAL, name):
+        return everywhere
+    if name in ("cat", "concat", "concatenate", "stack"):
+        return concatenated
+    if name == "pad":
+        return moved if call.argument("mode", 2, "constant") == "circular" else _padded
+    if re.fullmatch(MOVES, name) and call.function is not F.unfold:
+        return moved
+    if len(set(call.inputs)) == 1 and call.argument("input", 0) == call.inputs[0]:
+        if name in RULES:
+            return RULES[name]
+        if name in ALONG:
+            return _along
+        if re.fullmatch(REDUCTIONS, name):
+            return _reduced
+    return joined if re.fullmatch(f"{POINTWISE}|{UNCHANGED}|max|min", name) else measured
 
 
 # ---- windows -------------------------------------------------------------------------------------------------------
@@ -68,37 +102,49 @@ def _convolution(call: Call, read: list[Geometry], out: Value) -> Geometry:
     padding = call.argument("padding", 4, 0)
     if padding == "same":  # where it is odd, the left gets the smaller half
         padding = [d * (k - 1) // 2 for k, d in zip(kernel, _each(dilation, len(kernel)))]
-    return _window(read[0], out, kernel, stride, 0 if padding == "valid" else padding, dilation)
+    return _window(_mixed(read[0], len(kernel)), out, kernel, stride, 0 if padding == "valid" else padding, dilation)
+
+
+def _mixed(source: Geometry, count: int) -> Geometry:
+    """Mix the axis before the last `count`: it is the channels' of a convolution."""
+    place = len(source.roles) - count - 1
+    lost = [source.roles[place]] if isinstance(source.roles[place], int) else []
+    roles = (None if role == CHANNEL else role for role in source.roles)
+    return replace(source.whole(lost), roles=tuple(CHANNEL if a == place else role for a, role in enumerate(roles)))
 
 
 def _max_pool(call: Call, read: list[Geometry], out: Value) -> Geometry:
-    kernel = call.argument("kernel_size", 1)
+    kernel = _kernel(call, 1)
     stride = call.argument("stride", 2) or kernel
     return _window(read[0], out, kernel, stride, call.argument("padding", 3, 0), call.argument("dilation", 4, 1))
 
 
+def _kernel(call: Call, place: int) -> tuple[int, ...]:
+    """Return the sides of a pooling: as many as its name says."""
+    return _each(call.argument("kernel_size", place), int(re.search(r"(\d)d", call.name)[1]))
+
+
 def _avg_pool(call: Call, read: list[Geometry], out: Value) -> Geometry:
-    kernel = call.argument("kernel_size", 1)
+    kernel = _kernel(call, 1)
     return _window(read[0], out, kernel, call.argument("stride", 2) or kernel, call.argument("padding", 3, 0), 1)
 
 
 def _lp_pool(call: Call, read: list[Geometry], out: Value) -> Geometry:
-    kernel = call.argument("kernel_size", 2)
+    kernel = _kernel(call, 2)
     return _window(read[0], out, kernel, call.argument("stride", 3) or kernel, 0, 1)
 
 
 def _window(source: Geometry, out: Value, kernel, stride, padding, dilation) -> Geometry:
     """Pass a window over the last axes. (ceil_mode adds positions at the end and moves none.)"""
-    count = len(kernel) if isinstance(kernel, Sequence) else len(out.shape) - 2
-    spans = {}
+    spans, count = {}, len(kernel)
     settings = zip(*(_each(setting, count) for setting in (kernel, stride, padding, dilation)))
     for axis, (k, s, p, d) in zip(range(len(out.shape) - count, len(out.shape)), settings):
         if (role := source.spatial().get(axis)) is not None:
             span = source.spans[role]
             size = span.size + (k - 1) * d * abs(span.stride)
-            spans[role] = Span(span.start - p * span.stride, size, span.stride * s)
-    roles = tuple(CHANNEL if axis == 1 else role for axis, role in enumerate(source.roles))
-    return replace(source.with_spans(spans), roles=roles)
+            first = -p if span.stride >= 0 else (k - 1) * d - p  # the tap whose pixels come first in the image
+            spans[role] = Span(span.start + first * span.stride, size, span.stride * s)
+    return source.with_spans(spans)
 
 
 def _each(setting, count: int) -> tuple:
@@ -111,11 +157,12 @@ def _transposed(call: Call, read: list[Geometry], out: Value) -> Geometry:
     """Transposed convolution: output u reads the inputs i with i s - p + j d = u for a tap j of the kernel."""
     kernel = call.argument("weight", 1).shape[2:]
     settings = (kernel, *(call.argument(*of) for of in (("stride", 3, 1), ("padding", 4, 0), ("dilation", 7, 1))))
-    source = replace(read[0], roles=tuple(CHANNEL if axis == 1 else role for axis, role in enumerate(read[0].roles)))
+    source = _mixed(read[0], len(kernel))
     for back, (k, s, p, d) in enumerate(zip(*(_each(setting, len(kernel))[::-1] for setting in settings))):
 
         def reach(u: np.ndarray, *_, k=k, s=s, p=p, d=d) -> tuple[np.ndarray, np.ndarray]:
-            return np.ceil((u + p - (k - 1) * d) / s), np.floor((u + p) / s)
+            first, last = np.ceil((u + p - (k - 1) * d) / s), np.floor((u + p) / s)
+            return np.where(first <= last, first, np.nan), np.where(first <= last, last, np.nan)  # between the taps
 
         source = _resampled(source, call.inputs[0], out, reach, axis=len(out.shape) - 1 - back, stride=1 / s)
     return source
@@ -147,110 +194,75 @@ def _shares(u: np.ndarray, length: int, into: int) -> tuple[np.ndarray, np.ndarr
 
 def _interpolated(call: Call, read: list[Geometry], out: Value) -> Geometry:
     mode, corners = call.argument("mode", 3, "nearest"), call.argument("align_corners", 4)
-    smooth = call.argument("antialias", 6, False)
+    smooth, recomputed = call.argument("antialias", 6, False), call.argument("recompute_scale_factor", 5)
+    count = len(out.shape) - 2
+    factors = _each(None if recomputed else call.argument("scale_factor", 2), count)
+    source = read[0]
+    for axis, factor in zip(range(2, len(out.shape)), factors):
+        length, into = call.inputs[0].shape[axis], out.shape[axis]
+        ratio = length / into if factor is None or mode == "area" else 1 / factor  # the factor is used as it is given
 
-    def reach(u: np.ndarray, length: int, into: int) -> tuple[np.ndarray, np.ndarray]:
-        if mode == "area":
-            return _shares(u, length, into)
-        if mode.startswith("nearest"):
-            nearest = np.floor((u + (0.5 if mode == "nearest-exact" else 0)) * length / into)
-            return nearest, nearest
-        exact = u * (length - 1) / max(into - 1, 1) if corners else (u + 0.5) * length / into - 0.5
-        half = (2 if mode == "bicubic" else 1) * (max(length / into, 1) if smooth else 1)
-        first, last = np.floor(exact - half) + 1, np.ceil(exact + half) - 1  # the kernel is 0 at its foot
-        return np.clip(first, 0, length - 1), np.clip(last, 0, length - 1)
+        def reach(u: np.ndarray, length: int, into: int, ratio=ratio) -> tuple[np.ndarray, np.ndarray]:
+            if mode == "area":
+                return _shares(u, length, into)
+            if mode.startswith("nearest"):
+                nearest = (u + (0.5 if mode == "nearest-exact" else 0)) * ratio
+                first, last = np.floor(nearest - 1e-4), np.floor(nearest + 1e-4)  # torch computes it in float32
+            else:
+                exact = u * (length - 1) / max(into - 1, 1) if corners else (u + 0.5) * ratio - 0.5
+                half = (2 if mode == "bicubic" else 1) * (max(ratio, 1) if smooth else 1)
+                first, last = np.floor(exact - half) + 1, np.ceil(exact + half) - 1  # the kernel is 0 at its foot
+            return np.clip(first, 0, length - 1), np.clip(last, 0, length - 1)
 
-    return _resampled(read[0], call.inputs[0], out, reach)
+        source = _resampled(source, call.inputs[0], out, reach, axis, ratio)
+    return source
 
 
 def _padded(call: Call, read: list[Geometry], out: Value) -> Geometry:
     before = {len(out.shape) - 1 - pair: pad for pair, pad in enumerate(call.argument("pad", 1)[::2])}
     axes = {role: before.get(axis, 0) for axis, role in read[0].spatial().items()}
     spans = {role: read[0].spans[role] for role in axes}
-    return read[0].with_spans({r: replace(span, start=span.start - axes[r] * span.stride) for r, span in spans.items()})
+    made = {role: replace(span, start=span.start - axes[role] * span.stride) for role, span in spans.items()}
+    mirrors = dict(read[0].mirrors)
+    if call.argument("mode", 2, "constant") != "constant":
+        for axis, role in read[0].spatial().items():
+            ends = [sum(spans[role].region(place)) for place in (0, call.inputs[0].shape[axis] - 1)]
+            mirrors[role] = _tighter(mirrors.get(role), (min(ends), max(ends)))
+    return replace(read[0].with_spans(made), mirrors=mirrors)
 
 
-# ---- moving, joining, mixing ---------------------------------------------------------------------------------------
+def _tighter(one: tuple[float, float] | None, other: tuple[float, float]) -> tuple[float, float]:
+    """Return the mirrors that show most of what is inside."""
+    return other if one is None else (max(one[0], other[0]), min(one[1], other[1]))
 
 
-def _moved(call: Call, read: list[Geometry], out: Value) -> Geometry:
-    """Run the function on coordinates: an axis of the result along which y alone varies is the axis y."""
-    source, value = read[0], call.inputs[0]
-    others = [v for v in leaves((call.arguments, call.keywords), Value) if v is not value]
-    if others and call.name not in BY_SHAPE:
-        return _everywhere(call, read, out)
-    places = {role: axis for axis, role in enumerate(source.roles) if role is not None}
-    moved = {role: _coordinates(call, value, axis, out) for role, axis in places.items()}
-    varying = {role: [a for a in range(len(out.shape)) if _varies(moved[role], a)] for role in moved}
-    roles: list = [None] * len(out.shape)
-    spans, lost, aligned = {}, [], True
-    for role, axes in varying.items():
-        alone = len(axes) == 1 and sum(axes[0] in other for other in varying.values()) == 1
-        if alone:
-            roles[axes[0]] = role
-        if isinstance(role, int) and (alone or not axes):
-            along = (
-                moved[role].movedim(axes[0], 0).flatten(1)[:, 0].numpy() if alone else moved[role].flatten()[:1].numpy()
-            )
-            step = float(np.median(np.diff(along))) if len(along) > 1 else 1
-            spans[role], exact = gathered(source.spans[role], along, along, step)
-            aligned &= exact
-        elif isinstance(role, int):
-            lost.append(role)
-    _name_singletons(roles, [role for role in places if not varying[role]], out.shape)
-    return replace(source.with_spans(spans, aligned).whole(lost), roles=tuple(roles))
+# ---- mixing ----------------------------------------------------------------------------------------------------------
 
 
-def _coordinates(call: Call, value: Value, axis: int, out: Value) -> torch.Tensor:
-    """Return, for every element of the result, its coordinate along `axis` of what was read."""
-    length = value.shape[axis]
-    along = torch.arange(length, dtype=torch.float64).reshape([-1 if a == axis else 1 for a in range(len(value.shape))])
-    grid = along.expand(value.shape).clone()
-
-    def stand_in(other: Value) -> torch.Tensor:
-        return grid if other == value else torch.zeros(other.shape)
-
-    arguments, keywords = replaced((call.arguments, call.keywords), Value, stand_in)
-    made = leaves(call.function(*arguments, **keywords), torch.Tensor)
-    return made[out.part] if out.part < len(made) else made[0]
+def _along(call: Call, read: list[Geometry], out: Value) -> Geometry:
+    """Mix the positions along one axis: nothing is lost where that is the channels'."""
+    name = call.name.rstrip("_")
+    fixed = name in ("msort", "local_response_norm")
+    axis = ALONG[name] if fixed else call.argument("dim", 2 if name == "normalize" else 1, ALONG[name])
+    if not isinstance(axis, int) or isinstance(axis, bool):
+        return measured(call, read, out)
+    role = read[0].roles[axis]
+    return read[0].whole([role]) if isinstance(role, int) else read[0]
 
 
-def _varies(coordinates: torch.Tensor, axis: int) -> bool:
-    return bool((coordinates != coordinates.narrow(axis, 0, 1)).any())
+def _normalised(call: Call, read: list[Geometry], out: Value) -> Geometry:
+    """Layer normalisation: statistics over the last axes."""
+    count = len(call.argument("normalized_shape", 1))
+    return read[0].whole([role for role in read[0].roles[-count:] if isinstance(role, int)])
 
 
-def _name_singletons(roles: list, unplaced: list, shape: tuple[int, ...]) -> None:
-    """Give roles of axes of length one, which no coordinate can follow, to the axes of length one, in order."""
-    free = [axis for axis, role in enumerate(roles) if role is None and shape[axis] == 1]
-    if len(free) == len(unplaced):
-        for axis, role in zip(free, unplaced):
-            roles[axis] = role
-    elif BATCH in unplaced and 0 in free:
-        roles[0] = BATCH
-
-
-def _joined(call: Call, read: list[Geometry], out: Value) -> Geometry:
-    """Value by value, with broadcasting, or along the channels: the union of what is read."""
-    pairs = list(zip(call.inputs, read))
-    same_rank = [geometry for value, geometry in pairs if len(value.shape) == len(out.shape)]
-    if not same_rank or call.name == "stack":
-        return _everywhere(call, read, out)
-    main = next((geometry for value, geometry in pairs if value.shape == out.shape), same_rank[0])
-    spans, aligned = {}, all(geometry.aligned for geometry in read)
-    lengths = {role: out.shape[axis] for axis, role in main.spatial().items()}
-    for value, _ in pairs:  # a function that changes the length of an axis is not one that acts value by value
-        shape = (1,) * (len(out.shape) - len(value.shape)) + value.shape
-        if any(shape[axis] not in (1, out.shape[axis]) for axis in main.spatial()):
-            return _everywhere(call, read, out)
-    for axis, whole in enumerate(main.whole().spans):
-        spans[axis], same = union([geometry.spans[axis] for geometry in read], lengths.get(axis, 1), whole)
-        aligned &= same
-    return main.with_spans(spans, aligned)
-
-
-def _normalised_exponential(call: Call, read: list[Geometry], out: Value) -> Geometry:
-    axis = call.argument("dim", 1)
-    return read[0] if read[0].roles[-1 if axis is None else axis] == CHANNEL else _everywhere(call, read, out)
+def _over_positions(call: Call, read: list[Geometry], out: Value) -> Geometry:
+    """Normalisation with statistics of the map, unless it has stored ones."""
+    name = call.name.rstrip("_")
+    own = {"batch_norm": ("training", 5, False), "instance_norm": ("use_input_stats", 5, True)}.get(name)
+    if own is not None and not call.argument(*own):
+        return read[0]
+    return read[0].whole(list(read[0].spatial().values()))
 
 
 def _dense(call: Call, read: list[Geometry], out: Value) -> Geometry:
@@ -264,21 +276,18 @@ def _dense(call: Call, read: list[Geometry], out: Value) -> Geometry:
 def _reduced(call: Call, read: list[Geometry], out: Value) -> Geometry:
     """Average, sum, maximum over axes."""
     value, source = call.inputs[0], read[0]
-    dims = call.argument("dim", 1, call.keywords.get("axis"))
-    dims = range(len(value.shape)) if dims is None else (dims if isinstance(dims, Sequence) else (dims,))
-    gone = {dim % len(value.shape) for dim in dims}
-    lost = [role for axis, role in source.spatial().items() if axis in gone]
+    dims = call.argument("dim", 2 if call.name == "norm" else 1, call.keywords.get("axis"))
+    if dims is None or isinstance(dims, bool):
+        dims = range(len(value.shape))
+    dims = dims if isinstance(dims, Sequence) else (dims,)
+    gone = {dim % len(value.shape) for dim in dims} if all(isinstance(dim, int) for dim in dims) else set()
     kept = len(out.shape) == len(value.shape)
+    shape = [1 if a in gone else n for a, n in enumerate(value.shape) if kept or a not in gone]
+    if tuple(shape) != out.shape:
+        return measured(call, read, out)
+    lost = [role for axis, role in source.spatial().items() if axis in gone and value.shape[axis] > 1]
     roles = tuple(role for axis, role in enumerate(source.roles) if kept or axis not in gone)
     return replace(source.whole(lost), roles=roles)
-
-
-def _everywhere(call: Call, read: list[Geometry], out: Value) -> Geometry:
-    """Every position of the result depends on every one that is read."""
-    roles = read[0].roles
-    if len(roles) != len(out.shape):
-        roles = (BATCH, *[None] * (len(out.shape) - 2), CHANNEL)[: len(out.shape)]
-    return replace(read[0].whole(), roles=roles)
 
 
 RULES = {
@@ -291,9 +300,10 @@ RULES = {
     "adaptive_max_pool": _adaptive,
     "interpolate": _interpolated,
     "upsample": _interpolated,
-    "pad": _padded,
     "linear": _dense,
-    "softmax": _normalised_exponential,
-    "log_softmax": _normalised_exponential,
-    "softmin": _normalised_exponential,
+    "layer_norm": _normalised,
+    "rms_norm": _normalised,
+    "group_norm": _over_positions,
+    "instance_norm": _over_positions,
+    "batch_norm": _over_positions,
 }

@@ -21,6 +21,20 @@ _KINDS = {  # the first kind that occurs in a module is the module's
     "dropout": ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"],
 }
 KINDS = {name: kind for kind, names in _KINDS.items() for name in names}
+POINTWISE = "|".join(
+    (
+        "relu6?|leaky_relu|prelu|rrelu|elu|selu|celu|gelu|silu|mish|softplus|softsign|sigmoid|logsigmoid|tanh|hardtanh",
+        "hardswish|hardsigmoid|hardshrink|softshrink|tanhshrink|threshold|clamp|clamp_min|clamp_max|clip|abs|absolute",
+        "neg|negative|positive|exp|exp2|expm1|log|log2|log10|log1p|sqrt|rsqrt|square|pow|float_power|a?sinh?|a?cosh?",
+        "a?tanh?|atan2|arc(sin|cos|tan)h?|sinc|erf|erfc|erfinv|logit|sign|sgn|floor|ceil|round|trunc|frac|reciprocal",
+        "add|sub|subtract|mul|multiply|div|divide|true_divide|floor_divide|fmod|remainder|maximum|minimum|fmax|fmin",
+        "addcmul|addcdiv|lerp|hypot|copysign|logaddexp2?|xlogy|where|masked_fill|nan_to_num|heaviside|tril|triu|copy",
+        "fill|zero|float|double|half|bfloat16|int|long|bool|to|type|type_as|real|imag|conj|angle",
+        "eq|ne|lt|le|gt|ge|isnan|isinf|isfinite|logical_(and|or|not|xor)|bitwise_(and|or|not|xor)|deg2rad|rad2deg",
+        "__[ri]?(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor)__|__(neg|abs|pos|invert|eq|ne|lt|le|gt|ge)__",
+    )
+)
+"""Functions that make each number of the numbers at its place, by name without the "_" of those in place."""
 _PASSING = "(max_pool|avg_pool|adaptive_avg_pool|adaptive_max_pool|dropout)([123]d)?|cat|flatten"
 
 

@@ -288,7 +288,7 @@ class Gradients:
         places = {(y, x) for y in (0, high // 2, high - 1) for x in (0, wide // 2, wide - 1)}
         positions = np.array(sorted(places))
         units = np.arange(len(positions)) % self.layer.channels
-        images = noise_image(self.model, self.size).expand(len(positions), *self.size)
+        images = torch.cat([noise_image(self.model, self.size, seed) for seed in range(len(positions))])
         whole = self._in_parts(images, units, positions)
         self.crops = crops
         try:

@@ -20,6 +20,7 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.engine.conduct import Place, conduct_of
+from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.field_rules import geometries
 from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulates, nonnegative, parameters, weights
 from cnnprobe.engine.replay import ancestors
@@ -30,6 +31,8 @@ from cnnprobe.errors import UserError, listing, unknown
 
 def layers_of(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
     """Return every layer in the order in which they are computed: short names, areas, and the output of every module.
+
+    Their fields are computed, and not compared with the network yet (`field_check.checked`).
 
     Args:
         input_size: (channel, y, x) or (channel, time) of the images.
@@ -48,7 +51,7 @@ def main_layers(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
 def find(
     model: nn.Module, spec: str | Iterable[str], input_size: tuple[int, ...], of: str = "the model"
 ) -> list[Layer]:
-    """Return the layers with these names, in the order asked; each place in the network once.
+    """Return the layers with these names, in the order asked; each place in the network once, fields compared with it.
 
     Args:
         spec: a name, a list of names, a glob ("conv*", "VISp*", "features.*"; of module paths only where it fits no
@@ -69,7 +72,7 @@ def find(
                 catalogue.conduct.say(f"layer {layer.name!r} of {of}: {told}")
     if not chosen:
         raise UserError(f"no layer is asked for; layers of {of}: {listing(layer.name for layer in catalogue.main)}")
-    return list(chosen.values())
+    return checked(model, list(chosen.values()), input_size)
 
 
 def left_out(model: nn.Module, input_size: tuple[int, ...], every: bool = False) -> dict[str, list[str]]:
@@ -248,13 +251,14 @@ class _Catalogue:
         if axis == images:  # the channels went into an axis of their own, if any
             axis = max(at for at in range(len(shape)) if at != images)
         places = [at for at in range(len(shape)) if at not in (images, axis)]
-        roles = [geometry.spatial().get(at) for at in places] if shape == value.shape else []
-        along = tuple(roles.index(side) if side in roles else None for side in range(len(geometry.sides)))
-        plain = along == tuple(range(len(places))) or not any(role is not None for role in roles)
-        field = geometry.field if plain else replace(geometry.field, along=along)
-        positions = tuple(shape[at] for at in places)
-        size, rectified = (shape[axis], positions, axis, 0, 0, field), nonnegative(self.trace, value)
-        return Layer(name, module, str(tap), kind, tap, *size, rectified, images, place.handing)
+        known = places if shape == value.shape else []  # of one that lost an axis, no other is known
+        field = geometry.field_on(value.shape, known)
+        handed = dict.fromkeys(name for name, calls in self.trace.handed_out if calls <= value.call and not field.whole)
+        note = "; ".join(
+            filter(None, [geometry.note_on(known), *(f"Python decides by {name}() of values" for name in handed)])
+        )
+        size = (shape[axis], tuple(shape[at] for at in places), axis, 0, 0, field, nonnegative(self.trace, value))
+        return Layer(name, module, str(tap), kind, tap, *size, images, place.handing, note)
 
     def _whole(self, value: Value, place: Place) -> tuple[int, ...]:
         """Return the shape of a value with the axis of its one image, where it lost that."""

@@ -76,6 +76,8 @@ class Occlusion:
     def _follow(self) -> None:
         """Make the windows ready, or say why not."""
         try:
+            if self.layer.measured_whole:
+                raise Unrepeatable(self.layer.note)
             with untouched(self.model):
                 self.windows = WindowEngine(
                     self.model, self.layer, self.size, self.grid, self.memory, self.precision == "bfloat16"

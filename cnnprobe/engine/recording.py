@@ -93,6 +93,7 @@ class _Pass:
         self.in_functions = any(layer.tap.function for layer in layers)
         self.alone = any(layer.handing == "one by one" for layer in layers)
         self.images = 0  # in the present pass
+        self.idle = False  # while the network is looked at
         self.calls: Counter = Counter()
         self.unread: set[Tap] = set()
 
@@ -105,6 +106,8 @@ class _Pass:
         wanted = {where for where in self.waiting if where.module == path and not where.function}
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if self.idle:
+                return output
             number = self.calls[path]
             self.calls[path] += 1
             for where in wanted:
@@ -133,7 +136,11 @@ class _Pass:
     def run(self, images: Tensor, complete: bool | None = None) -> Tensor | None:
         """Run one pass over (image, channel, y, x); return the logits if they are wanted, this time or always."""
         self.to_the_end = self.complete if complete is None else complete
-        conduct = conduct_of(self.model, tuple(images.shape[1:]))
+        self.idle = True
+        try:
+            conduct = conduct_of(self.model, tuple(images.shape[1:]))
+        finally:
+            self.idle = False
         ends = conduct.output
         handing = ends.handing if self.to_the_end else "together"
         if self.alone or handing == "one by one":

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.taps import Tap
-from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, leaves, replaced
+from cnnprobe.engine.tracing import CONSTANT, IN_PLACE, Call, Trace, Value, leaves, replaced
 
-IN_PLACE = re.compile(r"(?!__).*[a-z0-9]_|__i\w+__|__setitem__")
 BATCHED = re.compile(
     r"conv[12]d|linear|relu6?|leaky_relu|elu|selu|gelu|silu|sigmoid|tanh|hardswish|hardsigmoid|mish|softplus|hardtanh|"
     r"batch_norm|dropout([123]d)?|(adaptive_)?(max|avg)_pool2d(_with_indices)?|local_response_norm|prelu|layer_norm|"
@@ -40,6 +39,17 @@ def value_at(trace: Trace, tap: Tap) -> Value:
             if isinstance(found, Value) and found.call >= 0:
                 return found
     raise Unrepeatable(f"{tap} was not seen in the pass")
+
+
+def refuse_handed_out(trace: Trace, target: Value) -> None:
+    """Refuse to repeat what Python may do otherwise for another image.
+
+    Raises:
+        Unrepeatable: values that depend on the image left torch before the target was made.
+    """
+    for name, calls in trace.handed_out:
+        if calls <= target.call:
+            raise Unrepeatable(f"it does something in Python with values from {name}(), which may differ by image")
 
 
 def ancestors(trace: Trace, target: Value) -> list[Call]:
@@ -128,7 +138,7 @@ def run(call: Call, known: dict[Value, Tensor]) -> list[Tensor]:
     def real(value: Value) -> Tensor:
         if value not in tensors or value.call == CONSTANT:
             tensor = value.constant if value.call == CONSTANT else known[value]
-            tensors[value] = tensor.clone() if writes and value.call != CONSTANT else tensor
+            tensors[value] = tensor.clone() if writes else tensor
         return tensors[value]
 
     arguments, keywords = replaced((call.arguments, call.keywords), Value, real)

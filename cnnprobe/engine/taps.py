@@ -54,6 +54,8 @@ class Layer:
         rectified: True where no value can be negative.
         image_axis: of the tapped tensor.
         handing: how images pass for it to be right, see `conduct.Handing`.
+        note: what the field owes to operations without a formula, and to a comparison with the network.
+        measured_whole: True where the computed field did not hold, so that it is the whole image.
     """
 
     name: str
@@ -89,6 +91,9 @@ class Layer:
         tapped = activation if axes == (0, 1) else activation.movedim((0, 1), axes)
         return tapped.squeeze(self.image_axis) if self.handing == "restored" and images == 1 else tapped
 
+    note: str = ""
+    measured_whole: bool = False
+
     @property
     def group(self) -> str:
         """Its name in a store, without slashes: "VISp23" for "VISp2/3"."""
@@ -109,4 +114,5 @@ class Layer:
             "field_size": list(self.field.size),
             "field_stride": list(self.field.stride),
             "field_start": list(self.field.start),
+            "field_note": self.note,
         } | ({"field_axes": axes} if axes else {})

@@ -5,9 +5,10 @@ function, a method of the tensor or in place is the same thing here. Nothing is 
 hook: functions are seen by a `TorchFunctionMode`, modules by torch's global hooks, both gone after the pass.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +28,12 @@ HANDED_OUT = {
     *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
 }
 """Functions by which values leave torch: what Python does with them is not seen."""
+SHAPED = re.compile(r"new_(tensor|zeros|ones|full|empty|empty_strided)|(zeros|ones|full|empty|rand|randn|randint)_like")
+"""Functions that read of a tensor its shape, type and device only: what they return does not depend on its values."""
+LIKE = frozenset({"view_as", "expand_as", "reshape_as", "type_as"})
+"""Functions that read of their second tensor no more than that."""
+IN_PLACE = re.compile(r"(?!__).*[a-z0-9]_|__i\w+__|__setitem__")
+"""Functions that write into their first argument, by name."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Value:
     shape: tuple[int, ...]
     constant: Tensor | None = field(default=None, compare=False, repr=False)
     real: bool = field(default=True, compare=False, repr=False)
+    dtype: torch.dtype = field(default=torch.float32, compare=False, repr=False)
+    device: torch.device = field(default=torch.device("cpu"), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -187,7 +196,7 @@ class _Tracer(Watch):
     def __init__(self, model: nn.Module, image: Tensor):
         super().__init__(model)
         self.trace = Trace(tuple(image.shape[1:]))
-        self.values: dict[int, Value] = {id(image): Value(IMAGE, 0, tuple(image.shape))}
+        self.values: dict[int, Value] = {id(image): _made(image, IMAGE, 0)}
         self.alive: list[Tensor] = [image]
         self.starts: list[int] = []
 
@@ -203,13 +212,17 @@ class _Tracer(Watch):
         self.trace.modules.append(ModuleCall(path, number, type(module).__name__, start, stop, described))
 
     def called(self, function: Callable, arguments: tuple, keywords: dict[str, Any]) -> Any:
+        name = getattr(function, "__name__", str(function))
+        nth = self.nth(name) if self.stack else 0  # whatever it is called on: readers count so
         given = leaves((arguments, keywords), Tensor)
         seen = replaced((arguments, keywords), Tensor, self.value)
+        if IN_PLACE.fullmatch(name) and arguments:
+            seen = (replaced(seen[0][:1], Value, _kept) + seen[0][1:], seen[1])
         before = [_version(tensor) for tensor in given]
         result = function(*arguments, **keywords)
-        name = getattr(function, "__name__", str(function))
-        nth = self.nth(name) if self.stack else 0  # whatever it was called on: readers count so
         if not self.stack or not any(value.call != CONSTANT for value in leaves(seen, Value)):
+            return result
+        if SHAPED.fullmatch(name) or (name in LIKE and seen[0][0].call == CONSTANT):
             return result
         if name in HANDED_OUT:
             self.trace.handed_out.append((name, len(self.trace.calls)))
@@ -224,12 +237,20 @@ class _Tracer(Watch):
 
     def _write(self, function: Callable, name: str, nth: int, seen: tuple[tuple, dict], made: list[Tensor]) -> None:
         index = len(self.trace.calls)
-        outputs = tuple(
-            Value(index, part, tuple(tensor.shape), real=not tensor.is_complex()) for part, tensor in enumerate(made)
-        )
+        outputs = tuple(_made(tensor, index, part) for part, tensor in enumerate(made))
         self.trace.calls.append(Call(index, name, function, *self.stack[-1], nth, *seen, outputs))
         self.values.update({id(tensor): value for tensor, value in zip(made, outputs)})
         self.alive.extend(made)
+
+
+def _made(tensor: Tensor, call: int, part: int) -> Value:
+    real = not tensor.is_complex()
+    return Value(call, part, tuple(tensor.shape), real=real, dtype=tensor.dtype, device=tensor.device)
+
+
+def _kept(value: Value) -> Value:
+    """Return a constant as it is now: it is about to be written into."""
+    return value if value.constant is None else replace(value, constant=value.constant.clone())
 
 
 def _version(tensor: Tensor) -> int:
@@ -261,10 +282,10 @@ def replaced(structure: Any, kind: type, change: Callable) -> Any:
     return structure
 
 
-def noise_image(model: nn.Module, size: tuple[int, ...]) -> Tensor:
-    """Return one image (1, *size) of noise, 0 to 1, always the same, where and in the type the parameters are."""
+def noise_image(model: nn.Module, size: tuple[int, ...], seed: int = 0) -> Tensor:
+    """Return one image (1, *size) of noise, 0 to 1, the same for a seed, where and in the type the parameters are."""
     like = next(model.parameters(), torch.empty(0))
-    noise = torch.rand((1, *size), generator=torch.Generator().manual_seed(0))
+    noise = torch.rand((1, *size), generator=torch.Generator().manual_seed(seed))
     return noise.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
 
 

@@ -17,7 +17,7 @@ from cnnprobe.engine import window_plan
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.occluders import Grid
 from cnnprobe.engine.reach import Slide, Stretch
-from cnnprobe.engine.replay import Unrepeatable, ancestors, repeat, value_at
+from cnnprobe.engine.replay import Unrepeatable, ancestors, refuse_handed_out, repeat, value_at
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import IMAGE, Call, Value, trace
 from cnnprobe.engine.window_operations import TOUCHING, Operation, Pointwise, Sum
@@ -100,10 +100,12 @@ class WindowEngine:
         self.room = min(CACHE_OF_GPU if on_gpu else CACHE, memory // LIVING)
         self.image = Value(IMAGE, 0, (1, *size))
         self.target = value_at(pass_, layer.tap)
-        for name, calls in pass_.handed_out:
-            if calls <= self.target.call:
-                raise Unrepeatable(f"it does something in Python with values from {name}(), which may differ by image")
+        refuse_handed_out(pass_, self.target)
         self.calls = ancestors(pass_, self.target)
+        for value in {value for call in self.calls for value in call.inputs}:
+            if value.call >= 0 and value.dtype in (torch.int64, torch.int32):
+                name = pass_.calls[value.call].name
+                raise Unrepeatable(f"{name}() makes places out of values, and windows round these otherwise")
         self.operations: dict[int, Operation] = {}
         self.shown = {self.image} if len(size) == 3 else set()  # values that show the image pixel by pixel
         local = set(self.shown)

@@ -43,7 +43,7 @@ def operation(call: Call, local: set[Value]) -> Operation | None:
     if not call.inputs or not all(value in local for value in call.inputs) or len(call.outputs[0].shape) != 4:
         return None
     name = call.name if call.name.startswith("__") else call.name.rstrip("_")
-    name = re.sub(r"2d$", "", name.removesuffix("_with_indices"))
+    name = re.sub(r"2d$", "", name)
     if name in RULES:
         return RULES[name](call)
     same_shape = all(value.shape[2:] == call.outputs[0].shape[2:] for value in call.inputs)

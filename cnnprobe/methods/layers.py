@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
+from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.functions import parameters
 from cnnprobe.engine.layers import Layer, layers_of, left_out, main_layers
 from cnnprobe.errors import listing
@@ -19,7 +20,8 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
     """Run the network once on a noise image and describe its layers in the order in which they are computed.
 
     The receptive field is the theoretical one (Araujo, Norris, Sim 2019, Distill): the field of position u of a map is
-    the interval from field_start + u field_stride, field_size px long, along each axis of the image.
+    the interval from field_start + u field_stride, field_size px long, along each axis of the image. It is compared
+    with the network: where a position sees pixels beyond it, the whole image is given, and `field_note` says so.
 
     Args:
         model: any network; it is given back as it was.
@@ -33,7 +35,7 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
     Raises:
         UserError: the network cannot take such an image.
     """
-    found = main_layers(model, size) if kind == "main" else layers_of(model, size)
+    found = checked(model, main_layers(model, size) if kind == "main" else layers_of(model, size), size)
     for why, names in left_out(model, size, every=kind == "all").items():
         LOG.warning(f"left out: {listing(names)}: {why}")
     axes = len(size) - 1
@@ -65,6 +67,7 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
         "field_stride": Column("step of the field between positions; 0: all see the whole image", **along, unit="px"),
         "field_start": Column("first pixel of the field of position 0", **along, unit="px"),
         "aligned": Column("all paths from the image have the same stride and centre", dtype="bool"),
+        "field_note": words("what the field owes to operations without a formula, or to a measurement", "note"),
     }
 
 
@@ -105,8 +108,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
         return ["x".join(f"{value:g}" for value in row) for row in rows]
 
     maps = [[side for side in row if side >= 0] for row in layers["map_size"].tolist()]
-
-    return {
+    found = {
         "name": layers["name"].tolist(),
         "module": layers["module"].tolist(),
         "read at": [reads if reads != module else "" for reads, module in zip(layers["reads"], layers["module"])],
@@ -119,6 +121,9 @@ def summary(recording: Any) -> dict[str, list[str]]:
         "stride": sides("field_stride"),
         "start": sides("field_start"),
     }
+    has_map = (layers["map_size"] > 0).any(1)  # a dense layer sees all there is
+    notes = [str(note) if map_ else "" for note, map_ in zip(layers["field_note"], has_map)]
+    return found | ({"note on the field": notes} if any(notes) else {})
 
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:

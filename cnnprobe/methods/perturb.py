@@ -160,7 +160,7 @@ def _check_room(how: Noise, images: int) -> None:
 
 def _nyquist(layer: Layer, dataset: Any) -> float:
     """Return half the rate at which a layer's positions sample the image; NaN where it has no positions."""
-    stride = max(layer.field.stride, default=0) if layer.map_size else 0
+    stride = max(map(abs, layer.field.stride), default=0) if layer.map_size else 0
     rate = (getattr(dataset, "rate", None) if len(dataset.size) == 2 else None) or 1.0
     return rate / 2 / stride if stride else float("nan")
 

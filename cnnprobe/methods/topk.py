@@ -284,7 +284,8 @@ def _sheet(table: Any, one: Sorting, names: list[str], title: str) -> Any:
 def _box(own: dict[str, Any]) -> str:
     signals = len(own["image_size"]) == 2
     if not any(own["field_stride"]):
-        return f"every unit sees the whole {'signal' if signals else 'image'}"
+        why = f": {note}" if (note := own.get("field_note")) and len(own["map_size"]) else ""
+        return f"every unit sees the whole {'signal' if signals else 'image'}{why}"
     field = "x".join(str(round(side)) for side in own["field_size"]) + (" samples" if signals else " px")
     return f"cut to the field of the maximum, {field}" if own["crop"] else (
         f"{'shaded' if signals else 'box'}: field of the maximum, {field}")  # fmt: skip

@@ -346,22 +346,11 @@ class Volume(nn.Module):
         return self.conv(x[:, None]).mean((2, 3, 4))
 
 
-class Turned(nn.Module):
-    """Its maps are (x, y)."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, stride=(2, 1), padding=1)
-
-    def forward(self, x):
-        return self.conv(x.transpose(2, 3)).mean((2, 3))
-
-
-@pytest.mark.parametrize(("build", "size"), [(Volume, (5, 12, 8)), (Turned, (3, 12, 8))])
-def test_a_position_on_any_map_has_its_field_where_the_gradient_is(build, size):
-    """F84: the axes of the map are others than those of the image."""
+def test_a_position_on_any_map_has_its_field_where_the_gradient_is():
+    """F84: the map has more axes than the image."""
+    size = (5, 12, 8)
     torch.manual_seed(0)
-    model = build().eval()
+    model = Volume().eval()
     (layer,) = find(model, "conv1", size)
     canvas = canvas_of(layer.field, size[1:], None)
     generator = np.random.default_rng(0)
