@@ -13,6 +13,7 @@ scorecam         sum_u s_cu A_u, s_c the softmax over units of y_c when the imag
 The published maps of gradcam, layercam and scorecam end with max(., 0); here the sign is kept.
 """
 
+import logging
 import math
 import warnings
 from collections.abc import Callable
@@ -25,9 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnprobe.engine.arrival import AGREE, CUTS, arrival, in_part, must_arrive
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.class_choice import Choose, class_count
-from cnnprobe.engine.layers import main_layers
+from cnnprobe.engine.layers import find, main_layers
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.recording import tap
@@ -35,6 +37,7 @@ from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
 
+LOG = logging.getLogger("cnnprobe")
 Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam"]
 Filling = Literal["mean", "zero"]
 HELD = 192 * 2**20
@@ -149,6 +152,8 @@ class ClassMaps:
                 self.bias = self._bias()
             if kind == "guided-gradcam":
                 self._graph(noise_image(model, size), lambda logits: logits[:, :1].argmax(1, keepdim=True))
+            if kind != "scorecam":
+                self._check()
             held = self._bytes()
         self.carried = Carried(int(np.clip(HELD / held, 1, 512)), "batch of class maps")
         self.masked = Carried(32, "batch of masked images")
@@ -171,7 +176,7 @@ class ClassMaps:
             return self.given
         leaf = activation
         if torch.is_grad_enabled() and not activation.requires_grad:
-            leaf = activation.detach().requires_grad_()
+            leaf = activation.detach().clone().requires_grad_()  # a copy: of an inference tensor nothing is kept
         self.kept = [leaf]
         return leaf.clone()
 
@@ -222,8 +227,10 @@ class ClassMaps:
             pixels = images.detach().clone().requires_grad_(guided)
             with Rules("guided", self.extend) if guided else nullcontext() as ruling:
                 logits = self.run(pixels * 1)
-            if not isinstance(logits, Tensor) or not logits.requires_grad:
-                raise UserError(f"the logits do not depend on {self.layer.name}")
+            if not logits.requires_grad:
+                raise UserError(
+                    f"no gradient gets from the logits to {self.layer.name}: they do not depend on it, or {CUTS}"
+                )
             classes = choose(logits.detach())
             rows = logits.gather(1, classes.clamp(min=0))  # (n, k)
             if guided:
@@ -312,6 +319,32 @@ class ClassMaps:
                 f"{self.layer.name}; take kind=gradcam, or give the layer that is pooled"
             )
         return nothing
+
+    def _check(self) -> None:
+        """Refuse gradients that do not arrive at the layer, warn of those that are no derivatives."""
+        noise = noise_image(self.model, self.size)
+        images = [noise, 1 - 0.7 * noise.flip(-1)]
+        activations = []
+        with torch.inference_mode(False), torch.no_grad():
+            for image in images:
+                self.run(image)
+                activations.append(self.kept.pop().detach().clone())
+
+        def answer(activation: Tensor) -> Tensor:
+            self.given = activation * 1
+            try:
+                return self.run(noise) * 1
+            finally:
+                self.given = None
+
+        found = arrival(answer, activations)
+        if found.problem or found.all_cut:
+            why = found.problem or CUTS
+            raise UserError(f"no gradient gets from the logits to {self.layer.name}: {why}; take kind=scorecam")
+        if found.gap > AGREE:
+            LOG.warning(in_part("the logits", self.layer.name, found.gap))
+        if self.kind == "guided-gradcam":
+            must_arrive(self.model, find(self.model, "logits", self.size)[0], self.size)
 
     def _bytes(self) -> float:
         """Return the bytes that one image leaves behind for the backward pass, about."""

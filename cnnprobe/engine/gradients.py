@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.engine.arrival import slope
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.field_crops import WORTH, FieldCrops
 from cnnprobe.engine.memory import Carried, is_short
@@ -28,7 +29,6 @@ from cnnprobe.engine.recording import tap
 from cnnprobe.engine.replay import Unrepeatable
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
-from cnnprobe.errors import UserError
 
 LOG = logging.getLogger("cnnprobe")
 Attribution = Literal["guided", "deconvnet", "gradient", "input-x-gradient", "smoothgrad", "integrated"]
@@ -205,7 +205,7 @@ class Gradients:
             found = []
             for place, rule in enumerate(rules):
                 ruling.rule = rule
-                found.append(_backwards(responses, pixels, again=place + 1 < len(rules)))
+                found.append(slope(responses, pixels, again=place + 1 < len(rules)))
         return found, responses.detach()
 
     def _responses(self, seen: Tensor, units: np.ndarray, positions: np.ndarray) -> Tensor:
@@ -335,18 +335,6 @@ class Gradients:
             self.received.clear()
         weights = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
         return float(max(seen - weights, 4 * math.prod(self.size)))
-
-
-def _backwards(responses: Tensor, pixels: Tensor, again: bool) -> Tensor:
-    try:
-        return torch.autograd.grad(responses.sum(), pixels, retain_graph=again)[0]
-    except RuntimeError as error:
-        if "modified by an inplace operation" not in str(error):
-            raise
-        raise UserError(
-            "the network writes in place into values that its own gradient needs: torch cannot differentiate it; "
-            "make the rectifier behind another one inplace=False"
-        ) from error
 
 
 def group_weights(groups: Sequence[dict[int, float]], activation: Tensor) -> Tensor:

@@ -138,6 +138,8 @@ class _Catalogue:
             parts = [name for name in names if name.startswith(f"{word}[")]
             hint = f"; name its part: {listing(parts)}" if parts else ""
             return UserError(f"layer {word!r} of {of} returns a {type(output).__name__} of {len(output)}{hint}")
+        if word and self.times[word] and self.trace.handed_out and "numpy" in dict(self.trace.handed_out):
+            return UserError(f"layer {word!r} of {of}: what it is made from leaves torch (numpy()), and is lost there")
         if word and self.times[word]:
             return UserError(
                 f"layer {word!r} of {of} returns nothing with units (one tensor of real numbers with an image axis)"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnprobe.engine.arrival import arrives
 from cnnprobe.engine.bands import OPPONENT, Bands, image_bands, signal_bands
 from cnnprobe.engine.layers import Layer, find, units_of
 from cnnprobe.engine.loading import batches
@@ -114,7 +115,9 @@ def compute(
     _check_room(how, len(dataset))
     slopes = (SLOPES if flat else 0) if gradient_images is None else gradient_images
     test = Chance(permutations, level, seed)
-    fields = [SpectralFields(one, chosen[one.name], how, test, slopes > 0 and "amplitude" in kinds,
+    grows = slopes > 0 and "amplitude" in kinds
+    fields = [SpectralFields(one, chosen[one.name], how, test,
+                             grows and arrives(model, one, dataset.size, "the gradient"),
                              _nyquist(one, dataset)) for one in layers]  # fmt: skip
     about = {"draws": draws, "noise": noise, "scale": scale, "deviation": unit, "level": level, "seed": seed,
              "permutations": permutations, "kinds": " ".join(kinds), "pages": asked,
