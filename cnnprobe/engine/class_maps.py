@@ -29,8 +29,10 @@ from torch import Tensor, nn
 from cnnprobe.engine.arrival import AGREE, CUTS, arrival, in_part, must_arrive
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.class_choice import Choose, class_count
-from cnnprobe.engine.layers import find, main_layers
+from cnnprobe.engine.grids import Grid
+from cnnprobe.engine.layers import find
 from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
@@ -42,8 +44,6 @@ Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam"]
 Filling = Literal["mean", "zero"]
 HELD = 192 * 2**20
 """Bytes that what the backward pass needs of the images that pass together may take, about."""
-EXTRA = 16
-"""Tokens beside those of the grid at most: a class token, registers."""
 AFFINE = 1e-4
 """Largest departure of a head from pooling and one linear layer, as a share of its largest logit, by rounding."""
 
@@ -67,48 +67,6 @@ class Found:
     guided: np.ndarray | None = None
 
 
-class Grid:
-    """The map of a layer, (image, channel, y, x), also where it is tokens.
-
-    Tokens stand row by row as the patch convolution put them; those beyond its grid (class token, registers) come
-    first.
-
-    Args:
-        model: any network.
-        layer: whose map.
-        size: (channel, y, x) of the images.
-
-    Attributes:
-        shape: (y, x).
-
-    Raises:
-        UserError: the layer has no map.
-    """
-
-    def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
-        self.first = 0
-        self.shape = tuple(layer.map_size)
-        if len(self.shape) == 1:
-            (tokens,) = layer.map_size
-            maps = [one.map_size for one in main_layers(model, size) if one.kind == "convolution"]
-            fitting = [one for one in maps if len(one) == 2 and 0 <= tokens - math.prod(one) <= EXTRA]
-            if not fitting:
-                raise UserError(
-                    f"{layer.name} has {tokens} tokens, which are no grid of a patch convolution; say layer=…"
-                )
-            self.shape = fitting[-1]
-            self.first = tokens - math.prod(self.shape)
-        if len(self.shape) != 2 or math.prod(self.shape) == 1:
-            positions = " x ".join(map(str, layer.map_size)) or "none"
-            raise UserError(f"cam needs a layer with a map (y, x); {layer.name} has positions: {positions}")
-
-    def of(self, activation: Tensor) -> Tensor:
-        """Return (…, channel, y, x) of an activation (…, channel, *map)."""
-        if not self.first and activation.shape[-2:] == self.shape:
-            return activation
-        return activation[..., self.first :].unflatten(-1, self.shape)
-
-
 class ClassMaps:
     """Makes class activation maps of one layer, of many images at a time; a context manager.
 
@@ -121,6 +79,7 @@ class ClassMaps:
         kind: see the head of this file.
         extend: guided-gradcam: see `backward_rules.Rules`.
         filling: scorecam: what stands where the map of a unit is lowest: the image's mean colour, or 0.
+        known: what the network returns; None: logits. Maps are of the scores before its own softmax or sigmoid.
 
     Attributes:
         grid: the map.
@@ -138,12 +97,14 @@ class ClassMaps:
         kind: Kind = "gradcam",
         extend: bool = False,
         filling: Filling = "mean",
+        known: Outputs | None = None,
     ):
         if kind not in get_args(Kind):
             raise UserError(f"no kind of map {kind!r}; there are {', '.join(get_args(Kind))}")
         self.model, self.layer, self.size, self.kind = model, layer, size, kind
         self.extend, self.filling = extend, filling
-        self.classes = class_count(model, size)
+        self.outputs = known or Outputs("logits", class_count(model, size))
+        self.classes = self.outputs.classes
         self.grid = Grid(model, layer, size)
         self.stack = ExitStack()
         self.bias = None
@@ -162,7 +123,8 @@ class ClassMaps:
         self.kept: list[Tensor] = []
         self.given: Tensor | None = None
         self.stack.enter_context(untouched(self.model))
-        self.run = self.stack.enter_context(tap(self.model, [self.layer], self._receive, complete=True, replace=True))
+        read = [self.layer] if self.outputs.before is None else [self.layer, self.outputs.before]
+        self.shown = self.stack.enter_context(tap(self.model, read, self._receive, complete=True, replace=True))
         return self
 
     def __exit__(self, *exception):
@@ -172,6 +134,9 @@ class ClassMaps:
 
     def _receive(self, layer: Layer, activation: Tensor) -> Tensor:
         """Keep the activation as the beginning of a graph, and go on with a copy, which may be written to."""
+        if layer is not self.layer:
+            self.before = activation
+            return activation
         if self.given is not None:
             return self.given
         leaf = activation
@@ -179,6 +144,11 @@ class ClassMaps:
             leaf = activation.detach().clone().requires_grad_()  # a copy: of an inference tensor nothing is kept
         self.kept = [leaf]
         return leaf.clone()
+
+    def run(self, images: Tensor) -> Tensor:
+        """Show images to the network; return the scores of the classes (image, class)."""
+        self.before = None
+        return self.outputs.scores(self.shown(images), self.before)
 
     def maps(self, images: Tensor, labels: Tensor, choose: Choose) -> Found:
         """Map images.

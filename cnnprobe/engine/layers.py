@@ -5,16 +5,19 @@ Names:
                     the rectifier that follow the convolution, where they follow it alone; else its own output.
                     A network that numbers its convolutions itself (`model.aliases`) keeps its numbers.
     VISp23          areas, and other names of `model.aliases`: the output of the module they stand for.
-    logits          what the network returns.
+    logits          what the network returns; a module called logits that gives another value is `logits#1`.
     features.6      module path: the module's own output. `relu#2`: the output of its second call in the pass, `rnn[0]`:
                     part of a tuple. `conv1#1` is the module `conv1` where a short name has the same word.
 """
 
+import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from weakref import WeakSet
 
 import numpy as np
 from torch import nn
@@ -25,6 +28,10 @@ from cnnprobe.engine.replay import ancestors
 from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import Call, ModuleCall, Value, trace
 from cnnprobe.errors import UserError, listing, unknown
+
+LOG = logging.getLogger("cnnprobe")
+_TOLD: WeakSet[nn.Module] = WeakSet()
+"""Networks with another value under a module called logits, of which that has been said."""
 
 
 def layers_of(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
@@ -82,6 +89,11 @@ def last_map(model: nn.Module, input_size: tuple[int, ...]) -> Layer:
     return _Catalogue(model, input_size).last_map()
 
 
+def before_output(model: nn.Module, input_size: tuple[int, ...], count: int) -> list[Layer]:
+    """Return the places on the way to the output that have as many values for an image, in the order of the pass."""
+    return _Catalogue(model, input_size).before_output(count)
+
+
 class _Catalogue:
     """The layers of one network for one size of image.
 
@@ -100,11 +112,12 @@ class _Catalogue:
         self.spellings: dict[str, Layer] = {}  # further names of the same places
         short = self._convolutions() + self._areas()
         taken = {layer.name for _, layer in short} | set(self.spellings)
-        modules = self._modules(taken)
+        output = self.trace.modules[-1].output
+        self.hidden = any(call.path == "logits" and call.output != output for call in self.trace.modules)
+        modules = self._modules(taken | {"logits"} if self.hidden else taken)
         self.every = [layer for _, layer in sorted(short + modules, key=lambda pair: pair[0])]
         self.short = taken
         self.main = [layer for layer in self.every if layer.name in taken or layer.kind == "linear"]
-        output = self.trace.modules[-1].output
         if isinstance(output, Value) and self._has_units(output):
             logits = self._layer("logits", "", "other", output)
             self.spellings.setdefault("logits", replace(logits, tap=Tap(""), reads=str(Tap(""))))
@@ -114,6 +127,9 @@ class _Catalogue:
         if word == "all":
             return self.main
         names = self.spellings | {layer.name: layer for layer in self.every}
+        if word == "logits" and self.hidden and self.model not in _TOLD:
+            _TOLD.add(self.model)
+            LOG.warning("logits is what the network returns; the output of its module of that name is logits#1")
         if word in names:
             return [replace(names[word], name=word)]
         if any(sign in word for sign in "*?["):
@@ -207,6 +223,13 @@ class _Catalogue:
         return Layer(
             name, module, str(tap), kind, tap, value.shape[axis], positions, axis, 0, 0, geometry.field, rectified
         )
+
+    def before_output(self, count: int) -> list[Layer]:
+        """Return the layers of `before_output`, under names of their places."""
+        output = self.trace.modules[-1].output
+        made = [call.outputs[0] for call in ancestors(self.trace, output)] if isinstance(output, Value) else []
+        fitting = [one for one in made if one != output and self._has_units(one) and math.prod(one.shape) == count]
+        return [self._layer(f"scores {place}", "", "other", value) for place, value in enumerate(fitting)]
 
     def last_map(self) -> Layer:
         """Return the layer of `last_map`."""
