@@ -32,6 +32,7 @@ from cnnprobe.engine.class_choice import Choose, class_count
 from cnnprobe.engine.grids import Grid
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.nonlinearities import plan_of
 from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.recording import tap
@@ -108,6 +109,8 @@ class ClassMaps:
         self.grid = Grid(model, layer, size)
         self.stack = ExitStack()
         self.bias = None
+        if kind == "guided-gradcam":
+            self.plan = plan_of(model, [self.outputs.before or find(model, "logits", size)[0]], size)
         with self:
             if kind == "cam":
                 self.bias = self._bias()
@@ -195,8 +198,10 @@ class ClassMaps:
         guided = self.kind == "guided-gradcam"
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images.detach().clone().requires_grad_(guided)
-            with Rules("guided", self.extend) if guided else nullcontext() as ruling:
-                logits = self.run(pixels * 1)
+            ruling = Rules(self.plan, "guided", self.extend) if guided else None
+            given = pixels * 1
+            with ruling.show(given) if ruling else nullcontext():
+                logits = self.run(given)
             if not logits.requires_grad:
                 raise UserError(
                     f"no gradient gets from the logits to {self.layer.name}: they do not depend on it, or {CUTS}"
@@ -204,7 +209,7 @@ class ClassMaps:
             classes = choose(logits.detach())
             rows = logits.gather(1, classes.clamp(min=0))  # (n, k)
             if guided:
-                ruling.watch(logits)
+                ruling.watch()
                 ruling.rule = "gradient"
             gradients = self.grid.of(per_class(rows, self.kept[0], again=guided))  # (k, n, channel, y, x)
             shown = None
