@@ -150,6 +150,11 @@ def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe) -> None
         )
     _check_options(model, dataset, recipe)
     _check_output(model, dataset)
+    check_loss(model, dataset, recipe)
+
+
+def check_loss(model: nn.Module, dataset: Any, recipe: Recipe) -> None:
+    """Warn where the loss is none of what the network returns."""
     found = outputs_of(model, dataset.size, tuple(dataset.classes))
     if recipe.loss == "cross-entropy" and found.kind in ("softmax", "sigmoid"):
         LOG.warning(

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import cnnprobe
 from cnnprobe.engine.arrival import arrives, must_arrive
 from cnnprobe.engine.class_maps import ClassMaps
 from cnnprobe.engine.gradients import Gradients, Recipe
@@ -236,3 +237,27 @@ def test_a_branch_behind_the_layer_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         ClassMaps(model, find(model, "first", SIZE)[0], SIZE, "gradcam")
     assert "the gradient from the logits to first is not the derivative" in caplog.text
+
+
+# ---- in commands -----------------------------------------------------------------------------------------------------
+
+IMAGES = torch.rand(6, *SIZE, generator=torch.Generator().manual_seed(6))
+
+
+@pytest.mark.parametrize("command", ["gbp", "optimize"])
+def test_commands_whose_result_is_a_gradient_refuse(command):
+    """F87."""
+    given = {"rule": "gradient"} if command == "gbp" else {"steps": 2}
+    with pytest.raises(UserError, match="no gradient gets from second back to the image"):
+        cnnprobe.measure(command, model=CUTS["detach"], dataset=IMAGES, layer="second", top_images=2, **given)
+
+
+def test_commands_with_a_gradient_beside_other_results_go_on_without_it(caplog):
+    """F87: the field that occlusion measures is there, the effective one is NaN, and that is said."""
+    model = CUTS["no_grad"]
+    with caplog.at_level(logging.WARNING):
+        rows = list(cnnprobe.measure("rf-map", model=model, dataset=IMAGES, layer="second", units=[0], top_images=2))
+    (row,) = (row for row in rows if hasattr(row, "field"))
+    assert np.isfinite(row.field).any()
+    assert np.isnan(row.effective).all()
+    assert "the effective field cannot be taken: no gradient" in caplog.text

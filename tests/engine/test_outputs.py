@@ -9,9 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import cnnprobe
 from cnnprobe.engine.class_maps import ClassMaps
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.outputs import class_scores, outputs_of
+from cnnprobe.engine.recipe import check_loss
 from cnnprobe.methods.gbp import _layers as gbp_layers
 
 SIZE = (3, 8, 8)
@@ -215,3 +217,41 @@ def test_a_class_is_its_score_before_a_softmax(caplog):
     assert "ends in its own softmax" in caplog.text
     assert gbp_layers(model, None, "class", SIZE)[0].tap.module == "head"
     assert class_scores(Net(), SIZE).name == "logits"
+
+
+# ---- in commands -----------------------------------------------------------------------------------------------------
+
+NOISE = torch.rand(6, *SIZE, generator=torch.Generator().manual_seed(6))
+
+
+def test_cam_stores_the_probabilities_of_a_softmax_as_they_are(caplog):
+    """F86: its score is what the softmax is made from."""
+    model = Net(nn.Softmax(1))
+    with caplog.at_level(logging.WARNING):
+        rows = list(cnnprobe.measure("cam", model=model, dataset=NOISE, class_=[0, 1, 2, 3], evaluate=False))
+    rows = [row for row in rows if row.table == "images"]
+    found = np.array([row.probability for row in rows]).reshape(6, 4)
+    assert np.allclose(found, model(NOISE).detach(), atol=1e-5)
+    assert np.allclose([row.logit for row in rows], model.scores(NOISE).detach().flatten(), atol=1e-4)
+    assert caplog.text.count("ends in its own softmax") == 1
+
+
+@pytest.mark.parametrize("end", ["sigmoid", "softmax"])
+def test_record_decides_for_one_class_or_for_none(end, caplog):
+    """F86."""
+    model = Net(ENDS[end][0])
+    with caplog.at_level(logging.WARNING):
+        rows = [row for row in cnnprobe.measure("record", model=model, dataset=NOISE) if row.table == "images"]
+    right = [-1] * 6 if end == "sigmoid" else model(NOISE).argmax(1).tolist()
+    assert [row.prediction for row in rows] == right
+    assert caplog.text.count(f"{end}") >= 1
+
+
+def test_training_on_a_softmax_of_its_own_is_warned_of(caplog):
+    """F86: cross-entropy would take it twice."""
+    dataset = SimpleNamespace(classes=tuple("abcd"), size=SIZE)
+    recipe = SimpleNamespace(loss="cross-entropy")
+    with caplog.at_level(logging.WARNING):
+        for end, count in (("nothing", 0), ("log-softmax", 0), ("softmax", 1), ("sigmoid", 2)):
+            check_loss(Net(ENDS[end][0]), dataset, recipe)
+            assert caplog.text.count("once more") == count
