@@ -28,6 +28,8 @@ from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, _Tracer, leave
 Profile = Literal["affine", "ReLU", "ReLU6", "other"]
 GRID = torch.arange(-160, 161, dtype=torch.float64) / 16
 """Numbers that half precision has, too."""
+MOST = 50_000
+"""Numbers that are looked at in one tensor, at most."""
 MIXING = re.compile(
     r"(log_)?softmax|softmin|normalize|cosine_similarity|(linalg_)?(vector_|matrix_)?norm|std|var|std_mean|var_mean|"
     r"a?max|a?min|topk|sort|median|quantile|maximum|minimum|fmax|fmin|aminmax|cummax|cummin|"
@@ -151,14 +153,17 @@ def planned(trace: Trace, targets: Sequence[Value], keys: dict[int, tuple[Callab
     return _Search(trace).plan(targets, keys or {})
 
 
+_PROFILES: dict[Any, tuple[Profile | None, float]] = {}
+_LINEAR: dict[Any, bool] = {}
+"""What is known of functions of torch with the same settings."""
+
+
 class _Search:
     """Goes from values down to the image."""
 
     def __init__(self, trace: Trace):
         self.trace = trace
         self.origins: dict[Value, Value] = {}
-        self.known: dict[Any, tuple[Profile | None, float]] = {}
-        self.linear: dict[Any, bool] = {}
         for call in trace.calls:  # the value that another one is made from alone, without mixing
             sources = {self.origins.get(value, value) for value in call.inputs}
             alone = len(sources) == 1 and KINDS.get(call.name) in (None, "rectifier", "dropout")
@@ -236,7 +241,7 @@ class _Search:
     def _profile(self, calls: list[Call], given: Value, made: Value) -> tuple[Profile | None, float]:
         """Return what some calls do to each number, None where that depends on where it stands, and a slope."""
         key = _key(calls[0]) if len(calls) == 1 else None
-        if key is None or key not in self.known:
+        if key is None or key not in _PROFILES:
 
             def function(numbers: Tensor) -> Tensor:
                 known = {given: numbers}
@@ -247,19 +252,19 @@ class _Search:
             found = profile(function, given.shape)
             if key is None:
                 return found
-            self.known[key] = found
-        return self.known[key]
+            _PROFILES[key] = found
+        return _PROFILES[key]
 
     def _is_linear(self, call: Call, made: Value) -> bool:
         """Say whether a call is linear, but for a constant, in all that depends on the image together."""
         key = _key(call)
         key = None if key is None else (key, tuple(value.shape for value in call.inputs), made.part)
-        if key is None or key not in self.linear:
+        if key is None or key not in _LINEAR:
             found = self._tried(call, made)
             if key is None:
                 return found
-            self.linear[key] = found
-        return self.linear[key]
+            _LINEAR[key] = found
+        return _LINEAR[key]
 
     def _tried(self, call: Call, made: Value) -> bool:
         generator, inputs = torch.Generator().manual_seed(0), list(dict.fromkeys(call.inputs))
@@ -304,8 +309,8 @@ def profile(function: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tup
             made = function(GRID[places].float())
             if tuple(made.shape) != tuple(shape):
                 return None, 1.0
-            inputs.append(places.flatten())
-            outputs.append(made.flatten())
+            inputs.append(places.flatten()[:MOST])
+            outputs.append(made.flatten()[:MOST])
     except Exception as error:
         if is_short(error):
             raise
