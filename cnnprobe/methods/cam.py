@@ -286,7 +286,7 @@ def _predictions(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
         label = int(labels[there[place]])
         truth = f"\n{names(label)}" if own["shared"] and label >= 0 else ""
         captions = [
-            f"{names(c)}\n{rank + 1}. {number(100 * p)} %"
+            f"{names(c)}\n{rank + 1}." + (f" {number(100 * p)} %" if np.isfinite(p) else "")
             for c, rank, p in zip(one["class"][used], one["rank"][used], one["probability"][used])
         ]
         right = (one["class"][used] == label) & bool(own["shared"])
