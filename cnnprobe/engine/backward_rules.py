@@ -10,202 +10,176 @@ With the input z of a rectifier and the signal R that arrives from above:
 ReLU6, and any clamp that begins at 0, lets through where it lets through forwards: [0 < z < 6] in place of [z > 0].
 Everything else (convolution, BatchNorm, pooling by its switches) keeps its gradient.
 
-The rule acts on the graph that autograd has written down, at each rectifying operation, however it was called: a
-module, a function, a method of the tensor, in place, one module several times. No module gets a hook.
+What is a rectifier is found out once for a network by what it does (`nonlinearities`). In each pass the places where
+one begins and ends are noted as they are made, and the rule acts there on the graph that autograd has written down,
+however many operations lie between. No module gets a hook.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from cnnprobe.engine.nonlinearities import Gate, Plan
+from cnnprobe.engine.tracing import IMAGE, Value, leaves
 from cnnprobe.errors import UserError, listing
 
 Rule = Literal["gradient", "guided", "deconvnet", "redirected"]
-BY_HAND = "cnnprobe rectifier"
-SMOOTH = {
-    "CeluBackward0": "CELU",
-    "EluBackward0": "ELU or SELU",
-    "GeluBackward0": "GELU",
-    "GluBackward0": "GLU",
-    "HardsigmoidBackward0": "hard sigmoid",
-    "HardswishBackward0": "hard swish",
-    "LeakyReluBackward0": "leaky ReLU",
-    "LogSigmoidBackward0": "log-sigmoid",
-    "MishBackward0": "Mish",
-    "PreluKernelBackward0": "PReLU",
-    "RreluWithNoiseBackward0": "RReLU",
-    "SigmoidBackward0": "sigmoid",
-    "SiluBackward0": "SiLU",
-    "SoftplusBackward0": "softplus",
-    "TanhBackward0": "tanh",
-    "HardtanhBackward0": "hard tanh",
-}
-"""Nonlinearities for which the rules of guided backpropagation and the deconvnet are not defined."""
+WIDE = 64
+"""Operations between beginning and end of one nonlinearity at most."""
 
 
 class Rules(TorchFunctionMode):
     """Applies a rule to the rectifiers of passes that run inside `with rules:`.
 
     Example:
-        with Rules("guided") as rules:
+        rules = Rules(plan_of(network, [layer], size), "guided")
+        with rules.show(images):
             value = network(images).sum()
-        rules.watch(value)
+        rules.watch()
         (maps,) = torch.autograd.grad(value, images)
 
     Args:
+        plan: of the network below what the signal starts from.
         rule: see the head of this file; may be changed between two backward passes over one graph.
         extend: apply the rule at nonlinearities that are no rectifiers as well: the signal that arrives is clamped at
             0, then goes on by their own derivative (guided) or as it is (deconvnet).
+
+    Raises:
+        UserError: the rule has no meaning for a nonlinearity of the network, and it is not to be extended.
     """
 
-    def __init__(self, rule: Rule = "gradient", extend: bool = False):
+    def __init__(self, plan: Plan, rule: Rule = "gradient", extend: bool = False):
         super().__init__()
         if rule not in get_args(Rule):
             raise UserError(f"no backward rule {rule!r}; there are {listing(get_args(Rule))}")
-        self.rule, self.extend = rule, extend
-
-    def watch(self, *results: Tensor) -> dict[str, int]:
-        """Put the rule on everything that some results were made by.
-
-        Args:
-            results: of a pass, with their graph.
-
-        Returns:
-            how many rectifiers, and nonlinearities without a rule, there are by name: {"ReLU": 7, "GELU": 2}.
-
-        Raises:
-            UserError: the rule has no meaning for one of them, and it is not to be extended.
-        """
-        found: Counter = Counter()
-        for node in nodes(*results):
-            name = rectifier(node)
-            smooth = None if name else SMOOTH.get(node.name())
-            if name is None and smooth is None:
-                continue
-            found[name or smooth] += 1
-            if name or self.extend:
-                node.register_prehook(self._before)
-                node.register_hook(self._after)
-            elif self.rule in ("guided", "deconvnet"):
-                raise UserError(
-                    f"rule={self.rule} is defined for rectifiers (ReLU, ReLU6), and the network has {smooth}; "
-                    f"rule=gradient, or extend=true, which clamps the signal there too"
-                )
-        return dict(found)
-
-    def _before(self, arriving: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if self.rule != "guided":
-            return None
-        return tuple(None if signal is None else signal.clamp(min=0) for signal in arriving)
-
-    def _after(self, leaving: tuple[Tensor | None, ...], arriving: tuple[Tensor, ...]) -> tuple | None:
-        if self.rule not in ("deconvnet", "redirected") or arriving[0] is None:
-            return None
-        positive = arriving[0].clamp(min=0)
-        if self.rule == "deconvnet":
-            return tuple(None if signal is None else positive for signal in leaving)
-        return tuple(None if signal is None else _redirected(signal, positive) for signal in leaving)
+        if rule in ("guided", "deconvnet") and plan.strange and not extend:
+            raise UserError(
+                f"rule={rule} is defined for rectifiers (ReLU, ReLU6), and the network has {listing(plan.strange)}; "
+                f"rule=gradient, or extend=true, which clamps the signal there too"
+            )
+        self.plan, self.rule, self.extend = plan, rule, extend
+        self.counts: Counter = Counter()
+        self.places: dict[Value, GradientEdge | Tensor] = {}
+        self.given: dict[Value, GradientEdge] = {}
 
     def __torch_function__(self, function: Callable, types: Any, arguments: tuple = (), keywords: dict | None = None):
-        given = (*arguments, *(keywords or {}).values())
-        name = getattr(function, "__name__", "").strip("_")
-        name = name if name in WRITTEN else name[1:]  # imul, rmul
-        by_hand = name in WRITTEN and len(given) > 1 and WRITTEN[name](*given)  # before it writes into what it is given
+        wanted = self.plan.wanted.get(function)
+        if wanted is None:
+            return function(*arguments, **(keywords or {}))
+        values = wanted.get(self.counts[function], ())
+        self.counts[function] += 1
+        for value in values:
+            for tensor in leaves((arguments, keywords), Tensor):
+                self.note_given(value, tensor)
         result = function(*arguments, **(keywords or {}))
-        if by_hand:
-            made = arguments[0] if result is None else result
-            made.grad_fn.metadata[BY_HAND] = True
+        for value in values:
+            made = leaves(arguments[0] if result is None else result, Tensor)
+            self.note(value, made[min(value.part, len(made) - 1)])
         return result
+
+    def show(self, images: Tensor) -> "Rules":
+        """Be told what the network is about to be shown."""
+        for value in self.plan.ends:
+            if value.call == IMAGE:
+                self.note(value, images)
+        return self
+
+    def note(self, value: Value, tensor: Tensor) -> None:
+        """Be told what stands in a pass for a value of the plan.
+
+        What is made inside a `torch.autograd.Function` has its place in the graph only when that has returned.
+        """
+        if value in self.plan.ends:
+            self.places[value] = get_gradient_edge(tensor) if tensor.requires_grad else tensor
+
+    def note_given(self, made: Value, tensor: Tensor) -> None:
+        """Be told what the operation that makes a value was given, before it writes into that."""
+        if made in self.plan.ends and tensor.requires_grad:
+            self.given[made] = get_gradient_edge(tensor)
+
+    def watch(self) -> None:
+        """Put the rule on the graph of the pass.
+
+        Raises:
+            UserError: the pass was another one than that of the plan.
+        """
+        for gate in self.plan.gates:
+            end, start = self._edge(gate.exit), self.given.get(gate.exit) if gate.single else self._edge(gate.entry)
+            if end is None and gate.exit not in self.places and self.rule != "redirected":
+                raise UserError(f"rule={self.rule} needs a network that does the same with every image; rule=gradient")
+            if end is not None and (gate.rectifies or self.extend):
+                _Acting(self, gate, end, start)
+        self.places, self.given = {}, {}
+        self.counts.clear()
+
+    def _edge(self, value: Value | None) -> GradientEdge | None:
+        place = self.places.get(value)
+        if isinstance(place, Tensor):
+            return get_gradient_edge(place) if place.requires_grad else None
+        return place
+
+
+class _Acting:
+    """A rule on one nonlinearity of one graph."""
+
+    def __init__(self, rules: Rules, gate: Gate, end: GradientEdge, start: GradientEdge | None):
+        self.rules, self.slope, self.part = rules, gate.slope, end.output_nr
+        self.entering = [] if start is None else _entering(end.node, start)
+        end.node.register_prehook(self._before)
+        for node, place in self.entering:
+            node.register_hook(self._leaving(place))
+
+    def _before(self, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
+        signal = arriving[self.part]
+        if self.rules.rule == "gradient" or signal is None:
+            return None
+        self.positive, self.total, self.left = signal.clamp(min=0), 0, len(self.entering)
+        if self.rules.rule != "guided":
+            return None
+        return tuple(self.positive if place == self.part else one for place, one in enumerate(arriving))
+
+    def _leaving(self, place: int) -> Callable:
+        """Return a hook that makes the sum of what leaves, at the last of the places where it does, what it has to be.
+
+        Each place leaves what it left without the rule; the last one makes up for the difference.
+        """
+
+        def hook(leaving: tuple[Tensor | None, ...], _: Any) -> tuple[Tensor | None, ...] | None:
+            if self.rules.rule not in ("deconvnet", "redirected") or leaving[place] is None:
+                return None
+            self.total, self.left = self.total + leaving[place], self.left - 1
+            if self.left:
+                return None
+            wanted = self.positive * self.slope
+            if self.rules.rule == "redirected":
+                wanted = _redirected(self.total, wanted)
+            if len(self.entering) > 1:
+                wanted = wanted - self.total + leaving[place]
+            return tuple(wanted if one == place else other for one, other in enumerate(leaving))
+
+        return hook
+
+
+def _entering(end: Any, start: GradientEdge) -> list[tuple[Any, int]]:
+    """Return the nodes, and which of their inputs, by which the signal leaves a nonlinearity to where it begins."""
+    found, seen, waiting = [], {end}, [end]
+    while waiting and len(seen) <= WIDE:
+        node = waiting.pop()
+        for place, (before, number) in enumerate(node.next_functions):
+            if before is start.node and number == start.output_nr:
+                found.append((node, place))
+            elif before is not None and before not in seen:
+                seen.add(before)
+                waiting.append(before)
+    return found
 
 
 def _redirected(signal: Tensor, positive: Tensor) -> Tensor:
     """Give each image its signal, or the positive part of what arrived where nothing is left of it."""
     silent = signal.flatten(1).abs().amax(1) == 0
     return torch.where(silent.view(-1, *[1] * (signal.dim() - 1)), positive, signal)
-
-
-def nodes(*results: Tensor) -> list[Any]:
-    """Return every node of the graphs that made some tensors, each once."""
-    seen: dict[Any, None] = {}
-    waiting = [result.grad_fn for result in results if result.grad_fn is not None]
-    while waiting:
-        node = waiting.pop()
-        if node not in seen:
-            seen[node] = None
-            waiting += [before for before, _ in node.next_functions if before is not None]
-    return list(seen)
-
-
-def rectifier(node: Any) -> str | None:
-    """Return what a node of the graph is called if it is a rectifier: ReLU, ReLU6 (any clamp from 0 up), else None."""
-    name = node.name()
-    if name == "ReluBackward0" or node.metadata.get(BY_HAND):
-        return "ReLU"
-    if name == "HardtanhBackward0":
-        return _clamp(node._saved_min_val, node._saved_max_val)
-    if name == "ClampBackward1":
-        return _clamp(node._saved_min, node._saved_max)
-    if name == "ClampMinBackward0":
-        return _clamp(node._saved_min, None)
-    if name == "ThresholdBackward0":
-        return _clamp(node._saved_threshold, None)
-    if name == "LeakyReluBackward0":
-        return _clamp(node._saved_negative_slope, None)
-    if name in ("ClampBackward0", "ClampMinBackward1"):
-        upper = node._saved_max if name == "ClampBackward0" else None
-        return "ReLU" if upper is None and _zero(node._saved_min) else None
-    if name in ("MaximumBackward0", "FmaxBackward0"):
-        constant = [place for place, (before, _) in enumerate(node.next_functions) if before is None]
-        return "ReLU" if constant and _zero((node._saved_self, node._saved_other)[constant[0]]) else None
-    return None
-
-
-def _clamp(low: float | None, high: float | None) -> str | None:
-    if low != 0:
-        return None
-    return "ReLU" if high is None or math.isinf(high) else "ReLU6"
-
-
-def _zero(constant: Tensor | None) -> bool:
-    return constant is not None and not bool(constant.any())
-
-
-# ---- rectifiers written by hand: products with, and choices by, the sign of a tensor ---------------------------------
-
-
-def _is_mask_of(mask: Any, values: Any) -> bool:
-    """Say whether a tensor of 0 and 1 says where `values` are positive."""
-    if not isinstance(mask, Tensor) or not isinstance(values, Tensor) or mask.shape != values.shape:
-        return False
-    if mask.requires_grad or not values.requires_grad:
-        return False
-    mask = mask.detach()
-    return any(bool((mask == positive).all()) for positive in (values.detach() > 0, values.detach() >= 0))
-
-
-def _is_zero(value: Any) -> bool:
-    return value == 0 if isinstance(value, (int, float)) else isinstance(value, Tensor) and _zero(value)
-
-
-def _product(one: Any, other: Any, *_: Any) -> bool:
-    return _is_mask_of(other, one) or _is_mask_of(one, other)
-
-
-def _choice(condition: Any, one: Any, other: Any = None, *_: Any) -> bool:
-    if isinstance(one, Tensor) and one.dtype == torch.bool:  # values.where(condition, other)
-        condition, one = one, condition
-    return _is_zero(other) and _is_mask_of(condition, one)
-
-
-def _filled(values: Any, mask: Any, filling: Any = None, *_: Any) -> bool:
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        return False
-    return _is_zero(filling) and _is_mask_of(~mask, values)
-
-
-WRITTEN = {"mul": _product, "multiply": _product, "where": _choice, "masked_fill": _filled, "setitem": _filled}

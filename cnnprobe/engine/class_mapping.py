@@ -15,6 +15,7 @@ from cnnprobe.engine.class_maps import ClassMaps, Found
 from cnnprobe.engine.cue_combination import ClassMeans, CueCombination
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.localisation import MEASURES, OVERLAP, Tally, Truth, interval, judge
+from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.pictures import thumbnails
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
 
@@ -90,8 +91,10 @@ class ClassMapping:
             "image": Column("index in the dataset, -1 = none", dtype="int64", unit="index", values=images),
             "class": Column("whose map it is, in the network's own order, -1 = none", dtype="int64", unit="index"),
             "rank": Column("place of the class among the outputs, 0 = first", dtype="int64", unit="index"),
-            "probability": Column("softmax of the logits"),
-            "logit": Column("output of the network for the class", unit="logit"),
+            "probability": Column("of the class, NaN where the network gives none"),
+            "logit": Column(
+                "score of the class: the output, or what its own softmax or sigmoid is made from", unit="logit"
+            ),
             "map": Column("class activation map, signed", "y x", self.shape, unit=unit),
             "evidence": Column("mean of the map; for cam plus the bias: the logit", unit=unit),
             "silent": Column("true where nothing in the map speaks for the class", dtype="bool"),
@@ -191,7 +194,7 @@ class ClassMapping:
         found = self.engine.maps(batch.images, torch.from_numpy(labels), self.choice)
         truths = [self._truth(int(i)) if ok else None for i, ok in zip(chosen, batch.readable)]
         finite = np.isfinite(found.logits).all(1)
-        columns = decided(found, batch.readable & finite)
+        columns = decided(found, batch.readable & finite, self.engine.outputs)
         if self.searched:
             columns["image"] = np.repeat(chosen, self.choice.count)
         bad = chosen[batch.readable & ~finite]
@@ -278,13 +281,11 @@ class ClassMapping:
         return found | {"weight": self.engine.weights[self.rows_of]}
 
 
-def decided(found: Found, readable: np.ndarray) -> dict[str, np.ndarray]:
+def decided(found: Found, readable: np.ndarray, known: Outputs) -> dict[str, np.ndarray]:
     """Return what the network decided, and its maps, as columns with one row for each image and class."""
     classes = np.where(readable[:, None], found.classes, -1)
     own = np.take_along_axis(found.logits, np.maximum(classes, 0), 1)
-    logits = found.logits.astype(np.float64)
-    shares = np.exp(logits - logits.max(1, keepdims=True))
-    shares /= shares.sum(1, keepdims=True)
+    shares = known.probabilities(torch.from_numpy(found.logits).double()).numpy()
     before = found.logits[:, None, :] > own[:, :, None]
     equal = (found.logits[:, None, :] == own[:, :, None]) & (
         np.arange(found.logits.shape[1]) < np.maximum(classes, 0)[:, :, None]

@@ -13,6 +13,7 @@ scorecam         sum_u s_cu A_u, s_c the softmax over units of y_c when the imag
 The published maps of gradcam, layercam and scorecam end with max(., 0); here the sign is kept.
 """
 
+import logging
 import math
 import warnings
 from collections.abc import Callable
@@ -25,23 +26,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnprobe.engine.arrival import AGREE, CUTS, arrival, in_part, must_arrive
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.class_choice import Choose, class_count
-from cnnprobe.engine.layers import main_layers
+from cnnprobe.engine.grids import Grid
+from cnnprobe.engine.layers import find
 from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.nonlinearities import plan_of
+from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
-from cnnprobe.engine.tokens import token_order
 from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
 
+LOG = logging.getLogger("cnnprobe")
 Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam"]
 Filling = Literal["mean", "zero"]
 HELD = 192 * 2**20
 """Bytes that what the backward pass needs of the images that pass together may take, about."""
-EXTRA = 16
-"""Tokens beside those of the grid at most: a class token, registers."""
 AFFINE = 1e-4
 """Largest departure of a head from pooling and one linear layer, as a share of its largest logit, by rounding."""
 
@@ -65,53 +68,6 @@ class Found:
     guided: np.ndarray | None = None
 
 
-class Grid:
-    """The map of a layer, (image, channel, y, x), also where it is tokens.
-
-    Which token shows which place is measured (`tokens`): class token and registers may stand at either end.
-
-    Args:
-        model: any network.
-        layer: whose map.
-        size: (channel, y, x) of the images.
-
-    Attributes:
-        shape: (y, x).
-
-    Raises:
-        UserError: the layer has no map.
-    """
-
-    def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
-        self.order: Tensor | None = None  # of the tokens, by place, row by row
-        self.shape = tuple(layer.map_size)
-        if len(self.shape) == 1:
-            (tokens,) = layer.map_size
-            maps = [one for one in main_layers(model, size) if one.kind == "convolution" and len(one.map_size) == 2]
-            fitting = [one for one in maps if 0 <= tokens - math.prod(one.map_size) <= EXTRA]
-            if not fitting:
-                raise UserError(
-                    f"{layer.name} has {tokens} tokens, which are no grid of a patch convolution; say layer=…"
-                )
-            self.shape = fitting[-1].map_size
-            order = token_order(model, layer, fitting[-1], size)
-            if order is None:
-                raise UserError(
-                    f"which of the {tokens} tokens of {layer.name} shows which place of {fitting[-1].name} "
-                    f"({self.shape[0]} x {self.shape[1]}) cannot be told; say layer=…"
-                )
-            self.order = torch.from_numpy(order)
-        if len(self.shape) != 2 or math.prod(self.shape) == 1:
-            positions = " x ".join(map(str, layer.map_size)) or "none"
-            raise UserError(f"cam needs a layer with a map (y, x); {layer.name} has positions: {positions}")
-
-    def of(self, activation: Tensor) -> Tensor:
-        """Return (…, channel, y, x) of an activation (…, channel, *map)."""
-        if self.order is None:
-            return activation
-        return activation.index_select(-1, self.order.to(activation.device)).unflatten(-1, self.shape)
-
-
 class ClassMaps:
     """Makes class activation maps of one layer, of many images at a time; a context manager.
 
@@ -124,6 +80,7 @@ class ClassMaps:
         kind: see the head of this file.
         extend: guided-gradcam: see `backward_rules.Rules`.
         filling: scorecam: what stands where the map of a unit is lowest: the image's mean colour, or 0.
+        known: what the network returns; None: logits. Maps are of the scores before its own softmax or sigmoid.
 
     Attributes:
         grid: the map.
@@ -141,20 +98,26 @@ class ClassMaps:
         kind: Kind = "gradcam",
         extend: bool = False,
         filling: Filling = "mean",
+        known: Outputs | None = None,
     ):
         if kind not in get_args(Kind):
             raise UserError(f"no kind of map {kind!r}; there are {', '.join(get_args(Kind))}")
         self.model, self.layer, self.size, self.kind = model, layer, size, kind
         self.extend, self.filling = extend, filling
-        self.classes = class_count(model, size)
+        self.outputs = known or Outputs("logits", class_count(model, size))
+        self.classes = self.outputs.classes
         self.grid = Grid(model, layer, size)
         self.stack = ExitStack()
         self.bias = None
+        if kind == "guided-gradcam":
+            self.plan = plan_of(model, [self.outputs.before or find(model, "logits", size)[0]], size)
         with self:
             if kind == "cam":
                 self.bias = self._bias()
             if kind == "guided-gradcam":
                 self._graph(noise_image(model, size), lambda logits: logits[:, :1].argmax(1, keepdim=True))
+            if kind != "scorecam":
+                self._check()
             held = self._bytes()
         self.carried = Carried(int(np.clip(HELD / held, 1, 512)), "batch of class maps")
         self.masked = Carried(32, "batch of masked images")
@@ -163,7 +126,8 @@ class ClassMaps:
         self.kept: list[Tensor] = []
         self.given: Tensor | None = None
         self.stack.enter_context(untouched(self.model))
-        self.run = self.stack.enter_context(tap(self.model, [self.layer], self._receive, complete=True, replace=True))
+        read = [self.layer] if self.outputs.before is None else [self.layer, self.outputs.before]
+        self.shown = self.stack.enter_context(tap(self.model, read, self._receive, complete=True, replace=True))
         return self
 
     def __exit__(self, *exception):
@@ -173,13 +137,21 @@ class ClassMaps:
 
     def _receive(self, layer: Layer, activation: Tensor) -> Tensor:
         """Keep the activation as the beginning of a graph, and go on with a copy, which may be written to."""
+        if layer is not self.layer:
+            self.before = activation
+            return activation
         if self.given is not None:
             return self.given
         leaf = activation
         if torch.is_grad_enabled() and not activation.requires_grad:
-            leaf = activation.detach().requires_grad_()
+            leaf = activation.detach().clone().requires_grad_()  # a copy: of an inference tensor nothing is kept
         self.kept = [leaf]
         return leaf.clone()
+
+    def run(self, images: Tensor) -> Tensor:
+        """Show images to the network; return the scores of the classes (image, class)."""
+        self.before = None
+        return self.outputs.scores(self.shown(images), self.before)
 
     def maps(self, images: Tensor, labels: Tensor, choose: Choose) -> Found:
         """Map images.
@@ -226,14 +198,18 @@ class ClassMaps:
         guided = self.kind == "guided-gradcam"
         with torch.inference_mode(False), torch.enable_grad():
             pixels = images.detach().clone().requires_grad_(guided)
-            with Rules("guided", self.extend) if guided else nullcontext() as ruling:
-                logits = self.run(pixels * 1)
-            if not isinstance(logits, Tensor) or not logits.requires_grad:
-                raise UserError(f"the logits do not depend on {self.layer.name}")
+            ruling = Rules(self.plan, "guided", self.extend) if guided else None
+            given = pixels * 1
+            with ruling.show(given) if ruling else nullcontext():
+                logits = self.run(given)
+            if not logits.requires_grad:
+                raise UserError(
+                    f"no gradient gets from the logits to {self.layer.name}: they do not depend on it, or {CUTS}"
+                )
             classes = choose(logits.detach())
             rows = logits.gather(1, classes.clamp(min=0))  # (n, k)
             if guided:
-                ruling.watch(logits)
+                ruling.watch()
                 ruling.rule = "gradient"
             gradients = self.grid.of(per_class(rows, self.kept[0], again=guided))  # (k, n, channel, y, x)
             shown = None
@@ -318,6 +294,32 @@ class ClassMaps:
                 f"{self.layer.name}; take kind=gradcam, or give the layer that is pooled"
             )
         return nothing
+
+    def _check(self) -> None:
+        """Refuse gradients that do not arrive at the layer, warn of those that are no derivatives."""
+        noise = noise_image(self.model, self.size)
+        images = [noise, 1 - 0.7 * noise.flip(-1)]
+        activations = []
+        with torch.inference_mode(False), torch.no_grad():
+            for image in images:
+                self.run(image)
+                activations.append(self.kept.pop().detach().clone())
+
+        def answer(activation: Tensor) -> Tensor:
+            self.given = activation * 1
+            try:
+                return self.run(noise) * 1
+            finally:
+                self.given = None
+
+        found = arrival(answer, activations)
+        if found.problem or found.all_cut:
+            why = found.problem or CUTS
+            raise UserError(f"no gradient gets from the logits to {self.layer.name}: {why}; take kind=scorecam")
+        if found.gap > AGREE:
+            LOG.warning(in_part("the logits", self.layer.name, found.gap))
+        if self.kind == "guided-gradcam":
+            must_arrive(self.model, find(self.model, "logits", self.size)[0], self.size)
 
     def _bytes(self) -> float:
         """Return the bytes that one image leaves behind for the backward pass, about."""

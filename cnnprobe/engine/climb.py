@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.folding import Folded, Narrowed, affine_module, narrowed_module
 from cnnprobe.engine.image_statistics import Statistics
+from cnnprobe.engine.nonlinearities import Plan, plan_of
 from cnnprobe.engine.objectives import Activations, Objective, likeness
 from cnnprobe.engine.parametrisations import Fourier, Maco, Pixel
 from cnnprobe.engine.presets import Settings
@@ -48,6 +49,7 @@ class Show:
         module: the affine module that the only layer is the output of, or comes from, or None.
         layer: its name.
         tail: what stands between the module and the layer.
+        plan: the nonlinearities below the layers.
     """
 
     run: Callable[[Tensor], Tensor | None]
@@ -55,6 +57,7 @@ class Show:
     module: nn.Module | None
     layer: str
     tail: tuple[Call, ...] = ()
+    plan: Plan = field(default_factory=Plan)
 
     def folded(self, objective: Objective, images: Tensor) -> Folded | Narrowed | None:
         """Return an objective with the last module, or None where all of it has to run.
@@ -103,6 +106,7 @@ def network(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...] | N
     seen: Activations = {}
     several, layers = len(layers) > 1, list(layers)
     module, tail = affine_module(model, layers), ()
+    plan = Plan() if size is None else plan_of(model, layers, size)
     if module is None and size is not None:
         module, tail = narrowed_module(model, layers, size)
 
@@ -110,7 +114,7 @@ def network(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...] | N
         seen[layer.name] = activation.clone() if several else activation  # what runs on may overwrite it
 
     with tap(model, layers, receive) as run:
-        yield Show(run, seen, module, layers[0].name, tail)
+        yield Show(run, seen, module, layers[0].name, tail, plan)
 
 
 def parametrisation(settings: Settings, size: tuple[int, ...], statistics: Statistics) -> Pixel | Fourier | Maco:
@@ -191,8 +195,7 @@ class Climb:
         if number < settings.redirect:
             silent = gradient.flatten(1).abs().amax(1) == 0
             if silent.any():
-                with Rules("redirected") as rules:
-                    _, redirected = self._climbed(number, rules)
+                _, redirected = self._climbed(number, Rules(self.show.plan, "redirected"))
                 gradient[silent] = redirected[silent]
         self.trace[self.alive, number] = value
         if (number + 1) % PROBED == 0 or number + 1 == settings.steps:
@@ -207,7 +210,9 @@ class Climb:
         """Return the objective of what is shown at a step, (row,), and the gradient of what is climbed."""
         with torch.enable_grad():
             images = self.made.image(self.values)
-            value, activations = self._value(self._shown(images, number))
+            shown = self._shown(images, number)
+            with rules.show(shown) if rules else nullcontext():
+                value, activations = self._value(shown)
             goal = value.sum()
             if self.settings.diversity:
                 alike = sum(likeness(activation, self.together).sum() for activation in activations.values())
@@ -215,7 +220,7 @@ class Climb:
             if self.settings.regularisers.l2 or self.settings.regularisers.tv:
                 goal = goal - self._penalty(images).sum()
             if rules is not None:
-                rules.watch(goal)
+                rules.watch()
             (gradient,) = torch.autograd.grad(goal, self.values)
         return value.detach(), gradient
 

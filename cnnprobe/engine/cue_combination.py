@@ -17,16 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnprobe.engine.class_choice import Choose, class_count
-from cnnprobe.engine.class_maps import Found, Grid
+from cnnprobe.engine.class_maps import Found
+from cnnprobe.engine.grids import Grid
 from cnnprobe.engine.heads import cut
 from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
+from cnnprobe.errors import UserError
 
 HELD = 64 * 2**20
 """Bytes that the activations with one cue removed may take, about."""
@@ -40,6 +42,7 @@ class CueCombination:
         layer: whose maps are the cues.
         size: (channel, y, x) of the images.
         finer: maps from the base without its max-pooling.
+        known: what the network returns; None: logits.
 
     Attributes:
         shape: (y, x) of the maps.
@@ -49,9 +52,15 @@ class CueCombination:
         UserError: the network is no classifier, the layer has no map, or the base cannot do without max-pooling.
     """
 
-    def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...], finer: bool = True):
+    def __init__(
+        self, model: nn.Module, layer: Layer, size: tuple[int, ...], finer: bool = True, known: Outputs | None = None
+    ):
         self.model, self.layer, self.use_finer = model, layer, finer
-        self.classes = class_count(model, size)
+        count = class_count(model, size)
+        self.outputs = known or Outputs("logits", count)
+        self.classes = self.outputs.classes
+        if self.outputs.kind == "unknown":
+            raise UserError("kind=cccam needs probabilities of classes, which the outputs of this network are not")
         self.grid = Grid(model, layer, size)
         self.shape = self.grid.shape
         with untouched(model), torch.inference_mode():
@@ -81,7 +90,7 @@ class CueCombination:
         """
         with untouched(self.model), torch.inference_mode():
             activation, sides = self.head.base(images)
-            logits = self.head.logits(activation, sides)
+            logits = self._scores(activation, sides)
             classes = logits.argmax(1).cpu().numpy() if labels is None else labels
             costs = np.zeros((len(images), self.layer.channels))
             for row in np.flatnonzero(classes >= 0):
@@ -98,7 +107,7 @@ class CueCombination:
         size = activation.double().square().flatten(1).sum(1)  # E_nf
         there = torch.nonzero(size > 0)[:, 0]
         costs = torch.zeros(len(activation), dtype=torch.float64, device=activation.device)
-        before = -F.log_softmax(logits.double(), 0)[label]
+        before = -self.outputs.log_probabilities(logits[None].double())[0, label]
         start = 0
         while start < len(there):
             some = there[start : start + self.carried.most]
@@ -107,13 +116,17 @@ class CueCombination:
                 without = activation.expand(len(some), *activation.shape).clone()
                 without[torch.arange(len(some)), some] = 0
                 own = {value: tensor.expand(len(some), *tensor.shape[1:]) for value, tensor in sides.items()}
-                return -F.log_softmax(self.head.logits(without, own).double(), 1)[:, label]
+                return -self.outputs.log_probabilities(self._scores(without, own).double())[:, label]
 
             after = self.carried.attempt(len(some), removed)
             if after is not None:
                 costs[some] = (after - before) / size[some]
                 start += len(some)
         return costs.cpu().numpy()
+
+    def _scores(self, activation: Tensor, sides: dict) -> Tensor:
+        """Return the scores of the classes (image, class)."""
+        return self.outputs.scores(self.head.logits(activation, sides))
 
     def maps(self, images: Tensor, labels: Tensor, choose: Choose) -> Found:
         """Map images with the weights, see `class_maps.ClassMaps.maps`."""
@@ -135,7 +148,7 @@ class CueCombination:
 
     def _maps(self, images: Tensor, choose: Any, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         activation, sides = self.head.base(images)
-        logits = self.head.logits(activation, sides)
+        logits = self._scores(activation, sides)
         classes = choose(logits)
         if self.finer:
             activation = self.head.finer(images)

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.functions import multiply_accumulates
+from cnnprobe.engine.nonlinearities import planned
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.reach import Lookup, Slide
 from cnnprobe.engine.replay import Unrepeatable, ancestors, refuse_handed_out, run, value_at
@@ -106,6 +108,7 @@ class FieldCrops:
         whole = sum(macs.values())
         cut = sum(macs[one] * areas[one] / math.prod(one.output.shape[2:]) for one in operations)
         self.share = cut / max(whole, 1)
+        self.plan = planned(seen, [self.target])
 
     def _operations(self, calls: list[Call]) -> list[Operation]:
         local, found = {self.image}, []
@@ -165,12 +168,13 @@ class FieldCrops:
             ] = piece
         return crops
 
-    def run(self, crops: Tensor, positions: np.ndarray) -> Tensor:
+    def run(self, crops: Tensor, positions: np.ndarray, ruling: Rules | None = None) -> Tensor:
         """Return the activations of all channels at the positions, (n, channel), with their graph.
 
         Args:
             crops: see `cut`.
             positions: (n, yx) of the layer's map.
+            ruling: is told of the values of `plan`, for its backward rule.
         """
         known = {self.image: crops}
         last = {source: place for place, step in enumerate(self.steps) for source in step.operation.inputs}
@@ -178,6 +182,9 @@ class FieldCrops:
             one = step.operation
             given = {source: self._read(known[source], source, step, positions) for source in one.inputs}
             known[one.output] = _result(step, given, positions)
+            if ruling is not None:
+                ruling.note(one.output, known[one.output])
+                ruling.note_given(one.output, given[one.inputs[0]])
             for source in one.inputs:
                 if last[source] == place:
                     known.pop(source, None)

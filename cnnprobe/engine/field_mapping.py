@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.engine.arrival import arrives
 from cnnprobe.engine.effective_field import gradient_maps
 from cnnprobe.engine.field_maps import LEVELS, TWO_SIGMA, canvas_of, moments, pixel_maps, side_above
 from cnnprobe.engine.layers import Layer
@@ -103,6 +104,7 @@ class Mapping:
 
     def __init__(self, how: How, layer: Layer, units: np.ndarray, k: int, small: tuple[int, ...], occlusion: Occlusion):
         self.how, self.layer, self.units, self.occlusion = how, layer, units, occlusion
+        self.gradients = how.effective and arrives(how.model, layer, how.dataset.size, "the effective field")
         self.name = f"units/{layer.group}"
         own_places = how.reading == "site" and not layer.field.whole
         self.canvas = canvas_of(layer.field, how.grid.sides, how.grid.patch - 1 if own_places else None)
@@ -203,7 +205,7 @@ class _Part:
             if column.values is None and name not in self.columns:
                 gap = {"f": np.nan, "u": 255}.get(np.dtype(column.dtype).kind, 0)
                 self.columns[name] = np.full((len(self.units), *column.shape), gap, column.dtype)
-        if self.how.effective:
+        if self.of.gradients:
             self.gradients = np.full((*self.answers.shape, *self.how.grid.sides), np.nan, np.float32)
 
     def pairs(self, image: int) -> tuple[np.ndarray, np.ndarray]:
@@ -220,7 +222,7 @@ class _Part:
         if len(filled) > 1:
             error = found.var(1, ddof=1) / len(filled)
             columns["discrepancy_error"][pairs] = np.sqrt(error.mean((1, 2)))
-        if self.how.effective:
+        if self.of.gradients:
             images = image.expand(len(units), -1, -1, -1)
             gradients = gradient_maps(self.how.model, self.of.layer, images, units, sites, self.of.carried)
             self.gradients[pairs] = gradients
@@ -256,7 +258,7 @@ class _Part:
         columns["suppression"][unit], _ = canvas.mean(raised, positions)
         columns["size"][unit] = [side_above(field, level) for level in LEVELS]
         columns["center"][unit], columns["sigma"][unit] = moments(field, canvas.middle)
-        if self.how.effective:
+        if self.of.gradients:
             effective, _ = canvas.mean(self.gradients[unit, measured], positions)
             columns["effective"][unit] = effective
             columns["effective_size"][unit] = side_above(effective, TWO_SIGMA)

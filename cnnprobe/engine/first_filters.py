@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.engine.arrival import arrives
 from cnnprobe.engine.layers import layers_of
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer, Tap
@@ -42,6 +43,8 @@ def filters_of(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> np.ndar
     position = tuple((side - 1) // 2 for side in own.map_size)
     region = [(int(first), int(last) + 1) for first, last in own.field.region(position)]
     if any(first < 0 or stop > side for (first, stop), side in zip(region, size[1:])):
+        return None
+    if not arrives(model, own, size, "the filter"):
         return None
     weight = module.weight
     image = torch.full((1, *size), 0.5, device=weight.device, dtype=weight.dtype, requires_grad=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from cnnprobe.engine.arrival import must_arrive
 from cnnprobe.engine.field_maps import Canvas, canvas_of
 from cnnprobe.engine.gradients import Gradients, Maps, Recipe
 from cnnprobe.engine.layers import Layer
@@ -71,6 +72,7 @@ class GradientMapping:
     def __init__(self, how: How, layer: Layer, units: np.ndarray):
         self.how, self.layer, self.units = how, layer, units
         self.name = f"units/{layer.group}"
+        must_arrive(how.model, layer, how.dataset.size, None if how.recipe.groups else units)
         self.gradients = Gradients(how.model, layer, how.dataset.size, how.recipe)
         sides = tuple(how.dataset.size[1:])
         local = how.recipe.target == "neuron" and len(layer.map_size) == 2

@@ -12,7 +12,7 @@ integrated        (pixel - 0) times the mean gradient on the way from a black im
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,15 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.engine.arrival import slope
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.field_crops import WORTH, FieldCrops
 from cnnprobe.engine.memory import Carried, is_short
+from cnnprobe.engine.nonlinearities import plan_of
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.replay import Unrepeatable
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
-from cnnprobe.errors import UserError
 
 LOG = logging.getLogger("cnnprobe")
 Attribution = Literal["guided", "deconvnet", "gradient", "input-x-gradient", "smoothgrad", "integrated"]
@@ -121,10 +122,9 @@ class Gradients:
         self.crops, self.engine = None, "whole images"
         self.carried = Carried(512, "batch of gradients")
         self.stack = ExitStack()
-        with self:
-            self.rectifiers = self._count()
-            if recipe.target == "neuron" and not whole:
-                self.crops, self.engine = self._crops()
+        self.rectifiers = self._count()
+        if recipe.target == "neuron" and not whole:
+            self.crops, self.engine = self._crops()
         held = self._bytes()
         self.carried.most = int(np.clip(HELD / max(held, 1), 1, 512))
 
@@ -196,24 +196,28 @@ class Gradients:
                 return [], self._responses(seen, units, positions)
         with torch.enable_grad():
             pixels = seen.detach().clone().requires_grad_()
-            with Rules(rules[0], self.recipe.extend) as ruling:
-                responses = self._responses(pixels * 1, units, positions)  # what is written to must not be a leaf
+            plan = self.plan if self.crops is None else self.crops.plan
+            ruling = Rules(plan, rules[0], self.recipe.extend) if rules != ["gradient"] else None
+            given = pixels * 1  # what is written to must not be a leaf
+            with ruling.show(given) if ruling else nullcontext():
+                responses = self._responses(given, units, positions, ruling)
             if not responses.requires_grad:  # the unit is a constant
                 return [torch.zeros_like(seen) for _ in rules], responses.detach()
-            if rules != ["gradient"]:
-                ruling.watch(responses)
+            if ruling is not None:
+                ruling.watch()
             found = []
             for place, rule in enumerate(rules):
-                ruling.rule = rule
-                found.append(_backwards(responses, pixels, again=place + 1 < len(rules)))
+                if ruling is not None:
+                    ruling.rule = rule
+                found.append(slope(responses, pixels, again=place + 1 < len(rules)))
         return found, responses.detach()
 
-    def _responses(self, seen: Tensor, units: np.ndarray, positions: np.ndarray) -> Tensor:
+    def _responses(self, seen: Tensor, units: np.ndarray, positions: np.ndarray, ruling: Rules | None = None) -> Tensor:
         """Run the network and return what the signal starts from, (n,)."""
         channels = torch.as_tensor(units, device=seen.device)
         rows = torch.arange(len(seen), device=seen.device)
         if self.crops is not None:
-            return self.crops.run(seen, positions)[rows, channels]
+            return self.crops.run(seen, positions, ruling)[rows, channels]
         self.received.clear()
         self.pass_whole(seen)
         activation = self.received.pop()
@@ -256,13 +260,9 @@ class Gradients:
 
     def _count(self) -> dict[str, int]:
         """Count the nonlinearities below the layer, and refuse a rule that one of them does not have."""
-        with torch.enable_grad():
-            pixels = noise_image(self.model, self.size).requires_grad_()
-            with Rules(self.recipe.backward, self.recipe.extend) as ruling:
-                self.received.clear()
-                self.pass_whole(pixels * 1)
-                activation = self.received.pop()
-        return ruling.watch(activation)
+        self.plan = plan_of(self.model, [self.layer], self.size)
+        Rules(self.plan, self.recipe.backward, self.recipe.extend)
+        return self.plan.counts
 
     def _crops(self) -> tuple[FieldCrops | None, str]:
         try:
@@ -271,8 +271,11 @@ class Gradients:
             return None, f"whole images: {reason}"
         if crops.share > WORTH:
             return None, f"whole images: a crop takes {100 * crops.share:.0f} % of their arithmetic"
+        if self.recipe.backward == "deconvnet" and not all(gate.single for gate in crops.plan.gates):
+            return None, "whole images: rectifiers are written in several operations"
         try:
-            difference = self._difference(crops)
+            with self:
+                difference = self._difference(crops)
         except RuntimeError as error:
             if is_short(error):
                 raise
@@ -335,18 +338,6 @@ class Gradients:
             self.received.clear()
         weights = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
         return float(max(seen - weights, 4 * math.prod(self.size)))
-
-
-def _backwards(responses: Tensor, pixels: Tensor, again: bool) -> Tensor:
-    try:
-        return torch.autograd.grad(responses.sum(), pixels, retain_graph=again)[0]
-    except RuntimeError as error:
-        if "modified by an inplace operation" not in str(error):
-            raise
-        raise UserError(
-            "the network writes in place into values that its own gradient needs: torch cannot differentiate it; "
-            "make the rectifier behind another one inplace=False"
-        ) from error
 
 
 def group_weights(groups: Sequence[dict[int, float]], activation: Tensor) -> Tensor:

@@ -5,16 +5,19 @@ Names:
                     the rectifier that follow the convolution, where they follow it alone; else its own output.
                     A network that numbers its convolutions itself (`model.aliases`) keeps its numbers.
     VISp23          areas, and other names of `model.aliases`: the output of the module they stand for.
-    logits          what the network returns.
+    logits          what the network returns; a module called logits that gives another value is `logits#1`.
     features.6      module path: the module's own output. `relu#2`: the output of its second call in the pass, `rnn[0]`:
                     part of a tuple. `conv1#1` is the module `conv1` where a short name has the same word.
 """
 
+import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from weakref import WeakSet
 
 import numpy as np
 from torch import nn
@@ -27,6 +30,10 @@ from cnnprobe.engine.replay import ancestors
 from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import Call, ModuleCall, Value, trace
 from cnnprobe.errors import UserError, listing, unknown
+
+LOG = logging.getLogger("cnnprobe")
+_TOLD: WeakSet[nn.Module] = WeakSet()
+"""Networks with another value under a module called logits, of which that has been said."""
 
 
 def layers_of(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
@@ -99,6 +106,11 @@ def last_map(model: nn.Module, input_size: tuple[int, ...]) -> Layer:
     return _Catalogue(model, input_size).last_map()
 
 
+def before_output(model: nn.Module, input_size: tuple[int, ...], count: int) -> list[Layer]:
+    """Return the places on the way to the output that have as many values for an image, in the order of the pass."""
+    return _Catalogue(model, input_size).before_output(count)
+
+
 class _Catalogue:
     """The layers of one network for one size of image.
 
@@ -122,11 +134,12 @@ class _Catalogue:
         self.spellings: dict[str, Layer] = {}  # further names of the same places
         short = self._convolutions() + self._areas()
         taken = {layer.name for _, layer in short} | set(self.spellings)
-        modules = self._modules(taken)
+        output = self.trace.modules[-1].output
+        self.hidden = any(call.path == "logits" and call.output != output for call in self.trace.modules)
+        modules = self._modules(taken | {"logits"} if self.hidden else taken)
         self.every = [layer for _, layer in sorted(short + modules, key=lambda pair: pair[0])]
         self.short = taken
         self.main = [layer for layer in self.every if layer.name in taken or layer.kind == "linear"]
-        output = self.trace.modules[-1].output
         if isinstance(output, Value) and self._has_units("logits", output, Tap(""), main=True):
             logits = self._layer("logits", "", "other", output, Tap(""))
             self.spellings.setdefault("logits", logits)
@@ -137,6 +150,9 @@ class _Catalogue:
             self._tell_left_out(self.main_problems, of)
             return self.main
         names = self.spellings | {layer.name: layer for layer in self.every}
+        if word == "logits" and self.hidden and self.model not in _TOLD:
+            _TOLD.add(self.model)
+            LOG.warning("logits is what the network returns; the output of its module of that name is logits#1")
         if word in names:
             return [replace(names[word], name=word)]
         if any(sign in word for sign in "*?["):
@@ -177,6 +193,8 @@ class _Catalogue:
             parts = [name for name in names if name.startswith(f"{word}[")]
             hint = f"; name its part: {listing(parts)}" if parts else ""
             return UserError(f"layer {word!r} of {of} returns a {type(output).__name__} of {len(output)}{hint}")
+        if word and self.times[word] and self.trace.handed_out and "numpy" in dict(self.trace.handed_out):
+            return UserError(f"layer {word!r} of {of}: what it is made from leaves torch (numpy()), and is lost there")
         if word and self.times[word]:
             return UserError(
                 f"layer {word!r} of {of} returns nothing with units (one tensor of real numbers with an image axis)"
@@ -264,6 +282,14 @@ class _Catalogue:
         """Return the shape of a value with the axis of its one image, where it lost that."""
         lost = place.handing == "restored"
         return (*value.shape[: place.axis], 1, *value.shape[place.axis :]) if lost else value.shape
+
+    def before_output(self, count: int) -> list[Layer]:
+        """Return the layers of `before_output`, under names of their places."""
+        output = self.trace.modules[-1].output
+        made = [call.outputs[0] for call in ancestors(self.trace, output)] if isinstance(output, Value) else []
+        places = {one: self.conduct.place(self._tap(one)) for one in made if one != output and one.real}
+        fitting = [one for one, place in places.items() if not place.problem and math.prod(one.shape) == count]
+        return [self._layer(f"scores {place}", "", "other", value) for place, value in enumerate(fitting)]
 
     def last_map(self) -> Layer:
         """Return the layer of `last_map`."""

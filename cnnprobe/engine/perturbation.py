@@ -19,6 +19,7 @@ from cnnprobe.engine.augmentation import uniform
 from cnnprobe.engine.bands import Bands, opponent, raised, scaled, turned
 from cnnprobe.engine.loading import Batch
 from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.recording import tap, warn_of_nan
 from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance
@@ -103,6 +104,7 @@ class Trials:
             none.
         skipped: (image,) bool, could not be read.
         outputs: among how many classes the network decides, 0 where it does not.
+        known: what the network returns; None: nothing is decided.
     """
 
     perturbation: dict[str, np.ndarray] = field(default_factory=dict)
@@ -111,21 +113,22 @@ class Trials:
     decisions: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     outputs: int = 0
+    known: Outputs | None = None
 
     def decide(self, outputs: Any, kind: str, places: np.ndarray, readable: np.ndarray) -> None:
-        """Note the decisions for some images where `outputs` are those of a classifier, (image, class)."""
-        if isinstance(outputs, Tensor) and outputs.ndim == 2:
-            self.outputs = outputs.shape[1]
+        """Note the decisions for some images where `outputs` are those of a classifier."""
+        scores = None if self.known is None else self.known.scores(outputs)
+        if scores is not None:
+            self.outputs = scores.shape[1]
             if kind == "none":
-                warn_of_nan("logits", outputs, places, readable)
-            # argmax would take NaN for the largest
-            decided = torch.where(outputs.isfinite().all(1), outputs.float().argmax(1), -1)
+                warn_of_nan("logits", scores, places, readable)
+            decided = self.known.chosen(scores.float())
             self.decisions[kind][places] = np.where(readable, decided.cpu().numpy(), -1)
 
     @classmethod
-    def empty(cls, noise: Noise, units: dict[str, np.ndarray], images: int) -> "Trials":
+    def empty(cls, noise: Noise, units: dict[str, np.ndarray], images: int, known: Outputs | None = None) -> "Trials":
         """Return the place for everything."""
-        made = cls(skipped=np.zeros(images, bool))
+        made = cls(skipped=np.zeros(images, bool), known=known)
         made.decisions = {kind: np.full(images, -1, np.int64) for kind in ("none", *noise.kinds)}
         for kind in noise.kinds:
             groups = noise.groups if kind == "amplitude" else 1

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnprobe.engine.arrival import must_arrive
 from cnnprobe.engine.ascent import Ascended, ascending
 from cnnprobe.engine.climb import network
 from cnnprobe.engine.controlling import Controlling
@@ -106,6 +107,8 @@ class Preferring:
     def __post_init__(self):
         self.first = max(1, self.how.batch_size // self.how.grouped)
         self.carried = Carried(self.most or self.first, "batch of rows")
+        climbed = getattr(self.objective, "units", None)
+        must_arrive(self.how.model, self.layer, self.how.dataset.size, climbed)
 
     @property
     def name(self) -> str:

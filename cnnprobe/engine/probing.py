@@ -1,9 +1,11 @@
 """Probing leaves no trace: a network comes back from an experiment exactly as it went in."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 _HOOKS = (
@@ -23,7 +25,8 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
 
     Restored, whatever happens inside (an error, Ctrl-C): every module's training flag, hooks and children, every
     parameter's identity, `requires_grad` and `.grad`, every buffer's identity and contents. Contents of parameters are
-    not copied: nothing that probes may write to them. Gradients at the input or at activations work inside as usual.
+    not copied: nothing that probes may write to them. Gradients at the input or at activations work inside as usual;
+    what `torch.utils.checkpoint` would forget and compute again is kept, see `_checkpoints_keep`.
     """
     modules = [(module, module.training, dict(module._modules), _hooks(module)) for module in model.modules()]
     owned = [(module, dict(module._parameters), _buffers(module)) for module in model.modules()]
@@ -34,7 +37,8 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
         for parameter, *_ in gradients:
             if parameter.is_leaf:
                 parameter.requires_grad_(False)
-        yield model
+        with _checkpoints_keep():
+            yield model
     finally:
         for module, training, children, hooks in modules:
             module.training = training
@@ -52,6 +56,39 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
             if parameter.is_leaf:
                 parameter.requires_grad_(requires_grad)
             parameter.grad = gradient
+
+
+@contextmanager
+def _checkpoints_keep() -> Iterator[None]:
+    """Let gradient checkpointing call its function and nothing more; the numbers are the same, the memory is not saved.
+
+    A checkpoint hides its graph (reentrant) or runs its function again on the way back, where taps would read a second
+    time. Both kinds end in these functions of torch; a version of torch that lacks one is left as it is.
+    """
+    place = torch.utils.checkpoint
+    names = ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl")
+    before = {name: getattr(place, name) for name in names if hasattr(place, name)}
+    outer = place.CheckpointFunction.__dict__.get("apply")  # of a probe around this one
+    place.CheckpointFunction.apply = staticmethod(_called)
+    for name in before:
+        setattr(place, name, _nothing_around)
+    try:
+        yield
+    finally:
+        for name, own in before.items():
+            setattr(place, name, own)
+        if outer is None:
+            del place.CheckpointFunction.apply
+        else:
+            place.CheckpointFunction.apply = outer
+
+
+def _called(function: Callable, preserve: bool, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def _nothing_around(*_: Any, **__: Any) -> Iterator[None]:
+    yield
 
 
 def _hooks(module: nn.Module) -> dict[str, dict]:

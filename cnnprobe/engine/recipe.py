@@ -1,5 +1,6 @@
 """How a network is taught: loss, optimiser, learning rate, augmentation; and whether it can be taught at all."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnprobe.engine.augmentation import Augmentation
 from cnnprobe.engine.memory import is_short
+from cnnprobe.engine.outputs import outputs_of
 from cnnprobe.engine.schedules import Schedule
 from cnnprobe.errors import UserError
+
+LOG = logging.getLogger("cnnprobe")
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,17 @@ def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe) -> None
         )
     _check_options(model, dataset, recipe)
     _check_output(model, dataset)
+    check_loss(model, dataset, recipe)
+
+
+def check_loss(model: nn.Module, dataset: Any, recipe: Recipe) -> None:
+    """Warn where the loss is none of what the network returns."""
+    found = outputs_of(model, dataset.size, tuple(dataset.classes))
+    if recipe.loss == "cross-entropy" and found.kind in ("softmax", "sigmoid"):
+        LOG.warning(
+            f"the network ends in its own {found.kind}, and cross-entropy takes the softmax of that once more: it "
+            f"learns slowly, and the loss is none of its probabilities; return the scores, or take loss=squared-error"
+        )
 
 
 def _check_options(model: nn.Module, dataset: Any, recipe: Recipe) -> None:

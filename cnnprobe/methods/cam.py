@@ -16,6 +16,7 @@ from cnnprobe.engine.cue_combination import CueCombination
 from cnnprobe.engine.layers import Layer, find, last_map
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.localisation import MEASURES
+from cnnprobe.engine.outputs import Outputs, outputs_of
 from cnnprobe.engine.pictures import picture_size
 from cnnprobe.engine.stimuli import images_of, shared_classes, stimuli_table
 from cnnprobe.engine.strongest import BEST, Search
@@ -93,12 +94,14 @@ def compute(
     """
     if len(dataset.size) != 3:
         raise UserError(f"cam maps images (channel, y, x), got signals of {tuple(dataset.size)}")
-    count = class_count(model, dataset.size)
+    class_count(model, dataset.size)
+    known = outputs_of(model, dataset.size, tuple(classes), dataset).tell()
+    count = known.classes
     read = _layer(model, layer, dataset.size)
     shared = shared_classes(classes, dataset, count)
     names = tuple(classes) or (tuple(dataset.classes) if shared else ())
     fixed = _classes(class_, names, count)
-    search, chosen = _images(images, fixed, model, dataset, source)
+    search, chosen = _images(images, fixed, model, dataset, source, known)
     number = len(chosen) if search is None else min(search.k, len(dataset))
     top = min(top_classes, count)
     choice = Choice(top, fixed, own_class and shared and not fixed and top < count)
@@ -107,9 +110,9 @@ def compute(
     if shown and search is None and (absent := [page for page in shown if page not in chosen]):
         raise UserError(f"pages={absent[0]}: that image is not among those mapped")
     if kind == "cccam":
-        engine: Any = CueCombination(model, read, dataset.size, finer)
+        engine: Any = CueCombination(model, read, dataset.size, finer, known)
     else:
-        engine = ClassMaps(model, read, dataset.size, kind, extend, filling)
+        engine = ClassMaps(model, read, dataset.size, kind, extend, filling, known)
     kept = facts if facts is not None else {}
     size = picture_size(dataset.size, number, picture)
     mapping = ClassMapping(engine, dataset, choice, number, shared, judged, size, draws, seed, batch_size, device,
@@ -129,6 +132,7 @@ def compute(
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
 
     about = {"kind": kind, "image_size": list(dataset.size), "classes": names_json(names), "shared": shared}
+    about |= {"outputs": known.kind}
     about |= {"fixed": list(fixed), "top_classes": top, "pages": [-1] if shown is None else shown}
     about |= {"finer": bool(getattr(engine, "finer", False))} | read.attributes
     tables = mapping.tables(about, chosen if search is None else None)
@@ -160,7 +164,7 @@ def _classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
 
 
 def _images(
-    spec: Any, fixed: tuple[int, ...], model: nn.Module, dataset: Any, source: Any
+    spec: Any, fixed: tuple[int, ...], model: nn.Module, dataset: Any, source: Any, known: Outputs
 ) -> tuple[Search | None, np.ndarray]:
     """Return the search for the best images of a class, or None and the indices asked for."""
     best = re.fullmatch(r"best:([1-9]\d*)", str(spec))
@@ -170,7 +174,10 @@ def _images(
         return None, images_of(spec, len(dataset))
     if len(fixed) != 1:
         raise UserError(f"images={spec} are those of one class; say class=…")
+    if known.binary and fixed != (1,):
+        raise UserError(f"images={spec}: the one output of the network is the score of class 1; say class=1")
     logits = find(model, "logits", dataset.size)
+    fixed = (0,) if known.binary else fixed
     k = min(int(best[1]), len(dataset))
     return Search(model, logits, {logits[0].name: np.array(fixed)}, k, len(dataset), source), np.zeros(0, np.int64)
 
@@ -279,7 +286,7 @@ def _predictions(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
         label = int(labels[there[place]])
         truth = f"\n{names(label)}" if own["shared"] and label >= 0 else ""
         captions = [
-            f"{names(c)}\n{rank + 1}. {number(100 * p)} %"
+            f"{names(c)}\n{rank + 1}." + (f" {number(100 * p)} %" if np.isfinite(p) else "")
             for c, rank, p in zip(one["class"][used], one["rank"][used], one["probability"][used])
         ]
         right = (one["class"][used] == label) & bool(own["shared"])

@@ -13,6 +13,7 @@ from cnnprobe.engine.gradient_mapping import GradientMapping, How
 from cnnprobe.engine.gradients import Recipe
 from cnnprobe.engine.layers import Layer, find, main_layers, units_of
 from cnnprobe.engine.loading import batches
+from cnnprobe.engine.outputs import class_scores
 from cnnprobe.engine.sanity import Sanity, verdict
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import Search, Strongest, of_groups
@@ -163,7 +164,7 @@ def _layers(model: nn.Module, layer: str | list[str] | None, target: str, size: 
     if target == "class":
         if layer not in (None, "logits"):
             raise UserError(f"target=class maps the logits: leave out layer= (got {layer}), or say target=neuron")
-        return find(model, "logits", size)
+        return [class_scores(model, size)]
     if layer is None:
         names = [one.name for one in main_layers(model, size)]
         raise UserError(f"needs layer=… (or target=class); layers of the model: {listing(names)}")

@@ -13,6 +13,7 @@ from cnnprobe.engine.image_statistics import Statistics, measured
 from cnnprobe.engine.layers import Layer, find, main_layers, units_of
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.moments import half_time
+from cnnprobe.engine.outputs import class_scores
 from cnnprobe.engine.pictures import picture_size
 from cnnprobe.engine.preferring import How, Preferring, strongest
 from cnnprobe.engine.presets import LUCID_MOVES, Settings, preset_of
@@ -185,7 +186,7 @@ def _layers(model: nn.Module, asked: str | list[str] | None, objective: str, siz
     if asked is None and objective != "class":
         names = [one.name for one in main_layers(model, size)]
         raise UserError(f"needs layer=…; layers of the model: {listing(names)}")
-    return find(model, "logits" if asked is None else asked, size)
+    return [class_scores(model, size)] if asked is None else find(model, asked, size)
 
 
 def _search(

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnprobe.engine.arrival import arrives
 from cnnprobe.engine.bands import OPPONENT, Bands, image_bands, signal_bands
 from cnnprobe.engine.layers import Layer, find, units_of
 from cnnprobe.engine.loading import batches
+from cnnprobe.engine.outputs import outputs_of
 from cnnprobe.engine.perturbation import KINDS, Noise, Showing, Trials, deviation
 from cnnprobe.engine.spectral_fields import Chance, SpectralFields
 from cnnprobe.engine.stimuli import shared_classes, stimuli_table
@@ -114,8 +116,11 @@ def compute(
     _check_room(how, len(dataset))
     slopes = (SLOPES if flat else 0) if gradient_images is None else gradient_images
     test = Chance(permutations, level, seed)
-    fields = [SpectralFields(one, chosen[one.name], how, test, slopes > 0 and "amplitude" in kinds,
+    grows = slopes > 0 and "amplitude" in kinds
+    fields = [SpectralFields(one, chosen[one.name], how, test,
+                             grows and arrives(model, one, dataset.size, "the gradient"),
                              _nyquist(one, dataset)) for one in layers]  # fmt: skip
+    known = outputs_of(model, dataset.size, classes, dataset).tell()
     about = {"draws": draws, "noise": noise, "scale": scale, "deviation": unit, "level": level, "seed": seed,
              "permutations": permutations, "kinds": " ".join(kinds), "pages": asked,
              "channels": json.dumps(_channels(dataset, colour))}  # fmt: skip
@@ -124,7 +129,7 @@ def compute(
     passes = len(dataset) * (1 + len(how.passes()))
 
     def events() -> Iterator[Rows | Advance | Phase]:
-        trials = Trials.empty(how, chosen, len(dataset))
+        trials = Trials.empty(how, chosen, len(dataset), known)
         yield Phase("perturbing", passes, "images")
         yield from Showing(model, layers, chosen, how, decide=True).run(loaded(), trials)
         for place, one in enumerate(fields):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cnnprobe.engine.layers import Layer, find
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
+from cnnprobe.engine.outputs import Outputs, outputs_of
 from cnnprobe.engine.pictures import picture_kind, thumbnails
 from cnnprobe.engine.recording import tap, warn_of_nan
 from cnnprobe.engine.stimuli import shared_classes, stimuli_table
@@ -69,6 +70,7 @@ def compute(
     layers = find(model, layer, dataset.size) if layer else []
     count = len(dataset)
     along = "y x" if len(dataset.size) == 3 else "time"
+    known = outputs_of(model, dataset.size, classes, dataset).tell()
     tables = [
         Table(
             "images",
@@ -80,7 +82,7 @@ def compute(
                     "class in the dataset, -1 = unknown", dtype="int64", unit="index", values=dataset.labels
                 ),
                 "prediction": Column(
-                    "class with the largest output, in the network's own order, -1 = none", "", (), "int64", "index"
+                    "class the network decides for, in its own order, -1 = none", "", (), "int64", "index"
                 ),
                 "rank": Column(
                     "place of the label among the outputs, 0 = best, -1 = cannot be compared", "", (), "int64", "index"
@@ -89,6 +91,7 @@ def compute(
             batch=batch_size,
             attributes={
                 "classes": json.dumps(list(classes), ensure_ascii=False),
+                "outputs": known.kind,
             },
         ),
         *(activation_table(layer, count, batch_size, keep, dtype, along) for layer in layers),
@@ -108,7 +111,7 @@ def compute(
     ]
     loaded = batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
     kept = facts if facts is not None else {}
-    showing = Showing(model, layers, keep, partial(shared_classes, classes, dataset), kept)
+    showing = Showing(model, layers, keep, partial(shared_classes, classes, dataset), kept, known)
     return Measurement(tables, showing.events(loaded, tables), count - start, facts=kept)
 
 
@@ -144,6 +147,7 @@ class Showing:
         keep: what is stored of each map.
         shared: says whether so many outputs are of the classes of the labels.
         facts: `batch`, how many images fit in memory at once, is noted there where it is fewer than asked for.
+        known: what the network returns.
     """
 
     model: nn.Module
@@ -151,6 +155,7 @@ class Showing:
     keep: str
     shared: Callable[[int], bool]
     facts: dict[str, Any]
+    known: Outputs
 
     def events(self, loaded: Iterable[Batch], tables: list[Table]) -> Iterator[Rows | Advance]:
         """Hand over the rows of every batch."""
@@ -166,7 +171,7 @@ class Showing:
 
             def show(part: Batch) -> dict[str, dict[str, np.ndarray]]:
                 outputs = run(part.images)
-                return {DECIDED: decisions(outputs, part, self.shared), **found}
+                return {DECIDED: decisions(outputs, part, self.shared, self.known), **found}
 
             for batch in loaded:
                 columns = joined([answer for _, answer in in_parts(batch, carried, show)])
@@ -209,22 +214,24 @@ def reduced(activation: Tensor, keep: str) -> dict[str, np.ndarray]:
     return columns
 
 
-def decisions(outputs: Any, batch: Batch, shared: Callable[[int], bool]) -> dict[str, np.ndarray]:
+def decisions(outputs: Any, batch: Batch, shared: Callable[[int], bool], known: Outputs) -> dict[str, np.ndarray]:
     """Return the class the network decides for, and the place of the true one; -1 where there is none.
 
     Args:
-        outputs: of the network; (image, class) where it is a classifier.
+        outputs: of the network.
         batch: the images.
-        shared: says whether so many outputs are of the classes of the labels.
+        shared: says whether so many classes are those of the labels.
+        known: what the outputs are.
     """
     prediction = np.full(len(batch), -1, np.int64)
     rank = np.full(len(batch), -1, np.int64)
     decided = batch.readable
-    if isinstance(outputs, Tensor) and outputs.ndim == 2:
-        values = outputs.float().cpu()
+    if (scores := known.scores(outputs)) is not None:
+        values = scores.float().cpu()
         warn_of_nan("logits", values, batch.indices, batch.readable)
-        decided = decided & values.isfinite().all(1).numpy()  # argmax would take NaN for the largest
-        prediction = values.argmax(1).numpy()
+        chosen = known.chosen(values)
+        decided = decided & (chosen >= 0).numpy()
+        prediction = chosen.numpy()
         labels = torch.from_numpy(batch.labels)
         valid = (labels >= 0) & (labels < values.shape[1])
         if shared(values.shape[1]) and bool(valid.any()):

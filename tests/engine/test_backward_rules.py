@@ -1,64 +1,26 @@
 """Backward rules against values by hand, against custom autograd functions, and in every way a rectifier is written."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
 from occluding import textured
+from rectifying import NONE, WAYS, Net
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from cnnprobe.engine.backward_rules import Rules
+from cnnprobe.engine.gradients import Gradients, Recipe
 from cnnprobe.engine.layers import find
+from cnnprobe.engine.nonlinearities import Plan, plan_of
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.recording import tap
+from cnnprobe.engine.taps import Tap
 from cnnprobe.errors import UserError
 
-
-def assigned(values):
-    copy = values * 1
-    copy[copy < 0] = 0
-    return copy
-
-
-class InPlace(nn.Module):
-    """An in-place rectifier that is made inside forward."""
-
-    def forward(self, values):
-        return nn.ReLU(inplace=True)(values * 1)
-
-
-WAYS = {
-    "F.relu": F.relu,
-    "F.relu in place": lambda z: F.relu(z * 1, inplace=True),
-    "nn.ReLU in place": nn.ReLU(inplace=True),
-    "made in forward": InPlace(),
-    "method": lambda z: z.relu(),
-    "method in place": lambda z: (z * 1).relu_(),
-    "torch.relu": torch.relu,
-    "clamp": lambda z: z.clamp(min=0),
-    "clamp of a tensor": lambda z: torch.clamp(z, min=torch.zeros(1)),
-    "clamp_min": lambda z: z.clamp_min(0),
-    "clip": lambda z: torch.clip(z, 0),
-    "threshold": lambda z: F.threshold(z, 0.0, 0.0),
-    "maximum": lambda z: torch.maximum(z, torch.zeros(())),
-    "maximum, other way round": lambda z: torch.maximum(torch.zeros(()), z),
-    "max": lambda z: torch.max(z, torch.zeros_like(z)),
-    "fmax": lambda z: torch.fmax(z, torch.zeros(1)),
-    "where": lambda z: torch.where(z > 0, z, 0.0),
-    "where with zeros": lambda z: torch.where(z >= 0, z, torch.zeros_like(z)),
-    "method where": lambda z: z.where(z > 0, torch.zeros(1)),
-    "times its sign": lambda z: z * (z > 0),
-    "its sign times": lambda z: (z > 0) * z,
-    "times a float mask": lambda z: z * (z > 0).float(),
-    "times in place": lambda z: (z * 1).mul_(z > 0),
-    "masked_fill": lambda z: z.masked_fill(z < 0, 0),
-    "masked_fill in place": lambda z: (z * 1).masked_fill_(z <= 0, 0.0),
-    "assigned": assigned,
-    "leaky with slope 0": lambda z: F.leaky_relu(z, 0.0),
-    "relu6": F.relu6,
-    "hardtanh": lambda z: F.hardtanh(z, 0.0, 9.0),
-}
 W1, W2 = torch.tensor([1.0, 2, 0, -1]), torch.tensor([0.0, 1, 3, 1])
 BY_HAND = {  # y = relu(w1 x) - relu(w2 x): both rectifiers on, then the first one off
     (1.0, 1, 1, 1): {"gradient": (1.0, 1, -3, -2), "deconvnet": (1.0, 2, 0, -1), "guided": (1.0, 2, 0, -1)},
@@ -66,85 +28,116 @@ BY_HAND = {  # y = relu(w1 x) - relu(w2 x): both rectifiers on, then the first o
 }
 
 
+class Difference(nn.Module):
+    """relu(w1 x) - relu(w2 x), of a batch (image, 4)."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.weights = way, nn.Parameter(torch.stack([W1, W2]))
+
+    def forward(self, x):
+        a, b = self.way(F.linear(x, self.weights)).unbind(1)
+        return (a - b)[:, None]
+
+
+def passed(model, point, rule="gradient", extend=False):
+    """Return the rules and the output of one pass over x (image, 4), ready to go back."""
+    x = torch.tensor([point] if not isinstance(point[0], (list, tuple)) else point).requires_grad_()
+    given = x * 1
+    rules = Rules(plan_of(model, [SimpleNamespace(tap=Tap(""))], x.shape[1:]), rule, extend)
+    with rules.show(given):
+        y = model(given)
+    rules.watch()
+    return rules, x, y
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("point", BY_HAND)
 def test_two_rectifiers_by_hand(way, point):
-    """Exact; the rule may be changed between two backward passes over one graph."""
-    x = torch.tensor(point, requires_grad=True)
-    with Rules() as rules:
-        a, b = WAYS[way](torch.stack([W1 @ x, W2 @ x]))
-        y = a - b
-    assert sum(rules.watch(y).values()) == 1
-    for rule, expected in BY_HAND[point].items():
+    """F87: exact; the rule may be changed between two backward passes over one graph."""
+    if way == "clamp to 1" or (way.startswith("times its shifted") and 0 in point):
+        point = tuple(one / 8 for one in point)
+    rules, x, y = passed(Difference(WAYS[way]), point)
+    for rule, expected in BY_HAND[next(one for one in BY_HAND if one[0] * point[0] > 0)].items():
         rules.rule = rule
-        assert torch.autograd.grad(y, x, retain_graph=True)[0].tolist() == list(expected), rule
+        assert torch.autograd.grad(y.sum(), x, retain_graph=True)[0][0].tolist() == list(expected), rule
+
+
+class Alone(nn.Module):
+    """An operation, and a weight for each of its outputs."""
+
+    def __init__(self, way, weights):
+        super().__init__()
+        self.way, self.weights = way, nn.Parameter(torch.tensor(weights), requires_grad=False)
+
+    def forward(self, x):
+        return (self.way(x) * self.weights).sum(1, keepdim=True)
 
 
 def test_relu6_lets_through_where_it_does_forwards():
-    x = torch.tensor([-1.0, 3, 8], requires_grad=True)
     for rule, expected in (("guided", [0.0, 1, 0]), ("deconvnet", [1.0, 1, 1])):
-        with Rules(rule) as rules:
-            y = F.relu6(x).sum()
-        rules.watch(y)
-        assert torch.autograd.grad(y, x)[0].tolist() == expected
+        _, x, y = passed(Alone(lambda z: F.relu6(z * 1), [1.0, 1, 1]), [-1.0, 3, 8], rule)
+        assert torch.autograd.grad(y.sum(), x)[0][0].tolist() == expected
 
 
-def test_redirected_wakes_silent_images_only():
-    x = torch.tensor([[-1.0, -2], [1.0, -2]], requires_grad=True)
-    with Rules("redirected") as rules:
-        y = (F.relu(x) * torch.tensor([2.0, -1])).sum()
-    rules.watch(y)
-    assert torch.autograd.grad(y, x)[0].tolist() == [[2.0, 0], [2.0, 0]]
+@pytest.mark.parametrize("way", ["F.relu", "plus what is below", "half of its size and itself"])
+def test_redirected_wakes_silent_images_only(way):
+    """F87: also where the signal leaves by several ways, whose sum counts."""
+    model = Alone(lambda z: WAYS[way](z * 1), [2.0, -1])
+    _, x, y = passed(model, [[-1.0, -2], [1.0, -2]], "redirected")
+    assert torch.autograd.grad(y.sum(), x)[0].tolist() == [[2.0, 0], [2.0, 0]]
 
 
 def test_a_product_with_another_mask_is_no_rectifier():
-    x = torch.tensor([1.0, -2, 3], requires_grad=True)
-    with Rules("guided") as rules:
-        y = -(x * torch.tensor([1.0, 1, 0])).sum() + torch.where(torch.tensor([True, True, False]), x, 0.0).sum() * 2
-    assert rules.watch(y) == {}
-    assert torch.autograd.grad(y, x)[0].tolist() == [1.0, 1, 0]
+    mask = torch.tensor([1.0, 1, 0])
+
+    def way(z):
+        return -(z * mask) + 2 * torch.where(torch.tensor([True, True, False]), z, 0.0)
+
+    rules, x, y = passed(Alone(way, [1.0, 1, 1]), [1.0, -2, 3], "guided")
+    assert rules.plan.counts == {}
+    assert torch.autograd.grad(y.sum(), x)[0][0].tolist() == [1.0, 1, 0]
 
 
-SMOOTH = {
-    "GELU": nn.GELU(),
-    "SiLU": nn.SiLU(),
-    "sigmoid": nn.Sigmoid(),
-    "tanh": nn.Tanh(),
-    "leaky ReLU": nn.LeakyReLU(),
-    "PReLU": nn.PReLU(),
-    "ELU or SELU": nn.ELU(),
-    "softplus": nn.Softplus(),
-    "hard swish": nn.Hardswish(),
-    "hard sigmoid": nn.Hardsigmoid(),
-    "hard tanh": nn.Hardtanh(),
-    "Mish": nn.Mish(),
-    "CELU": nn.CELU(),
-    "log-sigmoid": nn.LogSigmoid(),
-}
-
-
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name", NONE)
 def test_other_nonlinearities_are_refused_by_name_or_extended(name):
-    x = torch.tensor([0.3, -0.2], requires_grad=True)
+    """F87: never the plain gradient under another name."""
+    model, said = Net(NONE[name]), name.partition(",")[0]
+    plan = plan_of(model, find(model, "conv2#1", (3, 6, 6)), (3, 6, 6))
     for rule in ("guided", "deconvnet"):
-        with (
-            Rules(rule) as rules,
-            pytest.raises(UserError, match=f"rule={rule} .* the network has {name};.*extend=true"),
-        ):
-            rules.watch(SMOOTH[name](x).sum())
-        with Rules(rule, extend=True) as rules:
-            y = (SMOOTH[name](x) * torch.tensor([1.0, -1])).sum()
-        assert rules.watch(y) == {name: 1}
-        found = torch.autograd.grad(y, x)[0]
-        slope = torch.autograd.grad(SMOOTH[name](x).sum(), x)[0]
-        assert torch.allclose(found, torch.stack([slope[0] if rule == "guided" else torch.ones(()), torch.zeros(())]))
-    with Rules("gradient") as rules:
-        assert rules.watch(SMOOTH[name](x).sum()) == {name: 1}
+        with pytest.raises(UserError, match=rf"rule={rule} .* the network has {said};.*extend=true"):
+            Rules(plan, rule)
+        Rules(plan, rule, extend=True)
+    Rules(plan, "gradient")
+
+
+@pytest.mark.parametrize("name", ["GELU", "SiLU", "tanh", "sin", "leaky ReLU"])
+def test_extended_rules_clamp_the_signal(name):
+    """Guided: then goes on by its own derivative; deconvnet: as it is."""
+    for rule in ("guided", "deconvnet"):
+        _, x, y = passed(Alone(lambda z: NONE[name](z * 1), [1.0, -1]), [0.3, -0.2], rule, extend=True)
+        (slope, _) = torch.autograd.functional.jacobian(lambda z: NONE[name](z).sum(), torch.tensor([0.3, -0.2]))
+        expected = [[float(slope) if rule == "guided" else 1.0, 0.0]]
+        assert torch.autograd.grad(y.sum(), x)[0].tolist() == [pytest.approx(expected[0])]
 
 
 def test_an_unknown_rule_is_refused():
     with pytest.raises(UserError, match="no backward rule 'guded'; there are gradient, guided, deconvnet, redirected"):
-        Rules("guded")
+        Rules(Plan(), "guded")
+
+
+class Changing(nn.Module):
+    """Rectifies some images only."""
+
+    def forward(self, x):
+        return (F.relu(x * 1) if float(x.detach().sum()) > 1 else x * 1).sum(1, keepdim=True)
+
+
+def test_a_network_that_does_something_else_is_told():
+    """F87: the pass is compared with the one in which the rectifiers were found."""
+    passed(Changing(), [1.0, 1, 1, 1], "guided")
+    with pytest.raises(UserError, match="the same with every image"):
+        passed(Changing(), [-1.0, 0, 0, 0], "guided")
 
 
 # ---- published networks against functions with a backward pass of their own ------------------------------------------
@@ -205,17 +198,19 @@ def test_published_networks(name):
     images = torch.rand(2, 3, side, side)
     layers = find(model, [inner, "logits"], (3, side, side))
     for rule, function in (("guided", Guided), ("deconvnet", Deconvnet)):
-        ours, theirs = Rules(rule), Replaced(function)
+        theirs = Replaced(function)
         for layer in layers:
-            maps = []
+            maps, ours = [], Rules(plan_of(model, [layer], (3, side, side)), rule)
             for mode in (ours, theirs):
                 pixels, values = images.clone().requires_grad_(), []
                 theirs.count = 0
+                given = pixels * 1
                 with tap(model, [layer], lambda _, a, values=values: values.append(a)) as run, mode:
-                    run(pixels * 1)
+                    run(given)
                 signal = values[0].flatten(1).amax(1).sum()
                 if mode is ours:
-                    counted = sum(ours.watch(signal).values())
+                    ours.watch()
+                    counted = sum(ours.plan.counts.values())
                 maps.append(torch.autograd.grad(signal, pixels)[0])
             assert counted == theirs.count > 0
             assert maps[1].abs().max() > 0
@@ -227,10 +222,41 @@ def test_nothing_is_left_on_the_network():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     pixels = torch.rand(1, 3, 8, 8, requires_grad=True)
-    with untouched(model), Rules("guided") as rules:
+    plan = plan_of(model, find(model, "2", (3, 8, 8)), (3, 8, 8))
+    with untouched(model), Rules(plan, "guided") as rules:
         y = model(pixels).sum()
-        rules.watch(y)
+        rules.watch()
         torch.autograd.grad(y, pixels)
     assert all(not module._forward_hooks and not module._backward_hooks for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+# ---- every spelling in a network, by crops and by whole images, against transposed convolutions ----------------------
+
+
+def by_hand(model, image, unit, place, rule, top):
+    """Return the map of a neuron of the second convolution, of whole images."""
+    below = model.conv1(image[None])
+    signal = torch.zeros(1, 4, 6, 6)
+    signal[0, unit, place[0], place[1]] = 1
+    back = [lambda s, one=one: F.conv_transpose2d(s, one.weight, padding=1) for one in (model.conv2, model.conv1)]
+    signal = back[0](signal).clamp(min=0)
+    return back[1](signal * ((below > 0) & (below < top)) if rule == "guided" else signal)[0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_maps_of_every_spelling_are_those_by_hand(way):
+    """F87: guided and deconvnet."""
+    model, size = Net(WAYS[way]), (3, 6, 6)
+    image = torch.rand(size, generator=torch.Generator().manual_seed(8))
+    top = {"relu6": 6.0, "hardtanh": 9.0, "clamp to 1": 1.0}.get(way, torch.inf)
+    (layer,) = find(model, "conv2#1", size)
+    for rule in ("guided", "deconvnet"):
+        with Gradients(model, layer, size, Recipe(rule)) as gradients, torch.no_grad():
+            found = gradients.maps(image[None], np.zeros(1, int), np.array([2]), np.array([[3, 2]]))
+            right = by_hand(model, image, 2, (3, 2), rule, top)
+        (top_row, left), (_, high, wide) = found.corners[0], found.values[0].shape
+        padded = F.pad(right, (9, 9, 9, 9))[:, top_row + 9 : top_row + 9 + high, left + 9 : left + 9 + wide]
+        assert right.abs().max() > 0
+        assert np.allclose(found.values[0], padded, atol=1e-6), (rule, gradients.engine)

@@ -116,14 +116,15 @@ def test_parts_of_tuples_have_names_of_their_own():
 
 
 def test_logits_are_what_the_network_returns_whatever_makes_it():
-    """A dense layer, a mean of maps without a module of its own; a module of that name comes first."""
+    """F86: a dense layer, a mean of maps without a module of its own; also where a module has that name."""
     dense = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 7))
     assert find(dense, "logits", (3, 8, 8))[0].channels == 7
     mean = planted.Functional().eval()
     images = torch.rand(2, 3, 9, 9)
     assert torch.equal(activations(mean, find(mean, "logits", (3, 9, 9)), images)["logits"], mean(images))
     named = nn.Sequential(OrderedDict(logits=nn.Conv2d(3, 4, 3), flat=nn.Flatten()))
-    assert find(named, "logits", (3, 8, 8))[0].map_size == (6, 6)
+    assert find(named, "logits", (3, 8, 8))[0].map_size == ()
+    assert find(named, "logits#1", (3, 8, 8))[0].map_size == (6, 6)
     assert "logits" not in [layer.name for layer in layers_of(dense, (3, 8, 8))]
 
 

@@ -12,6 +12,7 @@ from cnnprobe.engine.bands import image_bands, signal_bands, turned
 from cnnprobe.engine.correlation import correlation
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.loading import batches
+from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.perturbation import Noise, Original, Showing, Trials, deviation, slopes
 
 
@@ -167,7 +168,7 @@ def test_nothing_deeper_than_asked_is_computed_but_for_decisions():
     (layer,) = find(model, "conv1", (1, 16))
     calls.clear()
     for decide, expected in ((False, 0), (True, 2)):
-        trials = Trials.empty(how, {"conv1": np.arange(2)}, 6)
+        trials = Trials.empty(how, {"conv1": np.arange(2)}, 6, Outputs("logits", 3))
         list(Showing(model, [layer], {"conv1": np.arange(2)}, how, decide).run(batches(dataset, batch_size=6), trials))
         assert len(calls) == expected
     plain = model(torch.from_numpy(white(6, 1, 16))).argmax(1)
@@ -190,7 +191,7 @@ def test_what_is_not_a_number_has_no_size_and_decides_nothing():
     (layer,) = find(model, "conv1", (1, 16))
     units, made = {"conv1": np.arange(2)}, []
     for shown_signals in (signals, signals[[0, 1, 3, 4]]):
-        trials = Trials.empty(how, units, len(shown_signals))
+        trials = Trials.empty(how, units, len(shown_signals), Outputs("logits", 3))
         loaded = batches(given_images(shown_signals), batch_size=2)
         list(Showing(model, [layer], units, how, True).run(loaded, trials))
         made.append(trials)

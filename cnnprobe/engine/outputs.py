@@ -1,0 +1,257 @@
+"""What the outputs of a network are: logits of classes, probabilities of its own softmax or sigmoid, or neither.
+
+Found out by what they do on several images, far from the range of pixels too:
+
+    softmax       between 0 and 1, sum 1
+    log-softmax   log-sum-exp 0
+    sigmoid       each between 0 and 1, also where the image is a hundred times as strong: a probability of its own
+    logits        of as many classes as are known by name
+    unknown       of norm 1, between -1 and 1, one value for every image, or nothing that says they are of classes
+
+One output is a binary classifier where it is a probability, or where two classes are known: class 1 has it as its
+score, class 0 its negative.
+"""
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.engine.layers import before_output, find
+from cnnprobe.engine.memory import is_short
+from cnnprobe.engine.probing import untouched
+from cnnprobe.engine.readout import readout_of
+from cnnprobe.engine.recording import activations
+from cnnprobe.engine.taps import Layer
+from cnnprobe.engine.tracing import noise_image
+from cnnprobe.errors import UserError
+
+LOG = logging.getLogger("cnnprobe")
+Kind = Literal["logits", "softmax", "log-softmax", "sigmoid", "unknown"]
+CLOSE = 1e-4
+TINY = 1e-30
+FAR = 100.0
+"""How much stronger than an image what is shown to find out whether outputs are bounded."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network returns.
+
+    Args:
+        kind: see the head of this file.
+        count: how many outputs there are for an image; 0 where it returns no such row.
+        single: whether one class is chosen for an image.
+        remark: what has to be said of them, "" where they are logits of known classes.
+        before: where the scores are read that its own softmax or sigmoid is made from; None where that was not found.
+    """
+
+    kind: Kind
+    count: int
+    single: bool = True
+    remark: str = ""
+    before: Layer | None = None
+
+    @property
+    def binary(self) -> bool:
+        """Whether the one output tells two classes apart."""
+        return self.count == 1 and self.kind in ("logits", "sigmoid")
+
+    @property
+    def classes(self) -> int:
+        """How many classes are told apart; of outputs that are none, how many there are."""
+        return 2 if self.binary else self.count
+
+    def tell(self) -> "Outputs":
+        """Warn of what is to be said."""
+        if self.remark:
+            LOG.warning(self.remark)
+        return self
+
+    def rows(self, returned: Any) -> Tensor | None:
+        """Return what a network returned as (image, output), None where it is no such thing."""
+        return rows_of(returned) if self.count else None
+
+    def scores(self, returned: Any, before: Tensor | None = None) -> Tensor | None:
+        """Return the scores of the classes (image, class), larger for the more probable; None where there are none.
+
+        Args:
+            returned: by the network.
+            before: what was read at `before` in the same pass; None: made from what was returned.
+        """
+        values = self.rows(returned)
+        if values is None:
+            return None
+        if before is not None:
+            values = before.flatten(1)
+        elif self.kind == "softmax":
+            values = values.clamp(min=TINY).log()
+        elif self.kind == "sigmoid":
+            values = torch.logit(values.float(), 1e-7)
+        return torch.cat([-values, values], 1) if self.binary else values
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Return the probabilities (image, class) of scores; NaN where the outputs are none of classes."""
+        if self.kind == "unknown":
+            return torch.full_like(scores, math.nan)
+        return scores.sigmoid() if self.binary or self.kind == "sigmoid" else scores.softmax(1)
+
+    def log_probabilities(self, scores: Tensor) -> Tensor:
+        """Return the logarithms of the probabilities (image, class), of large scores too."""
+        each = self.binary or self.kind == "sigmoid"
+        return torch.nn.functional.logsigmoid(scores) if each else scores.log_softmax(1)
+
+    def chosen(self, scores: Tensor) -> Tensor:
+        """Return the class chosen for each image, (image,) int64; -1 where none is, or scores are no numbers."""
+        if not self.single or self.kind == "unknown":
+            return torch.full((len(scores),), -1, device=scores.device)
+        return torch.where(scores.isfinite().all(1), scores.argmax(1), -1)  # argmax would take NaN for the largest
+
+
+def rows_of(returned: Any) -> Tensor | None:
+    """Return a network's output as (image, output), also of (image,) and (image, output, 1, 1); else None."""
+    if not isinstance(returned, Tensor) or not returned.dim() or not returned.is_floating_point():
+        return None
+    if returned.dim() > 2 and math.prod(returned.shape[2:]) != 1:
+        return None
+    return returned.reshape(len(returned), -1)
+
+
+def outputs_of(model: nn.Module, size: tuple[int, ...], names: tuple[str, ...], dataset: Any = None) -> Outputs:
+    """Find out what the outputs of a network are.
+
+    Args:
+        model: any network; it is given back as it was.
+        size: (channel, y, x) or (channel, time) of the images.
+        names: the network's own class names, () where unknown.
+        dataset: an image set, whose classes may be the network's; or None.
+    """
+    noise = noise_image(model, size)
+    near = [noise, 1 - noise.flip(-1) * 0.7, noise * 0.3, torch.zeros_like(noise)]
+    far = [noise * FAR, (noise - 0.5) * FAR]
+    returned: list[Any] = []
+    with untouched(model), torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            returned = [model(image.clone()) for image in (*near, *far)]
+        except Exception as error:  # the network is tried where it may have no meaning
+            if is_short(error):
+                raise
+    values = [rows_of(one) for one in returned]
+    if not values or any(one is None or len(one) != 1 for one in values) or len({one.shape for one in values}) > 1:
+        shown = returned[0] if returned else None
+        return Outputs("unknown", 0, remark=f"{_shown(shown)}: no class is chosen, prediction is -1")
+    table = torch.cat(values).float()
+    known = len(names) or (len(dataset.classes) if dataset is not None else 0)
+    found = _judged(table, len(near), known, bool(names))
+    if found is None:
+        return _of_classes(model, size, table.shape[1], known)
+    if found.kind not in ("softmax", "log-softmax", "sigmoid"):
+        return found
+    links = {"softmax": lambda v: v.softmax(1), "log-softmax": lambda v: v.log_softmax(1), "sigmoid": torch.sigmoid}
+    return _with_scores(found, model, size, links[found.kind], near, table[: len(near)])
+
+
+def class_scores(model: nn.Module, size: tuple[int, ...]) -> Layer:
+    """Return the layer whose units are the classes: the output, or what its own softmax or sigmoid is made from.
+
+    A probability near 0 or 1 has hardly a gradient, and one of a softmax speaks against the other classes as well.
+    """
+    (logits,) = find(model, "logits", size)
+    found = outputs_of(model, size, ())
+    if found.kind not in ("softmax", "log-softmax", "sigmoid"):
+        return logits
+    if found.before is None or found.before.channels != logits.channels:
+        LOG.warning(
+            f"the network ends in its own {found.kind}, of which the scores were not found: logits is what it returns"
+        )
+        return logits
+    LOG.warning(f"the network ends in its own {found.kind}: a class is its score before that ({found.before.reads})")
+    return replace(found.before, name="scores")
+
+
+def _judged(table: Tensor, near: int, known: int, named: bool) -> Outputs | None:
+    """Return what outputs (image, output) are by their values; None where these say nothing."""
+    count, alike = table.shape[1], bool((table == table[:1]).all())
+    table = table[table.isfinite().all(1)]
+    if not len(table) or (alike and count > 1):
+        return None
+    own = f"the network ends in its own {{}}: its {count} outputs are"
+    if count > 1 and bool((table >= 0).all()) and bool(((table.sum(1) - 1).abs() < CLOSE).all()):
+        return Outputs("softmax", count, remark=f"{own.format('softmax')} the probabilities")
+    if count > 1 and bool((table.logsumexp(1).abs() < CLOSE).all()):
+        return Outputs("log-softmax", count, remark=f"{own.format('log-softmax')} logarithms of the probabilities")
+    if alike:
+        return Outputs(
+            "unknown", count, remark=f"the one output of the network is {float(table[0, 0]):g} for every image: "
+            "no class is chosen, probability is NaN and prediction -1"
+        )  # fmt: skip
+    if bool((table >= 0).all()) and bool((table <= 1).all()):
+        if count == 1:
+            words = "the network has one output, a sigmoid: taken as the probability of class 1 of two"
+            return Outputs("sigmoid", 1, remark=words)
+        words = f"the network ends in a sigmoid of each of its {count} outputs: probabilities of their own"
+        if not named:
+            words += "; several may hold or none, so prediction is -1"
+        return Outputs("sigmoid", count, named, words)
+    unknown = "they are no logits, probability is NaN and prediction -1"
+    far = table[near:]
+    if bool((table.abs() <= 1).all()) and len(far) and bool((far.abs() > 0.99).float().mean() > 0.5):
+        return Outputs("unknown", count, remark=f"the {count} outputs of the network lie between -1 and 1: {unknown}")
+    if count > 2 and bool(((table.norm(dim=1) - 1).abs() < CLOSE).all()):
+        return Outputs(
+            "unknown", count, remark=f"the {count} outputs of the network have norm 1 (embedding): {unknown}"
+        )
+    if count == 1 and known != 2:
+        words = f"the network has one output, and {known or 'no'} classes are known: it may be anything (regression)"
+        return Outputs("unknown", 1, remark=f"{words}; probability is NaN and prediction -1")
+    if count == 1:
+        words = "the network has one output: taken as the logit of class 1 of two, its probability is the sigmoid"
+        return Outputs("logits", 1, remark=words)
+    return None
+
+
+def _of_classes(model: nn.Module, size: tuple[int, ...], count: int, known: int) -> Outputs:
+    """Return what outputs are that could be logits."""
+    if count == known:
+        return Outputs("logits", count)
+    try:
+        readout_of(model, size)
+    except UserError:
+        words = f"the {count} outputs of the network come from no linear layer of their own (features, an embedding?)"
+        words += f" and {known or 'no'} classes are known: probability is NaN and prediction -1"
+        return Outputs("unknown", count, remark=words)
+    return Outputs("logits", count, remark=_unnamed(count, known))
+
+
+def _unnamed(count: int, known: int) -> str:
+    return (
+        f"nothing says what the {count} outputs of the network are ({known or 'no'} classes are known): taken as "
+        f"logits of {count} classes; of an embedding or a regression, prediction and probability mean nothing"
+    )
+
+
+def _with_scores(
+    found: Outputs, model: nn.Module, size: tuple[int, ...], link: Any, images: list[Tensor], expected: Tensor
+) -> Outputs:
+    """Return the outputs with the first value on the way whose softmax (sigmoid, …) they are, where there is one."""
+    try:
+        candidates = before_output(model, size, found.count)
+        passes = [activations(model, candidates, image) for image in images] if candidates else []
+    except UserError:
+        return found
+    for layer in candidates:
+        values = torch.cat([one[layer.name].reshape(1, -1) for one in passes]).float()
+        if values.shape == expected.shape and torch.allclose(link(values), expected, atol=1e-5):
+            return Outputs(found.kind, found.count, found.single, found.remark, layer)
+    return found
+
+
+def _shown(returned: Any) -> str:
+    if isinstance(returned, Tensor):
+        return f"the network returns {' x '.join(map(str, returned.shape[1:])) or 'one number'} per image"
+    if isinstance(returned, (tuple, list, dict)):
+        return f"the network returns a {type(returned).__name__} of {len(returned)}"
+    return f"the network returns a {type(returned).__name__}"
