@@ -37,15 +37,23 @@ def equal(found, expected):
 @pytest.mark.parametrize("wrap", [None, "state_dict", "model", "model_state_dict", "net"])
 def test_both_formats_are_read_whatever_the_file_is_called(tmp_path, wrap):
     content = {wrap: state(), "epoch": 3, "optimizer": {"lr": 0.1}} if wrap else state()
-    assert equal(checkpoints.tensors(saved(tmp_path / "a.pt", content)), state())
-    assert equal(checkpoints.tensors(saved(tmp_path / "a.pth", content, _use_new_zipfile_serialization=False)), state())
+    expected = {f"{wrap}.{name}": value for name, value in state().items()} if wrap else state()
+    assert equal(checkpoints.tensors(saved(tmp_path / "a.pt", content)), expected)
+    assert equal(
+        checkpoints.tensors(saved(tmp_path / "a.pth", content, _use_new_zipfile_serialization=False)), expected
+    )
     save_file(state(), tmp_path / "b.pt")
     assert equal(checkpoints.tensors(tmp_path / "b.pt"), state())
 
 
-def test_the_prefix_of_parallel_training_is_dropped(tmp_path):
-    path = saved(tmp_path / "a.pt", {f"module.{name}": value for name, value in state().items()})
-    assert equal(checkpoints.tensors(path), state())
+def test_nested_containers_are_opened_each_once(tmp_path):
+    """F88: a circle, and one dict under many names, end."""
+    inner = {"exp_avg": torch.ones(2), "step": 3}
+    content = {"state_dict": state(), "optimizer": {"state": {0: inner}, "groups": [inner, {"lr": 0.1}]}}
+    content["itself"] = content
+    found = checkpoints.tensors(saved(tmp_path / "a.pt", content))
+    expected = {f"state_dict.{name}": value for name, value in state().items()}
+    assert equal(found, expected | {"optimizer.state.0.exp_avg": torch.ones(2)})
 
 
 def test_a_file_written_on_a_gpu_is_read_on_a_cpu(tmp_path, monkeypatch):
@@ -174,8 +182,8 @@ def test_a_safetensors_header_that_claims_more_than_the_file_is_refused(tmp_path
     refused(path, r"x.safetensors is cut off")
 
 
-def test_what_is_no_tensor_is_named(tmp_path):
-    refused(saved(tmp_path / "x.pt", {"a": torch.ones(1), "epoch": 3}), r"holds 'epoch', a int, where only tensors may")
+def test_what_holds_no_tensors_is_refused(tmp_path):
+    refused(saved(tmp_path / "x.pt", {"epoch": 3, "model": {}}), r"^x.pt holds no tensors; a state dict is needed")
     refused(saved(tmp_path / "x.pt", [torch.ones(1)]), r"holds a list, not a state dict")
 
 
