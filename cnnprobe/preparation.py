@@ -1,6 +1,7 @@
 """The preparation and its stimuli: from the checked configuration to a network with weights and a dataset."""
 
 import importlib
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from cnnprobe import catalogue, protocol
 from cnnprobe.errors import UserError
 from cnnprobe.named_weights import TRAINING, Weights, from_run, from_scratch, moment_names, random, weights_of
 
+LOG = logging.getLogger("cnnprobe")
 AS_TRAINED = ("input_size", "channels", "mean", "std")
 """Options of a network of one's own that are those of its training where the command line does not say them."""
 
@@ -105,12 +107,34 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
 
     inputs.check_fits(model, options["name"], dataset.size, is_short)
     if options["name"] == "custom":
-        from cnnprobe.models import foreign
-
-        foreign.check(model, dataset.size, command)
+        _check_foreign(model, dataset, weights, command, {key: given[key] for key in ("mean", "std")})
     classes = tuple(dataset.classes if training else about.get("classes") or protocol.about(model).classes)
     sha256 = weight_files.sha256(model.state_dict())
     return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options)
+
+
+def _check_foreign(model: Any, dataset: Any, weights: Weights, command: str, given: dict[str, Any]) -> None:
+    """Check a network of one's own, and warn where images of 0 to 1 are not what it has learned from.
+
+    Raises:
+        UserError: what it answers depends on chance or on other images, or its normalisation is on another scale.
+    """
+    from cnnprobe.engine import input_statistics
+    from cnnprobe.models import foreign, likeness
+
+    images = len(dataset.size) == 3
+    for name, values in given.items():
+        largest = max(map(abs, values if isinstance(values, list) else [values or 0]), default=0)
+        if images and largest > 2:  # 0.5 and 0.5 make -1 to 1; 1/255 makes 0 to 255
+            raise UserError(f"model.{name} is on the scale of images from 0 to 1, got {largest:g}; divide by 255")
+    foreign.check(model, dataset.size, command)
+    told = input_statistics.remark(model, dataset)
+    strange = weights.kind == "file" and not weights.of_a_run
+    if images and told is None and strange and input_statistics.is_unknown(model, dataset.size):
+        like = likeness.of_torchvision(model.state_dict())
+        told = f"this is {like}; its published weights want normalised images, {input_statistics.WAY}" if like else None
+    if told:
+        LOG.warning(told)
 
 
 def learned(model: Any, name: str, weights: Weights) -> tuple[list[Any], dict[str, str]]:

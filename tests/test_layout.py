@@ -67,7 +67,9 @@ MAY_IMPORT = {
         "models", "engine", "preparation", "cli",
     },
     "cli": {"errors", "catalogue", "help", "completion", "requests", "shortage", "signals", "upkeep"},
-    "__init__": {"runs", "reading", "catalogue", "methods", "datasets", "errors", "options", "models", "protocol"},
+    "__init__": {
+        "runs", "reading", "catalogue", "methods", "datasets", "engine", "errors", "options", "models", "protocol",
+    },
     "__main__": {"cli"},
 }  # fmt: skip
 

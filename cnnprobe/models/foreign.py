@@ -4,6 +4,7 @@ What is compiled, scripted, traced or exported runs where no layer can be read. 
 aside for the network within. That stays as it is: its module paths, the keys of its state dict, its values.
 """
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.protocol import about
 
 LOG = logging.getLogger("cnnprobe")
+BUFFERS = ("_cnnprobe_mean", "_cnnprobe_deviation")
 
 
 @contextmanager
@@ -75,6 +77,48 @@ def _closed(module: nn.Module) -> str | None:
         isinstance(n.target, torch._ops.OpOverload) for n in graph.nodes
     )
     return "an exported program (torch.export)" if lowered else None
+
+
+def handed_over(model: Any, size: tuple[int, ...] | None = None, command: str = "") -> nn.Module:
+    """Return a network that a program hands over, which is not changed: itself, or a copy of its outermost module.
+
+    The copy shares everything with it, and gives the logits out of what it returns.
+
+    Args:
+        model: a network, in any mode.
+        size: (channel, y, x) or (channel, time) of the images it is shown; None where it is shown none.
+        command: what is done with it, see `check`.
+
+    Raises:
+        UserError: it cannot be measured.
+    """
+    of = "model is"
+    if isinstance(model, nn.Module):
+        model = _within(model)
+        for path, module in model.named_modules():
+            if "_compiled_call_impl" in vars(module) or (path and _within(module) is not module):
+                raise _unreadable(of, f"a network with a compiled or parallel part, {path or 'itself'}")
+    model = plain(model, of)
+    if lazy := _lazy(model):
+        raise UserError(f"model has a lazy layer, {lazy[0]}; show it an image first")
+    if size is None:
+        return model
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad():
+            output = model(_image(model, size))
+        if not isinstance(output, Tensor) or command in ("train", "transfer"):
+            model = adopt(copy.copy(model))
+            model.training = False
+        check(model, size, command)
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        pass  # told by the command, where it shows its own images
+    finally:
+        for module, training in modes:
+            module.training = training
+    return model
 
 
 def _unreadable(of: str, what: str) -> UserError:
@@ -140,9 +184,10 @@ class _Foreign:
 
     def forward(self, images: Tensor) -> Any:
         """Run the network on (image, channel, y, x), values 0 to 1."""
-        if self._cnnprobe_mean is not None:
+        mean, deviation = (self._buffers.get(name) for name in BUFFERS)
+        if mean is not None:
             axes = [1] * (images.ndim - 2)
-            images = (images - self._cnnprobe_mean.view(-1, *axes)) / self._cnnprobe_deviation.view(-1, *axes)
+            images = (images - mean.view(-1, *axes)) / deviation.view(-1, *axes)
         output = (self.__dict__.get("_cnnprobe_forward") or super().forward)(images)
         return output if isinstance(output, Tensor) else main_output(self, output)
 
@@ -169,9 +214,9 @@ def adopt(model: nn.Module, mean: list[float] | None = None, deviation: list[flo
         raise UserError(f"a network of class {own.__name__} cannot be measured: {error}") from None
     if "forward" in vars(model):  # put there by hand
         model._cnnprobe_forward = vars(model).pop("forward")
-    normalises = mean is not None or deviation is not None
-    for name, values in (("_cnnprobe_mean", mean or [0.0]), ("_cnnprobe_deviation", deviation or [1.0])):
-        model.register_buffer(name, torch.tensor(values) if normalises else None, persistent=False)
+    if mean is not None or deviation is not None:
+        for name, values in zip(BUFFERS, (mean or [0.0], deviation or [1.0])):
+            model.register_buffer(name, torch.tensor(values), persistent=False)
     return model
 
 
@@ -241,8 +286,7 @@ def _batch_statistics(model: nn.Module) -> str | None:
 
 def _differs(model: nn.Module, size: tuple[int, ...]) -> str | None:
     """Show a network one image twice; say so where it answers otherwise the second time, or names other classes."""
-    own = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    image = torch.rand(1, *size, generator=torch.Generator().manual_seed(0)).to(own.device)
+    image = _image(model, size)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         first, second = (_tensors(model(image)) for _ in range(2))
     names = about(model).classes
@@ -258,6 +302,12 @@ def _differs(model: nn.Module, size: tuple[int, ...]) -> str | None:
         "the network answers the same image differently each time, in eval mode: dropout that is always on "
         "(F.dropout wants training=self.training), noise, or a state that it changes"
     )
+
+
+def _image(model: nn.Module, size: tuple[int, ...]) -> Tensor:
+    """Return an image of noise, (1, *size), always the same, where the network is and of its type."""
+    own = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    return torch.rand(1, *size, generator=torch.Generator().manual_seed(0)).to(own.device, own.dtype)
 
 
 def _tensors(output: Any) -> list[Tensor]:
