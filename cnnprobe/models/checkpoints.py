@@ -18,6 +18,8 @@ from cnnprobe.models import extra_state
 LARGEST = 16 * 2**30  # bytes; the largest published classifiers have 2.6 GB
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6: the number that begins its first pickle
+PROGRAMS = ("/constants.pkl", "/archive_format", "serialized_exported_program.json")
+"""Members of archives that torch.jit.save and torch.export.save write."""
 SIGNATURES = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -91,6 +93,9 @@ def _check_archive(path: Path) -> None:
             if inside > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 shown = f"{size / 1e6:.1f} MB that unpack to {inside / 1e6:.0f} MB"
                 raise UserError(f"{path.name} is compressed ({shown}); refused. Save it as .safetensors")
+            if any(member.filename.endswith(PROGRAMS) for member in members):
+                kind = "a network that was compiled (TorchScript) or exported, not weights"
+                raise UserError(f"{path.name} is {kind}; save the state_dict() of the one it was made from")
             damaged = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, NotImplementedError):
         raise UserError(f"{path.name} is cut off or damaged: its archive cannot be read") from None

@@ -115,6 +115,18 @@ def test_what_is_no_checkpoint_is_named(tmp_path, kind, suffix):
     refused(path, words)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_compiled_network_is_no_file_of_weights(tmp_path):
+    """F25."""
+    net = torch.nn.Conv2d(3, 2, 3)
+    torch.jit.save(torch.jit.trace(net, torch.rand(1, 3, 5, 5)), tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "y.pt", "w") as archive:  # as torch.export.save begins
+        archive.writestr("y/archive_format", "pt2")
+    for name in ("x.pt", "y.pt"):
+        told = rf"^{name} is a network that was compiled \(TorchScript\) or exported, not weights; save the state_dict"
+        refused(tmp_path / name, told)
+
+
 def test_no_file_and_a_folder(tmp_path):
     refused(tmp_path / "gone.pt", r"there is no file .*gone.pt")
     refused(tmp_path, r"is not a file")
