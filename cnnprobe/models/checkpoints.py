@@ -89,13 +89,13 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            if any(member.filename.endswith(PROGRAMS) for member in members):
+                kind = "a network that was compiled (TorchScript) or exported, not weights"
+                raise UserError(f"{path.name} is {kind}; save the state_dict() of the one it was made from")
             inside, size = sum(member.file_size for member in members), path.stat().st_size
             if inside > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 shown = f"{size / 1e6:.1f} MB that unpack to {inside / 1e6:.0f} MB"
                 raise UserError(f"{path.name} is compressed ({shown}); refused. Save it as .safetensors")
-            if any(member.filename.endswith(PROGRAMS) for member in members):
-                kind = "a network that was compiled (TorchScript) or exported, not weights"
-                raise UserError(f"{path.name} is {kind}; save the state_dict() of the one it was made from")
             damaged = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, NotImplementedError):
         raise UserError(f"{path.name} is cut off or damaged: its archive cannot be read") from None
