@@ -178,4 +178,6 @@ def _check_output(model: nn.Module, dataset: Any) -> None:
         model.train(training)
     if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] != len(dataset.classes):
         got = f"{output.shape[1]} outputs" if isinstance(output, Tensor) and output.ndim == 2 else "something else"
+        if not isinstance(output, Tensor):
+            got = f"a {type(output).__name__}: call its logits so, in a dict, dataclass or named tuple"
         raise UserError(f"the network must give one output per class, {len(dataset.classes)}; it gives {got}")

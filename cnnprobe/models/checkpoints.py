@@ -1,5 +1,6 @@
 """Read a file of tensors that anyone may have made: data, never code, and one line where it is something else."""
 
+import argparse
 import json
 import pickle
 import re
@@ -8,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -106,7 +108,8 @@ def _check_archive(path: Path) -> None:
 def _unpickled(path: Path) -> Any:
     """Load with `weights_only`, which builds tensors and plain containers and nothing else."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # what torch warns of is refused below
+        known = torch.serialization.safe_globals(_plain_types())
+        with warnings.catch_warnings(action="ignore"), known:  # what torch warns of is refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:class|type|operand) (\S+)", str(error))
@@ -116,6 +119,14 @@ def _unpickled(path: Path) -> Any:
         raise UserError(f"{path.name} holds more than tensors ({what}); refused. Save it as .safetensors") from None
     except Exception:  # what torch raises on a broken file: EOFError, KeyError, RuntimeError, OSError, …
         raise UserError(f"{path.name} is not a checkpoint, or is cut off") from None
+
+
+def _plain_types() -> list[Any]:
+    """Return what training programs keep beside weights and what is data: their arguments, NumPy's numbers."""
+    scalar = np.float64(0).__reduce__()[0]
+    older = (scalar, "numpy.core.multiarray.scalar")  # its name in NumPy 1
+    kinds = {type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "u1", "?")}
+    return [argparse.Namespace, scalar, older, np.dtype, *kinds]
 
 
 def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:

@@ -1,9 +1,11 @@
 """A stranger's checkpoint is data: what is wrong with it is told in one line, and nothing in it runs."""
 
+import argparse
 import io
 import os
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -192,6 +194,12 @@ def test_a_safetensors_header_that_claims_more_than_the_file_is_refused(tmp_path
     refused(path, r"x.safetensors is cut off or damaged|not a checkpoint")
     path.write_bytes(data.replace(b"[4,3,3,3]", b"[9,9,9,9]"))
     refused(path, r"x.safetensors is cut off")
+
+
+def test_arguments_and_numbers_of_numpy_beside_the_weights_are_let_be(tmp_path):
+    """F88: as many training programs write them."""
+    beside = {"args": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "seen": np.int64(3)}
+    assert equal(checkpoints.tensors(saved(tmp_path / "x.pt", beside | state())), state())
 
 
 def test_what_holds_no_tensors_is_refused(tmp_path):
