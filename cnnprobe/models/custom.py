@@ -101,7 +101,7 @@ def _made(path: Path, function: str, num_classes: int | None) -> nn.Module:
         raise UserError(_told(error, path)) from None
     if problem is not None:
         raise UserError(f"{of} a network whose {problem}")
-    return model
+    return model.to("cpu")  # wherever the file put it, or parts of it; it goes where `device=` says
 
 
 def _run(path: Path) -> ModuleType:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.errors import UserError
+from cnnprobe.models import extra_state
 from cnnprobe.protocol import about
 
 LOG = logging.getLogger("cnnprobe")
@@ -101,6 +102,8 @@ def handed_over(model: Any, size: tuple[int, ...] | None = None, command: str = 
     model = plain(model, of)
     if lazy := _lazy(model):
         raise UserError(f"model has a lazy layer, {lazy[0]}; show it an image first")
+    if (why := problem(model)) is not None:
+        raise UserError(f"{of} a network whose {why}")
     if size is None:
         return model
     modes = [(module, module.training) for module in model.modules()]
@@ -139,6 +142,8 @@ def _within(module: nn.Module) -> nn.Module:
 def problem(model: nn.Module) -> str | None:
     """Say why a network cannot be measured as it is, "NAME is of type float16; …"; None where it can."""
     for name, value in model.state_dict().items():
+        if name.endswith(extra_state.KEY):
+            continue
         if not isinstance(value, Tensor) or value.is_quantized:
             kind = type(value).__name__ if not isinstance(value, Tensor) else "quantised tensor"
             return f"{name} is a {kind}; a quantised network cannot be probed, the one it was made from can"

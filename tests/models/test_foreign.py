@@ -121,6 +121,7 @@ def test_a_program_hands_over_the_same(tmp_path):
         (nn.Sequential(torch.jit.script(plain())), "model is a network whose 0 is TorchScript"),
         (nn.Sequential(nn.DataParallel(plain())), "model is a network with a compiled or parallel part, 0"),
         (nn.Sequential(nn.LazyConv2d(2, 3)), r"model has a lazy layer, 0\.weight; show it an image first"),
+        (plain().half(), "model is a network whose 0.weight is of type float16; return the network"),
         ({"a": 1}, "model is a dict, a torch.nn.Module is needed"),
     ):
         with pytest.raises(UserError, match=told):
