@@ -1,5 +1,7 @@
 """cnnprobe: probe a convolutional network the way a physiologist probes a brain."""
 
+from cnnprobe.protocol import About as About
+
 __version__ = "0.1.0"
 
 
@@ -61,6 +63,8 @@ def measure(command, **given):
     values |= given
     values |= {key: given_images(values[key]) for key in ("dataset", "held_out") if key in values}
     unchecked = {key for key, value in given.items() if key in options and _is_open(options[key], value)}
+    if "model" in given:
+        values["model"] = _handed_over(values["model"], values.get("dataset"), command)
     named = page.entries.keys() - unchecked  # a run may be handed over open
     checked = {key: options[key].check(value, key) if key in named else value for key, value in values.items()}
     return methods.module(command).compute(**{parameter_name(key): value for key, value in checked.items()})
@@ -69,3 +73,18 @@ def measure(command, **given):
 def _is_open(option, value):
     """Say whether an option that names a run has been given the run itself."""
     return "run" in option.kinds and value is not None and not isinstance(value, str)
+
+
+def _handed_over(model, images, command):
+    """Return a network as a command takes it, and say what is wrong with it for these images."""
+    import logging
+
+    from cnnprobe.engine import input_statistics
+    from cnnprobe.models import foreign
+
+    if images is None:
+        return foreign.handed_over(model)
+    model = foreign.handed_over(model, images.size, command)
+    if told := input_statistics.remark(model, images):
+        logging.getLogger("cnnprobe").warning(told)
+    return model

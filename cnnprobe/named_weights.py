@@ -1,6 +1,5 @@
 """What `weights=` names: random or published weights, those of a run or a file, or several moments of a training."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from cnnprobe import catalogue, foreign_yaml, runs
 from cnnprobe.errors import UserError, listing, path_of
 
 TRAINING = ("train", "transfer")
-FILES = (".safetensors", ".pt", ".pth")
+FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar")
+"""As weights are called; what is in one is told by its content."""
 KINDS = ("epoch", "update", "best", "last")
 """Of the checkpoints of a training; of two of the same moment the first is the one to name."""
 
@@ -24,6 +24,7 @@ class Weights:
         path: of the file, for kind "file"; of the last one where several moments are asked for.
         about: what is written beside the weights: model, num_classes, classes, input_size.
         moments: where several are asked for: each of them, in order of learning.
+        part: what stands before the names of those that are meant, where a file has several sets ("state_dict_ema").
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Weights:
     path: Path | None = None
     about: dict[str, Any] | None = None
     moments: tuple["Weights", ...] = ()
+    part: str = ""
 
     @property
     def again(self) -> str | list[str]:
@@ -39,7 +41,7 @@ class Weights:
             return [moment.again for moment in self.moments]
         if self.packaged:
             return self.label
-        return str(self.path) if self.path else self.kind
+        return f"{self.path}@{self.part}" if self.part else str(self.path) if self.path else self.kind
 
     @property
     def packaged(self) -> bool:
@@ -93,11 +95,15 @@ def _one(given: str, config: dict[str, Any], command: str) -> Weights:
         if transfer and found.kind == "random":
             raise _nothing_learned(config, "")
         return found
-    path = path_of(given)
+    path, part = path_of(given), ""
+    if path.suffix not in FILES:
+        file, _, part = given.rpartition("@")
+        path = path_of(file)
     if path.suffix in FILES:
         if not path.exists():
-            raise UserError(f"there is no file {given}")
-        return _in_file(path, config["out"])
+            raise UserError(f"there is no file {path}")
+        found = _in_file(path, config["out"])
+        return replace(found, part=part, label=f"{found.label}@{part}") if part else found
     return from_run(given, config)
 
 
@@ -278,7 +284,7 @@ def _in_file(path: Path, out: str) -> Weights:
 
 def _newest(config: dict[str, Any], commands: tuple[str, ...]) -> Weights | None:
     """Return the best weights of the newest complete run of these commands of this model in `out`."""
-    wanted = _comparable(config["model"])
+    wanted = config["model"]
     found = []
     for command in commands:
         for path in Path(config["out"]).glob(f"{command}/*/v*/config.yaml"):
@@ -288,14 +294,22 @@ def _newest(config: dict[str, Any], commands: tuple[str, ...]) -> Weights | None
                 model = foreign_yaml.read(path)["model"]
             except (UserError, KeyError, TypeError):
                 continue
-            if _comparable(model) == wanted:
+            if _is_same(model, wanted):
                 found.append(path.parent)
     newest = runs.newest(found)
     return from_run(str(newest), config) if newest else None
 
 
-def _comparable(model: dict[str, Any]) -> str:
-    return json.dumps({key: value for key, value in model.items() if key != "num_classes"}, sort_keys=True)
+def _is_same(model: Any, wanted: dict[str, Any]) -> bool:
+    """Say whether a run's model is the one asked for; of one's own network, what is not said is as it was trained."""
+    if not isinstance(model, dict):
+        return False
+    if wanted["name"] == "custom" and model.get("name") == "custom":
+        said = {key: value for key, value in wanted.items() if value is not None and key != "file"}
+        there, here = (path_of(str(one.get("file"))).resolve() for one in (model, wanted))
+        return here == there and all(model.get(key) == value for key, value in said.items() if key != "num_classes")
+    one, other = ({key: value for key, value in each.items() if key != "num_classes"} for each in (model, wanted))
+    return one == other
 
 
 def _published_or_random(config: dict[str, Any]) -> Weights:

@@ -7,6 +7,7 @@ from typing import Any
 from cnnprobe import catalogue, foreign_yaml, preparation, runs, schema
 from cnnprobe.errors import UserError
 from cnnprobe.named_weights import TRAINING
+from cnnprobe.protocol import about
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _has_not_changed(dataset: Any, folder: Path) -> None:
 
 def _has_the_classes(dataset: Any, made: preparation.Preparation) -> None:
     """Compare the names of the classes; a file of weights may know none, then their number is compared later."""
-    own = tuple((made.weights.about or {}).get("classes") or getattr(made.model, "classes", ()))
+    own = tuple((made.weights.about or {}).get("classes") or about(made.model).classes)
     if not dataset.classes or not (dataset.labels >= 0).any():
         raise UserError(f"the images of {dataset.name} have no classes")
     if own and own != tuple(dataset.classes):

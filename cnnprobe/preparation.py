@@ -1,16 +1,20 @@
 """The preparation and its stimuli: from the checked configuration to a network with weights and a dataset."""
 
 import importlib
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from cnnprobe import catalogue
+from cnnprobe import catalogue, protocol
 from cnnprobe.errors import UserError
 from cnnprobe.named_weights import TRAINING, Weights, from_run, from_scratch, moment_names, random, weights_of
+
+LOG = logging.getLogger("cnnprobe")
+AS_TRAINED = ("input_size", "channels", "mean", "std")
+"""Options of a network of one's own that are those of its training where the command line does not say them."""
 
 
 @dataclass
@@ -95,16 +99,42 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
     about = weights.about or {}
     own = command == "train" or scratch
     wanted = options.get("num_classes") or (len(dataset.classes) if own else about.get("num_classes"))
-    model = network(kind, options, given, wanted, weights, config["seed"])
+    model = network(kind, options, given, wanted, weights, config["seed"], dataset.size)
     moments, sums = learned(model, options["name"], weights)
     from cnnprobe.engine.memory import is_short
     from cnnprobe.models import inputs
     from cnnprobe.models import weights as weight_files
 
     inputs.check_fits(model, options["name"], dataset.size, is_short)
-    classes = tuple(dataset.classes if training else about.get("classes") or getattr(model, "classes", ()))
+    if options["name"] == "custom":
+        _check_foreign(model, dataset, weights, command, {key: given[key] for key in ("mean", "std")})
+    classes = tuple(dataset.classes if training else about.get("classes") or protocol.about(model).classes)
     sha256 = weight_files.sha256(model.state_dict())
     return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options)
+
+
+def _check_foreign(model: Any, dataset: Any, weights: Weights, command: str, given: dict[str, Any]) -> None:
+    """Check a network of one's own, and warn where images of 0 to 1 are not what it has learned from.
+
+    Raises:
+        UserError: what it answers depends on chance or on other images, or its normalisation is on another scale.
+    """
+    from cnnprobe.engine import input_statistics
+    from cnnprobe.models import foreign, likeness
+
+    images = len(dataset.size) == 3
+    for name, values in given.items():
+        largest = max(map(abs, values if isinstance(values, list) else [values or 0]), default=0)
+        if images and largest > 2:  # 0.5 and 0.5 make -1 to 1; 1/255 makes 0 to 255
+            raise UserError(f"model.{name} is on the scale of images from 0 to 1, got {largest:g}; divide by 255")
+    foreign.check(model, dataset.size, command)
+    told = input_statistics.remark(model, dataset)
+    strange = weights.kind == "file" and not weights.of_a_run
+    if images and told is None and strange and input_statistics.is_unknown(model, dataset.size):
+        like = likeness.of_torchvision(model.state_dict())
+        told = f"this is {like}; its published weights want normalised images, {input_statistics.WAY}" if like else None
+    if told:
+        LOG.warning(told)
 
 
 def learned(model: Any, name: str, weights: Weights) -> tuple[list[Any], dict[str, str]]:
@@ -119,15 +149,12 @@ def learned(model: Any, name: str, weights: Weights) -> tuple[list[Any], dict[st
     from cnnprobe.engine.moments import Moment
     from cnnprobe.models import weights as weight_files
 
-    own = model.state_dict()
-    own |= {key: value.clone() for key, value in weight_files.counters(own).items()}
-
-    def reader(path: Path) -> Callable[[], dict[str, Any]]:
-        return lambda: weight_files.whole(weight_files.read(path), own)
+    def reader(one: Weights) -> Callable[[], dict[str, Any]]:
+        return lambda: weight_files.matched(model, weight_files.read(one.path), one.label, name, one.part, tell=False)
 
     moments, sums = [], {}
     for one, label in zip(weights.moments, moment_names(weights)):
-        moment = Moment(label, one.epoch, reader(one.path))
+        moment = Moment(label, one.epoch, reader(one))
         weight_files.fit(model, moment.load(), one.label, name)
         moments.append(moment)
         sums[label] = weight_files.sha256(model.state_dict())
@@ -135,24 +162,36 @@ def learned(model: Any, name: str, weights: Weights) -> tuple[list[Any], dict[st
 
 
 def network(
-    kind: Any, options: dict[str, Any], given: dict[str, Any], wanted: int | None, weights: Weights, seed: int
+    kind: Any,
+    options: dict[str, Any],
+    given: dict[str, Any],
+    wanted: int | None,
+    weights: Weights,
+    seed: int,
+    size: tuple[int, ...],
 ) -> Any:
-    """Build the network and put its weights in; the readout has as many classes as the weights say."""
+    """Build the network for images of a size and put its weights in; the readout has as many classes as they say."""
     import torch
 
+    from cnnprobe.models import foreign
     from cnnprobe.models import weights as weight_files
+
+    def built(classes: int | None) -> Any:
+        torch.manual_seed(seed)
+        model = kind.build(num_classes=classes, **given)
+        foreign.materialise(model, size, options["name"])
+        return model
 
     torch.manual_seed(seed)
     if weights.kind == "published":
         return weight_files.published(options["name"], kind, given, wanted)
-    model = kind.build(num_classes=wanted, **given)
+    model = built(wanted)
     if weights.kind == "file":
         state = weight_files.read(weights.path)
         count = weight_files.classes_in(state, model)
         if count is not None and options.get("num_classes") in (None, count):
-            torch.manual_seed(seed)
-            model = kind.build(num_classes=count, **given)
-        weight_files.fit(model, state, weights.label, options["name"])
+            model = built(count)
+        weight_files.fit(model, state, weights.label, options["name"], weights.part)
     return model
 
 
@@ -171,7 +210,8 @@ def model_options(block: dict[str, Any], weights: Weights, explicit: bool) -> di
         # a file of weights must not decide which Python file is run
         raise UserError(f"{weights.label} belongs to a network of your own; say model=custom model.file=…")
     if trained["name"] == "custom":
-        return block | {"num_classes": None}
+        said = {key: trained.get(key) for key in AS_TRAINED if block.get(key) is None}
+        return block | said | {"num_classes": None}
     return trained | {"num_classes": None}
 
 
@@ -224,5 +264,7 @@ def brain(config: dict[str, Any], device: str) -> Any:
     kind = module("model", options["name"])
     given = {key: value for key, value in options.items() if key not in ("name", "num_classes")}
     needs = kind.needs(**given)
-    model = network(kind, options | {"num_classes": None}, given, about.get("num_classes"), weights, config["seed"])
-    return SimpleNamespace(model=model.to(device), size=(needs.channels, needs.size, needs.size), label=weights.label)
+    size = (needs.channels, needs.size, needs.size)
+    classes = about.get("num_classes")
+    model = network(kind, options | {"num_classes": None}, given, classes, weights, config["seed"], size)
+    return SimpleNamespace(model=model.to(device), size=size, label=weights.label)

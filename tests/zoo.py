@@ -3,6 +3,7 @@
 from torch import nn
 
 from cnnprobe import catalogue, preparation
+from cnnprobe.protocol import about
 
 HEAVY = ("alexnet", "vgg", "vit", "resnet")
 """Those that take seconds to build."""
@@ -15,4 +16,4 @@ def built(name: str, classes: int = 7) -> tuple[nn.Module, tuple[int, ...]]:
     kind = preparation.module("model", name)
     needs = kind.needs(**given)
     model = kind.build(num_classes=classes, **given)
-    return model, getattr(model, "input_size", None) or (needs.channels, needs.size, needs.size)
+    return model, about(model).input_size or (needs.channels, needs.size, needs.size)

@@ -3,8 +3,8 @@
 Names:
     conv1 … convN   the convolutions in the order in which they run, module or function. Read after the BatchNorm and
                     the rectifier that follow the convolution, where they follow it alone; else its own output.
-                    A network that numbers its convolutions itself (`model.aliases`) keeps its numbers.
-    VISp23          areas, and other names of `model.aliases`: the output of the module they stand for.
+                    A network that numbers its convolutions itself (its `protocol.About.aliases`) keeps its numbers.
+    VISp23          areas, and other names of those aliases: the output of the module they stand for.
     logits          what the network returns; a module called logits that gives another value is `logits#1`.
     features.6      module path: the module's own output. `relu#2`: the output of its second call in the pass, `rnn[0]`:
                     part of a tuple. `conv1#1` is the module `conv1` where a short name has the same word.
@@ -14,7 +14,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from weakref import WeakSet
@@ -30,6 +30,7 @@ from cnnprobe.engine.replay import ancestors
 from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import Call, ModuleCall, Value, trace
 from cnnprobe.errors import UserError, listing, unknown
+from cnnprobe.protocol import about
 
 LOG = logging.getLogger("cnnprobe")
 _TOLD: WeakSet[nn.Module] = WeakSet()
@@ -359,8 +360,13 @@ class _Catalogue:
         shape = self._whole(value, place)
         return len(shape) > 1 and shape[place.axis] == 1
 
-    def _aliases(self) -> dict[str, str]:
-        return getattr(self.model, "aliases", {})
+    def _aliases(self) -> Mapping[str, str]:
+        named = about(self.model).aliases
+        modules = dict(self.model.named_modules())
+        for name, path in named.items():
+            if path not in modules:
+                raise unknown("module", path, list(modules)[1:], of=f"the network, for its alias {name!r}")
+        return named
 
     def _output(self, path: str) -> object:
         return next((call.output for call in self.trace.modules if call.path == path), None)

@@ -195,4 +195,6 @@ def _check_output(model: nn.Module, dataset: Any) -> None:
     if not isinstance(output, Tensor) or output.shape != (len(images), len(dataset.classes)):
         per_image = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(images)
         got = f"{output.shape[1]} outputs" if per_image else "something else"
+        if not isinstance(output, Tensor):
+            got = f"a {type(output).__name__}: call its logits so, in a dict, dataclass or named tuple"
         raise UserError(f"the network must give one output per class, {len(dataset.classes)}; it gives {got}")

@@ -14,6 +14,7 @@ from cnnprobe.engine.matrix_analysis import MatrixAnalysis
 from cnnprobe.engine.time_courses import TimeCourses
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
+from cnnprobe.protocol import about
 from cnnprobe.records import Advance, Measurement, Phase, Rows
 
 SHOWN = 36
@@ -116,7 +117,7 @@ def _layers(model: nn.Module, spec: str | list[str] | None, size: tuple[int, ...
     if spec is not None:
         return find(model, spec, size)
     main, (output,) = main_layers(model, size), find(model, "logits", size)
-    named = [name for name in getattr(model, "aliases", {}) if not re.fullmatch(r"conv\d+", name)]
+    named = [name for name in about(model).aliases if not re.fullmatch(r"conv\d+", name)]
     if named:  # areas, not every connection between them
         places = {layer.tap: place for place, layer in enumerate(main)}
         main = sorted(find(model, named, size), key=lambda layer: places.get(layer.tap, len(places)))

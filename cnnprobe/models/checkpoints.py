@@ -1,5 +1,6 @@
 """Read a file of tensors that anyone may have made: data, never code, and one line where it is something else."""
 
+import argparse
 import json
 import pickle
 import re
@@ -8,15 +9,19 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cnnprobe.errors import UserError
+from cnnprobe.models import extra_state
 
 LARGEST = 16 * 2**30  # bytes; the largest published classifiers have 2.6 GB
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6: the number that begins its first pickle
+PROGRAMS = ("/constants.pkl", "/archive_format", "serialized_exported_program.json")
+"""Members of archives that torch.jit.save and torch.export.save write."""
 SIGNATURES = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -27,14 +32,14 @@ SIGNATURES = {
     b"\x1f\x8b": "a gzip archive",
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself",
 }
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+DEEPEST = 16  # dicts and lists in each other, in a .pt file
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a .safetensors file, or of a .pt or .pth file that holds nothing else.
+    """Read every tensor of a .safetensors, .pt or .pth file; the format is told by the content.
 
-    The format is told by the content. `{"state_dict": ...}` and its like are opened, a prefix `module.` that
-    all names share is dropped.
+    Names are those of the file. Nested dicts and lists are opened, their keys joined by dots: "state_dict.conv.weight",
+    "optimizer.state.0.exp_avg"; numbers and texts in them are left out. `matching` finds a network's weights there.
 
     Raises:
         UserError: the file is no checkpoint, is cut off, damaged, holds code, or claims more than it has.
@@ -48,8 +53,6 @@ def tensors(path: Path) -> dict[str, Tensor]:
         state = _safetensors(path, head)
     for name, value in state.items():
         _check_tensor(path, name, value)
-    if state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
     return state
 
 
@@ -88,6 +91,9 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            if any(member.filename.endswith(PROGRAMS) for member in members):
+                kind = "a network that was compiled (TorchScript) or exported, not weights"
+                raise UserError(f"{path.name} is {kind}; save the state_dict() of the one it was made from")
             inside, size = sum(member.file_size for member in members), path.stat().st_size
             if inside > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 shown = f"{size / 1e6:.1f} MB that unpack to {inside / 1e6:.0f} MB"
@@ -102,7 +108,8 @@ def _check_archive(path: Path) -> None:
 def _unpickled(path: Path) -> Any:
     """Load with `weights_only`, which builds tensors and plain containers and nothing else."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # what torch warns of is refused below
+        known = torch.serialization.safe_globals(_plain_types())
+        with warnings.catch_warnings(action="ignore"), known:  # what torch warns of is refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:class|type|operand) (\S+)", str(error))
@@ -114,15 +121,35 @@ def _unpickled(path: Path) -> Any:
         raise UserError(f"{path.name} is not a checkpoint, or is cut off") from None
 
 
-def _state_dict(path: Path, loaded: Any) -> dict[str, Any]:
-    """Return the tensors by name, out of the usual wrappings."""
-    for wrapper in WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-            break
+def _plain_types() -> list[Any]:
+    """Return what training programs keep beside weights and what is data: their arguments, NumPy's numbers."""
+    scalar = np.float64(0).__reduce__()[0]
+    older = (scalar, "numpy.core.multiarray.scalar")  # its name in NumPy 1
+    kinds = {type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "u1", "?")}
+    return [argparse.Namespace, scalar, older, np.dtype, *kinds]
+
+
+def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:
+    """Return the tensors of nested dicts and lists by their joined names; a module's extra state as one."""
     if not isinstance(loaded, dict):
         raise UserError(f"{path.name} holds a {type(loaded).__name__}, not a state dict (names with tensors)")
-    return dict(loaded)
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()  # what stands in a file twice is opened once; a circle ends
+
+    def collect(value: Any, name: str, depth: int) -> None:
+        if isinstance(value, Tensor):
+            state.setdefault(name, value)
+        elif name.endswith(extra_state.KEY):
+            state.setdefault(name, extra_state.encoded(value, name))
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen and depth < DEEPEST:
+            seen.add(id(value))
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                collect(item, f"{name}.{key}" if name else str(key), depth + 1)
+
+    collect(loaded, "", 0)
+    if not state:
+        raise UserError(f"{path.name} holds no tensors; a state dict is needed (names with tensors)")
+    return state
 
 
 def _safetensors(path: Path, head: bytes) -> dict[str, Tensor]:
@@ -152,10 +179,8 @@ def _guess(head: bytes) -> str:
     return "text?" if printable > 0.9 * len(head) else "neither .safetensors nor .pt, or cut off"
 
 
-def _check_tensor(path: Path, name: Any, value: Any) -> None:
+def _check_tensor(path: Path, name: str, value: Tensor) -> None:
     """Refuse what is not a plain tensor, or claims more elements than its storage holds (stride 0)."""
-    if not isinstance(name, str) or not isinstance(value, Tensor):
-        raise UserError(f"{path.name} holds {str(name)[:60]!r}, a {type(value).__name__}, where only tensors may stand")
     if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
         kind = value.layout if value.layout != torch.strided else "quantized" if value.is_quantized else value.device
         raise UserError(f"{path.name} holds {name[:60]!r} as a {kind} tensor; only plain ones may stand there")

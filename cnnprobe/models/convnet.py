@@ -9,6 +9,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.models.inputs import Input
 from cnnprobe.models.normalisation import normalise
 from cnnprobe.options import Range
+from cnnprobe.protocol import About
 
 
 def needs(*, written: Literal["class", "sequential"], input_size: Annotated[int, Range(2)]) -> Input:
@@ -40,7 +41,7 @@ def build(
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     normalise(model, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    model.input_size = (3, input_size, input_size)
+    model.cnnprobe = About(input_size=(3, input_size, input_size))
     return model.eval()
 
 

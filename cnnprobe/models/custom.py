@@ -9,19 +9,32 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnnprobe.errors import UserError, path_of, unknown
+from cnnprobe.models import extra_state, foreign
 from cnnprobe.models.inputs import Input
 from cnnprobe.options import Range
 
+SIDE, CHANNELS = 224, 3
+"""Of the images, where neither options nor weights say."""
+
+
+Numbers = float | list[float] | None
+
 
 def needs(
-    *, file: str, function: str, input_size: Annotated[int, Range(1)], channels: Annotated[int, Range(1, 4096)]
+    *,
+    file: str,
+    function: str,
+    input_size: Annotated[int, Range(1)] | None,
+    channels: Annotated[int, Range(1, 4096)] | None,
+    mean: float | list[float] | None,
+    std: float | list[float] | None,
 ) -> Input:
-    """Say which images the network was made for, as the options say."""
-    return Input(channels=channels, size=input_size, resize=input_size)
+    """Say which images the network was made for, as the options say: RGB of 224 px where they say nothing."""
+    side = input_size or SIDE
+    return Input(channels=channels or CHANNELS, size=side, resize=side)
 
 
 def build(
@@ -29,23 +42,43 @@ def build(
     num_classes: Annotated[int, Range(1)] | None,
     file: str,
     function: str,
-    input_size: Annotated[int, Range(1)],
-    channels: Annotated[int, Range(1, 4096)],
+    input_size: Annotated[int, Range(1)] | None,
+    channels: Annotated[int, Range(1, 4096)] | None,
+    mean: float | list[float] | None,
+    std: float | list[float] | None,
 ) -> nn.Module:
     """Run the file, call its function, and return the network in eval() mode.
 
-    The function is called with `num_classes` if it takes that and a number is known, else with nothing.
+    The function is called with `num_classes` if it takes that and a number is known, else with nothing. Images are
+    brought to (x - mean) / std before they enter the network.
 
     Raises:
-        UserError: no such file or function, the file fails (with its line), or what is returned is no network.
+        UserError: no such file or function, the file fails (with its line), or what is returned cannot be measured.
     """
+    normalisation = _normalisation(channels or CHANNELS, mean, std)
     path = path_of(file).resolve()
     if not path.is_file():
         raise UserError(
             f"model.file: {file} is not a file" if path.exists() else f"model.file: there is no file {file}"
         )
-    with chdir(Path.cwd()):  # wherever the file goes, the paths of the command line mean what they meant
-        return _made(path, function, num_classes)
+    with chdir(Path.cwd()), foreign.as_written():  # wherever the file goes, the command line means what it meant
+        model = _made(path, function, num_classes)
+    return foreign.adopt(model, *normalisation)
+
+
+def _normalisation(channels: int, mean: Numbers, std: Numbers) -> tuple[list[float] | None, list[float] | None]:
+    """Return mean and deviation as lists, None where they are not given.
+
+    Raises:
+        UserError: there is not one value for all or for each channel, or a deviation of 0.
+    """
+    lists = [values if isinstance(values, list) or values is None else [values] for values in (mean, std)]
+    for name, values in zip(("mean", "std"), lists):
+        if values is not None and len(values) not in (1, channels):
+            raise UserError(f"model.{name} has {len(values)} values for images of {channels} channels")
+    if lists[1] is not None and min(lists[1]) <= 0:
+        raise UserError(f"model.std must be above 0, got {min(lists[1]):g}")
+    return lists[0], lists[1]
 
 
 def _made(path: Path, function: str, num_classes: int | None) -> nn.Module:
@@ -56,38 +89,29 @@ def _made(path: Path, function: str, num_classes: int | None) -> nn.Module:
         own = [name for name, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
         raise unknown("function", function, own, of=path.name)
     given = {"num_classes": num_classes} if num_classes is not None and _takes(maker, "num_classes") else {}
+    of = f"{path.name}: {function} returned"
     try:
-        model = maker(**given)
-        if not isinstance(model, nn.Module):
-            raise UserError(f"{path.name}: {function} returned a {type(model).__name__}, a torch.nn.Module is needed")
+        model = foreign.plain(maker(**given), of)
         model.eval()  # what this returns is not looked at: it may be a method of the user's
-        state = dict(model.state_dict())
+        extra_state.store(model)
+        problem = foreign.problem(model)
     except (UserError, KeyboardInterrupt):
         raise
     except BaseException as error:  # the user's code may raise anything, and leave by sys.exit
         raise UserError(_told(error, path)) from None
-    for name, value in state.items():
-        if (problem := _problem(value)) is not None:
-            raise UserError(f"{path.name}: {function} returned a network whose {name} {problem}")
-    return model
-
-
-def _problem(value: Any) -> str | None:
-    """Say why an entry of a state dict is nothing to measure with, None where it is."""
-    if not isinstance(value, Tensor):
-        return f"is a {type(value).__name__}; a quantised network cannot be probed, the one it was made from can"
-    if value.is_meta:
-        return "has no values (it is on the device meta)"
-    if value.dtype != torch.float32 and (value.is_floating_point() or value.is_complex()):
-        return f"is of type {str(value.dtype).removeprefix('torch.')}; return the network.float()"
-    return None
+    if problem is not None:
+        raise UserError(f"{of} a network whose {problem}")
+    return model.to("cpu")  # wherever the file put it, or parts of it; it goes where `device=` says
 
 
 def _run(path: Path) -> ModuleType:
     """Import a file by its path; files beside it can be imported by it."""
     specification = importlib.util.spec_from_file_location(f"cnnprobe_custom_{path.stem}", path)
     if specification is None or specification.loader is None:
-        raise UserError(f"model.file: {path.name} is not a Python file (.py)")
+        told = f"model.file: {path.name} is not a Python file (.py)"
+        if path.suffix in (".pt", ".pth", ".pt2", ".safetensors", ".ts", ".onnx", ".ckpt"):
+            told += " that builds the network; weights= takes a state dict (TorchScript and exports are none)"
+        raise UserError(told)
     module = importlib.util.module_from_spec(specification)
     sys.modules[module.__name__] = module
     sys.path.insert(0, str(path.parent))

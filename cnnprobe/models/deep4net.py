@@ -13,6 +13,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.models.inputs import Input
 from cnnprobe.models.signal_filters import OverTime, glorot
 from cnnprobe.options import Range
+from cnnprobe.protocol import About
 
 POOL = 3  # samples of which the largest goes on
 BLOCKS = 4
@@ -63,7 +64,7 @@ def build(
         )
     model = Deep4Net(channels, filters, filter_size, dropout, num_classes or 4, length)
     glorot(model)
-    model.input_size = (channels, input_size)
+    model.cnnprobe = About(input_size=(channels, input_size))
     return model.eval()
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cnnprobe.errors import UserError
+from cnnprobe.protocol import about
 
 LARGEST = 1024  # px; a network that takes no image up to this side takes none
 
@@ -40,7 +41,7 @@ def check_fits(
     Raises:
         UserError: the network does not take such images; names the smallest side that it takes.
     """
-    known = tuple(getattr(model, "input_size", ()))
+    known = about(model).input_size
     error = _failure(model, size)
     if error is None and (not known or known[0] == size[0]):  # normalising would make three channels of one
         return

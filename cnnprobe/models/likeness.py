@@ -33,6 +33,18 @@ def nearest(state: Mapping[str, Tensor], other_than: str = "") -> str | None:
     return best
 
 
+def of_torchvision(state: Mapping[str, Tensor]) -> str | None:
+    """Return which network of torchvision without BatchNorm a state is of, under any prefix; None for any other."""
+    for first in ("features.0.weight", "conv_proj.weight"):  # of AlexNet, SqueezeNet, VGG; of transformers
+        for name in state:
+            if name == first or name.endswith(f".{first}"):
+                prefix = name.removesuffix(first)
+                within = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+                like = nearest(within)
+                return like if like in ARCHITECTURES else None
+    return None
+
+
 def _candidates() -> Iterator[tuple[str, nn.Module]]:
     """Build networks without memory, one after the other."""
     with torch.device("meta"):

@@ -19,6 +19,7 @@ from cnnprobe.models import anatomy
 from cnnprobe.models.inputs import Input
 from cnnprobe.models.normalisation import CIFAR10, normalise
 from cnnprobe.options import Range
+from cnnprobe.protocol import About
 
 Variant = Literal["mousenet64", "mousenet32", "mousenet64_may2020", "mousenet64_oct2020", "rebuilt"]
 
@@ -51,7 +52,7 @@ def build(
 
     Returns:
         A network of (image, 3, y, x), 0 to 1, to (image, class). `conv.convN` are the edges, `area.VISp23` and
-        the others the nodes, whose output is the node's activation; `aliases` names them as anatomists do.
+        the others the nodes, whose output is the node's activation; its `About.aliases` name them as anatomists do.
 
     Raises:
         UserError: a side is odd: the maps of the higher areas are half as large as the image.
@@ -63,7 +64,7 @@ def build(
             raise UserError(f"{name} must be even for mousenet (higher areas have half the side), got {value}")
     table = anatomy.rebuilt(inside) if variant == "rebuilt" else anatomy.network(variant)
     model = MouseNet(table, anatomy.masks(table, mask, mask_seed), num_classes or 10, readout, inside)
-    model.input_size = (3, side, side)
+    model.cnnprobe = About(input_size=(3, side, side), aliases=_aliases(table))
     model.upsample_to = upsample_to if inside != side else None
     return normalise(model, *CIFAR10).eval()
 
@@ -166,7 +167,6 @@ class MouseNet(nn.Module):
         self.outputs = table["readout"]["concat_order"]
         channels = {node["name"]: node["channels"] for node in nodes}
         self.shrink, self.readout = _readout(readout, [channels[name] for name in self.outputs], num_classes, side)
-        self.aliases = _aliases(table)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (image, class) of normalised images (image, 3, y, x)."""

@@ -14,6 +14,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.models.inputs import Input
 from cnnprobe.models.signal_filters import OverTime, glorot
 from cnnprobe.options import Range
+from cnnprobe.protocol import About
 
 SMALLEST_POWER = 1e-6  # below it the logarithm is cut off
 
@@ -78,8 +79,7 @@ def build(
         readout=nn.Conv1d(filters, num_classes or 4, averages),
     )
     glorot(model)
-    model.input_size = (channels, input_size)
-    model.aliases = {"power": "log"}
+    model.cnnprobe = About(input_size=(channels, input_size), aliases={"power": "log"})
     return model.eval()
 
 

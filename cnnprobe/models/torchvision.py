@@ -8,6 +8,7 @@ from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.models.inputs import Input
 from cnnprobe.models.normalisation import IMAGENET, normalise
 from cnnprobe.options import Range
+from cnnprobe.protocol import About
 
 SIZES = {"squeezenet1_0": (227, 256), "inception_v3": (299, 342)}
 """Side and shorter side before cropping, px, where they are not 224 and 256."""
@@ -75,5 +76,5 @@ def classifier(arch: str, num_classes: int | None, input_size: int | None) -> nn
         reason = " ".join(str(error).split())
         raise UserError(f"{arch} cannot be built for images of {input_size} px: {reason}") from None
     side = image_size(arch, input_size).size
-    model.input_size = (3, side, side)
+    model.cnnprobe = About(input_size=(3, side, side))
     return normalise(model, *IMAGENET).eval()

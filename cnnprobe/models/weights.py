@@ -3,8 +3,10 @@
 import hashlib
 import importlib
 import json
+import logging
 import urllib.error
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +15,11 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from cnnprobe import files
-from cnnprobe.errors import UserError
-from cnnprobe.models import checkpoints, likeness, packing
+from cnnprobe import files, protocol
+from cnnprobe.errors import UserError, listing
+from cnnprobe.models import checkpoints, likeness, matching
 
+LOG = logging.getLogger("cnnprobe")
 PACKAGED = Path(__file__).parent / "published"
 """Trainings that come with the package, each a folder MODEL-DATASET: `weights/`, `run.json` and README.md, the card."""
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # classifiers that only the training of Inception uses; not built here
@@ -68,24 +71,22 @@ def about(path: Path) -> dict[str, Any]:
     return found
 
 
-def read(path: Path, *, finite: bool = True) -> dict[str, Tensor]:
-    """Read weights from a .safetensors, .pt or .pth file; code in it is never run.
+def read(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of a .safetensors, .pt or .pth file; code in it is never run.
 
     Args:
         path: of the file.
-        finite: whether NaN and infinite values are refused.
+
+    Returns:
+        Tensors by the names in the file, see `checkpoints.tensors`.
 
     Raises:
-        UserError: the file is no checkpoint, is damaged, holds more than tensors, or holds NaN.
+        UserError: the file is no checkpoint, is damaged, or holds code.
     """
     state = checkpoints.tensors(path)
     written = checkpoints.metadata(path)
     if "sha256" in written and written["sha256"] != _checksum(state, about(path)):
         raise UserError(f"{path.name} does not match its checksum: it was changed or damaged after it was written")
-    for name, value in state.items():
-        if finite and value.is_floating_point() and not value.isfinite().all():
-            what = "NaN" if value.isnan().any() else "infinite values"
-            raise UserError(f"{path.name}: weights hold {what} in {name}")
     return state
 
 
@@ -93,71 +94,104 @@ def classes_in(state: Mapping[str, Tensor], model: nn.Module) -> int | None:
     """Return how many classes a readout has, from its weights.
 
     Args:
-        state: weights of the same network with any number of classes.
+        state: of a file with weights of the same network with any number of classes.
         model: built with some number of classes.
 
     Returns:
         The number; None where the weights belong to another network.
     """
     own = model.state_dict()
-    state = whole(state, own)
-    if own.keys() != state.keys() or not own:
-        return None
-    other = [(state[name].shape, value.shape) for name, value in own.items() if state[name].shape != value.shape]
-    if not other:
+    sets = matching.found(state, own, matching.optional(model))
+    return next((count for one in sets if not one.beside and (count := _classes(one, own)) is not None), None)
+
+
+def _classes(weights: matching.Found, own: Mapping[str, Tensor]) -> int | None:
+    """Return how many classes a set of weights has, None where more than the readout differs."""
+    if not weights.misfits:
         return next((len(value) for value in reversed(own.values()) if value.dim()), None)
-    heads = {(theirs[:1], ours[:1]) for theirs, ours in other if theirs[1:] == ours[1:]}
-    same = len(heads) == 1 and all(theirs[1:] == ours[1:] for theirs, ours in other)
+    if not weights.state.keys() >= set(weights.misfits):
+        return None
+    other = [(weights.state[name].shape, own[name].shape) for name in weights.misfits]
+    heads = {(theirs[:1], ours[:1]) for theirs, ours in other}
+    same = len(heads) == 1 and all(theirs[1:] == ours[1:] and theirs for theirs, ours in other)
     return next(iter(heads))[0][0] if same else None
 
 
-def fit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str) -> None:
-    """Put weights into a network, all of them or none.
+def fit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str, part: str = "") -> None:
+    """Put weights into a network, all of them or none; see `matched`."""
+    model.load_state_dict(matched(model, state, label, name, part))
+
+
+def matched(
+    model: nn.Module, state: Mapping[str, Tensor], label: str, name: str, part: str = "", tell: bool = True
+) -> dict[str, Tensor]:
+    """Find the weights of a network in a file, whatever stands before their names and beside them.
 
     Args:
         model: the network.
-        state: the weights by name.
-        label: where they come from, for the message.
-        name: of the network, for the message.
+        state: of the file, as read.
+        label: where they come from, for messages.
+        name: of the network, for messages.
+        part: the prefix of those that are meant, where the file has several sets.
+        tell: whether to warn of what is not used, and of what is not there and stays as it was built.
+
+    Returns:
+        The whole state of the network.
 
     Raises:
-        UserError: names or shapes differ: how many, the first of each, and the network that fits better.
+        UserError: names or shapes differ (how many, the first of each, and the network that fits better), several sets
+            fit, or values cannot be used.
     """
-    own = model.state_dict()
-    state = whole(state, own)
-    missing = [key for key in own if key not in state]
-    extra = [key for key in state if key not in own]
-    shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
-    if not (missing or extra or shapes):
-        model.load_state_dict(state)
-        return
+    own, may_lack = model.state_dict(), matching.optional(model)
+    sets = [one for one in matching.found(state, own, may_lack) if one.exact]
+    if not sets:
+        raise _misfit(model, state, label, name)
+    weights = matching.one_of(sets, part, label, name)
+    _check_values(weights.state, own, label)
+    kept = [key for key in own if key not in weights.state]
+    told = [key for key in kept if may_lack[key]]
+    if tell and weights.unused:
+        LOG.warning(f"{label}: not used: {matching.summary(weights.unused)}")
+    if tell and told:
+        LOG.warning(f"{label} has no {listing(told)}; left as built")
+    return {key: own[key].clone() for key in kept} | weights.state
+
+
+def _misfit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str) -> UserError:
+    """Say how the weights that are most like a network's differ from it."""
+    own, may_lack = model.state_dict(), matching.optional(model)
     there = classes_in(state, model)
-    if there is not None:
-        first = own[shapes[0]].shape[0]
-        raise UserError(f"{label} is for {there} classes, {name} was asked for with {first}; leave out num_classes")
+    near = next(iter(matching.found(state, own, may_lack)), None)
+    if there is not None and near is not None:
+        first = own[near.misfits[0]].shape[0]
+        return UserError(f"{label} is for {there} classes, {name} was asked for with {first}; leave out num_classes")
+    nearby = near.state | {key: state[key] for key in near.beside} if near else matching.nearest(state, own)
+    missing = [key for key in own if key not in nearby and key not in may_lack]
+    extra = [key for key in nearby if key not in own]
+    shapes = [key for key in own if key in nearby and own[key].shape != nearby[key].shape]
     parts = [f"{len(missing)} of {len(own)} missing (first {missing[0]})"] if missing else []
     parts += [f"{len(extra)} unknown (first {extra[0][:80]})"] if extra else []
     if shapes:
-        theirs, ours = (list(tensors[shapes[0]].shape) for tensors in (state, own))
+        theirs, ours = (list(tensors[shapes[0]].shape) for tensors in (nearby, own))
         parts.append(f"{len(shapes)} of another shape (first {shapes[0]}: {theirs}, {name} has {ours})")
-    like = likeness.nearest(state, name)
+    like = likeness.nearest(matching.nearest(state, {}) if not near else nearby, name)
     hint = f"; it looks like {like}" if like else ""
-    raise UserError(f"{label} does not fit {name}: {', '.join(parts)}{hint}")
+    return UserError(f"{label} does not fit {name}: {', '.join(parts)}{hint}")
 
 
-def whole(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights with what files may leave out: counters of batches, and taps that do not exist.
-
-    Args:
-        state: as read from a file.
-        own: the state of the network they are for.
-    """
-    return counters(own) | packing.unpacked(state, own)
-
-
-def counters(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the counters of batches of a network: files of before 2018 lack them, and nothing depends on them."""
-    return {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
+def _check_values(state: Mapping[str, Tensor], own: Mapping[str, Tensor], label: str) -> None:
+    """Refuse values that a network cannot take as they are: not finite, of another kind, two for one tensor."""
+    for name, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            what = "NaN" if value.isnan().any() else "infinite values"
+            raise UserError(f"{label}: weights hold {what} in {name}")
+        floating = own[name].is_floating_point()
+        if value.is_complex() or (floating != value.is_floating_point() and value.numel() > 1):
+            kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in (value, own[name])]
+            raise UserError(f"{label}: {name} is of type {kinds[0]}, the network has {kinds[1]}")
+    for names in matching.tied(own):
+        if not all(torch.equal(state[names[0]], state[other]) for other in names[1:]):
+            raise UserError(f"{label}: {listing(names)} differ, they are one tensor in the network")
 
 
 def packaged(name: str, options: dict[str, Any]) -> Path | None:
@@ -212,7 +246,7 @@ def published(name: str, kind: ModuleType, options: dict[str, Any], num_classes:
         num_classes: asked for; the published readout is kept whatever it says, `transfer` replaces it.
 
     Returns:
-        The model; its attribute `classes` holds the names of the published classes.
+        The model; its `About.classes` are the names of the published classes.
 
     Raises:
         UserError: nobody has published weights of this model, or they cannot be fetched.
@@ -226,7 +260,7 @@ def published(name: str, kind: ModuleType, options: dict[str, Any], num_classes:
     state = {key: value for key, value in read(path).items() if not key.startswith(AUXILIARY)}
     model = kind.build(num_classes=len(entry.meta["categories"]), **options)
     fit(model, _renamed(state, model), path.name, name)
-    model.classes = tuple(entry.meta["categories"])
+    model.cnnprobe = replace(protocol.about(model), classes=tuple(entry.meta["categories"]))
     return model
 
 

@@ -18,6 +18,7 @@ from cnnprobe.engine.dissimilarity import upper
 from cnnprobe.figures import time_maps
 from cnnprobe.figures.style import figure
 from cnnprobe.methods import rsa
+from cnnprobe.protocol import About
 from cnnprobe.reading import Recording
 from tests.gap import pictures
 from tests.real_data import data_folder, needs_real_data, unpack
@@ -55,7 +56,7 @@ def test_layers_are_convolutions_dense_layers_and_the_output_where_none_are_name
         def __init__(self):
             super().__init__()
             self.v1, self.v2, self.v4 = (nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU()) for _ in range(3))
-            self.aliases = {"conv1": "v1.0", "V4": "v4", "V1": "v1"}
+            self.cnnprobe = About(aliases={"conv1": "v1.0", "V4": "v4", "V1": "v1"})
 
         def forward(self, images):
             return self.v4(self.v2(self.v1(images))).mean((2, 3))

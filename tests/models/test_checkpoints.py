@@ -1,9 +1,11 @@
 """A stranger's checkpoint is data: what is wrong with it is told in one line, and nothing in it runs."""
 
+import argparse
 import io
 import os
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -37,15 +39,23 @@ def equal(found, expected):
 @pytest.mark.parametrize("wrap", [None, "state_dict", "model", "model_state_dict", "net"])
 def test_both_formats_are_read_whatever_the_file_is_called(tmp_path, wrap):
     content = {wrap: state(), "epoch": 3, "optimizer": {"lr": 0.1}} if wrap else state()
-    assert equal(checkpoints.tensors(saved(tmp_path / "a.pt", content)), state())
-    assert equal(checkpoints.tensors(saved(tmp_path / "a.pth", content, _use_new_zipfile_serialization=False)), state())
+    expected = {f"{wrap}.{name}": value for name, value in state().items()} if wrap else state()
+    assert equal(checkpoints.tensors(saved(tmp_path / "a.pt", content)), expected)
+    assert equal(
+        checkpoints.tensors(saved(tmp_path / "a.pth", content, _use_new_zipfile_serialization=False)), expected
+    )
     save_file(state(), tmp_path / "b.pt")
     assert equal(checkpoints.tensors(tmp_path / "b.pt"), state())
 
 
-def test_the_prefix_of_parallel_training_is_dropped(tmp_path):
-    path = saved(tmp_path / "a.pt", {f"module.{name}": value for name, value in state().items()})
-    assert equal(checkpoints.tensors(path), state())
+def test_nested_containers_are_opened_each_once(tmp_path):
+    """F88: a circle, and one dict under many names, end."""
+    inner = {"exp_avg": torch.ones(2), "step": 3}
+    content = {"state_dict": state(), "optimizer": {"state": {0: inner}, "groups": [inner, {"lr": 0.1}]}}
+    content["itself"] = content
+    found = checkpoints.tensors(saved(tmp_path / "a.pt", content))
+    expected = {f"state_dict.{name}": value for name, value in state().items()}
+    assert equal(found, expected | {"optimizer.state.0.exp_avg": torch.ones(2)})
 
 
 def test_a_file_written_on_a_gpu_is_read_on_a_cpu(tmp_path, monkeypatch):
@@ -105,6 +115,18 @@ def test_what_is_no_checkpoint_is_named(tmp_path, kind, suffix):
     path = tmp_path / f"x{suffix}"
     path.write_bytes(data)
     refused(path, words)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_compiled_network_is_no_file_of_weights(tmp_path):
+    """F25."""
+    net = torch.nn.Conv2d(3, 2, 3)
+    torch.jit.save(torch.jit.trace(net, torch.rand(1, 3, 5, 5)), tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "y.pt", "w") as archive:  # as torch.export.save begins
+        archive.writestr("y/archive_format", "pt2")
+    for name in ("x.pt", "y.pt"):
+        told = rf"^{name} is a network that was compiled \(TorchScript\) or exported, not weights; save the state_dict"
+        refused(tmp_path / name, told)
 
 
 def test_no_file_and_a_folder(tmp_path):
@@ -174,8 +196,14 @@ def test_a_safetensors_header_that_claims_more_than_the_file_is_refused(tmp_path
     refused(path, r"x.safetensors is cut off")
 
 
-def test_what_is_no_tensor_is_named(tmp_path):
-    refused(saved(tmp_path / "x.pt", {"a": torch.ones(1), "epoch": 3}), r"holds 'epoch', a int, where only tensors may")
+def test_arguments_and_numbers_of_numpy_beside_the_weights_are_let_be(tmp_path):
+    """F88: as many training programs write them."""
+    beside = {"args": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "seen": np.int64(3)}
+    assert equal(checkpoints.tensors(saved(tmp_path / "x.pt", beside | state())), state())
+
+
+def test_what_holds_no_tensors_is_refused(tmp_path):
+    refused(saved(tmp_path / "x.pt", {"epoch": 3, "model": {}}), r"^x.pt holds no tensors; a state dict is needed")
     refused(saved(tmp_path / "x.pt", [torch.ones(1)]), r"holds a list, not a state dict")
 
 

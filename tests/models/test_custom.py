@@ -27,7 +27,9 @@ def fails():
 
 def build(path, text, num_classes=None, function="build"):
     path.write_text(text)
-    return custom.build(num_classes=num_classes, file=str(path), function=function, input_size=8, channels=1)
+    return custom.build(
+        num_classes=num_classes, file=str(path), function=function, input_size=8, channels=1, mean=None, std=None
+    )
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_files_beside_it_can_be_imported(path):
 
 def test_no_file_and_no_function(path):
     with pytest.raises(UserError, match=r"model.file: there is no file .*gone.py"):
-        custom.build(num_classes=None, file="gone.py", function="build", input_size=8, channels=1)
+        custom.build(num_classes=None, file="gone.py", function="build", input_size=8, channels=1, mean=None, std=None)
     with pytest.raises(UserError, match=r"no function 'biuld' in mine.py; did you mean 'build'?"):
         build(path, GOOD, function="biuld")
 
@@ -93,10 +95,10 @@ def test_whatever_the_file_does_is_told_in_one_line(path, text, told):
 def test_where_the_file_goes_nobody_follows(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     path.write_text(f"import os, sys\nos.chdir('/')\nsys.path.remove({str(path.parent)!r})\n{GOOD}")
-    custom.build(num_classes=None, file=path.name, function="build", input_size=8, channels=1)
+    custom.build(num_classes=None, file=path.name, function="build", input_size=8, channels=1, mean=None, std=None)
     assert Path.cwd() == path.parent.resolve()
 
 
 def test_needs_is_what_the_options_say():
-    needs = custom.needs(file="x.py", function="build", input_size=500, channels=12)
+    needs = custom.needs(file="x.py", function="build", input_size=500, channels=12, mean=None, std=None)
     assert (needs.channels, needs.size, needs.resize) == (12, 500, 500)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from cnnprobe.engine.layers import layers_of
 from cnnprobe.errors import UserError
 from cnnprobe.models import anatomy, mousenet
+from cnnprobe.protocol import about
 
 OPTIONS = {"readout": "pool4", "mask": "per_channel", "mask_seed": 2021, "input_size": None, "upsample_to": None}
 VARIANTS = ("mousenet64", "mousenet32", "mousenet64_may2020", "mousenet64_oct2020")
@@ -57,7 +58,7 @@ def test_nodes_have_the_shapes_of_the_table(variant):
     for name, module in model.area.items():
         module.register_forward_hook(lambda _, __, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
     with torch.no_grad():
-        assert model(torch.rand(2, *model.input_size)).shape == (2, 10)
+        assert model(torch.rand(2, *about(model).input_size)).shape == (2, 10)
     nodes = anatomy.network(variant)["nodes"][1:]
     assert shapes == {mousenet.key(n["name"]): (n["channels"], n["out_size"], n["out_size"]) for n in nodes}
 
@@ -190,7 +191,7 @@ FIELDS = {  # px: theoretical receptive fields of the nodes, 64 and 32 px networ
 def test_fields_of_the_nodes(variant):
     """Edges of stride 2 are padded by one more at the right: a unit of a higher area looks at 2 i + 1."""
     model = network(variant)
-    found = {layer.name: layer for layer in layers_of(model, model.input_size) if layer.kind == "area"}
+    found = {layer.name: layer for layer in layers_of(model, about(model).input_size) if layer.kind == "area"}
     names = [node["name"] for node in anatomy.network(variant)["nodes"][1:]]
     assert [found[name].field.size[0] for name in names] == [int(size) for size in FIELDS[variant].split()]
     for name in names:
@@ -202,10 +203,10 @@ def test_fields_of_the_nodes(variant):
 
 def test_areas_go_by_the_names_of_anatomists(model):
     for name in ("VISp2/3", "VISp23", "VISpor5", "LGN", "LGNd", "LGNv"):
-        assert isinstance(model.get_submodule(model.aliases[name]), torch.nn.ReLU)
-    assert model.aliases["VISp2/3"] == model.aliases["VISp23"] == model.aliases["conv3"] == "area.VISp23"
-    assert model.aliases["conv49"] == "conv.conv49"
-    assert len({name for name in model.aliases if name.startswith("conv")}) == 49
+        assert isinstance(model.get_submodule(about(model).aliases[name]), torch.nn.ReLU)
+    assert {about(model).aliases[name] for name in ("VISp2/3", "VISp23", "conv3")} == {"area.VISp23"}
+    assert about(model).aliases["conv49"] == "conv.conv49"
+    assert len({name for name in about(model).aliases if name.startswith("conv")}) == 49
 
 
 def test_the_lgn_of_october_2020_is_linear():
@@ -224,7 +225,7 @@ def test_images_are_enlarged_inside_when_asked():
     before.load_state_dict(inside.state_dict())
     images = torch.rand(2, 3, 32, 32)
     enlarged = F.interpolate(images, size=64, mode="bilinear", align_corners=False)
-    assert inside.input_size == (3, 32, 32)
+    assert about(inside).input_size == (3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(inside(images), before(enlarged), atol=1e-5)
 

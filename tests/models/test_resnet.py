@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cnnprobe.models import resnet
+from cnnprobe.protocol import about
 
 
 @pytest.mark.parametrize(
@@ -23,4 +24,4 @@ def test_architecture_and_number_of_weights(options, architecture, weights):
     assert sum(parameter.numel() for parameter in model.parameters()) == weights
     assert not model.training
     needs = resnet.needs(**options)
-    assert model.input_size == (needs.channels, needs.size, needs.size)
+    assert about(model).input_size == (needs.channels, needs.size, needs.size)

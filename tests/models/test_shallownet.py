@@ -9,6 +9,7 @@ from torch.nn import functional
 from cnnprobe.engine.layers import find, main_layers
 from cnnprobe.errors import UserError
 from cnnprobe.models import shallownet
+from cnnprobe.protocol import about
 
 OPTIONS = {"input_size": 500, "channels": 8, "filters": 40, "filter_size": 25, "pool_size": 75, "pool_stride": 15}
 
@@ -40,7 +41,7 @@ def test_its_parameters_are_counted():
     model = network()
     count = 25 * 40 + 40 + 40 * 8 * 40 + 2 * 40 + 40 * 27 * 4 + 4
     assert sum(p.numel() for p in model.parameters()) == count
-    assert not model.training and model.input_size == (8, 500)
+    assert not model.training and about(model).input_size == (8, 500)
 
 
 def test_its_layers_have_names_and_fields():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cnnprobe.models import squeezenet
+from cnnprobe.protocol import about
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ def test_architecture_and_number_of_weights(options, architecture, weights):
     assert sum(parameter.numel() for parameter in model.parameters()) == weights
     assert not model.training
     needs = squeezenet.needs(**options)
-    assert model.input_size == (needs.channels, needs.size, needs.size)
+    assert about(model).input_size == (needs.channels, needs.size, needs.size)
 
 
 def test_images_are_227_px_from_256_for_the_first_version():

@@ -5,6 +5,7 @@ import torch
 
 from cnnprobe.errors import UserError
 from cnnprobe.models import vit
+from cnnprobe.protocol import about
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def test_architecture_and_number_of_weights(options, architecture, weights):
     assert sum(parameter.numel() for parameter in model.parameters()) == weights
     assert not model.training
     needs = vit.needs(**options)
-    assert model.input_size == (needs.channels, needs.size, needs.size)
+    assert about(model).input_size == (needs.channels, needs.size, needs.size)
 
 
 def test_another_side_changes_the_number_of_patches():
