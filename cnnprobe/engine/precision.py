@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -52,6 +52,11 @@ def chosen(asked: str, channels_last: bool | str, device: torch.device, image_ax
     faster = half or device.type == "cuda"
     last = image_axes == 3 and (faster if channels_last == "auto" else channels_last)
     return Precision(device, half, asked == "tf32", torch.channels_last if last else torch.contiguous_format)
+
+
+def whole(precision: Precision) -> Precision:
+    """Return the same in float32 throughout, as networks are probed."""
+    return replace(precision, half=False, tf32=False)
 
 
 def has_bfloat16(device: torch.device) -> bool:
