@@ -30,10 +30,15 @@ class Precision:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
     @property
+    def number(self) -> str:
+        """The number format of products: "bfloat16", "tf32" or "float32"."""
+        return "bfloat16" if self.half else "tf32" if self.tf32 else "float32"
+
+    @property
     def words(self) -> str:
         """Say what is computed how, for the log: "bfloat16, channels_last on cpu"."""
-        number = "bfloat16" if self.half else "tf32" if self.tf32 else "float32"
-        return f"{number}, {'channels_last' if self.layout == torch.channels_last else 'contiguous'} on {self.device}"
+        layout = "channels_last" if self.layout == torch.channels_last else "contiguous"
+        return f"{self.number}, {layout} on {self.device}"
 
 
 def chosen(asked: str, channels_last: bool | str, device: torch.device, image_axes: int) -> Precision:

@@ -10,7 +10,7 @@ from torch import nn
 from cnnprobe.engine.brain_maps import BrainMaps, radius_of
 from cnnprobe.engine.dissimilarity import upper
 from cnnprobe.engine.layers import Layer, find, main_layers
-from cnnprobe.engine.matrix_analysis import MatrixAnalysis
+from cnnprobe.engine.matrix_analysis import SAMPLES, MatrixAnalysis
 from cnnprobe.engine.time_courses import TimeCourses
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
@@ -270,7 +270,8 @@ def _similarity(recording: Any, comparison: str, title: str) -> Iterator[tuple[s
             Panel(f"{name}{people}", curve("layer", place), curve("random", place),
                   pixels[0] if len(pixels) else np.nan, ceiling)
         )  # fmt: skip
-    yield "similarity", similarity_by_layer(panels, shown, MEASURES[comparison], title)
+    sample = SAMPLES[table.attributes["over"]]
+    yield "similarity", similarity_by_layer(panels, shown, MEASURES[comparison], title, sample)
 
 
 def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:

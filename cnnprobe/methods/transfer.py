@@ -142,6 +142,7 @@ def compute(
         looks = comparisons((before, model), layers, None if scratch else asked, judged, **given)
     course = Course(training, source, None if scratch else old, looks, finished or {})
     attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
+    attributes["precision"] = training.precision.number
     tables = [
         epochs_table(epochs, len(shown), OBSERVED, attributes),
         confusion_table(tuple(dataset.classes), len(held_out)),
@@ -232,6 +233,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     if "old_task" in recording:
         before = recording["old_task"]["accuracy"]
         curves |= {"old_accuracy": epochs["source_accuracy"], "old_before": before[0] if len(before) else np.nan}
+        curves["old_chance"] = 1 / max(1, len(json.loads(recording["old_task"].attributes["classes"])))
     if not len(epochs.rows):
         return
     yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)
