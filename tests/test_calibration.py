@@ -1,4 +1,4 @@
-"""Every p value and every interval of every command keeps its promise: thousands of made data sets whose truth is known.
+"""Every p value and every interval of every command keeps its promise: a thousand data sets whose truth is known.
 
 An interval of 95 % holds the truth in 95 % of data sets or more, a p below 0.05 comes of nothing in 5 % or fewer, each
 within what chance allows of so many data sets; of many values intervals are not needlessly wide. The statistics are

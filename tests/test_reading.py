@@ -167,5 +167,5 @@ def test_a_store_that_is_open_in_a_way_that_does_not_go_with_reading_is_told(tmp
         raise OSError("unable to open file (SWMR read access flag not the same for file that is already open)")
 
     monkeypatch.setattr(h5py, "File", held)
-    with pytest.raises(UserError, match="store.h5 is open in this process in a way that does not go with reading"):
+    with pytest.raises(UserError, match=r"store\.h5 is open in this process in a way that does not go with reading"):
         Recording(tmp_path / "store.h5")
