@@ -65,7 +65,7 @@ def compute(
         metric: of dissimilarity, see `engine.dissimilarity` and `engine.noise_distances`.
         comparison: of matrices, see `engine.matrix_comparison`.
         controls: rows beside the layers: the pixels, the same layers with random weights.
-        bootstrap: draws behind the intervals.
+        bootstrap: draws behind the intervals, see `matrix_uncertainty`.
         over: what is drawn again.
         permutations: of the conditions' labels, behind p; and of the signs of the maps of several subjects, at most.
         searchlight: volumes of a brain, see `engine.brain_maps.BrainMaps`; on the command line see `volumes.subjects`.

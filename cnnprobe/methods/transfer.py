@@ -203,7 +203,10 @@ def some(dataset: Any, count: int, seed: int) -> Any:
 
 
 def headline(recording: Any) -> dict[str, Any]:
-    """Return the best accuracy on the held-out images, its 95 % interval and epoch; the old task then and before."""
+    """Return the best accuracy on the held-out images, its 95 % interval and epoch; the old task then and before.
+
+    The interval is of independent images; that the epoch was chosen for its accuracy on the same ones is not in it.
+    """
     epochs, images = recording["epochs"], recording["confusion"].attributes["images"]
     best = int(np.argmax(epochs["val_accuracy"]))
     low, high = Confusion(recording["confusion"]["matrix"]).interval if images else (np.nan, np.nan)

@@ -235,3 +235,13 @@ def test_the_deviation_is_about_the_mean_of_each_channel():
     signals = 3 * white(50, 2, 400) + np.array([5, -7], np.float32)[:, None]
     assert deviation(batches(given_images(signals), batch_size=16)) == pytest.approx(3, rel=0.02)
     assert deviation(batches(given_images(signals * 0), batch_size=16)) == 1.0
+
+
+@pytest.mark.parametrize("gain", [False, True])
+def test_quiet_and_loud_signals_are_perturbed_by_the_same_numbers(gain):
+    """F99: noise as it was drawn, not what is left of it above 0; else loudness would tie channels to each other."""
+    bands = signal_bands(40, None, [0.1, 0.2, 0.5])
+    how = noise_of(bands, groups=2, gain=gain, scale=3.0)
+    spectrum, indices = bands.spectrum(torch.randn(5, 2, 40)), torch.arange(5)
+    loud, quiet = (how.perturbed("amplitude", 0, size * spectrum, indices)[1] for size in (10.0, 0.001))
+    assert torch.equal(loud, quiet) and torch.equal(loud, how.amplitude(0, indices))
