@@ -3,7 +3,7 @@
     python benchmarks/topk.py --images 640 --batch 32 --threads 2
 
 Prints seconds per image of (a) the network alone, in inference mode, (b) our ranking of all its convolutional layers by
-the three criteria, the first look for the area's threshold included, (c) one pass per layer, as with captum's
+the three criteria, (c) one pass per layer, as with captum's
 LayerActivation, with plain reductions; (c) is timed on the first images only. Medians of interleaved repetitions.
 """
 
@@ -12,12 +12,13 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from cnnprobe.engine.areas import Areas
 from cnnprobe.engine.layers import Layer, find
-from cnnprobe.engine.quantiles import Thresholds, first_look
 from cnnprobe.engine.ranking import CRITERIA, Ranker
 from cnnprobe.engine.recording import tap
 
@@ -29,17 +30,21 @@ def bare(model: nn.Module, images: Tensor, batch: int) -> None:
 
 
 def ours(model: nn.Module, layers: list[Layer], images: Tensor, batch: int) -> None:
-    with torch.inference_mode():
-        sample = torch.from_numpy(first_look(len(images), seed=0))
-        look = Thresholds(layers, 0.995, len(sample), seed=0)
-        with tap(model, layers, look.receive) as run:
-            for chunk in sample.split(batch):
-                run(images[chunk])
-        ranker = Ranker(layers, 9, CRITERIA, look.result())
-        with tap(model, layers, ranker.receive) as run:
-            for start, chunk in zip(range(0, len(images), batch), images.split(batch)):
-                ranker.begin(range(start, start + len(chunk)))
-                run(chunk)
+    ranker = Ranker(layers, 9, CRITERIA)
+    areas = Areas(layers, {layer.name: np.arange(layer.channels) for layer in layers}, len(images), 0.995)
+
+    def receive(layer: Layer, activation: Tensor) -> None:
+        ranker.receive(layer, activation)
+        areas.receive(layer, activation)
+
+    with torch.inference_mode(), tap(model, layers, receive) as run:
+        for start, chunk in zip(range(0, len(images), batch), images.split(batch)):
+            indices = np.arange(start, start + len(chunk))
+            ranker.begin(indices)
+            areas.begin(indices, np.ones(len(chunk), bool))
+            run(chunk)
+    for layer in layers:
+        areas.result(layer.name)
 
 
 def pass_per_layer(model: nn.Module, layers: list[Layer], images: Tensor, batch: int) -> None:

@@ -180,13 +180,7 @@ class Recording:
         """Open the file for reading; UserError where it is not HDF5, or turns out to be damaged while it is open."""
         if not self.path.is_file():  # opening a pipe would wait for ever
             raise UserError(f"{self.path} is not a file" if self.path.exists() else f"there is no store {self.path}")
-        try:
-            opened = h5py.File(self.path, "r", locking=False)
-        except PermissionError:
-            raise UserError(f"{self.path} cannot be read: no permission") from None
-        except BROKEN as error:
-            reason = "is cut off" if "truncated" in str(error) else "is not an HDF5 file"
-            raise UserError(f"{self.path} {reason}") from None
+        opened = self._opened()
         try:
             with opened:
                 yield opened
@@ -195,6 +189,23 @@ class Recording:
         except BROKEN as error:
             reason = error.args[0] if error.args else type(error).__name__
             raise UserError(f"{self.path} is damaged ({str(reason)[:120]})") from error
+
+    def _opened(self) -> h5py.File:
+        """Open the file unlocked, or as this process has it open already: HDF5 refuses to mix the two (F99)."""
+        error: Exception | None = None
+        for locking in (False, None, True):
+            try:
+                return h5py.File(self.path, "r", locking=locking)
+            except PermissionError:
+                raise UserError(f"{self.path} cannot be read: no permission") from None
+            except BROKEN as caught:
+                error = caught
+                if "flag values" not in str(error):
+                    break
+        words = str(error)
+        held = "is open in this process in a way that does not go with reading; close it there first"
+        reason = "is cut off" if "truncated" in words else held if "already open" in words or "flag" in words else ""
+        raise UserError(f"{self.path} {reason or 'is not an HDF5 file'}")
 
     def verify(self, group: h5py.Group) -> None:
         """Check, once, what is known of the root or of a table apart from its rows.

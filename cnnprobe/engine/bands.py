@@ -62,15 +62,6 @@ class Bands:
         padded = torch.nn.functional.pad(values, (0, 1))
         return padded[..., self.index]  # -1 is the 0 behind the last band
 
-    def mean(self, values: Tensor) -> Tensor:
-        """Return the mean over the entries of each band, (…, *transform) to (…, band); 0 where a band has none."""
-        flat, index = values.flatten(-self.index.ndim), self.index.flatten()
-        inside = index >= 0
-        sums = torch.zeros(*flat.shape[:-1], len(self), dtype=flat.dtype, device=flat.device)
-        sums.index_add_(-1, index[inside], flat[..., inside])
-        count = torch.as_tensor(self.entries, dtype=flat.dtype, device=flat.device)
-        return sums / count.clamp(min=1)
-
     def spectrum(self, images: Tensor) -> Tensor:
         """Return the transform over space or time."""
         return torch.fft.rfftn(images, dim=self.axes)
@@ -179,20 +170,17 @@ def scaled(spectrum: Tensor, gains: Tensor, bands: Bands) -> Tensor:
     return spectrum * bands.spread(gains).exp()
 
 
-def raised(spectrum: Tensor, noise: Tensor, bands: Bands) -> tuple[Tensor, Tensor]:
+def raised(spectrum: Tensor, noise: Tensor, bands: Bands) -> Tensor:
     """Add to the amplitudes of each band, max(A + noise, 0), phases as they are.
 
     Args:
         spectrum: (signal, channel, *transform).
         noise: (signal, channel, band).
-
-    Returns:
-        the new transform; (signal, channel, band) by how much the amplitudes changed, mean over the band's entries.
     """
     amplitude = spectrum.abs()
     new = (amplitude + bands.spread(noise)).clamp(min=0)
     direction = torch.where(amplitude == 0, torch.ones_like(spectrum), spectrum / amplitude.clamp(min=1e-30))
-    return direction * new, bands.mean(new - amplitude)
+    return direction * new
 
 
 def turned(spectrum: Tensor, angles: Tensor, bands: Bands) -> Tensor:

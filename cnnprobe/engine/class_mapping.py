@@ -14,7 +14,7 @@ from cnnprobe.engine.class_choice import Choice
 from cnnprobe.engine.class_maps import ClassMaps, Found
 from cnnprobe.engine.cue_combination import ClassMeans, CueCombination
 from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.localisation import MEASURES, OVERLAP, Tally, Truth, interval, judge
+from cnnprobe.engine.localisation import MEASURES, OVERLAP, Tally, Truth, averaged, judge
 from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.pictures import thumbnails
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
@@ -123,7 +123,7 @@ class ClassMapping:
         }  # fmt: skip
         for name in MEASURES:
             columns[name] = Column("mean over images")
-            columns[f"{name}_low"] = Column("lower end of its 95 % interval")
+            columns[f"{name}_low"] = Column("lower end of its 95 % interval over independent images; NaN of one")
             columns[f"{name}_high"] = Column("upper end of its 95 % interval")
             columns[f"{name}_chance"] = Column("mean of chance over the same images")
         rows = len(self.rows_of) + 1
@@ -136,7 +136,13 @@ class ClassMapping:
         columns = {
             "class": Column("index", dtype="int64", unit="index", values=np.array(self.rows_of)),
             "images": Column("maps that are averaged", dtype="int64", unit="images"),
-            "weight": Column("what removing each cue costs, summed over images", "cue", (cues,), "float64", "nats"),
+            "weight": Column(
+                "what removing each cue costs over the sum of its squared map, summed over images",
+                "cue",
+                (cues,),
+                "float64",
+                "nats per squared activation",
+            ),
             "mean_map": Column("mean of the maps of its images", "y x", self.shape),
             "mean_ratio": Column(f"mean map over {error}", "y x", self.shape),
             "contrast": Column("mean map less that of the other classes", "y x", self.shape),
@@ -237,7 +243,7 @@ class ClassMapping:
                 note = notes.setdefault(str(int(columns["class"][row])), {})
                 for name, (value, chance) in judged.items():
                     tally = Tally()
-                    tally.join(note.get(name, [0, 0.0, 0.0, 0.0]))
+                    tally.join(note.get(name, [0.0]))
                     tally.add(float(value), float(chance))
                     note[name] = tally.plain
                 hit = bool(judged["iou"][0] >= OVERLAP and columns["rank"][row] == 0)
@@ -262,7 +268,7 @@ class ClassMapping:
             found["images"].append(sum(localised[label][0] for label in group))
             found["localised"].append(float(np.mean(shares)) if shares else np.nan)
             for name in MEASURES:
-                numbers = interval([tallies[label][name] for label in group], counts=name == "pointing")
+                numbers = averaged([tallies[label][name] for label in group])
                 for end, number in zip(("", "_low", "_high", "_chance"), numbers):
                     found.setdefault(f"{name}{end}", []).append(number)
         return {name: np.array(values, np.int64 if name == "images" else np.float32) for name, values in found.items()}

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NORMAL = 1.959963984540054
-"""Standard deviations of a normal distribution that hold 95 % of it."""
+from cnnprobe.engine.mean_interval import share_interval
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Confusion:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy after Wilson (1927); (NaN, NaN) without images."""
-        return wilson(int(np.trace(self.matrix)), self.images)
+        """The 95 % interval of the accuracy (Clopper, Pearson 1934); (NaN, NaN) without images."""
+        return share_interval(int(np.trace(self.matrix)), self.images)
 
     @property
     def recall(self) -> np.ndarray:
@@ -56,16 +55,6 @@ class Confusion:
             return math.nan
         chance = float(self.matrix.sum(0) @ self.matrix.sum(1)) / self.images**2
         return (self.accuracy - chance) / (1 - chance) if chance < 1 else math.nan
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927, J Am Stat Assoc 22); (NaN, NaN) for a count of 0."""
-    if not count:
-        return math.nan, math.nan
-    share, extra = right / count, NORMAL**2 / count
-    middle = (share + extra / 2) / (1 + extra)
-    half = NORMAL / (1 + extra) * math.sqrt(share * (1 - share) / count + extra / (4 * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _shares(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

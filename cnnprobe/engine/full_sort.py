@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
-from cnnprobe.engine.quantiles import UpperQuantile
+from cnnprobe.engine.areas import Largest
 from cnnprobe.engine.ranking import Ranked
 
 
@@ -49,8 +49,7 @@ def areas(
     """Return the share of each map above its unit's threshold, and the thresholds.
 
     Args:
-        batches: gives the maps (image, unit, …) from the first image on, each time it is called; NaN rows
-            for images that were not seen.
+        batches: gives the maps (image, unit, …) from the first image on; NaN rows for images that were not seen.
         images: how many.
         positions: of a map.
         quantile: the threshold is this quantile of all positions of all images.
@@ -58,14 +57,9 @@ def areas(
     Returns:
         (image, unit) share, NaN where not seen; (unit,) threshold.
     """
-    upper = UpperQuantile(quantile, images * positions)
+    largest, start = None, 0
     for maps in batches():
         flat = torch.from_numpy(maps).float().flatten(2)
-        upper.update(flat[flat.isfinite().all(2).all(1)].transpose(0, 1).flatten(1))
-    threshold = upper.result().numpy()
-    shares = []
-    for maps in batches():
-        flat = maps.reshape(*maps.shape[:2], -1).astype(np.float32)
-        share = (flat > threshold[:, None]).mean(-1, dtype=np.float32)
-        shares.append(np.where(np.isfinite(flat).all(-1), share, np.nan))
-    return np.concatenate(shares), threshold
+        largest = largest or Largest(flat.shape[1], images, positions, quantile)
+        largest.add(flat, np.arange(start, start := start + len(flat)), flat.isfinite().all(2).all(1).numpy())
+    return largest.result()

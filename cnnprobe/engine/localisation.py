@@ -13,9 +13,11 @@ Maps are brought to the size of the image before, bilinear.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from cnnprobe.engine.mean_interval import mean_interval
 
 MEASURES = ("pointing", "iou", "energy")
 SHARE = 0.2
@@ -24,8 +26,8 @@ TOLERANCE = 15 / 224
 """How far from the object the maximum may lie, as a share of the image's side: 15 px of 224."""
 OVERLAP = 0.5
 """Overlap from which on an object counts as localised."""
-Z = 1.959963984540054
-"""Standard normal deviate of a 95 % interval."""
+DIGITS = 7
+"""Of the values that are written down, behind the point."""
 
 
 @dataclass(frozen=True)
@@ -154,57 +156,40 @@ def judge(values: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
 
 @dataclass
 class Tally:
-    """Sums of one measure over the images of one class: how many, their sum, their sum of squares, chance."""
+    """One measure over the images of one class: its values, and the sum of chance."""
 
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    values: list[float] = field(default_factory=list)
     chance: float = 0.0
 
     def add(self, value: float, chance: float) -> None:
         """Count one image; NaN (a map without evidence) does not count."""
         if math.isfinite(value):
-            self.count += 1
-            self.total += float(value)
-            self.squares += float(value) ** 2
+            self.values.append(round(float(value), DIGITS))
             self.chance += float(chance)
 
     @property
     def plain(self) -> list[float]:
         """Its numbers, to be written down."""
-        return [self.count, self.total, self.squares, self.chance]
+        return [self.chance, *self.values]
 
     def join(self, numbers: Sequence[float]) -> None:
         """Add what was written down of other images."""
-        self.count += int(numbers[0])
-        self.total, self.squares = self.total + numbers[1], self.squares + numbers[2]
-        self.chance += numbers[3]
+        self.chance += numbers[0]
+        self.values += numbers[1:]
 
 
-def interval(tallies: Sequence[Tally], counts: bool) -> tuple[float, float, float, float]:
-    """Return the mean over classes of the means over images, its 95 % interval, and chance.
-
-    Of what is counted (hit or miss) the interval is that of Price and Bonett 2004 for a mean of proportions, which
-    also has a width where all are hits; of what is measured, the normal one. NaN where there are too few images.
+def averaged(tallies: Sequence[Tally]) -> tuple[float, float, float, float]:
+    """Return the mean over classes of the means over images, its 95 % interval (see `mean_interval`), and chance.
 
     Args:
         tallies: one for each class; those without images are left out.
-        counts: each value is 0 or 1.
+
+    Returns:
+        NaN where there are no images; ends that are NaN where there is one.
     """
-    known = [one for one in tallies if one.count]
+    known = [one for one in tallies if one.values]
     if not known:
         return (math.nan,) * 4
-    classes = len(known)
-    mean = sum(one.total / one.count for one in known) / classes
-    chance = sum(one.chance / one.count for one in known) / classes
-    if counts:
-        shares = [((one.total + 2 / classes) / (one.count + 4 / classes), one.count + 4 / classes) for one in known]
-        middle = sum(share for share, _ in shares) / classes
-        variance = sum(share * (1 - share) / number for share, number in shares) / classes**2
-        reach = Z * math.sqrt(variance)
-        return mean, max(0.0, middle - reach), min(1.0, middle + reach), chance
-    if any(one.count < 2 for one in known):
-        return mean, math.nan, math.nan, chance
-    variances = [max(0.0, one.squares - one.total**2 / one.count) / (one.count - 1) / one.count for one in known]
-    reach = Z * math.sqrt(sum(variances)) / classes
-    return mean, max(0.0, mean - reach), min(1.0, mean + reach), chance
+    low, high = mean_interval([one.values for one in known])
+    mean = sum(sum(one.values) / len(one.values) for one in known) / len(known)
+    return mean, low, high, sum(one.chance / len(one.values) for one in known) / len(known)

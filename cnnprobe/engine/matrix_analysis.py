@@ -19,15 +19,8 @@ from cnnprobe.engine.dissimilarity import Products, dissimilarity, square, upper
 from cnnprobe.engine.embedding import embed
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.matrix_comparison import Comparison, compare
-from cnnprobe.engine.matrix_inference import (
-    Over,
-    bootstrap,
-    both_sides,
-    false_discovery,
-    interval,
-    permutation_p,
-    similarities,
-)
+from cnnprobe.engine.matrix_inference import Over, false_discovery, permutation_p, similarities
+from cnnprobe.engine.matrix_uncertainty import Uncertainty
 from cnnprobe.engine.noise_ceiling import noise_ceiling
 from cnnprobe.engine.noise_distances import LEAST as REPEATS
 from cnnprobe.engine.noise_distances import crossnobis, mahalanobis
@@ -50,6 +43,7 @@ PICTURED = 400
 """Conditions up to which each has a picture."""
 SIDE = 64
 """Longer side of the pictures, px."""
+SAMPLES = {"conditions": "conditions", "subjects": "subjects", "both": "conditions and subjects"}
 FAMILIES = ("layers", "random", "pixels")
 """Kinds of differences: between two layers, from the layer with random weights, from the pixels."""
 
@@ -78,7 +72,7 @@ class MatrixAnalysis:
         metric: of `dissimilarity.METRICS`, or "mahalanobis", "crossnobis".
         comparison: of `matrix_comparison.COMPARISONS`.
         draws: of the bootstrap.
-        over: what it draws again.
+        over: what is a sample of what might have been.
         permutations: of the conditions' labels.
         seed: of the draws, permutations and random weights.
         batch_size, device, workers: see `loading.batches`.
@@ -177,7 +171,7 @@ class MatrixAnalysis:
             size = (len(self.parts),)
             words = {
                 "similarity": f"comparison ({self.comparison}) with the matrix of each reference, mean over subjects",
-                "similarity_low": f"lower end of its 95 % interval ({self.over} drawn again)",
+                "similarity_low": f"lower end of its 95 % interval for other {SAMPLES[self.over]}",
                 "similarity_high": "upper end",
                 "noise_lower": "lower end of the noise ceiling of the reference",
                 "noise_upper": "upper end",
@@ -216,9 +210,10 @@ class MatrixAnalysis:
             "kind": Column("layers, random (layer and the same with random weights) or pixels", dtype="str",
                            values=_texts(kind for *_, kind in self.pairs)),
             "difference": Column("similarity of the first less that of the second", "reference", size, "float64"),
-            "low": Column("lower end of its 95 % interval, both with the same draws", "reference", size, "float64"),
+            "low": Column(f"lower end of its 95 % interval for other {SAMPLES[self.over]}", "reference", size,
+                          "float64"),
             "high": Column("upper end", "reference", size, "float64"),
-            "p": Column("two-sided, from the draws", "reference", size, "float64"),
+            "p": Column("two-sided, Student's t, for the same", "reference", size, "float64"),
             "p_corrected": Column("p at the false discovery rate over the pairs of its kind", "reference", size,
                                   "float64"),
         }  # fmt: skip
@@ -318,18 +313,17 @@ class MatrixAnalysis:
         """Return the columns of comparisons with references; give the differences between rows."""
         models, given = upper(self.matrices), [rows for _, rows in self.parts]
         actual = similarities(models, given, self.comparison)
-        yield Phase("drawing again", self.draws, "draws")
-        drawn = np.full((self.draws, *actual.shape), np.nan)
         how = {"draws": self.draws, "over": self.over, "seed": self.seed}
-        for draw, one in enumerate(bootstrap(models, given, self.comparison, **how)):
-            drawn[draw] = one
+        uncertainty = Uncertainty(models, given, self.comparison, **how)
+        yield Phase("drawing conditions again", uncertainty.steps, "draws")
+        for _ in uncertainty.work():
             yield Advance()
         yield Phase("permuting", len(given), "references")
         p = np.full(actual.shape, np.nan)
         for place, rows in enumerate(given):
             p[:, place] = permutation_p(models, rows, self.comparison, draws=self.permutations, seed=self.seed)
             yield Advance()
-        low, high = interval(drawn)
+        low, high = uncertainty.intervals()
         kinds = np.array([row.kind for row in self.rows])
         columns = {"similarity": actual, "similarity_low": low, "similarity_high": high, "p": p}
         columns |= {name: np.tile(references[name], (len(self.rows), 1)) for name in ("noise_lower", "noise_upper")}
@@ -337,9 +331,8 @@ class MatrixAnalysis:
         if not self.pairs:
             return columns
         first, second = (np.array([pair[side] for pair in self.pairs], np.int64) for side in (0, 1))
-        apart = drawn[:, first] - drawn[:, second]
-        differences = {"difference": actual[first] - actual[second], "p": both_sides(apart)}
-        differences["low"], differences["high"] = interval(apart)
+        differences = dict(zip(("low", "high", "p"), uncertainty.differences(first, second)))
+        differences["difference"] = actual[first] - actual[second]
         differences["p_corrected"] = _by_kind(differences["p"], np.array([pair[2] for pair in self.pairs]))
         yield Rows("differences", 0, differences)
         return columns

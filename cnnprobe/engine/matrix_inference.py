@@ -2,6 +2,7 @@
 
 Conditions are what is drawn, never single entries of a matrix, which depend on one another (Nili et al. 2014; Schütt,
 Kipnis, Diedrichsen, Kriegeskorte 2023, eLife 12:e82566). The pairs of a drawn condition with its own copy are left out.
+How sure the comparisons are that come of it: `matrix_uncertainty`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,9 @@ class Stack:
 
     Args:
         references: of each (subject, pair).
+
+    Attributes:
+        of: (subject,) the reference of each.
     """
 
     def __init__(self, references: Sequence[np.ndarray]):
@@ -73,18 +77,26 @@ def bootstrap(
         were drawn.
     """
     stack = Stack(references)
-    pairs = models.shape[1]
-    first, second = np.nonzero(square(np.ones(pairs)))
-    first, second = first[first < second], second[first < second]
-    conditions = int(second.max()) + 1
+    conditions, first, second = sides(models.shape[1])
     comparing = Comparing(models, stack.rows, comparison)
     whole = comparing() if over == "subjects" else None
     for draw in range(draws):
         random = np.random.default_rng([seed, draw])
-        counts = np.bincount(random.integers(conditions, size=conditions), minlength=conditions)
+        counts = drawn_conditions(conditions, random)
         weights = None if over == "conditions" else _subjects(stack, random)
         each = whole if whole is not None else comparing(counts[first] * counts[second])
         yield stack.means(each, weights)
+
+
+def sides(pairs: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return how many conditions have so many pairs, and the two conditions of each pair, (pair,) each."""
+    conditions = round((1 + (1 + 8 * pairs) ** 0.5) / 2)
+    return conditions, *np.triu_indices(conditions, 1)
+
+
+def drawn_conditions(conditions: int, random: np.random.Generator) -> np.ndarray:
+    """Return how many times each condition is drawn, (condition,)."""
+    return np.bincount(random.integers(conditions, size=conditions), minlength=conditions)
 
 
 def _subjects(stack: Stack, random: np.random.Generator) -> np.ndarray:
@@ -94,24 +106,6 @@ def _subjects(stack: Stack, random: np.random.Generator) -> np.ndarray:
         own = np.flatnonzero(stack.of == reference)
         weights[own] = np.bincount(random.integers(len(own), size=len(own)), minlength=len(own))
     return weights
-
-
-def interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of the 95 % interval of (draw, …) values: percentiles 2.5 and 97.5 of those that are known."""
-    if not len(drawn):
-        return np.full(drawn.shape[1:], np.nan), np.full(drawn.shape[1:], np.nan)
-    there = np.isfinite(drawn)
-    filled = np.where(there.any(0), drawn, 0.0)  # a column without any would be warned of
-    low, high = np.nanpercentile(filled, (2.5, 97.5), axis=0)
-    return np.where(there.any(0), low, np.nan), np.where(there.any(0), high, np.nan)
-
-
-def both_sides(drawn: np.ndarray) -> np.ndarray:
-    """Return the two-sided p of (draw, …) differences: twice the smaller share on the other side of 0, at most 1."""
-    known = np.isfinite(drawn)
-    count = known.sum(0)
-    share = np.minimum(((drawn <= 0) & known).sum(0), ((drawn >= 0) & known).sum(0))
-    return np.where(count > 0, np.minimum(1.0, 2 * (1 + share) / (1 + count)), np.nan)
 
 
 def permutation_p(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnprobe.engine.matrix_inference import interval
+from cnnprobe.engine.matrix_uncertainty import resampled_interval
 
 FEWEST = 3
 """Layers without which there is no order of latencies."""
@@ -34,23 +34,26 @@ class Latencies:
     order_high: float
 
 
-def latencies(curves: np.ndarray, drawn: np.ndarray, times: np.ndarray, ordered: np.ndarray | None = None) -> Latencies:
+def latencies(
+    curves: np.ndarray, drawn: np.ndarray, times: np.ndarray, sample: int, ordered: np.ndarray | None = None
+) -> Latencies:
     """Find the peaks of curves, and how sure they are.
 
     Args:
         curves: (layer, time) similarity; NaN where it is not known.
         drawn: (draw, layer) `peak_times` of the curves after subjects or conditions were drawn again; (0, layer): none.
         times: (time,), any unit.
+        sample: how many subjects or conditions were drawn.
         ordered: (layer,) bool, the layers that are in order of depth; None: all.
     """
     own = np.ones(len(curves), bool) if ordered is None else ordered
     found = peak_times(curves, times)
-    orders = np.array([order(one[own]) for one in drawn])
-    low, high = interval(drawn) if len(drawn) else (np.full(len(curves), np.nan),) * 2
-    ends = interval(orders) if len(drawn) else (np.nan, np.nan)
+    correlation, orders = order(found[own]), np.array([order(one[own]) for one in drawn])
+    low, high = resampled_interval(found, drawn, sample, np.min(times), np.max(times))
+    ends = resampled_interval(np.array(correlation), orders, sample, -1, 1)
     peak = np.max(np.where(np.isfinite(curves), curves, -np.inf), -1, initial=-np.inf)
     peak = np.where(np.isfinite(peak), peak, np.nan)
-    return Latencies(found, low, high, peak, order(found[own]), float(ends[0]), float(ends[1]))
+    return Latencies(found, low, high, peak, correlation, float(ends[0]), float(ends[1]))
 
 
 def peak_times(curves: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -76,17 +76,19 @@ class Noise:
         made = self.bands.image(spectrum)
         return opponent(made, back=True) if self.colour else made
 
-    def amplified(self, spectrum: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images with amplitudes perturbed, and by how much they were, (image, group, band)."""
-        if self.gain:
-            return self.image(scaled(spectrum, noise, self.bands)), noise
-        made, changed = raised(spectrum, noise, self.bands)
-        return self.image(made), changed
+    def amplified(self, spectrum: Tensor, noise: Tensor) -> Tensor:
+        """Return the images with amplitudes perturbed by noise (image, group, band)."""
+        return self.image((scaled if self.gain else raised)(spectrum, noise, self.bands))
 
     def perturbed(self, kind: str, draw: int, spectrum: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return perturbed images, and by how much: (image, group, band), of phases |angle| with one group."""
+        """Return perturbed images, and by how much: (image, group, band), of phases |angle| with one group.
+
+        Of added noise that is what was drawn, not what is left of it where an amplitude would fall below 0: that is
+        larger in quiet images, whatever a unit listens to, and images could not be permuted.
+        """
         if kind == "amplitude":
-            return self.amplified(spectrum, self.amplitude(draw, indices))
+            noise = self.amplitude(draw, indices)
+            return self.amplified(spectrum, noise), noise
         angles = self.phase(draw, indices)
         return self.image(turned(spectrum, angles, self.bands)), angles.abs()[:, None]
 
@@ -276,8 +278,7 @@ def slopes(
         def shown(some: Tensor) -> tuple[Tensor, Tensor]:
             held.clear()
             changes = torch.zeros(len(some), noise.groups, len(noise.bands), device=some.device, requires_grad=True)
-            made, _ = noise.amplified(noise.spectrum(some), changes)
-            run(made)
+            run(noise.amplified(noise.spectrum(some), changes))
             return held.pop().sum(0), changes
 
         carried = Carried(len(images), "batch of slopes")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,10 +30,15 @@ class Precision:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
     @property
+    def number(self) -> str:
+        """The number format of products: "bfloat16", "tf32" or "float32"."""
+        return "bfloat16" if self.half else "tf32" if self.tf32 else "float32"
+
+    @property
     def words(self) -> str:
         """Say what is computed how, for the log: "bfloat16, channels_last on cpu"."""
-        number = "bfloat16" if self.half else "tf32" if self.tf32 else "float32"
-        return f"{number}, {'channels_last' if self.layout == torch.channels_last else 'contiguous'} on {self.device}"
+        layout = "channels_last" if self.layout == torch.channels_last else "contiguous"
+        return f"{self.number}, {layout} on {self.device}"
 
 
 def chosen(asked: str, channels_last: bool | str, device: torch.device, image_axes: int) -> Precision:
@@ -52,6 +57,11 @@ def chosen(asked: str, channels_last: bool | str, device: torch.device, image_ax
     faster = half or device.type == "cuda"
     last = image_axes == 3 and (faster if channels_last == "auto" else channels_last)
     return Precision(device, half, asked == "tf32", torch.channels_last if last else torch.contiguous_format)
+
+
+def whole(precision: Precision) -> Precision:
+    """Return the same in float32 throughout, as networks are probed."""
+    return replace(precision, half=False, tf32=False)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -1,7 +1,7 @@
 """The images every unit answers most (or least), in one pass over the images with flat memory.
 
-Criteria: the maximum of the unit's map; its mean; its area, the share of positions above the unit's threshold. A larger
-response goes first; of equal ones the smaller image index. The result does not depend on how images are batched.
+Criteria: the maximum of the unit's map, and its mean; its area needs all images before it is known, see `areas`. A
+larger response goes first; of equal ones the smaller image index. The result does not depend on how images are batched.
 """
 
 import logging
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cnnprobe.engine.taps import Layer
 
-CRITERIA = ("max", "mean", "area")
+CRITERIA = ("max", "mean")
 CHUNK = 2_000_000
 """Values reduced at a time: what one reduction has read is still in the cache (8 MB) for the next."""
 
@@ -41,8 +41,7 @@ class Ranker:
     Args:
         layers: whose activations it will receive, see `recording.tap`.
         k: images per unit.
-        criteria: of "max", "mean", "area".
-        thresholds: by layer (unit,), for "area", see `quantiles.Thresholds`.
+        criteria: of `CRITERIA`.
         bottom: also keep the k images each unit answers least.
 
     Example:
@@ -59,24 +58,21 @@ class Ranker:
         layers: Iterable[Layer],
         k: int,
         criteria: Sequence[str] = ("max",),
-        thresholds: dict[str, Tensor] | None = None,
         bottom: bool = False,
     ):
         self.criteria = tuple(criteria)
-        self.thresholds = thresholds or {}
         self.layers = {layer.name: layer for layer in layers}
-        ends = ("top", "bottom") if bottom else ("top",)
+        self.k, self.ends = k, ("top", "bottom") if bottom else ("top",)
         self.lists = {
             (layer.name, criterion, end): _List(layer.channels, k)
             for layer in self.layers.values()
             for criterion in self.criteria
-            for end in ends
+            for end in self.ends
         }
         self.highest = {layer.name: torch.full((layer.channels,), -torch.inf) for layer in self.layers.values()}
         self.lowest = {layer.name: torch.full((layer.channels,), torch.inf) for layer in self.layers.values()}
         self.unfit: dict[str, list[int]] = {}  # by layer: images with NaN or Inf
         self.indices, self.readable = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.bool)
-        self.scratch = torch.empty(0)
         self.entering: list[Callable[[], None]] = []
         """Changes since `begin`; they are made when the pass through the network has come to its end."""
 
@@ -100,7 +96,7 @@ class Ranker:
     @torch.inference_mode()
     def receive(self, layer: Layer, activation: Tensor) -> None:
         """Take the activation (image, channel, *map) of the images announced by `begin`."""
-        maps = _Maps(activation)
+        maps = Maps(activation)
         responses = self._responses(layer, maps)
         finite = torch.stack([response.isfinite().all(1) for response in responses.values()]).all(0)
         fit = finite & self.readable
@@ -121,27 +117,14 @@ class Ranker:
         torch.minimum(self.lowest[name], ends[0], out=self.lowest[name])
         torch.maximum(self.highest[name], ends[1], out=self.highest[name])
 
-    def _responses(self, layer: Layer, maps: "_Maps") -> dict[str, Tensor]:
+    def _responses(self, layer: Layer, maps: "Maps") -> dict[str, Tensor]:
         """Return the responses (image, unit) by criterion, on the CPU; max always."""
-        threshold = self.thresholds[layer.name].to(maps.device) if "area" in self.criteria else None
         parts: dict[str, list[Tensor]] = {criterion: [] for criterion in ("max", *self.criteria)}
         for chunk in maps.chunks():
             parts["max"].append(chunk.amax(maps.axis))
             if "mean" in parts:
                 parts["mean"].append(chunk.sum(maps.axis, dtype=maps.precise) / maps.count)
-            if threshold is not None:
-                level = threshold.to(chunk.dtype).unsqueeze(0).unsqueeze(maps.axis)
-                parts["area"].append(self._share_above(chunk, level, maps))
         return {criterion: torch.cat(pieces).float().cpu() for criterion, pieces in parts.items()}
-
-    def _share_above(self, chunk: Tensor, level: Tensor, maps: "_Maps") -> Tensor:
-        """Return the share of positions above the level, (image, unit)."""
-        if self.scratch.device != chunk.device or self.scratch.numel() < chunk.numel():
-            self.scratch = torch.empty(chunk.numel(), device=chunk.device)
-        # Written as numbers, not truth values: their sum is several times faster.
-        above = self.scratch[: chunk.numel()].view(chunk.shape)
-        torch.gt(chunk, level, out=above)
-        return above.sum(maps.axis) / maps.count
 
     def _tell(self, layer: Layer, images: list[int], count: int) -> None:
         """Note and tell which of `count` images have responses that are not finite."""
@@ -174,7 +157,7 @@ class Ranker:
         )
 
 
-class _Maps:
+class Maps:
     """An activation as (image, unit, position), or (image, position, unit) where memory is laid out so."""
 
     def __init__(self, activation: Tensor):
@@ -207,7 +190,7 @@ class _List:
         self.images = torch.full((units, k), -1)
         self.positions = torch.zeros((units, k), dtype=torch.int64)
 
-    def better(self, responses: Tensor, indices: Tensor, fit: Tensor, maps: _Maps) -> tuple[Tensor, ...] | None:
+    def better(self, responses: Tensor, indices: Tensor, fit: Tensor, maps: Maps) -> tuple[Tensor, ...] | None:
         """Return what becomes of the list with the images of a batch, for `put`; None where nothing changes.
 
         Args:

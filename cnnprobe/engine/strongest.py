@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cnnprobe.engine import full_sort
+from cnnprobe.engine.areas import Areas
 from cnnprobe.engine.loading import Batch
 from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.ranking import Ranked, Ranker
@@ -45,7 +46,12 @@ class Strongest:
 
 
 def by_pass(
-    model: nn.Module, layers: list[Layer], ranker: Ranker, loaded: Iterable[Batch], skipped: np.ndarray
+    model: nn.Module,
+    layers: list[Layer],
+    ranker: Ranker,
+    loaded: Iterable[Batch],
+    skipped: np.ndarray,
+    areas: Areas | None = None,
 ) -> Generator[Advance, None, dict[str, Strongest]]:
     """Show every image once; returns the strongest by name of layer.
 
@@ -53,29 +59,42 @@ def by_pass(
         ranker: says by what they are ranked.
         loaded: the images.
         skipped: (image,) bool, becomes true where an image could not be read.
+        areas: rank by area too.
     """
-    carried = Carried(UNBOUNDED)
-    with torch.inference_mode(), tap(model, layers, ranker.receive) as run:
+    carried, receivers = Carried(UNBOUNDED), [one for one in (ranker, areas) if one is not None]
+
+    def receive(layer: Layer, activation: torch.Tensor) -> None:
+        for one in receivers:
+            one.receive(layer, activation)
+
+    with torch.inference_mode(), tap(model, layers, receive) as run:
 
         def show(part: Batch) -> None:
-            ranker.begin(part.indices, part.readable)
+            for one in receivers:
+                one.begin(part.indices, part.readable)
             try:
                 run(part.images)
             except BaseException:
-                ranker.forget()
+                for one in receivers:
+                    one.forget()
                 raise
 
         for batch in loaded:
             for part, _ in in_parts(batch, carried, show):
                 skipped[part.indices] = ~part.readable
                 yield Advance(len(part))
-    return {layer.name: _found(ranker, layer.name) for layer in layers}
+    return {layer.name: _found(ranker, areas, layer) for layer in layers}
 
 
-def _found(ranker: Ranker, name: str) -> Strongest:
+def _found(ranker: Ranker, areas: Areas | None, layer: Layer) -> Strongest:
+    name, dead = layer.name, ranker.dead(layer.name)
     ranks = {(c, end): ranker.ranked(name, c, end) for one, c, end in ranker.lists if one == name}
-    threshold = ranker.thresholds.get(name)
-    return Strongest(ranks, ranker.dead(name), None if threshold is None else threshold.numpy())
+    if areas is None:
+        return Strongest(ranks, dead)
+    shares, places, levels = areas.result(name)
+    for end in ranker.ends:
+        ranks["area", end] = full_sort.ranked(shares, places, layer.map_size, ranker.k, dead, end == "bottom")
+    return Strongest(ranks, dead, levels)
 
 
 def of_groups(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnprobe.engine.matrix_comparison import Comparison
-from cnnprobe.engine.matrix_inference import Over, bootstrap, similarities
+from cnnprobe.engine.matrix_inference import Over, bootstrap, sides, similarities
 from cnnprobe.engine.noise_ceiling import noise_ceiling
 from cnnprobe.engine.peak_latency import Latencies, latencies, peak_times
 from cnnprobe.engine.reference_matrices import Reference
@@ -94,7 +94,8 @@ class TimeCourses:
             yield Rows(f"moments/{place}", 0, {"noise_lower": ceiling[..., 0], "noise_upper": ceiling[..., 1]})
             peaks = yield from self._drawn(one, models, cells)
             ordered = np.array([kind == "layer" for kind in self.kinds])
-            found = [latencies(curves[..., r], peaks[..., r], one.times, ordered) for r in range(regions)]
+            sample = self._sample(one, models.shape[1])
+            found = [latencies(curves[..., r], peaks[..., r], one.times, sample, ordered) for r in range(regions)]
             yield Rows(f"regions/{place}", 0, {name: np.array([getattr(r, name) for r in found]) for name in ORDER})
             yield Rows(f"courses/{place}", 0, {"similarity": curves, **_stacked(found)})
 
@@ -102,6 +103,13 @@ class TimeCourses:
         """Return how often a reference is drawn again."""
         known = "time" in one.axes and (self.over != "subjects" or len(one.matrices) > 1)
         return self.draws if known else 0
+
+    def _sample(self, one: Reference, pairs: int) -> int:
+        """Return how many subjects or conditions are drawn, the smaller number of both."""
+        subjects, conditions = len(one.matrices), sides(pairs)[0]
+        if self.over == "subjects":
+            return subjects
+        return conditions if self.over == "conditions" or subjects < 2 else min(subjects, conditions)
 
     def _drawn(self, one: Reference, models: np.ndarray, cells: list[np.ndarray]) -> Iterator[Advance | Phase]:
         """Return the times of the peaks after drawing again, (draw, row, region)."""

@@ -114,11 +114,13 @@ class Training:
             yield self._checkpoint("epoch=000")
         while progress.epoch < self.recipe.epochs:
             yield from self._learn()
-            measured = None if self.stopped else self._measure()
+            with numbers.repeatable(numbers.whole(self.precision)):
+                measured = None if self.stopped else self._measure()
+                observed = {} if measured is None else self.observe()
             if measured is None:
                 yield self._last()
                 return
-            yield from self._finish(*measured, start)
+            yield from self._finish(*measured, observed, start)
         yield progress.confusion()
 
     def _prepare(self) -> None:
@@ -228,6 +230,8 @@ class Training:
     def _measure(self) -> tuple[Tensor, float] | None:
         """Return the confusion matrix (true, predicted) and the mean loss of the held-out images; None if stopped.
 
+        In float32 whatever the network learns in: what the same weights answer elsewhere.
+
         Raises:
             UserError: the loss or a weight is not finite.
         """
@@ -236,8 +240,7 @@ class Training:
         supply, size = self.held_out, self.recipe.batch_size
         cells, losses, classes = [], [], len(self.classes)
         for images, labels, _ in supply.shown(supply.readable, parted(len(supply.readable), size), size):
-            with self.precision.autocast():
-                outputs = handed(self.model, self._entering(images, supply)).float()
+            outputs = handed(self.model, self._entering(images, supply)).float()
             losses.append(self.loss(outputs, labels))
             cells.append(labels * classes + outputs.argmax(1))
             self.stopped = self.should_stop()
@@ -249,7 +252,9 @@ class Training:
         self.progress.clock(time.monotonic() - began, learning=False)
         return torch.bincount(torch.cat(cells).cpu(), minlength=classes**2).view(classes, classes), loss
 
-    def _finish(self, confusion: Tensor, val_loss: float, start: int) -> Iterator[Rows | Checkpoint]:
+    def _finish(
+        self, confusion: Tensor, val_loss: float, observed: dict[str, float], start: int
+    ) -> Iterator[Rows | Checkpoint]:
         """Write down an epoch and keep what is to be kept; the row first, for it cannot be made from weights alone."""
         progress, tally = self.progress, self.tally.cpu()
         shown = float(tally[:, COUNT].sum())
@@ -263,7 +268,7 @@ class Training:
             "seconds": progress.seconds,
             "images_per_second": shown / max(progress.learning_seconds, 1e-9),
         }
-        best = progress.finish_epoch(row | self.observe(), confusion)
+        best = progress.finish_epoch(row | observed, confusion)
         self.tally.zero_()
         self.looked = 0
         if progress.epoch > start:

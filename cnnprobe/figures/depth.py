@@ -103,10 +103,11 @@ def _units(ax: Axes, values: Sequence[np.ndarray], shift: float, marker: str, co
 
 
 def _summary(values: Sequence[np.ndarray], shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return place, mean and standard deviation over units, (layer,) each, of the layers where a unit has a value."""
+    """Return place, mean and standard deviation over units, (layer,) each, where a unit has a value; NaN of one."""
     finite = [np.asarray(one, float)[np.isfinite(one)] for one in values]
     kept = [place for place, one in enumerate(finite) if len(one)]
-    mean, deviation = (np.array([measure(finite[place]) for place in kept]) for measure in (np.mean, np.std))
+    mean = np.array([finite[place].mean() for place in kept])
+    deviation = np.array([finite[place].std(ddof=1) if len(finite[place]) > 1 else np.nan for place in kept])
     return np.array(kept) + shift, mean, deviation
 
 

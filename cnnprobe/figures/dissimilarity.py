@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from cnnprobe.figures import style
 from cnnprobe.figures.sheet import rgb
@@ -49,14 +51,14 @@ def matrix_grid(matrices: np.ndarray, names: Sequence[str], title: str) -> Figur
     """
     columns = min(COLUMNS, max(3, math.ceil(math.sqrt(1.4 * len(matrices)))))
     rows = math.ceil(len(matrices) / columns)
-    made = style.figure(columns * 1.35 + 0.9, rows * 1.5, title)
+    made = style.figure(columns * 1.35 + 0.9, max(2.6, rows * 1.5), title)  # high enough for the words of the scale
     axes = made.subplots(rows, columns, squeeze=False)
     for place, ax in enumerate(axes.flat):
         ax.set_axis_off()
         if place < len(matrices):
             _show(ax, matrices[place])
             ax.set_title("\n".join(style.plain(line, 24) for line in names[place].split("\n")), fontsize=6.5, pad=2)
-    _scale(made, list(axes.flat), shrink=min(1.0, 2.5 / (rows * 1.5)))
+    _scale(made, list(axes.flat), shrink=min(1.0, 2.5 / max(2.6, rows * 1.5)))
     return made
 
 
@@ -177,7 +179,9 @@ class Panel:
     ceiling: tuple[float, float]
 
 
-def similarity_by_layer(panels: Sequence[Panel], names: Sequence[str], measure: str, title: str) -> Figure:
+def similarity_by_layer(
+    panels: Sequence[Panel], names: Sequence[str], measure: str, title: str, sample: str = "conditions"
+) -> Figure:
     """Draw how alike each layer and each reference are, with noise ceiling, controls and stars.
 
     Args:
@@ -185,6 +189,7 @@ def similarity_by_layer(panels: Sequence[Panel], names: Sequence[str], measure: 
         names: (layer,) in order of depth.
         measure: what was measured, e.g. "Spearman's ρ".
         title: of the figure.
+        sample: for what others the intervals are.
     """
     made = style.figure(min(14.0, max(5.5, 0.32 * len(names) + 2.2)), 2.1 * len(panels) + 1.1, title)
     axes = made.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
@@ -198,7 +203,7 @@ def similarity_by_layer(panels: Sequence[Panel], names: Sequence[str], measure: 
     upright = max(map(len, shown)) > 3 and len(names) > 6
     axes[-1].set_xticks(range(len(names)), shown, rotation=90 if upright else 0, fontsize=7)
     axes[-1].set_xlim(-0.6, len(names) - 0.4)
-    _legend(made, panels)
+    _legend(made, panels, sample)
     return made
 
 
@@ -218,7 +223,9 @@ def _panel(ax: Axes, panel: Panel) -> None:
     ax.errorbar(places, own.values, bars, fmt="o-", zorder=4, **look)
     for place in np.flatnonzero(own.p < 0.05):
         top = own.high[place] if np.isfinite(own.high[place]) else own.values[place]
-        ax.annotate(stars(own.p[place]), (place, top), (0, 1), textcoords="offset points", ha="center", fontsize=6.5,
+        words = stars(own.p[place])
+        words = f"({words})" if own.low[place] <= 0 else words
+        ax.annotate(words, (place, top), (0, 1), textcoords="offset points", ha="center", fontsize=6.5,
                     color=style.SERIES[0])  # fmt: skip
     low, high = ax.get_ylim()
     ax.set_ylim(low, high + 0.06 * (high - low))
@@ -229,16 +236,28 @@ def stars(p: float) -> str:
     return "***" if p < 0.001 else "**" if p < 0.01 else "*" if p < 0.05 else ""
 
 
-def _legend(made: Figure, panels: Sequence[Panel]) -> None:
+def _ends(curves: Sequence[Curve | None]) -> bool:
+    """Say whether any interval is known."""
+    return any(curve is not None and bool(np.isfinite(curve.low).any()) for curve in curves)
+
+
+def _legend(made: Figure, panels: Sequence[Panel], sample: str) -> None:
     """Say below everything what is what, of what is drawn."""
-    own = Line2D([], [], color=style.SERIES[0], marker="o", markersize=4, label="layers, 95 % interval")
-    lines = [own]
+    own = Line2D([], [], color=style.SERIES[0], marker="o", markersize=4)
+    own.set_label("layers" + (", 95 % interval" if _ends([panel.layers for panel in panels]) else ""))
+    lines: list[Artist] = [own]
     if any(panel.random is not None for panel in panels):
-        lines.append(Line2D([], [], color="0.5", marker=".", label="random weights"))
+        grey = Line2D([], [], color="0.5", marker=".", label="random weights")
+        lines.append(grey)
+        if _ends([panel.random for panel in panels]):
+            grey.set_label("random weights, 95 % interval (grey band)")
     if any(np.isfinite(panel.pixels) for panel in panels):
         lines.append(Line2D([], [], color=style.SERIES[2], linestyle="--", label="pixels"))
     if any(np.isfinite(panel.ceiling).all() for panel in panels):
-        lines.append(Line2D([], [], color=style.SERIES[3], alpha=0.4, linewidth=6, label="noise ceiling"))
-    words = "* p < 0.05, ** < 0.01, *** < 0.001: permuted conditions, false discovery rate over layers"
-    found = made.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=7, frameon=False, title=words)
+        lines.append(Patch(color=style.SERIES[3], alpha=0.25, linewidth=0, label="noise ceiling"))
+    words = (
+        "* p < 0.05, ** < 0.01, *** < 0.001: more alike than with permuted conditions,\n"
+        f"false discovery rate over layers; in brackets where the interval (for other {sample}) holds 0"
+    )
+    found = made.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=7, frameon=False, title=words)
     found.get_title().set_fontsize(7)

@@ -69,7 +69,7 @@ def _line(ax: Axes, fractions: np.ndarray, accuracies: np.ndarray, name: str, nu
     places = np.unique(fractions)
     each = [accuracies[fractions == place] for place in places]
     mean = np.array([values.mean() for values in each])
-    deviation = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in each]
+    deviation = [values.std(ddof=1) if len(values) > 1 else np.nan for values in each]
     shift = 1.03 ** (number - (count - 1) / 2)  # bars of several lines side by side
     ax.plot(fractions * shift * 1.015, accuracies, ".", color=colour, markersize=4, alpha=0.6, markeredgewidth=0)
     look = {"color": colour, "markersize": 4.5, "linewidth": 1.3, "capsize": 2, "label": style.plain(name, 40)}

@@ -61,9 +61,10 @@ def number(value: float) -> str:
 
 
 def spread(values: np.ndarray, form: str = "{:.2f}") -> str:
-    """Write mean ± standard deviation of what is a number among `values`; "-" where nothing is."""
+    """Write mean ± standard deviation (over n - 1) of what is a number among `values`; "-" where nothing is."""
     known = values[np.isfinite(values)]
-    return f"{form.format(known.mean())} ± {form.format(known.std())}" if len(known) else "-"
+    more = f" ± {form.format(known.std(ddof=1))}" if len(known) > 1 else ""
+    return form.format(known.mean()) + more if len(known) else "-"
 
 
 def by_depth(place: int, count: int) -> tuple[float, ...] | str:

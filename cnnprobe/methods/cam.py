@@ -249,7 +249,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
 
         table, names = recording["localisation"], _names(recording)
         rows = np.flatnonzero(table["images"] > 0)[: SHOWN * 2]
-        labels = ["mean over classes" if c < 0 else names(c) for c in table["class"][rows]]
+        called = ["mean over classes" if c < 0 else names(c) for c in table["class"][rows]]
+        labels = [f"{name}, n = {images}" for name, images in zip(called, table["images"][rows])]
         ends = {
             name: np.stack([table[f"{name}{end}"][rows] for end in ("", "_low", "_high", "_chance")], 1)
             for name in MEASURES

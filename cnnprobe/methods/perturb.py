@@ -70,7 +70,8 @@ def compute(
         kind: what is perturbed.
         bands, orientations, spacing: see `engine.bands`.
         colour: of images: one gain for all channels, or one for each of luminance, red-green and yellow-blue.
-        noise: amplitudes get normal noise added, cut at 0, or are multiplied by its exponential.
+        noise: amplitudes get normal noise added and are cut at 0, or are multiplied by its exponential. What is
+            correlated is the noise as it was drawn.
         scale: standard deviation of the noise; of added noise in amplitudes of signals of standard deviation 1.
         draws: perturbations of each image in each way.
         permutations: of the images, from which null levels come.

@@ -10,7 +10,7 @@ from torch import nn
 from cnnprobe.engine.brain_maps import BrainMaps, radius_of, searched
 from cnnprobe.engine.dissimilarity import upper
 from cnnprobe.engine.layers import Layer, find, main_layers
-from cnnprobe.engine.matrix_analysis import MatrixAnalysis
+from cnnprobe.engine.matrix_analysis import SAMPLES, MatrixAnalysis
 from cnnprobe.engine.time_courses import TimeCourses
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
@@ -70,7 +70,7 @@ def compute(
         metric: of dissimilarity, see `engine.dissimilarity` and `engine.noise_distances`.
         comparison: of matrices, see `engine.matrix_comparison`.
         controls: rows beside the layers: the pixels, the same layers with random weights.
-        bootstrap: draws behind the intervals.
+        bootstrap: draws behind the intervals, see `matrix_uncertainty`.
         over: what is drawn again.
         permutations: of the conditions' labels, behind p; and of the signs of the maps of several subjects, at most.
         searchlight: volumes of a brain, see `engine.brain_maps.BrainMaps`; on the command line see `volumes.subjects`.
@@ -282,7 +282,8 @@ def _similarity(recording: Any, comparison: str, title: str) -> Iterator[tuple[s
             Panel(f"{name}{people}", curve("layer", place), curve("random", place),
                   pixels[0] if len(pixels) else np.nan, ceiling)
         )  # fmt: skip
-    yield "similarity", similarity_by_layer(panels, shown, MEASURES[comparison], title)
+    sample = SAMPLES[table.attributes["over"]]
+    yield "similarity", similarity_by_layer(panels, shown, MEASURES[comparison], title, sample)
 
 
 def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:

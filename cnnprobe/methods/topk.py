@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
+from cnnprobe.engine.areas import Areas
 from cnnprobe.engine.layers import Layer, find, units_of
 from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.pictures import Album, picture_kind, picture_size
-from cnnprobe.engine.quantiles import Thresholds, first_look
 from cnnprobe.engine.ranking import Ranker
-from cnnprobe.engine.recording import tap
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import Order, Strongest, by_pass, by_record, check_record
 from cnnprobe.errors import UserError
@@ -53,9 +50,9 @@ def compute(
     """Rank the images for every unit, in one pass for all layers and criteria.
 
     The response of unit u to an image is, by criterion: the maximum of its map, its mean, or its area: the
-    share of positions above T_u, the level that u exceeds at a share 1 - `quantile` of all positions (Bau et
-    al. 2017, section 3.1), taken from a first look at a sample and fixed before the pass. Larger responses go
-    first, of equal ones the smaller image index. A unit that answers no image is dead.
+    share of positions above T_u, the level that u exceeds at a share 1 - `quantile` of all positions of all images
+    (Bau et al. 2017, section 3.1). Larger responses go first, of equal ones the smaller image index. A unit that
+    answers no image is dead.
 
     Args:
         model: any network; it is given back as it was.
@@ -73,7 +70,7 @@ def compute(
         batch_size: images that pass through the network together.
         device: where the network is.
         workers: processes that load images.
-        seed: of the first look.
+        seed: no number is drawn.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -97,7 +94,7 @@ def compute(
     about = {"criteria": " ".join(criteria), "ends": " ".join(ends), "quantile": quantile, "crop": crop}
     about |= {"criterion": criteria[0], "image_size": list(dataset.size), "pages": asked}
     lists = [Sorting(name, end, criteria[0]) for name in criteria for end in ends]
-    look = first_look(len(dataset), seed) if "area" in criteria and source is None else np.zeros(0, np.int64)
+    areas = Areas(layers, chosen, len(dataset), quantile) if "area" in criteria and source is None else None
 
     def loaded(indices: np.ndarray | None = None) -> Iterator[Batch]:
         return batches(dataset, batch_size=batch_size, device=device, workers=workers, indices=indices)
@@ -110,16 +107,15 @@ def compute(
             found = {one.name: by_record(source, one, orders, k, quantile) for one in layers}
             yield Advance(len(dataset))
         else:
-            thresholds = yield from _look(model, layers, quantile, look, seed, loaded)
-            ranker = Ranker(layers, k, criteria, thresholds, bottom)
-            found = yield from by_pass(model, layers, ranker, loaded(), skipped)
+            ranker = Ranker(layers, k, [name for name in criteria if name != "area"], bottom)
+            found = yield from by_pass(model, layers, ranker, loaded(), skipped, areas)
         found = {name: answer.of(chosen[name]) for name, answer in found.items()}
         yield from _rows(layers, found, lists, Pictures(size, crop, loaded))
         for start in range(0, len(skipped), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
 
     tables = [_table(one, chosen[one.name], lists, k, size, about) for one in layers]
-    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), len(look) + len(dataset))
+    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), len(dataset))
 
 
 @dataclass(frozen=True)
@@ -169,35 +165,12 @@ def _table(layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: 
             one.column("picture"): Column("the image, made small", axes, (k, *size), kind, unit),
         }
         if one.criterion == "area":
-            columns["threshold"] = Column("level above which a position counts", unit="activation")
+            columns["threshold"] = Column(
+                "level above which a position counts, exceeded at a share 1 - quantile of all", unit="activation"
+            )
     own = about | layer.attributes | {"rectified": layer.rectified}
     own["pages"] = [page for page in about["pages"] if page in units]
     return Table(f"units/{layer.group}", "unit", len(units), columns, SAVED_UNITS, own)
-
-
-def _look(
-    model: nn.Module, layers: list[Layer], quantile: float, look: np.ndarray, seed: int, loaded: Any
-) -> Iterator[Advance]:
-    """Fix the thresholds of the area criterion by a first look at some images; returns them by layer."""
-    if not len(look):
-        return {}
-    thresholds = Thresholds(layers, quantile, len(look), seed)
-    with torch.inference_mode(), tap(model, layers, thresholds.receive) as run:
-
-        def show(part: Batch) -> None:
-            before = thresholds.state()
-            try:
-                if part.readable.any():
-                    run(part.images[torch.from_numpy(part.readable).to(part.images.device)])
-            except BaseException:
-                thresholds.restore(before)
-                raise
-
-        carried = Carried(UNBOUNDED)
-        for batch in loaded(look):
-            for part, _ in in_parts(batch, carried, show):
-                yield Advance(len(part))
-    return thresholds.result()
 
 
 def _rows(layers: list[Layer], found: dict[str, Strongest], lists: list[Sorting], pictures: Pictures) -> Iterator[Rows]:

@@ -74,7 +74,9 @@ def compute(
     training = Training(
         model, dataset, held_out, recipe, device=device, workers=workers, state=state, should_stop=should_stop
     )
-    tables = [epochs_table(epochs, len(dataset)), confusion_table(tuple(dataset.classes), len(held_out))]
+    about = {"precision": training.precision.number}
+    confusion = confusion_table(tuple(dataset.classes), len(held_out))
+    tables = [epochs_table(epochs, len(dataset), attributes=about), confusion]
     return Measurement(tables, training.events(start), total=epochs * len(dataset), counts="images")
 
 

@@ -142,6 +142,7 @@ def compute(
         looks = comparisons((before, model), layers, None if scratch else asked, judged, **given)
     course = Course(training, source, None if scratch else old, looks, finished or {})
     attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
+    attributes["precision"] = training.precision.number
     tables = [
         epochs_table(epochs, len(shown), OBSERVED, attributes),
         confusion_table(tuple(dataset.classes), len(held_out)),
@@ -202,7 +203,10 @@ def some(dataset: Any, count: int, seed: int) -> Any:
 
 
 def headline(recording: Any) -> dict[str, Any]:
-    """Return the best accuracy on the held-out images, its 95 % interval and epoch; the old task then and before."""
+    """Return the best accuracy on the held-out images, its 95 % interval and epoch; the old task then and before.
+
+    The interval is of independent images; that the epoch was chosen for its accuracy on the same ones is not in it.
+    """
     epochs, images = recording["epochs"], recording["confusion"].attributes["images"]
     best = int(np.argmax(epochs["val_accuracy"]))
     low, high = Confusion(recording["confusion"]["matrix"]).interval if images else (np.nan, np.nan)
@@ -232,6 +236,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     if "old_task" in recording:
         before = recording["old_task"]["accuracy"]
         curves |= {"old_accuracy": epochs["source_accuracy"], "old_before": before[0] if len(before) else np.nan}
+        curves["old_chance"] = 1 / max(1, len(json.loads(recording["old_task"].attributes["classes"])))
     if not len(epochs.rows):
         return
     yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)

@@ -18,7 +18,7 @@ def test_nothing_done_is_nothing_changed(size):
     bands, x = image_bands(size, 6, 6, "linear"), images(size=size)
     spectrum = bands.spectrum(x)
     nothing = torch.zeros(4, 3, len(bands))
-    for made in (scaled(spectrum, nothing, bands), raised(spectrum, nothing, bands)[0],
+    for made in (scaled(spectrum, nothing, bands), raised(spectrum, nothing, bands),
                  turned(spectrum, nothing[:, 0], bands)):  # fmt: skip
         assert (bands.image(made) - x).abs().max() < 1e-5
 
@@ -92,7 +92,7 @@ def test_amplitudes_are_raised_by_what_was_asked_and_never_below_0():
     signals = torch.randn(3, 2, 40, generator=torch.Generator().manual_seed(0)).double()
     spectrum = bands.spectrum(signals)
     noise = 6 * torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(1)).double()
-    made, changed = raised(spectrum, noise, bands)
+    made = raised(spectrum, noise, bands)
     for signal in range(3):
         for channel in range(2):
             for band in range(2):
@@ -100,10 +100,9 @@ def test_amplitudes_are_raised_by_what_was_asked_and_never_below_0():
                 before = spectrum[signal, channel, inside].abs()
                 after = (before + noise[signal, channel, band]).clamp(min=0)
                 assert torch.allclose(made[signal, channel, inside].abs(), after)
-                assert torch.allclose(changed[signal, channel, band], (after - before).mean())
     kept = (made.angle() - spectrum.angle())[made.abs() > 1e-9]
     assert kept.abs().max() < 1e-9
-    silence, _ = raised(torch.zeros_like(spectrum), noise.abs(), bands)
+    silence = raised(torch.zeros_like(spectrum), noise.abs(), bands)
     assert torch.isfinite(silence.abs()).all() and float(silence.abs().max()) == pytest.approx(float(noise.abs().max()))
 
 

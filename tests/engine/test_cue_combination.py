@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import cnnprobe as package
 from cnnprobe.engine.class_choice import Choice
 from cnnprobe.engine.cue_combination import ClassMeans, CueCombination
 from cnnprobe.engine.layers import find, last_map
@@ -145,3 +146,22 @@ def test_where_nothing_varies_no_ratio_is_made_up():
     lonely = ClassMeans(draws=50, seed=0)
     lonely.add(0, 0, np.ones((2, 2), np.float32))
     assert np.isnan(lonely.of([0], (2, 2))["mean_ratio"]).all()
+
+
+def test_weights_are_nats_per_squared_activation():
+    """F99: cues twice as large that say the same weigh a quarter; the store's unit is that of the formula."""
+    images, labels = planted_images(20)
+    weights = []
+    for size in (1.0, 2.0):
+        model = Planted().eval()
+        model.conv.weight.data *= size
+        model.out.weight.data /= size
+        engine = CueCombination(model, find(model, "conv1", (6, 7, 7))[0], (6, 7, 7))
+        engine.weigh(images, labels)
+        weights.append(engine.weights)
+    np.testing.assert_allclose(weights[1], weights[0] / 4, rtol=1e-5, atol=1e-9)
+    tables = package.measure("cam", model=Planted().eval(), dataset=images.numpy(), kind="cccam").tables
+    (classes,) = (table for table in tables if table.name == "classes")
+    assert classes.columns["weight"].unit == "nats per squared activation"
+    (rows,) = (table for table in tables if table.name == "images")
+    assert rows.columns["map"].unit == "nats per activation"

@@ -8,15 +8,16 @@ import pytest
 from cnnprobe.engine.localisation import (
     Tally,
     Truth,
+    averaged,
     box,
     chance_overlap,
     enlarged,
-    interval,
     judge,
     near,
     overlap,
     parts,
 )  # fmt: skip
+from cnnprobe.engine.mean_interval import mean_interval
 
 
 def square(side, top, left, length):
@@ -128,33 +129,19 @@ def tally(values):
     return made
 
 
-def test_intervals_hold_the_truth_about_95_times_in_100():
-    random = np.random.default_rng(2)
-    held = []
-    for _ in range(600):
-        classes = [tally(random.random(40) < p) for p in (0.6, 0.9)]
-        _, low, high, _ = interval(classes, counts=True)
-        held.append(low <= 0.75 <= high)
-    assert 0.92 < np.mean(held) < 0.985
-
-
-def test_intervals_have_a_width_where_all_hit_and_are_not_known_of_one_image():
-    """F53: never 0 where it is not known."""
-    mean, low, high, chance = interval([tally([1.0] * 20)], counts=True)
-    assert (mean, high, chance) == (1.0, 1.0, 0.25) and 0.7 < low < 0.95
-    mean, low, high, _ = interval([tally([0.5])], counts=False)
+def test_the_mean_over_classes_has_the_interval_of_its_values():
+    """F99: from two images on; a class without images is left out, one image alone has none (F53)."""
+    random = np.random.default_rng(3)
+    classes = [random.random(2), random.random(5), []]
+    mean, low, high, chance = averaged([tally(one) for one in classes])
+    assert mean == pytest.approx((classes[0].mean() + classes[1].mean()) / 2, abs=1e-6) and chance == 0.25
+    assert (low, high) == pytest.approx(mean_interval(classes), abs=1e-6) and low < mean < high
+    mean, low, high, _ = averaged([tally([0.5])])
     assert mean == 0.5 and math.isnan(low) and math.isnan(high)
-    assert all(math.isnan(number) for number in interval([Tally()], counts=True))
+    assert all(math.isnan(number) for number in averaged([Tally()]))
 
 
-def test_the_interval_of_a_measure_is_the_normal_one():
-    values = np.random.default_rng(3).random(50)
-    mean, low, high, _ = interval([tally(values)], counts=False)
-    assert mean == pytest.approx(values.mean())
-    assert high - low == pytest.approx(2 * 1.959964 * values.std(ddof=1) / math.sqrt(50), rel=1e-6)
-
-
-def test_sums_written_down_go_on_where_they_were():
+def test_values_written_down_go_on_where_they_were():
     values = np.random.default_rng(4).random(9)
     parted = Tally()
     parted.join(tally(values[:4]).plain)

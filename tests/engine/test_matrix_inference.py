@@ -8,14 +8,7 @@ from scipy.spatial.distance import pdist
 from cnnprobe.engine import matrix_inference as engine
 from cnnprobe.engine.dissimilarity import square, upper
 from cnnprobe.engine.matrix_comparison import compare
-from cnnprobe.engine.matrix_inference import (
-    bootstrap,
-    both_sides,
-    false_discovery,
-    interval,
-    permutation_p,
-    similarities,
-)
+from cnnprobe.engine.matrix_inference import bootstrap, false_discovery, permutation_p, similarities
 
 RANDOM = np.random.default_rng(5)
 CONDITIONS = 9
@@ -56,28 +49,6 @@ def test_drawn_subjects_are_averaged_as_often_as_they_are_drawn():
     assert len({float(one[0, 0]) for one in drawn}) > 5
     alone = similarities(models, references, "pearson")[:, 1]
     assert all(np.allclose(one[:, 1], alone) for one in drawn)  # a single subject stays
-
-
-def test_drawing_both_is_wider_than_either():
-    models, references = matrices(1), [matrices(1) * 0.5 + matrices(6, 3)]
-    given = {"comparison": "pearson", "draws": 400, "seed": 0}
-    widths = {
-        over: np.subtract(*interval(np.stack(list(bootstrap(models, references, over=over, **given))))[::-1])[0, 0]
-        for over in ("conditions", "subjects", "both")
-    }
-    assert widths["both"] > widths["subjects"] > 0 and widths["conditions"] > 0
-
-
-def test_the_interval_holds_the_middle_of_the_draws():
-    drawn = np.arange(1001.0)[:, None] * [1, np.nan]
-    low, high = interval(drawn)
-    assert (low[0], high[0]) == (25, 975) and np.isnan(low[1]) and np.isnan(high[1])
-
-
-def test_p_of_a_difference_counts_both_sides():
-    drawn = np.concatenate([np.full(99, 0.5), np.full(1, -0.5)])[:, None]
-    assert np.isclose(both_sides(drawn)[0], 2 * 2 / 101)
-    assert both_sides(np.array([[-1.0], [1.0]]))[0] == 1 and np.isnan(both_sides(np.full((3, 1), np.nan)))[0]
 
 
 @pytest.mark.parametrize("comparison", ["spearman", "cosine", "kendall"])

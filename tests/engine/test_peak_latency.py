@@ -30,7 +30,7 @@ def planted(layers=8, conditions=60, noise=0.5, width=20, seed=0):
 def test_planted_layers_peak_when_they_were_planted():
     models, series, centres = planted()
     curves = compare(models, series, "spearman")
-    found = latencies(curves, np.empty((0, len(curves))), TIMES)
+    found = latencies(curves, np.empty((0, len(curves))), TIMES, 20)
     assert np.abs(found.latency - centres).max() <= 5
     assert found.order == 1
     assert np.isnan([*found.low, *found.high, found.order_low]).all()
@@ -41,7 +41,7 @@ def test_the_interval_over_conditions_holds_the_truth():
     models, series, centres = planted(layers=4, noise=1.0)
     curves = compare(models, series, "pearson")
     drawn = np.stack(list(bootstrap(models, list(series[:, None]), "pearson", draws=60, over="conditions", seed=1)))
-    found = latencies(curves, peak_times(drawn, TIMES), TIMES)
+    found = latencies(curves, peak_times(drawn, TIMES), TIMES, 20)
     assert ((found.low <= centres) & (centres <= found.high)).sum() >= 3
     assert (found.low <= found.latency).all() and (found.latency <= found.high).all() and (found.high > found.low).any()
     assert found.order_low <= found.order <= found.order_high
@@ -51,8 +51,8 @@ def test_controls_have_a_latency_but_no_place_in_the_order():
     models, series, _ = planted(layers=4)
     curves = compare(models[[3, 0, 1, 2]], series, "pearson")
     none = np.empty((0, 4))
-    assert latencies(curves, none, TIMES).order < 1
-    found = latencies(curves, none, TIMES, np.array([False, True, True, True]))
+    assert latencies(curves, none, TIMES, 20).order < 1
+    found = latencies(curves, none, TIMES, 20, np.array([False, True, True, True]))
     assert found.order == 1 and np.isfinite(found.latency).all()
 
 

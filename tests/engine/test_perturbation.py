@@ -62,7 +62,7 @@ def test_a_unit_that_is_an_amplitude_is_found(power, expected):
     """6.T1: 1.000 at its frequency and chance elsewhere; of power E A / sqrt(E A^2), Rayleigh's sqrt(pi) / 2 = .886."""
     model = nn.Sequential(Amplitude(64, 9, power)).eval()
     bands = signal_bands(64, None, None)
-    found, *_ = correlated(model, white(2000, 1, 64), noise_of(bands, scale=0.5))
+    found, *_ = correlated(model, white(2000, 1, 64), noise_of(bands, scale=0.2))
     assert found[8, 0] == pytest.approx(expected, abs=1e-3 if not power else 0.02)
     assert np.abs(np.delete(found[:, 0], 8)).max() < 4 / math.sqrt(2000)
 
@@ -228,7 +228,7 @@ def test_slopes_are_those_of_small_changes():
             for band in range(2):
                 changed = torch.zeros(4, 2, 2).double()
                 changed[:, group, band] = step
-                ends = [model(how.amplified(spectrum, sign * changed)[0])[:, unit].mean() for sign in (1, -1)]
+                ends = [model(how.amplified(spectrum, sign * changed))[:, unit].mean() for sign in (1, -1)]
                 assert slope[band, group] == pytest.approx((ends[0] - ends[1]).item() / 2 / step, rel=1e-3, abs=1e-6)
 
 
@@ -236,3 +236,13 @@ def test_the_deviation_is_about_the_mean_of_each_channel():
     signals = 3 * white(50, 2, 400) + np.array([5, -7], np.float32)[:, None]
     assert deviation(batches(given_images(signals), batch_size=16)) == pytest.approx(3, rel=0.02)
     assert deviation(batches(given_images(signals * 0), batch_size=16)) == 1.0
+
+
+@pytest.mark.parametrize("gain", [False, True])
+def test_quiet_and_loud_signals_are_perturbed_by_the_same_numbers(gain):
+    """F99: noise as it was drawn, not what is left of it above 0; else loudness would tie channels to each other."""
+    bands = signal_bands(40, None, [0.1, 0.2, 0.5])
+    how = noise_of(bands, groups=2, gain=gain, scale=3.0)
+    spectrum, indices = bands.spectrum(torch.randn(5, 2, 40)), torch.arange(5)
+    loud, quiet = (how.perturbed("amplitude", 0, size * spectrum, indices)[1] for size in (10.0, 0.001))
+    assert torch.equal(loud, quiet) and torch.equal(loud, how.amplitude(0, indices))

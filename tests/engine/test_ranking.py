@@ -15,10 +15,10 @@ def layer_of(channels, side):
     return find(planted.identity(channels), "conv1", (channels, side, side))[0]
 
 
-def ranked(activations, k, criteria=CRITERIA, thresholds=None, batch=3, order=None, **options):
+def ranked(activations, k, criteria=CRITERIA, batch=3, order=None, **options):
     """Rank given activations (image, unit, y, x), in batches."""
     layer = layer_of(activations.shape[1], activations.shape[2])
-    ranker = Ranker([layer], k, criteria, {"conv1": thresholds} if thresholds is not None else None, **options)
+    ranker = Ranker([layer], k, criteria, **options)
     order = torch.arange(len(activations)) if order is None else order
     for part in order.split(batch):
         ranker.begin(part.numpy())
@@ -32,17 +32,16 @@ def sorted_fully(responses, k):
     return np.stack([np.lexsort((indices, -responses[:, unit]))[:k] for unit in range(responses.shape[1])])
 
 
-def test_maximum_mean_and_area_order_three_images_differently():
-    """1.T1: a pixel of 10, a 4 x 4 block of 5, 0.6 everywhere; 8 x 8, threshold 0.5."""
+def test_maximum_and_mean_order_three_images_differently():
+    """1.T1: a pixel of 10, a 4 x 4 block of 5, 0.6 everywhere; 8 x 8."""
     images = torch.zeros(3, 1, 8, 8)
     images[0, 0, 2, 3] = 10
     images[1, 0, 4:, 1:5] = 5
     images[2] = 0.6
-    ranker = ranked(images, 3, thresholds=torch.tensor([0.5]))
+    ranker = ranked(images, 3)
     expected = {
         "max": ([0, 1, 2], [10, 5, 0.6], [[2, 3], [4, 1], [0, 0]]),
         "mean": ([1, 2, 0], [1.25, 0.6, 0.15625], [[4, 1], [0, 0], [2, 3]]),
-        "area": ([2, 1, 0], [1, 16 / 64, 1 / 64], [[0, 0], [4, 1], [2, 3]]),
     }
     for criterion, (order, responses, positions) in expected.items():
         result = ranker.ranked("conv1", criterion)
@@ -56,13 +55,11 @@ def test_any_split_into_batches_gives_the_full_sort_bit_for_bit(batch, layout):
     """1.T2, with many ties: activations of few values."""
     generator = torch.Generator().manual_seed(0)
     activations = torch.randint(-2, 4, (40, 6, 5, 5), generator=generator).float().to(memory_format=layout)
-    thresholds = torch.tensor([0.0, 1, 2, 2.5, 3, -1])
-    ranker = ranked(activations, 9, thresholds=thresholds, batch=batch, bottom=True)
+    ranker = ranked(activations, 9, batch=batch, bottom=True)
     maps = activations.flatten(2).numpy()
     responses = {
         "max": maps.max(2),
         "mean": maps.sum(2) / np.float32(25),
-        "area": (maps > thresholds.numpy()[:, None]).sum(2).astype(np.float32) / np.float32(25),
     }
     for criterion, values in responses.items():
         for end, sign in (("top", 1), ("bottom", -1)):

@@ -63,16 +63,23 @@ def test_a_network_learns():
     assert sum(event.count for event in stream if isinstance(event, Advance)) == 8 * 96
 
 
-def test_what_is_written_is_what_the_network_does():
-    """Of a network that has not learned enough to be right: rows of the matrix are the truth, columns its answers."""
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_written_is_what_the_network_does(precision):
+    """Of a network that has not learned enough to be right: rows of the matrix are the truth, columns its answers.
+
+    F99: held-out images are measured in float32, whatever the network learns in.
+    """
     model, held_out = network(), Blobs(30, 1)
-    stream = list(events(model, Blobs(96, 0), held_out, epochs=2, lr=0.002))
+    stream = list(events(model, Blobs(96, 0), held_out, epochs=2, lr=0.002, precision=precision))
     table, (matrix,) = rows(stream)
     assert matrix != np.transpose(matrix).tolist()
     best = max(table, key=lambda row: (row["val_accuracy"], -row["epoch"]))
     model.load_state_dict(kept(stream)["best"].weights)
     with torch.no_grad():
-        answers = model(held_out.pixels.float() / 255).argmax(1).numpy()
+        outputs = model(held_out.pixels.float() / 255)
+        answers = outputs.argmax(1).numpy()
+    loss = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(held_out.labels)).item()
+    assert best["val_loss"] == pytest.approx(loss, rel=1e-5)
     expected = np.zeros((3, 3), dtype=int)
     np.add.at(expected, (held_out.labels, answers), 1)
     assert matrix == expected.tolist()

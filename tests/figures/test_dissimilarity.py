@@ -91,12 +91,16 @@ def test_curves_have_their_intervals_stars_controls_and_ceiling():
     made = figures.similarity_by_layer([whole, panel()], ["conv1", "conv2", "logits"], "Spearman's ρ", "title")
     first, second = made.axes
     assert [text.get_text() for text in first.texts] == ["**"] and first.texts[0].xy == (1, 0.5)
+    below = panel(layers=curve([-0.1, 0.05, 0.3], [0.5, 0.004, 0.02]))  # F99: the interval of the second holds 0
+    drawn = figures.similarity_by_layer([below], ["a", "b", "c"], "r", "title", "subjects")
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["(**)", "*"]
+    assert "(for other subjects) holds 0" in drawn.legends[0].get_title().get_text()
     assert [label.get_text() for label in second.get_xticklabels()] == ["conv1", "conv2", "logits"]
     assert first.get_ylabel() == "Spearman's ρ" and first.get_title("left") == "IT"
     assert first.get_ylim()[1] > 0.6 and len(first.lines) > len(second.lines)
     (legend,) = made.legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        "layers, 95 % interval", "random weights", "pixels", "noise ceiling"
+        "layers, 95 % interval", "random weights, 95 % interval (grey band)", "pixels", "noise ceiling"
     ]  # fmt: skip
     assert style.png(made)
 
@@ -109,3 +113,14 @@ def test_the_legend_names_only_what_is_drawn():
 @pytest.mark.parametrize(("p", "words"), [(0.0009, "***"), (0.001, "**"), (0.04, "*"), (0.05, ""), (np.nan, "")])
 def test_stars(p, words):
     assert figures.stars(p) == words
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 20])
+def test_the_words_of_the_scale_lie_in_the_figure(count):
+    """F99: of a few matrices in one row too."""
+    matrices = np.stack([matrix(12) for _ in range(count)])
+    made = figures.matrix_grid(matrices, ["reference:\nIT"] * count, "title")
+    made.canvas.draw()
+    for text in (made.axes[-1].yaxis.label, *made.axes[-1].get_yticklabels()):
+        extent = text.get_window_extent()
+        assert extent.y0 >= 0 and extent.y1 <= made.bbox.height and extent.x1 <= made.bbox.width, (count, extent)

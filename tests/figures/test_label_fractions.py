@@ -38,3 +38,11 @@ def test_a_panel_for_each_task():
 @pytest.mark.parametrize("runs", [0, 1])
 def test_few_runs(runs):
     assert png(accuracy_by_fraction(FRACTIONS[:runs], ACCURACIES[:runs] * np.nan, MODES[:runs], ["a"] * runs, "net"))
+
+
+def test_one_run_has_no_bar():
+    """F99: a deviation over n - 1, and none of one run."""
+    made = accuracy_by_fraction(np.array([0.1, 0.1, 1.0]), np.array([0.5, 0.7, 0.8]), ["full"] * 3, ["a"] * 3, "t")
+    (container,) = made.axes[0].containers
+    lengths = [np.ptp(one[:, 1]) / 2 if len(one) else np.nan for one in container.lines[2][0].get_segments()]
+    assert lengths == pytest.approx([np.sqrt(0.02), np.nan], nan_ok=True)

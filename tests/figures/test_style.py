@@ -1,5 +1,7 @@
 import warnings
 
+import numpy as np
+
 from cnnprobe.figures import style
 
 
@@ -49,3 +51,9 @@ def test_a_mark_stands_above_the_title_and_takes_no_room_from_the_figure():
     bare = style.figure(3, 2)
     style.mark(bare, "not complete")
     assert bare.get_suptitle() == "not complete"
+
+
+def test_a_spread_is_that_of_a_sample_and_one_value_has_none():
+    """F99: over n - 1, as everywhere."""
+    assert style.spread(np.array([1.0, np.nan, 3.0, 8.0]), "{:.3f}") == "4.000 ± 3.606"
+    assert style.spread(np.array([4.0, np.nan])) == "4.00" and style.spread(np.array([np.nan])) == "-"

@@ -52,7 +52,10 @@ def test_three_images_are_ordered_by_each_criterion_as_the_known_answer_says():
     np.testing.assert_allclose(found["response_mean"][0], [1.25, 0.6, 0.15625])
 
 
-def test_area_counts_positions_above_the_threshold_of_the_first_look():
+def test_area_counts_positions_above_the_threshold():
+    """1.T1: 0.6 everywhere goes first, then a block of 16 px, then a single px."""
+    found = ranked(identity(), three_images(), criterion="area", quantile=0.4)
+    assert found["image"][0].tolist() == [2, 1, 0] and found["position"][0].tolist() == [[0, 0], [4, 4], [2, 5]]
     found = ranked(identity(), three_images(), criterion="area", quantile=0.5)
     threshold = found["threshold"][0]
     pixels = three_images().images.flatten(1)
@@ -63,7 +66,7 @@ def test_area_counts_positions_above_the_threshold_of_the_first_look():
     np.testing.assert_allclose(found["response"][0], shares[order])
 
 
-def test_a_batch_of_the_first_look_may_have_no_image_that_can_be_read():
+def test_a_batch_may_have_no_image_that_can_be_read():
     """F32: the thresholds of area come from the others."""
     images = three_images()
     images.images[1] = np.nan

@@ -347,8 +347,8 @@ def test_the_headline_is_the_first_best_epoch_with_its_interval_and_the_old_task
     made["confusion"] |= {"matrix": np.array([[8, 2], [2, 8]])}
     made["old_task"] |= {"accuracy": np.array([0.9, 0.2])}
     found = transfer.headline(made)
-    assert found["95 % low"] == pytest.approx(0.5840, abs=5e-5)  # 16 of 20, Wilson's interval by hand
-    assert found["95 % high"] == pytest.approx(0.9193, abs=5e-5)
+    assert found["95 % low"] == pytest.approx(0.5634, abs=5e-5)  # 16 of 20, Clopper and Pearson's tables
+    assert found["95 % high"] == pytest.approx(0.9427, abs=5e-5)
     rest = {key: value for key, value in found.items() if key not in ("95 % low", "95 % high")}
     assert rest == {"val_accuracy": 0.8, "at epoch": 2, "old task": 0.3, "old task before": 0.9}
     assert set(transfer.headline(recording())) == {"val_accuracy", "95 % low", "95 % high", "at epoch"}
