@@ -16,7 +16,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that a kill at any instant leaves the old or the new one, never half of it."""
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from cnnprobe import (
@@ -32,10 +31,12 @@ from cnnprobe import (
 )
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import option_name
-from cnnprobe.reading import Recording
+from cnnprobe.reading import Recording, finished_batches, whole_rows
 from cnnprobe.records import Advance, Checkpoint, Measurement, Phase, Rows
 from cnnprobe.signals import EXIT_STATUS, Stop
 from cnnprobe.store import Writer, same_attributes
+from cnnprobe.unfinished import FOLDER as UNFINISHED
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 RESULTS = (".h5", ".png", ".safetensors", ".nii.gz")
@@ -79,6 +80,7 @@ class Run:
     lock: runs.Lock
     about: dict[str, Any]
     remarks: terminal.Remarks
+    unfinished: Unfinished = field(default_factory=Unfinished)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -190,14 +192,16 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         }
         if job.resume and (job.resume / "store.h5").exists():
             same_attributes(Recording(job.resume / "store.h5"), attributes)
-        measurement = compute(job, made, device, workers, source, stop)
+        unfinished = Unfinished(job.resume / UNFINISHED if job.resume else None)
+        measurement = compute(job, made, device, workers, source, stop, unfinished)
         folder = job.resume or runs.claim(job.config["out"], job.command, job.name)
+        unfinished.folder = folder / UNFINISHED
         if lock is None:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(setattr, remarks, "log", None)
         try:
             lock = lock or undo.enter_context(runs.Lock(folder))
-            run = Run(job, folder, lock, about(job, made, device, threads), remarks)
+            run = Run(job, folder, lock, about(job, made, device, threads), remarks, unfinished)
             if job.resume:
                 runs.tidy(folder)
                 origin.remark_resumed(folder.name, runs.info(folder), run.about)
@@ -239,41 +243,21 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
     }
 
 
-def finished_batches(folder: Path | None) -> dict[str, frozenset[int]]:
-    """Return by table the first row of every batch that a stopped run has saved whole."""
-    if folder is None or not (folder / "store.h5").exists():
-        return {}
-    recording = Recording(folder / "store.h5")
-    tables = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
-    return {
-        table.name: frozenset(int(batch) * table.batch for batch in np.flatnonzero(table.done & ~table.damaged()))
-        for table in tables
-    }
-
-
-def progress(folder: Path | None) -> tuple[int, Any]:
-    """Return how many rows a stopped run has finished, whole batches, and the state its training goes on from.
-
-    A table that is all there (the few pictures beside many images) does not hold the others back.
-    """
-    if folder is None or not (folder / "store.h5").exists():
-        return 0, None
-    recording = Recording(folder / "store.h5")
-    written = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
-    begun = [table.leading // table.batch * table.batch for table in written if not table.done.all()]
-    whole = max((table.leading // table.batch * table.batch for table in written), default=0)
-    return min(begun, default=whole), training_state.read(folder / "weights")
-
-
 def compute(
-    job: Job, made: preparation.Preparation, device: str, workers: int, source: Recording | None, stop: Stop
+    job: Job,
+    made: preparation.Preparation,
+    device: str,
+    workers: int,
+    source: Recording | None,
+    stop: Stop,
+    unfinished: Unfinished,
 ) -> Measurement:
     """Call the method with what its `compute` asks for by name."""
     method = methods.module(job.command)
     asked = inspect.signature(method.compute).parameters
     if job.config.get("layer") == "???" or (job.config.get("layer") is None and _needs_one(job)):
         raise _needs_layer(made)
-    start, state = progress(job.resume)
+    begun = job.resume / "store.h5" if job.resume and (job.resume / "store.h5").exists() else None
     given = {key: job.config.get(key) for key in ("seed", "batch_size", "layer", "units")}
     given |= {key: value for key, value in job.config["method"].items() if key != "name"}
     given |= {
@@ -286,11 +270,12 @@ def compute(
         "device": device,
         "workers": 0 if made.dataset.in_memory else workers,
         "source": source,
-        "start": start,
-        "finished": finished_batches(job.resume) if "finished" in asked else {},
+        "start": whole_rows(begun) if begun else 0,
+        "finished": finished_batches(begun) if begun and "finished" in asked else {},
         "facts": runs.info(job.resume).get("facts", {}) if job.resume else {},
-        "state": state,
+        "state": training_state.read(job.resume / "weights") if begun else None,
         "should_stop": stop,
+        "unfinished": unfinished,
     }
     from cnnprobe.companions import companions  # with torch
 
@@ -335,12 +320,14 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
                         training_state.save(run.folder / "weights", event, beside)
                 if measurement.facts != run.about["facts"]:
                     run.save(facts=copy.deepcopy(measurement.facts))
-                if stop() and not ends_itself:
+                if stop() and not ends_itself and run.unfinished.keep():
                     break
+                run.unfinished.keep_in_time()
         run.about |= {f"{counts}_per_second": round(rate, 3) for counts, rate in bar.rates.items()}
         if stop():
             return EXIT_STATUS[stop.signal]
         writer.finish()
+        run.unfinished.clear()
         return 0
     finally:
         run.about["kept"] = writer.kept()

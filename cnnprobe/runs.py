@@ -17,7 +17,7 @@ from cnnprobe.errors import UserError, listing, path_of
 VERSION = re.compile(r"v[0-9]{3,}")
 IN_PLACE = ".lock", "run.log"
 """Files of a run folder that are opened for writing; others are replaced whole."""
-INTO = "figures", "figures/so-far", "weights", "maps"
+INTO = "figures", "figures/so-far", "weights", "maps", "unfinished"
 """Folders in it."""
 
 

@@ -22,10 +22,11 @@ MAY_IMPORT = {
     "schema": {"errors", "catalogue"},
     "help": {"catalogue", "options", "cli", "foreign_yaml"},
     "figures": set(),
-    "engine": {"errors", "options", "records"},
+    "unfinished": {"errors", "files"},
+    "engine": {"errors", "options", "records", "unfinished"},
     "models": {"errors", "options", "files"},
     "datasets": {"errors", "options"},
-    "methods": {"errors", "options", "records", "engine", "figures"},
+    "methods": {"errors", "options", "records", "engine", "figures", "unfinished"},
     "provenance": set(),
     "signals": set(),
     "shortage": {"errors", "engine"},
@@ -47,7 +48,7 @@ MAY_IMPORT = {
     "run": {
         "errors", "options", "catalogue", "files", "records", "runs", "reading", "store", "drawing", "methods",
         "companions", "engine", "origin", "preparation", "provenance", "shortage", "signals", "terminal",
-        "training_state",
+        "training_state", "unfinished",
     },
     "sweep": {
         "errors", "files", "catalogue", "compose", "drawing", "run", "runs", "signals", "sweep_job", "terminal", "cli",

@@ -17,6 +17,7 @@ from cnnprobe.engine.layers import Layer, layers_of, units_of
 from cnnprobe.engine.overwritten import SIDES, Chosen, Overwritten
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 COMPARED = 500
@@ -137,11 +138,14 @@ class Forgetting:
             "dead_after": Column("units", dtype="int64", unit="units"),
         }
 
-    def events(self, finished: dict[str, frozenset[int]]) -> Iterator[Rows | Advance | Phase]:
+    def events(
+        self, finished: dict[str, frozenset[int]], unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
         """Compare them.
 
         Args:
             finished: by table, first rows of the batches there are already.
+            unfinished: keeps what has no row yet.
         """
         wanted = [(table.name, start) for table in self.tables() for start in range(0, table.rows, table.batch)]
         if all(start in finished.get(name, ()) for name, start in wanted):
@@ -149,7 +153,8 @@ class Forgetting:
         seen = []
         for side, model in zip(SIDES, self.networks):
             yield Phase(f"answers {side}", len(self.images), "images")
-            seen.append((yield from answers(model, self.layers, self.images, self.compared, **self.given)))
+            how = self.given | {"name": f"forgetting/{side}", "unfinished": unfinished}
+            seen.append((yield from answers(model, self.layers, self.images, self.compared, **how)))
         found, strongest = {}, {}
         for place, layer in enumerate(self.layers):
             pair = tuple(one[layer.name] for one in seen)
@@ -161,7 +166,7 @@ class Forgetting:
                 yield Rows("layers", place, self._summed(layer, pair, rows))
         if self.shown and 0 not in finished.get("changed", ()):
             chosen, columns = self._chosen(found, strongest)
-            yield from self.shown.events(chosen, columns)
+            yield from self.shown.events(chosen, columns, unfinished)
 
     def _compared(
         self, layer: Layer, pair: tuple[Answers, ...], strongest: tuple[Strongest, ...]

@@ -41,7 +41,7 @@ class UpperQuantile:
         """Add values (row, any number)."""
         self.count += values.shape[1]
         if self.largest is not None:
-            values = torch.cat([self.largest, values], dim=1)
+            values = torch.cat([self.largest.to(values.device), values], dim=1)
         self.largest = values.topk(min(self.kept, values.shape[1]), dim=1, sorted=False).values
 
     def result(self) -> Tensor:
@@ -91,10 +91,11 @@ class Thresholds:
         """Return what is known so far, for `restore`."""
         return {name: (one.count, one.largest) for name, one in self.quantiles.items()}
 
-    def restore(self, state: dict[str, tuple[int, Tensor | None]]) -> None:
-        """Go back to a state: the pass through the network failed on its way."""
+    def restore(self, state: dict[str, tuple[int, Tensor | np.ndarray | None]]) -> None:
+        """Go to a state: the pass through the network failed on its way, or another process had come so far."""
         for name, (count, largest) in state.items():
-            self.quantiles[name].count, self.quantiles[name].largest = count, largest
+            self.quantiles[name].count = count
+            self.quantiles[name].largest = torch.from_numpy(largest) if isinstance(largest, np.ndarray) else largest
 
     def result(self) -> dict[str, Tensor]:
         """Return the thresholds by layer, (unit,), on the CPU."""

@@ -11,12 +11,13 @@ from torch import nn
 
 from cnnprobe.engine import full_sort
 from cnnprobe.engine.loading import Batch
-from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
+from cnnprobe.engine.passes import Source, passing
 from cnnprobe.engine.ranking import Ranked, Ranker
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.records import Advance, Phase
+from cnnprobe.unfinished import State, Unfinished, put
 
 LOG = logging.getLogger("cnnprobe")
 Order = tuple[str, str]
@@ -45,16 +46,21 @@ class Strongest:
 
 
 def by_pass(
-    model: nn.Module, layers: list[Layer], ranker: Ranker, loaded: Iterable[Batch], skipped: np.ndarray
+    model: nn.Module,
+    layers: list[Layer],
+    ranker: Ranker,
+    loaded: Source,
+    skipped: np.ndarray,
+    unfinished: Unfinished | None = None,
 ) -> Generator[Advance, None, dict[str, Strongest]]:
     """Show every image once; returns the strongest by name of layer.
 
     Args:
         ranker: says by what they are ranked.
-        loaded: the images.
+        loaded: the images, see `passes.passing`.
         skipped: (image,) bool, becomes true where an image could not be read.
+        unfinished: keeps the ranking so far.
     """
-    carried = Carried(UNBOUNDED)
     with torch.inference_mode(), tap(model, layers, ranker.receive) as run:
 
         def show(part: Batch) -> None:
@@ -65,10 +71,18 @@ def by_pass(
                 ranker.forget()
                 raise
 
-        for batch in loaded:
-            for part, _ in in_parts(batch, carried, show):
-                skipped[part.indices] = ~part.readable
-                yield Advance(len(part))
+        def use(part: Batch, _: None) -> None:
+            skipped[part.indices] = ~part.readable
+
+        def take() -> State:
+            return {"skipped": skipped, "ranker": ranker.state()}
+
+        def restore(state: State) -> None:
+            skipped[:] = state["skipped"]
+            ranker.restore(state["ranker"])
+
+        how = {"take": take, "restore": restore, "unfinished": unfinished}
+        yield from passing("ranking", len(skipped), loaded, show, use, **how)
     return {layer.name: _found(ranker, layer.name) for layer in layers}
 
 
@@ -79,21 +93,29 @@ def _found(ranker: Ranker, name: str) -> Strongest:
 
 
 def of_groups(
-    model: nn.Module, layer: Layer, weights: np.ndarray, loaded: Iterable[Batch], k: int, skipped: np.ndarray
+    model: nn.Module,
+    layer: Layer,
+    weights: np.ndarray,
+    loaded: Source,
+    k: int,
+    skipped: np.ndarray,
+    unfinished: Unfinished | None = None,
 ) -> Generator[Advance, None, Strongest]:
-    """Find the images to which weighted groups of channels answer most, by the sum of the means of their maps.
+    """Find the images to which weighted groups of channels respond most, by the sum of the means of their maps.
 
     Args:
         weights: (group, channel).
-        loaded: all images.
+        loaded: the images, see `passes.passing`.
         k: how many are kept.
         skipped: (image,) bool, becomes true where an image could not be read.
+        unfinished: keeps the responses so far.
 
     Returns:
         a row for each group; its position is where the weighted sum of the maps is largest.
     """
     responses = np.full((len(weights), len(skipped)), -np.inf)
     places = np.zeros((len(weights), len(skipped)), np.int64)
+    every = {"responses": responses, "places": places, "skipped": skipped}
     received: list[torch.Tensor] = []
 
     def receive(_: Layer, activation: torch.Tensor) -> None:
@@ -102,7 +124,6 @@ def of_groups(
             torch.einsum("gc,nci->gni", own, activation.flatten(2) if activation.dim() > 2 else activation[..., None])
         )
 
-    carried = Carried(UNBOUNDED)
     with torch.inference_mode(), tap(model, [layer], receive) as run:
 
         def show(part: Batch) -> torch.Tensor:
@@ -110,12 +131,13 @@ def of_groups(
             run(part.images)
             return received.pop().double().cpu()
 
-        for batch in loaded:
-            for part, maps in in_parts(batch, carried, show):
-                responses[:, part.indices] = np.where(part.readable, maps.mean(2).numpy(), -np.inf)
-                places[:, part.indices] = maps.argmax(2).numpy()
-                skipped[part.indices] = ~part.readable
-                yield Advance(len(part))
+        def use(part: Batch, maps: torch.Tensor) -> None:
+            responses[:, part.indices] = np.where(part.readable, maps.mean(2).numpy(), -np.inf)
+            places[:, part.indices] = maps.argmax(2).numpy()
+            skipped[part.indices] = ~part.readable
+
+        how = {"take": lambda: every, "restore": lambda state: put(every, state), "unfinished": unfinished}
+        yield from passing("ranking", len(skipped), loaded, show, use, **how)
     images = np.argsort(-responses, 1, kind="stable")[:, :k]
     images = np.pad(images, ((0, 0), (0, k - images.shape[1])), constant_values=-1)
     values = np.where(images >= 0, np.take_along_axis(responses, np.maximum(images, 0), 1), -np.inf)
@@ -231,17 +253,20 @@ class Search:
         else:
             check_record(self.source, self.layers, ["max"])
 
-    def run(self, loaded: Iterable[Batch]) -> Generator[Phase | Advance, None, tuple[dict[str, Strongest], np.ndarray]]:
+    def run(
+        self, loaded: Source, unfinished: Unfinished | None = None
+    ) -> Generator[Phase | Advance, None, tuple[dict[str, Strongest], np.ndarray]]:
         """Do it; returns the strongest by name of layer, units in the order asked, and which images were skipped.
 
         Args:
-            loaded: all images, read only where there is no source.
+            loaded: the images, see `passes.passing`, read only where there is no source.
+            unfinished: keeps the ranking so far.
         """
         if self.source is None:
             yield Phase("ranking", self.images, "images")
             skipped = np.zeros(self.images, bool)
             ranker = Ranker(self.layers, self.k)
-            found = yield from by_pass(self.model, self.layers, ranker, loaded, skipped)
+            found = yield from by_pass(self.model, self.layers, ranker, loaded, skipped, unfinished)
             return {name: one.of(self.units[name]) for name, one in found.items()}, skipped
         found = {layer.name: self._stored(layer) for layer in self.layers}
         return found, self.source["stimuli"]["skipped"]

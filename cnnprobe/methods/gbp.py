@@ -12,13 +12,14 @@ from cnnprobe.engine.ends import check_ends, ends_of, places, ranked
 from cnnprobe.engine.gradient_mapping import GradientMapping, How
 from cnnprobe.engine.gradients import Recipe
 from cnnprobe.engine.layers import Layer, find, main_layers, units_of
-from cnnprobe.engine.loading import batches
+from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.sanity import Sanity, verdict
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import Search, Strongest, of_groups
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 ROWS = 16
@@ -55,6 +56,7 @@ def compute(
     moments: list[Any] | None = None,
     facts: dict[str, Any] | None = None,
     finished: dict[str, frozenset[int]] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Map what drives units (Springenberg et al. 2015, and what `engine.gradients` lists).
 
@@ -84,6 +86,7 @@ def compute(
         moments: of learning, in order; the network carries the last. Then also what the mean maps were at each of them.
         facts: of a stopped run, see `records.Measurement`.
         finished: by table, first rows of the batches there are already.
+        unfinished: keeps what has no row yet, see `unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, "sanity/<layer>" if asked for, and "stimuli".
@@ -118,30 +121,33 @@ def compute(
     kept = facts if facts is not None else {}
 
     def events() -> Iterator[Rows | Advance | Phase]:
-        every = batches(dataset, batch_size=batch_size, device=device, workers=workers)
+        def every(start: int) -> Iterator[Batch]:
+            return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+
         if gathered:
             skipped = np.zeros(len(dataset), bool)
             yield Phase("ranking", len(dataset), "images")
             weights = np.zeros((len(gathered), layers[0].channels))
             for row, group in zip(weights, gathered):
                 row[list(group)] = list(group.values())
-            found = {layers[0].name: (yield from of_groups(model, layers[0], weights, every, top_images, skipped))}
+            ranked_groups = of_groups(model, layers[0], weights, every, top_images, skipped, unfinished)
+            found = {layers[0].name: (yield from ranked_groups)}
         else:
-            found, skipped = yield from search.run(every)
+            found, skipped = yield from search.run(every, unfinished)
         for start in range(0, len(skipped), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
         for one in mapped:
             strongest: Strongest = found[one.layer.name]
             if ends:
                 if one.layer.name not in kept.get("ranked", {}):
-                    scores = yield from one.scores(strongest, ranking)
+                    scores = yield from one.scores(strongest, ranking, unfinished)
                     kept.setdefault("ranked", {})[one.layer.name] = ranked(one.units, scores, ends)
                 rows = np.array(kept["ranked"][one.layer.name])
                 strongest, one.units = strongest.of(rows), rows
-            yield from one.events(strongest, (finished or {}).get(one.name, frozenset()))
+            yield from one.events(strongest, (finished or {}).get(one.name, frozenset()), unfinished)
             for check in checks:
                 if check.layer is one.layer and not (finished or {}).get(check.name):
-                    yield from check.events(strongest, one.units)
+                    yield from check.events(strongest, one.units, unfinished)
 
     about = {"top_images": min(top_images, len(dataset)), "rule": rule, "target": target, "seed": seed}
     about |= {"groups": json.dumps(gathered), "image_size": list(dataset.size)}

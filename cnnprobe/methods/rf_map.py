@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnprobe.engine.field_mapping import How, Mapping, brightness
 from cnnprobe.engine.layers import find, units_of
-from cnnprobe.engine.loading import batches
+from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.memory import UNBOUNDED
 from cnnprobe.engine.occluders import grid_of
 from cnnprobe.engine.occlusion import Occlusion
@@ -20,6 +20,7 @@ from cnnprobe.engine.strongest import Search
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 ROWS = 16
@@ -50,6 +51,7 @@ def compute(
     seed: int,
     facts: dict[str, Any] | None = None,
     finished: dict[str, frozenset[int]] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Measure the field of every unit by occlusion (Zhou et al. 2015, section 3.2).
 
@@ -81,6 +83,7 @@ def compute(
         seed: of the noise, and of the images from which the dataset's brightness is taken.
         facts: of a stopped run, see `records.Measurement`.
         finished: by table, first rows of the batches there are already.
+        unfinished: keeps what has no row yet, see `unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -113,14 +116,16 @@ def compute(
         mapped.append(Mapping(how, one, chosen[one.name], top_images, small, occlusion))
 
     def events() -> Iterator[Rows | Advance | Phase]:
-        every = batches(dataset, batch_size=batch_size, device=device, workers=workers)
-        found, skipped = yield from search.run(every)
+        def every(start: int) -> Iterator[Batch]:
+            return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+
+        found, skipped = yield from search.run(every, unfinished)
         for start in range(0, len(skipped), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
-        how.brightness = yield from brightness(dataset, filling, seed, batch_size, device, workers)
+        how.brightness = yield from brightness(dataset, filling, seed, batch_size, device, workers, unfinished)
         for one in mapped:
             already = (finished or {}).get(one.name, frozenset())
-            for event in one.events(found[one.layer.name], already, workers):
+            for event in one.events(found[one.layer.name], already, workers, unfinished):
                 if one.occlusion.batch < UNBOUNDED:
                     kept.setdefault("batch", {})[one.layer.name] = one.occlusion.batch
                 yield event

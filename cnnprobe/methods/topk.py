@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from cnnprobe.engine.layers import Layer, find, units_of
 from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
+from cnnprobe.engine.passes import passing
 from cnnprobe.engine.pictures import Album, picture_kind, picture_size
 from cnnprobe.engine.quantiles import Thresholds, first_look
 from cnnprobe.engine.ranking import Ranker
@@ -21,7 +22,8 @@ from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import Order, Strongest, by_pass, by_record, check_record
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
-from cnnprobe.records import Advance, Column, Measurement, Rows, Table
+from cnnprobe.records import Advance, Column, Measurement, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 Criterion = Literal["max", "mean", "area"]
@@ -49,6 +51,7 @@ def compute(
     device: str,
     workers: int,
     seed: int,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Rank the images for every unit, in one pass for all layers and criteria.
 
@@ -74,6 +77,7 @@ def compute(
         device: where the network is.
         workers: processes that load images.
         seed: of the first look.
+        unfinished: keeps the ranking so far, see `unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -99,10 +103,11 @@ def compute(
     lists = [Sorting(name, end, criteria[0]) for name in criteria for end in ends]
     look = first_look(len(dataset), seed) if "area" in criteria and source is None else np.zeros(0, np.int64)
 
-    def loaded(indices: np.ndarray | None = None) -> Iterator[Batch]:
-        return batches(dataset, batch_size=batch_size, device=device, workers=workers, indices=indices)
+    def loaded(start: int, indices: np.ndarray | None = None) -> Iterator[Batch]:
+        where = {"device": device, "workers": workers, "indices": indices, "start": start}
+        return batches(dataset, batch_size=batch_size, **where)
 
-    def events() -> Iterator[Rows | Advance]:
+    def events() -> Iterator[Rows | Advance | Phase]:
         skipped = np.zeros(len(dataset), bool)
         if source is not None:
             skipped = source["stimuli"]["skipped"]
@@ -110,11 +115,11 @@ def compute(
             found = {one.name: by_record(source, one, orders, k, quantile) for one in layers}
             yield Advance(len(dataset))
         else:
-            thresholds = yield from _look(model, layers, quantile, look, seed, loaded)
+            thresholds = yield from _look(model, layers, quantile, look, seed, loaded, unfinished)
             ranker = Ranker(layers, k, criteria, thresholds, bottom)
-            found = yield from by_pass(model, layers, ranker, loaded(), skipped)
+            found = yield from by_pass(model, layers, ranker, loaded, skipped, unfinished)
         found = {name: answer.of(chosen[name]) for name, answer in found.items()}
-        yield from _rows(layers, found, lists, Pictures(size, crop, loaded))
+        yield from _rows(layers, found, lists, Pictures(size, crop, loaded), unfinished)
         for start in range(0, len(skipped), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
 
@@ -176,7 +181,13 @@ def _table(layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: 
 
 
 def _look(
-    model: nn.Module, layers: list[Layer], quantile: float, look: np.ndarray, seed: int, loaded: Any
+    model: nn.Module,
+    layers: list[Layer],
+    quantile: float,
+    look: np.ndarray,
+    seed: int,
+    loaded: Any,
+    unfinished: Unfinished | None,
 ) -> Iterator[Advance]:
     """Fix the thresholds of the area criterion by a first look at some images; returns them by layer."""
     if not len(look):
@@ -193,14 +204,19 @@ def _look(
                 thresholds.restore(before)
                 raise
 
-        carried = Carried(UNBOUNDED)
-        for batch in loaded(look):
-            for part, _ in in_parts(batch, carried, show):
-                yield Advance(len(part))
+        how = {"take": thresholds.state, "restore": thresholds.restore, "unfinished": unfinished}
+        some = partial(loaded, indices=look)
+        yield from passing("first look", len(look), some, show, lambda part, answer: None, **how)
     return thresholds.result()
 
 
-def _rows(layers: list[Layer], found: dict[str, Strongest], lists: list[Sorting], pictures: Pictures) -> Iterator[Rows]:
+def _rows(
+    layers: list[Layer],
+    found: dict[str, Strongest],
+    lists: list[Sorting],
+    pictures: Pictures,
+    unfinished: Unfinished | None,
+) -> Iterator[Rows | Advance | Phase]:
     """Hand over the units of every layer, with the pictures of their images."""
     ranks = {(layer.name, one): found[layer.name].ranks[one.order] for layer in layers for one in lists}
     fields = {layer.name: layer.field for layer in layers}
@@ -211,7 +227,9 @@ def _rows(layers: list[Layer], found: dict[str, Strongest], lists: list[Sorting]
 
     album = Album({key: rank.images for key, rank in ranks.items()}, pictures.size)
     try:
-        album.fill(pictures.loaded(album.images()), field if pictures.crop else None)
+        needed = album.images()
+        yield Phase("pictures", len(needed), "pictures")
+        yield from album.fill(partial(pictures.loaded, indices=needed), field if pictures.crop else None, unfinished)
         for layer in layers:
             answers = found[layer.name]
             for start in range(0, len(answers.dead), SAVED_UNITS):
