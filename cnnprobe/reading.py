@@ -315,25 +315,3 @@ class SoFar(Recording):
 def _hard(group: h5py.Group) -> list[str]:
     """Return the names in a group that do not lead out of it."""
     return [name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)]
-
-
-def finished_batches(path: Path) -> dict[str, frozenset[int]]:
-    """Return by table of a store the first row of every batch that is saved whole."""
-    recording = Recording(path)
-    tables = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
-    return {
-        table.name: frozenset(int(batch) * table.batch for batch in np.flatnonzero(table.done & ~table.damaged()))
-        for table in tables
-    }
-
-
-def whole_rows(path: Path) -> int:
-    """Return how many rows of a store are finished, in whole batches from the first on.
-
-    A table that is all there (the few pictures beside many images) does not hold the others back.
-    """
-    recording = Recording(path)
-    written = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
-    begun = [table.leading // table.batch * table.batch for table in written if not table.done.all()]
-    whole = max((table.leading // table.batch * table.batch for table in written), default=0)
-    return min(begun, default=whole)

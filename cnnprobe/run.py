@@ -11,6 +11,7 @@ import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cnnprobe import (
     origin,
     preparation,
     provenance,
+    resuming,
     runs,
     shortage,
     terminal,
@@ -31,7 +33,7 @@ from cnnprobe import (
 )
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import option_name
-from cnnprobe.reading import Recording, finished_batches, whole_rows
+from cnnprobe.reading import Recording
 from cnnprobe.records import Advance, Checkpoint, Measurement, Phase, Rows
 from cnnprobe.signals import EXIT_STATUS, Stop
 from cnnprobe.store import Writer, same_attributes
@@ -55,6 +57,8 @@ class Job:
         explicit_model: whether the model was asked for by name.
         sweep: name of the sweep it belongs to.
         device: options of the block device to compute with; None: those of `config`.
+        rerun: folder of a run that is done once more.
+        home: working directory to do it in, see `runs.home`; None: this one.
     """
 
     command: str
@@ -64,6 +68,8 @@ class Job:
     explicit_model: bool = False
     sweep: str | None = None
     device: dict[str, Any] | None = None
+    rerun: Path | None = None
+    home: Path | None = None
 
     @property
     def name(self) -> str:
@@ -81,6 +87,7 @@ class Run:
     about: dict[str, Any]
     remarks: terminal.Remarks
     unfinished: Unfinished = field(default_factory=Unfinished)
+    under_way: str = ""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -127,6 +134,7 @@ def execute(job: Job) -> tuple[int, Path]:
     LOG.propagate = False
     try:
         with Stop().listening() as stop:
+            stop.notice = partial(stopping, job.command, "the preparation")
             measurement, run, attributes = begin(job, remarks, stop)
             try:
                 return finished(measurement, run, attributes, stop), run.folder
@@ -167,12 +175,16 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     Returns:
         the measurement, ready to run; the run; and the root attributes of its store.
     """
+    origin.remark_home(job.resume or job.rerun, job.home)
     with ExitStack() as undo:  # refused or interrupted before its first row, a run leaves no lock and no folder
         lock = undo.enter_context(runs.Lock(job.resume)) if job.resume else None
         device, threads, workers = preparation.device_of(job.device or job.config["device"])
+        stop.leave()
         source, job.config = origin.open_source(job.config)
         made = preparation.prepare(job.config, job.command, job.explicit_model)
+        stop.leave()
         if job.resume:
+            origin.same_files(job.resume, job.config)
             origin.same_images(job.resume, made)
         if source is not None:
             origin.same_origin(source, f"source={job.config['method']['source']}", made)
@@ -192,19 +204,22 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         }
         if job.resume and (job.resume / "store.h5").exists():
             same_attributes(Recording(job.resume / "store.h5"), attributes)
-        unfinished = Unfinished(job.resume / UNFINISHED if job.resume else None)
-        measurement = compute(job, made, device, workers, source, stop, unfinished)
+        left = resuming.left_by(job.resume)
+        measurement = compute(job, made, device, workers, source, stop, left)
+        stop.leave()
         folder = job.resume or runs.claim(job.config["out"], job.command, job.name)
-        unfinished.folder = folder / UNFINISHED
+        left["unfinished"].folder = folder / UNFINISHED
         if lock is None:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(setattr, remarks, "log", None)
         try:
             lock = lock or undo.enter_context(runs.Lock(folder))
-            run = Run(job, folder, lock, about(job, made, device, threads), remarks, unfinished)
+            run = Run(job, folder, lock, about(job, made, device, threads), remarks, left["unfinished"])
             if job.resume:
                 runs.tidy(folder)
                 origin.remark_resumed(folder.name, runs.info(folder), run.about)
+            if job.rerun:
+                origin.remark_repeated(job.rerun, made, run.about)
             remarks.open(folder / "run.log")
             run.save()
             files.write(folder / "config.yaml", as_yaml(job.config).encode())
@@ -236,6 +251,8 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "batch_size": job.config.get("batch_size"),
         "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
         "built_from": origin.built_from(job.config, made),
+        "named_files": origin.named_files(job.config),
+        "working_directory": str(Path.cwd()),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "machine": provenance.machine(),
@@ -250,14 +267,13 @@ def compute(
     workers: int,
     source: Recording | None,
     stop: Stop,
-    unfinished: Unfinished,
+    left: dict[str, Any],
 ) -> Measurement:
-    """Call the method with what its `compute` asks for by name."""
+    """Call the method with what its `compute` asks for by name; `left`: by a stopped run, see `resuming.left_by`."""
     method = methods.module(job.command)
     asked = inspect.signature(method.compute).parameters
     if job.config.get("layer") == "???" or (job.config.get("layer") is None and _needs_one(job)):
         raise _needs_layer(made)
-    begun = job.resume / "store.h5" if job.resume and (job.resume / "store.h5").exists() else None
     given = {key: job.config.get(key) for key in ("seed", "batch_size", "layer", "units")}
     given |= {key: value for key, value in job.config["method"].items() if key != "name"}
     given |= {
@@ -270,13 +286,8 @@ def compute(
         "device": device,
         "workers": 0 if made.dataset.in_memory else workers,
         "source": source,
-        "start": whole_rows(begun) if begun else 0,
-        "finished": finished_batches(begun) if begun and "finished" in asked else {},
-        "facts": runs.info(job.resume).get("facts", {}) if job.resume else {},
-        "state": training_state.read(job.resume / "weights") if begun else None,
         "should_stop": stop,
-        "unfinished": unfinished,
-    }
+    } | left
     from cnnprobe.companions import companions  # with torch
 
     given |= companions(asked, job.config, made, device)
@@ -307,6 +318,7 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
     ends_itself = "should_stop" in inspect.signature(methods.module(run.job.command).compute).parameters
     try:
         with terminal.Progress(run.job.command, measurement.total, measurement.counts) as bar:
+            stop.notice = partial(stopping, run.job.command, bar)
             for event in measurement.events:
                 match event:
                     case Rows():
@@ -325,6 +337,7 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
                 run.unfinished.keep_in_time()
         run.about |= {f"{counts}_per_second": round(rate, 3) for counts, rate in bar.rates.items()}
         if stop():
+            run.under_way = f", and {bar}" if run.unfinished.parts else ""
             return EXIT_STATUS[stop.signal]
         writer.finish()
         run.unfinished.clear()
@@ -366,5 +379,11 @@ def _figure(value: Any) -> str:
 def interrupted(run: Run) -> None:
     """Say what is kept and how to go on."""
     run.close("interrupted")
-    kept = run.about.get("kept", "no rows kept")
+    kept = run.about.get("kept", "no rows kept") + run.under_way
     terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; go on with: {run.again}", stream=sys.stderr)
+
+
+def stopping(command: str, what: object) -> None:
+    """Say what is finished before a run stops."""
+    again = "a second Ctrl-C leaves at once"
+    terminal.say(f"cnnprobe {command}: stopping when {what} has come to a point to go on from; {again}", sys.stderr)

@@ -187,6 +187,13 @@ def newest(folders: Iterable[Path]) -> Path | None:
     )
 
 
+def home(folder: Path) -> Path | None:
+    """Return the working directory that the relative paths of a run mean, where that is another one than this."""
+    said = info(folder).get("working_directory")
+    other = isinstance(said, str) and Path(said).is_dir() and Path(said).resolve() != Path.cwd()
+    return Path(said) if other else None
+
+
 def same_images(
     dataset: Any, before: dict[str, Any] | None, name: str, which: Callable[[], list[str]] | None = None
 ) -> None:

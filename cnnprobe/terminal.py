@@ -102,6 +102,11 @@ class Progress:
         now = [before[0] + self.done, before[1] + time.monotonic() - self.started]
         return self.spent | ({self.counts: now} if now[0] else {})
 
+    def __str__(self) -> str:
+        """What is under way, e.g. "ranking (128 of 600 images)"."""
+        name = self.label.removeprefix(self.command).removeprefix(", ") or "the work"
+        return f"{name} ({self.done} of {self.total} {self.counts})"
+
     @property
     def rates(self) -> dict[str, float]:
         """Return things per second so far, by name."""

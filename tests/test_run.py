@@ -497,8 +497,8 @@ def test_a_source_that_lacks_what_is_asked_for_is_refused(cnnprobe, pictures):
 @pytest.mark.parametrize(("batches", "start"), [(3, 30), (8, 80), (10, 90)])
 def test_a_short_table_beside_the_rows_does_not_hold_a_resume_back(tmp_path, batches, start):
     """95 images saved ten at a time, pictures of the first 64 only: on from a whole batch, wherever it was stopped."""
-    from cnnprobe.reading import whole_rows
     from cnnprobe.records import Column, Rows, Table
+    from cnnprobe.resuming import whole_rows
     from cnnprobe.store import Writer
 
     one = {"x": Column("x", dtype="int64")}
