@@ -27,7 +27,7 @@ ROOT = {
     "weights": Option.of("str | list[str]"),
     "seed": Option.of("Annotated[int, Range(0)]"),
     "batch_size": Option.of("Annotated[int, Range(1, 65536)]"),
-    "limit": Option.of("Annotated[int, Range(1)] | None"),
+    "limit": Option.of("Annotated[int, Range(1)] | str | None"),
     "name": Option.of("str | None"),
     "out": Option.of("str"),
 }

@@ -63,11 +63,12 @@ def _images(folder: Path, made: preparation.Preparation) -> Any:
     if not isinstance(config, dict):
         raise UserError("its config.yaml holds no configuration")
     block = _from_home(schema.block("dataset", config.get("dataset")), folder)
-    limit = catalogue.ROOT["limit"].check(config.get("limit"), "limit")
+    limit, seed = (catalogue.ROOT[key].check(config.get(key), key) for key in ("limit", "seed"))
+    schema.limit_is_known(limit)
     options = {key: value for key, value in made.options.items() if key not in ("name", "num_classes")}
     needs = preparation.module("model", made.options["name"]).needs(**options)
     training = runs.info(folder).get("command") in TRAINING
-    shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit}, needs, training)
+    shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit, "seed": seed}, needs, training)
     return held_out if training else shown
 
 

@@ -184,13 +184,13 @@ def datasets_of(config: dict[str, Any], needs: Any, training: bool) -> tuple[Any
         raise UserError("training learns the train split and holds the test split out; leave out dataset.split")
     if training:
         return (
-            _dataset(block | {"split": "train"}, needs, config["limit"]),
+            _dataset(block | {"split": "train"}, needs, config["limit"], config["seed"]),
             _dataset(block | {"split": "test"}, needs, None),
         )
-    return _dataset(block, needs, config["limit"]), None
+    return _dataset(block, needs, config["limit"], config["seed"]), None
 
 
-def _dataset(block: dict[str, Any], needs: Any, limit: int | None) -> Any:
+def _dataset(block: dict[str, Any], needs: Any, limit: int | str | None, seed: int = 0) -> Any:
     from cnnprobe.datasets.imageset import limited
 
     options = {key: value for key, value in block.items() if key != "name"}
@@ -204,7 +204,7 @@ def _dataset(block: dict[str, Any], needs: Any, limit: int | None) -> Any:
         inner = {key: entry.default for key, entry in page.entries.items()}
         inner |= {key: options[key] for key in ("root", "split") if key in inner and options.get(key) is not None}
         options["source"] = module("dataset", options["of"]).build(**inner)
-    return limited(module("dataset", block["name"]).build(**options), limit)
+    return limited(module("dataset", block["name"]).build(**options), limit, seed)
 
 
 def brain(config: dict[str, Any], device: str) -> Any:

@@ -366,7 +366,8 @@ def complete(measurement: Measurement, run: Run) -> None:
     speed = f" ({rate} {measurement.counts}/s)" if measurement.counts == "images" and rate != "0" else ""
     expected = "weights" in catalogue.page(catalogue.yaml_path("method", run.job.command)).root
     weights = "" if expected else f"; weights: {run.about['weights']['label']}"
-    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}")
+    part = f"; images: {run.about['dataset']['sample']}" if run.about["dataset"].get("sample") else ""
+    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}{part}")
     terminal.say(str(run.folder))
 
 

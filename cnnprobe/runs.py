@@ -221,7 +221,8 @@ def same_images(
 def images_of(dataset: Any) -> dict[str, Any]:
     """Return what `run.json` says of the images of a run."""
     about = {"name": dataset.name, "images": len(dataset), "fingerprint": dataset.fingerprint}
-    return about | {"size": list(dataset.size)}
+    about |= {"size": list(dataset.size)}
+    return about | ({"sample": dataset.sample} if getattr(dataset, "sample", "") else {})
 
 
 def short(folder: Path, out: str | Path) -> str:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -317,7 +316,10 @@ class MatrixAnalysis:
         actual = similarities(models, given, self.comparison)
         how = {"draws": self.draws, "over": self.over, "seed": self.seed}
         yield Phase(f"bootstrap over {self.over}", self.draws, "draws")
-        draws = partial(bootstrap, models, given, self.comparison, **how)
+
+        def draws(start: int) -> Iterator[np.ndarray]:
+            return bootstrap(models, given, self.comparison, start=start, **how)
+
         drawn = yield from collected("bootstrap", (self.draws, *actual.shape), draws, unfinished)
 
         def permuted(start: int) -> Iterator[np.ndarray]:

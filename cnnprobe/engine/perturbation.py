@@ -276,14 +276,14 @@ class Showing:
 
         if not attempted(lambda: self._originals(run, part, trials, seen)):
             return False
-        yield Advance(len(part))
+        yield Advance(len(part) * (1 + at["passes"]))
         spectrum = self.noise.spectrum(part.images)
         for number, (kind, draw) in enumerate(self.noise.passes()):
-            work = partial(self._perturbed, run, part, trials, seen, spectrum, kind, draw)
-            if number >= at["passes"]:
-                if not attempted(work):
-                    return False
-                at["passes"] = number + 1
+            if number < at["passes"]:
+                continue
+            if not attempted(partial(self._perturbed, run, part, trials, seen, spectrum, kind, draw)):
+                return False
+            at["passes"] = number + 1
             yield Advance(len(part))
         for layer, original in seen.items():
             warn_of_nan(layer, original.square, part.indices, part.readable)
