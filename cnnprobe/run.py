@@ -317,7 +317,8 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
     # a method that asks for `should_stop` ends by itself, after it has handed over its state
     ends_itself = "should_stop" in inspect.signature(methods.module(run.job.command).compute).parameters
     try:
-        with terminal.Progress(run.job.command, measurement.total, measurement.counts) as bar:
+        images = "signals" if len(attributes["size"]) == 2 else "images"
+        with terminal.Progress(run.job.command, measurement.total, measurement.counts, images) as bar:
             stop.notice = partial(stopping, run.job.command, bar)
             for event in measurement.events:
                 match event:
@@ -363,7 +364,8 @@ def complete(measurement: Measurement, run: Run) -> None:
     rate = _figure(float(run.about.get(f"{measurement.counts}_per_second", 0)))
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
     seconds = terminal.duration(run.about["seconds"])
-    speed = f" ({rate} {measurement.counts}/s)" if measurement.counts == "images" and rate != "0" else ""
+    kind = "signals" if len(run.about["dataset"]["size"]) == 2 else "images"
+    speed = f" ({rate} {kind}/s)" if measurement.counts == "images" and rate != "0" else ""
     expected = "weights" in catalogue.page(catalogue.yaml_path("method", run.job.command)).root
     weights = "" if expected else f"; weights: {run.about['weights']['label']}"
     part = f"; images: {run.about['dataset']['sample']}" if run.about["dataset"].get("sample") else ""

@@ -21,6 +21,7 @@ def test_the_table_joins_the_jobs_in_their_order(tmp_path, capsys):
     with (tmp_path / "runs.csv").open() as source:
         rows = list(csv.DictReader(source))
     assert [row["overrides"] for row in rows] == ["k=0", "k=1"]
+    assert [row["k"] for row in rows] == ["0", "1"]  # F95: a column for each swept option
     assert [row["units"] for row in rows] == ["5", ""]
     assert rows[0]["reason"] == "'=1+1"  # F79: no formula for a spreadsheet
     assert "1 of 2 jobs done" in capsys.readouterr().out

@@ -126,8 +126,8 @@ class Trials:
 
     def state(self) -> State:
         """Return everything, for `restore`."""
-        names = "perturbation", "size", "decisions", "skipped", "outputs"
-        return {name: getattr(self, name) for name in names} | {"response": list(self.response.values())}
+        found = {name: dict(getattr(self, name)) for name in ("perturbation", "size", "decisions")}
+        return found | {"skipped": self.skipped, "outputs": self.outputs, "response": list(self.response.values())}
 
     def restore(self, state: State) -> None:
         """Take over everything from trials of the same noise and units."""

@@ -222,6 +222,21 @@ def _layers(source: Any, group: str) -> dict[str, Any]:
     return {source[name].attributes["layer"]: source[name] for name in source.tables(group)}
 
 
+def images_per_unit(asked: int | None, usual: int, source: Any) -> int:
+    """Return how many images of a unit a method looks at: as asked, else as usual, or as many as a run of topk has.
+
+    Args:
+        asked: None: not asked for.
+        usual: where no run has ranked them already.
+        source: that run, or None.
+    """
+    if asked is not None or source is None or source.attributes["command"] != "topk":
+        return usual if asked is None else asked
+    there = [table[_column(table, "image")].shape[1] for table in _layers(source, "units").values()
+             if "max" in table.attributes["criteria"].split()]  # fmt: skip
+    return min([usual, *there])
+
+
 @dataclass(frozen=True)
 class Search:
     """Finds the images with the largest maxima, for methods that look at those; made, and refused, before any work.

@@ -15,13 +15,15 @@ from cnnprobe.engine.layers import Layer, find, main_layers, units_of
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.sanity import Sanity, verdict
 from cnnprobe.engine.stimuli import stimuli_table
-from cnnprobe.engine.strongest import Search, Strongest, of_groups
+from cnnprobe.engine.strongest import Search, Strongest, images_per_unit, of_groups
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
 from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+IMAGES = 100
+"""Per unit, where none are asked for."""
 ROWS = 16
 """Units shown step by step when none are asked for."""
 
@@ -36,7 +38,7 @@ def compute(
     target: Literal["neuron", "channel", "channel-abs", "group", "class"],
     groups: list[list[Annotated[int, Range(0)]]] | None,
     group_weights: list[list[float]] | None,
-    top_images: Annotated[int, Range(1, 100000)],
+    top_images: Annotated[int, Range(1, 100000)] | None,
     keep: Annotated[int, Range(0, 1000)],
     plain: bool,
     extend: bool,
@@ -73,6 +75,7 @@ def compute(
         groups: of target=group: lists of channels; None: all of `units` are one group.
         group_weights: of the members of each group; None: all 1.
         top_images: images per unit, by the maximum of its map; those to which a rectified unit answers 0 do not count.
+            None: 100, or as many as a run of topk has.
         keep: of them, those whose maps are stored one by one.
         ranking: what best and worst mean, a column of one number per unit.
         display: of the figures; None: signed for crops, clipped (heavy tails cut) for whole images.
@@ -110,6 +113,7 @@ def compute(
         raise UserError(f"pages={absent[0]}: that unit is not among those mapped")
     if gathered and source is not None:
         raise UserError("target=group ranks the images by the response of each group: leave out source=")
+    top_images = images_per_unit(top_images, IMAGES, source)
     if top_images > len(dataset):
         LOG.warning(f"top_images is {top_images}, but there are {len(dataset)} images; means are over those there are")
     search = None if gathered else Search(model, layers, chosen, top_images, len(dataset), source)

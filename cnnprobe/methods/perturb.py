@@ -278,8 +278,9 @@ def _strongest(values: np.ndarray, axes: Any) -> str:
         return "-"
     band, channel = np.unravel_index(flat.argmax(), flat.shape)
     turn = axes["orientation"][band]
-    where = f" {turn:g}°" if np.isfinite(turn) else f" ch {channel}" if flat.shape[1] > 1 else ""
-    return f"{axes['frequency'][band]:.3g}{where}: {flat.max():.3f}"
+    where = f", {turn:g}°" if np.isfinite(turn) else f", channel {channel}" if flat.shape[1] > 1 else ""
+    edges = f"{axes['low'][band]:.3g}-{axes['high'][band]:.3g} {axes.attributes['unit']}"
+    return f"{edges}{where}: {flat.max():.3f}"
 
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:

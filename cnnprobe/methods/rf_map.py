@@ -16,13 +16,17 @@ from cnnprobe.engine.occluders import grid_of
 from cnnprobe.engine.occlusion import Occlusion
 from cnnprobe.engine.pictures import picture_size
 from cnnprobe.engine.stimuli import stimuli_table
-from cnnprobe.engine.strongest import Search
+from cnnprobe.engine.strongest import Search, images_per_unit
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
 from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+IMAGES = 10
+"""Per unit, where none are asked for."""
+LEAST = 3
+"""Measured fields without which there is no figure of their sizes."""
 ROWS = 16
 """Units shown step by step when none are asked for."""
 
@@ -33,7 +37,7 @@ def compute(
     dataset: Any,
     layer: str | list[str],
     units: str | int | list[int],
-    top_images: Annotated[int, Range(1, 1000)],
+    top_images: Annotated[int, Range(1, 1000)] | None,
     patch_size: Annotated[int, Range(1)] | None,
     stride: Annotated[int, Range(1)] | None,
     filling: Literal["noise", "mean", "zero", "blur"],
@@ -67,6 +71,7 @@ def compute(
         layer: names of layers, see `engine.layers.find`.
         units: channels of each layer.
         top_images: images per unit, by the maximum of its map; those to which a rectified unit answers 0 do not count.
+            None: 10, or as many as a run of topk has.
         patch_size, stride: of the occluder, px; None: in proportion to 11 and 3 px of an image of 224 px.
         filling: what the occluder shows, see `engine.occluders.fillings`.
         draws: of noise, the same for every image; their mean is the discrepancy.
@@ -97,6 +102,7 @@ def compute(
     layers = find(model, layer, dataset.size)
     chosen = {found.name: units_of(found, units) for found in layers}
     grid = grid_of(dataset.size[1:], patch_size, stride)
+    top_images = images_per_unit(top_images, IMAGES, source)
     search = Search(model, layers, chosen, top_images, len(dataset), source)
     asked = [pages] if isinstance(pages, int) else pages
     if absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]:
@@ -213,6 +219,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         return
     sizes = [_sizes(table) for table in tables]
     names = [table.attributes["layer"] for table in tables]
+    if sum(int(np.isfinite(one["fifth"]).sum()) for one in sizes) < LEAST:
+        return  # nothing to compare
     sides = [np.array([one[name] for one in sizes]) for name in ("theoretical", "clipped")]
     measured = [[one[name] for one in sizes] for name in ("half", "fifth", "effective")]
     title = f"Measured fields of {about['model']} (weights: {about['weights']}) on {about['dataset']}"
