@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DAILY = """\
   cnnprobe train model=convnet dataset=avatar     teach a network a task
   cnnprobe layers model=convnet                   what is in it, and how large each unit's field is
-  cnnprobe topk model=convnet layer=conv1         the images each unit answers most
+  cnnprobe topk model=convnet layer=conv1         the images each unit responds to most
   cnnprobe topk -m model=convnet layer=conv1,conv3  the same for two layers, one run each
   cnnprobe topk --resume v001                     go on with a run that was stopped"""
 

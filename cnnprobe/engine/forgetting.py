@@ -115,7 +115,7 @@ class Forgetting:
                 f"image_{side}": Column(f"index in the dataset, strongest first, {side}", "k", k, "int64", "index"),
                 f"response_{side}": Column(f"maximum of its map, {side}", "k", k, unit="activation"),
                 f"dead_{side}": Column(f"true where no image drives it, {side}", dtype="bool"),
-                f"class_{side}": Column(f"class it answers most, {side}; -1: none", dtype="int64", unit="index"),
+                f"class_{side}": Column(f"class it responds to most, {side}; -1: none", dtype="int64", unit="index"),
                 f"selectivity_{side}": Column(f"(m_max - m_rest) / (m_max + m_rest) of class means, {side}",
                                               dtype="float64"),
                 f"tuning_{side}": Column(f"mean response by class, {side}", "class", classes, unit="activation"),
@@ -245,8 +245,8 @@ def _changed() -> dict[str, Column]:
         "weight_change": Column("||w' - w|| / ||w|| of the weights that lead to it", dtype="float64"),
         "selectivity_before": Column("for a class, before", dtype="float64"),
         "selectivity_after": Column("for a class, after", dtype="float64"),
-        "class_before": Column("class it answers most, before; -1: none", dtype="int64", unit="index"),
-        "class_after": Column("class it answers most, after; -1: none", dtype="int64", unit="index"),
+        "class_before": Column("class it responds to most, before; -1: none", dtype="int64", unit="index"),
+        "class_after": Column("class it responds to most, after; -1: none", dtype="int64", unit="index"),
         "forgotten": Column("see /forgetting", dtype="bool"),
     }
 

@@ -1,4 +1,4 @@
-"""The images every unit answers most (or least), in one pass over the images with flat memory.
+"""The images every unit responds to most (or least), in one pass over the images with flat memory.
 
 Criteria: the maximum of the unit's map; its mean; its area, the share of positions above the unit's threshold. A larger
 response goes first; of equal ones the smaller image index. The result does not depend on how images are batched.
@@ -44,7 +44,7 @@ class Ranker:
         k: images per unit.
         criteria: of "max", "mean", "area".
         thresholds: by layer (unit,), for "area", see `quantiles.Thresholds`.
-        bottom: also keep the k images each unit answers least.
+        bottom: also keep the k images each unit responds to least.
 
     Example:
         ranker = Ranker(layers, k=9, criteria=["max"])

@@ -244,7 +244,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         if not len(table.rows):
             continue
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
-        images = f"the {own['top_images']} images of {about['dataset']} that each unit answers most"
+        images = f"the {own['top_images']} images of {about['dataset']} that each unit responds to most"
         box = tuple(own["field_size"]) if own["recentred"] else None
         if box and any(size > side for size, side in zip(box, own["image_size"][1:])):
             network += "\ntheoretical field of {:g} × {:g} px, larger than the image".format(*box)
@@ -281,7 +281,7 @@ def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
         own, layer = table.attributes, table.name.removeprefix("units/")
         title = f"{_words(own)} while learning: {own['layer']} of {about['model']} ({about['weights']})\n"
         title += (
-            f"mean over the {own['top_images']} images of {about['dataset']} that each unit answers most at the end"
+            f"mean over the {own['top_images']} images of {about['dataset']} that each unit responds to most at the end"
         )
         look = {"display": own["display"]}
         yield f"{layer}_learning", strip(table["learned_map"], own["moments"], _names(table), title, **look)

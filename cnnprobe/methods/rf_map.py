@@ -1,4 +1,4 @@
-"""Map where in the image each unit looks, by sliding an occluder over the images it answers most."""
+"""Map where in the image each unit looks, by sliding an occluder over the images it responds to most."""
 
 import logging
 import math
@@ -207,7 +207,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         own, layer = table.attributes, table.name.removeprefix("units/")
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
         occluder = f"{own['patch_size']} px of {own['filling']} every {own['stride']} px; reading: {own['reading']}"
-        images = f"the {own['top_images']} images of {about['dataset']} that each unit answers most"
+        images = f"the {own['top_images']} images of {about['dataset']} that each unit responds to most"
         box, image = tuple(own["field_size"]), own["image_size"][1:]
         if any(size > side for size, side in zip(box, image)):
             network += "\ntheoretical field of {:g} × {:g} px, larger than the image of {} × {} px".format(*box, *image)

@@ -1,4 +1,4 @@
-"""Find the images of a dataset that each unit answers most."""
+"""Find the images of a dataset that each unit responds to most."""
 
 import json
 import logging
@@ -68,7 +68,7 @@ def compute(
         k: images per unit.
         criterion: one or several; the first one is stored under the plain names.
         quantile: for area.
-        bottom: also rank the images each unit answers least.
+        bottom: also rank the images each unit responds to least.
         crop: pictures show the field of the maximum instead of the whole image.
         picture: longer side of the stored pictures, px; None: as large as 128 MB allow.
         pages: units to draw a page of.
