@@ -47,6 +47,12 @@ def path_of(word: str) -> Path:
     return path
 
 
+def no_folder(path: Path, asked_by: str) -> UserError:
+    """Build the line for a folder of images that is not there."""
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return UserError(f"no folder {str(path)!r} for dataset {asked_by}{nearest(path.name, beside)}")
+
+
 def must_be_a_file(path: Path) -> None:
     """Refuse a folder, a pipe or a device before it is opened; what is not there is left to the opening.
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from cnnprobe import catalogue
-from cnnprobe.errors import UserError
-from cnnprobe.named_weights import TRAINING, Weights, from_run, from_scratch, moment_names, random, weights_of
+from cnnprobe.errors import UserError, no_folder, path_of
+from cnnprobe.named_weights import FILES, TRAINING, Weights, from_run, from_scratch, moment_names, random, weights_of
 
 
 @dataclass
@@ -43,6 +43,26 @@ class Preparation:
 def module(group: str, name: str) -> Any:
     """Import the Python file behind a choice."""
     return importlib.import_module(f"cnnprobe.{group}s.{name.replace('-', '_')}")
+
+
+FOLDERS = ("folder", "coco", "openimages", "tiny-imagenet")
+"""Datasets whose `root` is a folder that has to be there."""
+
+
+def look(config: dict[str, Any]) -> None:
+    """Refuse files and folders that are not there, before torch is loaded, which takes seconds.
+
+    Raises:
+        UserError: the weights, the folder of images or the Python file of a network that are named.
+    """
+    weights, dataset, file = config["weights"], config["dataset"], config["model"].get("file")
+    if isinstance(weights, str) and path_of(weights).suffix in FILES and not path_of(weights).exists():
+        raise UserError(f"there is no file {weights}")
+    if file and not path_of(file).exists():
+        raise UserError(f"model.file: there is no file {file}")
+    root = dataset.get("root") if dataset["name"] in FOLDERS else None
+    if root and not path_of(root).exists():
+        raise no_folder(path_of(root), dataset["name"])
 
 
 def load_torch() -> None:

@@ -178,6 +178,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     origin.remark_home(job.resume or job.rerun, job.home)
     with ExitStack() as undo:  # refused or interrupted before its first row, a run leaves no lock and no folder
         lock = undo.enter_context(runs.Lock(job.resume)) if job.resume else None
+        preparation.look(job.config)
         device, threads, workers = preparation.device_of(job.device or job.config["device"])
         stop.leave()
         source, job.config = origin.open_source(job.config)
