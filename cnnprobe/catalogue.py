@@ -27,7 +27,7 @@ ROOT = {
     "weights": Option.of("str | list[str]"),
     "seed": Option.of("Annotated[int, Range(0)]"),
     "batch_size": Option.of("Annotated[int, Range(1, 65536)]"),
-    "limit": Option.of("Annotated[int, Range(1)] | None"),
+    "limit": Option.of("Annotated[int, Range(1)] | str | None"),
     "name": Option.of("str | None"),
     "out": Option.of("str"),
 }
@@ -139,10 +139,13 @@ def page(path: Path) -> Page:
     return Page(path, summary, examples, entries(outside), entries(own))
 
 
-def defaults(command: str, extra: tuple[Path, ...] = ()) -> dict[str, str]:
-    """Return by group what a command takes when nothing is chosen: that of `config.yaml`, or of its own YAML."""
+def defaults(command: str, extra: tuple[Path, ...] = (), experiment: str = "") -> dict[str, str]:
+    """Return by group what a command takes when nothing is chosen: that of `config.yaml`, of its own YAML, or of an
+    experiment.
+    """
     chosen: dict[str, str] = {}
-    for path in (configs_dir() / "config.yaml", yaml_path("method", command, extra)):
+    paths = [configs_dir() / "config.yaml", yaml_path("method", command, extra)]
+    for path in [*paths, *([yaml_path("experiment", experiment, extra)] if experiment else [])]:
         listed = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("defaults") or []
         for item in listed:
             chosen |= {key.split("/")[-1]: value for key, value in item.items()} if isinstance(item, dict) else {}

@@ -22,7 +22,10 @@ def draw(folder: Path) -> int:
     target = folder / "figures"
     target.mkdir(exist_ok=True)
     count = 0
+    sample = sample_of(recording)
     for name, figure in method.draw(recording):
+        if sample:
+            style.mark(figure, f"of the images: {sample}")
         files.write(target / f"{name}.png", style.png(figure))
         count += 1
     for name, values, affine in getattr(method, "volumes", lambda _: ())(recording):
@@ -31,6 +34,11 @@ def draw(folder: Path) -> int:
     shutil.rmtree(target / SO_FAR, ignore_errors=True)
     _tell_unwritten()
     return count
+
+
+def sample_of(recording: Recording) -> str:
+    """Say which part of its dataset a run has looked at; "" for all of it."""
+    return str(recording["stimuli"].attributes.get("sample", "")) if "stimuli" in recording else ""
 
 
 def draw_so_far(folder: Path) -> tuple[int, str]:

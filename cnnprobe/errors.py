@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,10 +16,23 @@ class UserError(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return "; did you mean 'conv3'?" for the choice most like `word`, or "" when none is like it."""
-    match = get_close_matches(word.lower(), {str(c).lower(): c for c in choices}, n=1, cutoff=0.6)
+    """Return "; did you mean 'conv3'?" for the choice most like `word`, or "" when none is like it.
+
+    Of names that are the same but for their last number, the nearest number is meant: conv26 by conv27.
+    """
     original = {str(c).lower(): str(c) for c in choices}
+    stem, number = _numbered(word.lower())
+    alike = [(abs(own - number), name) for name in original for kind, own in [_numbered(name)] if kind == stem]
+    if number >= 0 and alike:
+        return f"; did you mean {original[min(alike)[1]]!r}?"
+    match = get_close_matches(word.lower(), original, n=1, cutoff=0.6)
     return f"; did you mean {original[match[0]]!r}?" if match else ""
+
+
+def _numbered(name: str) -> tuple[tuple[str, str], int]:
+    """Return what stands around the last number of a name, and the number; -1 where there is none."""
+    match = re.fullmatch(r"(.*?)(\d{1,9})(\D*)", name, re.DOTALL)
+    return ((match[1], match[3]), int(match[2])) if match else ((name, ""), -1)
 
 
 def path_of(word: str) -> Path:
@@ -31,6 +45,12 @@ def path_of(word: str) -> Path:
     if word.startswith("~") and str(path).startswith("~") and not path.exists():
         raise UserError(f"there is no home folder {path.parts[0]} on this machine, got {word}")
     return path
+
+
+def no_folder(path: Path, asked_by: str) -> UserError:
+    """Build the line for a folder of images that is not there."""
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return UserError(f"no folder {str(path)!r} for dataset {asked_by}{nearest(path.name, beside)}")
 
 
 def must_be_a_file(path: Path) -> None:
@@ -50,10 +70,12 @@ def one_line(text: str) -> str:
 
 
 def listing(choices: Iterable[str], most: int = 12) -> str:
-    """Join names with commas, cut after `most` with the number of those left out."""
+    """Join names with commas; of more than `most` the first and the last ones, with the number of all."""
     names = [str(choice) for choice in choices]
-    more = f", … ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    if len(names) <= most:
+        return ", ".join(names)
+    last = max(1, most // 4)
+    return f"{', '.join(names[: most - last])}, …, {', '.join(names[-last:])} ({len(names)} in all)"
 
 
 def unknown(kind: str, word: str, choices: Iterable[str], of: str = "", plural: str = "") -> UserError:

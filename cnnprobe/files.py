@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+ENDS = 8 * 2**20
+"""Bytes at either end of a file that are looked at; what is smaller than both is looked at whole."""
+
 
 def sync_folder(folder: Path) -> None:
     """Bring a folder's list of names to the disk itself."""
@@ -16,7 +19,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that a kill at any instant leaves the old or the new one, never half of it."""
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
@@ -78,6 +81,17 @@ def claim(folder: Path, prefix: str) -> Path:
             return path
         except FileExistsError:
             number += 1
+
+
+def digest(path: Path) -> str:
+    """Return what tells a file from another one: sha256 (hex) of its size and of its first and last bytes."""
+    size = path.stat().st_size
+    found = hashlib.sha256(b"%d:" % size)
+    with path.open("rb") as source:
+        found.update(source.read(ENDS))
+        source.seek(max(min(size, ENDS), size - ENDS))
+        found.update(source.read(ENDS))
+    return found.hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DAILY = """\
   cnnprobe train model=convnet dataset=avatar     teach a network a task
   cnnprobe layers model=convnet                   what is in it, and how large each unit's field is
-  cnnprobe topk model=convnet layer=conv1         the images each unit answers most
+  cnnprobe topk model=convnet layer=conv1         the images each unit responds to most
   cnnprobe topk -m model=convnet layer=conv1,conv3  the same for two layers, one run each
   cnnprobe topk --resume v001                     go on with a run that was stopped"""
 
@@ -90,6 +90,7 @@ def command(request: "Request") -> str:
     parts = [
         *textwrap.wrap(f"cnnprobe {request.command}: {sentence}", width()),
         *textwrap.wrap(page.summary.removeprefix(sentence).strip(), width()),
+        *experiment(request),
         "",
         "Examples",
         *(f"  {example}" for example in page.examples),
@@ -124,9 +125,25 @@ def upkeep(name: str) -> str:
     return "\n".join([*parts, "", "Examples", *commands, "", "Options", entries(own, catalogue.ROOT)])
 
 
+def experiment(request: "Request") -> list[str]:
+    """Write what an experiment is that the command line names, and what it chooses."""
+    name = named_experiment(request)
+    if not name:
+        return []
+    page = catalogue.page(catalogue.yaml_path("experiment", name, request.config_dirs))
+    return ["", *textwrap.wrap(f"experiment={name}: {page.summary}", width()), *(f"  {one}" for one in page.examples)]
+
+
+def named_experiment(request: "Request") -> str:
+    """Return the experiment that the command line names; "" for none."""
+    words = [word.lstrip("+").removeprefix("experiment=") for word in request.overrides
+             if word.lstrip("+").startswith("experiment=")]  # fmt: skip
+    return words[-1].split(",")[0] if words else ""
+
+
 def chosen_groups(request: "Request") -> dict[str, str]:
-    """Return the choice of every group: typed on the command line, else the default."""
-    chosen = catalogue.defaults(request.command, request.config_dirs)
+    """Return the choice of every group: typed on the command line, else of an experiment, else the default."""
+    chosen = catalogue.defaults(request.command, request.config_dirs, named_experiment(request))
     for word in request.overrides:
         key, _, value = word.partition("=")
         if key in chosen and key != "method":

@@ -1,13 +1,18 @@
 """The task a network had learned before a transfer: which run tells of it, its images and its classes."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnprobe import catalogue, foreign_yaml, preparation, runs, schema
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, path_of
 from cnnprobe.named_weights import TRAINING
 from cnnprobe.protocol import about
+
+LOG = logging.getLogger("cnnprobe")
+PATHS = ("root", "classes", "labels")
+"""Options of datasets that are paths."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,24 @@ def _images(folder: Path, made: preparation.Preparation) -> Any:
     config = foreign_yaml.read(folder / "config.yaml")
     if not isinstance(config, dict):
         raise UserError("its config.yaml holds no configuration")
-    block = schema.block("dataset", config.get("dataset"))
-    limit = catalogue.ROOT["limit"].check(config.get("limit"), "limit")
+    block = _from_home(schema.block("dataset", config.get("dataset")), folder)
+    limit, seed = (catalogue.ROOT[key].check(config.get(key), key) for key in ("limit", "seed"))
+    schema.limit_is_known(limit)
     options = {key: value for key, value in made.options.items() if key not in ("name", "num_classes")}
     needs = preparation.module("model", made.options["name"]).needs(**options)
     training = runs.info(folder).get("command") in TRAINING
-    shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit}, needs, training)
+    shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit, "seed": seed}, needs, training)
     return held_out if training else shown
+
+
+def _from_home(block: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the options of a run's dataset with the paths that they meant in its own working directory."""
+    named = {key: path_of(block[key]) for key in PATHS if isinstance(block.get(key), str)}
+    home = runs.home(folder) if not all(path.is_absolute() for path in named.values()) else None
+    if home is None:
+        return block
+    LOG.warning(f"old_task: {folder.name} was made in another working directory: its images are taken from {home}")
+    return block | {key: str(home / path) for key, path in named.items()}
 
 
 def _has_not_changed(dataset: Any, folder: Path) -> None:

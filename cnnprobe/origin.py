@@ -4,11 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from cnnprobe import catalogue, foreign_yaml, runs, schema
-from cnnprobe.errors import UserError, listing
+from cnnprobe import catalogue, files, foreign_yaml, runs, schema
+from cnnprobe.errors import UserError, listing, path_of
 from cnnprobe.reading import Recording
 
 LOG = logging.getLogger("cnnprobe")
+AGAIN = "; put it back, or begin a new run"
 SOURCES = {"topk": ("record",)}
 """Commands whose runs a command can be built from; the others take the runs of topk and record."""
 
@@ -133,7 +134,7 @@ def same_images(folder: Path, made: Any) -> None:
         if made.held_out is not None:
             runs.same_images(made.held_out, about.get("held_out"), folder.name)
     except UserError as error:
-        raise UserError(f"{error}; put it back, or begin a new run") from None
+        raise UserError(f"{error}{AGAIN}") from None
 
 
 def changed(recording: Recording, dataset: Any) -> list[str]:
@@ -156,6 +157,86 @@ def changed(recording: Recording, dataset: Any) -> list[str]:
     return found
 
 
+def named_files(config: dict[str, Any]) -> dict[str, str]:
+    """Return what tells whether the files are the same that a configuration names, by key.
+
+    Args:
+        config: checked. Left out is what has a fingerprint of its own: weights, images, runs.
+    """
+    found = {}
+    for group in ("model", "dataset", "method"):
+        for key, value in config[group].items():
+            for word in value if isinstance(value, list) else [value]:
+                path = _file(word) if key not in ("name", "root", "source", "brain", "old_task") else None
+                if path is not None:
+                    found[f"{group}.{key} {word}"] = files.digest(path)
+    return found
+
+
+def _file(word: Any) -> Path | None:
+    """Return the file that a value names, FILE or FILE:part; None where it names none."""
+    words = [word, word.rpartition(":")[0]] if isinstance(word, str) else []
+    try:
+        return next((path for path in map(path_of, filter(None, words)) if path.is_file()), None)
+    except (OSError, ValueError, UserError):
+        return None
+
+
+def other_files(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Name the files that are other ones now than they were when a run was begun, from both `run.json`."""
+    both = (about.get("named_files") for about in (before, now))
+    old, new = (one if isinstance(one, dict) else {} for one in both)
+    return [f"{key} changed" if key in new else f"{key} is gone" for key, value in old.items() if new.get(key) != value]
+
+
+def same_files(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse to go on with a run when a file that its configuration names is another one.
+
+    Raises:
+        UserError: which one.
+    """
+    if found := other_files(runs.info(folder), {"named_files": named_files(config)}):
+        raise UserError(f"{folder.name} cannot go on: {listing(found, 3)} since it was begun; begin a new run")
+
+
+def remark_home(folder: Path | None, home: Path | None) -> None:
+    """Say of a run that is gone on with, or done once more, where its relative paths are taken from.
+
+    Args:
+        folder: of that run; None: a new run.
+        home: its working directory, see `runs.home`.
+    """
+    said = runs.info(folder).get("working_directory") if folder else None
+    if home:
+        LOG.warning(f"{folder.name} was made in another working directory: its relative paths are taken from {home}")
+    elif isinstance(said, str) and not Path(said).is_dir():
+        LOG.warning(f"{folder.name} was made in another working directory, {said}, which is not there: its relative "
+                    "paths are taken from here")  # fmt: skip
+
+
+def remark_repeated(folder: Path, made: Any, now: dict[str, Any]) -> None:
+    """Say in what a run that is done once more is not the same run: other images, weights, files or versions.
+
+    Args:
+        folder: of the run that is repeated.
+        made: the `Preparation`.
+        now: the `run.json` of the new one.
+    """
+    before, found = runs.info(folder), []
+    try:
+        same_images(folder, made)
+    except UserError as error:
+        found.append(str(error).removesuffix(AGAIN))
+    old, new = (about.get("weights") if isinstance(about.get("weights"), dict) else {} for about in (before, now))
+    if old.get("sha256") and old != new:
+        found.append(f"weights changed ({old.get('label')}, was {old['sha256'][:12]}, now {new['sha256'][:12]})")
+    found += other_files(before, now)
+    if differ := _circumstances(before, now):
+        found.append(f"circumstances: {listing(differ)}")
+    if found:
+        LOG.warning(f"this is not the same run as {folder.name}: {'; '.join(found)}")
+
+
 def remark_resumed(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Say of a run that is gone on with that it was killed, and what may give its new rows other bits.
 
@@ -166,17 +247,21 @@ def remark_resumed(name: str, before: dict[str, Any], now: dict[str, Any]) -> No
     """
     if before.get("status") == "running":
         LOG.warning(f"{name} was killed, and goes on from its last saved rows")
+    if differ := _circumstances(before, now):
+        LOG.warning(f"{name} goes on with other circumstances ({listing(differ)}); bits of its new rows may differ")
+
+
+def _circumstances(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what a run is computed with now that it was not before: threads, device, versions."""
     old, new = (
         {"threads": about.get("threads"), "device": about.get("device")} | (about.get("versions") or {})
         for about in (before, now)
     )
-    differ = [
+    return [
         f"{key} {new.get(key)}, was {value}"
         for key, value in old.items()
         if value is not None and new.get(key) != value
     ]
-    if differ:
-        LOG.warning(f"{name} goes on with other circumstances ({listing(differ)}); bits of its new rows may differ")
 
 
 def warn_if_random(command: str, made: Any) -> None:

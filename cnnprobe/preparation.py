@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from cnnprobe import catalogue, protocol
-from cnnprobe.errors import UserError
-from cnnprobe.named_weights import TRAINING, Weights, from_run, from_scratch, moment_names, random, weights_of
+from cnnprobe.errors import UserError, no_folder, path_of
+from cnnprobe.named_weights import FILES, TRAINING, Weights, from_run, from_scratch, moment_names, random, weights_of
 
 LOG = logging.getLogger("cnnprobe")
 AS_TRAINED = ("input_size", "channels", "mean", "std")
@@ -47,6 +47,26 @@ class Preparation:
 def module(group: str, name: str) -> Any:
     """Import the Python file behind a choice."""
     return importlib.import_module(f"cnnprobe.{group}s.{name.replace('-', '_')}")
+
+
+FOLDERS = ("folder", "coco", "openimages", "tiny-imagenet")
+"""Datasets whose `root` is a folder that has to be there."""
+
+
+def look(config: dict[str, Any]) -> None:
+    """Refuse files and folders that are not there, before torch is loaded, which takes seconds.
+
+    Raises:
+        UserError: the weights, the folder of images or the Python file of a network that are named.
+    """
+    weights, dataset, file = config["weights"], config["dataset"], config["model"].get("file")
+    if isinstance(weights, str) and path_of(weights).suffix in FILES and not path_of(weights).exists():
+        raise UserError(f"there is no file {weights}")
+    if file and not path_of(file).exists():
+        raise UserError(f"model.file: there is no file {file}")
+    root = dataset.get("root") if dataset["name"] in FOLDERS else None
+    if root and not path_of(root).exists():
+        raise no_folder(path_of(root), dataset["name"])
 
 
 def load_torch() -> None:
@@ -224,13 +244,13 @@ def datasets_of(config: dict[str, Any], needs: Any, training: bool) -> tuple[Any
         raise UserError("training learns the train split and holds the test split out; leave out dataset.split")
     if training:
         return (
-            _dataset(block | {"split": "train"}, needs, config["limit"]),
+            _dataset(block | {"split": "train"}, needs, config["limit"], config["seed"]),
             _dataset(block | {"split": "test"}, needs, None),
         )
-    return _dataset(block, needs, config["limit"]), None
+    return _dataset(block, needs, config["limit"], config["seed"]), None
 
 
-def _dataset(block: dict[str, Any], needs: Any, limit: int | None) -> Any:
+def _dataset(block: dict[str, Any], needs: Any, limit: int | str | None, seed: int = 0) -> Any:
     from cnnprobe.datasets.imageset import limited
 
     options = {key: value for key, value in block.items() if key != "name"}
@@ -244,7 +264,7 @@ def _dataset(block: dict[str, Any], needs: Any, limit: int | None) -> Any:
         inner = {key: entry.default for key, entry in page.entries.items()}
         inner |= {key: options[key] for key in ("root", "split") if key in inner and options.get(key) is not None}
         options["source"] = module("dataset", options["of"]).build(**inner)
-    return limited(module("dataset", block["name"]).build(**options), limit)
+    return limited(module("dataset", block["name"]).build(**options), limit, seed)
 
 
 def brain(config: dict[str, Any], device: str) -> Any:

@@ -1,6 +1,7 @@
 """What a command line asks of the runner: a run, a sweep, a run once more, or its figures drawn again."""
 
 from collections.abc import Callable
+from contextlib import chdir, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,8 @@ def main(request: "Request") -> int:
             raise UserError(f"--cfg takes job, got {request.flags['cfg']!r}")
         print(run.as_yaml(job.config), end="")
         return 0
-    status, _ = run.execute(job)
+    with chdir(job.home) if job.home else nullcontext():
+        status, _ = run.execute(job)
     return status
 
 
@@ -74,24 +76,29 @@ def repeated(request: "Request") -> run.Job:
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     config = schema.checked(config, command)
-    _file_is_named(config["model"], request)
+    home = runs.home(folder)
+    folder = folder.resolve() if home else folder
+    _file_is_named(config["model"], request, home)
     device = _device(config["device"], composed["device"], request)
+    out = str(folder.parents[2]) if len(folder.parents) > 2 else composed["out"]  # it may have been moved
     if which == "resume":
         if runs.info(folder).get("status") == "complete":
             raise UserError(f"{runs.short(folder, config['out'])} is complete; --rerun does it once more")
         words = tuple(runs.info(folder).get("overrides", ()))
-        out = str(folder.parents[2]) if len(folder.parents) > 2 else composed["out"]  # it may have been moved
-        return run.Job(command, config | {"out": out}, words, folder, device=device)
-    config |= {"out": composed["out"], "device": device}
-    return run.Job(command, config, (f"--rerun={request.flags[which]}",))
+        return run.Job(command, config | {"out": out}, words, folder, device=device, home=home)
+    if any(word.startswith("out=") for word in request.overrides):
+        out = str(Path(composed["out"]).absolute()) if home else composed["out"]
+    config |= {"out": out, "device": device}
+    return run.Job(command, config, (f"--rerun={request.flags[which]}",), rerun=folder, home=home)
 
 
-def _file_is_named(model: dict[str, Any], request: "Request") -> None:
+def _file_is_named(model: dict[str, Any], request: "Request", home: Path | None) -> None:
     """Refuse to run a Python file that only the folder of the run names: that may come from anybody."""
-    if "file" in model and f"model.file={model['file']}" not in request.overrides:
-        raise UserError(
-            f"this would run the Python file {model['file']}; if it is yours, add model.file={model['file']}"
-        )
+    if "file" not in model:
+        return
+    file = str(home / model["file"]) if home else model["file"]  # not one of that name that lies here
+    if f"model.file={file}" not in request.overrides:
+        raise UserError(f"this would run the Python file {file}; if it is yours, add model.file={file}")
 
 
 def _device(before: dict[str, Any], composed: dict[str, Any], request: "Request") -> dict[str, Any]:

@@ -11,10 +11,10 @@ import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from cnnprobe import (
@@ -25,6 +25,7 @@ from cnnprobe import (
     origin,
     preparation,
     provenance,
+    resuming,
     runs,
     shortage,
     terminal,
@@ -36,6 +37,8 @@ from cnnprobe.reading import Recording
 from cnnprobe.records import Advance, Checkpoint, Measurement, Phase, Rows
 from cnnprobe.signals import EXIT_STATUS, Stop
 from cnnprobe.store import Writer, same_attributes
+from cnnprobe.unfinished import FOLDER as UNFINISHED
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 RESULTS = (".h5", ".png", ".safetensors", ".nii.gz")
@@ -54,6 +57,8 @@ class Job:
         explicit_model: whether the model was asked for by name.
         sweep: name of the sweep it belongs to.
         device: options of the block device to compute with; None: those of `config`.
+        rerun: folder of a run that is done once more.
+        home: working directory to do it in, see `runs.home`; None: this one.
     """
 
     command: str
@@ -63,6 +68,8 @@ class Job:
     explicit_model: bool = False
     sweep: str | None = None
     device: dict[str, Any] | None = None
+    rerun: Path | None = None
+    home: Path | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +86,8 @@ class Run:
     lock: runs.Lock
     about: dict[str, Any]
     remarks: terminal.Remarks
+    unfinished: Unfinished = field(default_factory=Unfinished)
+    under_way: str = ""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -125,6 +134,7 @@ def execute(job: Job) -> tuple[int, Path]:
     LOG.propagate = False
     try:
         with Stop().listening() as stop:
+            stop.notice = partial(stopping, job.command, "the preparation")
             measurement, run, attributes = begin(job, remarks, stop)
             try:
                 return finished(measurement, run, attributes, stop), run.folder
@@ -165,12 +175,17 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     Returns:
         the measurement, ready to run; the run; and the root attributes of its store.
     """
+    origin.remark_home(job.resume or job.rerun, job.home)
     with ExitStack() as undo:  # refused or interrupted before its first row, a run leaves no lock and no folder
         lock = undo.enter_context(runs.Lock(job.resume)) if job.resume else None
+        preparation.look(job.config)
         device, threads, workers = preparation.device_of(job.device or job.config["device"])
+        stop.leave()
         source, job.config = origin.open_source(job.config)
         made = preparation.prepare(job.config, job.command, job.explicit_model)
+        stop.leave()
         if job.resume:
+            origin.same_files(job.resume, job.config)
             origin.same_images(job.resume, made)
         if source is not None:
             origin.same_origin(source, f"source={job.config['method']['source']}", made)
@@ -190,17 +205,22 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         }
         if job.resume and (job.resume / "store.h5").exists():
             same_attributes(Recording(job.resume / "store.h5"), attributes)
-        measurement = compute(job, made, device, workers, source, stop)
+        left = resuming.left_by(job.resume)
+        measurement = compute(job, made, device, workers, source, stop, left)
+        stop.leave()
         folder = job.resume or runs.claim(job.config["out"], job.command, job.name)
+        left["unfinished"].folder = folder / UNFINISHED
         if lock is None:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(setattr, remarks, "log", None)
         try:
             lock = lock or undo.enter_context(runs.Lock(folder))
-            run = Run(job, folder, lock, about(job, made, device, threads), remarks)
+            run = Run(job, folder, lock, about(job, made, device, threads), remarks, left["unfinished"])
             if job.resume:
                 runs.tidy(folder)
                 origin.remark_resumed(folder.name, runs.info(folder), run.about)
+            if job.rerun:
+                origin.remark_repeated(job.rerun, made, run.about)
             remarks.open(folder / "run.log")
             run.save()
             files.write(folder / "config.yaml", as_yaml(job.config).encode())
@@ -232,6 +252,8 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "batch_size": job.config.get("batch_size"),
         "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
         "built_from": origin.built_from(job.config, made),
+        "named_files": origin.named_files(job.config),
+        "working_directory": str(Path.cwd()),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "machine": provenance.machine(),
@@ -239,41 +261,20 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
     }
 
 
-def finished_batches(folder: Path | None) -> dict[str, frozenset[int]]:
-    """Return by table the first row of every batch that a stopped run has saved whole."""
-    if folder is None or not (folder / "store.h5").exists():
-        return {}
-    recording = Recording(folder / "store.h5")
-    tables = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
-    return {
-        table.name: frozenset(int(batch) * table.batch for batch in np.flatnonzero(table.done & ~table.damaged()))
-        for table in tables
-    }
-
-
-def progress(folder: Path | None) -> tuple[int, Any]:
-    """Return how many rows a stopped run has finished, whole batches, and the state its training goes on from.
-
-    A table that is all there (the few pictures beside many images) does not hold the others back.
-    """
-    if folder is None or not (folder / "store.h5").exists():
-        return 0, None
-    recording = Recording(folder / "store.h5")
-    written = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
-    begun = [table.leading // table.batch * table.batch for table in written if not table.done.all()]
-    whole = max((table.leading // table.batch * table.batch for table in written), default=0)
-    return min(begun, default=whole), training_state.read(folder / "weights")
-
-
 def compute(
-    job: Job, made: preparation.Preparation, device: str, workers: int, source: Recording | None, stop: Stop
+    job: Job,
+    made: preparation.Preparation,
+    device: str,
+    workers: int,
+    source: Recording | None,
+    stop: Stop,
+    left: dict[str, Any],
 ) -> Measurement:
-    """Call the method with what its `compute` asks for by name."""
+    """Call the method with what its `compute` asks for by name; `left`: by a stopped run, see `resuming.left_by`."""
     method = methods.module(job.command)
     asked = inspect.signature(method.compute).parameters
     if job.config.get("layer") == "???" or (job.config.get("layer") is None and _needs_one(job)):
         raise _needs_layer(made)
-    start, state = progress(job.resume)
     given = {key: job.config.get(key) for key in ("seed", "batch_size", "layer", "units")}
     given |= {key: value for key, value in job.config["method"].items() if key != "name"}
     given |= {
@@ -286,12 +287,8 @@ def compute(
         "device": device,
         "workers": 0 if made.dataset.in_memory else workers,
         "source": source,
-        "start": start,
-        "finished": finished_batches(job.resume) if "finished" in asked else {},
-        "facts": runs.info(job.resume).get("facts", {}) if job.resume else {},
-        "state": state,
         "should_stop": stop,
-    }
+    } | left
     from cnnprobe.companions import companions  # with torch
 
     given |= companions(asked, job.config, made, device)
@@ -321,7 +318,9 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
     # a method that asks for `should_stop` ends by itself, after it has handed over its state
     ends_itself = "should_stop" in inspect.signature(methods.module(run.job.command).compute).parameters
     try:
-        with terminal.Progress(run.job.command, measurement.total, measurement.counts) as bar:
+        images = "signals" if len(attributes["size"]) == 2 else "images"
+        with terminal.Progress(run.job.command, measurement.total, measurement.counts, images) as bar:
+            stop.notice = partial(stopping, run.job.command, bar)
             for event in measurement.events:
                 match event:
                     case Rows():
@@ -335,12 +334,15 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
                         training_state.save(run.folder / "weights", event, beside)
                 if measurement.facts != run.about["facts"]:
                     run.save(facts=copy.deepcopy(measurement.facts))
-                if stop() and not ends_itself:
+                if stop() and not ends_itself and run.unfinished.keep():
                     break
+                run.unfinished.keep_in_time()
         run.about |= {f"{counts}_per_second": round(rate, 3) for counts, rate in bar.rates.items()}
         if stop():
+            run.under_way = f", and {bar}" if run.unfinished.parts else ""
             return EXIT_STATUS[stop.signal]
         writer.finish()
+        run.unfinished.clear()
         return 0
     finally:
         run.about["kept"] = writer.kept()
@@ -363,10 +365,12 @@ def complete(measurement: Measurement, run: Run) -> None:
     rate = _figure(float(run.about.get(f"{measurement.counts}_per_second", 0)))
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
     seconds = terminal.duration(run.about["seconds"])
-    speed = f" ({rate} {measurement.counts}/s)" if measurement.counts == "images" and rate != "0" else ""
+    kind = "signals" if len(run.about["dataset"]["size"]) == 2 else "images"
+    speed = f" ({rate} {kind}/s)" if measurement.counts == "images" and rate != "0" else ""
     expected = "weights" in catalogue.page(catalogue.yaml_path("method", run.job.command)).root
     weights = "" if expected else f"; weights: {run.about['weights']['label']}"
-    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}")
+    part = f"; images: {run.about['dataset']['sample']}" if run.about["dataset"].get("sample") else ""
+    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}{part}")
     terminal.say(str(run.folder))
 
 
@@ -379,5 +383,11 @@ def _figure(value: Any) -> str:
 def interrupted(run: Run) -> None:
     """Say what is kept and how to go on."""
     run.close("interrupted")
-    kept = run.about.get("kept", "no rows kept")
+    kept = run.about.get("kept", "no rows kept") + run.under_way
     terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; go on with: {run.again}", stream=sys.stderr)
+
+
+def stopping(command: str, what: object) -> None:
+    """Say what is finished before a run stops."""
+    again = "a second Ctrl-C leaves at once"
+    terminal.say(f"cnnprobe {command}: stopping when {what} has come to a point to go on from; {again}", sys.stderr)

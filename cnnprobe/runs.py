@@ -17,7 +17,7 @@ from cnnprobe.errors import UserError, listing, path_of
 VERSION = re.compile(r"v[0-9]{3,}")
 IN_PLACE = ".lock", "run.log"
 """Files of a run folder that are opened for writing; others are replaced whole."""
-INTO = "figures", "figures/so-far", "weights", "maps"
+INTO = "figures", "figures/so-far", "weights", "maps", "unfinished"
 """Folders in it."""
 
 
@@ -187,6 +187,13 @@ def newest(folders: Iterable[Path]) -> Path | None:
     )
 
 
+def home(folder: Path) -> Path | None:
+    """Return the working directory that the relative paths of a run mean, where that is another one than this."""
+    said = info(folder).get("working_directory")
+    other = isinstance(said, str) and Path(said).is_dir() and Path(said).resolve() != Path.cwd()
+    return Path(said) if other else None
+
+
 def same_images(
     dataset: Any, before: dict[str, Any] | None, name: str, which: Callable[[], list[str]] | None = None
 ) -> None:
@@ -214,7 +221,8 @@ def same_images(
 def images_of(dataset: Any) -> dict[str, Any]:
     """Return what `run.json` says of the images of a run."""
     about = {"name": dataset.name, "images": len(dataset), "fingerprint": dataset.fingerprint}
-    return about | {"size": list(dataset.size)}
+    about |= {"size": list(dataset.size)}
+    return about | ({"sample": dataset.sample} if getattr(dataset, "sample", "") else {})
 
 
 def short(folder: Path, out: str | Path) -> str:

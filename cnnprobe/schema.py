@@ -3,6 +3,7 @@
 What a command line composes is checked here, and so is what stands in a run that anyone may have handed over.
 """
 
+import re
 from typing import Any
 
 from cnnprobe import catalogue
@@ -34,7 +35,14 @@ def checked(config: dict[str, Any], command: str) -> dict[str, Any]:
         else:
             raise UserError(f"no option {key!r} in the configuration; keys: {listing(catalogue.ROOT)}")
     _name_is_safe(result["name"])
+    limit_is_known(result["limit"])
     return result
+
+
+def limit_is_known(limit: int | str | None) -> None:
+    """Refuse a limit that is neither a number nor first:n."""
+    if isinstance(limit, str) and not re.fullmatch(r"first:[1-9]\d*", limit):
+        raise UserError(f"limit must be a number of images, 1 or more, or first:n, such as first:100, got {limit!r}")
 
 
 def block(group: str, given: Any, command: str = "") -> dict[str, Any]:

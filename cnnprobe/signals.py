@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+PATIENCE = 0.5
+"""Seconds after which it is told what is finished before a stop."""
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -57,23 +59,46 @@ def noted() -> Iterator[None]:
 
 
 class Stop:
-    """Notes the first Ctrl-C or SIGTERM so that the batch under way is finished; the second one leaves at once."""
+    """Notes the first Ctrl-C or SIGTERM so that the batch under way is finished; the second one leaves at once.
+
+    Attributes:
+        notice: called, in another thread, where that takes longer than `PATIENCE`.
+    """
 
     def __init__(self):
         self.signal: int | None = None
+        self.notice: Callable[[], None] | None = None
+        self.waiting: threading.Timer | None = None
 
     def __call__(self) -> bool:
         """Say whether a signal came."""
         return self.signal is not None
 
+    def leave(self) -> None:
+        """Leave at once if a signal came: nothing was measured yet that could be kept.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: it did.
+        """
+        if self.signal is not None:
+            raise SystemExit(EXIT_STATUS[self.signal]) if self.signal == signal.SIGTERM else KeyboardInterrupt
+
     def _note(self, number: int, _frame: object) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
+        if self.notice is not None:
+            self.waiting = threading.Timer(PATIENCE, self.notice)
+            self.waiting.daemon = True
+            self.waiting.start()
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
         """Handle both signals inside the block; elsewhere than in the main thread nothing is changed."""
         with handled(dict.fromkeys(EXIT_STATUS, self._note)):
             self.signal = self.signal or _early
-            yield self
+            try:
+                yield self
+            finally:
+                if self.waiting is not None:
+                    self.waiting.cancel()

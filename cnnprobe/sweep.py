@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from cnnprobe.cli import Request
 
 FULL = "HYDRA_FULL_ERROR"
+FIXED = ("job", "overrides", "version", "status", "reason")
+"""Columns of `runs.csv` beside what was swept and found."""
 MOST = 10_000  # jobs; all of them are written down before the first begins
 
 
@@ -134,11 +136,16 @@ def summary(folder: Path) -> int:
     if not lines:
         raise UserError("the sweep has no jobs: a list of values is empty")
     figures = list(dict.fromkeys(key for line in lines for key in line.get("headline", {})))
-    columns = ["job", "overrides", "version", "status", *figures, "reason"]
+    asked = [dict(word.lstrip("+").partition("=")[::2] for word in line["overrides"]) for line in lines]
+    swept = [key for key in dict.fromkeys(key for one in asked for key in one)
+             if len({one.get(key) for one in asked}) > 1]  # fmt: skip
+    named = {key: f"{key}=" if key in (*FIXED, *figures) else key for key in swept}
+    columns = ["job", *named.values(), "overrides", "version", "status", *figures, "reason"]
     rows = []
-    for line in lines:
+    for line, one in zip(lines, asked):
         values = {key: line.get("headline", {}).get(key, "") for key in figures}
         own = {key: line[key] for key in ("job", "version", "status", "reason")}
+        own |= {column: one.get(key, "") for key, column in named.items()}
         rows.append(own | values | {"overrides": " ".join(line["overrides"])})
     text = io.StringIO()
     writer = csv.writer(text)
@@ -146,7 +153,8 @@ def summary(folder: Path) -> int:
     writer.writerows([_safe(row[column]) for column in columns] for row in rows)
     files.write(folder / "runs.csv", text.getvalue().encode())
     done = sum(line["status"] == "complete" for line in lines)
-    shown = [column for column in columns if any(row[column] != "" for row in rows)]
+    spared = ("overrides",) if swept else ()  # what is the same in all of them, and the swept ones once more
+    shown = [column for column in columns if column not in spared and any(row[column] != "" for row in rows)]
     terminal.table({column: [_cell(row[column]) for row in rows] for column in shown})
     terminal.say(f"sweep: {done} of {len(lines)} jobs done")
     terminal.say(str(folder))

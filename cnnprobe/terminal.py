@@ -74,10 +74,11 @@ class Progress:
         command: shown in front.
         total: how many things there are.
         counts: their name, e.g. "images".
+        images: what images are called, "signals" where they are such.
     """
 
-    def __init__(self, command: str, total: int, counts: str):
-        self.command, self.label = command, command
+    def __init__(self, command: str, total: int, counts: str, images: str = "images"):
+        self.command, self.label, self.images = command, command, images
         self.bar: Any = None
         self.spent: dict[str, list[float]] = {}  # by name of things: how many, in how many seconds; phases that ended
         self.spoken = time.monotonic()
@@ -85,6 +86,7 @@ class Progress:
 
     def _start(self, total: int, counts: str) -> None:
         self.total, self.counts, self.done = total, counts, 0
+        self.shown = self.images if counts == "images" else counts
         self.started = time.monotonic()
 
     def phase(self, name: str, total: int, counts: str) -> None:
@@ -101,6 +103,11 @@ class Progress:
         before = self.spent.get(self.counts, [0, 0.0])
         now = [before[0] + self.done, before[1] + time.monotonic() - self.started]
         return self.spent | ({self.counts: now} if now[0] else {})
+
+    def __str__(self) -> str:
+        """What is under way, e.g. "ranking (128 of 600 images)"."""
+        name = self.label.removeprefix(self.command).removeprefix(", ") or "the work"
+        return f"{name} ({self.done} of {self.total} {self.shown})"
 
     @property
     def rates(self) -> dict[str, float]:
@@ -131,7 +138,7 @@ class Progress:
             self.spoken = now
             left = (self.total - self.done) / max(self.rate, 1e-9)
             say(
-                f"{self.label}: {self.done} of {self.total} {self.counts}, {self.rate:.3g} {self.counts}/s, "
+                f"{self.label}: {self.done} of {self.total} {self.shown}, {self.rate:.3g} {self.shown}/s, "
                 f"{duration(left)} left",
                 stream=sys.stderr,
             )
@@ -147,7 +154,7 @@ class Progress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn(self.counts),
+                TextColumn(self.shown),
                 speed,
                 TimeRemainingColumn(),
                 console=Console(stderr=True),

@@ -13,7 +13,7 @@ from cnnprobe.options import Option, option_name
 ROOT = Path(__file__).parent.parent
 FILLED_IN = {
     "model", "dataset", "held_out", "classes", "size", "layer", "units", "batch_size", "device", "workers", "seed",
-    "start", "finished", "facts", "state", "should_stop", "num_classes", "moments",
+    "start", "finished", "facts", "state", "unfinished", "should_stop", "num_classes", "moments",
 }  # fmt: skip
 PAIRS = [(group, name) for group in ("model", "dataset", "method", "device") for name in catalogue.choices(group)]
 

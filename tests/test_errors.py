@@ -8,6 +8,15 @@ def test_an_unknown_name_is_told_with_the_nearest_and_the_list():
     assert str(error) == "no layer 'conv_3' in mousenet; did you mean 'conv3'? layers: conv1, conv2, conv3"
 
 
+def test_the_nearest_number_is_suggested():
+    """F95: by its letters conv27 is most like conv7."""
+    layers = [f"conv{number}" for number in range(1, 27)]
+    assert nearest("conv27", layers) == "; did you mean 'conv26'?"
+    assert nearest("Conv0", layers) == "; did you mean 'conv1'?"
+    assert nearest("features.12", ["features.0", "features.10", "features.3"]) == "; did you mean 'features.10'?"
+    assert nearest("conv_3", layers) == "; did you mean 'conv3'?"
+
+
 def test_nothing_is_suggested_where_nothing_is_near():
     assert nearest("zzz", ["conv1"]) == ""
 
@@ -18,7 +27,10 @@ def test_what_is_told_is_one_line_without_control_characters():
 
 
 def test_a_long_list_is_cut_with_its_length():
-    assert listing(map(str, range(20)), most=3) == "0, 1, 2, … (20 in all)"
+    assert listing(map(str, range(20)), most=3) == "0, 1, …, 19 (20 in all)"
+    layers = [f"conv{number}" for number in range(1, 27)]
+    assert listing(layers).endswith("conv8, conv9, …, conv24, conv25, conv26 (26 in all)")
+    assert listing(layers[:12]) == ", ".join(layers[:12])
 
 
 def test_a_user_error_survives_the_way_back_from_a_worker():

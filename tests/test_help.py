@@ -47,3 +47,11 @@ def test_no_line_is_wider_than_the_terminal(monkeypatch):
         assert max(len(line) for line in lines if not line.startswith("  cnnprobe")) <= 80
     for name in catalogue.upkeep():
         assert max(map(len, help.upkeep(name).splitlines())) <= 80
+
+
+def test_an_experiment_chooses_whose_options_are_shown():
+    """F95: the page is about what would be run."""
+    page = help.command(parse(["rsa", "--help", "experiment=kriegeskorte92"]))
+    assert "experiment=kriegeskorte92: Does a network see 92 objects" in page
+    assert "model=squeezenet: " in page and "dataset=folder: " in page and "model=mousenet: " not in page
+    assert "model=vgg: " in help.command(parse(["rsa", "--help", "experiment=kriegeskorte92", "model=vgg"]))

@@ -77,3 +77,22 @@ def test_a_gpu_that_is_not_there_is_told(monkeypatch):
     with pytest.raises(UserError, match="no CUDA device here; device=cpu or device=auto"):
         preparation.device_of({"name": "cuda", "threads": None, "workers": None})
     assert preparation.device_of({"name": "auto", "threads": 1, "workers": 0}) == ("cpu", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["dataset=folder", "dataset.root=nowhere"], "no folder 'nowhere' for dataset folder"),
+        (["weights=nowhere.pt"], "there is no file nowhere.pt"),
+        (["model=custom", "model.file=nowhere.py"], "model.file: there is no file nowhere.py"),
+    ],
+)
+def test_what_is_not_there_is_told_before_torch_is_loaded(cnnprobe, monkeypatch, words, told):
+    """F95: nobody waits seconds for the line about a mistyped path."""
+
+    def loaded():
+        raise AssertionError("torch is loaded")
+
+    monkeypatch.setattr("cnnprobe.preparation.load_torch", loaded)
+    answer = cnnprobe("record", "layer=conv1", *words)
+    assert answer.status == 2 and told in answer.err

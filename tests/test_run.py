@@ -497,8 +497,8 @@ def test_a_source_that_lacks_what_is_asked_for_is_refused(cnnprobe, pictures):
 @pytest.mark.parametrize(("batches", "start"), [(3, 30), (8, 80), (10, 90)])
 def test_a_short_table_beside_the_rows_does_not_hold_a_resume_back(tmp_path, batches, start):
     """95 images saved ten at a time, pictures of the first 64 only: on from a whole batch, wherever it was stopped."""
-    from cnnprobe import run
     from cnnprobe.records import Column, Rows, Table
+    from cnnprobe.resuming import whole_rows
     from cnnprobe.store import Writer
 
     one = {"x": Column("x", dtype="int64")}
@@ -508,7 +508,7 @@ def test_a_short_table_beside_the_rows_does_not_hold_a_resume_back(tmp_path, bat
         for first in range(0, min(batches * 10, table.rows), 10):
             writer.write(Rows(table.name, first, {"x": np.arange(first, min(first + 10, table.rows))}))
     writer.close()
-    assert run.progress(tmp_path) == (start, None)
+    assert whole_rows(tmp_path / "store.h5") == start
 
 
 def test_latest_resumes_the_run_that_was_stopped_last(cnnprobe, pictures, tmp_path):

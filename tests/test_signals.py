@@ -37,6 +37,22 @@ def test_the_first_signal_is_noted_and_the_second_one_leaves_at_once():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_what_takes_longer_to_stop_is_told(monkeypatch):
+    """F96: within a second a stopped run has ended, or says what it finishes."""
+    monkeypatch.setattr("cnnprobe.signals.PATIENCE", 0.02)
+    said = []
+    with Stop().listening() as stop:
+        stop.notice = lambda: said.append("finishing")
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_for(lambda: said, 5)
+    with Stop().listening() as stop:
+        stop.notice = lambda: said.append("too late")
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+    time.sleep(0.05)
+    assert said == ["finishing"]
+
+
 def test_an_interrupt_that_a_library_swallowed_is_known_to_whoever_listens_later():
     before = signal.getsignal(signal.SIGINT)
     with noted():

@@ -26,6 +26,26 @@ def test_the_table_joins_the_jobs_in_their_order(tmp_path, capsys):
     assert "1 of 2 jobs done" in capsys.readouterr().out
 
 
+def test_the_table_has_a_column_for_each_swept_option(tmp_path, capsys):
+    """F95: what differs between the jobs is read at a glance, and every figure that they found."""
+    (tmp_path / "jobs").mkdir()
+    for job, (layer, seed) in enumerate([("conv1", 0), ("conv1", 1), ("conv2", 0)]):
+        words = [f"layer={layer}", f"seed={seed}", "units=0\\:2", "dataset.root=/a/long/way"]
+        line = {"job": job, "overrides": words, "version": f"v00{job}", "status": "complete", "reason": ""}
+        line["headline"] = {"gain": 0.5 + job, "seed": 7}
+        (tmp_path / "jobs" / f"{job}.json").write_text(json.dumps(line))
+    assert sweep.summary(tmp_path) == 0
+    with (tmp_path / "runs.csv").open() as source:
+        rows = list(csv.DictReader(source))
+    assert [(row["layer"], row["seed="], row["gain"]) for row in rows] == [
+        ("conv1", "0", "0.5"), ("conv1", "1", "1.5"), ("conv2", "0", "2.5")
+    ]  # fmt: skip
+    assert [row["seed"] for row in rows] == ["7", "7", "7"]
+    assert "units" not in rows[0] and rows[0]["overrides"].endswith("dataset.root=/a/long/way")
+    printed = capsys.readouterr().out
+    assert "/a/long/way" not in printed and "conv2" in printed and "gain" in printed
+
+
 def test_a_sweep_without_jobs_is_told(tmp_path):
     (tmp_path / "jobs").mkdir()
     with pytest.raises(UserError, match="has no jobs"):

@@ -37,6 +37,8 @@ class ImageSet:
     """Of signals: samples per second, where that is known."""
     channel_names: list[str] | None = None
     """Of signals: names of the channels, where they are known."""
+    sample: str = ""
+    """Which part of a larger set it is, in words; "" for the whole."""
     planted: tuple[tuple[int, int, float], ...] = ()
     """Of signals that were made: class, channel and frequency (Hz) of what was put into them."""
 
@@ -217,9 +219,57 @@ class Part(ImageSet):
         return self.whole.truth(int(self.indices[index]))
 
 
-def limited(dataset: ImageSet, count: int | None) -> ImageSet:
-    """Return the first `count` images of a dataset; all of them for None."""
-    return dataset if count is None or count >= len(dataset) else Part(dataset, range(count))
+def limited(dataset: ImageSet, limit: int | str | None, seed: int = 0) -> ImageSet:
+    """Return a part of a dataset, in its order; all of it where it has no more images than that.
+
+    Args:
+        dataset: any.
+        limit: how many images, an even share of each class, see `even_share`; "first:n": the first n; None: all.
+        seed: of the shares.
+    """
+    first = isinstance(limit, str)
+    count = None if limit is None else int(str(limit).removeprefix("first:"))
+    if count is None or count >= len(dataset):
+        return dataset
+    part = Part(dataset, np.arange(count) if first else even_share(dataset.labels, count, seed))
+    classes = len(np.unique(dataset.labels[dataset.labels >= 0]))
+    there = len(np.unique(part.labels[part.labels >= 0]))
+    of = f", {there} of {classes} classes" if classes > 1 else ""
+    how = f"the first {count}" if first else f"{count} drawn evenly (seed {seed})"
+    part.sample = f"{how} of {len(dataset)}{of}"
+    return part
+
+
+def even_share(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw images so that every class gives the same share of its own, and at least one where that can be.
+
+    The shares are rounded to whole images, those with the largest remainders upwards; which of equal ones, and which
+    images of a class, is drawn by the seed. Images without a class (-1) are as one more.
+
+    Args:
+        labels: (image,) index of the class.
+        count: how many, at most all.
+        seed: another one, other images.
+
+    Returns:
+        (count,) indices, rising.
+    """
+    groups, sizes = np.unique(labels, return_counts=True)
+    exact = count * sizes / len(labels)
+    taken = np.floor(exact).astype(np.int64)
+    if count >= len(groups):
+        taken = np.maximum(taken, 1)
+    ties = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 2, 0])).permutation(len(groups))
+    while taken.sum() != count:
+        step = 1 if taken.sum() < count else -1
+        may = taken < sizes if step > 0 else taken > 1
+        wanted = np.where(may, step * (exact - taken), -np.inf)
+        taken[np.lexsort((ties, wanted))[-1]] += step
+    chosen = []
+    for label, some in zip(groups, taken):
+        random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 3, int(label) + 1]))
+        chosen.append(random.permutation(np.flatnonzero(labels == label))[:some])
+    return np.sort(np.concatenate(chosen))
 
 
 class Given(ImageSet):

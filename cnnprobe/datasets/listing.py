@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnprobe.datasets.imageset import shown
-from cnnprobe.errors import UserError, listing, nearest, path_of
+from cnnprobe.errors import UserError, listing, no_folder, path_of
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"}
 IMAGES |= {".ppm", ".pgm", ".pbm", ".pnm"}
@@ -75,8 +75,7 @@ def folder_at(root: str | None, asked_by: str, *, make: bool = False) -> Path:
         return path.resolve()
     if path.exists():
         raise UserError(f"dataset.root {str(path)!r} is a file, not a folder")
-    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError(f"no folder {str(path)!r} for dataset {asked_by}{nearest(path.name, beside)}")
+    raise no_folder(path, asked_by)
 
 
 def listed(root: Path, *, outwards: bool = False, hint: str = "") -> Listing:

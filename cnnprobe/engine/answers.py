@@ -1,7 +1,7 @@
 """What units of several layers answer to images, and the patterns of whole layers, from one pass over the images."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ from torch.nn import functional
 
 from cnnprobe.engine.full_sort import dead_units, ranked
 from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
+from cnnprobe.engine.passes import passing
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance
+from cnnprobe.unfinished import State, Unfinished, Within, put
 
 BUDGET = 4 * 2**20
 """Bytes that the patterns of one layer may take: of large maps, means over blocks of positions are kept."""
@@ -37,6 +38,11 @@ class Answers:
     largest: np.ndarray
     places: np.ndarray
     patterns: Tensor
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """All that it is made of, by name."""
+        return {"largest": self.largest, "places": self.places, "patterns": self.patterns}
 
     def strongest(self, k: int) -> Strongest:
         """Return the k images with the largest maxima of every unit; a dead unit has none."""
@@ -60,6 +66,8 @@ def answers(
     device: str,
     workers: int,
     batch_size: int,
+    name: str = "answers",
+    unfinished: Unfinished | Within | None = None,
 ) -> Generator[Advance, None, dict[str, Answers]]:
     """Show every image once; returns the answers by name of layer.
 
@@ -70,6 +78,7 @@ def answers(
         patterns: indices of the images whose patterns are kept, sorted.
         device: where the network is.
         workers, batch_size: see `loading.batches`.
+        name, unfinished: keeps the answers so far under a name, see `Unfinished.begin`.
     """
     count, kept = len(images), {layer.name: blocks(layer, len(patterns)) for layer in layers}
     made = {}
@@ -91,21 +100,30 @@ def answers(
             shown = activation[torch.from_numpy(some).to(activation.device)].float()
             one.patterns[torch.from_numpy(rows[some])] = _averaged(shown, kept[layer.name]).flatten(1).cpu()
 
-    loaded = batches(images, batch_size=batch_size, device=device, workers=workers)
+    def loaded(start: int) -> Iterator[Batch]:
+        return batches(images, batch_size=batch_size, device=device, workers=workers, start=start)
+
+    def use(part: Batch, _: None) -> None:
+        for one in made.values():
+            gone = part.indices[~part.readable]
+            one.largest[gone] = np.nan
+            one.patterns[torch.from_numpy(np.flatnonzero(np.isin(patterns, gone)))] = torch.nan
+
+    def take() -> State:
+        return {name: one.arrays for name, one in made.items()}
+
+    def restore(state: State) -> None:
+        for name, one in made.items():
+            put(one.arrays, state[name])
+
     with torch.inference_mode(), tap(model, layers, receive) as run:
 
         def show(part: Batch) -> None:
             now[:] = [part.indices]
             run(part.images)
 
-        carried = Carried(UNBOUNDED)
-        for batch in loaded:
-            for part, _ in in_parts(batch, carried, show):
-                for one in made.values():
-                    gone = part.indices[~part.readable]
-                    one.largest[gone] = np.nan
-                    one.patterns[torch.from_numpy(np.flatnonzero(np.isin(patterns, gone)))] = torch.nan
-                yield Advance(len(part))
+        how = {"take": take, "restore": restore, "unfinished": unfinished}
+        yield from passing(name, count, loaded, show, use, **how)
     return made
 
 

@@ -9,6 +9,7 @@ batched.
 import math
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from cnnprobe.engine.memory import free_memory
 from cnnprobe.engine.ranking import Maps
 from cnnprobe.engine.taps import Layer
 from cnnprobe.errors import UserError
+from cnnprobe.unfinished import put
 
 State = tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray, np.ndarray]
 BYTES = 20
@@ -156,6 +158,20 @@ class Areas:
         """Take back what was received since `begin`."""
         for name, state in self.before.items():
             self.largest[name].restore(state)
+
+    def state(self) -> dict[str, Any]:
+        """Return all there is so far, for `restore`."""
+        return {name: [one.state(), self.places[name]] for name, one in self.largest.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state, of the same layers, units and images.
+
+        Raises:
+            ValueError: it is of others.
+        """
+        for name, (largest, places) in state.items():
+            put({"places": self.places[name]}, {"places": places})
+            self.largest[name].restore(largest)
 
     @torch.inference_mode()
     def receive(self, layer: Layer, activation: Tensor) -> None:

@@ -8,8 +8,10 @@ answers, or gets lost, starts anew (up to 5 starts; with a hundredth of the step
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -21,9 +23,12 @@ from cnnprobe.engine.objectives import Objective
 from cnnprobe.engine.presets import Settings
 from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance
+from cnnprobe.unfinished import State, Unfinished, Within
 
 STARTS = 5
 """A row begins this often at most."""
+TOGETHER = 2**20
+"""Values of images, all rows and steps together, between two moments at which a climb can be stopped."""
 WINDOW = 50
 """Steps between two looks at whether a row still moves."""
 ASTRAY = "diverged from every start"
@@ -96,6 +101,8 @@ def ascending(
     together: int = 1,
     device: str = "cpu",
     carried: Carried | None = None,
+    name: str = "",
+    unfinished: Unfinished | Within | None = None,
 ) -> Generator[Advance, None, Ascended]:
     """Climb all rows of an objective; gives `Advance`, one per row and step, as it goes.
 
@@ -110,6 +117,7 @@ def ascending(
         together: rows that follow one another and belong to one unit, for diversity.
         device: where the network is.
         carried: groups of such rows that run at once; None: 64 rows.
+        name, unfinished: keeps the images so far under a name, see `Unfinished.begin`.
 
     Returns:
         See `Ascended`.
@@ -118,22 +126,41 @@ def ascending(
     carried = carried or Carried(max(1, 64 // together), "batch of rows")
     found = Ascended.empty(len(seeds), size, settings.steps)
     waiting: dict[tuple[int, float], list[int]] = {(0, 1.0): list(range(len(seeds)))}
+    climb: Climb | None = None
+    begun: State | None = None  # by the climb that a stopped run was in
+
+    def take() -> State:
+        there = {"found": vars(found), "waiting": [[*key, rows] for key, rows in waiting.items()]}
+        return there | {"most": carried.most, "climb": climb and climb.state()}
+
+    def restore(state: State) -> None:
+        nonlocal waiting, begun
+        vars(found).update(state["found"])
+        waiting = {(attempt, pace): rows for attempt, pace, rows in state["waiting"]}
+        carried.most, begun = state["most"], state["climb"]
+
+    unfinished = unfinished or Unfinished()
+    unfinished.begin(name, take, restore)
     with network(model, layers, tuple(size)) as show:
         while waiting:
             (attempt, pace), rows = next(iter(waiting.items()))
-            del waiting[attempt, pace]
-            while rows:
-                some = np.array(rows[: carried.most * together])
-                redirect = settings.redirect if attempt == 0 else max(settings.redirect, REDIRECTED)
-                work = replace(settings, lr=settings.lr * pace, redirect=redirect)
-                randoms = [np.random.default_rng([*seeds[row], attempt]) for row in some]
-                climb = Climb(show, objective.of(some), work, parametrisation(work, size, statistics), statistics)
-                fits = yield from _climbed(climb, randoms, together, device, carried, attempt == 0)
-                if not fits:
-                    continue
-                rows = rows[len(some) :]
-                for row, pace_now in _noted(found, some, climb, attempt, pace, together):
-                    waiting.setdefault((attempt + 1, pace_now), []).append(row)
+            some = np.array(rows[: carried.most * together])
+            redirect = settings.redirect if attempt == 0 else max(settings.redirect, REDIRECTED)
+            work = replace(settings, lr=settings.lr * pace, redirect=redirect)
+            randoms = [np.random.default_rng([*seeds[row], attempt]) for row in some]
+            climb = Climb(show, objective.of(some), work, parametrisation(work, size, statistics), statistics)
+            fits = yield from _climbed(climb, randoms, together, device, carried, attempt == 0, begun)
+            begun = None
+            if not fits:
+                climb = None
+                continue
+            waiting[attempt, pace] = rows[len(some) :]
+            if not waiting[attempt, pace]:
+                del waiting[attempt, pace]
+            for row, pace_now in _noted(found, some, climb, attempt, pace, together):
+                waiting.setdefault((attempt + 1, pace_now), []).append(row)
+            climb = None
+    unfinished.end(name)
     return found
 
 
@@ -144,21 +171,26 @@ def _climbed(
     device: str,
     carried: Carried,
     first: bool,
+    begun: State | None,
 ) -> Generator[Advance, None, bool]:
     """Run a climb window by window; returns whether it fitted into memory."""
     rows, steps = len(randoms), climb.settings.steps
+    few = max(1, TOGETHER // (rows * math.prod(climb.made.size)))
 
     def attempted(work: Callable[[], None]) -> bool:
         return carried.attempt(rows // together, lambda: (work(), True)[1]) is not None
 
     if not attempted(lambda: climb.begin(randoms, together, device)):
         return False
+    if begun is not None:
+        climb.restore(begun)
     for start in range(0, steps, WINDOW):
         stop = min(start + WINDOW, steps)
-        if len(climb.alive) and not attempted(lambda start=start, stop=stop: climb.steps(start, stop)):
-            return False
-        if first:
-            yield Advance(rows * (stop - start))
+        while (before := climb.taken) < stop:
+            if not attempted(partial(climb.steps, before, min(before + few, stop), (start, stop))):
+                return False
+            if first:
+                yield Advance(rows * (climb.taken - before))
     return attempted(climb.end)
 
 

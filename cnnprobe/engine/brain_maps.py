@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from cnnprobe.engine.searchlight import Searchlight
 from cnnprobe.engine.sign_flips import sign_flips
 from cnnprobe.errors import UserError
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished, put
 
 LOG = logging.getLogger("cnnprobe")
 ALMOST = 1 - 1e-12
@@ -147,22 +149,27 @@ class BrainMaps:
         """Return the names of the subjects' tables."""
         return [f"searchlight/{re.sub(r'[^A-Za-z0-9.-]+', '_', one.name)}" for one in self.subjects]
 
-    def events(self, models: np.ndarray) -> Iterator[Rows | Advance | Phase]:
+    def events(self, models: np.ndarray, unfinished: Unfinished | None = None) -> Iterator[Rows | Advance | Phase]:
         """Search.
 
         Args:
             models: (row, pair), upper triangles of the rows' matrices.
+            unfinished: keeps the maps so far.
         """
-        maps = []
+        maps, unfinished = [], unfinished or Unfinished()
         for place, (name, one) in enumerate(zip(self.table_names(), self.subjects)):
             patterns = one.read()
             inside = varying(patterns) if self.mask is None else self.mask
             yield Phase(f"searchlight in {one.name}", int(inside.sum()), "spheres")
-            found = np.full((len(models), inside.size), np.nan, np.float32)
+            kept = {"map": (found := np.full((len(models), inside.size), np.nan, np.float32))}
+            kept["searched"] = searched = np.zeros(inside.size, bool)
             search = self._search(inside, models)
-            for places, values in search.parts(patterns):
-                found[:, places] = values
+            unfinished.begin(name, partial(dict, kept), partial(put, kept))
+            yield Advance(int(searched.sum()))
+            for places, values in search.parts(patterns, searched):
+                found[:, places], searched[places] = values, True
                 yield Advance(len(places))
+            unfinished.end(name)
             maps.append(found.reshape(-1, *self.shape))
             if not np.isfinite(found).any():
                 why = (

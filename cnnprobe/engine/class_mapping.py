@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from cnnprobe.engine.localisation import MEASURES, OVERLAP, Tally, Truth, averag
 from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.pictures import thumbnails
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import State, Unfinished, put
 
 LOG = logging.getLogger("cnnprobe")
 
@@ -62,6 +63,7 @@ class ClassMapping:
         present = sorted({int(label) for label in labels if label >= 0})
         self.rows_of = present if self.shared else list(range(self.engine.classes))
         self.means = ClassMeans(self.draws, self.seed)
+        self.added: set[int] = set()  # first images of the batches that are in the means
 
     # ---- what is stored ----------------------------------------------------------------------------------------------
 
@@ -152,37 +154,82 @@ class ClassMapping:
 
     # ---- work --------------------------------------------------------------------------------------------------------
 
-    def events(self, chosen: np.ndarray, finished: dict[str, frozenset[int]]) -> Iterator[Rows | Advance | Phase]:
+    def events(
+        self, chosen: np.ndarray, finished: dict[str, frozenset[int]], unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
         """Map the chosen images (-1 for none).
 
         Args:
             finished: by table, first rows of the batches there are already.
+            unfinished: keeps what is in no row yet.
         """
+        unfinished = unfinished or Unfinished()
         if self.cues:
-            yield Phase("weighing cues", len(chosen), "images")
-            for batch in self._loaded(chosen):
-                labels = self._labels(batch) if self.shared else None
-                keep = torch.from_numpy(batch.readable).to(batch.images.device)
-                self.engine.weigh(batch.images[keep], None if labels is None else labels[batch.readable])
-                yield Advance(len(batch))
-        starts = range(0, len(chosen), self.batch_size)
+            yield from self._weigh(chosen, unfinished)
         # a stop between the two leaves a batch of maps without its pictures; means over classes need all maps
         maps, pictures = (finished.get(name, frozenset()) for name in ("images", "pictures"))
         there = {start for start in pictures if start * self.choice.count in maps}
-        todo = [start for start in starts if self.cues or start not in there]
+        if self.cues:
+            unfinished.begin("means", lambda: {"there": sorted(self.added), **self.means.state()}, self._restore_means)
+            there = there & self.added
+        todo = [start for start in range(0, len(chosen), self.batch_size) if start not in there]
         places = np.concatenate([np.arange(len(chosen))[start : start + self.batch_size] for start in todo] or [[]])
         places = places.astype(np.int64)
         yield Phase("mapping classes", len(places), "images")
         with nullcontext() if self.cues else self.engine:
             for start, batch in zip(todo, self._loaded(chosen[places])):
-                columns, shown = self._batch(chosen[start : start + len(batch)], batch, start)
+                at: State = {}
+                unfinished.begin(f"maps/{start}", at.copy, at.update)
+                own = chosen[start : start + len(batch)]
+                found = yield from self._found(batch, at)
+                columns, shown = self._batch(own, batch, found, start)
                 yield Advance(len(batch))  # what is known of the batch is saved before its rows
                 yield Rows("images", start * self.choice.count, columns)
                 yield Rows("pictures", start, shown)
+                unfinished.drop(f"maps/{start}")
         if self.judged:
             yield Rows("localisation", 0, self._judgement())
         if self.cues:
             yield Rows("classes", 0, self._means())
+
+    def _weigh(self, chosen: np.ndarray, unfinished: Unfinished) -> Iterator[Advance | Phase]:
+        """Weigh the cues."""
+        yield Phase("weighing cues", len(chosen), "images")
+        shown = 0
+
+        def restore(state: State) -> None:
+            nonlocal shown
+            put({"total": self.engine.total, "count": self.engine.count}, state)
+            shown = state["shown"]
+
+        unfinished.begin(
+            "cues", lambda: {"shown": shown, "total": self.engine.total, "count": self.engine.count}, restore
+        )
+        yield Advance(shown)
+        for batch in self._loaded(chosen[shown:]):
+            labels = self._labels(batch) if self.shared else None
+            keep = torch.from_numpy(batch.readable).to(batch.images.device)
+            self.engine.weigh(batch.images[keep], None if labels is None else labels[batch.readable])
+            shown += len(batch)
+            yield Advance(len(batch))
+        unfinished.end("cues")
+
+    def _found(self, batch: Batch, at: State) -> Generator[Advance, None, Found]:
+        """Map a batch; `at`: how far it has come."""
+        labels = torch.from_numpy(self._labels(batch))
+        if self.cues:
+            return self.engine.maps(batch.images, labels, self.choice)
+        steps = self.engine.steps(batch.images, labels, self.choice, at)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+            yield Advance(0)
+
+    def _restore_means(self, state: State) -> None:
+        self.means.restore(state)
+        self.added = set(state["there"])
 
     def _loaded(self, chosen: np.ndarray) -> Iterator[Batch]:
         given = {"batch_size": self.batch_size, "device": self.device, "workers": self.workers}
@@ -194,10 +241,9 @@ class ClassMapping:
     def _labels(self, batch: Batch) -> np.ndarray:
         return np.where(batch.readable & self.shared, batch.labels, -1)
 
-    def _batch(self, chosen: np.ndarray, batch: Batch, start: int) -> tuple[dict, dict]:
+    def _batch(self, chosen: np.ndarray, batch: Batch, found: Found, start: int) -> tuple[dict, dict]:
         """Return the rows of a batch, and its pictures."""
         labels = self._labels(batch)
-        found = self.engine.maps(batch.images, torch.from_numpy(labels), self.choice)
         truths = [self._truth(int(i)) if ok else None for i, ok in zip(chosen, batch.readable)]
         finite = np.isfinite(found.logits).all(1)
         columns = decided(found, batch.readable & finite, self.engine.outputs)
@@ -210,8 +256,9 @@ class ClassMapping:
             columns["guided"] = found.guided.reshape(-1, *found.guided.shape[2:])
         if self.judged:
             columns |= self._compare(columns, truths, labels, start)
-        if self.cues:
+        if self.cues and start not in self.added:
             self._collect(columns, chosen, labels)
+            self.added.add(start)
         self.facts.setdefault("skipped", {})[str(start)] = [int(i) for i in chosen[(chosen >= 0) & ~batch.readable]]
         shown = {"image": chosen, "pixels": thumbnails(batch.images, self.picture[1:])}
         shown["pixels"][~batch.readable] = 255

@@ -16,9 +16,10 @@ The published maps of gradcam, layercam and scorecam end with max(., 0); here th
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -39,6 +40,7 @@ from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
+from cnnprobe.unfinished import State
 
 LOG = logging.getLogger("cnnprobe")
 Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam"]
@@ -161,24 +163,40 @@ class ClassMaps:
             labels: (n,) int64, -1 for unknown.
             choose: which classes.
         """
-        parts, start = [], 0
+        steps = self.steps(images, labels, choose, {})
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    def steps(self, images: Tensor, labels: Tensor, choose: Choose, at: State) -> Generator[None, None, Found]:
+        """Map images; gives None wherever the work can be stopped, and returns what `maps` does.
+
+        Args:
+            images, labels, choose: see `maps`.
+            at: empty, or as a stopped call for the same images has left it: `parts` that are done, and of the image
+                under way the `scores` seen through units so far.
+        """
+        parts = at.setdefault("parts", [])
+        start = sum(len(part["logits"]) for part in parts)
         while start < len(images):
-            some = slice(start, min(start + self.carried.most, len(images)))
-            done = self.carried.attempt(
-                some.stop - start, lambda some=some: self._maps(images[some], lambda y: choose(y, labels[some]))
-            )
+            most = 1 if self.kind == "scorecam" else self.carried.most
+            some = slice(start, min(start + most, len(images)))
+            chosen = partial(_chosen, choose, labels[some])
+            if self.kind == "scorecam":
+                done = self._found(*(yield from self._scores(images[start], chosen, at)), None)
+            else:
+                work = partial(self._graph, images[some], chosen)
+                done = self.carried.attempt(some.stop - start, lambda work=work: self._found(*work()))
             if done is not None:
-                parts.append(done)
+                parts.append(vars(done))
                 start = some.stop
-        arrays = {name: [getattr(part, name) for part in parts] for name in Found.__dataclass_fields__}
+            yield
+        arrays = {name: [part[name] for part in parts] for name in Found.__dataclass_fields__}
         return Found(**{name: None if own[0] is None else np.concatenate(own) for name, own in arrays.items()})
 
-    def _maps(self, images: Tensor, choose: Callable[[Tensor], Tensor]) -> Found:
-        if self.kind == "scorecam":
-            logits, classes, maps = self._scores(images, choose)
-            guided = None
-        else:
-            logits, classes, maps, guided = self._graph(images, choose)
+    def _found(self, logits: Tensor, classes: Tensor, maps: Tensor, guided: Tensor | None) -> Found:
         none = classes < 0
         maps = maps.float().masked_fill(none[:, :, None, None], float("nan"))
         evidence = maps.flatten(2).double().mean(2)
@@ -226,19 +244,21 @@ class ClassMaps:
 
     # ---- from masked images ------------------------------------------------------------------------------------------
 
-    def _scores(self, images: Tensor, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits, classes and maps of Score-CAM: what the image, seen through the map of each unit, scores."""
+    def _scores(
+        self, image: Tensor, choose: Callable[[Tensor], Tensor], at: State
+    ) -> Generator[None, None, tuple[Tensor, Tensor, Tensor]]:
+        """Return logits, classes and maps (1, …) of Score-CAM: what the image, seen through each unit's map, scores."""
         with torch.inference_mode():
-            logits = self.run(images)
-            activation = self.grid.of(self.kept.pop())  # (n, channel, y, x)
+            logits = self.run(image[None])
+            activation = self.grid.of(self.kept.pop())  # (1, channel, y, x)
             classes = choose(logits)
-            maps = []
-            for image, own, wanted in zip(images, activation, classes.clamp(min=0)):
-                scores = self._seen_through(image, own, wanted)  # (channel, k)
-                maps.append(torch.einsum("ck,cyx->kyx", scores.softmax(0), own))
-            return logits, classes, torch.stack(maps)
+        scores = yield from self._seen_through(image, activation[0], classes[0].clamp(min=0), at)  # (channel, k)
+        with torch.inference_mode():
+            return logits, classes, torch.einsum("ck,cyx->kyx", scores.softmax(0), activation[0])[None]
 
-    def _seen_through(self, image: Tensor, activation: Tensor, wanted: Tensor) -> Tensor:
+    def _seen_through(
+        self, image: Tensor, activation: Tensor, wanted: Tensor, at: State
+    ) -> Generator[None, None, Tensor]:
         """Return the logits (channel, k) of an image seen through the map of each unit.
 
         A unit whose map is all one value lets nothing through; all such are one image.
@@ -247,23 +267,30 @@ class ClassMaps:
         low, high = activation.amin((1, 2)), activation.amax((1, 2))
         seen = torch.nonzero(high > low)[:, 0]
         scores = activation.new_empty((len(activation), len(wanted)))
-        if len(seen) < len(activation):
-            scores[:] = self.run(base.expand(1, *image.shape))[0, wanted]
         start = 0
+        if at.get("scores") is not None:
+            scores, start = torch.as_tensor(at["scores"]).to(scores), at["seen"]
+        elif len(seen) < len(activation):
+            with torch.inference_mode():
+                scores[:] = self.run(base.expand(1, *image.shape))[0, wanted]
         while start < len(seen):
             some = seen[start : start + self.masked.most]
 
             def score(some: Tensor = some) -> Tensor:
-                maps = upsampled(activation[some][None], image.shape[-2:])[0]  # (unit, y, x)
-                least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-                masks = (maps - least) / (most - least).clamp(min=1e-30)
-                return self.run(torch.lerp(base.expand_as(image), image, masks[:, None]))[:, wanted]
+                with torch.inference_mode():
+                    maps = upsampled(activation[some][None], image.shape[-2:])[0]  # (unit, y, x)
+                    least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+                    masks = (maps - least) / (most - least).clamp(min=1e-30)
+                    return self.run(torch.lerp(base.expand_as(image), image, masks[:, None]))[:, wanted]
 
             done = self.masked.attempt(len(some), score)
             if done is not None:
-                scores[some] = done
+                with torch.inference_mode():
+                    scores[some] = done
                 start += len(some)
-        self.kept = []
+            at |= {"scores": scores, "seen": start}
+            yield
+        at["scores"], self.kept = None, []
         return scores
 
     # ---- set-up ------------------------------------------------------------------------------------------------------
@@ -365,6 +392,10 @@ def per_class(rows: Tensor, leaf: Tensor, again: bool = False) -> Tensor:
         if "batching rule" not in str(error) and "vmap" not in str(error):
             raise
     return torch.stack([_to(total[place], leaf, again or place + 1 < count) for place in range(count)])
+
+
+def _chosen(choose: Choose, labels: Tensor, logits: Tensor) -> Tensor:
+    return choose(logits, labels)
 
 
 def _to(values: Tensor, leaf: Tensor, again: bool) -> Tensor:

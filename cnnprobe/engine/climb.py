@@ -22,6 +22,7 @@ from cnnprobe.engine.recording import tap
 from cnnprobe.engine.steppers import stepper
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import Call
+from cnnprobe.unfinished import State
 
 LOOKS = 8
 """Draws of the transforms over which the response with transforms is averaged."""
@@ -33,6 +34,11 @@ JUDGED = 16
 """Steps between two looks at the images without transforms."""
 PROBED = 10
 """Steps between two looks at whether its gradient is 0."""
+
+
+KEPT = ("values", "alive", "trace", "best_value", "best_score", "highest", "first", "pushed", "best_step",
+        "best_images")  # fmt: skip
+"""What a climb changes, by the name of the attribute."""
 
 
 class _Reached(Exception):  # noqa: N818 (not an error)
@@ -169,6 +175,7 @@ class Climb:
         self.every_noise = seeds = [int(random.integers(2**62)) for random in randoms]
         self.noises = np.array(seeds)
         self.alive = torch.arange(rows, device=device)
+        self.taken = 0  # steps
         self.verdicts: list[str] = [""] * rows
         self.trace = torch.full((rows, settings.steps), torch.nan, device=device)
         self.best_value = torch.full((rows,), -torch.inf, device=device)
@@ -180,14 +187,41 @@ class Climb:
             self.folded = None if settings.diversity else self.show.folded(self.objective, self.best_images.clone())
         self._judge(0)
 
-    def steps(self, start: int, stop: int) -> None:
-        """Take some steps, then let the rows go that need no more."""
-        self.pushed[0] = False
-        for number in range(start, stop):
+    def steps(self, start: int, stop: int, window: tuple[int, int] | None = None) -> None:
+        """Take some steps; where they end their window, let the rows go that need no more.
+
+        Args:
+            start, stop: numbers of the steps.
+            window: those between two looks at whether rows still move; None: these.
+        """
+        first, last = window or (start, stop)
+        if start == first:
+            self.pushed[0] = False
+        for number in range(start, stop) if len(self.alive) else ():
             self._step(number)
             if self.settings.transforms.none or (number + 1) % JUDGED == 0 or number + 1 == self.settings.steps:
                 self._judge(number + 1)
-        self._sift(start, stop)
+        self.taken = stop
+        if stop == last and len(self.alive):
+            self._sift(first, last)
+
+    def state(self) -> State:
+        """Return all that has changed since `begin`, for `restore`."""
+        own = {name: getattr(self, name) for name in KEPT}
+        return own | {"taken": self.taken, "verdicts": self.verdicts, "stepper": self.stepper.state()}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of a climb that began with the same random numbers; `begin` has been called."""
+        device, rows = self.alive.device, state["alive"]
+        for name in KEPT:
+            setattr(self, name, torch.from_numpy(np.array(state[name])).to(device))
+        self.best_step = np.array(state["best_step"])
+        self.values = self.values.detach().clone().requires_grad_()
+        self.stepper.restore(self.values, state["stepper"])
+        self.taken, self.verdicts = state["taken"], list(state["verdicts"])
+        if len(rows) < len(self.verdicts):
+            self.objective, self.noises = self.whole.of(rows), self.noises[rows]
+            self.folded = self.folded and self.folded.of(self.alive)
 
     def _step(self, number: int) -> None:
         settings = self.settings

@@ -1,7 +1,7 @@
 """What a run of population control does beside the ascent: learns the mapping first, judges by the brain afterwards."""
 
 import logging
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from cnnprobe.engine.layers import find, main_layers, units_of
-from cnnprobe.engine.loading import Batch
 from cnnprobe.engine.objectives import Objective
+from cnnprobe.engine.passes import Source
 from cnnprobe.engine.population import Brain, OneHot, Population, Reading, Stretch, learn
 from cnnprobe.engine.taps import Layer
 from cnnprobe.errors import UserError, listing
 from cnnprobe.records import Advance, Column, Phase
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 KINDS = {"stretch": Stretch, "one-hot": OneHot}
@@ -53,22 +54,29 @@ class Controlling:
         }
 
     def learn(
-        self, model: nn.Module, layer: Layer, loaded: Iterable[Batch], images: int, seed: int
+        self,
+        model: nn.Module,
+        layer: Layer,
+        loaded: Source,
+        images: int,
+        seed: int,
+        unfinished: Unfinished | None = None,
     ) -> Generator[Phase | Advance, None, Objective]:
         """Map the layer to the brain; returns the objective, a row per unit. Warns of what cannot be controlled.
 
         Args:
             model: the first network.
             layer: of it.
-            loaded: natural images.
+            loaded: natural images, see `passes.passing`.
             images: how many.
             seed: of the partition into folds.
+            unfinished: keeps the answers so far.
 
         Raises:
             UserError: no unit varies over the images, or what `population.learn` refuses.
         """
         yield Phase(f"mapping {layer.name} to {self.brain.layer.name} of the brain", images, "images")
-        self.population = yield from learn(model, layer, self.brain, loaded, self.reading, seed)
+        self.population = yield from learn(model, layer, self.brain, loaded, self.reading, seed, images, unfinished)
         constant = self.population.constant
         if constant.all():
             raise UserError(

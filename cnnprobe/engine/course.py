@@ -13,6 +13,7 @@ from cnnprobe.engine.protocols import Protocol
 from cnnprobe.engine.readout import Readout
 from cnnprobe.engine.training import Training
 from cnnprobe.records import Advance, Checkpoint, Column, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 OBSERVED = {
     "source_accuracy": Column(
@@ -74,8 +75,9 @@ class Course:
         training: of the network with its new readout.
         source: the old task; None: there is none.
         old: the old readout, kept as a checkpoint; None: there was none.
-        comparisons: of the network before with the one after, each with `events(finished)`.
+        comparisons: of the network before with the one after, each with `events(finished, unfinished)`.
         finished: by table, first rows of the batches there are already; they are not given again.
+        unfinished: keeps what the comparisons have no row of yet.
     """
 
     def __init__(
@@ -85,9 +87,10 @@ class Course:
         old: Readout | None,
         comparisons: Sequence[Any],
         finished: dict[str, frozenset[int]],
+        unfinished: Unfinished | None = None,
     ):
         self.training, self.source, self.old = training, source, old
-        self.comparisons, self.finished = comparisons, finished
+        self.comparisons, self.finished, self.unfinished = comparisons, finished, unfinished or Unfinished()
 
     def events(self) -> Iterator[Rows | Advance | Phase | Checkpoint]:
         """Do it. Which parameters require a gradient is afterwards as it was."""
@@ -99,9 +102,9 @@ class Course:
             if self.training.stopped:
                 return
             for comparison in self.comparisons:
-                for event in comparison.events(self.finished):
+                for event in comparison.events(self.finished, self.unfinished):
                     yield event
-                    if self.training.should_stop():
+                    if self.training.should_stop() and self.unfinished.keep():
                         return
         finally:
             for parameter, needed in learning:

@@ -182,6 +182,16 @@ class ClassMeans:
             self.maps[label].append(values.astype(np.float32))
             self.images[label].append(image)
 
+    def state(self) -> dict:
+        """Return everything, for `restore`."""
+        maps = {label: np.stack(own) for label, own in self.maps.items() if own}
+        return {"maps": maps, "images": {label: self.images[label] for label in maps}}
+
+    def restore(self, state: dict) -> None:
+        """Go on from what other means of the same images knew."""
+        for label, own in state["maps"].items():
+            self.maps[label], self.images[label] = list(own), list(state["images"][label])
+
     def of(self, labels: list[int], shape: tuple[int, int]) -> dict[str, np.ndarray]:
         """Return by name, a row for each of some classes; NaN where there are too few images.
 

@@ -57,6 +57,12 @@ class Products:
         self.features += given.shape[-1]
         return self
 
+    def restore(self, state: dict, device: str) -> None:
+        """Go on from the attributes of other products."""
+        given = (state["inner"], state["total"])
+        self.inner, self.total = (None if one is None else torch.as_tensor(one, device=device) for one in given)
+        self.features = state["features"]
+
     def means(self, groups: np.ndarray) -> "Products":
         """Return the products of the mean patterns of groups of conditions.
 

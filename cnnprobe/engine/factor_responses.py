@@ -8,7 +8,7 @@ Which neuron of a unit answers, by reading:
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from cnnprobe.engine.layers import Layer
 from cnnprobe.engine.loading import Batch
-from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
+from cnnprobe.engine.passes import Source, passing
 from cnnprobe.engine.recording import tap, warn_of_nan
 from cnnprobe.errors import UserError
 from cnnprobe.records import Advance
+from cnnprobe.unfinished import Unfinished, put
 
 Reading = Literal["centre", "max"]
 
@@ -81,15 +82,20 @@ def _places(layer: Layer, axis: int, side: int, reach: float) -> slice:
 
 
 def respond(
-    model: nn.Module, sites: dict[str, Site], loaded: Iterable[Batch], reaches: np.ndarray
+    model: nn.Module,
+    sites: dict[str, Site],
+    loaded: Source,
+    reaches: np.ndarray,
+    unfinished: Unfinished | None = None,
 ) -> Iterator[Advance]:
     """Show every stimulus once; returns by layer's name (unit, stimulus) float32.
 
     Args:
         model: any network; it is given back as it was.
         sites: by layer's name.
-        loaded: batches of stimuli, from the first on.
+        loaded: the stimuli, see `passes.passing`.
         reaches: (stimulus,) share of the image within which neurons are read; 0: the one in the middle.
+        unfinished: keeps the responses so far.
     """
     found = {name: np.zeros((len(site.units), len(reaches)), np.float32) for name, site in sites.items()}
     shown: dict[str, Any] = {}
@@ -106,8 +112,6 @@ def respond(
             shown["indices"] = part.indices
             run(part.images)
 
-        carried = Carried(UNBOUNDED)
-        for batch in loaded:
-            for part, _ in in_parts(batch, carried, show):
-                yield Advance(len(part))
+        how = {"take": lambda: found, "restore": lambda state: put(found, state), "unfinished": unfinished}
+        yield from passing("responses", len(reaches), loaded, show, lambda part, answer: None, **how)
     return found

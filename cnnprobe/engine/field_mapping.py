@@ -15,14 +15,16 @@ from cnnprobe.engine.arrival import arrives
 from cnnprobe.engine.effective_field import gradient_maps
 from cnnprobe.engine.field_maps import LEVELS, TWO_SIGMA, canvas_of, moments, pixel_maps, side_above
 from cnnprobe.engine.layers import Layer
-from cnnprobe.engine.loading import batches
+from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.occluders import Grid, fillings
 from cnnprobe.engine.occlusion import Occlusion
+from cnnprobe.engine.passes import passing
 from cnnprobe.engine.pictures import thumbnails
 from cnnprobe.engine.ranking import Ranked
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import State, Unfinished, Within, put
 
 SAVED_UNITS = 8
 """Units that are saved together where each has positions of its own to look at."""
@@ -66,7 +68,13 @@ class How:
 
 
 def brightness(
-    dataset: Any, filling: str, seed: int, batch_size: int, device: str, workers: int
+    dataset: Any,
+    filling: str,
+    seed: int,
+    batch_size: int,
+    device: str,
+    workers: int,
+    unfinished: Unfinished | Within | None = None,
 ) -> Generator[Phase | Advance, None, tuple[Tensor, Tensor]]:
     """Take mean and standard deviation of the pixels, (channel,) each, from some images; returns them.
 
@@ -75,6 +83,7 @@ def brightness(
         filling: of the occluder; only noise and mean need them, the others get zeros.
         seed: of which images.
         batch_size, device, workers: see `loading.batches`.
+        unfinished: keeps the sums so far.
     """
     nothing = torch.zeros(dataset.size[0])
     if filling not in ("noise", "mean"):
@@ -83,10 +92,18 @@ def brightness(
     look = np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False))
     sums = torch.zeros(3, dataset.size[0], dtype=torch.float64)
     yield Phase("brightness of the images", count, "images")
-    for batch in batches(dataset, batch_size=batch_size, device=device, workers=workers, indices=look):
+
+    def loaded(start: int) -> Iterator[Batch]:
+        where = {"device": device, "workers": workers, "indices": look, "start": start}
+        return batches(dataset, batch_size=batch_size, **where)
+
+    def use(batch: Batch, _: None) -> None:
         pixels = batch.images.cpu()[torch.from_numpy(batch.readable)].double().transpose(0, 1).flatten(1)
-        sums += torch.stack([torch.full_like(sums[0], pixels.shape[1]), pixels.sum(1), pixels.square().sum(1)])
-        yield Advance(len(batch))
+        sums.add_(torch.stack([torch.full_like(sums[0], pixels.shape[1]), pixels.sum(1), pixels.square().sum(1)]))
+
+    kept = {"sums": sums}
+    how = {"take": lambda: kept, "restore": lambda state: put(kept, state), "unfinished": unfinished}
+    yield from passing("brightness", count, loaded, lambda part: None, use, **how)
     mean, square = sums[1:] / sums[0].clamp(min=1)
     return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
 
@@ -154,34 +171,43 @@ class Mapping:
             }
         return columns
 
-    def events(self, found: Strongest, finished: frozenset[int], workers: int) -> Iterator[Rows | Advance | Phase]:
+    def events(
+        self, found: Strongest, finished: frozenset[int], workers: int, unfinished: Unfinished | Within | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
         """Map the units in batches, image by image: one that several of them share is prepared once.
 
         Args:
             found: the strongest images of these units.
             finished: first rows of the batches there are already.
             workers: processes that load images.
+            unfinished: keeps the maps of units that are not saved yet.
         """
+        unfinished = unfinished or Unfinished()
         starts = [start for start in range(0, len(self.units), self.together) if start not in finished]
         parts = [self._part(found, slice(start, start + self.together)) for start in starts]
-        order = np.concatenate([np.zeros(0, np.int64), *(part.needed for part in parts)])
+        for part in parts[:1]:  # a stopped run has begun no other that it has not saved
+            part.begin(unfinished)
+        order = np.concatenate([np.zeros(0, np.int64), *(part.left for part in parts)])
+        yield Phase(f"occluding for {self.layer.name}", sum(part.to_do for part in parts), "maps")
         loaded = batches(self.how.dataset, batch_size=1, device=self.how.device, workers=workers, indices=order)
-        yield Phase(f"occluding for {self.layer.name}", sum(int(part.answers.sum()) for part in parts), "maps")
         with closing(loaded), self.occlusion:
             for start in starts:
                 part = parts.pop(0)  # and with it, when it is done, what it holds
-                part.begin()
-                for batch in islice(loaded, len(part.needed)):
+                if start != starts[0]:
+                    part.begin(unfinished)
+                for batch in islice(loaded, len(part.left)):
                     pairs = part.pairs(int(batch.indices[0]))
                     if batch.readable[0]:
                         part.measure(batch.images[0], pairs)
+                    part.shown += 1
                     yield Advance(len(pairs[0]))
                 yield Rows(self.name, start, part.rows())
+                unfinished.drop(part.name)
 
     def _part(self, found: Strongest, some: slice) -> "_Part":
         best = found.ranks[BEST]
         ranks = Ranked(best.images[some], best.responses[some], best.positions[some])
-        return _Part(self, self.units[some], ranks, found.dead[some])
+        return _Part(self, f"{self.name}/{some.start}", self.units[some], ranks, found.dead[some])
 
 
 class _Part:
@@ -190,15 +216,35 @@ class _Part:
     Attributes:
         answers: (unit, k) bool, images that count; a rectified unit that is silent has nothing to lose.
         needed: (image,) index of those, each once, sorted.
+        shown: how many of them were measured.
     """
 
-    def __init__(self, of: Mapping, units: np.ndarray, ranks: Ranked, dead: np.ndarray):
+    def __init__(self, of: Mapping, name: str, units: np.ndarray, ranks: Ranked, dead: np.ndarray):
         self.of, self.how, self.units, self.ranks, self.dead = of, of.how, units, ranks, dead
+        self.name, self.shown = name, 0
         self.answers = (ranks.images >= 0) & ((ranks.responses > 0) | (not of.layer.rectified))
         self.needed = np.unique(ranks.images[self.answers])
 
-    def begin(self) -> None:
-        """Make room, with nothing measured yet."""
+    @property
+    def left(self) -> np.ndarray:
+        """Images that are still to be measured."""
+        return self.needed[self.shown :]
+
+    @property
+    def to_do(self) -> int:
+        """Maps that are still to be made."""
+        return int((self.answers & np.isin(self.ranks.images, self.left)).sum())
+
+    def state(self) -> State:
+        """Return what was measured so far."""
+        return {"shown": self.shown, "columns": self.columns | ({"/": self.gradients} if self.how.effective else {})}
+
+    def _restore(self, state: State) -> None:
+        put(self.state()["columns"], state["columns"])
+        self.shown = state["shown"]
+
+    def begin(self, unfinished: Unfinished | Within) -> None:
+        """Make room, with nothing measured yet but what a stopped run has left."""
         self.columns = {"dead": self.dead, "image": self.ranks.images}
         self.columns |= {"response": self.ranks.responses, "position": self.ranks.positions}
         for name, column in self.of.columns.items():
@@ -207,6 +253,7 @@ class _Part:
                 self.columns[name] = np.full((len(self.units), *column.shape), gap, column.dtype)
         if self.of.gradients:
             self.gradients = np.full((*self.answers.shape, *self.how.grid.sides), np.nan, np.float32)
+        unfinished.begin(self.name, self.state, self._restore)
 
     def pairs(self, image: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the (unit, place among its images) pairs of one image."""

@@ -17,6 +17,7 @@ from cnnprobe.engine.layers import Layer, layers_of, units_of
 from cnnprobe.engine.overwritten import SIDES, Chosen, Overwritten
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 COMPARED = 500
@@ -114,7 +115,7 @@ class Forgetting:
                 f"image_{side}": Column(f"index in the dataset, strongest first, {side}", "k", k, "int64", "index"),
                 f"response_{side}": Column(f"maximum of its map, {side}", "k", k, unit="activation"),
                 f"dead_{side}": Column(f"true where no image drives it, {side}", dtype="bool"),
-                f"class_{side}": Column(f"class it answers most, {side}; -1: none", dtype="int64", unit="index"),
+                f"class_{side}": Column(f"class it responds to most, {side}; -1: none", dtype="int64", unit="index"),
                 f"selectivity_{side}": Column(f"(m_max - m_rest) / (m_max + m_rest) of class means, {side}",
                                               dtype="float64"),
                 f"tuning_{side}": Column(f"mean response by class, {side}", "class", classes, unit="activation"),
@@ -137,11 +138,14 @@ class Forgetting:
             "dead_after": Column("units", dtype="int64", unit="units"),
         }
 
-    def events(self, finished: dict[str, frozenset[int]]) -> Iterator[Rows | Advance | Phase]:
+    def events(
+        self, finished: dict[str, frozenset[int]], unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
         """Compare them.
 
         Args:
             finished: by table, first rows of the batches there are already.
+            unfinished: keeps what has no row yet.
         """
         wanted = [(table.name, start) for table in self.tables() for start in range(0, table.rows, table.batch)]
         if all(start in finished.get(name, ()) for name, start in wanted):
@@ -149,7 +153,8 @@ class Forgetting:
         seen = []
         for side, model in zip(SIDES, self.networks):
             yield Phase(f"answers {side}", len(self.images), "images")
-            seen.append((yield from answers(model, self.layers, self.images, self.compared, **self.given)))
+            how = self.given | {"name": f"forgetting/{side}", "unfinished": unfinished}
+            seen.append((yield from answers(model, self.layers, self.images, self.compared, **how)))
         found, strongest = {}, {}
         for place, layer in enumerate(self.layers):
             pair = tuple(one[layer.name] for one in seen)
@@ -161,7 +166,7 @@ class Forgetting:
                 yield Rows("layers", place, self._summed(layer, pair, rows))
         if self.shown and 0 not in finished.get("changed", ()):
             chosen, columns = self._chosen(found, strongest)
-            yield from self.shown.events(chosen, columns)
+            yield from self.shown.events(chosen, columns, unfinished)
 
     def _compared(
         self, layer: Layer, pair: tuple[Answers, ...], strongest: tuple[Strongest, ...]
@@ -240,8 +245,8 @@ def _changed() -> dict[str, Column]:
         "weight_change": Column("||w' - w|| / ||w|| of the weights that lead to it", dtype="float64"),
         "selectivity_before": Column("for a class, before", dtype="float64"),
         "selectivity_after": Column("for a class, after", dtype="float64"),
-        "class_before": Column("class it answers most, before; -1: none", dtype="int64", unit="index"),
-        "class_after": Column("class it answers most, after; -1: none", dtype="int64", unit="index"),
+        "class_before": Column("class it responds to most, before; -1: none", dtype="int64", unit="index"),
+        "class_after": Column("class it responds to most, after; -1: none", dtype="int64", unit="index"),
         "forgotten": Column("see /forgetting", dtype="bool"),
     }
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from cnnprobe.engine.arrival import must_arrive
 from cnnprobe.engine.field_maps import Canvas, canvas_of
 from cnnprobe.engine.gradients import Gradients, Maps, Recipe
 from cnnprobe.engine.layers import Layer
-from cnnprobe.engine.loading import batches
+from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.map_averages import Average, alike_maps, average, counts
 from cnnprobe.engine.moments import Moment, at, half_time
 from cnnprobe.engine.pictures import crop, thumbnails
@@ -22,6 +21,7 @@ from cnnprobe.engine.ranking import Ranked
 from cnnprobe.engine.spectrum import centroid, low_share
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import State, Unfinished, put
 
 TOGETHER = 384 * 2**20
 """Bytes of maps held until their units are averaged and saved."""
@@ -149,43 +149,59 @@ class GradientMapping:
 
     # ---- work --------------------------------------------------------------------------------------------------------
 
-    def scores(self, found: Strongest, by: str) -> Generator[Phase | Advance, None, np.ndarray]:
+    def scores(
+        self, found: Strongest, by: str, unfinished: Unfinished | None = None
+    ) -> Generator[Phase | Advance, None, np.ndarray]:
         """Rank units: return the score of each (NaN: dead) by a column of one number (consistency, low_share, …)."""
-        scores = np.full(len(self.units), np.nan)
+        unfinished, name = unfinished or Unfinished(), f"{self.name}/scores"
+        kept = {"scores": (scores := np.full(len(self.units), np.nan)), "scored": np.zeros(len(self.units), bool)}
+        unfinished.begin(name, lambda: kept, lambda state: put(kept, state))
         parts = [slice(start, start + self.together) for start in range(0, len(self.units), self.together)]
         answers = self.answers(found)
         yield Phase(f"ranking units of {self.layer.name}", int(answers.sum()), "maps")
         with self.gradients:
             for part in parts:
-                rows = yield from self._rows(self.units[part], _some(found, part))
-                scores[part] = rows[by]
+                if kept["scored"][part].all():
+                    continue
+                rows = yield from self._rows(self.units[part], _some(found, part), f"{name}/{part.start}", unfinished)
+                scores[part], kept["scored"][part] = rows[by], True
+                unfinished.drop(f"{name}/{part.start}")
+        unfinished.drop(name)
         return scores
 
-    def events(self, found: Strongest, finished: frozenset[int]) -> Iterator[Rows | Advance | Phase]:
+    def events(
+        self, found: Strongest, finished: frozenset[int], unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
         """Map the units in batches.
 
         Args:
             found: the strongest images of these units.
             finished: first rows of the batches there are already.
+            unfinished: keeps the maps of units that are not saved yet.
         """
+        unfinished = unfinished or Unfinished()
         starts = [start for start in range(0, len(self.units), self.batch) if start not in finished]
         parts = [slice(start, start + self.batch) for start in starts]
         count = sum(int(self.answers(_some(found, part)).sum()) for part in parts) * (1 + len(self.how.moments))
         yield Phase(f"gradients of {self.layer.name}", count, "maps")
         for start, part in zip(starts, parts):
+            name = f"{self.name}/{start}"
             with self.gradients:
-                rows = yield from self._rows(self.units[part], _some(found, part))
+                rows = yield from self._rows(self.units[part], _some(found, part), name, unfinished)
             if self.how.moments:
-                rows |= yield from self._learned(self.units[part], _some(found, part))
+                rows |= yield from self._learned(self.units[part], _some(found, part), name, unfinished)
             yield Rows(self.name, start, rows)
+            unfinished.drop(name)
 
     def answers(self, found: Strongest) -> np.ndarray:
         """Say which images count, (unit, k); a rectified unit that is silent has no gradient."""
         ranks, silent = found.ranks[BEST], self.layer.rectified and self.how.recipe.target != "group"
         return (ranks.images >= 0) & ((ranks.responses > 0) | (not silent))
 
-    def _rows(self, units: np.ndarray, found: Strongest) -> Generator[Advance, None, dict[str, np.ndarray]]:
-        """Return the columns of some units."""
+    def _rows(
+        self, units: np.ndarray, found: Strongest, name: str, unfinished: Unfinished
+    ) -> Generator[Advance, None, dict[str, np.ndarray]]:
+        """Return the columns of some units; their maps are kept under a name."""
         ranks, answers = found.ranks[BEST], self.answers(found)
         size, sides = self.how.dataset.size, self.canvas.sides
         held = np.zeros((*answers.shape, size[0], *sides), np.float32)
@@ -194,16 +210,21 @@ class GradientMapping:
         columns = {name: self._empty(name, len(units)) for name, column in self.columns.items()}
         columns |= {"unit": units, "dead": found.dead | ~answers.any(1)}
         columns |= {"image": ranks.images, "response": ranks.responses, "position": ranks.positions}
-        needed = np.unique(ranks.images[answers])
-        every = batches(
-            self.how.dataset,
-            batch_size=self.how.batch_size,
-            device=self.how.device,
-            workers=self.how.workers,
-            indices=needed,
-        )
+        needed, how = np.unique(ranks.images[answers]), self.how
+        kept, shown = columns | {"/maps": held, "/covered": covered} | ({} if plain is None else {"/plain": plain}), 0
+
+        def restore(state: State) -> None:
+            nonlocal shown
+            put(kept, state["kept"])
+            shown = state["shown"]
+
+        unfinished.begin(name, lambda: {"shown": shown, "kept": kept}, restore)
+        if shown:
+            yield Advance(int((answers & np.isin(ranks.images, needed[:shown])).sum()))
+        where = {"device": how.device, "workers": how.workers, "indices": needed, "start": shown}
+        every = batches(how.dataset, batch_size=how.batch_size, **where) if shown < len(needed) else _nothing()
         with closing(every):
-            for batch in islice(every, len(needed)):
+            for batch in every:
                 places = np.searchsorted(batch.indices, ranks.images)  # of the image in the batch, (unit, k)
                 places = np.minimum(places, len(batch) - 1)
                 pairs = np.nonzero(answers & (batch.indices[places] == ranks.images) & batch.readable[places])
@@ -216,6 +237,7 @@ class GradientMapping:
                 for image, unit, rank in zip(images, *pairs):
                     if rank < self.how.keep:
                         columns["picture"][unit, rank] = self._picture(image, ranks.positions[unit, rank])
+                shown += len(batch)
                 yield Advance(len(pairs[0]))
         for unit in range(len(units)):
             self._average(columns, unit, held[unit], None if plain is None else plain[unit], covered[unit])
@@ -223,23 +245,31 @@ class GradientMapping:
         known = [name for name, column in self.columns.items() if column.values is not None]
         return {name: values for name, values in columns.items() if name not in (*known, *later)}
 
-    def _learned(self, units: np.ndarray, found: Strongest) -> Generator[Advance, None, dict[str, np.ndarray]]:
+    def _learned(
+        self, units: np.ndarray, found: Strongest, name: str, unfinished: Unfinished
+    ) -> Generator[Advance, None, dict[str, np.ndarray]]:
         """Return what the mean maps of some units were at every moment: the same images, the same neurons."""
-        last, maps = self.gradients, []
-        for moment in self.how.moments:
+        last, moments = self.gradients, self.how.moments
+        each = (self.how.dataset.size[0], *self.canvas.sides)
+        learned = np.full((len(units), len(moments), *each), np.nan, np.float32)
+        kept = {"maps": learned, "made": np.zeros(len(moments), bool)}
+        unfinished.begin(f"{name}/learned", lambda: kept, lambda state: put(kept, state))
+        for number, moment in enumerate(moments):
+            if kept["made"][number]:
+                continue
             with at(self.how.model, moment):
                 self.gradients = Gradients(self.how.model, self.layer, self.how.dataset.size, self.how.recipe)
                 with self.gradients:
-                    rows = yield from self._rows(units, found)
-                maps.append(rows["mean_map"])
+                    rows = yield from self._rows(units, found, f"{name}/{number}", unfinished)
+            learned[:, number], kept["made"][number] = rows["mean_map"], True
+            unfinished.drop(f"{name}/{number}")
         self.gradients = last
-        learned = np.stack(maps, 1)  # (unit, moment, channel, y, x)
         alike = np.array([[alike_maps(one, own[-1]) for one in own] for own in learned], np.float32)
         epochs = np.array([moment.epoch for moment in self.how.moments])
         return {
             "learned_map": learned,
             "learned_centroid": centroid(learned).astype(np.float32),
-            "learned_likeness": alike.reshape(len(units), len(maps)),
+            "learned_likeness": alike.reshape(len(units), len(moments)),
             "half_time": np.array([half_time(epochs, one) for one in alike], np.float32),
         }
 
@@ -289,6 +319,11 @@ class GradientMapping:
         columns["low_share"][unit] = low_share(found.mean, LOW)
         if plain is not None:
             columns["gradient_map"][unit] = average(plain[there], covered[there], self.how.k).mean
+
+
+def _nothing() -> Iterator[Batch]:
+    """Give no batch."""
+    yield from ()
 
 
 def _some(found: Strongest, part: slice) -> Strongest:

@@ -24,6 +24,7 @@ from cnnprobe.engine.matrix_uncertainty import Uncertainty
 from cnnprobe.engine.noise_ceiling import noise_ceiling
 from cnnprobe.engine.noise_distances import LEAST as REPEATS
 from cnnprobe.engine.noise_distances import crossnobis, mahalanobis
+from cnnprobe.engine.passes import collected
 from cnnprobe.engine.patterns import IMAGES, Patterns
 from cnnprobe.engine.pictures import picture_size, thumbnails
 from cnnprobe.engine.randomisation import blocks, cascading
@@ -32,6 +33,7 @@ from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.taps import Layer
 from cnnprobe.errors import UserError
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 NOISE = {"mahalanobis": mahalanobis, "crossnobis": crossnobis}
@@ -231,14 +233,15 @@ class MatrixAnalysis:
 
     # ---- work --------------------------------------------------------------------------------------------------------
 
-    def events(self) -> Iterator[Rows | Advance | Phase]:
+    def events(self, unfinished: Unfinished | None = None) -> Iterator[Rows | Advance | Phase]:
         """Record, compare, draw again."""
-        found = {"layer": (yield from self.recorder.record())}
+        unfinished = unfinished or Unfinished()
+        found = {"layer": (yield from self.recorder.record(unfinished=unfinished))}
         if "random" in self.controls:
             given = blocks(self.model, self.dataset.size)
             with cascading(self.model, given, self.seed) if given else nullcontext(()) as stages:
                 list(stages)  # down to the first block
-                found["random"] = yield from self.recorder.record("recording with random weights")
+                found["random"] = yield from self.recorder.record("recording with random weights", unfinished)
         found["pixels"] = found["layer"]
         every = [self._matrix(found[row.kind][row.name]) for row in self.rows]
         self.matrices = np.stack(every)
@@ -257,7 +260,7 @@ class MatrixAnalysis:
             references = self._referred()
             like = references["embedding"][0]
             yield Rows("references", 0, references)
-            compared = yield from self._compared(references)
+            compared = yield from self._compared(references, unfinished)
         placed, stress = self._place(self.matrices, like)
         yield from self._pictures()
         skipped = self.recorder.skipped
@@ -309,20 +312,22 @@ class MatrixAnalysis:
             "similarity": compare(means, means, self.comparison),
         }  # fmt: skip
 
-    def _compared(self, references: dict[str, np.ndarray]) -> Iterator[Rows | Advance | Phase]:
+    def _compared(self, references: dict[str, np.ndarray], unfinished: Unfinished) -> Iterator[Rows | Advance | Phase]:
         """Return the columns of comparisons with references; give the differences between rows."""
         models, given = upper(self.matrices), [rows for _, rows in self.parts]
         actual = similarities(models, given, self.comparison)
         how = {"draws": self.draws, "over": self.over, "seed": self.seed}
         uncertainty = Uncertainty(models, given, self.comparison, **how)
         yield Phase("drawing conditions again", uncertainty.steps, "draws")
-        for _ in uncertainty.work():
-            yield Advance()
+        shape = uncertainty.compared.shape
+        uncertainty.compared[:] = yield from collected("bootstrap", shape, uncertainty.comparisons, unfinished)
+
+        def permuted(start: int) -> Iterator[np.ndarray]:
+            for rows in given[start:]:
+                yield permutation_p(models, rows, self.comparison, draws=self.permutations, seed=self.seed)
+
         yield Phase("permuting", len(given), "references")
-        p = np.full(actual.shape, np.nan)
-        for place, rows in enumerate(given):
-            p[:, place] = permutation_p(models, rows, self.comparison, draws=self.permutations, seed=self.seed)
-            yield Advance()
+        p = (yield from collected("permutations", actual.T.shape, permuted, unfinished)).T
         low, high = uncertainty.intervals()
         kinds = np.array([row.kind for row in self.rows])
         columns = {"similarity": actual, "similarity_low": low, "similarity_high": high, "p": p}

@@ -63,6 +63,7 @@ def bootstrap(
     draws: int,
     over: Over,
     seed: int,
+    start: int = 0,
 ) -> Iterator[np.ndarray]:
     """Compare models with references after drawing conditions, subjects or both again, with replacement.
 
@@ -71,6 +72,7 @@ def bootstrap(
         draws: how many.
         over: what is drawn. Subjects of a reference that has only one stay.
         seed: of the draws.
+        start: first draw that is given, the others being known.
 
     Yields:
         (model, reference) float64 for each draw; all models with the same one. NaN where too few different conditions
@@ -80,7 +82,7 @@ def bootstrap(
     conditions, first, second = sides(models.shape[1])
     comparing = Comparing(models, stack.rows, comparison)
     whole = comparing() if over == "subjects" else None
-    for draw in range(draws):
+    for draw in range(start, draws):
         random = np.random.default_rng([seed, draw])
         counts = drawn_conditions(conditions, random)
         weights = None if over == "conditions" else _subjects(stack, random)

@@ -39,6 +39,9 @@ class Uncertainty:
         over: what is a sample. A reference with one subject says nothing about others: over subjects it has no
             interval, over both that of its conditions.
         seed: of the draws.
+
+    Attributes:
+        compared: (step, model, subject), what `comparisons` gives.
     """
 
     def __init__(
@@ -58,24 +61,32 @@ class Uncertainty:
         known = [np.isfinite(square(rows, np.nan)).any(-1) for rows in (models, self.stack.rows)]
         self.known = known[0], np.stack([known[1][self.stack.of == one].all(0) for one in range(self.stack.count)])
         again = draws if over != "subjects" else 0
-        self.left = np.full((self.conditions if again else 0, *self.each.shape), np.nan)
-        self.drawn = np.full((again, *self.each.shape), np.nan)
+        leaving = self.conditions if again else 0
+        self.compared = np.full((leaving + again, *self.each.shape), np.nan)
+        self.left, self.drawn = self.compared[:leaving], self.compared[leaving:]
 
     @property
     def steps(self) -> int:
-        """How many comparisons `work` makes."""
-        return len(self.left) + len(self.drawn)
+        """How many comparisons are made."""
+        return len(self.compared)
 
     def work(self) -> Iterator[None]:
         """Leave out and draw conditions; gives a sign of life after each comparison."""
+        for place, one in enumerate(self.comparisons()):
+            self.compared[place] = one
+            yield
+
+    def comparisons(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Give the comparisons without each condition, then those of the draws, from one on; (model, subject) each."""
         first, second = self.sides
-        for one in range(len(self.left)):
-            self.left[one] = self.comparing(((first != one) & (second != one)).astype(np.float64))
-            yield
-        for draw in range(len(self.drawn)):
-            counts = drawn_conditions(self.conditions, np.random.default_rng([self.seed, draw]))
-            self.drawn[draw] = self.comparing(counts[first] * counts[second])
-            yield
+        for place in range(start, self.steps):
+            if place < len(self.left):
+                weights = ((first != place) & (second != place)).astype(np.float64)
+            else:
+                random = np.random.default_rng([self.seed, place - len(self.left)])
+                counts = drawn_conditions(self.conditions, random)
+                weights = counts[first] * counts[second]
+            yield self.comparing(weights)
 
     def intervals(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the intervals of all similarities, (model, reference); NaN: not known."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from cnnprobe.engine.pictures import picture_size, thumbnails
 from cnnprobe.engine.presets import preset_of
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import State, Unfinished, Within, put
 
 FILLING, DRAWS = "noise", 3
 """What the occluder shows, as in rf-map."""
@@ -110,14 +112,20 @@ class Overwritten:
             own["field_sizes"] = [list(layer.field.size) for layer in self.layers]
         return Table("changed", "unit", self.rows, columns | self.columns(), batch=self.rows, attributes=own)
 
-    def events(self, chosen: list[Chosen], more: dict[str, np.ndarray]) -> Iterator[Rows | Advance | Phase]:
+    def events(
+        self, chosen: list[Chosen], more: dict[str, np.ndarray], unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
         """Look at the units, and give all rows.
 
         Args:
             chosen: most changed first; rows without a unit stay empty.
             more: columns that are known.
+            unfinished: keeps what is known of the units so far.
         """
         columns = {name: _gaps(column, self.rows) for name, column in self.columns().items()}
+        self.unfinished, self.done = unfinished or Unfinished(), set()
+        self.unfinished.begin("changed", lambda: {"done": sorted(self.done), "columns": columns},
+                              partial(self._restore, columns))  # fmt: skip
         how = (yield from self._how()) if self.pictorial and chosen else None
         statistics = self._statistics() if chosen else None
         for number, (side, model) in enumerate(zip(SIDES, self.networks)):
@@ -131,13 +139,31 @@ class Overwritten:
                 columns[f"response_{side}"][rows] = found.ranks[BEST].responses
             self._pictures(columns, side)
         yield Rows("changed", 0, columns | more)
+        self.unfinished.drop("changed")
+
+    def _restore(self, columns: dict[str, np.ndarray], state: State) -> None:
+        put(columns, state["columns"])
+        self.done = set(state["done"])
+
+    def _kept(self, name: str) -> tuple[Within, frozenset[int]]:
+        """Return what keeps a piece of the work, and the first rows of the batches of it that are there."""
+        there = (one.rpartition(" ") for one in self.done)
+        return self.unfinished.within(f"changed/{name}"), frozenset(
+            int(row) for piece, _, row in there if piece == name
+        )
 
     def _how(self) -> Generator[Phase | Advance, None, field_mapping.How]:
         """Return how images are occluded."""
         given = (self.device, self.grid, FILLING, DRAWS, self.seed, "site")
         how = field_mapping.How(self.networks[0], self.images, *given, effective=False)
         how.brightness = yield from field_mapping.brightness(
-            self.images, FILLING, self.seed, self.batch_size, self.device, self.workers
+            self.images,
+            FILLING,
+            self.seed,
+            self.batch_size,
+            self.device,
+            self.workers,
+            self.unfinished.within("changed"),
         )
         return how
 
@@ -159,13 +185,15 @@ class Overwritten:
         mapping = field_mapping.Mapping(how, layer, units, self.k, self.small, occlusion)
         first = [(whole - part) // 2 for whole, part in zip(self.canvas, mapping.canvas.sides)]
         middle = tuple(slice(start, start + part) for start, part in zip(first, mapping.canvas.sides))
-        for event in mapping.events(found, frozenset(), self.workers):
+        kept, there = self._kept(name := f"fields in {layer.name} {side}")
+        for event in mapping.events(found, there, self.workers, kept):
             if isinstance(event, Rows):
+                self.done.add(f"{name} {event.start}")
                 some = rows[event.start : event.start + len(event)]
                 columns[f"field_{side}"][(some, *middle)] = event.columns["field"]
                 columns[f"size_{side}"][some] = event.columns["size"][:, 1]
             elif isinstance(event, Phase):
-                yield Phase(f"fields in {layer.name} {side}", event.total, event.counts)
+                yield Phase(name, event.total, event.counts)
             else:
                 yield event
 
@@ -177,13 +205,15 @@ class Overwritten:
         how = preferring.How(model, self.images, self.device, self.preset, 1, self.seed, self.batch_size)
         how.statistics = statistics
         made = preferring.Preferring(how, layer, Channel(layer.name, units), units, 0, self.small)
-        for event in made.events(None, frozenset(), self.workers):
+        kept, there = self._kept(name := f"preferred images in {layer.name} {side}")
+        for event in made.events(None, there, self.workers, unfinished=kept):
             if isinstance(event, Rows):
+                self.done.add(f"{name} {event.start}")
                 some = rows[event.start : event.start + len(event)]
                 columns[f"preferred_{side}"][some] = event.columns["image"]
                 columns[f"preferred_response_{side}"][some] = event.columns["response"]
             elif isinstance(event, Phase):
-                yield Phase(f"preferred images in {layer.name} {side}", event.total, event.counts)
+                yield Phase(name, event.total, event.counts)
             else:
                 yield event
 

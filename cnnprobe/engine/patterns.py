@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from cnnprobe.engine.dissimilarity import Products, ranks, step
 from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.memory import UNBOUNDED, Carried, free_memory, in_parts
+from cnnprobe.engine.memory import free_memory
+from cnnprobe.engine.passes import passing
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance, Phase
+from cnnprobe.unfinished import State, Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 IMAGES = "pixels"
@@ -103,23 +105,45 @@ class Patterns:
             )
         return found
 
-    def record(self, name: str = "recording") -> Iterator[Advance | Phase]:
+    def record(self, name: str = "recording", unfinished: Unfinished | None = None) -> Iterator[Advance | Phase]:
         """Record; returns the products by name, (image, image) each. Rows of images that cannot be read are NaN.
 
         Args:
             name: of the work, for people.
+            unfinished: keeps what was recorded so far.
         """
         passes = self.passes()
         yield Phase(name, len(passes) * len(self.dataset), "images")
-        products = {layer: Products() for layer in self.features}
-        for pieces in passes:
-            kept = yield from self._pass(pieces)
+        products, done = {layer: Products() for layer in self.features}, 0
+        unfinished = unfinished or Unfinished()
+        whole = [[vars(piece) for piece in pieces] for pieces in passes]  # another machine may cut them otherwise
+
+        def take() -> State:
+            every = {layer: vars(one) for layer, one in products.items()}
+            return {"passes": whole, "done": done, "skipped": self.skipped, "products": every}
+
+        def restore(state: State) -> None:
+            nonlocal done
+            if state["passes"] == whole:
+                for layer, one in products.items():
+                    one.restore(state["products"][layer], self.loading["device"])
+                done, self.skipped[:] = state["done"], state["skipped"]
+
+        unfinished.begin(name, take, restore)
+        for number, pieces in enumerate(passes):
+            if number < done:
+                yield Advance(len(self.dataset))
+                continue
+            kept = yield from self._pass(pieces, f"{name}/{number} {pieces}", unfinished)
             for piece in pieces:
                 patterns = kept.pop(piece)  # not longer than needed
                 products[piece.name].add(ranks(patterns) if self.ranked else patterns)
+            unfinished.drop(f"{name}/{number} {pieces}")
+            done = number + 1
+        unfinished.end(name)
         return products
 
-    def _pass(self, pieces: list[Piece]) -> Iterator[Advance]:
+    def _pass(self, pieces: list[Piece], name: str, unfinished: Unfinished) -> Iterator[Advance]:
         """Show every image once; returns the patterns, (image, feature) by piece."""
         kept: dict[Piece, Tensor] = {}
         names = {piece.name for piece in pieces}
@@ -146,16 +170,31 @@ class Patterns:
                 if layers:
                     run(part.images)
 
-            carried = Carried(UNBOUNDED)
-            for batch in batches(self.dataset, **self.loading):
-                for part, _ in in_parts(batch, carried, show):
-                    self.skipped[indices] = ~part.readable
-                    for piece in pieces:
-                        kept[piece][torch.from_numpy(indices[~part.readable])] = torch.nan
-                        finite = kept[piece][torch.from_numpy(indices)].isfinite().all(1).cpu().numpy()
-                        bad.setdefault(piece.name, []).extend(indices[~finite & part.readable].tolist())
-                    yield Advance(len(part))
-        for name, images in bad.items():
+            def use(part: Batch, _: None) -> None:
+                self.skipped[part.indices] = ~part.readable
+                for piece in pieces:
+                    kept[piece][torch.from_numpy(part.indices[~part.readable])] = torch.nan
+                    finite = kept[piece][torch.from_numpy(part.indices)].isfinite().all(1).cpu().numpy()
+                    bad.setdefault(piece.name, []).extend(part.indices[~finite & part.readable].tolist())
+
+            def take() -> State:
+                return {"patterns": [kept.get(piece) for piece in pieces], "bad": bad, "skipped": self.skipped}
+
+            def restore(state: State) -> None:
+                device = self.loading["device"]
+                there = {piece: one for piece, one in zip(pieces, state["patterns"], strict=True) if one is not None}
+                if any(one.shape != (len(self.dataset), piece.stop - piece.start) for piece, one in there.items()):
+                    raise ValueError("patterns of other layers")
+                kept.update({piece: torch.from_numpy(one).to(device) for piece, one in there.items()})
+                bad.update(state["bad"])
+                self.skipped[:] = state["skipped"]
+
+            def loaded(start: int) -> Iterator[Batch]:
+                return batches(self.dataset, start=start, **self.loading)
+
+            how = {"take": take, "restore": restore, "unfinished": unfinished}
+            yield from passing(name, len(self.dataset), loaded, show, use, **how)
+        for layer, images in bad.items():
             if images:
-                LOG.warning(f"{name}: not finite for {len(set(images))} images, first image {min(images)}")
+                LOG.warning(f"{layer}: not finite for {len(set(images))} images, first image {min(images)}")
         return kept

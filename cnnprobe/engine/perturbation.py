@@ -6,7 +6,7 @@ trials, the perturbation of each frequency with the change it makes. Noise is a 
 alone, so that it depends on no batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from cnnprobe.engine.augmentation import uniform
 from cnnprobe.engine.bands import Bands, opponent, raised, scaled, turned
 from cnnprobe.engine.loading import Batch
-from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.memory import UNBOUNDED, Carried
 from cnnprobe.engine.outputs import Outputs
+from cnnprobe.engine.passes import Source
 from cnnprobe.engine.recording import tap, warn_of_nan
 from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance
+from cnnprobe.unfinished import State, Unfinished, put
 
 KINDS = ("amplitude", "phase")
 FLAT = 1e-8
@@ -127,6 +129,18 @@ class Trials:
             decided = self.known.chosen(scores.float())
             self.decisions[kind][places] = np.where(readable, decided.cpu().numpy(), -1)
 
+    def state(self) -> State:
+        """Return everything, for `restore`."""
+        found = {name: dict(getattr(self, name)) for name in ("perturbation", "size", "decisions")}
+        return found | {"skipped": self.skipped, "outputs": self.outputs, "response": list(self.response.values())}
+
+    def restore(self, state: State) -> None:
+        """Take over everything from trials of the same noise and units."""
+        for name in ("perturbation", "size", "decisions"):
+            put(getattr(self, name), state[name])
+        put(dict(enumerate(self.response.values())), dict(enumerate(state["response"])))
+        self.skipped[:], self.outputs = state["skipped"], state["outputs"]
+
     @classmethod
     def empty(cls, noise: Noise, units: dict[str, np.ndarray], images: int, known: Outputs | None = None) -> "Trials":
         """Return the place for everything."""
@@ -192,20 +206,30 @@ class Showing:
         self.maps: dict[str, Tensor] = {}
         self.use: Callable[[str, Tensor], None] = self.maps.__setitem__
 
-    def run(self, loaded: Iterable[Batch], trials: Trials) -> Iterator[Advance]:
-        """Do it for all images; `trials` is filled. Counts passes of images through the network."""
-        carried, counted = None, {layer: np.zeros_like(sums) for layer, sums in trials.size.items()}
-        with torch.inference_mode(), tap(self.model, self.layers, self._receive) as run:
-            for batch in loaded:
-                carried = carried or Carried(len(batch))
-                start = 0
-                while start < len(batch):
-                    part = slice(start, start + carried.most)
-                    count = len(batch.indices[part])
-                    if carried.attempt(count, partial(self._show, run, batch, part, trials, counted)) is not None:
-                        start += count
-                trials.skipped[batch.indices] = ~batch.readable
-                yield Advance(len(batch) * (1 + len(self.noise.passes())))
+    def run(self, loaded: Source, trials: Trials, unfinished: Unfinished | None = None) -> Iterator[Advance]:
+        """Do it for all images; `trials` is filled. Counts passes of images through the network.
+
+        Args:
+            loaded: the images, see `passes.passing`.
+            trials: empty.
+            unfinished: keeps them so far.
+        """
+        counted = {layer: np.zeros_like(sums) for layer, sums in trials.size.items()}
+        at, unfinished = {"shown": 0, "start": 0, "passes": 0, "most": UNBOUNDED}, unfinished or Unfinished()
+
+        def restore(state: State) -> None:
+            put(counted, state["counted"])
+            trials.restore(state["trials"])
+            at.update(state["at"])
+
+        unfinished.begin("trials", lambda: {"at": at, "counted": counted, "trials": trials.state()}, restore)
+        if at["shown"] < len(trials.skipped):
+            if at["shown"]:
+                yield Advance(at["shown"] * (1 + len(self.noise.passes())))
+            with torch.inference_mode(), tap(self.model, self.layers, self._receive) as run:
+                for batch in loaded(at["shown"]) if callable(loaded) else loaded:
+                    yield from self._batch(run, batch, trials, counted, at)
+            unfinished.end("trials")
         for layer, squares in trials.size.items():
             known = np.where(counted[layer] > 0, counted[layer], 1 if trials.skipped.all() else np.nan)
             trials.size[layer] = np.sqrt(squares / known)
@@ -216,35 +240,92 @@ class Showing:
         maps = chosen.reshape(*chosen.shape[:2], -1).float()
         self.use(layer.name, maps)
 
+    def _batch(
+        self,
+        run: Callable[..., Any],
+        batch: Batch,
+        trials: Trials,
+        counted: dict[str, np.ndarray],
+        at: dict[str, int],
+    ) -> Iterator[Advance]:
+        """Show a batch as it is and in all perturbations, in parts that fit into memory.
+
+        Args:
+            counted: by layer, the maps behind `size`, (unit,).
+            at: how far the work has come: batches `shown` whole, of this one all images before `start`, and of the next
+                ones, `most` at a time, so many `passes`.
+        """
+        carried = Carried(at["most"])
+        while at["start"] < len(batch):
+            part = batch.part(at["start"], at["start"] + carried.most)
+            fits = yield from self._show(run, part, trials, counted, carried, at)
+            at["start"] += len(part) if fits else 0
+            at["passes"], at["most"] = 0, carried.most
+        trials.skipped[batch.indices] = ~batch.readable
+        at["shown"], at["start"] = at["shown"] + len(batch), 0
+
     def _show(
-        self, run: Callable[..., Any], batch: Batch, part: slice, trials: Trials, counted: dict[str, np.ndarray]
-    ) -> bool:
-        """Show some images as they are and in all perturbations; count by layer the maps behind `size`, (unit,)."""
-        images, places, readable = batch.images[part], batch.indices[part], batch.readable[part]
+        self,
+        run: Callable[..., Any],
+        part: Batch,
+        trials: Trials,
+        counted: dict[str, np.ndarray],
+        carried: Carried,
+        at: dict[str, int],
+    ) -> Generator[Advance, None, bool]:
+        """Show some images as they are and in all perturbations; returns whether they fit into memory."""
         seen: dict[str, Original] = {}
-        self.use = lambda layer, maps: seen.update({layer: Original(maps, self.whole)})
-        trials.decide(run(images, complete=self.decide), "none", places, readable)
-        spectrum = self.noise.spectrum(images)
-        indices = torch.from_numpy(places).to(images.device)
-        for kind, draw in self.noise.passes():
-            made, changed = self.noise.perturbed(kind, draw, spectrum, indices)
-            found: dict[str, Tensor] = {}
-            compare = Original.change if kind == "amplitude" else Original.likeness
-            self.use = lambda layer, maps, to=found, by=compare: to.update({layer: by(seen[layer], maps)})
-            outputs = run(made, complete=self.decide and draw == 0)
-            if draw == 0:
-                trials.decide(outputs, kind, places, readable)
-            trials.perturbation[kind][draw, places] = changed.flatten(1).cpu().numpy()
-            for layer, values in found.items():
-                values[~torch.from_numpy(readable)] = torch.nan
-                trials.response[kind, layer][draw, places] = values.cpu().numpy()
-        for layer, original in seen.items():  # last: a part that did not fit into memory is shown again
-            warn_of_nan(layer, original.square, places, readable)
-            squares = original.square[torch.from_numpy(readable)]
+
+        def attempted(work: Callable[[], Any]) -> bool:
+            return carried.attempt(len(part), lambda: (work(), True)[1]) is not None
+
+        if not attempted(lambda: self._originals(run, part, trials, seen)):
+            return False
+        yield Advance(len(part) * (1 + at["passes"]))
+        spectrum = self.noise.spectrum(part.images)
+        for number, (kind, draw) in enumerate(self.noise.passes()):
+            if number < at["passes"]:
+                continue
+            if not attempted(partial(self._perturbed, run, part, trials, seen, spectrum, kind, draw)):
+                return False
+            at["passes"] = number + 1
+            yield Advance(len(part))
+        for layer, original in seen.items():
+            warn_of_nan(layer, original.square, part.indices, part.readable)
+            squares = original.square[torch.from_numpy(part.readable)]
             finite = squares.isfinite()
             trials.size[layer] += torch.where(finite, squares, 0.0).sum(0).double().cpu().numpy()
             counted[layer] += finite.sum(0).cpu().numpy()
         return True
+
+    def _originals(self, run: Callable[..., Any], part: Batch, trials: Trials, seen: dict[str, Original]) -> None:
+        """Show some images as they are; `seen` is filled by layer."""
+        self.use = lambda layer, maps: seen.update({layer: Original(maps, self.whole)})
+        trials.decide(run(part.images, complete=self.decide), "none", part.indices, part.readable)
+
+    def _perturbed(
+        self,
+        run: Callable[..., Any],
+        part: Batch,
+        trials: Trials,
+        seen: dict[str, Original],
+        spectrum: Tensor,
+        kind: str,
+        draw: int,
+    ) -> None:
+        """Show some images in one perturbation."""
+        indices = torch.from_numpy(part.indices).to(part.images.device)
+        made, changed = self.noise.perturbed(kind, draw, spectrum, indices)
+        found: dict[str, Tensor] = {}
+        compare = Original.change if kind == "amplitude" else Original.likeness
+        self.use = lambda layer, maps: found.update({layer: compare(seen[layer], maps)})
+        outputs = run(made, complete=self.decide and draw == 0)
+        if draw == 0:
+            trials.decide(outputs, kind, part.indices, part.readable)
+        trials.perturbation[kind][draw, part.indices] = changed.flatten(1).cpu().numpy()
+        for layer, values in found.items():
+            values[~torch.from_numpy(part.readable)] = torch.nan
+            trials.response[kind, layer][draw, part.indices] = values.cpu().numpy()
 
 
 def deviation(loaded: Iterable[Batch]) -> float:

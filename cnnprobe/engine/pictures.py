@@ -3,13 +3,17 @@
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from cnnprobe.engine.passes import Source, passing
+from cnnprobe.records import Advance
+from cnnprobe.unfinished import State, Unfinished
 
 BUDGET = 128 * 2**20
 """Bytes that all pictures of a run may take when their size is chosen for them."""
@@ -100,20 +104,27 @@ class Album:
         every = np.unique(np.concatenate([images.ravel() for images in self.lists.values()]))
         return every[every >= 0]
 
-    def fill(self, loaded: Iterable[Any], regions: Callable[[Any, int], Any] | None = None) -> None:
+    def fill(
+        self,
+        loaded: Source,
+        regions: Callable[[Any, int], Any] | None = None,
+        unfinished: Unfinished | None = None,
+    ) -> Iterator[Advance]:
         """Make every picture, from one pass over the images that are needed.
 
         Args:
-            loaded: batches of `images()`.
+            loaded: batches of `images()`, see `passes.passing`.
             regions: where given, the picture is what `regions(key, place)` cuts out, place counting the
                 entries of that list row by row.
+            unfinished: keeps the pictures so far.
         """
         keys = list(self.lists)
         flat = np.concatenate([images.ravel() for images in self.lists.values()])
         order = np.argsort(flat, kind="stable")
         ordered = flat[order]
         starts = np.array(list(self.first.values()))
-        for batch in loaded:
+
+        def use(batch: Any, _: None) -> None:
             small = thumbnails(batch.images, self.size[1:])
             for i, index in enumerate(batch.indices):
                 low, high = np.searchsorted(ordered, [index, index + 1])
@@ -124,6 +135,20 @@ class Album:
                         cut = crop(batch.images[i].cpu(), regions(key, int(slot) - self.first[key]))
                         picture = thumbnails(cut[None], self.size[1:])[0]
                     os.pwrite(self.file.fileno(), picture.tobytes(), int(slot) * self.bytes)
+
+        how = {"take": self._state, "restore": self._restore, "unfinished": unfinished}
+        yield from passing("pictures", len(self.images()), loaded, lambda part: None, use, **how)
+
+    def _state(self) -> State:
+        """Return what is on disk."""
+        return {"bytes": np.frombuffer(os.pread(self.file.fileno(), len(self) * self.bytes, 0), np.uint8)}
+
+    def _restore(self, state: State) -> None:
+        os.pwrite(self.file.fileno(), state["bytes"].tobytes(), 0)
+
+    def __len__(self) -> int:
+        """Pictures it has room for."""
+        return sum(images.size for images in self.lists.values())
 
     def rows(self, key: Any, rows: slice) -> np.ndarray:
         """Return the pictures of some rows of a list, (row, k, channel, y, x); white, or NaN, where there is none."""

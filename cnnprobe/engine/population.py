@@ -15,7 +15,7 @@ Control is judged by the responses of the brain itself to the images that were m
 Their readout is separable in space and channel; this one is not constrained.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -26,13 +26,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnprobe.engine.loading import Batch
-from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.objectives import Objective
+from cnnprobe.engine.passes import Source, passing
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.ridge import Mapping, ridge
 from cnnprobe.engine.taps import Layer
 from cnnprobe.errors import UserError
 from cnnprobe.records import Advance
+from cnnprobe.unfinished import State, Unfinished
 
 Reading = Literal["mean", "map"]
 """What the mapping sees of the first network's layer: the mean of each channel's map, or every position."""
@@ -185,7 +186,14 @@ class Control:
 
 
 def learn(
-    model: nn.Module, layer: Layer, brain: Brain, loaded: Iterable[Batch], reading: Reading = "mean", seed: int = 0
+    model: nn.Module,
+    layer: Layer,
+    brain: Brain,
+    loaded: Source,
+    reading: Reading = "mean",
+    seed: int = 0,
+    images: int | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Generator[Advance, None, Population]:
     """Show natural images to both networks and map one to the other; returns the population.
 
@@ -193,9 +201,11 @@ def learn(
         model: the first network.
         layer: of it.
         brain: the second one.
-        loaded: images as the first network takes them; what cannot be read is left out.
+        loaded: images as the first network takes them, see `passes.passing`; what cannot be read is left out.
         reading: what the mapping sees of the layer.
         seed: of the partition into folds.
+        images: how many; None: all that are loaded.
+        unfinished: keeps the answers so far.
 
     Raises:
         UserError: too few images, too many features, nothing that varies.
@@ -212,13 +222,16 @@ def learn(
             run(part.images)
             return current.pop()[part.readable], answer(part.images)[part.readable]
 
-        carried = Carried(UNBOUNDED)
-        for batch in loaded:
-            for part, (own, theirs) in in_parts(batch, carried, show):
-                seen.append(own)
-                answers.append(theirs)
-                _check_size(sum(map(len, seen)), seen[-1].shape[1], reading)
-                yield Advance(len(part))
+        def use(_: Batch, answered: tuple[np.ndarray, np.ndarray]) -> None:
+            seen.append(answered[0])
+            answers.append(answered[1])
+            _check_size(sum(map(len, seen)), seen[-1].shape[1], reading)
+
+        def restore(state: State) -> None:
+            seen[:], answers[:] = state["seen"], state["answers"]
+
+        how = {"take": lambda: {"seen": seen, "answers": answers}, "restore": restore, "unfinished": unfinished}
+        yield from passing(f"mapping {layer.name}", images, loaded, show, use, **how)
     if not seen:
         raise UserError("population control needs natural images to map one network to the other, got none")
     natural = np.concatenate(answers)

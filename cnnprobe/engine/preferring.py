@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,16 @@ from cnnprobe.engine.controlling import Controlling
 from cnnprobe.engine.image_statistics import Statistics
 from cnnprobe.engine.layers import Layer
 from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
+from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.moments import Moment, at
 from cnnprobe.engine.objectives import Objective
+from cnnprobe.engine.passes import Source, passing
 from cnnprobe.engine.pictures import picture_kind, thumbnails
 from cnnprobe.engine.presets import Settings
 from cnnprobe.engine.ranking import Ranked
 from cnnprobe.engine.spectrum import centroid
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import State, Unfinished, Within, put
 
 LOG = logging.getLogger("cnnprobe")
 STATES = ("fine", "restarted", "diverged", "no gradient")
@@ -175,7 +176,12 @@ class Preferring:
         return columns
 
     def events(
-        self, natural: Ranked | None, finished: frozenset[int], workers: int, kept: list[int] | None = None
+        self,
+        natural: Ranked | None,
+        finished: frozenset[int],
+        workers: int,
+        kept: list[int] | None = None,
+        unfinished: Unfinished | Within | None = None,
     ) -> Iterator[Rows | Advance | Phase]:
         """Make the images, in batches of units.
 
@@ -184,38 +190,53 @@ class Preferring:
             finished: first rows of the batches there are already.
             workers: processes that load images.
             kept: the rows that were chosen; None: all.
+            unfinished: keeps the images that are not saved yet.
         """
+        unfinished = unfinished or Unfinished()
         order = np.arange(len(self.ids)) if kept is None else np.array(kept)
         starts = [start for start in range(0, len(order), self.how.together) if start not in finished]
         rows = sum(len(order[start : start + self.how.together]) for start in starts)
         yield Phase(f"ascent in {self.layer.name}", self.work // max(1, len(self.ids)) * rows, "steps")
         for start in starts:
             some = order[start : start + self.how.together]
-            columns = yield from self._made(some)
+            name = f"{self.name}/{start}"
+            columns = yield from self._made(some, name, unfinished)
             columns["unit"] = self.ids[some]
             columns |= self._beside(some, natural, columns["response"], workers)
             if self.control:
                 columns |= self.control.judged(columns["image"], some)
             there = {name: column for name, column in self.columns().items() if column.values is None}
-            yield Rows(self.name, start, {name: np.asarray(columns[name], own.dtype) for name, own in there.items()})
+            yield Rows(self.name, start, {key: np.asarray(columns[key], own.dtype) for key, own in there.items()})
+            unfinished.drop(name)
 
-    def scores(self, natural: Ranked) -> Generator[Phase | Advance, None, np.ndarray]:
+    def scores(
+        self, natural: Ranked, unfinished: Unfinished | Within | None = None
+    ) -> Generator[Phase | Advance, None, np.ndarray]:
         """Return by row how far its preferred image exceeds the strongest natural one, as a share of that."""
         settings = next(iter(self.how.presets.values()))
-        found = np.full(len(self.ids), np.nan)
+        found, scored = np.full(len(self.ids), np.nan), np.zeros(len(self.ids), bool)
+        kept, name, unfinished = {"found": found, "scored": scored}, f"{self.name}/scores", unfinished or Unfinished()
+        unfinished.begin(name, lambda: kept, lambda state: put(kept, state))
         yield Phase(f"ranking units of {self.layer.name}", len(self.ids) * settings.steps, "steps")
         for start in range(0, len(self.ids), self.how.together):
             some = np.arange(start, min(start + self.how.together, len(self.ids)))
-            response = (yield from self._climbed(some, settings, 1)).response
+            if scored[some].all():
+                continue
+            response = (yield from self._climbed(some, settings, 1, f"{name}/{start}", unfinished)).response
             best = natural.responses[some, 0]
             found[some] = np.divide(response, best, out=np.full(len(some), np.nan), where=best > 0)
+            scored[some] = True
+            unfinished.drop(f"{name}/{start}")
+        unfinished.drop(name)
         return found
 
-    def _made(self, some: np.ndarray) -> Generator[Advance, None, dict[str, np.ndarray]]:
+    def _made(
+        self, some: np.ndarray, name: str, unfinished: Unfinished | Within
+    ) -> Generator[Advance, None, dict[str, np.ndarray]]:
         """Let units climb by every preset, and at every moment; returns their columns."""
         how, found = self.how, []
-        for settings in how.presets.values():
-            found.append((yield from self._climbed(some, settings, how.starts)))
+        for preset, settings in how.presets.items():
+            found.append((yield from self._climbed(some, settings, how.starts, f"{name}/{preset}", unfinished)))
         first = found[0]
         value = first.value.reshape(len(some), how.starts)
         best = np.where(np.isnan(value), -np.inf, value).argmax(1)
@@ -231,10 +252,12 @@ class Preferring:
             columns["variants"] = np.concatenate(images, 1)
             columns["variant_response"] = np.concatenate([one.response.reshape(shape) for one in found], 1)
         if how.moments:
-            columns |= yield from self._learned(some)
+            columns |= yield from self._learned(some, f"{name}/moment", unfinished)
         return columns
 
-    def _climbed(self, some: np.ndarray, settings: Settings, starts: int) -> Generator[Advance, None, Ascended]:
+    def _climbed(
+        self, some: np.ndarray, settings: Settings, starts: int, name: str, unfinished: Unfinished | Within
+    ) -> Generator[Advance, None, Ascended]:
         how = self.how
         together = starts if settings.diversity else 1
         seeds = [(how.seed, int(self.ids[row]), start) for row in some for start in range(starts)]
@@ -250,6 +273,8 @@ class Preferring:
                 together=together,
                 device=how.device,
                 carried=self.carried,
+                name=name,
+                unfinished=unfinished,
             )
         )
 
@@ -263,13 +288,15 @@ class Preferring:
                 LOG.warning(f"{self.layer.name}, unit {unit}: {problem}")
         return np.array(states, np.int8)
 
-    def _learned(self, some: np.ndarray) -> Generator[Advance, None, dict[str, np.ndarray]]:
+    def _learned(
+        self, some: np.ndarray, name: str, unfinished: Unfinished | Within
+    ) -> Generator[Advance, None, dict[str, np.ndarray]]:
         """Let units climb at every moment of learning, from the same start."""
         settings = next(iter(self.how.presets.values()))
         found = []
-        for moment in self.how.moments:
+        for number, moment in enumerate(self.how.moments):
             with at(self.how.model, moment):
-                found.append((yield from self._climbed(some, settings, 1)))
+                found.append((yield from self._climbed(some, settings, 1, f"{name}/{number}", unfinished)))
         images = np.stack([one.images for one in found], 1)
         final = np.stack([self._answers(one.images, some) for one in found], 1)
         response = np.stack([one.response for one in found], 1)
@@ -316,7 +343,13 @@ _SAID = {3: "no gradient", 1: "restarted", 2: "diverged"}
 
 
 def strongest(
-    model: nn.Module, layer: Layer, objective: Objective, k: int, loaded: Iterable[Batch], skipped: np.ndarray
+    model: nn.Module,
+    layer: Layer,
+    objective: Objective,
+    k: int,
+    loaded: Source,
+    skipped: np.ndarray,
+    unfinished: Unfinished | Within | None = None,
 ) -> Generator[Advance, None, Ranked]:
     """Find the images to which each row of an objective responds most.
 
@@ -325,27 +358,34 @@ def strongest(
         layer: that the objective reads.
         objective: any.
         k: images per row.
-        loaded: all images.
+        loaded: the images, see `passes.passing`.
         skipped: (image,) bool, becomes true where an image could not be read.
+        unfinished: keeps the ranking so far.
 
     Returns:
         Ranked, without positions: (row, k, 0).
     """
     best: list[list[tuple[float, int]]] = [[] for _ in range(objective.rows)]
+
+    def restore(state: State) -> None:
+        best[:] = [[(value, index) for value, index in row] for row in state["best"]]
+        skipped[:] = state["skipped"]
+
     with torch.no_grad(), network(model, [layer]) as show:
 
         def answered(part: Batch) -> np.ndarray:
             return objective.response(show(part.images)).cpu().numpy()
 
-        carried = Carried(UNBOUNDED)
-        for part, responses in chain.from_iterable(in_parts(batch, carried, answered) for batch in loaded):
+        def use(part: Batch, responses: np.ndarray) -> None:
             for index, readable, values in zip(part.indices.tolist(), part.readable, responses):
                 for row in np.flatnonzero(np.isfinite(values)) if readable else ():
                     heapq.heappush(best[row], (float(values[row]), -index))  # of equal ones the smaller index stays
                     if len(best[row]) > k:
                         heapq.heappop(best[row])
             skipped[part.indices] = ~part.readable
-            yield Advance(len(part))
+
+        how = {"take": lambda: {"best": best, "skipped": skipped}, "restore": restore, "unfinished": unfinished}
+        yield from passing(f"ranking for {layer.name}", len(skipped), loaded, answered, use, **how)
     images, answers = np.full((len(best), k), -1, np.int64), np.full((len(best), k), np.nan, np.float32)
     for row, found in enumerate(best):
         for place, (value, index) in enumerate(sorted(found, reverse=True)):

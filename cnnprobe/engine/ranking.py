@@ -1,4 +1,4 @@
-"""The images every unit answers most (or least), in one pass over the images with flat memory.
+"""The images every unit responds to most (or least), in one pass over the images with flat memory.
 
 Criteria: the maximum of the unit's map, and its mean; its area needs all images before it is known, see `areas`. A
 larger response goes first; of equal ones the smaller image index. The result does not depend on how images are batched.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cnnprobe.engine.taps import Layer
+from cnnprobe.unfinished import put
 
 CRITERIA = ("max", "mean")
 CHUNK = 2_000_000
@@ -42,7 +43,7 @@ class Ranker:
         layers: whose activations it will receive, see `recording.tap`.
         k: images per unit.
         criteria: of `CRITERIA`.
-        bottom: also keep the k images each unit answers least.
+        bottom: also keep the k images each unit responds to least.
 
     Example:
         ranker = Ranker(layers, k=9, criteria=["max"])
@@ -134,6 +135,20 @@ class Ranker:
             *(layer.name, len(images), count, images[0] if images else -1),
         )
 
+    def state(self) -> dict:
+        """Return what is known so far, for `restore`."""
+        self._enter()
+        lists = [one.state() for one in self.lists.values()]
+        return {"lists": lists, "highest": self.highest, "lowest": self.lowest, "unfit": self.unfit}
+
+    def restore(self, state: dict) -> None:
+        """Go on from what another ranker of the same layers knew."""
+        for own, one in zip(self.lists.values(), state["lists"], strict=True):
+            put(own.state(), one)
+        put(self.highest, state["highest"])
+        put(self.lowest, state["lowest"])
+        self.unfit = dict(state["unfit"])
+
     def dead(self, name: str) -> np.ndarray:
         """Say which units of a layer no image drives, (unit,) bool: the same response, 0 or less, to every image."""
         self._enter()
@@ -189,6 +204,10 @@ class _List:
         self.responses = torch.full((units, k), -torch.inf)
         self.images = torch.full((units, k), -1)
         self.positions = torch.zeros((units, k), dtype=torch.int64)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the lists themselves, by name."""
+        return {"responses": self.responses, "images": self.images, "positions": self.positions}
 
     def better(self, responses: Tensor, indices: Tensor, fit: Tensor, maps: Maps) -> tuple[Tensor, ...] | None:
         """Return what becomes of the list with the images of a batch, for `put`; None where nothing changes.

@@ -18,6 +18,8 @@ from cnnprobe.engine.schedules import Schedule
 from cnnprobe.errors import UserError
 
 LOG = logging.getLogger("cnnprobe")
+MANY = 32
+"""Training images from which on it is told that all of them are one batch."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,12 @@ def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe) -> None
             raise UserError(f"{outside} of the {len(images)} {part} images of {images.name} have no class")
     if len(np.unique(dataset.labels)) < 2:
         raise UserError(
-            f"training needs images of 2 or more classes, these {len(dataset)} are all of one (limit takes the first)"
+            f"training needs images of 2 or more classes, these {len(dataset)} are all of one (of a limit=first:n?)"
+        )
+    if recipe.epochs > 1 and MANY <= len(dataset) <= recipe.batch_size:
+        LOG.warning(
+            f"batch_size={recipe.batch_size} takes all {len(dataset)} training images at once: one update of the "
+            f"weights per epoch; a smaller batch_size, such as {len(dataset) // 8}, makes more of them"
         )
     _check_options(model, dataset, recipe)
     _check_output(model, dataset)

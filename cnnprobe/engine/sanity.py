@@ -13,6 +13,7 @@ from cnnprobe.engine.map_likeness import MEASURES, likeness
 from cnnprobe.engine.randomisation import Block, blocks, cascading, independent
 from cnnprobe.engine.strongest import BEST, Strongest
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import State, Unfinished, put
 
 UNITS = 4
 """Units that are looked at where none are asked for."""
@@ -59,13 +60,17 @@ class Sanity:
         about = {"rules": self.rules, "measures": list(MEASURES), "randomised_with_seed": self.seed}
         return Table(self.name, "stage", len(stages), columns, len(stages), about | self.layer.attributes)
 
-    def events(self, found: Strongest, units: np.ndarray) -> Iterator[Rows | Advance | Phase]:
+    def events(
+        self, found: Strongest, units: np.ndarray, unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
         """Measure everything; one batch of rows.
 
         Args:
             found: the strongest images of these units.
             units: those that were mapped.
+            unfinished: keeps the stages so far.
         """
+        unfinished, done = unfinished or Unfinished(), 0
         rows, ranks = self._pairs(found, units)
         count = self.table().columns["likeness"].shape[-1]
         columns = {name: np.full((2 * len(self.blocks) + 1, *column.shape), -1 if column.dtype == "int64" else np.nan,
@@ -77,12 +82,23 @@ class Sanity:
             images = self._images(pairs[1])
             columns["unit"][:, : len(rows)], columns["image"][:, : len(rows)] = pairs[0], pairs[1]
             original = self._maps(images, *pairs)
-            for stage, maps in enumerate(self._stages(images, pairs, original)):
+
+            def restore(state: State) -> None:
+                nonlocal done
+                put(columns, state["columns"])
+                done = state["stages"]
+
+            unfinished.begin(self.name, lambda: {"stages": done, "columns": columns}, restore)
+            yield Advance(done)
+            for stage, maps in enumerate(self._stages(images, pairs, original, done), done):
                 alike = [likeness(one, other) for one, other in zip(maps, original)]
                 columns["likeness"][stage, :, :, : min(count, len(rows))] = np.stack(alike)
                 columns["map"][stage] = maps[:, 0]
+                done = stage + 1
                 yield Advance()
         yield Rows(self.name, 0, columns)
+        if len(rows):
+            unfinished.drop(self.name)
 
     def _pairs(self, found: Strongest, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which units, by their row, and which of their images are looked at."""
@@ -99,13 +115,17 @@ class Sanity:
         loaded = batches(how.dataset, batch_size=how.batch_size, device=how.device, workers=0, indices=needed)
         return torch.cat([batch.images for batch in loaded])[places]
 
-    def _stages(self, images: torch.Tensor, pairs: tuple, original: np.ndarray) -> Iterator[np.ndarray]:
-        """Give the maps (rule, pair, channel, y, x) of the untouched network and of every stage."""
-        yield original
+    def _stages(self, images: torch.Tensor, pairs: tuple, original: np.ndarray, done: int) -> Iterator[np.ndarray]:
+        """Give the maps (rule, pair, channel, y, x) of the untouched network and of every stage, from `done` on."""
+        if not done:
+            yield original
+        stage = 1
         for randomised in KINDS.values():
             with randomised(self.how.model, self.blocks, self.seed) as stages:
                 for _ in stages:
-                    yield self._maps(images, *pairs)
+                    if stage >= done:
+                        yield self._maps(images, *pairs)
+                    stage += 1
 
     def _maps(self, images: torch.Tensor, units: np.ndarray, indices: np.ndarray, positions: np.ndarray) -> np.ndarray:
         recipe = replace(self.how.recipe, plain=len(self.rules) > 1)

@@ -125,11 +125,14 @@ class Searchlight:
             pairs = torch.isfinite(self.models[layers[0]]).nonzero()[:, 0]
             self.groups.append((layers, pairs, standard(self.models[layers][:, pairs], comparison)))
 
-    def parts(self, patterns: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def parts(
+        self, patterns: np.ndarray, searched: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Search one volume, some spheres at a time.
 
         Args:
             patterns: (x, y, z, condition).
+            searched: (x * y * z,) bool, true for centres that are known already; None: none is.
 
         Yields:
             (centre,) flat indices of the voxels at their centres, and (layer, centre) the comparisons, NaN where too
@@ -147,6 +150,7 @@ class Searchlight:
         places = np.flatnonzero(self.mask)
         step = max(1, TOGETHER // (len(self.steps) * conditions))
         parts = [places[start : start + step] for start in range(0, len(places), step)]
+        parts = [part for part in parts if searched is None or not searched[part].all()]
 
         def search(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             rows, enough = rows_of(some)

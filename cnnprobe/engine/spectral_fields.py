@@ -12,6 +12,7 @@ from cnnprobe.engine.correlation import chance, orders, over_draws, partial
 from cnnprobe.engine.perturbation import Noise, Trials, slopes
 from cnnprobe.engine.taps import Layer
 from cnnprobe.records import Advance, Column, Rows, Table
+from cnnprobe.unfinished import State, Unfinished, put
 
 SAVED_UNITS = 32
 """Units that are computed and saved together."""
@@ -97,20 +98,34 @@ class SpectralFields:
         own = attributes | self.layer.attributes | {"nyquist": self.nyquist}
         return Table(self.name, "unit", len(self.units), columns, SAVED_UNITS, own)
 
-    def events(self, trials: Trials, model: nn.Module, images: Tensor | None) -> Iterator[Rows | Advance]:
+    def events(
+        self, trials: Trials, model: nn.Module, images: Tensor | None, unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance]:
         """Give the rows; `found` is filled.
 
         Args:
             trials: of `perturbation.Showing`.
             model: any network.
             images: those at which slopes are measured.
+            unfinished: keeps the sums over the units that are saved already.
         """
         cells = {kind: torch.from_numpy(trials.perturbation[kind]).double() for kind in self.noise.kinds}
         readable = torch.from_numpy(~trials.skipped)
         cells = {kind: values[:, readable] for kind, values in cells.items()}
         sums = {kind: _Sums(self.test.permutations, values.shape[-1]) for kind, values in cells.items()}
-        slope = slopes(model, self.layer, self.units, self.noise, images) if self.gradients else iter(())
-        for start in range(0, len(self.units), SAVED_UNITS):
+        first, unfinished = 0, unfinished or Unfinished()
+
+        def restore(state: State) -> None:
+            nonlocal first
+            for kind, total in sums.items():
+                put(vars(total), state["sums"][kind])
+            first = state["units"]
+
+        kept = {kind: vars(total) for kind, total in sums.items()}
+        unfinished.begin(self.name, lambda: {"units": first, "sums": kept}, restore)
+        yield Advance(first)
+        slope = slopes(model, self.layer, self.units[first:], self.noise, images) if self.gradients else iter(())
+        for start in range(first, len(self.units), SAVED_UNITS):
             part = slice(start, start + SAVED_UNITS)
             size = trials.size[self.layer.name][part]
             columns = {"size": size.astype(np.float32), "dead": size == 0}
@@ -119,8 +134,10 @@ class SpectralFields:
                 columns |= self._correlated(kind, perturbation, response, size, sums[kind])
             if self.gradients:
                 columns["gradient"] = np.stack([next(slope)[1] for _ in size])
+            first = start + len(size)
             yield Rows(self.name, start, columns)
             yield Advance(len(size))
+        unfinished.end(self.name)
         for kind, total in sums.items():
             self.found |= {
                 kind: self._folded(kind, torch.from_numpy(total.mean())[:, None])[0],

@@ -3,6 +3,7 @@
 Each row's step hangs on its own gradient alone.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +38,19 @@ class Moments:
         values.grad = gradient.contiguous()
         self.optimiser.step()
         values.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what is remembered of the steps so far, for `restore`."""
+        return dict(next(iter(self.optimiser.state.values()), {}))
+
+    def restore(self, values: Tensor, state: dict[str, np.ndarray]) -> None:
+        """Go on with values that another stepper has brought so far."""
+        self.optimiser = self._made(values)
+        on_device = self.settings.optimiser == "adam"  # the fused one counts its steps there
+        kept = {name: torch.from_numpy(np.array(item)) for name, item in state.items()}
+        kept = {name: item.to(values.device) if item.dim() or on_device else item for name, item in kept.items()}
+        if kept:
+            self.optimiser.state[values] = kept
 
     def keep(self, values: Tensor, rows: Tensor) -> None:
         """Go on with some rows, whose values are handed over."""
@@ -83,6 +97,13 @@ class Plain:
         if kind == "progress01":
             gain = torch.minimum(gain, settings.late * (1 - value)).clamp(min=0)
         return (gain / square.sum(1).clamp(min=1e-30)).clamp(max=settings.lr).view(shape)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: no step is remembered."""
+        return {}
+
+    def restore(self, values: Tensor, state: dict[str, np.ndarray]) -> None:
+        """Go on; nothing is remembered."""
 
     def keep(self, values: Tensor, rows: Tensor) -> None:
         """Go on with some rows; nothing is remembered of any."""

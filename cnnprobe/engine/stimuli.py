@@ -72,7 +72,12 @@ def stimuli_table(dataset: Any, batch: int) -> Table:
         {
             "name": Column("name of the image", dtype="str", values=np.array(dataset.names, dtype=object)),
             "label": Column("class, -1 = unknown", dtype="int64", unit="index", values=dataset.labels),
-            "index": Column("place in the dataset", dtype="int64", unit="index", values=np.arange(count)),
+            "index": Column(
+                "place in the whole dataset; `image` of other tables is the row here",
+                dtype="int64",
+                unit="index",
+                values=np.asarray(getattr(dataset, "indices", np.arange(count))),
+            ),
             **checksum,
             "skipped": Column("true where the image could not be read", dtype="bool"),
         },
@@ -83,5 +88,6 @@ def stimuli_table(dataset: Any, batch: int) -> Table:
             "fingerprint": dataset.fingerprint,
             "classes": json.dumps(list(dataset.classes), ensure_ascii=False),
             **dataset.about,
+            **({"sample": dataset.sample} if dataset.sample else {}),
         },
     )

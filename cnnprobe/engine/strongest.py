@@ -12,12 +12,13 @@ from torch import nn
 from cnnprobe.engine import full_sort
 from cnnprobe.engine.areas import Areas
 from cnnprobe.engine.loading import Batch
-from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
+from cnnprobe.engine.passes import Source, passing
 from cnnprobe.engine.ranking import Ranked, Ranker
 from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.records import Advance, Phase
+from cnnprobe.unfinished import State, Unfinished, put
 
 LOG = logging.getLogger("cnnprobe")
 Order = tuple[str, str]
@@ -49,19 +50,21 @@ def by_pass(
     model: nn.Module,
     layers: list[Layer],
     ranker: Ranker,
-    loaded: Iterable[Batch],
+    loaded: Source,
     skipped: np.ndarray,
     areas: Areas | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Generator[Advance, None, dict[str, Strongest]]:
     """Show every image once; returns the strongest by name of layer.
 
     Args:
         ranker: says by what they are ranked.
-        loaded: the images.
+        loaded: the images, see `passes.passing`.
         skipped: (image,) bool, becomes true where an image could not be read.
         areas: rank by area too.
+        unfinished: keeps the ranking so far.
     """
-    carried, receivers = Carried(UNBOUNDED), [one for one in (ranker, areas) if one is not None]
+    receivers = [one for one in (ranker, areas) if one is not None]
 
     def receive(layer: Layer, activation: torch.Tensor) -> None:
         for one in receivers:
@@ -79,10 +82,19 @@ def by_pass(
                     one.forget()
                 raise
 
-        for batch in loaded:
-            for part, _ in in_parts(batch, carried, show):
-                skipped[part.indices] = ~part.readable
-                yield Advance(len(part))
+        def use(part: Batch, _: None) -> None:
+            skipped[part.indices] = ~part.readable
+
+        def take() -> State:
+            return {"skipped": skipped, "of": [one.state() for one in receivers]}
+
+        def restore(state: State) -> None:
+            skipped[:] = state["skipped"]
+            for one, own in zip(receivers, state["of"]):
+                one.restore(own)
+
+        how = {"take": take, "restore": restore, "unfinished": unfinished}
+        yield from passing("ranking", len(skipped), loaded, show, use, **how)
     return {layer.name: _found(ranker, areas, layer) for layer in layers}
 
 
@@ -98,21 +110,29 @@ def _found(ranker: Ranker, areas: Areas | None, layer: Layer) -> Strongest:
 
 
 def of_groups(
-    model: nn.Module, layer: Layer, weights: np.ndarray, loaded: Iterable[Batch], k: int, skipped: np.ndarray
+    model: nn.Module,
+    layer: Layer,
+    weights: np.ndarray,
+    loaded: Source,
+    k: int,
+    skipped: np.ndarray,
+    unfinished: Unfinished | None = None,
 ) -> Generator[Advance, None, Strongest]:
-    """Find the images to which weighted groups of channels answer most, by the sum of the means of their maps.
+    """Find the images to which weighted groups of channels respond most, by the sum of the means of their maps.
 
     Args:
         weights: (group, channel).
-        loaded: all images.
+        loaded: the images, see `passes.passing`.
         k: how many are kept.
         skipped: (image,) bool, becomes true where an image could not be read.
+        unfinished: keeps the responses so far.
 
     Returns:
         a row for each group; its position is where the weighted sum of the maps is largest.
     """
     responses = np.full((len(weights), len(skipped)), -np.inf)
     places = np.zeros((len(weights), len(skipped)), np.int64)
+    every = {"responses": responses, "places": places, "skipped": skipped}
     received: list[torch.Tensor] = []
 
     def receive(_: Layer, activation: torch.Tensor) -> None:
@@ -121,7 +141,6 @@ def of_groups(
             torch.einsum("gc,nci->gni", own, activation.flatten(2) if activation.dim() > 2 else activation[..., None])
         )
 
-    carried = Carried(UNBOUNDED)
     with torch.inference_mode(), tap(model, [layer], receive) as run:
 
         def show(part: Batch) -> torch.Tensor:
@@ -129,12 +148,13 @@ def of_groups(
             run(part.images)
             return received.pop().double().cpu()
 
-        for batch in loaded:
-            for part, maps in in_parts(batch, carried, show):
-                responses[:, part.indices] = np.where(part.readable, maps.mean(2).numpy(), -np.inf)
-                places[:, part.indices] = maps.argmax(2).numpy()
-                skipped[part.indices] = ~part.readable
-                yield Advance(len(part))
+        def use(part: Batch, maps: torch.Tensor) -> None:
+            responses[:, part.indices] = np.where(part.readable, maps.mean(2).numpy(), -np.inf)
+            places[:, part.indices] = maps.argmax(2).numpy()
+            skipped[part.indices] = ~part.readable
+
+        how = {"take": lambda: every, "restore": lambda state: put(every, state), "unfinished": unfinished}
+        yield from passing("ranking", len(skipped), loaded, show, use, **how)
     images = np.argsort(-responses, 1, kind="stable")[:, :k]
     images = np.pad(images, ((0, 0), (0, k - images.shape[1])), constant_values=-1)
     values = np.where(images >= 0, np.take_along_axis(responses, np.maximum(images, 0), 1), -np.inf)
@@ -219,6 +239,21 @@ def _layers(source: Any, group: str) -> dict[str, Any]:
     return {source[name].attributes["layer"]: source[name] for name in source.tables(group)}
 
 
+def images_per_unit(asked: int | None, usual: int, source: Any) -> int:
+    """Return how many images of a unit a method looks at: as asked, else as usual, or as many as a run of topk has.
+
+    Args:
+        asked: None: not asked for.
+        usual: where no run has ranked them already.
+        source: that run, or None.
+    """
+    if asked is not None or source is None or source.attributes["command"] != "topk":
+        return usual if asked is None else asked
+    there = [table[_column(table, "image")].shape[1] for table in _layers(source, "units").values()
+             if "max" in table.attributes["criteria"].split()]  # fmt: skip
+    return min([usual, *there])
+
+
 @dataclass(frozen=True)
 class Search:
     """Finds the images with the largest maxima, for methods that look at those; made, and refused, before any work.
@@ -250,17 +285,20 @@ class Search:
         else:
             check_record(self.source, self.layers, ["max"])
 
-    def run(self, loaded: Iterable[Batch]) -> Generator[Phase | Advance, None, tuple[dict[str, Strongest], np.ndarray]]:
+    def run(
+        self, loaded: Source, unfinished: Unfinished | None = None
+    ) -> Generator[Phase | Advance, None, tuple[dict[str, Strongest], np.ndarray]]:
         """Do it; returns the strongest by name of layer, units in the order asked, and which images were skipped.
 
         Args:
-            loaded: all images, read only where there is no source.
+            loaded: the images, see `passes.passing`, read only where there is no source.
+            unfinished: keeps the ranking so far.
         """
         if self.source is None:
             yield Phase("ranking", self.images, "images")
             skipped = np.zeros(self.images, bool)
             ranker = Ranker(self.layers, self.k)
-            found = yield from by_pass(self.model, self.layers, ranker, loaded, skipped)
+            found = yield from by_pass(self.model, self.layers, ranker, loaded, skipped, unfinished)
             return {name: one.of(self.units[name]) for name, one in found.items()}, skipped
         found = {layer.name: self._stored(layer) for layer in self.layers}
         return found, self.source["stimuli"]["skipped"]

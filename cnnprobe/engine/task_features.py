@@ -12,6 +12,7 @@ from cnnprobe.engine.discrimination import discriminability, strongest_class
 from cnnprobe.engine.layers import Layer, units_of
 from cnnprobe.engine.overwritten import SIDES
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 
 class TaskFeatures:
@@ -66,11 +67,14 @@ class TaskFeatures:
             made.append(Table(_name(layer), "unit", len(units), columns, len(units), own))
         return made
 
-    def events(self, finished: dict[str, frozenset[int]]) -> Iterator[Rows | Advance | Phase]:
+    def events(
+        self, finished: dict[str, frozenset[int]], unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
         """Measure them.
 
         Args:
             finished: by table, first rows of the batches there are already.
+            unfinished: keeps the answers so far.
         """
         missing = [layer for layer in self.layers if 0 not in finished.get(_name(layer), ())]
         if not missing:
@@ -78,12 +82,15 @@ class TaskFeatures:
         found: dict[str, dict[str, np.ndarray]] = {layer.name: {} for layer in missing}
         for side, model in zip(SIDES, self.networks):
             yield Phase(f"task features {side}", len(self.images), "images")
-            seen = yield from answers(model, missing, self.images, np.zeros(0, np.int64), **self.given)
+            how = {"name": f"features/{side}", "unfinished": unfinished}
+            seen = yield from answers(model, missing, self.images, np.zeros(0, np.int64), **self.given, **how)
             for layer in missing:
                 some = seen[layer.name].largest[:, self.units[layer.name]]
                 found[layer.name] |= self._columns(some, side)
         for layer in missing:
             yield Rows(_name(layer), 0, found[layer.name])
+        if unfinished is not None:
+            unfinished.drop("features")
 
     def _columns(self, responses: np.ndarray, side: str) -> dict[str, np.ndarray]:
         values = discriminability(responses, self.images.labels, len(self.images.classes))

@@ -9,9 +9,11 @@ import numpy as np
 from cnnprobe.engine.matrix_comparison import Comparison
 from cnnprobe.engine.matrix_inference import Over, bootstrap, sides, similarities
 from cnnprobe.engine.noise_ceiling import noise_ceiling
+from cnnprobe.engine.passes import collected
 from cnnprobe.engine.peak_latency import Latencies, latencies, peak_times
 from cnnprobe.engine.reference_matrices import Reference
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 LATENCY = {
     "latency": "time of the largest similarity, the first of equal ones",
@@ -80,11 +82,12 @@ class TimeCourses:
             found.append(Table(f"regions/{place}", "region", regions, columns, regions, aside=True))
         return found
 
-    def events(self, models: np.ndarray) -> Iterator[Rows | Advance | Phase]:
+    def events(self, models: np.ndarray, unfinished: Unfinished | None = None) -> Iterator[Rows | Advance | Phase]:
         """Compare.
 
         Args:
             models: (row, pair), upper triangles of the rows' matrices.
+            unfinished: keeps the draws so far.
         """
         for place, one in enumerate(self.references):
             times, regions = one.matrices.shape[1:3]
@@ -92,7 +95,7 @@ class TimeCourses:
             curves = similarities(models, cells, self.comparison).reshape(-1, times, regions)
             ceiling = np.array([noise_ceiling(cell, self.comparison) for cell in cells]).reshape(times, regions, 2)
             yield Rows(f"moments/{place}", 0, {"noise_lower": ceiling[..., 0], "noise_upper": ceiling[..., 1]})
-            peaks = yield from self._drawn(one, models, cells)
+            peaks = yield from self._drawn(place, models, cells, unfinished)
             ordered = np.array([kind == "layer" for kind in self.kinds])
             sample = self._sample(one, models.shape[1])
             found = [latencies(curves[..., r], peaks[..., r], one.times, sample, ordered) for r in range(regions)]
@@ -111,18 +114,23 @@ class TimeCourses:
             return subjects
         return conditions if self.over == "conditions" or subjects < 2 else min(subjects, conditions)
 
-    def _drawn(self, one: Reference, models: np.ndarray, cells: list[np.ndarray]) -> Iterator[Advance | Phase]:
+    def _drawn(
+        self, place: int, models: np.ndarray, cells: list[np.ndarray], unfinished: Unfinished | None
+    ) -> Iterator[Advance | Phase]:
         """Return the times of the peaks after drawing again, (draw, row, region)."""
+        one = self.references[place]
         times, regions = one.matrices.shape[1:3]
         draws = self._draws(one)
-        peaks = np.full((draws, len(models), regions), np.nan)
-        if draws:
-            yield Phase(f"drawing {one.name} again", draws, "draws")
-            how = {"draws": draws, "over": self.over, "seed": self.seed}
-            for draw, drawn in enumerate(bootstrap(models, cells, self.comparison, **how)):
-                peaks[draw] = peak_times(drawn.reshape(-1, times, regions).swapaxes(1, 2), one.times)
-                yield Advance()
-        return peaks
+        if not draws:
+            return np.zeros((0, len(models), regions))
+        yield Phase(f"bootstrap of the times in {one.name}", draws, "draws")
+        how = {"draws": draws, "over": self.over, "seed": self.seed}
+
+        def peaks(start: int) -> Iterator[np.ndarray]:
+            for drawn in bootstrap(models, cells, self.comparison, start=start, **how):
+                yield peak_times(drawn.reshape(-1, times, regions).swapaxes(1, 2), one.times)
+
+        return (yield from collected(f"courses/{place}", (draws, len(models), regions), peaks, unfinished))
 
 
 def _stacked(found: list[Latencies]) -> dict[str, np.ndarray]:

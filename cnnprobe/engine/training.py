@@ -25,6 +25,8 @@ from cnnprobe.records import Advance, Checkpoint, Rows
 LOG = logging.getLogger("cnnprobe")
 LOOK = 50
 """Updates between two looks at the losses, on a GPU: each look waits until it has caught up."""
+SHARE = 0.02
+"""Of the time that saving what a resume needs may take."""
 LOSS, RIGHT, COUNT = range(3)  # columns of the tally of an epoch, one row an update
 
 
@@ -114,13 +116,14 @@ class Training:
             yield self._checkpoint("epoch=000")
         while progress.epoch < self.recipe.epochs:
             yield from self._learn()
-            with numbers.repeatable(numbers.whole(self.precision)):
-                measured = None if self.stopped else self._measure()
-                observed = {} if measured is None else self.observe()
-            if measured is None:
+            if not self.stopped:
+                with numbers.repeatable(numbers.whole(self.precision)):
+                    yield from self._measure()
+                    observed = {} if self.stopped else self.observe()
+            if self.stopped:
                 yield self._last()
                 return
-            yield from self._finish(*measured, observed, start)
+            yield from self._finish(*self._measured(), observed, start)
         yield progress.confusion()
 
     def _prepare(self) -> None:
@@ -146,10 +149,12 @@ class Training:
         self.kept_epochs = kept_epochs(self.recipe.checkpoints, self.recipe.epochs)
         self.saved = time.monotonic()
         self.tally = torch.zeros(len(self.parts), 3, dtype=torch.float64, device=self.device)
-        self.looked = 0
+        self.looked, self.cost = 0, 0.0
+        self.asked: list[tuple[Tensor, Tensor]] = []  # losses and cells of the confusion, of each held-out batch
         if self.state:
             put_back(self.optimiser, self.state["moments"])
             self.tally.copy_(self.state["tally"])
+            self.asked = [tuple(one.to(self.device) for one in pair) for pair in self.state.get("asked", ())]
 
     def _learn(self) -> Iterator[Advance | Checkpoint]:
         """Make the updates of an epoch that are still to make."""
@@ -170,10 +175,10 @@ class Training:
             self.stopped = self.should_stop()
             if self.stopped:
                 break
-            if time.monotonic() - self.saved > 60 * self.recipe.save_minutes:
+            if self._due:
                 progress.clock(time.monotonic() - began, learning=True)
+                yield from self._save()
                 began = time.monotonic()
-                yield self._last()
         self._look()
         progress.clock(time.monotonic() - began, learning=True)
 
@@ -226,30 +231,49 @@ class Training:
         place = f"training diverged at epoch {self.progress.epoch + 1}, {where}; last good weights: {kept}"
         return UserError(f"{place}; try a smaller lr, warmup=1 or clip=1")
 
-    @torch.no_grad()
-    def _measure(self) -> tuple[Tensor, float] | None:
-        """Return the confusion matrix (true, predicted) and the mean loss of the held-out images; None if stopped.
+    @property
+    def _due(self) -> bool:
+        """Whether it is time to save what a resume needs; the saving itself takes `SHARE` of the time at most."""
+        return time.monotonic() - self.saved > max(60 * self.recipe.save_minutes, self.cost / SHARE)
+
+    def _save(self) -> Iterator[Checkpoint]:
+        """Hand over what a resume needs, and note how long it takes to save it."""
+        began = time.monotonic()
+        yield self._last()
+        self.cost = time.monotonic() - began
+
+    def _measure(self) -> Iterator[Checkpoint]:
+        """Ask about the held-out images, those after the ones that were asked about already.
 
         In float32 whatever the network learns in: what the same weights answer elsewhere.
-
-        Raises:
-            UserError: the loss or a weight is not finite.
         """
         began = time.monotonic()
         self.model.eval()
         supply, size = self.held_out, self.recipe.batch_size
-        cells, losses, classes = [], [], len(self.classes)
-        for images, labels, _ in supply.shown(supply.readable, parted(len(supply.readable), size), size):
-            outputs = handed(self.model, self._entering(images, supply)).float()
-            losses.append(self.loss(outputs, labels))
-            cells.append(labels * classes + outputs.argmax(1))
+        parts = parted(len(supply.readable), size)[len(self.asked) :]
+        for images, labels, _ in supply.shown(supply.readable, parts, size):
+            with torch.no_grad():
+                outputs = handed(self.model, self._entering(images, supply)).float()
+                cells = labels * len(self.classes) + outputs.argmax(1)
+                self.asked.append((self.loss(outputs, labels), cells))
             self.stopped = self.should_stop()
             if self.stopped:
-                return None
+                return
+            if self._due:
+                yield from self._save()
+        self.progress.clock(time.monotonic() - began, learning=False)
+
+    def _measured(self) -> tuple[Tensor, float]:
+        """Return the confusion matrix (true, predicted) and the mean loss of the held-out images.
+
+        Raises:
+            UserError: the loss or a weight is not finite.
+        """
+        (losses, cells), classes = zip(*self.asked), len(self.classes)
+        self.asked = []
         loss = float(torch.cat(losses).double().mean())
         if not math.isfinite(loss):
             raise self._diverged(f"after its last step (validation loss {loss:g})")
-        self.progress.clock(time.monotonic() - began, learning=False)
         return torch.bincount(torch.cat(cells).cpu(), minlength=classes**2).view(classes, classes), loss
 
     def _finish(
@@ -309,4 +333,5 @@ class Training:
         self.progress.kept = kept  # `last` will be written over
         self.saved = time.monotonic()
         more = {"moments": moments_of(self.optimiser), "tally": copied(self.tally), "progress": self.progress.plain()}
+        more["asked"] = [[copied(one) for one in pair] for pair in self.asked]
         return replace(last, resume={"model": last.weights} | more)

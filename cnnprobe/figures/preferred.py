@@ -69,7 +69,7 @@ def beside_top_images(
     title: str,
     outlines: np.ndarray | None = None,
 ) -> Figure:
-    """Show one row per unit: its preferred image, large, and the images of the dataset that it answers most.
+    """Show one row per unit: its preferred image, large, and the images of the dataset that it responds to most.
 
     Args:
         preferred: (unit, channel, y, x) 0 to 1, or (unit, channel, time).

@@ -1,4 +1,4 @@
-"""Sheets of small images: what a dataset looks like, and the images each unit answers most."""
+"""Sheets of small images: what a dataset looks like, and the images each unit responds to most."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Signals as stacked traces: what a dataset of recordings looks like, and the signals each unit answers most."""
+"""Signals as stacked traces: what a dataset of recordings looks like, and the signals each unit responds to most."""
 
 import math
 from collections.abc import Sequence

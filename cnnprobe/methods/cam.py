@@ -14,7 +14,7 @@ from cnnprobe.engine.class_mapping import ClassMapping, names_json
 from cnnprobe.engine.class_maps import ClassMaps
 from cnnprobe.engine.cue_combination import CueCombination
 from cnnprobe.engine.layers import Layer, find, last_map
-from cnnprobe.engine.loading import batches
+from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.localisation import MEASURES
 from cnnprobe.engine.outputs import Outputs, outputs_of
 from cnnprobe.engine.pictures import picture_size
@@ -23,6 +23,7 @@ from cnnprobe.engine.strongest import BEST, Search
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 SHOWN = 8
@@ -56,6 +57,7 @@ def compute(
     seed: int,
     facts: dict[str, Any] | None = None,
     finished: dict[str, frozenset[int]] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Map the evidence for classes (what the kinds are: `engine.class_maps`, `engine.cue_combination`).
 
@@ -83,6 +85,7 @@ def compute(
         seed: of the bootstrap.
         facts: of a stopped run, see `records.Measurement`.
         finished: by table, first rows of the batches there are already.
+        unfinished: keeps what has no row yet, see `unfinished.Unfinished`.
 
     Returns:
         tables "images" (a row for each image and class), "pictures", "stimuli"; "localisation" where the truth is
@@ -118,15 +121,17 @@ def compute(
     mapping = ClassMapping(engine, dataset, choice, number, shared, judged, size, draws, seed, batch_size, device,
                            workers, kept)  # fmt: skip
 
+    def every(start: int) -> Iterator[Batch]:
+        return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+
     def events() -> Iterator[Rows | Advance | Phase]:
         indices = chosen
         if search is not None:
             if "chosen" not in kept:
-                every = batches(dataset, batch_size=batch_size, device=device, workers=workers)
-                found, _ = yield from search.run(every)
+                found, _ = yield from search.run(every, unfinished)
                 kept["chosen"] = [int(i) for i in found[search.layers[0].name].ranks[BEST].images[0][:number]]
             indices = np.array(kept["chosen"], np.int64)
-        yield from mapping.events(indices, finished or {})
+        yield from mapping.events(indices, finished or {}, unfinished)
         skipped = np.isin(np.arange(len(dataset)), [i for part in kept.get("skipped", {}).values() for i in part])
         for start in range(0, len(dataset), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})

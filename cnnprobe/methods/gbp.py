@@ -12,16 +12,19 @@ from cnnprobe.engine.ends import check_ends, ends_of, places, ranked
 from cnnprobe.engine.gradient_mapping import GradientMapping, How
 from cnnprobe.engine.gradients import Recipe
 from cnnprobe.engine.layers import Layer, find, main_layers, units_of
-from cnnprobe.engine.loading import batches
+from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.outputs import class_scores
 from cnnprobe.engine.sanity import Sanity, verdict
 from cnnprobe.engine.stimuli import stimuli_table
-from cnnprobe.engine.strongest import Search, Strongest, of_groups
+from cnnprobe.engine.strongest import Search, Strongest, images_per_unit, of_groups
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+IMAGES = 100
+"""Per unit, where none are asked for."""
 ROWS = 16
 """Units shown step by step when none are asked for."""
 
@@ -36,7 +39,7 @@ def compute(
     target: Literal["neuron", "channel", "channel-abs", "group", "class"],
     groups: list[list[Annotated[int, Range(0)]]] | None,
     group_weights: list[list[float]] | None,
-    top_images: Annotated[int, Range(1, 100000)],
+    top_images: Annotated[int, Range(1, 100000)] | None,
     keep: Annotated[int, Range(0, 1000)],
     plain: bool,
     extend: bool,
@@ -56,6 +59,7 @@ def compute(
     moments: list[Any] | None = None,
     facts: dict[str, Any] | None = None,
     finished: dict[str, frozenset[int]] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Map what drives units (Springenberg et al. 2015, and what `engine.gradients` lists).
 
@@ -72,6 +76,7 @@ def compute(
         groups: of target=group: lists of channels; None: all of `units` are one group.
         group_weights: of the members of each group; None: all 1.
         top_images: images per unit, by the maximum of its map; those to which a rectified unit answers 0 do not count.
+            None: 100, or as many as a run of topk has.
         keep: of them, those whose maps are stored one by one.
         ranking: what best and worst mean, a column of one number per unit.
         display: of the figures; None: signed for crops, clipped (heavy tails cut) for whole images.
@@ -85,6 +90,7 @@ def compute(
         moments: of learning, in order; the network carries the last. Then also what the mean maps were at each of them.
         facts: of a stopped run, see `records.Measurement`.
         finished: by table, first rows of the batches there are already.
+        unfinished: keeps what has no row yet, see `unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, "sanity/<layer>" if asked for, and "stimuli".
@@ -108,6 +114,7 @@ def compute(
         raise UserError(f"pages={absent[0]}: that unit is not among those mapped")
     if gathered and source is not None:
         raise UserError("target=group ranks the images by the response of each group: leave out source=")
+    top_images = images_per_unit(top_images, IMAGES, source)
     if top_images > len(dataset):
         LOG.warning(f"top_images is {top_images}, but there are {len(dataset)} images; means are over those there are")
     search = None if gathered else Search(model, layers, chosen, top_images, len(dataset), source)
@@ -119,30 +126,33 @@ def compute(
     kept = facts if facts is not None else {}
 
     def events() -> Iterator[Rows | Advance | Phase]:
-        every = batches(dataset, batch_size=batch_size, device=device, workers=workers)
+        def every(start: int) -> Iterator[Batch]:
+            return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+
         if gathered:
             skipped = np.zeros(len(dataset), bool)
             yield Phase("ranking", len(dataset), "images")
             weights = np.zeros((len(gathered), layers[0].channels))
             for row, group in zip(weights, gathered):
                 row[list(group)] = list(group.values())
-            found = {layers[0].name: (yield from of_groups(model, layers[0], weights, every, top_images, skipped))}
+            ranked_groups = of_groups(model, layers[0], weights, every, top_images, skipped, unfinished)
+            found = {layers[0].name: (yield from ranked_groups)}
         else:
-            found, skipped = yield from search.run(every)
+            found, skipped = yield from search.run(every, unfinished)
         for start in range(0, len(skipped), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
         for one in mapped:
             strongest: Strongest = found[one.layer.name]
             if ends:
                 if one.layer.name not in kept.get("ranked", {}):
-                    scores = yield from one.scores(strongest, ranking)
+                    scores = yield from one.scores(strongest, ranking, unfinished)
                     kept.setdefault("ranked", {})[one.layer.name] = ranked(one.units, scores, ends)
                 rows = np.array(kept["ranked"][one.layer.name])
                 strongest, one.units = strongest.of(rows), rows
-            yield from one.events(strongest, (finished or {}).get(one.name, frozenset()))
+            yield from one.events(strongest, (finished or {}).get(one.name, frozenset()), unfinished)
             for check in checks:
                 if check.layer is one.layer and not (finished or {}).get(check.name):
-                    yield from check.events(strongest, one.units)
+                    yield from check.events(strongest, one.units, unfinished)
 
     about = {"top_images": min(top_images, len(dataset)), "rule": rule, "target": target, "seed": seed}
     about |= {"groups": json.dumps(gathered), "image_size": list(dataset.size)}
@@ -235,7 +245,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         if not len(table.rows):
             continue
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
-        images = f"the {own['top_images']} images of {about['dataset']} that each unit answers most"
+        images = f"the {own['top_images']} images of {about['dataset']} that each unit responds to most"
         box = tuple(own["field_size"]) if own["recentred"] else None
         if box and any(size > side for size, side in zip(box, own["image_size"][1:])):
             network += "\ntheoretical field of {:g} × {:g} px, larger than the image".format(*box)
@@ -272,7 +282,7 @@ def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
         own, layer = table.attributes, table.name.removeprefix("units/")
         title = f"{_words(own)} while learning: {own['layer']} of {about['model']} ({about['weights']})\n"
         title += (
-            f"mean over the {own['top_images']} images of {about['dataset']} that each unit answers most at the end"
+            f"mean over the {own['top_images']} images of {about['dataset']} that each unit responds to most at the end"
         )
         look = {"display": own["display"]}
         yield f"{layer}_learning", strip(table["learned_map"], own["moments"], _names(table), title, **look)

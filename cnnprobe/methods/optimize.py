@@ -25,6 +25,7 @@ from cnnprobe.engine.transforms import Transforms
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
+from cnnprobe.unfinished import Unfinished
 
 LOOK = 500
 """Images at most from which colours and amplitudes of the dataset are taken."""
@@ -78,6 +79,7 @@ def compute(
     moments: list[Any] | None = None,
     facts: dict[str, Any] | None = None,
     finished: dict[str, frozenset[int]] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Make the preferred image of every unit: activation maximisation (Erhan et al. 2009), regularised.
 
@@ -108,6 +110,7 @@ def compute(
         moments: of learning, in order; the network carries the last.
         facts: of a stopped run, see `records.Measurement`.
         finished: by table, first rows of the batches there are already.
+        unfinished: keeps what has no row yet, see `unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -150,22 +153,22 @@ def compute(
         made.append(Preferring(how, one, climbed, ids, k, small, aside, most, control.get(one.name), count))
 
     def events() -> Iterator[Rows | Advance | Phase]:
-        def every() -> Iterator[Batch]:
-            return batches(dataset, batch_size=batch_size, device=device, workers=workers)
+        def every(start: int) -> Iterator[Batch]:
+            return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
 
         how.statistics = yield from _statistics(dataset, presets, seed, batch_size, workers)
         for one in made:
             if one.control:
-                one.objective = yield from one.control.learn(model, one.layer, every(), len(dataset), seed)
-        found, skipped = yield from _natural(search, made, every, k, len(dataset))
+                one.objective = yield from one.control.learn(model, one.layer, every, len(dataset), seed, unfinished)
+        found, skipped = yield from _natural(search, made, every, k, len(dataset), unfinished)
         for start in range(0, len(dataset), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
         for one in made:
             already, own = (finished or {}).get(one.name, frozenset()), found.get(one.layer.name)
             if ends and one.layer.name not in kept.get("ranked", {}):
-                scores = yield from one.scores(own)
+                scores = yield from one.scores(own, unfinished)
                 kept.setdefault("ranked", {})[one.layer.name] = ranked(np.arange(len(one.ids)), scores, ends)
-            for event in one.events(own, already, workers, kept.get("ranked", {}).get(one.layer.name)):
+            for event in one.events(own, already, workers, kept.get("ranked", {}).get(one.layer.name), unfinished):
                 if one.carried.most < one.first:
                     kept.setdefault("rows", {})[one.layer.name] = one.carried.most
                 yield event
@@ -205,16 +208,22 @@ def _search(
 
 
 def _natural(
-    search: Search | None, made: list[Preferring], every: Callable[[], Iterator[Batch]], k: int, images: int
+    search: Search | None,
+    made: list[Preferring],
+    every: Callable[[int], Iterator[Batch]],
+    k: int,
+    images: int,
+    unfinished: Unfinished | None,
 ) -> Generator[Phase | Advance, None, tuple[dict[str, Ranked], np.ndarray]]:
     """Find the strongest natural images; returns them by name of layer, and which images were skipped."""
     skipped, found = np.zeros(images, bool), {}
     if search is not None:
-        strong, skipped = yield from search.run(every())
+        strong, skipped = yield from search.run(every, unfinished)
         return {name: one.ranks[BEST] for name, one in strong.items()}, skipped
     for one in made if k else ():
         yield Phase(f"ranking for {one.layer.name}", images, "images")
-        found[one.layer.name] = yield from strongest(one.how.model, one.layer, one.objective, k, every(), skipped)
+        how = one.how.model, one.layer, one.objective, k, every, skipped, unfinished
+        found[one.layer.name] = yield from strongest(*how)
     return found, skipped
 
 

@@ -20,6 +20,7 @@ from cnnprobe.engine.stimuli import shared_classes, stimuli_table
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range
 from cnnprobe.records import Advance, Column, Measurement, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 RINGS = 6
@@ -53,6 +54,7 @@ def compute(
     device: str,
     workers: int,
     seed: int,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Correlate random changes of the spectrum with what they do to units (Hartmann, Schirrmeister, Ball 2018).
 
@@ -82,6 +84,7 @@ def compute(
         device: where the network is.
         workers: processes that load images.
         seed: of the noise and the permutations.
+        unfinished: keeps what has no row yet, see `unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, "layers", "axes" (the bands), "accuracy" and "stimuli".
@@ -102,11 +105,11 @@ def compute(
     places = _bands(dataset, bands, orientations, spacing)
     noise = noise or ("additive" if flat else "gain")
 
-    def loaded(count: int = len(dataset)) -> Iterator[Any]:
-        indices = np.arange(min(count, len(dataset)))
-        return batches(dataset, batch_size=batch_size, device=device, workers=workers, indices=indices)
+    def loaded(start: int = 0, count: int = len(dataset)) -> Iterator[Any]:
+        where = {"device": device, "workers": workers, "indices": np.arange(min(count, len(dataset)))}
+        return batches(dataset, batch_size=batch_size, start=start, **where)
 
-    unit = deviation(loaded(SEEN)) if noise == "additive" else 1.0
+    unit = deviation(loaded(count=SEEN)) if noise == "additive" else 1.0
     scale = scale or (1.0 if noise == "additive" else 0.15)
     groups = dataset.size[0] if flat else 3 if colour == "opponent" else 1
     added = noise == "additive"
@@ -132,11 +135,11 @@ def compute(
     def events() -> Iterator[Rows | Advance | Phase]:
         trials = Trials.empty(how, chosen, len(dataset), known)
         yield Phase("perturbing", passes, "images")
-        yield from Showing(model, layers, chosen, how, decide=True).run(loaded(), trials)
+        yield from Showing(model, layers, chosen, how, decide=True).run(loaded, trials, unfinished)
         for place, one in enumerate(fields):
             yield Phase(f"correlations of {one.layer.name}", len(one.units), "units")
-            images = torch.cat([batch.images for batch in loaded(slopes)]) if one.gradients else None
-            yield from one.events(trials, model, images)
+            images = torch.cat([batch.images for batch in loaded(count=slopes)]) if one.gradients else None
+            yield from one.events(trials, model, images, unfinished)
             yield Rows("layers", place, {name: np.asarray(values)[None] for name, values in one.found.items()})
         yield Rows("accuracy", 0, _accuracies(trials, kinds, dataset, classes))
         for start in range(0, len(dataset), batch_size):
@@ -281,8 +284,9 @@ def _strongest(values: np.ndarray, axes: Any) -> str:
         return "-"
     band, channel = np.unravel_index(flat.argmax(), flat.shape)
     turn = axes["orientation"][band]
-    where = f" {turn:g}°" if np.isfinite(turn) else f" ch {channel}" if flat.shape[1] > 1 else ""
-    return f"{axes['frequency'][band]:.3g}{where}: {flat.max():.3f}"
+    where = f", {turn:g}°" if np.isfinite(turn) else f", channel {channel}" if flat.shape[1] > 1 else ""
+    edges = f"{axes['low'][band]:.3g}-{axes['high'][band]:.3g} {axes.attributes['unit']}"
+    return f"{edges}{where}: {flat.max():.3f}"
 
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:

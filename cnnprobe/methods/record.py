@@ -1,4 +1,4 @@
-"""Record what every unit answers to every image, and what the network decides."""
+"""Record how every unit responds to every image, and what the network decides."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator

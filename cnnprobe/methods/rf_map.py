@@ -1,4 +1,4 @@
-"""Map where in the image each unit looks, by sliding an occluder over the images it answers most."""
+"""Map where in the image each unit looks, by sliding an occluder over the images it responds to most."""
 
 import logging
 import math
@@ -10,18 +10,23 @@ from torch import nn
 
 from cnnprobe.engine.field_mapping import How, Mapping, brightness
 from cnnprobe.engine.layers import find, units_of
-from cnnprobe.engine.loading import batches
+from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.memory import UNBOUNDED
 from cnnprobe.engine.occluders import grid_of
 from cnnprobe.engine.occlusion import Occlusion
 from cnnprobe.engine.pictures import picture_size
 from cnnprobe.engine.stimuli import stimuli_table
-from cnnprobe.engine.strongest import Search
+from cnnprobe.engine.strongest import Search, images_per_unit
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+IMAGES = 10
+"""Per unit, where none are asked for."""
+LEAST = 3
+"""Measured fields without which there is no figure of their sizes."""
 ROWS = 16
 """Units shown step by step when none are asked for."""
 
@@ -32,7 +37,7 @@ def compute(
     dataset: Any,
     layer: str | list[str],
     units: str | int | list[int],
-    top_images: Annotated[int, Range(1, 1000)],
+    top_images: Annotated[int, Range(1, 1000)] | None,
     patch_size: Annotated[int, Range(1)] | None,
     stride: Annotated[int, Range(1)] | None,
     filling: Literal["noise", "mean", "zero", "blur"],
@@ -50,6 +55,7 @@ def compute(
     seed: int,
     facts: dict[str, Any] | None = None,
     finished: dict[str, frozenset[int]] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Measure the field of every unit by occlusion (Zhou et al. 2015, section 3.2).
 
@@ -65,6 +71,7 @@ def compute(
         layer: names of layers, see `engine.layers.find`.
         units: channels of each layer.
         top_images: images per unit, by the maximum of its map; those to which a rectified unit answers 0 do not count.
+            None: 10, or as many as a run of topk has.
         patch_size, stride: of the occluder, px; None: in proportion to 11 and 3 px of an image of 224 px.
         filling: what the occluder shows, see `engine.occluders.fillings`.
         draws: of noise, the same for every image; their mean is the discrepancy.
@@ -81,6 +88,7 @@ def compute(
         seed: of the noise, and of the images from which the dataset's brightness is taken.
         facts: of a stopped run, see `records.Measurement`.
         finished: by table, first rows of the batches there are already.
+        unfinished: keeps what has no row yet, see `unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -94,6 +102,7 @@ def compute(
     layers = find(model, layer, dataset.size)
     chosen = {found.name: units_of(found, units) for found in layers}
     grid = grid_of(dataset.size[1:], patch_size, stride)
+    top_images = images_per_unit(top_images, IMAGES, source)
     search = Search(model, layers, chosen, top_images, len(dataset), source)
     asked = [pages] if isinstance(pages, int) else pages
     if absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]:
@@ -113,14 +122,16 @@ def compute(
         mapped.append(Mapping(how, one, chosen[one.name], top_images, small, occlusion))
 
     def events() -> Iterator[Rows | Advance | Phase]:
-        every = batches(dataset, batch_size=batch_size, device=device, workers=workers)
-        found, skipped = yield from search.run(every)
+        def every(start: int) -> Iterator[Batch]:
+            return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+
+        found, skipped = yield from search.run(every, unfinished)
         for start in range(0, len(skipped), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
-        how.brightness = yield from brightness(dataset, filling, seed, batch_size, device, workers)
+        how.brightness = yield from brightness(dataset, filling, seed, batch_size, device, workers, unfinished)
         for one in mapped:
             already = (finished or {}).get(one.name, frozenset())
-            for event in one.events(found[one.layer.name], already, workers):
+            for event in one.events(found[one.layer.name], already, workers, unfinished):
                 if one.occlusion.batch < UNBOUNDED:
                     kept.setdefault("batch", {})[one.layer.name] = one.occlusion.batch
                 yield event
@@ -196,7 +207,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         own, layer = table.attributes, table.name.removeprefix("units/")
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
         occluder = f"{own['patch_size']} px of {own['filling']} every {own['stride']} px; reading: {own['reading']}"
-        images = f"the {own['top_images']} images of {about['dataset']} that each unit answers most"
+        images = f"the {own['top_images']} images of {about['dataset']} that each unit responds to most"
         box, image = tuple(own["field_size"]), own["image_size"][1:]
         if any(size > side for size, side in zip(box, image)):
             network += "\ntheoretical field of {:g} × {:g} px, larger than the image of {} × {} px".format(*box, *image)
@@ -208,6 +219,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         return
     sizes = [_sizes(table) for table in tables]
     names = [table.attributes["layer"] for table in tables]
+    if sum(int(np.isfinite(one["fifth"]).sum()) for one in sizes) < LEAST:
+        return  # nothing to compare
     sides = [np.array([one[name] for one in sizes]) for name in ("theoretical", "clipped")]
     measured = [[one[name] for one in sizes] for name in ("half", "fifth", "effective")]
     title = f"Measured fields of {about['model']} (weights: {about['weights']}) on {about['dataset']}"

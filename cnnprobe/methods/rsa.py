@@ -16,6 +16,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
 from cnnprobe.protocol import about
 from cnnprobe.records import Advance, Measurement, Phase, Rows
+from cnnprobe.unfinished import Unfinished
 
 SHOWN = 36
 """Layers at most whose matrices are drawn."""
@@ -55,6 +56,7 @@ def compute(
     device: str,
     workers: int,
     seed: int,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Make the dissimilarity matrix of every layer and compare it with references.
 
@@ -82,6 +84,7 @@ def compute(
         device: where the network is.
         workers: processes that load images.
         seed: of the draws, permutations and random weights.
+        unfinished: keeps what has no row yet, see `unfinished.Unfinished`.
 
     Returns:
         tables "layers", "references", "differences", "conditions", "stimuli", "pictures"; "courses", "moments" and
@@ -105,9 +108,9 @@ def compute(
         )  # fmt: skip
 
     def events() -> Iterator[Rows | Advance | Phase]:
-        yield from analysis.events()
+        yield from analysis.events(unfinished)
         for one in further:
-            yield from one.events(upper(analysis.matrices))
+            yield from one.events(upper(analysis.matrices), unfinished)
 
     tables = [table for one in (analysis, *further) for table in one.tables()]
     return Measurement(tables, events(), len(dataset), "images")

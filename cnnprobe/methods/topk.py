@@ -1,9 +1,10 @@
-"""Find the images of a dataset that each unit answers most."""
+"""Find the images of a dataset that each unit responds to most."""
 
 import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -18,7 +19,8 @@ from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import Order, Strongest, by_pass, by_record, check_record
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
-from cnnprobe.records import Advance, Column, Measurement, Rows, Table
+from cnnprobe.records import Advance, Column, Measurement, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 Criterion = Literal["max", "mean", "area"]
@@ -46,6 +48,7 @@ def compute(
     device: str,
     workers: int,
     seed: int,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Rank the images for every unit, in one pass for all layers and criteria.
 
@@ -62,7 +65,7 @@ def compute(
         k: images per unit.
         criterion: one or several; the first one is stored under the plain names.
         quantile: for area.
-        bottom: also rank the images each unit answers least.
+        bottom: also rank the images each unit responds to least.
         crop: pictures show the field of the maximum instead of the whole image.
         picture: longer side of the stored pictures, px; None: as large as 128 MB allow.
         pages: units to draw a page of.
@@ -71,6 +74,7 @@ def compute(
         device: where the network is.
         workers: processes that load images.
         seed: no number is drawn.
+        unfinished: keeps the ranking so far, see `unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -96,10 +100,11 @@ def compute(
     lists = [Sorting(name, end, criteria[0]) for name in criteria for end in ends]
     areas = Areas(layers, chosen, len(dataset), quantile) if "area" in criteria and source is None else None
 
-    def loaded(indices: np.ndarray | None = None) -> Iterator[Batch]:
-        return batches(dataset, batch_size=batch_size, device=device, workers=workers, indices=indices)
+    def loaded(start: int, indices: np.ndarray | None = None) -> Iterator[Batch]:
+        where = {"device": device, "workers": workers, "indices": indices, "start": start}
+        return batches(dataset, batch_size=batch_size, **where)
 
-    def events() -> Iterator[Rows | Advance]:
+    def events() -> Iterator[Rows | Advance | Phase]:
         skipped = np.zeros(len(dataset), bool)
         if source is not None:
             skipped = source["stimuli"]["skipped"]
@@ -108,9 +113,9 @@ def compute(
             yield Advance(len(dataset))
         else:
             ranker = Ranker(layers, k, [name for name in criteria if name != "area"], bottom)
-            found = yield from by_pass(model, layers, ranker, loaded(), skipped, areas)
+            found = yield from by_pass(model, layers, ranker, loaded, skipped, areas, unfinished)
         found = {name: answer.of(chosen[name]) for name, answer in found.items()}
-        yield from _rows(layers, found, lists, Pictures(size, crop, loaded))
+        yield from _rows(layers, found, lists, Pictures(size, crop, loaded), unfinished)
         for start in range(0, len(skipped), batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
 
@@ -173,7 +178,13 @@ def _table(layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: 
     return Table(f"units/{layer.group}", "unit", len(units), columns, SAVED_UNITS, own)
 
 
-def _rows(layers: list[Layer], found: dict[str, Strongest], lists: list[Sorting], pictures: Pictures) -> Iterator[Rows]:
+def _rows(
+    layers: list[Layer],
+    found: dict[str, Strongest],
+    lists: list[Sorting],
+    pictures: Pictures,
+    unfinished: Unfinished | None,
+) -> Iterator[Rows | Advance | Phase]:
     """Hand over the units of every layer, with the pictures of their images."""
     ranks = {(layer.name, one): found[layer.name].ranks[one.order] for layer in layers for one in lists}
     fields = {layer.name: layer.field for layer in layers}
@@ -184,7 +195,9 @@ def _rows(layers: list[Layer], found: dict[str, Strongest], lists: list[Sorting]
 
     album = Album({key: rank.images for key, rank in ranks.items()}, pictures.size)
     try:
-        album.fill(pictures.loaded(album.images()), field if pictures.crop else None)
+        needed = album.images()
+        yield Phase("pictures", len(needed), "pictures")
+        yield from album.fill(partial(pictures.loaded, indices=needed), field if pictures.crop else None, unfinished)
         for layer in layers:
             answers = found[layer.name]
             for start in range(0, len(answers.dead), SAVED_UNITS):

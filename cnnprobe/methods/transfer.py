@@ -24,6 +24,7 @@ from cnnprobe.engine.training import Training
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Measurement
+from cnnprobe.unfinished import Unfinished
 
 
 def compute(
@@ -72,6 +73,7 @@ def compute(
     finished: dict[str, frozenset[int]] | None = None,
     state: dict[str, Any] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Teach `model` the classes of `dataset`, in place: its readout is replaced, the rest learns as the mode says.
 
@@ -94,6 +96,7 @@ def compute(
         finished: rows there are already, by table.
         state: what the checkpoint `last` of a stopped transfer has as `resume`.
         should_stop: asked after every batch; True ends with the checkpoint `last`.
+        unfinished: keeps what the comparisons have no row of yet, see `unfinished.Unfinished`.
 
     Returns:
         Measurement of `/epochs`, `/confusion`, `/blocks` (what learned, how fast); with an old task, `/old_task`; and
@@ -140,7 +143,7 @@ def compute(
         asked = some(source.task.dataset, compared, seed) if source and forgetting != "new" else judged
         given = where | {"units": units, "seed": seed, "most_changed": most_changed, "top_images": top_images}
         looks = comparisons((before, model), layers, None if scratch else asked, judged, **given)
-    course = Course(training, source, None if scratch else old, looks, finished or {})
+    course = Course(training, source, None if scratch else old, looks, finished or {}, unfinished)
     attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
     attributes["precision"] = training.precision.number
     tables = [

@@ -19,6 +19,7 @@ from cnnprobe.engine.unit_tuning import FAMILIES, STILL, Curves, Design, columns
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range
 from cnnprobe.records import Advance, Column, Measurement, Phase, Rows, Table
+from cnnprobe.unfinished import Unfinished
 
 SAVED_UNITS, SAVED_FITS = 32, 8
 """Units, and fitted filters, that are saved together."""
@@ -58,6 +59,7 @@ def compute(
     device: str,
     workers: int,
     finished: dict[str, frozenset[int]] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Measure the tuning of units, of any layers in one pass.
 
@@ -80,6 +82,7 @@ def compute(
         device: where the network is.
         workers: processes that make stimuli.
         finished: by table, first rows of the batches there are already.
+        unfinished: keeps the responses that are in no row yet, see `unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer with `curve`, the response to each row of "stimuli"; "gabor/<layer>" of
@@ -116,8 +119,9 @@ def compute(
 
     def events() -> Iterator[Rows | Advance | Phase]:
         if any(_missing(table, finished) for table in [*tables[: len(layers)], stimuli]):
-            loaded = batches(dataset, batch_size=batch_size, device=device, workers=workers)
-            found = yield from respond(model, sites, loaded, factors["reach"])
+            where = {"batch_size": batch_size, "device": device, "workers": workers}
+            loaded = lambda start: batches(dataset, start=start, **where)  # noqa: E731
+            found = yield from respond(model, sites, loaded, factors["reach"], unfinished)
             for start in _missing(stimuli, finished):
                 skipped = np.zeros(min(batch_size, len(dataset) - start), bool)
                 yield Rows("stimuli", start, {"skipped": skipped})

@@ -43,7 +43,7 @@ def test_images_are_float_from_0_to_1_with_half_of_them_in_each_class():
 def test_an_image_is_the_same_in_every_batch_and_whatever_the_count():
     together = avatar().load([7, 2, 11])[0]
     alone = avatar(count=12).load([11])[0]
-    part = limited(avatar(), 12)[11][0]
+    part = limited(avatar(), "first:12")[11][0]
     assert torch.equal(together[2], alone[0]) and torch.equal(together[2], part)
 
 

@@ -28,7 +28,7 @@ def test_images_are_those_of_the_list_in_order_of_their_names(tmp_path):
     assert list(dataset.names) == ["b.png", "sub/a é.png"] and dataset.labels.tolist() == [0, 1]
     images, readable = dataset.load([1, 0])
     assert readable.all() and images[:, 0, 0, 0].tolist() == [1, 0]
-    assert limited(dataset, 1).names == ["b.png"]
+    assert limited(dataset, "first:1").names == ["b.png"]
     assert dataset.names is dataset.files and isinstance(dataset.names, Names)  # a million of strings are 75 MB
 
 

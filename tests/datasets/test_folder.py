@@ -160,12 +160,12 @@ def test_the_fingerprint_follows_names_and_contents_and_nothing_else(pictures):
     assert build(root, size=16).fingerprint == first and len(first) == 64
     os.utime(root / "a.png", (1, 1))
     assert build(root).fingerprint == first
-    part = limited(build(root), 2).fingerprint
+    part = limited(build(root), "first:2").fingerprint
     (root / "c.png").rename(root / "d.png")
     renamed = build(root).fingerprint
     pictures("b.png")
     assert len({first, renamed, build(root).fingerprint, part}) == 4
-    assert limited(build(root), 2).fingerprint != part
+    assert limited(build(root), "first:2").fingerprint != part
 
 
 def test_a_vanished_file_is_skipped_with_its_reason(pictures):

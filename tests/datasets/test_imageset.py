@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnprobe.datasets.imageset import ImageSet, Part, given_images, limited, sha256, shown
+from cnnprobe.datasets.imageset import ImageSet, Part, even_share, given_images, limited, sha256, shown
 from cnnprobe.errors import UserError
 
 
@@ -78,9 +78,46 @@ def test_names_and_labels_must_be_as_many():
         ImageSet(name="x", names=["a"], labels=[0, 1], size=(3, 8, 8))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [
+        ((50, 50, 50), 30, [10, 10, 10]),
+        ((60, 30, 10), 20, [12, 6, 2]),
+        ((97, 2, 1), 10, [8, 1, 1]),  # one of each class, however rare
+        ((2, 2), 4, [2, 2]),
+    ],
+)
+def test_a_limit_takes_an_even_share_of_each_class(sizes, count, expected):
+    """F95: the first of many images in class folders are the first classes alone."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    chosen = even_share(labels, count, seed=0)
+    assert np.bincount(labels[chosen], minlength=len(sizes)).tolist() == expected
+    assert np.array_equal(chosen, np.unique(chosen))  # rising, each once
+    assert np.array_equal(chosen, even_share(labels, count, seed=0))
+    if count < sum(sizes):
+        assert not np.array_equal(chosen, even_share(labels, count, seed=1))
+
+
+def test_fewer_images_than_classes_are_of_classes_drawn_by_seed():
+    """F95."""
+    labels = np.arange(10).repeat(4)
+    drawn = {tuple(labels[even_share(labels, 3, seed)]) for seed in range(20)}
+    assert len(drawn) > 5 and all(len(set(one)) == 3 for one in drawn)
+    unlabelled = even_share(np.full(1000, -1), 200, 0)
+    assert len(unlabelled) == 200 and unlabelled[0] < 50 and unlabelled[-1] > 950
+
+
+def test_a_part_says_which_images_it_has():
+    """F95: nobody mistakes a part for the whole."""
+    whole = Grey()
+    assert limited(whole, "first:1").sample == "the first 1 of 7, 1 of 2 classes"
+    assert limited(whole, 3, 5).sample == "3 drawn evenly (seed 5) of 7, 2 of 2 classes"
+    assert whole.sample == limited(whole, None).sample == ""
+
+
 def test_a_limit_keeps_the_first_images_with_their_indices():
     whole = Grey()
-    part = limited(whole, 3)
+    part = limited(whole, "first:3")
     assert len(part) == 3 and part.names == whole.names[:3] and part.classes == whole.classes
     assert torch.equal(part.load([0, 1])[0], whole.load([0, 1])[0])
     assert torch.equal(part.original(1), whole.original(1)) and part.original_size(1) == (4, 4)

@@ -61,7 +61,7 @@ def test_a_signal_depends_on_its_number_alone():
 
 
 def test_rate_and_truth_are_known_of_a_part_too():
-    part = limited(signals(), 6)
+    part = limited(signals(), "first:6")
     assert (part.rate, part.planted) == (250.0, ((0, 0, 10.0), (1, 2, 40.0)))
     assert part.classes == ("10 Hz in channel 0", "40 Hz in channel 2")
     assert float(part.truth(3)["channel"]) == 2

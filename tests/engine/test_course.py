@@ -18,7 +18,7 @@ class Comparison:
     def __init__(self):
         self.asked = []
 
-    def events(self, finished):
+    def events(self, finished, unfinished=None):
         self.asked.append(finished)
         yield Rows("compared", 0, {"value": np.zeros(1)})
 

@@ -1,9 +1,12 @@
-from types import SimpleNamespace
-
 import numpy as np
 import torch
 
+from cnnprobe.engine.loading import Batch
 from cnnprobe.engine.pictures import Album, crop, picture_size, thumbnails
+
+
+def batch(indices, images):
+    return Batch(np.array(indices), images, np.full(len(indices), -1), np.ones(len(indices), bool))
 
 
 def test_a_thumbnail_averages_areas():
@@ -32,8 +35,8 @@ def test_an_album_gives_every_list_its_pictures():
     lists = {"a": np.array([[3, 1], [5, -1]]), "b": np.array([[1, 1]])}
     album = Album(lists, (1, 2, 2))
     assert album.images().tolist() == [1, 3, 5]
-    album.fill([SimpleNamespace(indices=np.array([1, 3]), images=images[[1, 3]]),
-                SimpleNamespace(indices=np.array([5]), images=images[[5]])])  # fmt: skip
+    made = list(album.fill([batch([1, 3], images[[1, 3]]), batch([5], images[[5]])]))
+    assert [one.count for one in made] == [2, 1]
     assert album.rows("a", slice(0, 2))[:, :, 0, 0, 0].tolist() == [[3, 1], [5, 255]]
     assert album.rows("a", slice(1, 2))[:, :, 0, 0, 0].tolist() == [[5, 255]]
     assert album.rows("b", slice(0, 1))[:, :, 0, 1, 1].tolist() == [[1, 1]]
@@ -53,7 +56,7 @@ def test_signals_are_kept_as_they_are():
 def test_an_album_of_signals_keeps_every_value():
     signals = torch.tensor([[[-2.0, 0.5]], [[3.0, 4.0]]])
     album = Album({"a": np.array([[1, 0, -1]])}, (1, 2))
-    album.fill([SimpleNamespace(indices=np.array([0, 1]), images=signals)])
+    list(album.fill([batch([0, 1], signals)]))
     expected = [[[[3.0, 4.0]], [[-2.0, 0.5]], [[np.nan, np.nan]]]]
     assert np.array_equal(album.rows("a", slice(0, 1)), expected, equal_nan=True)
     album.close()

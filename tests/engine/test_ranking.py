@@ -1,4 +1,4 @@
-"""The images each unit answers most."""
+"""The images each unit responds to most."""
 
 import numpy as np
 import pytest

@@ -340,7 +340,7 @@ class Recording(dict):
 
 @pytest.mark.parametrize(("side", "said"), [(5, False), (21, True)])
 def test_figures_say_where_a_theoretical_field_exceeds_the_image(side, said):
-    model = nn.Sequential(nn.Conv2d(1, 2, side, padding=side // 2), nn.ReLU())
+    model = nn.Sequential(nn.Conv2d(1, 4, side, padding=side // 2))
     images = np.random.default_rng(0).random((3, 1, 12, 12)).astype(np.float32)
     options = {"top_images": 2, "patch_size": 3, "stride": 3, "filling": "zero"}
     measurement = cnnprobe.measure("rf-map", model=model, dataset=images, layer="conv1", **options)

@@ -93,7 +93,18 @@ def whole():
 def test_every_option_has_its_default_and_no_other_one():
     page = yaml.safe_load((CONFIGS / "method/transfer.yaml").read_text(encoding="utf-8"))
     parameters = set(inspect.signature(transfer.compute).parameters)
-    filled = {"model", "dataset", "held_out", "device", "workers", "seed", "finished", "state", "should_stop"}
+    filled = {
+        "model",
+        "dataset",
+        "held_out",
+        "device",
+        "workers",
+        "seed",
+        "finished",
+        "state",
+        "should_stop",
+        "unfinished",
+    }
     root = {"layer", "units", "batch_size"}
     assert set(page["method"]) - {"name"} == parameters - filled - root
     assert set(page) == {"weights", "method", *root}

@@ -81,7 +81,7 @@ def test_options_of_another_network_are_refused_and_null_means_as_trained():
 def test_it_is_as_often_right_as_its_card_says(cnnprobe, tmp_path, count):
     """On the same images, class by class a thousand: in float32, while it was measured in bfloat16."""
     unpack("cifar10.tar.gz", tmp_path, lambda name: "/test/" in name)
-    words = ["dataset=cifar10", f"dataset.root={tmp_path / 'cifar10'}", "dataset.split=test", f"limit={count}"]
+    words = ["dataset=cifar10", f"dataset.root={tmp_path / 'cifar10'}", "dataset.split=test", f"limit=first:{count}"]
     answer = cnnprobe("record", *words)
     assert answer.status == 0, answer.err
     store = Recording(tmp_path / "outputs/record/mousenet-cifar10/v001/store.h5")
