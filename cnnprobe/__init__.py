@@ -63,7 +63,7 @@ def measure(command, **given):
     unchecked = {key for key, value in given.items() if key in options and _is_open(options[key], value)}
     named = page.entries.keys() - unchecked  # a run may be handed over open
     checked = {key: options[key].check(value, key) if key in named else value for key, value in values.items()}
-    return methods.module(command).compute(**{parameter_name(key): value for key, value in checked.items()})
+    return methods.measurement(command, {parameter_name(key): value for key, value in checked.items()})
 
 
 def _is_open(option, value):
