@@ -18,6 +18,8 @@ from cnnprobe.records import Measurement, Rows
 TIMES = ("seconds", "images_per_second")
 """Columns that measure time."""
 SIZE = (3, 32, 32)
+LOOSE = {"embedding": 1e-4}
+"""Columns at the end of an iteration, by the share that rounding may move them."""
 
 
 class Network(nn.Module):
@@ -169,7 +171,7 @@ def agree(one, other, share):
         assert rows.mean() >= 0.5, f"{table}: most rows have ties"
         mine, theirs = values[rows], other[table, name][rows]
         if values.dtype.kind == "f":
-            near(mine, theirs, share, (table, name))
+            near(mine, theirs, max(share, LOOSE.get(name, 0)), (table, name))
         else:
             assert np.array_equal(mine, theirs), (table, name)
 
