@@ -67,7 +67,7 @@ def measure(command, **given):
         values["model"] = _handed_over(values["model"], values.get("dataset"), command)
     named = page.entries.keys() - unchecked  # a run may be handed over open
     checked = {key: options[key].check(value, key) if key in named else value for key, value in values.items()}
-    return methods.module(command).compute(**{parameter_name(key): value for key, value in checked.items()})
+    return methods.measurement(command, {parameter_name(key): value for key, value in checked.items()})
 
 
 def _is_open(option, value):

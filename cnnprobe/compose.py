@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ADDED = ("experiment", "launch")
 """Groups without a default: `experiment=x` is written `+experiment=x` for Hydra."""
+NUMBERED = re.compile(r"cuda:\d+(,cuda:\d+)*")
+"""`device=cuda:1`: the choice cuda, and which GPU."""
 
 
 def overrides(request: "Request") -> list[str]:
@@ -48,6 +50,9 @@ def overrides(request: "Request") -> list[str]:
         sign, key, value = _taken_apart(word)
         if key.startswith("hydra"):
             found.append(_quoted(sign, key, value))
+            continue
+        if key == "device" and NUMBERED.fullmatch(value or ""):
+            found += ["device=cuda", f"device.name={value}"]
             continue
         if key in ADDED or key in catalogue.GROUPS:
             _choice_exists(request, key, value)
@@ -207,7 +212,7 @@ def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
 def _key_exists(word: str, config: Any) -> None:
     key = word.lstrip("+~").partition("=")[0]
     group, _, name = key.rpartition(".")
-    if name == "name" and group in catalogue.GROUPS:
+    if name == "name" and group in catalogue.GROUPS and group != "device":  # cuda:1 is one of several
         raise UserError(f"choose with {group}=…, not {key}=…")
     block = OmegaConf.select(config, group) if group else config
     names = list(block.keys()) if OmegaConf.is_dict(block) else []

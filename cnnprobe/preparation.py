@@ -78,16 +78,13 @@ def load_torch() -> None:
 
 
 def device_of(block: dict[str, Any]) -> tuple[str, int, int]:
-    """Return device, threads and loader workers; UserError for a GPU that is not there."""
+    """Return device, threads and loader workers; UserError for one that is not there."""
     load_torch()
     import torch
 
-    from cnnprobe.engine.devices import cores
+    from cnnprobe.engine.devices import chosen, cores
 
-    there = torch.cuda.is_available()
-    if block["name"] == "cuda" and not there:
-        raise UserError("no CUDA device here; device=cpu or device=auto")
-    device = "cuda" if block["name"] == "cuda" or (block["name"] == "auto" and there) else "cpu"
+    device = chosen(block["name"])
     threads = block["threads"] or cores()
     torch.set_num_threads(threads)
     workers = block["workers"] if block["workers"] is not None else min(8, cores() - 1)

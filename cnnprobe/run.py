@@ -292,7 +292,9 @@ def compute(
     from cnnprobe.companions import companions  # with torch
 
     given |= companions(asked, job.config, made, device)
-    return method.compute(**{name: given[option_name(name)] for name in asked if option_name(name) in given})
+    return methods.measurement(
+        job.command, {name: given[option_name(name)] for name in asked if option_name(name) in given}
+    )
 
 
 def _needs_one(job: Job) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from described import COMMANDS
+from device import ASKED
 from torch import nn
 
 import cnnprobe
@@ -17,6 +18,8 @@ from cnnprobe.records import Measurement, Rows
 TIMES = ("seconds", "images_per_second")
 """Columns that measure time."""
 SIZE = (3, 32, 32)
+LOOSE = {"embedding": 1e-4}
+"""Columns at the end of an iteration, by the share that rounding may move them."""
 
 
 class Network(nn.Module):
@@ -102,6 +105,9 @@ def called(command: str, model: nn.Module | None = None, dataset: Any = None, **
     """Call a command with the options of its description."""
     one = COMMANDS[command]
     given = {"model": network() if model is None else model} | one.options | changes
+    if ASKED and command != "layers":
+        given = {"device": ASKED} | given
+        given["model"].to(given["device"])
     if "size" not in one.options:
         given["dataset"] = shown(command) if dataset is None else dataset
     if one.learns:
@@ -134,6 +140,44 @@ def same_rows(one: dict[tuple[str, str], np.ndarray], other: dict[tuple[str, str
     for key, values in one.items():
         assert values.dtype == other[key].dtype, key
         assert np.array_equal(values, other[key], equal_nan=values.dtype.kind == "f"), key
+
+
+def near(one, other, share, where):
+    """The same up to a share of the largest number; NaN and infinity stand at the same places."""
+    known = np.isfinite(one)
+    assert np.array_equal(known, np.isfinite(other)), where
+    if known.any():
+        scale = np.abs(one[known]).max()
+        assert np.abs(one[known].astype(np.float64) - other[known]).max() <= share * scale, where
+
+
+def agree(one, other, share):
+    """The same up to rounding; where images change places, their responses are as near as that."""
+    assert one.keys() == other.keys()
+    tied = {}
+    for (table, name), ranked in one.items():
+        if (
+            ranked.dtype.kind == "i"
+            and name.startswith("image")
+            and (response := name.replace("image", "response", 1)) in columns_of(one, table)
+        ):
+            moved = ranked != other[table, name]
+            pair = one[table, response], other[table, response]
+            scale = np.nanmax(np.abs(pair[0]), initial=0)
+            assert (np.abs(pair[0] - pair[1])[moved] <= share * scale).all(), (table, name)
+            tied[table] = tied.get(table, False) | moved.reshape(len(moved), -1).any(1)
+    for (table, name), values in one.items():
+        rows = ~tied.get(table, np.zeros(len(values), bool))
+        assert rows.mean() >= 0.5, f"{table}: most rows have ties"
+        mine, theirs = values[rows], other[table, name][rows]
+        if values.dtype.kind == "f":
+            near(mine, theirs, max(share, LOOSE.get(name, 0)), (table, name))
+        else:
+            assert np.array_equal(mine, theirs), (table, name)
+
+
+def columns_of(rows, table):
+    return {name for own, name in rows if own == table}
 
 
 class Told(logging.Handler):

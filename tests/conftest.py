@@ -9,9 +9,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: two pro
 
 import numpy as np
 import pytest
+from device import ASKED, missing
 from PIL import Image
 
 from cnnprobe.cli import main
+from cnnprobe.engine import devices
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,17 @@ class Answer:
     status: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def on_the_device_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where CNNPROBE_TEST_DEVICE names a device, what leaves it open is measured there."""
+    if not ASKED:
+        return
+    if missing():
+        pytest.skip(missing())
+    here = devices.chosen
+    monkeypatch.setattr(devices, "chosen", lambda name: ASKED if name == "auto" else here(name))
 
 
 @pytest.fixture

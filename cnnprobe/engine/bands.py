@@ -45,12 +45,12 @@ class Bands:
     @property
     def entries(self) -> np.ndarray:
         """(band,) how many entries of the transform each band has."""
-        return np.bincount(self.index[self.index >= 0].numpy(), minlength=len(self))
+        return np.bincount(self.index[self.index >= 0].cpu().numpy(), minlength=len(self))
 
     @property
     def turned(self) -> np.ndarray:
         """(band,) how many of them have a phase that can be turned."""
-        return np.bincount(self.index[(self.index >= 0) & (self.sign != 0)].numpy(), minlength=len(self))
+        return np.bincount(self.index[(self.index >= 0) & (self.sign != 0)].cpu().numpy(), minlength=len(self))
 
     def to(self, device: str) -> "Bands":
         """Return the same with its maps on a device."""

@@ -1,8 +1,38 @@
-"""What the machine offers: processor cores this process may use."""
+"""What the machine offers: processor cores this process may use, and GPUs."""
 
 import math
 import os
+import re
 from pathlib import Path
+
+import torch
+
+from cnnprobe.errors import UserError
+
+
+def chosen(name: str) -> str:
+    """Return the device that a name stands for: "cpu", "cuda" or "cuda:1".
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", or "auto": the first GPU, where there is none the processor.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    count = torch.cuda.device_count() if name != "cpu" and torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if count else "cpu"
+    if name == "cpu":
+        return name
+    asked = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if asked is None:
+        raise UserError(f"no device {name!r}; there are auto, cpu, cuda and, of several GPUs one, cuda:1")
+    if not count:
+        raise UserError(f"no CUDA device here, asked for device={name}; device=cpu or device=auto")
+    if int(asked[1] or 0) >= count:
+        there = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise UserError(f"device={name} is not here; there {'is' if count == 1 else 'are'} {there}")
+    return name
 
 
 def cores() -> int:

@@ -28,10 +28,11 @@ def is_short(error: BaseException) -> bool:
 
 
 def free_memory(device: torch.device | str) -> int:
-    """Return the bytes that are free where tensors of a device live: of the GPU, or of the machine or container."""
+    """Return the bytes that are free where tensors of a device live: its own, or those of the machine or container."""
     device = torch.device(device)
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    told = None if device.type == "cpu" else getattr(torch.get_device_module(device), "mem_get_info", None)
+    if told is not None:
+        return told(device)[0]
     free = room.available()
     return UNKNOWN if free is None else free
 
@@ -83,6 +84,6 @@ class Carried:
         # outside of the handler: the traceback would keep the tensors alive
         self.most = max(1, count // 2)
         LOG.warning(f"{self.what} {count} does not fit in memory, going on with {self.most}")
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         return None

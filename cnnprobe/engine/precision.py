@@ -1,7 +1,7 @@
 """In which number format and memory layout a network computes, and what makes its sums the same every time."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -101,6 +101,17 @@ def repeatable(precision: Precision) -> Iterator[None]:
         torch.use_deterministic_algorithms(strict, warn_only=warns)
         for (place, name, _), value in zip(settings, before):
             setattr(place, name, value)
+
+
+def exact(device: torch.device | str) -> Precision:
+    """Return how everything but a training computes: float32, to its last bit."""
+    return Precision(torch.device(device), half=False, tf32=False, layout=torch.contiguous_format)
+
+
+def repeated(precision: Precision, events: Iterable[Any]) -> Iterator[Any]:
+    """Give the events of a measurement, its work done as `repeatable` says, and close it."""
+    with repeatable(precision):
+        yield from events
 
 
 def seed(device: torch.device, value: int) -> None:

@@ -70,3 +70,15 @@ def test_negative_dissimilarities_count_as_none():
     matrix[0, 1] = matrix[1, 0] = -0.2
     level = matrix.clip(0)
     assert np.array_equal(embed(matrix).points, embed(level).points)
+
+
+def test_rounding_of_what_is_placed_hardly_moves_a_point():
+    """F98: a processor that rounds otherwise places the same; where the descent is stopped early, it does not."""
+    random = np.random.default_rng(1)
+    for _ in range(8):
+        target = distances(random.normal(size=(24, 10)))
+        noise = random.normal(size=target.shape) * 1e-7 * target
+        one, other = embed(target).points, embed(target + (noise + noise.T) / 2).points
+        assert np.abs(turned(other, one) - one).max() <= 1e-5 * np.abs(one).max()
+        nearby = [np.square(target - distances(one + random.normal(size=one.shape) * 1e-4)).sum() for _ in range(50)]
+        assert np.square(target - distances(one)).sum() < min(nearby)

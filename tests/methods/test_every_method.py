@@ -11,9 +11,12 @@ from calling import (
     Labelled,
     Told,
     Undefined,
+    agree,
     called,
+    columns_of,
     images,
     joined,
+    near,
     network,
     pixels,
     plain,
@@ -31,44 +34,6 @@ OVER_ALL = (Path(__file__), Path(__file__).with_name("test_untouched.py"))
 """Files with tests over all commands."""
 CHANCE = ("low", "high", "p", "p_corrected", "embedding", "stress", "likeness", "area", "threshold", "undefined")
 """Ends of the names of columns that one image more changes by being there: it is counted, or others are drawn."""
-
-
-def near(one, other, share, where):
-    """The same up to a share of the largest number; NaN and infinity stand at the same places."""
-    known = np.isfinite(one)
-    assert np.array_equal(known, np.isfinite(other)), where
-    if known.any():
-        scale = np.abs(one[known]).max()
-        assert np.abs(one[known].astype(np.float64) - other[known]).max() <= share * scale, where
-
-
-def agree(one, other, share):
-    """The same up to rounding; where images change places, their responses are as near as that."""
-    assert one.keys() == other.keys()
-    tied = {}
-    for (table, name), ranked in one.items():
-        if (
-            ranked.dtype.kind == "i"
-            and name.startswith("image")
-            and (response := name.replace("image", "response", 1)) in _columns(one, table)
-        ):
-            moved = ranked != other[table, name]
-            pair = one[table, response], other[table, response]
-            scale = np.nanmax(np.abs(pair[0]), initial=0)
-            assert (np.abs(pair[0] - pair[1])[moved] <= share * scale).all(), (table, name)
-            tied[table] = tied.get(table, False) | moved.reshape(len(moved), -1).any(1)
-    for (table, name), values in one.items():
-        rows = ~tied.get(table, np.zeros(len(values), bool))
-        assert rows.mean() >= 0.5, f"{table}: most rows have ties"
-        mine, theirs = values[rows], other[table, name][rows]
-        if values.dtype.kind == "f":
-            near(mine, theirs, share, (table, name))
-        else:
-            assert np.array_equal(mine, theirs), (table, name)
-
-
-def _columns(rows, table):
-    return {name for own, name in rows if own == table}
 
 
 def test_images_change_places_only_where_their_responses_are_as_near_as_rounding():
@@ -139,7 +104,7 @@ def test_the_same_call_gives_the_same_bits(command):
 @pytest.mark.parametrize("command", taking("test_the_batch_size_changes_nothing_beyond_rounding"))
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_the_batch_size_changes_nothing_beyond_rounding(command, batch):
-    """Batches of 8 are as good as one by one, as batches that the images do not fill, and as all at once."""
+    """F98: batches of 8 are as good as one by one, as batches that the images do not fill, and as all at once."""
     agree(plain(command), joined(called(command, batch_size=batch)), COMMANDS[command].exact)
 
 
@@ -169,7 +134,7 @@ def test_a_dead_unit_has_rows_that_say_so(command):
             for (table, column), values in found.items():
                 if column == name and table.endswith(f"/{layer}"):
                     assert set(expected) <= set(np.flatnonzero(values)), table
-                    others = _columns(found, table) & {"image", "image_before"}
+                    others = columns_of(found, table) & {"image", "image_before"}
                     assert all((found[table, other][expected] == -1).all() for other in others), table
 
 
