@@ -92,7 +92,7 @@ class _Pass:
             self.waiting[layer.tap].append(layer)
         self.in_functions = any(layer.tap.function for layer in layers)
         self.alone = any(layer.handing == "one by one" for layer in layers)
-        self.images = 0  # in the present pass; 0 outside of one
+        self.images: int | None = None  # in the present pass; None outside of one
         self.calls: Counter = Counter()
         self.unread: set[Tap] = set()
 
@@ -105,7 +105,7 @@ class _Pass:
         wanted = {where for where in self.waiting if where.module == path and not where.function}
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-            if not self.images:  # another's pass
+            if self.images is None:  # another's pass
                 return output
             number = self.calls[path]
             self.calls[path] += 1
@@ -159,7 +159,7 @@ class _Pass:
         except _Enough:
             return None
         finally:
-            self.images = 0
+            self.images = None
         if self.unread:
             layer = self.waiting[next(iter(self.unread))][0]
             raise UserError(f"layer {layer.name!r} is not used for this input (it was, for a noise image)")
