@@ -87,10 +87,11 @@ class Conduct:
 
     @property
     def output(self) -> Place:
-        """What holds for all that the network returns."""
+        """What holds for what the network returns; of several tensors, whether any needs images one by one."""
+        if (whole := self.places.get(Tap(""))) is not None:
+            return whole
         parts = [place for tap, place in self.places.items() if not tap.module and not tap.function]
-        worse = [place for place in parts if place.problem or place.handing != "together"]
-        return (worse or parts or [Place()])[0]
+        return next((place for place in parts if place.handing == "one by one"), Place())
 
 
 _KNOWN: dict[tuple[int, tuple[int, ...]], tuple[weakref.ref, tuple, Conduct]] = {}
@@ -138,11 +139,14 @@ def handed(model: nn.Module, images: Tensor) -> Any:
 
 
 def joined(parts: list[Any], axis: int) -> Any:
-    """Put what a network returned to single images together; None where that is no tensor and no tuple of them."""
+    """Put what a network returned to single images together; None where that is no tensor and holds none."""
     if all(isinstance(part, Tensor) for part in parts):
-        return torch.cat(parts, axis)
-    if all(type(part) in (tuple, list) for part in parts):
-        return tuple(joined(list(own), axis) for own in zip(*parts))
+        return torch.cat(parts, axis) if parts[0].dim() > axis else torch.stack(parts)
+    if all(isinstance(part, dict) for part in parts):
+        return {key: joined([part[key] for part in parts], axis) for key in parts[0]}
+    if all(isinstance(part, (tuple, list)) for part in parts):
+        whole = [joined(list(own), axis) for own in zip(*parts)]
+        return type(parts[0])(*whole) if hasattr(parts[0], "_fields") else type(parts[0])(whole)
     return None
 
 
@@ -226,6 +230,13 @@ def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
         return Conduct(copies, {})
     if error is not None:
         words = f"the network takes one image at a time ({_words(error)}): images pass one by one"
+        again, *_ = _looked(model, alone, seed=0)
+        if any(
+            not _alike(own.whole, again.seen[tap].whole, own.agree)
+            for tap, own in one.seen.items()
+            if tap in again.seen
+        ):
+            words += "; its answers differ from pass to pass (a memory in forward)"
         return Conduct(copies, {tap: _only_alone(seen, words) for tap, seen in one.seen.items()})
     places = {tap: _place(seen, many.seen.get(tap)) for tap, seen in one.seen.items()}
     axes = {tap: _axis(seen.shape, many.seen[tap].shape) for tap, seen in one.seen.items() if tap in many.seen}

@@ -379,3 +379,28 @@ def test_a_position_on_any_map_has_its_field_where_the_gradient_is(build, size):
 
 def test_of_a_map_with_the_axes_of_the_image_nothing_is_said():
     assert all(not layer.field.along for layer in layers_of(Net(), SIZE))
+
+
+class Several(Kernels):
+    """Returns logits and a number of the batch, by name or in order; takes one image only."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.eval()
+
+    def forward(self, x):
+        assert len(x) == 1
+        x = super().forward(x)
+        return {"logits": x, "loss": x.mean()} if self.kind == "dict" else (x, x.mean())
+
+
+@pytest.mark.parametrize("kind", ["dict", "tuple"])
+def test_of_several_things_returned_each_is_put_together(kind):
+    """F84."""
+    model, images = Several(kind), torch.rand(3, *SIZE)
+    with torch.no_grad():
+        found = handed(model, images)
+        found = found if kind == "tuple" else tuple(found.values())
+        expected = torch.cat([Kernels.forward(model, one) for one in images.split(1)])
+    assert torch.allclose(found[0], expected, atol=1e-6) and torch.allclose(found[1], expected.mean(1), atol=1e-6)
