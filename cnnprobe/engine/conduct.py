@@ -200,6 +200,8 @@ class _Looking(Watch):
         with torch._C.DisableTorchFunction():  # what is done here is no part of the pass
             if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
                 return
+            if torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # of one image, inside of vmap
+                return
             shape = tuple(tensor.shape)
             axes = [axis for axis, length in enumerate(shape) if length == self.images]
             samples = {axis: _sample(tensor.select(axis, self.images // 2)) for axis in axes if self.images > 1}
@@ -255,14 +257,14 @@ def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
 
 def _looked(model: nn.Module, images: Tensor, seed: int) -> tuple[_Looking, bool, Exception | None]:
     """Run a network on images; returns what was seen, whether it wrote into them, and what it raised."""
-    looking, given = _Looking(model, len(images)), images.clone()
-    error = None
+    looking, error = _Looking(model, len(images)), None
     with ExitStack() as stack:
         stack.enter_context(untouched(model))
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.random.default_generator.manual_seed(seed)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
+        given = images.clone()
         stack.enter_context(looking)
         try:
             model(given)
@@ -308,7 +310,7 @@ def _place(one: _Seen, many: _Seen | None) -> Place:
             problem=f"it drops the axis of a batch of one image ({shapes}), and answers otherwise to one alone"
         )
     if one.shape[:1] == (1,):
-        return Place("one by one", 0, told=f"images are mixed with another axis ({shapes}): they pass one by one")
+        return Place("one by one", 0, told=f"images have no axis of their own ({shapes}): they pass one by one")
     return Place(problem=f"it has no axis for images ({shapes}): views or parts of an image are folded into one")
 
 

@@ -100,6 +100,13 @@ def test_a_leaf_that_is_climbed_can_be_handed_to_a_network_that_writes():
     assert images[0].grad.abs().sum() > 0 and torch.equal(images[0].grad, images[1].grad)
 
 
+def test_a_network_that_writes_is_tried_in_inference_mode():
+    """F84: where nothing but what it returns is asked for, nobody has tried it before."""
+    images = torch.rand(2, *SIZE)
+    with torch.inference_mode(), tap(Net("sub_"), [], lambda *_: None, complete=True) as run:
+        assert torch.equal(run(images), Net()(images))
+
+
 def test_a_network_with_another_setting_is_tried_anew():
     """F84."""
     model = Net()
