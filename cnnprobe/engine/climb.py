@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.backward_rules import Rules
+from cnnprobe.engine.conduct import conduct_of
 from cnnprobe.engine.folding import Folded, Narrowed, affine_module, narrowed_module
 from cnnprobe.engine.image_statistics import Statistics
 from cnnprobe.engine.nonlinearities import Plan, plan_of
@@ -111,6 +112,8 @@ def network(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...] | N
     """
     seen: Activations = {}
     several, layers = len(layers) > 1, list(layers)
+    if size is not None:
+        conduct_of(model, size)  # before any hook of ours is there
     module, tail = affine_module(model, layers), ()
     plan = Plan() if size is None else plan_of(model, layers, size)
     if module is None and size is not None:

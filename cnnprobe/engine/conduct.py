@@ -87,10 +87,11 @@ class Conduct:
 
     @property
     def output(self) -> Place:
-        """What holds for all that the network returns."""
+        """What holds for what the network returns; of several tensors, whether any needs images one by one."""
+        if (whole := self.places.get(Tap(""))) is not None:
+            return whole
         parts = [place for tap, place in self.places.items() if not tap.module and not tap.function]
-        worse = [place for place in parts if place.problem or place.handing != "together"]
-        return (worse or parts or [Place()])[0]
+        return next((place for place in parts if place.handing == "one by one"), Place())
 
 
 _KNOWN: dict[tuple[int, tuple[int, ...]], tuple[weakref.ref, tuple, Conduct]] = {}
@@ -138,11 +139,14 @@ def handed(model: nn.Module, images: Tensor) -> Any:
 
 
 def joined(parts: list[Any], axis: int) -> Any:
-    """Put what a network returned to single images together; None where that is no tensor and no tuple of them."""
+    """Put what a network returned to single images together; None where that is no tensor and holds none."""
     if all(isinstance(part, Tensor) for part in parts):
-        return torch.cat(parts, axis)
-    if all(type(part) in (tuple, list) for part in parts):
-        return tuple(joined(list(own), axis) for own in zip(*parts))
+        return torch.cat(parts, axis) if parts[0].dim() > axis else torch.stack(parts)
+    if all(isinstance(part, dict) for part in parts):
+        return {key: joined([part[key] for part in parts], axis) for key in parts[0]}
+    if all(isinstance(part, (tuple, list)) for part in parts):
+        whole = [joined(list(own), axis) for own in zip(*parts)]
+        return type(parts[0])(*whole) if hasattr(parts[0], "_fields") else type(parts[0])(whole)
     return None
 
 
@@ -196,6 +200,8 @@ class _Looking(Watch):
         with torch._C.DisableTorchFunction():  # what is done here is no part of the pass
             if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
                 return
+            if torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # of one image, inside of vmap
+                return
             shape = tuple(tensor.shape)
             axes = [axis for axis, length in enumerate(shape) if length == self.images]
             samples = {axis: _sample(tensor.select(axis, self.images // 2)) for axis in axes if self.images > 1}
@@ -226,6 +232,13 @@ def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
         return Conduct(copies, {})
     if error is not None:
         words = f"the network takes one image at a time ({_words(error)}): images pass one by one"
+        again, *_ = _looked(model, alone, seed=0)
+        if any(
+            not _alike(own.whole, again.seen[tap].whole, own.agree)
+            for tap, own in one.seen.items()
+            if tap in again.seen
+        ):
+            words += "; its answers differ from pass to pass (a memory in forward)"
         return Conduct(copies, {tap: _only_alone(seen, words) for tap, seen in one.seen.items()})
     places = {tap: _place(seen, many.seen.get(tap)) for tap, seen in one.seen.items()}
     axes = {tap: _axis(seen.shape, many.seen[tap].shape) for tap, seen in one.seen.items() if tap in many.seen}
@@ -244,14 +257,14 @@ def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
 
 def _looked(model: nn.Module, images: Tensor, seed: int) -> tuple[_Looking, bool, Exception | None]:
     """Run a network on images; returns what was seen, whether it wrote into them, and what it raised."""
-    looking, given = _Looking(model, len(images)), images.clone()
-    error = None
+    looking, error = _Looking(model, len(images)), None
     with ExitStack() as stack:
         stack.enter_context(untouched(model))
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.random.default_generator.manual_seed(seed)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
+        given = images.clone()
         stack.enter_context(looking)
         try:
             model(given)
@@ -297,7 +310,7 @@ def _place(one: _Seen, many: _Seen | None) -> Place:
             problem=f"it drops the axis of a batch of one image ({shapes}), and answers otherwise to one alone"
         )
     if one.shape[:1] == (1,):
-        return Place("one by one", 0, told=f"images are mixed with another axis ({shapes}): they pass one by one")
+        return Place("one by one", 0, told=f"images have no axis of their own ({shapes}): they pass one by one")
     return Place(problem=f"it has no axis for images ({shapes}): views or parts of an image are folded into one")
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.augmentation import as_float
-from cnnprobe.engine.conduct import handed
+from cnnprobe.engine.conduct import conduct_of, handed
 from cnnprobe.engine.label_fraction import label_fraction
 from cnnprobe.engine.readout import Readout, instead, right_by_class
 from cnnprobe.engine.recoverable import refitted_accuracy
@@ -84,6 +84,7 @@ class OldTask:
         chosen = label_fraction(labels, min(1.0, most / max(count, 1)), seed)
         images = Supply(self.dataset.part(chosen), **self.where, preload=False)
         features, known, modes = [], [], [(module, module.training) for module in self.model.modules()]
+        conduct_of(self.model, tuple(self.dataset.size))  # before any hook of ours is there
         reader = self.model.get_submodule(self.readout.path)
         handle = reader.register_forward_pre_hook(lambda _, inputs: features.append(_as_features(inputs[0], reader)))
         try:

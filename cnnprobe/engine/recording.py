@@ -92,8 +92,7 @@ class _Pass:
             self.waiting[layer.tap].append(layer)
         self.in_functions = any(layer.tap.function for layer in layers)
         self.alone = any(layer.handing == "one by one" for layer in layers)
-        self.images = 0  # in the present pass
-        self.idle = False  # while the network is looked at
+        self.images: int | None = None  # in the present pass; None outside of one
         self.calls: Counter = Counter()
         self.unread: set[Tap] = set()
 
@@ -106,7 +105,7 @@ class _Pass:
         wanted = {where for where in self.waiting if where.module == path and not where.function}
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-            if self.idle:
+            if self.images is None:  # another's pass
                 return output
             number = self.calls[path]
             self.calls[path] += 1
@@ -136,11 +135,7 @@ class _Pass:
     def run(self, images: Tensor, complete: bool | None = None) -> Tensor | None:
         """Run one pass over (image, channel, y, x); return the logits if they are wanted, this time or always."""
         self.to_the_end = self.complete if complete is None else complete
-        self.idle = True
-        try:
-            conduct = conduct_of(self.model, tuple(images.shape[1:]))
-        finally:
-            self.idle = False
+        conduct = conduct_of(self.model, tuple(images.shape[1:]))
         ends = conduct.output
         handing = ends.handing if self.to_the_end else "together"
         if self.alone or handing == "one by one":
@@ -163,6 +158,8 @@ class _Pass:
                 output = self.model(conduct.own(images))
         except _Enough:
             return None
+        finally:
+            self.images = None
         if self.unread:
             layer = self.waiting[next(iter(self.unread))][0]
             raise UserError(f"layer {layer.name!r} is not used for this input (it was, for a noise image)")

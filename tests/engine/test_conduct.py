@@ -100,6 +100,13 @@ def test_a_leaf_that_is_climbed_can_be_handed_to_a_network_that_writes():
     assert images[0].grad.abs().sum() > 0 and torch.equal(images[0].grad, images[1].grad)
 
 
+def test_a_network_that_writes_is_tried_in_inference_mode():
+    """F84: where nothing but what it returns is asked for, nobody has tried it before."""
+    images = torch.rand(2, *SIZE)
+    with torch.inference_mode(), tap(Net("sub_"), [], lambda *_: None, complete=True) as run:
+        assert torch.equal(run(images), Net()(images))
+
+
 def test_a_network_with_another_setting_is_tried_anew():
     """F84."""
     model = Net()
@@ -368,3 +375,28 @@ def test_a_position_on_any_map_has_its_field_where_the_gradient_is():
 
 def test_of_a_map_with_the_axes_of_the_image_nothing_is_said():
     assert all(not layer.field.along for layer in layers_of(Net(), SIZE))
+
+
+class Several(Kernels):
+    """Returns logits and a number of the batch, by name or in order; takes one image only."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.eval()
+
+    def forward(self, x):
+        assert len(x) == 1
+        x = super().forward(x)
+        return {"logits": x, "loss": x.mean()} if self.kind == "dict" else (x, x.mean())
+
+
+@pytest.mark.parametrize("kind", ["dict", "tuple"])
+def test_of_several_things_returned_each_is_put_together(kind):
+    """F84."""
+    model, images = Several(kind), torch.rand(3, *SIZE)
+    with torch.no_grad():
+        found = handed(model, images)
+        found = found if kind == "tuple" else tuple(found.values())
+        expected = torch.cat([Kernels.forward(model, one) for one in images.split(1)])
+    assert torch.allclose(found[0], expected, atol=1e-6) and torch.allclose(found[1], expected.mean(1), atol=1e-6)

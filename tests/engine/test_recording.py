@@ -153,3 +153,12 @@ def test_answers_that_are_not_finite_are_told_with_layer_image_and_counts():
         "conv1: not finite in 3 of 3 units for 2 images, first image 9",
         "conv1: not finite in 2 of 3 units for 1 images, first image 11",
     ]
+
+
+def test_what_a_network_is_tried_with_is_not_received():
+    """F84: layers of a network are read in another one of the same architecture, which nobody has tried yet."""
+    layers = find(planted.Functional(), ["conv1", "dense"], (3, 8, 8))
+    images, seen = torch.rand(4, 3, 8, 8), []
+    with tap(planted.Functional(), layers, lambda layer, a: seen.append((layer.name, len(a)))) as run:
+        run(images)
+    assert seen == [("conv1", 4), ("dense", 4)]
