@@ -109,3 +109,10 @@ def test_measuring_draws_no_numbers_of_anybody():
     measure(lambda x: torch.special.i1(x))
     assert torch.equal(torch.get_rng_state(), before)
     assert np.isclose(measure(lambda x: torch.special.i1(x)).spans[0].size, 1)
+
+
+def test_an_operator_of_somebodys_own_is_measured_and_said():
+    """F85: it keeps the shape, and does not act value by value."""
+    model = nn.Sequential(Own(lambda x: strange(x, 3)), nn.Conv2d(3, 2, 3)).eval()
+    layer = find(model, "conv1", (3, SIDE, SIDE))[0]
+    assert (layer.field.size, layer.field.stride) == ((3, 6), (1, 1)) and layer.note == "strange() was measured"
