@@ -73,7 +73,8 @@ def _noted(call: Call, how: Callable, read: list[Geometry], made: Geometry) -> G
 
 def rule(call: Call) -> Callable[[Call, list[Geometry], Value], Geometry]:
     """Return the rule for a call."""
-    name = call.name if call.name.startswith("__") else call.name.rstrip("_")
+    name = re.sub(r"\.\w+$", "", call.name)  # the overload of an operator
+    name = name if name.startswith("__") else name.rstrip("_")
     name = re.sub(r"[123]d$", "", name.removesuffix("_with_indices"))
     if re.fullmatch(GLOBAL, name):
         return everywhere

@@ -24,7 +24,7 @@ from cnnprobe.engine.field_rules import geometries
 from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulates, nonnegative, parameters, weights
 from cnnprobe.engine.replay import ancestors
 from cnnprobe.engine.taps import Layer, Tap
-from cnnprobe.engine.tracing import Call, ModuleCall, Value, trace
+from cnnprobe.engine.tracing import CONSTANT, Call, ModuleCall, Value, trace
 from cnnprobe.errors import UserError, listing, unknown
 
 
@@ -141,6 +141,10 @@ class _Catalogue:
             parts = [name for name in names if name.startswith(f"{word}[")]
             hint = f"; name its part: {listing(parts)}" if parts else ""
             return UserError(f"layer {word!r} of {of} returns a {type(output).__name__} of {len(output)}{hint}")
+        if isinstance(output, Value) and output.call == CONSTANT:
+            return UserError(
+                f"layer {word!r} of {of}: how it comes from the image cannot be followed (a compiled part, a transform)"
+            )
         if word and self.times[word]:
             return UserError(
                 f"layer {word!r} of {of} returns nothing with units (one tensor of real numbers with an image axis)"
