@@ -110,9 +110,9 @@ def _leaks(layer: Layer, block: Block, before: Tensor, after: Tensor) -> bool:
     """Say whether a position changed whose field does not meet the block."""
     if before.shape != after.shape:
         return True
-    both = torch.stack([before, after]).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    scale = float(both.abs().max())
-    wrong = (both[0] - both[1]).abs() > ROUNDING * torch.finfo(before.dtype).eps * scale
+    step = torch.finfo(before.dtype).eps if before.is_floating_point() else 0.0
+    both = torch.stack([before, after]).double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    wrong = (both[0] - both[1]).abs() > ROUNDING * step * float(both.abs().max())
     changed = (wrong | (before.isfinite() != after.isfinite())).any(0).cpu().numpy()
     return bool((changed & ~_meets(layer, block)).any())
 

@@ -1,7 +1,8 @@
 """How moving and joining pass fields on: functions that only move values, and those that bring several together.
 
-What moves values (slices, permutations, reshapes, indexing) is run on the coordinates themselves. What joins branches
-takes the union of what they see, at every position; a branch of one position that all positions read is seen by all.
+What moves values (slices, permutations, reshapes, indexing), and what writes them into others, is run on the coordinates
+themselves. What joins branches takes the union of what they see, at every position; a branch of one position that all
+positions read is seen by all.
 """
 
 from collections.abc import Sequence
@@ -73,19 +74,24 @@ def _located(coordinates: torch.Tensor, axes: list[int], length: int) -> tuple[i
     return best if (best[2] - best[1]).max() < max(length - 1, 1) else None
 
 
-def _coordinates(call: Call, value: Value, axis: int, out: Value) -> torch.Tensor:
-    """Return, for every element of the result, its coordinate along `axis` of what was read."""
-    length = value.shape[axis]
+def _coordinates(call: Call, value: Value, axis: int | None, out: Value) -> torch.Tensor:
+    """Return, for every element of the result, its coordinate along `axis` of a value that was read.
+
+    With no axis it is 0. What comes of other values, or of numbers that do not depend on the image, is NaN.
+    """
+    length = 1 if axis is None else value.shape[axis]
     along = torch.arange(length, dtype=torch.float64).reshape([-1 if a == axis else 1 for a in range(len(value.shape))])
     grid = along.expand(value.shape).clone()
 
     def stand_in(other: Value) -> torch.Tensor:
         if other == value:
             return grid
-        return other.constant.cpu() if other.call == CONSTANT else torch.zeros(other.shape)
+        if other.call == CONSTANT and not other.constant.is_floating_point():
+            return other.constant.cpu()
+        return torch.full(other.shape, torch.nan, dtype=torch.float64)
 
     arguments, keywords = replaced((call.arguments, call.keywords), Value, stand_in)
-    made = leaves(call.function(*arguments, **keywords), torch.Tensor)
+    made = leaves(call.function(*arguments, **keywords), torch.Tensor) or leaves(arguments, torch.Tensor)[:1]
     return made[out.part] if out.part < len(made) else made[0]
 
 
@@ -101,6 +107,59 @@ def _name_singletons(roles: list, unplaced: list, shape: tuple[int, ...]) -> Non
             roles[axis] = role
     elif BATCH in unplaced and 0 in free:
         roles[0] = BATCH
+
+
+def written(call: Call, read: list[Geometry], out: Value) -> Geometry:
+    """Write values into others, at places that no values say: each number of the result is one of what is read.
+
+    Run on coordinates, for one input at a time; what comes from the others is NaN.
+    """
+    known = dict(zip(call.inputs, read))
+    if any(not value.dtype.is_floating_point for value in known):
+        return everywhere(call, read, out)
+    first, rank = read[0], len(out.shape)
+    roles: list = [BATCH if not axis and out.shape[0] == 1 else None for axis in range(rank)]
+    spans, lost, aligned = {}, [], True
+    for role in range(len(first.spans)):
+        found = _written_along(call, known, role, out)
+        if found is None or roles[found[0]] is not None:  # everywhere, or along the same axis as another
+            lost += [role] if found is None else [role, roles[found[0]]]
+            continue
+        axis, low, high = found
+        spans[role], exact = fitted(low, high, max(abs(geometry.spans[role].stride) for geometry in read))
+        roles[axis], aligned = role, aligned and exact
+    roles = [None if role in lost else role for role in roles]
+    place = next((g.roles.index(CHANNEL) for g in read if CHANNEL in g.roles and len(g.roles) == rank), None)
+    if place is not None and roles[place] is None:
+        roles[place] = CHANNEL
+    lost = [role for role in lost if isinstance(role, int)]
+    return replace(first.with_spans(spans, aligned).whole(lost), roles=tuple(roles))
+
+
+def _written_along(
+    call: Call, known: dict[Value, Geometry], role: int, out: Value
+) -> tuple[int, np.ndarray, np.ndarray] | None:
+    """Return the axis of the result along an axis of the image, and the px its positions see; None: all of them."""
+    best = None
+    parts = []
+    for value, geometry in known.items():
+        axis = next((axis for axis, own in geometry.spatial().items() if own == role), None)
+        span = geometry.spans[role]
+        moving = axis is not None and value.shape[axis] > 1
+        parts.append((_coordinates(call, value, axis, out).numpy(), span if moving else span.fixed))
+    for to in range(1, len(out.shape)):
+        low, high = np.full(out.shape[to], np.nan), np.full(out.shape[to], np.nan)
+        for coordinates, span in parts:
+            rows = np.moveaxis(coordinates, to, 0).reshape(out.shape[to], -1)
+            ends = np.fmin.reduce(rows, 1), np.fmax.reduce(rows, 1)
+            edges = regions(span, *ends)
+            low, high = np.fmin(low, edges[0]), np.fmax(high, edges[1])
+        if np.isnan(low).all() or len(low) < 2:
+            continue
+        width = np.nanmax(high - low)
+        if best is None or width < best[0]:
+            best = width, to, low, high
+    return best[1:] if best is not None and best[0] < next(iter(known.values())).sides[role] - 1 else None
 
 
 # ---- joining -------------------------------------------------------------------------------------------------------
@@ -125,6 +184,9 @@ def concatenated(call: Call, read: list[Geometry], out: Value) -> Geometry:
     if result is None:
         return everywhere(call, read, out)
     along = {geometry.roles[dim] for geometry in given.values() if isinstance(geometry.roles[dim], int)}
+    if not along:  # parts that have no axis along y, each of another y
+        free = [role for role in range(len(result.spans)) if all(role not in g.roles for g in given.values())]
+        along = {role for role in free if len({geometry.spans[role] for geometry in given.values()}) > 1}
     if not along:
         return result
     if len(along) > 1:

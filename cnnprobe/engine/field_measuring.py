@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from cnnprobe.engine.field_joins import everywhere, merged
-from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.receptive_field import BATCH, CHANNEL, Geometry, fitted, regions
 from cnnprobe.engine.replay import Unrepeatable, run
 from cnnprobe.engine.tracing import Call, Value
@@ -26,19 +25,14 @@ WORK = 1e8
 
 
 def measured(call: Call, read: list[Geometry], out: Value) -> Geometry:
-    """Measure what the positions of a result read."""
+    """Measure what the positions of a result read.
+
+    Raises:
+        Unrepeatable, RuntimeError and what else the function raises: it cannot be repeated on noise.
+    """
     axes = range(len(read[0].spans))
     if all(geometry.is_whole(axis) for geometry in read for axis in axes):
         return everywhere(call, read, out)
-    try:
-        return _measured(call, read, out)
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, Unrepeatable) as error:
-        if is_short(error):
-            raise
-        return everywhere(call, read, out)
-
-
-def _measured(call: Call, read: list[Geometry], out: Value) -> Geometry:
     known = dict(zip(call.inputs, read))
     first, trial, lost, located = read[0], _Trial(call, out), [], {}
     alike = merged([(value.shape, geometry) for value, geometry in known.items()], out.shape)

@@ -13,10 +13,12 @@ from dataclasses import replace
 import numpy as np
 import torch.nn.functional as F
 
-from cnnprobe.engine.field_joins import concatenated, everywhere, joined, moved
+from cnnprobe.engine.field_joins import concatenated, everywhere, joined, moved, written
 from cnnprobe.engine.field_measuring import measured
 from cnnprobe.engine.functions import POINTWISE
+from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.receptive_field import BATCH, CHANNEL, Geometry, Span, gathered
+from cnnprobe.engine.replay import Unrepeatable
 from cnnprobe.engine.tracing import IMAGE, Call, Trace, Value
 
 Reach = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
@@ -28,6 +30,7 @@ MOVES = (
     "tensor_split|unbind|flip|fliplr|flipud|roll|rot90|pixel_shuffle|pixel_unshuffle|channel_shuffle|"
     "native_channel_shuffle|unfold|repeat_interleave|index_select|gather|take_along_dim|take"
 )
+WRITES = "__setitem__|slice_scatter|select_scatter|index_copy|index_put|scatter|hstack|vstack|dstack|column_stack"
 REDUCTIONS = (
     "mean|sum|amax|amin|max|min|std|var|norm|logsumexp|prod|median|argmax|argmin|std_mean|var_mean|nanmean|nansum|"
     "nanmedian|all|any|count_nonzero"
@@ -51,15 +54,25 @@ def geometries(trace: Trace) -> dict[Value, Geometry]:
     for call in trace.calls:
         read = [known[value] for value in call.inputs]
         how = rule(call)
-        known |= {out: _noted(call, how, read, how(call, read, out)) for out in call.outputs}
+        known |= {out: _noted(call, how, read, _followed(call, how, read, out)) for out in call.outputs}
     return known
+
+
+def _followed(call: Call, how: Callable, read: list[Geometry], out: Value) -> Geometry:
+    """Apply a rule; a call that it does not fit, or that cannot be run on coordinates, sees everything."""
+    try:
+        return how(call, read, out)
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, Unrepeatable) as error:
+        if is_short(error):
+            raise
+        return everywhere(call, read, out)
 
 
 def _noted(call: Call, how: Callable, read: list[Geometry], made: Geometry) -> Geometry:
     """Add what a field owes to a call that has no formula, and the mirrors of all that is read."""
     notes = dict.fromkeys(note for geometry in read for note in geometry.notes)
     axes = range(len(made.sides))
-    new = [axis for axis in axes if made.is_whole(axis) and not any(geometry.is_whole(axis) for geometry in read)]
+    new = [axis for axis in axes if not made.spans[axis].stride and all(g.spans[axis].stride for g in read)]
     if new:
         words = "the whole image" if len(new) == len(axes) else f"all of {' and '.join('yx'[axis] for axis in new)}"
         notes[f"{call.name.strip('_')}() sees {words}"] = None
@@ -73,10 +86,13 @@ def _noted(call: Call, how: Callable, read: list[Geometry], made: Geometry) -> G
 
 def rule(call: Call) -> Callable[[Call, list[Geometry], Value], Geometry]:
     """Return the rule for a call."""
-    name = call.name if call.name.startswith("__") else call.name.rstrip("_")
+    name = re.sub(r"\.\w+$", "", call.name)  # the overload of an operator
+    name = name if name.startswith("__") else name.rstrip("_")
     name = re.sub(r"[123]d$", "", name.removesuffix("_with_indices"))
     if re.fullmatch(GLOBAL, name):
         return everywhere
+    if re.fullmatch(WRITES, name):
+        return written
     if name in ("cat", "concat", "concatenate", "stack"):
         return concatenated
     if name == "pad":

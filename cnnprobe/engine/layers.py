@@ -28,7 +28,7 @@ from cnnprobe.engine.field_rules import geometries
 from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulates, nonnegative, parameters, weights
 from cnnprobe.engine.replay import ancestors
 from cnnprobe.engine.taps import Layer, Tap
-from cnnprobe.engine.tracing import Call, ModuleCall, Value, trace
+from cnnprobe.engine.tracing import CONSTANT, Call, ModuleCall, Value, trace
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.protocol import about
 
@@ -196,6 +196,10 @@ class _Catalogue:
             return UserError(f"layer {word!r} of {of} returns a {type(output).__name__} of {len(output)}{hint}")
         if word and self.times[word] and self.trace.handed_out and "numpy" in dict(self.trace.handed_out):
             return UserError(f"layer {word!r} of {of}: what it is made from leaves torch (numpy()), and is lost there")
+        if isinstance(output, Value) and output.call == CONSTANT:
+            return UserError(
+                f"layer {word!r} of {of}: how it comes from the image cannot be followed (a compiled part, a transform)"
+            )
         if word and self.times[word]:
             return UserError(
                 f"layer {word!r} of {of} returns nothing with units (one tensor of real numbers with an image axis)"

@@ -100,6 +100,7 @@ def test_what_values_say_is_not_believed():
 
 def test_a_call_that_would_take_too_long_is_taken_to_see_everything(monkeypatch):
     """F85."""
+    assert measure(lambda x: strange(x, 3)).spans == (Span(0, 1, 1), Span(0, 4, 1))
     monkeypatch.setattr("cnnprobe.engine.field_measuring.WORK", 100)
     assert measure(lambda x: strange(x, 3)).spans == (Span(0, 1, 1), ALL)
 
@@ -109,3 +110,10 @@ def test_measuring_draws_no_numbers_of_anybody():
     measure(lambda x: torch.special.i1(x))
     assert torch.equal(torch.get_rng_state(), before)
     assert np.isclose(measure(lambda x: torch.special.i1(x)).spans[0].size, 1)
+
+
+def test_an_operator_of_somebodys_own_is_measured_and_said():
+    """F85: it keeps the shape, and does not act value by value."""
+    model = nn.Sequential(Own(lambda x: strange(x, 3)), nn.Conv2d(3, 2, 3)).eval()
+    layer = find(model, "conv1", (3, SIDE, SIDE))[0]
+    assert (layer.field.size, layer.field.stride) == ((3, 6), (1, 1)) and layer.note == "strange() was measured"

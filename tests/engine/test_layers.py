@@ -268,3 +268,18 @@ def test_where_the_last_map_stands(arch, name, shape):
 def test_of_a_network_without_a_map_none_is_found():
     with pytest.raises(UserError, match="no convolution with a map"):
         last_map(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), (3, 4, 4))
+
+
+def test_a_layer_behind_what_cannot_be_followed_is_refused_with_the_reason():
+    """F85."""
+
+    class Mapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Conv2d(3, 2, 3)
+
+        def forward(self, images):
+            return self.last(torch.vmap(lambda one: one.flip(2))(images))
+
+    with pytest.raises(UserError, match="how it comes from the image cannot be followed"):
+        find(Mapped(), "last", (3, 8, 8))

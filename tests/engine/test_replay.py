@@ -174,3 +174,18 @@ def test_a_call_that_cannot_be_run_for_several_images_says_so():
     traced = trace(model, (3, 6, 6))
     with pytest.raises(Unrepeatable, match="cannot be run for several images at once"):
         run_calls(traced, torch.rand(4, 3, 6, 6), repeat_batch)
+
+
+def test_a_tensor_that_a_network_makes_and_fills_is_made_anew_for_each_repetition():
+    """F85: a border by hand, repeated for two images, keeps nothing of the first."""
+
+    def bordered(maps):
+        canvas = maps.new_zeros(1, 4, 8, 8)
+        canvas[:, :, 1:-1, 1:-1] = maps
+        return canvas
+
+    (_, write) = trace(Then(bordered), (3, 6, 6)).calls
+    values = [torch.rand(1, 4, 6, 6) for _ in range(2)]
+    found = [repeat(write, {write.inputs[0]: value})[0] for value in values]
+    for value, made in zip(values, found):
+        assert torch.equal(made, F.pad(value, (1, 1, 1, 1)))

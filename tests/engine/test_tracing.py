@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from cnnprobe.engine.layers import find
+from cnnprobe.engine.recording import activations
 from cnnprobe.engine.tracing import IMAGE, Value, leaves, replaced, trace
 from cnnprobe.errors import UserError
 from tests import planted
@@ -93,3 +95,32 @@ def test_nested_structures():
     nested = {"a": [1, (2, "b")], "c": 3}
     assert leaves(nested, int) == [1, 2, 3]
     assert replaced(nested, int, str) == {"a": ["1", ("2", "b")], "c": "3"}
+
+
+def test_what_depends_on_the_shape_only_is_a_constant():
+    """F85."""
+
+    class Made(nn.Module):
+        def forward(self, images):
+            ramp = torch.arange(4.0).expand_as(images).type_as(images)
+            return (images - images.new_tensor(0.5)) * torch.ones_like(images) + ramp + images.new_zeros(4)
+
+    assert {name.strip("_") for name in names(trace(Made(), (3, 4, 4)))} <= {"sub", "mul", "add"}
+
+
+def test_calls_on_constants_are_counted_where_a_value_is_read_later():
+    """F85: the second relu() is read, not the first, which rectifies a parameter."""
+
+    class Gains(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.gain = nn.Conv2d(3, 4, 3), nn.Parameter(torch.ones(4, 1, 1))
+
+        def forward(self, images):
+            gain = torch.relu(self.gain)
+            return torch.relu(self.conv(images)) * gain
+
+    model, image = Gains().eval(), torch.rand(1, 3, 8, 8)
+    (layer,) = find(model, "conv1", (3, 8, 8))
+    assert layer.tap.function == "relu" and layer.tap.nth == 1
+    assert torch.equal(activations(model, [layer], image)["conv1"], torch.relu(model.conv(image)))

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from occluding import by_brute_force, measured, misses, scale
 
+from cnnprobe.engine.layers import find
+from cnnprobe.engine.occluders import Grid
 from cnnprobe.engine.readings import READINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
@@ -46,3 +48,25 @@ def test_windows_equal_brute_force_whatever_the_network(case, reading):
 @given(random_networks.cases(), st.sampled_from(["site", *READINGS]))
 def test_windows_equal_brute_force_on_many_networks(case, reading):
     compare(case, reading)
+
+
+def test_places_made_from_values_are_not_looked_up_in_windows():
+    """F85: of equal values the first is the largest, unless rounding has made another one larger."""
+
+    class Unpooled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = (torch.nn.Conv2d(c, 4, 3, padding=1) for c in (3, 4))
+
+        def forward(self, images):
+            pooled, places = torch.nn.functional.max_pool2d(self.first(images).clamp(-0.1, 0.1), 2, return_indices=True)
+            return self.last(torch.nn.functional.max_unpool2d(pooled, places, 2))
+
+    torch.manual_seed(0)
+    model, random = Unpooled().eval(), np.random.default_rng(0)
+    (layer,), grid = find(model, "last", (3, 16, 16)), Grid((16, 16), 4, 3)
+    image, filled = (torch.from_numpy(random.random((n, 3, 16, 16), np.float32)) for n in (1, 1))
+    asked = (model, layer, grid, image[0], filled, [0, 1], [[3, 4], [9, 9]], "site")
+    found, occlusion = measured(*asked)
+    assert "makes places out of values" in occlusion.engine
+    np.testing.assert_array_equal(found, by_brute_force(*asked))

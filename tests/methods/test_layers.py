@@ -108,3 +108,27 @@ def test_what_is_stored_comes_back_and_is_drawn_without_the_network(tmp_path):
     assert name == "layers" and fields.lines[1].get_ydata().tolist() == table["field_size"][:, 0].tolist()
     assert len(maps.get_xticklabels()) == len(table["name"])
     assert png(made)
+
+
+def test_what_a_field_owes_to_more_than_formulas_is_said(tmp_path):
+    """F85: a gate makes every unit see the whole image, and the table names it; of dense layers it goes without."""
+
+    class Gated(planted.Functional):
+        def forward(self, images):
+            return super().forward(images * images.mean((2, 3), keepdim=True))
+
+    for place, model in enumerate((planted.Functional(), Gated())):
+        measurement = layers.compute(model=model, size=(3, 8, 8), kind="main")
+        writer = Writer.create(tmp_path / f"{place}.h5", measurement.tables, {"command": "layers", "model": "planted"})
+        for event in (event for event in measurement.events if isinstance(event, Rows)):
+            writer.write(event)
+        writer.finish()
+        writer.close()
+        recording = Recording(tmp_path / f"{place}.h5")
+        shown, notes = layers.summary(recording), recording["layers"]["field_note"].tolist()
+        assert (recording["layers"]["field_stride"][:2] == 0).all() == bool(place)
+        if not place:
+            assert "note on the field" not in shown and notes[:2] == ["", ""]
+        else:
+            words = "mean() sees the whole image"
+            assert shown["note on the field"] == [words, words, ""] and notes == [words] * 3
