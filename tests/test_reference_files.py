@@ -304,7 +304,7 @@ def test_stimuli_stand_anywhere(tmp_path, axes, turn, kind):
 def test_as_many_subjects_as_stimuli(tmp_path):
     """F91: the axes whose matrices are symmetric are the stimuli; where all are, it is refused."""
     given = np.array([squareform(RANDOM.uniform(0.1, 1, len(PAIRS))) for _ in range(COUNT)])
-    np.save(tmp_path / "a.npy", given.transpose(1, 2, 0))
+    np.save(tmp_path / "a.npy", given.transpose(1, 0, 2))
     np.testing.assert_allclose(
         read(tmp_path / "a.npy")[0].matrices[:, 0, 0], [one[np.triu_indices(COUNT, 1)] for one in given]
     )
