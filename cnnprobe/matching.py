@@ -21,14 +21,14 @@ ORDERS = ("lexical", "natural")
 OPTION = "order=lexical|natural|FILE (the names of its rows, one a line) decides"
 ENDING = re.compile(r"(\.nii)?\.[a-z][a-z0-9]{0,5}$", re.IGNORECASE)
 """What is taken for the ending of a file's name."""
-LAST = 1000
-"""Which way to match names is the least sure."""
 SEPARATORS = re.compile(r"[\W_]+")
 NAMES = ("stimuli", "stimulus", "stims", "stim", "stimulus_names", "stimulus_name", "stim_names", "stimnames",
          "stimulusnames", "stimulus_labels", "conditions", "condition", "condition_names", "conds", "cond", "names",
          "name", "images", "image", "image_names", "imagenames", "image_files", "files", "file", "filenames",
          "file_names", "items", "objects", "object_names", "labels", "label", "rows", "columns", "index", "ids",
-         "image_ids", "stimulus_ids", "stim_ids")  # fmt: skip
+         "image_ids", "stimulus_ids", "stim_ids", "id", "image_id",
+         "stimulus_id", "stim_id", "item_ids", "item_id", "picture", "pictures", "filename", "file_name",
+         "stimulus_files")  # fmt: skip
 """What names of rows are called in a file."""
 
 
@@ -40,13 +40,13 @@ class Rows:
         order: (image,) row of each image.
         how: for people, stored and drawn: "by name", "in the order of the sorted names".
         guessed: what was assumed and could be otherwise; "" where nothing.
-        way: which way to match names, the surest is 0.
+        loose: it was by parts of names or by their numbers.
     """
 
     order: np.ndarray
     how: str
     guessed: str = ""
-    way: int = 0
+    loose: bool = False
 
 
 def rows_of(
@@ -102,20 +102,21 @@ def by_names(ours: Sequence[str], theirs: Sequence[str], *, loose: bool = True) 
     Returns:
         None where no way does.
     """
-    for way, (how, one, other) in enumerate(_ways(ours, theirs, loose)):
-        found = _unique(one, other)
-        if found is not None:
-            more = len(theirs) - len(ours)
-            said = f"{how}; {more} of its {len(theirs)} rows {'are' if more > 1 else 'is'} of no image" if more else how
-            return Rows(found, said, way=way)
+    for parts, ways in enumerate((_ways, _loose_ways)[: 1 + loose]):
+        for how, one, other in ways(ours, theirs):
+            found = _unique(one, other)
+            if found is not None:
+                more = len(theirs) - len(ours)
+                said = f"{how}; {more} of its {len(theirs)} rows {'are' if more > 1 else 'is'} of no image"
+                return Rows(found, said if more else how, loose=bool(parts))
     found = _holding(ours, theirs) if loose else None
-    return None if found is None else Rows(found, "by the name that holds the image's", way=LAST)
+    return None if found is None else Rows(found, "by the name that holds the image's", loose=True)
 
 
 def overlap(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
     """Return those of our names that are among theirs, in the way that finds most."""
     best: list[str] = []
-    for _, one, other in _ways(ours, theirs, loose=False):
+    for _, one, other in _ways(ours, theirs):
         there = set(other)
         found = [name for name, key in zip(ours, one) if key in there]
         best = found if len(found) > len(best) else best
@@ -163,7 +164,7 @@ def stem(name: str) -> str:
 # ---- ways to match ---------------------------------------------------------------------------------------------------
 
 
-def _ways(ours: Sequence[str], theirs: Sequence[str], loose: bool = True) -> Iterator[tuple[str, list[Any], list[Any]]]:
+def _ways(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[tuple[str, list[Any], list[Any]]]:
     """Give each way with the keys of both sides, the surest first."""
     one, other = [plain(name) for name in ours], [plain(name) for name in theirs]
     for how, fold in (("", str), (", case aside", str.casefold)):
@@ -178,8 +179,11 @@ def _ways(ours: Sequence[str], theirs: Sequence[str], loose: bool = True) -> Ite
         yield f"by name without ending{how}", _tails(stems, 1), _tails(b, 1)
         yield f"by name without ending{how}", _tails(a, 1), _tails(others, 1)
         yield f"by name without ending{how}", _tails(stems, 1), _tails(others, 1)
-    if not loose:
-        return
+
+
+def _loose_ways(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[tuple[str, list[Any], list[Any]]]:
+    """Give the ways that take parts of names or their numbers for the whole."""
+    stems, others = ([stem(name).casefold() for name in side] for side in (ours, theirs))
     for depth in (9, 1):
         a, b = ([SEPARATORS.sub("_", name) for name in _tails(side, depth)] for side in (stems, others))
         yield "by name, blanks and dashes aside", a, b

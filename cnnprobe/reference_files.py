@@ -14,7 +14,7 @@ from cnnprobe.containers.opening import opened
 from cnnprobe.containers.stored import Container, Stored
 from cnnprobe.containers.tables import cells, number
 from cnnprobe.engine.dissimilarity import conditions_of, dissimilarity_matrix, upper
-from cnnprobe.engine.matrix_axes import counted, fits, is_symmetric, known
+from cnnprobe.engine.matrix_axes import AXES, PAIR, STIMULI, counted, fits, is_symmetric, known
 from cnnprobe.engine.reference_matrices import EVEN, Reference, reference
 from cnnprobe.errors import UserError, listing, one_line, unknown
 from cnnprobe.matching import NAMES, OPTION, Rows, by_names, overlap, rows_of
@@ -23,6 +23,9 @@ LOG = logging.getLogger("cnnprobe")
 REGIONS = ("regions", "region", "rois", "roi", "areas", "area", "region_names", "roi_names")
 ASIDE = {*TIMES, *RATES, *CHANNELS, *REGIONS, *NAMES}
 """What is no matrix whatever its shape: it says what belongs to one."""
+KNOWN = (*AXES, STIMULI, PAIR)
+LISTED, LOOSE = 2, 10
+"""Lists of names as near as this say that they are; matched by parts of names they are as far off as others."""
 DESCRIBED = {
     "subject": ("subject", "subjects", "participant", "sub", "subj"),
     "session": ("session", "sessions", "run"),
@@ -103,7 +106,7 @@ def _made(file: Container, name: str, title: str, stored: Stored, count: int, ax
     if (regions := _regions(file, name)) is not None:
         about["regions"] = regions
     if axes is None and stored.axes:
-        axes = _own_axes(stored)
+        axes = _own_axes(file, stored, count)
     elif axes is None and (described := _described(file, name, stored)) is not None:
         values, axes, more = described(values)
         about |= more
@@ -114,12 +117,17 @@ def _made(file: Container, name: str, title: str, stored: Stored, count: int, ax
     return reference(title, values, count, axes=axes, **about)
 
 
-def _own_axes(stored: Stored) -> list[str] | None:
-    """Return what a file says of the axes, where it says it of all; those of length 1 may be called anything."""
+def _own_axes(file: Container, stored: Stored, count: int) -> list[str] | None:
+    """Return what a file says of the axes of an array; None where it says nothing that is known.
+
+    Axes with words of their own are stimuli where the file has as many names for them, as xarray keeps coordinates.
+    """
     words = [known(word) for word in stored.axes]
-    if len(words) == stored.ndim and {"stimulus", "pair"} & set(words):
-        return words
-    return words  # those in front alone
+    if len(words) == stored.ndim:
+        for place, word in enumerate(stored.axes):
+            if words[place] not in KNOWN and len(file.texts.get(word, ())) == stored.shape[place] == count:
+                words[place] = STIMULI
+    return words if set(words) & set(KNOWN) else None
 
 
 def _regions(file: Container, name: str) -> tuple[str, ...] | None:
@@ -171,19 +179,29 @@ def _described(file: Container, name: str, stored: Stored):
 def _names(file: Container, name: str, stored: Stored, conditions: Sequence[str]) -> tuple[str, list[str] | None]:
     """Return where the names of an array's rows stand, and the names; None where there are none."""
     first: tuple[str, list[str]] | None = None
-    best: tuple[int, str, list[str]] | None = None
-    for place, words, sure in _texts(file, name, stored):
-        if len(words) < 2 or not fits(stored.shape, len(words)):
+    fit: list[tuple[int, str, list[str], Rows]] = []
+    for rank, place, words in _texts(file, name, stored):
+        if len(words) < 2:
+            continue
+        if not fits(stored.shape, len(words)):
+            if rank < LISTED and fits(stored.shape, len(conditions)) and overlap(conditions, words):
+                told = f"{place} has {len(words)} names, {name or 'the array'} has the shape {stored.shape}"
+                raise UserError(one_line(f"{file.path.name}: {told}; {OPTION}"))
             continue
         matched = by_names(conditions, words)
-        if matched is not None and (best is None or matched.way < best[0]):
-            best = matched.way, place, words
-        telling = len(set(words)) == len(words) or overlap(conditions, words)
-        if sure and telling and first is None:
+        if matched is not None:
+            fit.append((rank + LOOSE * matched.loose, place, words, matched))
+        elif first is None and rank < LISTED and (len(set(words)) == len(words) or overlap(conditions, words)):
             first = place, words
-    if best is not None:
-        return best[1:]
-    return first if first is not None else ("", None)
+    if not fit:
+        return first if first is not None else ("", None)
+    best = min(fit, key=lambda one: one[0])
+    for rank, place, _, matched in fit:
+        if rank == best[0] and not np.array_equal(matched.order, best[3].order):
+            raise UserError(
+                one_line(f"{file.path.name}: {best[1]} and {place} name the rows in different orders; {OPTION}")
+            )
+    return best[1:3]
 
 
 def _must_have_no_names(file: Container, name: str) -> None:
@@ -196,23 +214,23 @@ def _must_have_no_names(file: Container, name: str) -> None:
                             f"known; save the names as texts, or {OPTION}")  # fmt: skip
 
 
-def _texts(file: Container, name: str, stored: Stored) -> Iterator[tuple[str, list[str], bool]]:
-    """Give lists of names that may be those of an array's rows, the likeliest first, and whether they say they are."""
+def _texts(file: Container, name: str, stored: Stored) -> Iterator[tuple[int, str, list[str]]]:
+    """Give lists that may name an array's rows: how far off (below `LISTED` they say what they are), place, names."""
     group = name.rpartition("/")[0]
     for word in NAMES:
         at = file.beside(name, (word,))
         if at is not None:
-            yield from ((*one, True) for one in _as_texts(*at, word))
+            yield from ((0, *one) for one in _as_texts(*at, word))
     described = f"{group}/pattern_descriptors/".lstrip("/")
     for key in (*file.texts, *file.arrays):
         if key.startswith(described):
             listed = _as_texts(key, file.texts.get(key) or file.arrays[key], key.rpartition("/")[2])
-            yield from ((*one, True) for one in listed)
-    near = [key for key in file.texts if key.rpartition("/")[0] in (group, group.rpartition("/")[0], "")]
-    yield from ((key, file.texts[key], False) for key in near if key.rpartition("/")[2].lower() not in ASIDE)
+            yield from ((1, *one) for one in listed)
     for key, value in stored.about.items():
         if isinstance(value, list) and key.lower() not in ("axes", "dims", "dimensions", *REGIONS):
-            yield f"{name}@{key}", value, False
+            yield 2, f"{name}@{key}", value
+    above = (group, group.rpartition("/")[0], "")
+    yield from ((2 if key.rpartition("/")[0] in above else 3, key, words) for key, words in file.texts.items())
 
 
 def _as_texts(place: str, value: Any, word: str) -> Iterator[tuple[str, list[str]]]:
@@ -221,7 +239,7 @@ def _as_texts(place: str, value: Any, word: str) -> Iterator[tuple[str, list[str
         yield place, value
         return
     values = value.read() if isinstance(value, Stored) and value.ndim == 1 else value
-    if isinstance(values, np.ndarray) and values.ndim == 1 and word.lower() != "index" and values.dtype.kind in "iuf":
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iuf":
         whole = len(values) > 1 and np.isfinite(values).all() and (values == np.floor(values)).all()
         if whole and len(np.unique(values)) == len(values) and not (np.diff(values) == 1).all():
             yield place, [str(int(one)) for one in values]
@@ -335,7 +353,7 @@ def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequen
     head, body = rows[0], rows[1:]
     columns = [list(one) for one in zip(*body)]
     ways = [
-        (found.way, place, found)
+        (found.loose, place, found)
         for place, one in enumerate(columns)
         if (found := by_names(conditions, one, loose=any(number(cell) is None for cell in one)))
     ]

@@ -59,6 +59,7 @@ def test_names_that_are_not_unique_do_not_match():
     ):
         read(["a/1.png", "a/2.png", "b/1.png", "b/2.png"], ["1", "2", "1", "2"])
     assert read(["a/1.png", "b/1.png"], ["x/b/1.bmp", "x/a/1.bmp"]).order.tolist() == [1, 0]
+    assert by_names(["1.png", "2.png"], ["a/1.png", "b/1.png", "a/2.png"]) is None
 
 
 def test_more_rows_than_images_are_left_out_and_told_and_fewer_are_refused():

@@ -114,10 +114,30 @@ def test_numbers_that_come_with_a_file_decide(tmp_path):
 
 
 def test_a_coordinate_names_the_rows(tmp_path):
-    path = coordinate(tmp_path / "made")
-    with pytest.raises(UserError, match="no axis 'picture' in rdm"):
-        read(path)
-    assert is_ours(read(path, axes=["stimulus", "stimulus"])[0])
+    """F91: netCDF4 and xarray keep the names of an axis as a coordinate of any name."""
+    (one,) = read(coordinate(tmp_path / "made"))
+    assert is_ours(one) and one.taken == "stimulus stimulus"
+
+
+def test_names_anywhere_in_the_file_are_found_and_must_agree(tmp_path):
+    """F89: in a struct of their own, in a struct array, in a compound type; two lists that differ decide nothing."""
+    with Matlab(tmp_path / "a.mat") as file:
+        file.put("data", {"rdm": SHUFFLED})
+        file.put("info", {"pictures": {"used": STEMS}})
+    with Matlab(tmp_path / "b.mat") as file:
+        file.put("rdm", SHUFFLED)
+        file.put("stimuli", tuple({"name": name, "class": "x"} for name in STEMS))
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["rdm"] = SHUFFLED
+        file["about"] = np.array([(name.encode(), 1) for name in STEMS], [("picture", "S9"), ("shown", "i4")])
+    for name in ("a.mat", "b.mat", "c.h5"):
+        assert is_ours(read(tmp_path / name)[0])
+    np.savez(tmp_path / "d.npz", rdm=SHUFFLED, stimuli_a=np.array(STEMS), stimuli_b=np.array(STEMS[::-1]))
+    with pytest.raises(UserError, match="stimuli_a and stimuli_b name the rows in different orders"):
+        read(tmp_path / "d.npz")
+    np.savez(tmp_path / "e.npz", rdm=SHUFFLED, names=np.array(STEMS[:5]))
+    with pytest.raises(UserError, match=r"names has 5 names, rdm has the shape \(8, 8\)"):
+        read(tmp_path / "e.npz")
 
 
 def test_more_stimuli_than_images_are_left_out_and_said(tmp_path):
@@ -217,6 +237,12 @@ def test_covariances_are_refused(tmp_path):
         read(tmp_path / "cov.npy")
 
 
+def test_pairs_that_are_all_below_0_are_refused(tmp_path):
+    np.save(tmp_path / "minus.npy", -PAIRS)
+    with pytest.raises(UserError, match="nothing but values below 0"):
+        read(tmp_path / "minus.npy")
+
+
 def test_accuracies_with_chance_on_the_diagonal_are_dissimilarities(tmp_path, told):
     np.save(tmp_path / "decoding.npy", squareform(50 + 50 * PAIRS) + 50 * np.eye(COUNT))
     assert is_ours(read(tmp_path / "decoding.npy")[0], 50 + 50 * PAIRS) and "50 on its diagonal" in told.text
@@ -278,7 +304,7 @@ def test_stimuli_stand_anywhere(tmp_path, axes, turn, kind):
 def test_as_many_subjects_as_stimuli(tmp_path):
     """F91: the axes whose matrices are symmetric are the stimuli; where all are, it is refused."""
     given = np.array([squareform(RANDOM.uniform(0.1, 1, len(PAIRS))) for _ in range(COUNT)])
-    np.save(tmp_path / "a.npy", given.transpose(1, 2, 0))
+    np.save(tmp_path / "a.npy", given.transpose(1, 0, 2))
     np.testing.assert_allclose(
         read(tmp_path / "a.npy")[0].matrices[:, 0, 0], [one[np.triu_indices(COUNT, 1)] for one in given]
     )

@@ -33,7 +33,7 @@ def opened(path: Path) -> Container:
     found = Container(path, "MATLAB 7.3" if matlab else "hdf5")
     with h5py.File(path, "r", locking=False) as file:
         _Walk(found, file, matlab).group(file, "", 0)
-    return found
+    return found.gather()
 
 
 class _Walk:
@@ -69,8 +69,10 @@ class _Walk:
         if isinstance(item, h5py.Group):
             self.group(item, name, depth, title)
             return
-        if not isinstance(item, h5py.Dataset) or item.shape is None:
+        if not isinstance(item, h5py.Dataset):
             self.found.passed[name] = "is no array"
+            return
+        if item.shape is None:  # nothing at all
             return
         kind = _text(item.attrs.get("MATLAB_class", ""))
         if item.attrs.get("MATLAB_empty", 0):
@@ -86,8 +88,20 @@ class _Walk:
                 self.found.passed[name] = f"holds {item.size} texts, too many"
             else:
                 self.found.texts[name] = [_text(one) for one in np.ravel(item[()])]
+        elif item.dtype.names:
+            self._fields(item, name)
         else:
             self._array(item, name, self.matlab or bool(kind), kind == "logical", title)
+
+    def _fields(self, item: h5py.Dataset, name: str) -> None:
+        """Note the fields of a compound type, each by itself."""
+        for one in item.dtype.names:
+            dtype, own = item.dtype[one], f"{name}/{one}"
+            if h5py.check_string_dtype(dtype) is not None and item.size <= TEXTS:
+                self.found.texts[own] = [_text(word) for word in np.ravel(item[one])]
+            else:
+                shape = (*item.shape, *dtype.shape)
+                self.found.add(own, Stored(shape, dtype.base, _Dataset(self.found.path, item.name, one)))
 
     def _array(self, item: h5py.Dataset, name: str, turned: bool, logical: bool = False, title: str = "") -> None:
         """Note an array of numbers."""
@@ -169,12 +183,13 @@ class _Walk:
 class _Dataset:
     """Reads an HDF5 dataset; the file is opened each time, so that loader processes do not share it."""
 
-    def __init__(self, path: Path, name: str):
-        self.path, self.name = path, name
+    def __init__(self, path: Path, name: str, field: str | None = None):
+        self.path, self.name, self.field = path, name, field
 
     def __call__(self, index: Any) -> np.ndarray:
         with h5py.File(self.path, "r", locking=False) as file:
-            return file[self.name][index]
+            item = file[self.name]
+            return item[index] if self.field is None else item[self.field][index]
 
 
 def _axes(item: h5py.Dataset, about: dict[str, Any]) -> list[str]:

@@ -35,7 +35,7 @@ def opened(path: Path) -> Container:
     for name, value in variables.items():
         if name is None or not name.startswith("__"):
             _take(found, _own_name(value) if name in (None, "None") else name, value, 0)
-    return found
+    return found.gather()
 
 
 def _own_name(value: Any) -> str:

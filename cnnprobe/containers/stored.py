@@ -4,6 +4,7 @@ Axes stand as the program that wrote the file shows them: MATLAB and Octave keep
 show as one row or one column is a vector here.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ LARGEST = 2**40
 """Values an array may have."""
 MOST = 100_000
 """Arrays and texts a file may have."""
+ELEMENT = re.compile(r"(.*)\((\d+)\)/([^/(){}]+)")
+"""A field of an element of a struct array."""
 OBJECTS = "pickled objects, which could run code"
 
 
@@ -139,6 +142,18 @@ class Container:
             if not group:
                 return None
             group = group.rpartition("/")[0]
+
+    def gather(self) -> "Container":
+        """Join what each element of a struct array has one text of: stimuli(1)/name, … are stimuli/name."""
+        elements: dict[str, dict[int, str]] = {}
+        for name, words in self.texts.items():
+            match = ELEMENT.fullmatch(name)
+            if match and len(words) == 1:
+                elements.setdefault(f"{match[1]}/{match[3]}", {})[int(match[2])] = words[0]
+        for name, one in elements.items():
+            if sorted(one) == list(range(1, len(one) + 1)):
+                self.texts.setdefault(name, [one[place] for place in sorted(one)])
+        return self
 
     def contents(self, most: int = 6) -> str:
         """Say what is in the file: arrays with their shapes, and what was passed over with the reason."""

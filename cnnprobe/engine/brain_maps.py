@@ -116,10 +116,11 @@ class BrainMaps:
         """Lay out a table of maps for each subject, one of their masks, and one of the group."""
         first, rows = self.subjects[0], len(self.names)
         steps = len(self._search(np.ones((1, 1, 1), bool), np.zeros((0, 3))).steps)
+        least = self.least if isinstance(self.least, str) else f"{self.least:g}"
         about = {
             "affine": first.affine.ravel().tolist(), "voxel_size": list(first.voxel_size),
             "radius": str(self.radius), "sphere": "closed" if self.closed else "open", "voxels": steps,
-            "metric": self.metric, "comparison": self.comparison, "min_voxels": str(self.least),
+            "metric": self.metric, "comparison": self.comparison, "min_voxels": least,
         }  # fmt: skip
         known = {
             "name": Column("layer, or pixels", dtype="str", values=np.array(self.names, object)),

@@ -232,6 +232,10 @@ def _distances(name: str, values: np.ndarray) -> np.ndarray:
     """Return triangles as they are; what is named a similarity is told, as no diagonal shows it."""
     if any(word in name.lower() for word in ("similarit", "simmat")) and "dissimilarit" not in name.lower():
         LOG.warning(f"{name} has no diagonal that tells; it is taken as dissimilarities: larger is less alike")
+    known = values[np.isfinite(values)]
+    if len(known) and known.max() < 0:
+        raise UserError(f"{name} has nothing but values below 0 ({_range(known)}), as -distance has; a dissimilarity "
+                        "is larger where conditions are less alike")  # fmt: skip
     return values
 
 

@@ -228,7 +228,7 @@ def _matrices(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
             best = _best(table["similarity"][:, place], kinds == "layer")
             if best is not None:
                 pair = f"{name} (reference)", f"{names[best]}, the closest layer"
-                told = [f"{word} {references[word][place] or '-'}" for word in ("rows", "axes") if word in references]
+                told = [f"{word}: {references[word][place] or '-'}" for word in ("rows", "axes") if word in references]
                 read = "\n".join([title, *(["reference: " + "; ".join(told)] if told else [])])
                 yield f"closest-{place + 1}", matrix_pair((other, matrices[best]), pair, pictures, read)
     yield "matrices", matrix_grid(np.stack(found), words, title)
@@ -360,7 +360,7 @@ def _slices(recording: Any, name: str, title: str) -> Iterator[tuple[str, Any]]:
     size, in_mm = radius_of(about["radius"])
     radius = f"{size:g} {'mm' if in_mm else 'voxels'}"
     whose = f"mean of {about['subjects']} subjects" if name == "group" else about["subject"]
-    title = f"Searchlight of radius {radius} ({about['voxels']} voxels), {whose}: {title}"
+    title = f"Searchlight of radius {radius} (up to {about['voxels']} voxels inside the mask), {whose}: {title}"
     title += f"\nvolumes {about['rows']}" if about.get("rows") else ""
     rows = np.flatnonzero(table["kind"] != "random")
     shown = _spread(rows, SEARCHED)
