@@ -25,7 +25,10 @@ def labels_at(found: Container, data: str, asked: str | None) -> tuple[str, Stor
     """
     if asked is None:
         at = found.beside(data, WORDS)
-        return at if at and isinstance(at[1], Stored | list) and at[0] != data else None
+        if at is None or not isinstance(at[1], Stored | list) or at[0] == data:
+            return None
+        different = isinstance(at[1], list) and len(set(at[1])) == len(at[1]) > 2  # names of channels, as in FieldTrip
+        return None if different else at
     name = asked.strip("/")
     if name in found.texts:
         return name, found.texts[name]

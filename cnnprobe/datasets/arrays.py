@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnprobe.containers.beside import channels_of, rate_of, times_of
+from cnnprobe.containers.beside import channels_of, names_of, rate_of, times_of
 from cnnprobe.containers.opening import opened
 from cnnprobe.containers.stored import Container, Stored, told
 from cnnprobe.datasets import array_axes
 from cnnprobe.datasets.array_axes import CHANNEL, NONE, ROW, TIME, X, Y
+from cnnprobe.datasets.array_cells import CHANNELS, TRIALS, count_said, joined
 from cnnprobe.datasets.array_labels import Labels, count_of, labels_at, labels_of, others, recording_names
 from cnnprobe.datasets.decoding import LARGEST_IMAGE
 from cnnprobe.datasets.fitting import as_float, resized
@@ -74,9 +75,10 @@ def build(
     found = opened(path)
     if found.kind not in KINDS:
         raise UserError(f"{shown(path.name)} is a {found.kind} file; dataset=arrays reads HDF5, MATLAB, .npy and .npz")
+    joined(found)
     name = _chosen(found, data, len(axes) if axes else None)
     at = labels_at(found, name, labels)
-    names = channels_of(found, name)
+    names = channels_of(found, name) or _channels_by_label(found, name)
     rate = rate or rate_of(found, name) or _rate_by(times_of(found, name), found.arrays[name].shape)
     recordings = _recordings(found, name, axes, at, names, rate, channels)
     classes = labels_of(found, at, len(recordings)) if at else (np.full(len(recordings), -1), (), [])
@@ -104,8 +106,8 @@ def _recordings(
     else:
         times = times_of(found, name)
         known = array_axes.Evidence(
-            rows=count_of(labels[1], array.shape) if labels else None,
-            channels=len(names) if names and len(names) in array.shape else None,
+            rows=count_of(labels[1], array.shape) if labels else count_said(found, name, TRIALS),
+            channels=len(names) if names and len(names) in array.shape else count_said(found, name, CHANNELS),
             times=len(times[0]) if times and len(times[0]) in array.shape else None,
             signals=bool(rate or times or names),
             bytes=array.dtype in (np.uint8, np.uint16),
@@ -312,6 +314,13 @@ def _chosen(found: Container, data: str | None, axes: int | None) -> str:
         of = f"{axes} axes, as dataset.axes has" if axes else "three or four axes"
         raise UserError(f"{file} has {which} of {of}; dataset.data names one; arrays: {found.contents()}")
     return fitting[0]
+
+
+def _channels_by_label(found: Container, name: str) -> list[str] | None:
+    """Return the names of channels that are called `label`, as in FieldTrip: all different, as many as a side."""
+    at = names_of(found, name, ("label", "labels"))
+    names = at[1] if at else []
+    return names if len(set(names)) == len(names) > 2 and len(names) in found.arrays[name].shape else None
 
 
 def _rate_by(times: tuple[np.ndarray, str] | None, shape: Sequence[int]) -> float | None:

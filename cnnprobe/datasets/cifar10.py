@@ -129,6 +129,7 @@ def _from_folders(root: Path, part: str, *, size: int | None, resize: int | None
     if set(folders) != set(CLASSES):
         raise UserError(
             f"{root / part} is not CIFAR-10: class folders {listing(folders)}; expected {', '.join(CLASSES)}"
+            + "".join(f"; {note}" for note in found.notes[:2])
         )
     files = [name for name in found.once() if "/" in name]
     images, reasons = decode_all([root / part / name for name in files], (SIDE, SIDE))

@@ -226,10 +226,17 @@ def _labelled(
     inside = [name for name in inner if "/" in name]
     if not inside or not folders:
         return files, tuple(folders), np.full(len(files), UNKNOWN), []
-    names, numbers, notes = by_subfolder(inside, folders, classes)
+    names, numbers, notes = by_subfolder(inside, folders, classes, _of_all_splits(found, part.splits))
     if len(inside) < len(inner):
         notes.append(f"{len(inner) - len(inside)} images beside the class folders are left out")
     return [part.below + name for name in inside], names, numbers, notes
+
+
+def _of_all_splits(found: Listing, splits: tuple[str, ...]) -> list[str]:
+    """Return the paths of all images below their split."""
+    if not splits:
+        return found.images
+    return [rest for split, _, rest in (name.partition("/") for name in found.images) if split in splits]
 
 
 def _class_folders(found: Listing, splits: tuple[str, ...]) -> list[str]:

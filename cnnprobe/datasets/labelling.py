@@ -17,22 +17,27 @@ from cnnprobe.errors import UserError, listing, nearest
 
 SAMPLE = 300  # rows by which the column of the images is found
 
+WNID = re.compile(r"n\d{8}")
+
 Labelled = tuple[tuple[str, ...], np.ndarray, list[str]]
 """Name of each class; (file,) index of the class, -1 where unknown; what the user should know, one line each."""
 
 
-def by_subfolder(files: Sequence[str], folders: Sequence[str], table: str | None) -> Labelled:
+def by_subfolder(
+    files: Sequence[str], folders: Sequence[str], table: str | None, every: Sequence[str] | None = None
+) -> Labelled:
     """Label files by the first part of their path.
 
     Args:
         files: paths below the folder that holds the class folders.
         folders: every class folder there is, also those without images: indices do not move when one is emptied.
         table: table (index, folder, name) that says which index each folder has; None: in order of their bytes.
+        every: files of all splits, by which classes are named; None: these.
     """
     owners = [name.partition("/")[0] for name in files]
     used = set(owners)
     if table is None:
-        classes, notes = _class_names(files, folders)
+        classes, notes = _class_names(files if every is None else every, folders)
         index = {folder: i for i, folder in enumerate(folders)}
         empty = [shown(folder) for folder in folders if folder not in used]
         notes += [f"class folders without images here: {listing(empty)}"] if empty else []
@@ -212,19 +217,22 @@ def _class_rows(table: Table, folders: set[str]) -> list[tuple[int, tuple[str, s
 
 
 def _class_names(files: Sequence[str], folders: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Return the name of each class folder: its own, or of a wnid what its files are called behind it; and notes."""
+    """Return the name of each class folder, and notes: its own, or where all are wnids what all files are called by.
+
+    In n02102040/n02102040_English_springer.jpg that is "English springer".
+    """
+    plain = tuple(shown(folder) for folder in folders), _alike(folders)
+    if not all(WNID.fullmatch(folder) for folder in folders):
+        return plain
     behind = defaultdict(set)
     for file in files:
         folder, _, name = file.partition("/")
-        if re.fullmatch(r"n\d{8}", folder):
-            words = re.fullmatch(rf"{folder}[_ -]([^\d/]+)\.\w+", name)
-            behind[folder].add(words[1].replace("_", " ") if words else None)
-    meant = {folder: words.pop() for folder, words in behind.items() if len(words) == 1 and None not in words}
-    names = [meant.get(folder, shown(folder)) for folder in folders]
-    if not meant or len(set(names)) < len(names):
-        return tuple(shown(folder) for folder in folders), _alike(folders)
-    folder, name = next(iter(meant.items()))
-    return tuple(names), [f"{len(meant)} classes are named as their files are: {folder} is {name!r}", *_alike(folders)]
+        words = re.fullmatch(rf"{re.escape(folder)}[_ -]([^\d/]+)\.\w+", name)
+        behind[folder].add(words[1].replace("_", " ") if words else "")
+    names = [shown(next(iter(behind[folder]))) if len(behind[folder]) == 1 else "" for folder in folders]
+    if "" in names or len(set(names)) < len(names):
+        return plain
+    return tuple(names), [f"classes are named as their files are: {folders[0]} is {names[0]!r}"]
 
 
 def _alike(names: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from cnnprobe.datasets.arrays import build
 from cnnprobe.errors import UserError
@@ -98,3 +99,24 @@ def test_labels_by_name_and_what_could_be_labels(tmp_path, caplog):
     assert arrays(tmp_path / "a.npz", labels="hand").classes == ("left", "right", "up")
     with pytest.raises(UserError, match="no array 'foot' in a"):
         arrays(tmp_path / "a.npz", labels="foot")
+
+
+def test_recordings_in_a_cell_array_with_names_of_channels_as_label(tmp_path):
+    """F91: as FieldTrip keeps them, `label` being those of channels."""
+    cells = np.empty(8, dtype=object)
+    for place in range(8):
+        cells[place] = DATA[place].astype(np.float64)
+    label = np.array(["C3", "Cz", "C4"], dtype=object)
+    savemat(tmp_path / "a.mat", {"data": {"trial": cells, "label": label, "fsample": 250.0}})
+    dataset = arrays(tmp_path / "a.mat")
+    assert dataset.rate == 250 and dataset.channel_names == ["C3", "Cz", "C4"] and dataset.classes == ()
+    assert np.allclose(dataset.load([5, 2])[0].numpy(), DATA[[5, 2]])
+
+
+def test_counts_beside_the_data_tell_the_axes(tmp_path):
+    """F91: as EEGLAB keeps them, (channel, time, trial)."""
+    values = DATA.transpose(1, 2, 0).astype(np.float64)
+    savemat(tmp_path / "a.mat", {"EEG": {"data": values, "srate": 250.0, "nbchan": 3.0, "pnts": 20.0, "trials": 8.0}})
+    dataset = arrays(tmp_path / "a.mat")
+    assert dataset.size == (3, 20) and dataset.rate == 250
+    assert np.allclose(dataset.load(range(8))[0].numpy(), DATA)

@@ -178,3 +178,11 @@ def test_many_rows_take_little_time(table):
     began = time.process_time()
     labels = by_file(files, table(text), None)[1]
     assert time.process_time() - began < 3 and (labels == np.arange(5_000) % 7).all()
+
+
+def test_a_row_that_fits_several_images_is_refused(table):
+    """F92: labels are never given by luck."""
+    files = ["cat/1.png", "dog/1.png"]
+    with pytest.raises(UserError, match=r"'1.png' fits several images, 'cat/1.png' and 'dog/1.png'; write"):
+        by_file(files, table("1.png,a\n"), None)
+    assert by_file(files, table("cat/1.png,a\ndog/1.png,b\n"), None)[1].tolist() == [0, 1]

@@ -71,3 +71,15 @@ def test_a_label_out_of_range_is_refused_with_the_nearest(table):
         by_file(["a.png"], table("a.png,7\n"), names)
     with pytest.raises(UserError, match="names none of the 1 images"):
         by_file(["z.png"], table("a.png,7\n"), None)
+
+
+def test_wnids_are_named_as_all_their_files_are():
+    """F92: where each file is called by its wnid and one name; else they stay."""
+    folders = ["n01440764", "n02102040"]
+    files = ["n02102040/n02102040_English_springer.jpg", "n01440764/n01440764_tench.JPEG"]
+    classes, labels, notes = by_subfolder(files, folders, None)
+    assert classes == ("tench", "English springer") and labels.tolist() == [1, 0] and "'tench'" in notes[0]
+    assert by_subfolder(files[:1], folders, None, files)[0] == classes  # of a split without a tench
+    for other in ("n01440764/n01440764_18.JPEG", "n01440764/n01440764_carp.JPEG", "n01440764/x.JPEG"):
+        assert by_subfolder([*files, other], folders, None)[0] == tuple(folders)
+    assert by_subfolder(["cat/cat_sitting.jpg"], ["cat"], None)[0] == ("cat",)
