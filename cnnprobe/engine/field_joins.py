@@ -1,8 +1,8 @@
 """How moving and joining pass fields on: functions that only move values, and those that bring several together.
 
-What moves values (slices, permutations, reshapes, indexing), and what writes them into others, is run on the coordinates
-themselves. What joins branches takes the union of what they see, at every position; a branch of one position that all
-positions read is seen by all.
+What moves values (slices, permutations, reshapes, indexing), and what writes them into others, is run on coordinates.
+What joins branches takes the union of what they see, at every position; a branch of one position that all positions
+read is seen by all.
 """
 
 from collections.abc import Sequence
