@@ -207,6 +207,6 @@ def _weights(folder: Path, about: dict[str, Any], listed: dict[str, str]) -> Ite
 
     for path in paths:
         try:
-            weights.read(path, finite=False)
+            weights.read(path)
         except UserError as error:
             yield Finding("error", str(folder), f"weights/{error}", _anew(folder, about))
