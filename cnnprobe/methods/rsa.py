@@ -161,7 +161,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
     low, high, p = table["similarity_low"], table["similarity_high"], table["p_corrected"]
     columns["closest layer"] = ["-" if row is None else str(names[row]) for row in closest]
     columns[table.attributes["comparison"]] = [
-        "-" if row is None else f"{similarity[row, n]:.3f} ({low[row, n]:.3f} to {high[row, n]:.3f})"
+        "-" if row is None else f"{similarity[row, n]:.3f}{_interval(low[row, n], high[row, n])}"
         for n, row in enumerate(closest)
     ]
     columns["p, corrected"] = ["-" if row is None else f"{p[row, n]:.3g}" for n, row in enumerate(closest)]
@@ -175,6 +175,11 @@ def summary(recording: Any) -> dict[str, list[str]]:
         columns["axes"] = [str(words) or "-" for words in references["axes"]]
     columns["noise ceiling"] = [f"{a:.3f} to {b:.3f}" if np.isfinite(a) else "one subject" for a, b in ends]
     return columns
+
+
+def _interval(low: float, high: float) -> str:
+    """Return " (low to high)"; nothing where it is not known."""
+    return f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
 
 
 def _best(values: np.ndarray, rows: np.ndarray) -> int | None:

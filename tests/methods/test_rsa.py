@@ -205,3 +205,8 @@ def test_trained_squeezenet_is_closer_to_the_brain_than_with_random_weights(cnnp
     best = layers["similarity"][kinds == "layer", place].argmax()
     row = np.flatnonzero((apart["kind"] == "random") & (apart["first"] == best))[0]
     assert apart["low"][row, place] > 0
+
+
+def test_an_interval_that_is_not_known_is_not_printed():
+    """F99: of one subject, or fewer than 5 conditions."""
+    assert rsa._interval(np.nan, np.nan) == "" and rsa._interval(0.1, 0.25) == " (0.100 to 0.250)"
