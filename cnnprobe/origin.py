@@ -206,12 +206,14 @@ def remark_home(folder: Path | None, home: Path | None) -> None:
         folder: of that run; None: a new run.
         home: its working directory, see `runs.home`.
     """
-    said = runs.info(folder).get("working_directory") if folder else None
+    said = runs.working_directory_of(folder) if folder else None
     if home:
         LOG.warning(f"{folder.name} was made in another working directory: its relative paths are taken from {home}")
-    elif isinstance(said, str) and not Path(said).is_dir():
-        LOG.warning(f"{folder.name} was made in another working directory, {said}, which is not there: its relative "
-                    "paths are taken from here")  # fmt: skip
+    elif said is not None and not said.is_dir():
+        LOG.warning(
+            f"{folder.name} was made in another working directory, {said}, which is not there: its relative paths are "
+            "taken from here"
+        )
 
 
 def remark_repeated(folder: Path, made: Any, now: dict[str, Any]) -> None:

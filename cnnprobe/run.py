@@ -253,7 +253,7 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
         "built_from": origin.built_from(job.config, made),
         "named_files": origin.named_files(job.config),
-        "working_directory": str(Path.cwd()),
+        "working_directory": runs.working_directory(),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "machine": provenance.machine(),

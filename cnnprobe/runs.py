@@ -189,9 +189,21 @@ def newest(folders: Iterable[Path]) -> Path | None:
 
 def home(folder: Path) -> Path | None:
     """Return the working directory that the relative paths of a run mean, where that is another one than this."""
+    said = working_directory_of(folder)
+    return said if said is not None and said.is_dir() and said.resolve() != Path.cwd() else None
+
+
+def working_directory_of(folder: Path) -> Path | None:
+    """Return the working directory that a run was made in, as far as its `run.json` says it."""
     said = info(folder).get("working_directory")
-    other = isinstance(said, str) and Path(said).is_dir() and Path(said).resolve() != Path.cwd()
-    return Path(said) if other else None
+    return Path(os.path.expanduser(said)) if isinstance(said, str) else None  # noqa: PTH111 (never raises)
+
+
+def working_directory() -> str:
+    """Return this working directory, for `run.json`: nothing of where the home folder of its user is."""
+    own = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111
+    here = Path.cwd()
+    return str(Path("~") / here.relative_to(own)) if here.is_relative_to(own) else str(here)
 
 
 def same_images(

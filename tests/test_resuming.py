@@ -22,7 +22,7 @@ from cnnprobe.figures import style
 from cnnprobe.store import Writer
 
 RUN = "outputs/record/convnet-folder/v001"
-ASKED = ["layer=conv1", "batch_size=2", "limit=12", "weights=random", "device.workers=0"]
+ASKED = ["layer=conv1", "batch_size=2", "limit=first:12", "weights=random", "device.workers=0"]
 
 
 def stopped(cnnprobe, pictures, tmp_path, monkeypatch, asked=ASKED, batches=4, status="interrupted"):

@@ -19,6 +19,8 @@ SMALL = {
     "cam": {"batch_size": 2},
     "perturb": {"permutations": 3, "draws": 2},
     "rsa": {"bootstrap": 6, "permutations": 8},
+    "topk": {"batch_size": 2},
+    "tuning": {"batch_size": 8},
 }
 AT_ONCE = 6
 """Steps of the work between two stops."""
