@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.map_likeness import likeness
+from cnnprobe.engine.nonlinearities import plan_of
 from cnnprobe.engine.randomisation import Block, blocks, cascading, independent
 from cnnprobe.models import mousenet
 
@@ -319,9 +320,11 @@ def smooth_images(seed, count=4):
 
 def class_map(net, images, rule):
     images = images.clone().requires_grad_()
-    with Rules(rule) as rules:
+    size = tuple(images.shape[1:])
+    rules = Rules(plan_of(net, find(net, "logits", size), size), rule)
+    with rules.show(images):
         logit = net(images)[:, 3].sum()
-    rules.watch(logit)
+    rules.watch()
     return torch.autograd.grad(logit, images)[0].numpy()
 
 
