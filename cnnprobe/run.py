@@ -216,6 +216,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         try:
             lock = lock or undo.enter_context(runs.Lock(folder))
             run = Run(job, folder, lock, about(job, made, device, threads), remarks, left["unfinished"])
+            run.about["place"] = os.path.relpath(folder)
             if job.resume:
                 runs.tidy(folder)
                 origin.remark_resumed(folder.name, runs.info(folder), run.about)

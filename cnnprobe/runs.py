@@ -194,9 +194,12 @@ def home(folder: Path) -> Path | None:
 
 
 def working_directory_of(folder: Path) -> Path | None:
-    """Return the working directory that a run was made in, as far as its `run.json` says it."""
-    said = info(folder).get("working_directory")
-    return Path(os.path.expanduser(said)) if isinstance(said, str) else None  # noqa: PTH111 (never raises)
+    """Return the working directory that a run was made in; None where that is not known, or the run was moved."""
+    said, place = (info(folder).get(key) for key in ("working_directory", "place"))
+    if not isinstance(said, str) or not isinstance(place, str):
+        return None
+    home = Path(os.path.expanduser(said))  # noqa: PTH111 (never raises)
+    return home if Path(os.path.normpath(home / place)) == folder.resolve() else None
 
 
 def working_directory() -> str:

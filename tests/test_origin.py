@@ -20,7 +20,7 @@ def made(pictures, tmp_path_factory):
     shutil.copytree(pictures, place / "images")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        images = ["dataset=folder", "dataset.root=images", "device.workers=0", "limit=20"]
+        images = ["dataset=folder", "dataset.root=images", "device.workers=0", "limit=first:20"]
         assert main(["record", "model=convnet", "weights=random", "keep=maps", *images]) == 0
     return place
 
@@ -67,7 +67,7 @@ def test_a_run_over_other_images_is_no_source(cnnprobe, begun):
     """F46: nothing is mixed."""
     _, images = begun
     paint(images / "disc/03.png")
-    words = ["model=convnet", "layer=conv1", "weights=random", "dataset=folder", "dataset.root=images", "limit=20"]
+    words = ["model=convnet", "layer=conv1", "weights=random", "dataset=folder", "dataset.root=images", "limit=first:20"]
     answer = cnnprobe("topk", f"source={RUN}", *words)
     assert answer.status == 2
     assert "was made with other dataset (" in answer.err
