@@ -24,7 +24,6 @@ def corpus(folder):
         torch.save(state | {"conv1.weight": Hostile(folder / "PWNED")}, folder / f"code{new}.pt", **kind)
         torch.save(torch.nn.Linear(2, 2), folder / f"network{new}.pt", **kind)
         torch.save({"conv1.weight": torch.zeros(1).expand(10**6, 10**6)}, folder / f"stride{new}.pt", **kind)
-        torch.save({**state, "epoch": os.fspath(folder)}, folder / f"text{new}.pt", **kind)
         torch.save(state, folder / f"whole{new}.pt", **kind)
         data = (folder / f"whole{new}.pt").read_bytes()
         for part in (1, 10, 19):
