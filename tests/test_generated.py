@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 
 from cnnprobe import catalogue
-from cnnprobe.engine.layers import find, units_of
+from cnnprobe.engine.layers import find
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError
 from tests import planted
 

@@ -67,7 +67,14 @@ def test_a_run_over_other_images_is_no_source(cnnprobe, begun):
     """F46: nothing is mixed."""
     _, images = begun
     paint(images / "disc/03.png")
-    words = ["model=convnet", "layer=conv1", "weights=random", "dataset=folder", "dataset.root=images", "limit=first:20"]
+    words = [
+        "model=convnet",
+        "layer=conv1",
+        "weights=random",
+        "dataset=folder",
+        "dataset.root=images",
+        "limit=first:20",
+    ]
     answer = cnnprobe("topk", f"source={RUN}", *words)
     assert answer.status == 2
     assert "was made with other dataset (" in answer.err

@@ -24,13 +24,12 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnprobe.engine.arrival import AGREE, CUTS, arrival, in_part, must_arrive
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.class_choice import Choose, class_count
-from cnnprobe.engine.grids import Grid
+from cnnprobe.engine.grids import Grid, upsampled
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.memory import Carried
 from cnnprobe.engine.nonlinearities import plan_of
@@ -183,11 +182,11 @@ class ClassMaps:
         while start < len(images):
             most = 1 if self.kind == "scorecam" else self.carried.most
             some = slice(start, min(start + most, len(images)))
-            chosen = partial(_chosen, choose, labels[some])
+            chosen = partial(lambda own, logits: choose(logits, own), labels[some])
+            work = partial(self._graph, images[some], chosen)
             if self.kind == "scorecam":
                 done = self._found(*(yield from self._scores(images[start], chosen, at)), None)
             else:
-                work = partial(self._graph, images[some], chosen)
                 done = self.carried.attempt(some.stop - start, lambda work=work: self._found(*work()))
             if done is not None:
                 parts.append(vars(done))
@@ -383,8 +382,8 @@ def per_class(rows: Tensor, leaf: Tensor, again: bool = False) -> Tensor:
     total, count = rows.sum(0), rows.shape[1]
     if count == 1:
         return _to(total, leaf, again)[None]
-    start = torch.eye(count, dtype=rows.dtype, device=rows.device)
     try:
+        start = torch.eye(count, dtype=rows.dtype, device=rows.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that some functions are run one class after the other
             return torch.autograd.grad(total, leaf, start, retain_graph=True, is_grads_batched=True)[0]
@@ -394,14 +393,5 @@ def per_class(rows: Tensor, leaf: Tensor, again: bool = False) -> Tensor:
     return torch.stack([_to(total[place], leaf, again or place + 1 < count) for place in range(count)])
 
 
-def _chosen(choose: Choose, labels: Tensor, logits: Tensor) -> Tensor:
-    return choose(logits, labels)
-
-
 def _to(values: Tensor, leaf: Tensor, again: bool) -> Tensor:
     return torch.autograd.grad(values.sum(), leaf, retain_graph=again)[0]
-
-
-def upsampled(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return maps (a, b, y, x) at the size (y, x) of an image: bilinear, each value in the middle of its share."""
-    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from cnnprobe.engine.layers import find, main_layers, units_of
+from cnnprobe.engine.layers import find, main_layers
 from cnnprobe.engine.objectives import Objective
 from cnnprobe.engine.passes import Source
 from cnnprobe.engine.population import Brain, OneHot, Population, Reading, Stretch, learn
 from cnnprobe.engine.taps import Layer
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError, listing
 from cnnprobe.records import Advance, Column, Phase
 from cnnprobe.unfinished import Unfinished

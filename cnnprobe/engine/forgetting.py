@@ -13,9 +13,10 @@ from cnnprobe.engine import drift
 from cnnprobe.engine.answers import Answers, answers, blocks
 from cnnprobe.engine.discrimination import class_means
 from cnnprobe.engine.kernel_alignment import alignment, gram
-from cnnprobe.engine.layers import Layer, layers_of, units_of
+from cnnprobe.engine.layers import Layer, layers_of
 from cnnprobe.engine.overwritten import SIDES, Chosen, Overwritten
 from cnnprobe.engine.strongest import BEST, Strongest
+from cnnprobe.engine.units import units_of
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
 from cnnprobe.unfinished import Unfinished
 

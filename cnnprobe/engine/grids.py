@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnprobe.engine.layers import main_layers
@@ -59,3 +60,8 @@ class Grid:
         if self.order is None:
             return activation
         return activation.index_select(-1, self.order.to(activation.device)).unflatten(-1, self.shape)
+
+
+def upsampled(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return maps (a, b, y, x) at the size (y, x) of an image: bilinear, each value in the middle of its share."""
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)

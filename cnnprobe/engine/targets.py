@@ -7,7 +7,8 @@ import numpy as np
 
 from cnnprobe.engine import objectives
 from cnnprobe.engine.controlling import KINDS
-from cnnprobe.engine.layers import Layer, units_of
+from cnnprobe.engine.layers import Layer
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError, must_be_a_file, path_of
 from cnnprobe.records import Column
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from cnnprobe.engine.answers import answers
 from cnnprobe.engine.discrimination import discriminability, strongest_class
-from cnnprobe.engine.layers import Layer, units_of
+from cnnprobe.engine.layers import Layer
 from cnnprobe.engine.overwritten import SIDES
+from cnnprobe.engine.units import units_of
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
 from cnnprobe.unfinished import Unfinished
 

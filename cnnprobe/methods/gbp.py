@@ -11,12 +11,13 @@ from torch import nn
 from cnnprobe.engine.ends import check_ends, ends_of, places, ranked
 from cnnprobe.engine.gradient_mapping import GradientMapping, How
 from cnnprobe.engine.gradients import Recipe
-from cnnprobe.engine.layers import Layer, find, main_layers, units_of
+from cnnprobe.engine.layers import Layer, find, main_layers
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.outputs import class_scores
 from cnnprobe.engine.sanity import Sanity, verdict
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import Search, Strongest, images_per_unit, of_groups
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows

@@ -10,7 +10,7 @@ from torch import nn
 from cnnprobe.engine.controlling import controlled
 from cnnprobe.engine.ends import check_ends, ends_of, ranked
 from cnnprobe.engine.image_statistics import Statistics, measured
-from cnnprobe.engine.layers import Layer, find, main_layers, units_of
+from cnnprobe.engine.layers import Layer, find, main_layers
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.moments import half_time
 from cnnprobe.engine.outputs import class_scores
@@ -22,6 +22,7 @@ from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import BEST, Search
 from cnnprobe.engine.targets import OF_UNITS, targets
 from cnnprobe.engine.transforms import Transforms
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows

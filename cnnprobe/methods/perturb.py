@@ -11,12 +11,13 @@ from torch import nn
 
 from cnnprobe.engine.arrival import arrives
 from cnnprobe.engine.bands import OPPONENT, Bands, image_bands, signal_bands
-from cnnprobe.engine.layers import Layer, find, units_of
+from cnnprobe.engine.layers import Layer, find
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.outputs import outputs_of
 from cnnprobe.engine.perturbation import KINDS, Noise, Showing, Trials, deviation
 from cnnprobe.engine.spectral_fields import Chance, SpectralFields
 from cnnprobe.engine.stimuli import shared_classes, stimuli_table
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range
 from cnnprobe.records import Advance, Column, Measurement, Phase, Rows, Table

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.engine.field_mapping import How, Mapping, brightness
-from cnnprobe.engine.layers import find, units_of
+from cnnprobe.engine.layers import find
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.memory import UNBOUNDED
 from cnnprobe.engine.occluders import grid_of
@@ -17,6 +17,7 @@ from cnnprobe.engine.occlusion import Occlusion
 from cnnprobe.engine.pictures import picture_size
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import Search, images_per_unit
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Measurement, Phase, Rows

@@ -248,9 +248,8 @@ def _order(labels: np.ndarray) -> tuple[np.ndarray, str]:
 
 def _pictures(recording: Any, order: np.ndarray) -> np.ndarray | None:
     """Return a picture of each condition in this order; None where not every one has one."""
-    if "pictures" not in recording or len(recording["pictures"]["pixels"]) < len(order):
-        return None
-    return recording["pictures"]["pixels"][order]
+    there = "pictures" in recording and len(recording["pictures"]["pixels"]) >= len(order)
+    return recording["pictures"]["pixels"][order] if there else None
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:
@@ -398,5 +397,4 @@ def volumes(recording: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def _file(name: str) -> str:
-    """Return a name of which a file's can be made."""
     return re.sub(r"[^\w.-]+", "_", str(name))[:80]

@@ -11,12 +11,13 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.engine.areas import Areas
-from cnnprobe.engine.layers import Layer, find, units_of
+from cnnprobe.engine.layers import Layer, find
 from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.pictures import Album, picture_kind, picture_size
 from cnnprobe.engine.ranking import Ranker
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.strongest import Order, Strongest, by_pass, by_record, check_record
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Advance, Column, Measurement, Phase, Rows, Table

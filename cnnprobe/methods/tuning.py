@@ -11,11 +11,12 @@ from cnnprobe.engine.contrast_response import naka_rushton
 from cnnprobe.engine.factor_responses import Site, respond
 from cnnprobe.engine.first_filters import filters_of
 from cnnprobe.engine.gabor_fits import ACCEPTED, CHROMATIC, LEAST, Gabors, fit_gabors, plane
-from cnnprobe.engine.layers import Layer, find, units_of
+from cnnprobe.engine.layers import Layer, find
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.recorded_cells import recorded_cells
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.unit_tuning import FAMILIES, STILL, Curves, Design, columns, numbers
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range
 from cnnprobe.records import Advance, Column, Measurement, Phase, Rows, Table

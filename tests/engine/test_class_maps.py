@@ -7,8 +7,8 @@ import torchvision
 from torch import nn
 
 from cnnprobe.engine.class_choice import Choice
-from cnnprobe.engine.class_maps import ClassMaps, per_class, upsampled
-from cnnprobe.engine.grids import Grid
+from cnnprobe.engine.class_maps import ClassMaps, per_class
+from cnnprobe.engine.grids import Grid, upsampled
 from cnnprobe.engine.layers import find, last_map
 from cnnprobe.errors import UserError
 from tests.gap import Deep, Pooled, pictures

@@ -8,8 +8,9 @@ import torch
 import torchvision
 from torch import nn
 
-from cnnprobe.engine.layers import Tap, find, last_map, layers_of, main_layers, units_of
+from cnnprobe.engine.layers import Tap, find, last_map, layers_of, main_layers
 from cnnprobe.engine.recording import activations
+from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError
 from cnnprobe.models import mousenet
 from tests import planted
