@@ -114,6 +114,5 @@ class Layer:
             "field_size": list(self.field.size),
             "field_stride": list(self.field.stride),
             "field_start": list(self.field.start),
-            "field_axes": [-1 if axis is None else axis for axis in self.field.axes or range(len(self.field.size))],
             "field_note": self.note,
         } | ({"field_axes": axes} if axes else {})

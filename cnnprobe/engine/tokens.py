@@ -19,9 +19,9 @@ def token_order(model: nn.Module, layer: Layer, patches: Layer, size: tuple[int,
     """Return the token of each place of a patch convolution's map, (y x,) row by row; None where it cannot be told.
 
     The convolution's output is changed at half of its places at a time, once for each binary digit of the number of a
-    place. Which changes reach a token, in the first value that has as many tokens as the layer, spells the number of
-    the place it comes from; tokens that none reaches are no patches. It holds for the layer if nothing moves tokens
-    after that.
+    place, then at the other half. Which changes reach a token, in the first value that has as many tokens as the layer,
+    spells the number of the place it comes from; tokens that none reaches, or both halves, are no patches (a class
+    token, a mean of the others). It holds for the layer if nothing moves tokens after that.
 
     Args:
         model: any network; it is given back as it was.
@@ -63,10 +63,11 @@ def _order(
     generator = torch.Generator().manual_seed(0)
     push = torch.randn(patches.channels, generator=generator).to(clean[source])
     numbers = torch.arange(1, count + 1, device=push.device).view(patches.map_size)
+    digits = count.bit_length()
     codes = {axis: torch.zeros(tokens, dtype=torch.int64, device=push.device) for axis in axes}
-    for digit in range(count.bit_length()):
+    for digit in range(2 * digits):
         known = dict(clean)
-        at = (numbers >> digit & 1).to(push.dtype)
+        at = ((numbers if digit < digits else ~numbers) >> digit % digits & 1).to(push.dtype)
         known[source] = clean[source] + patches.tapped((push[:, None, None] * at)[None], 1)
         for call in calls:
             known.update(zip(call.outputs, run(call, known)))
@@ -74,8 +75,11 @@ def _order(
         for axis, code in codes.items():
             each = change.movedim(axis, 0).flatten(1).amax(1)
             code |= (each > CHANGED * each.max()).long() << digit
+    every = 2**digits - 1
     for code in codes.values():
-        order = torch.argsort(code, stable=True)[tokens - count :]
-        if torch.equal(code[order], numbers.flatten()) and int((code > 0).sum()) == count:
+        number, others = code & every, code >> digits
+        own = torch.where((number ^ others == every) & (number <= count), number, 0)  # 0: no patch
+        order = torch.argsort(own, stable=True)[tokens - count :]
+        if torch.equal(own[order], numbers.flatten()) and int((own > 0).sum()) == count:
             return order.cpu().numpy()
     return None

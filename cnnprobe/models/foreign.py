@@ -293,7 +293,7 @@ def _differs(model: nn.Module, size: tuple[int, ...]) -> str | None:
     """Show a network one image twice; say so where it answers otherwise the second time, or names other classes."""
     image = _image(model, size)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        first, second = (_tensors(model(image)) for _ in range(2))
+        first, second = (_tensors(model(image.clone())) for _ in range(2))  # it may write into it
     names = about(model).classes
     if names and len(first) == 1 and first[0].ndim == 2 and first[0].shape[1] != len(names):
         raise UserError(f"About.classes names {len(names)} classes, the network has {first[0].shape[1]} outputs")

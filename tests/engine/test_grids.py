@@ -23,7 +23,8 @@ class Tokens(nn.Module):
 
 def test_tokens_stand_row_by_row_behind_the_class_token():
     size = (3, 8, 12)
-    grid = Grid(Tokens(), find(Tokens(), "norm", size)[0], size)
+    model = Tokens()
+    grid = Grid(model, find(model, "norm", size)[0], size)
     assert grid.shape == (2, 3)
     assert grid.of(torch.arange(14.0).reshape(1, 2, 7))[0, 1].tolist() == [[8, 9, 10], [11, 12, 13]]
 
