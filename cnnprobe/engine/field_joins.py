@@ -115,6 +115,8 @@ def written(call: Call, read: list[Geometry], out: Value) -> Geometry:
     Run on coordinates, for one input at a time; what comes from the others is NaN.
     """
     known = dict(zip(call.inputs, read))
+    if _by_mask(call):
+        return joined(call, read, out)
     if any(not value.dtype.is_floating_point for value in known):
         return everywhere(call, read, out)
     first, rank = read[0], len(out.shape)
@@ -134,6 +136,14 @@ def written(call: Call, read: list[Geometry], out: Value) -> Geometry:
         roles[place] = CHANNEL
     lost = [role for role in lost if isinstance(role, int)]
     return replace(first.with_spans(spans, aligned).whole(lost), roles=tuple(roles))
+
+
+def _by_mask(call: Call) -> bool:
+    """Say whether a number is written where a mask as large as the value itself holds: value by value."""
+    if call.name != "__setitem__" or len(call.inputs) != 2:
+        return False
+    into, mask = call.inputs
+    return call.argument("index", 1) == mask and (mask.dtype, mask.shape) == (torch.bool, into.shape)
 
 
 def _written_along(

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.engine.conduct import handed
 from cnnprobe.engine.layers import before_output, find
 from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.probing import untouched
@@ -135,7 +136,7 @@ def outputs_of(model: nn.Module, size: tuple[int, ...], names: tuple[str, ...], 
     returned: list[Any] = []
     with untouched(model), torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            returned = [model(image.clone()) for image in (*near, *far)]
+            returned = [handed(model, image) for image in (*near, *far)]
         except Exception as error:  # the network is tried where it may have no meaning
             if is_short(error):
                 raise

@@ -52,8 +52,8 @@ def by_pass(
     ranker: Ranker,
     loaded: Source,
     skipped: np.ndarray,
-    areas: Areas | None = None,
     unfinished: Unfinished | None = None,
+    areas: Areas | None = None,
 ) -> Generator[Advance, None, dict[str, Strongest]]:
     """Show every image once; returns the strongest by name of layer.
 
@@ -61,8 +61,8 @@ def by_pass(
         ranker: says by what they are ranked.
         loaded: the images, see `passes.passing`.
         skipped: (image,) bool, becomes true where an image could not be read.
-        areas: rank by area too.
         unfinished: keeps the ranking so far.
+        areas: rank by area too.
     """
     receivers = [one for one in (ranker, areas) if one is not None]
 

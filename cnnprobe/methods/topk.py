@@ -114,7 +114,7 @@ def compute(
             yield Advance(len(dataset))
         else:
             ranker = Ranker(layers, k, [name for name in criteria if name != "area"], bottom)
-            found = yield from by_pass(model, layers, ranker, loaded, skipped, areas, unfinished)
+            found = yield from by_pass(model, layers, ranker, loaded, skipped, unfinished, areas)
         found = {name: answer.of(chosen[name]) for name, answer in found.items()}
         yield from _rows(layers, found, lists, Pictures(size, crop, loaded), unfinished)
         for start in range(0, len(skipped), batch_size):
