@@ -79,8 +79,16 @@ def _from_home(block: dict[str, Any], folder: Path) -> dict[str, Any]:
     home = runs.home(folder) if not all(path.is_absolute() for path in named.values()) else None
     if home is None:
         return block
+    named = {key: path for key, path in named.items() if key == "root" or _is_there(home / path)}
+    if not named:  # classes=room is a choice
+        return block
     LOG.warning(f"old_task: {folder.name} was made in another working directory: its images are taken from {home}")
     return block | {key: str(home / path) for key, path in named.items()}
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether a path, or one with a column behind it (FILE:COLUMN), is there."""
+    return path.exists() or Path(str(path).rpartition(":")[0] or path).is_file()
 
 
 def _has_not_changed(dataset: Any, folder: Path) -> None:

@@ -70,10 +70,23 @@ def block(group: str, given: Any, command: str = "") -> dict[str, Any]:
         if key not in options and key not in ROOT_PARAMETERS:
             raise unknown("option", f"{shown}{key}", [f"{shown}{one}" for one in options], of=f"{group}={name}")
         result[key] = _value(options[key], value, f"{shown}{key}") if key in options else value
-    missing = [key for key in options if key not in result and key not in ROOT_PARAMETERS]
-    if missing:
-        raise UserError(f"{shown}{missing[0]} needs a value")
+    known = _defaults(group, name)
+    for key in options:
+        if key in result or key in ROOT_PARAMETERS:
+            continue
+        if key not in known:
+            raise UserError(f"{shown}{key} needs a value")
+        result[key] = options[key].check(known[key], f"{shown}{key}")  # a run of before there was such an option
     return result
+
+
+def _defaults(group: str, name: str) -> dict[str, Any]:
+    """Return the values that the YAML of a choice gives its options."""
+    try:
+        page = catalogue.page(catalogue.yaml_path(group, name))
+    except UserError:
+        return {}
+    return {key: entry.default for key, entry in page.entries.items() if entry.default != "???"}
 
 
 def _value(option: Any, value: Any, name: str) -> Any:

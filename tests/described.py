@@ -156,7 +156,7 @@ COMMANDS = {
             ({"layer": None}, "needs layer=… (or target=class); layers of the model: conv1, conv2"),
             ({"target": "class"}, "target=class maps the logits: leave out layer="),
             ({"units": "best:9"}, "units=best:9 asks for 9 units, a layer has 4"),
-            ({"top_images": 0}, "top_images must be a whole number, from 1 to 100000, got 0"),
+            ({"top_images": 0}, "top_images must be a whole number, from 1 to 100000 or null, got 0"),
         ),
         answers=("tests/methods/test_gbp.py::test_a_gabor_is_found_exactly",),
         many={"top_images": 9},

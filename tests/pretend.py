@@ -148,6 +148,11 @@ def missing() -> str:
         ones = torch.ones(2, device=NAME)
         if ones.device.type != NAME or not torch.equal((ones + ones).cpu(), torch.full((2,), 2.0)):
             return "torch's hook for devices in Python makes no device of its own"
+        leaf = ones.requires_grad_()
+        try:
+            (leaf * 2).sum().backward()
+        except RuntimeError:
+            return "gradients were taken before the device was known: run this file by itself (make test does)"
     except (ImportError, AttributeError, RuntimeError, TypeError) as error:
         return f"torch {torch.__version__} has no hook for devices in Python: {error}"
     return ""

@@ -55,7 +55,7 @@ def test_case_counts_where_it_tells_names_apart():
 def test_names_that_are_not_unique_do_not_match():
     """F89: two folders with the same names, a file with names alone."""
     with pytest.raises(
-        UserError, match=r"brain.h5 has 1, 2 more than once; the conditions are a/1.png, a/2.png, b/1.png"
+        UserError, match=r"brain.h5 has 1, 2 more than once; the conditions are a/1.png, a/2.png, …, b/2.png"
     ):
         read(["a/1.png", "a/2.png", "b/1.png", "b/2.png"], ["1", "2", "1", "2"])
     assert read(["a/1.png", "b/1.png"], ["x/b/1.bmp", "x/a/1.bmp"]).order.tolist() == [1, 0]

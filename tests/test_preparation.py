@@ -74,7 +74,7 @@ def test_tiles_are_cut_from_another_dataset():
 def test_a_gpu_that_is_not_there_is_told(monkeypatch):
     """F57."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="no CUDA device here; device=cpu or device=auto"):
+    with pytest.raises(UserError, match="no CUDA device here, asked for device=cuda; device=cpu or device=auto"):
         preparation.device_of({"name": "cuda", "threads": None, "workers": None})
     assert preparation.device_of({"name": "auto", "threads": 1, "workers": 0}) == ("cpu", 1, 0)
 

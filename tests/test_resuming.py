@@ -285,7 +285,7 @@ def test_a_refused_resume_does_not_keep_the_lock(cnnprobe, pictures, tmp_path, m
     """F68, F70."""
     folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
     before = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(before.replace("limit: 12", "limit: 10"))
+    (folder / "config.yaml").write_text(before.replace("limit: first:12", "limit: first:10"))
     assert "dataset changed" in one_line(cnnprobe("record", "--resume", str(folder)))
     assert runs.holder(folder) is None
     (folder / "config.yaml").write_text(before)

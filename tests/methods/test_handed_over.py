@@ -62,7 +62,7 @@ def test_a_network_that_writes_into_its_input_changes_no_result_no_picture_and_n
 def test_a_last_batch_of_one_image_counts_like_the_others(command):
     """F84: nine images in batches of four, of a network that drops the axis of a batch of one."""
     pixels = torch.rand(9, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    given = {"dataset": Labelled(pixels, [n % 3 for n in range(9)], 3), "batch_size": 4}
+    given = {"dataset": Labelled(pixels, [n % 3 for n in range(9)], 8), "batch_size": 4}
     with Told() as told:
         whole, dropped = (joined(called(command, network(kind), **given)) for kind in (Network, Squeezed))
     alike(whole, dropped, 1e-5)

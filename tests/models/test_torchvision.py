@@ -32,8 +32,8 @@ def test_inception_gives_plain_logits_in_training_too():
 
 
 def test_a_misspelt_name_is_told_the_nearest():
-    with pytest.raises(UserError, match=r"no arch 'resnet81' in torchvision; did you mean 'resnet18'"):
-        build(num_classes=None, arch="resnet81", input_size=None)
+    with pytest.raises(UserError, match=r"no arch 'resnet19' in torchvision; did you mean 'resnet18'"):
+        build(num_classes=None, arch="resnet19", input_size=None)
 
 
 def test_a_detector_is_refused_by_name():
