@@ -141,7 +141,7 @@ def test_another_number_of_conditions_is_told_with_what_there_is(tmp_path):
     )
     with pytest.raises(UserError, match=r"IT has 92 conditions \(4, 2, 92, 92\), the dataset gives 6 conditions"):
         loaded(f"{tmp_path}/brain.h5:IT")
-    with pytest.raises(UserError, match=rr"no dataset 'V2' in .*; did you mean 'V1'. datasets: IT, V1"):
+    with pytest.raises(UserError, match=r"no dataset 'V2' in .*; did you mean 'V1'. datasets: IT, V1"):
         loaded(f"{tmp_path}/brain.h5:V2")
 
 
