@@ -32,7 +32,7 @@ format: setup ## put the code into its style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## run the tests (under ten minutes on two cores)
+test: setup ## run the tests (under eight minutes on two quiet cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/$(ALONE)
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests/$(ALONE)
 
