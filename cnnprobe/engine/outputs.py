@@ -31,8 +31,15 @@ from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
 
 LOG = logging.getLogger("cnnprobe")
+_UNFOUND = {
+    "softmax": "the scores before it were not found: logit is the logarithm of the probability",
+    "log-softmax": "the scores before it were not found: logit is the output itself",
+    "sigmoid": "the scores before it were not found: logit is made from the probability",
+}
 Kind = Literal["logits", "softmax", "log-softmax", "sigmoid", "unknown"]
 CLOSE = 1e-4
+ROUGH = 0.01
+"""How far the sum of probabilities may be from 1 where they are clamped, or of 16 bits."""
 TINY = 1e-30
 FAR = 100.0
 """How much stronger than an image what is shown to find out whether outputs are bounded."""
@@ -180,7 +187,7 @@ def _judged(table: Tensor, near: int, known: int, named: bool) -> Outputs | None
     if not len(table) or (alike and count > 1):
         return None
     own = f"the network ends in its own {{}}: its {count} outputs are"
-    if count > 1 and bool((table >= 0).all()) and bool(((table.sum(1) - 1).abs() < CLOSE).all()):
+    if count > 1 and bool((table >= 0).all()) and bool(((table.sum(1) - 1).abs() < ROUGH).all()):
         return Outputs("softmax", count, remark=f"{own.format('softmax')} the probabilities")
     if count > 1 and bool((table.logsumexp(1).abs() < CLOSE).all()):
         return Outputs("log-softmax", count, remark=f"{own.format('log-softmax')} logarithms of the probabilities")
@@ -198,6 +205,10 @@ def _judged(table: Tensor, near: int, known: int, named: bool) -> Outputs | None
             words += "; several may hold or none, so prediction is -1"
         return Outputs("sigmoid", count, named, words)
     unknown = "they are no logits, probability is NaN and prediction -1"
+    total = float(table.sum(1).mean())
+    if count > 1 and bool((table >= 0).all()) and bool(((table.sum(1) - total).abs() < CLOSE * total).all()):
+        shares = f"the {count} outputs of the network are never negative and their sum is always {total:.4g}"
+        return Outputs("unknown", count, remark=f"{shares} (percentages?): {unknown}; divide them by {total:.4g}")
     far = table[near:]
     if bool((table.abs() <= 1).all()) and len(far) and bool((far.abs() > 0.99).float().mean() > 0.5):
         return Outputs("unknown", count, remark=f"the {count} outputs of the network lie between -1 and 1: {unknown}")
@@ -247,7 +258,7 @@ def _with_scores(
         values = torch.cat([one[layer.name].reshape(1, -1) for one in passes]).float()
         if values.shape == expected.shape and torch.allclose(link(values), expected, atol=1e-5):
             return Outputs(found.kind, found.count, found.single, found.remark, layer)
-    return found
+    return replace(found, remark=f"{found.remark}; {_UNFOUND[found.kind]}") if found.count > 1 else found
 
 
 def _shown(returned: Any) -> str:

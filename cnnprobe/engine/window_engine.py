@@ -22,7 +22,7 @@ from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import IMAGE, Call, Value, trace
 from cnnprobe.engine.window_operations import TOUCHING, Operation, Pointwise, Sum
 from cnnprobe.engine.window_plan import Class, Edge
-from cnnprobe.engine.window_rules import operation
+from cnnprobe.engine.window_rules import jumps, operation
 from cnnprobe.engine.windows import Clean, Place, Windows
 
 OVERHEAD = 30e6
@@ -106,6 +106,9 @@ class WindowEngine:
             if value.call >= 0 and value.dtype in (torch.int64, torch.int32):
                 name = pass_.calls[value.call].name
                 raise Unrepeatable(f"{name}() makes places out of values, and windows round these otherwise")
+        for call in self.calls:
+            if jumps(call) and _joins(call, pass_.calls):
+                raise Unrepeatable(f"{call.name}() sets values against each other, and windows round equal ones apart")
         self.operations: dict[int, Operation] = {}
         self.shown = {self.image} if len(size) == 3 else set()  # values that show the image pixel by pixel
         local = set(self.shown)
@@ -276,3 +279,11 @@ class WindowEngine:
             place, changes = windows.place(self.target), windows.changes(self.target)
             return Answer(rows.members, columns.members, place, changed, changes, None)
         return Answer(rows.members, columns.members, None, None, None, windows.wholes[self.target])
+
+
+def _joins(call: Call, calls: list[Call]) -> bool:
+    """Say whether a call reads several values of the image, or one that was made from several."""
+    read = set(call.inputs)
+    if len(read) == 1 and (maker := call.inputs[0].call) >= 0:
+        read = set(calls[maker].inputs)
+    return len(read) > 1

@@ -32,6 +32,9 @@ POINTWISE = re.compile(
 )
 IDENTITY = re.compile(r"dropout([123]d)?|contiguous|clone|detach")
 SUMS = re.compile(r"add|__i?add__|__radd__")
+JUMPS = re.compile(
+    r"sign|sgn|floor|ceil|round|trunc|fix|frac|heaviside|fmod|remainder|floor_divide|__r?(mod|floordiv)__"
+)
 
 
 def operation(call: Call, local: set[Value]) -> Operation | None:
@@ -57,6 +60,12 @@ def operation(call: Call, local: set[Value]) -> Operation | None:
     if POINTWISE.fullmatch(name) or name == "local_response_norm" or _softmax_over_channels(call, name):
         return Pointwise(call, reach) if name == "prelu" or _broadcasts(call) else None
     return None
+
+
+def jumps(call: Call) -> bool:
+    """Say whether a call may answer otherwise to the least change: it compares, or its function has steps."""
+    name = call.name if call.name.startswith("__") else call.name.rstrip("_")
+    return JUMPS.fullmatch(name) is not None or any(value.dtype == torch.bool for value in call.outputs)
 
 
 def _equal_shapes(call: Call) -> bool:

@@ -134,7 +134,7 @@ class Windows:
         source, target = self.place(value), self.place(result)
         if source.lengths == target.lengths and all(not gap.any() for gap in source.relative_to(target)):
             return self.values(value, fresh)
-        return self.changes_at(value, result) + self.background(value, target)
+        return self._around(value, target)
 
     def forget(self, value: Value) -> None:
         """Give the memory of a value back."""
@@ -229,6 +229,14 @@ class Windows:
         at = Place((place.first[0] + margins[2], place.first[1] + margins[0]), place.lengths)
         return self._gathered(self.values(value), offsets, (table, width, at))
 
+    def _around(self, value: Value, target: Place) -> Tensor:
+        """Return a value at a place, clean where no window is; what is known as values keeps its bits."""
+        source = self.place(value)
+        if value not in self.valued:
+            return self.moved(self.changes(value), source, target) + self.background(value, target)
+        offsets = [gap[:, None] + np.arange(n) for gap, n in zip(target.relative_to(source), target.lengths)]
+        return self._gathered(self.valued[value], offsets, (*self.clean.table(value), target))
+
     # ---- functions -------------------------------------------------------------------------------------------------
 
     def image_like(self, rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -295,9 +303,8 @@ class Windows:
                 tuple(np.zeros(count, np.int64) for count in self.count[1:]),
                 (height, width),
             )
-            rows = self.moved(self.changes(value), self.place(value), every)
-            maps = rows.reshape(-1, *rows.shape[3:]).permute(0, 3, 1, 2) + self.clean.values[value]
-            self.wholes[value] = maps.contiguous()
+            maps = self._around(value, every)
+            self.wholes[value] = maps.reshape(-1, *maps.shape[3:]).permute(0, 3, 1, 2).contiguous()
         return self.wholes[value]
 
     def run_whole(self, call: Call) -> None:

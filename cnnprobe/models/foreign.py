@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -110,7 +111,7 @@ def handed_over(model: Any, size: tuple[int, ...] | None = None, command: str = 
     try:
         for module, _ in modes:
             module.training = False
-        with torch.no_grad():
+        with torch.no_grad(), _as_it_was(model):
             output = model(_image(model, size))
         if not isinstance(output, Tensor) or command in ("train", "transfer"):
             model = adopt(copy.copy(model))
@@ -290,23 +291,49 @@ def _batch_statistics(model: nn.Module) -> str | None:
 
 
 def _differs(model: nn.Module, size: tuple[int, ...]) -> str | None:
-    """Show a network one image twice; say so where it answers otherwise the second time, or names other classes."""
+    """Show a network one image alone and behind another; say so where it answers otherwise, or names other classes."""
     image = _image(model, size)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        first, second = (_tensors(model(image.clone())) for _ in range(2))  # it may write into it
+        with _as_it_was(model):
+            first = _tensors(model(image.clone()))  # it may write into it
+        with _as_it_was(model):
+            model(1 - image.flip(-1) / 2)  # what it keeps of the first image it is shown is none of the next
+            others = [_tensors(model(image.clone())) for _ in range(3)]  # chance may leave a few numbers as they are
     names = about(model).classes
     if names and len(first) == 1 and first[0].ndim == 2 and first[0].shape[1] != len(names):
         raise UserError(f"About.classes names {len(names)} classes, the network has {first[0].shape[1]} outputs")
-    same = len(first) == len(second) and all(
-        one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True)
-        for one, other in zip(first, second)
-    )
-    if same:
+    if all(map(partial(_same, first), others)):
         return None
     return (
         "the network answers the same image differently each time, in eval mode: dropout that is always on "
         "(F.dropout wants training=self.training), noise, or a state that it changes"
     )
+
+
+def _same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return len(one) == len(other) and all(
+        own.shape == its.shape and torch.allclose(own, its, rtol=1e-4, atol=1e-6, equal_nan=True)
+        for own, its in zip(one, other)
+    )
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """Give every module back the attributes and the buffers that it had, also where a pass has written into them."""
+    before = [
+        (module, dict(vars(module)), {n: (b, b.clone()) for n, b in module._buffers.items() if b is not None})
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in before:
+            for name in vars(module).keys() - attributes.keys():
+                del vars(module)[name]
+            vars(module).update(attributes)
+            for name, (buffer, contents) in buffers.items():
+                module._buffers[name] = buffer
+                buffer.copy_(contents)
 
 
 def _image(model: nn.Module, size: tuple[int, ...]) -> Tensor:

@@ -76,10 +76,10 @@ FUNCTIONS = {
     "sorted": (lambda maps: maps.sort(dim=1).values, None),
     "chosen": (
         lambda maps: maps.gather(1, maps.mean((2, 3), keepdim=True).argsort(1).expand_as(maps)),
-        "makes places out of values",
+        "places out of values",
     ),
     "where": (lambda maps: torch.where(maps > 0.1, maps, maps.roll(1, 3)), None),
-    "masked": (lambda maps: maps.masked_fill(maps.mean((1, 2, 3), keepdim=True) > maps, 0.3), None),
+    "masked": (lambda maps: maps.masked_fill(maps.mean((1, 2, 3), keepdim=True) > maps, 0.3), "against each other"),
     "along x": (lambda maps: maps.cumsum(3) * 0.2, None),
     "unfolded": (
         lambda maps: nn.functional.unfold(maps, 3, padding=1).view(len(maps), 6, 9, *maps.shape[2:]).amax(2),

@@ -255,3 +255,26 @@ def test_training_on_a_softmax_of_its_own_is_warned_of(caplog):
         for end, count in (("nothing", 0), ("log-softmax", 0), ("softmax", 1), ("sigmoid", 2)):
             check_loss(Net(ENDS[end][0]), dataset, recipe)
             assert caplog.text.count("once more") == count
+
+
+def test_probabilities_that_are_clamped_are_still_those_of_one_choice():
+    """F86: their sum is a little off 1; they are no sigmoids of their own."""
+    net = Net(lambda y: y.softmax(1).clamp(1e-4, 1 - 1e-4))
+    found = outputs_of(net, SIZE, tuple("abcd"))
+    assert found.kind == "softmax" and found.single
+    pixels, _ = images()
+    returned = net(pixels)
+    scores = found.scores(returned)
+    torch.testing.assert_close(found.probabilities(scores), returned, rtol=0, atol=5e-4)
+
+
+def test_percentages_are_no_logits():
+    """F86: a softmax of percentages would be 1 for the largest, whatever it is."""
+    found = outputs_of(Net(lambda y: 100 * y.softmax(1)), SIZE, tuple("abcd"))
+    assert found.kind == "unknown" and "their sum is always 100" in found.remark
+
+
+def test_scores_that_are_not_found_are_said_to_be_none():
+    """F86: of p beside 1 - p the logit is no score of the network."""
+    found = outputs_of(Net(lambda y: torch.cat([1 - y.sigmoid(), y.sigmoid()], 1), outputs=1), SIZE, ())
+    assert found.kind == "softmax" and "the scores before it were not found" in found.remark

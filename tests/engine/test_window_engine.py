@@ -6,7 +6,7 @@ import random_networks
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from occluding import by_brute_force, measured, misses, scale
+from occluding import by_brute_force, by_loop, measured, misses, scale
 
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.occluders import Grid
@@ -70,3 +70,45 @@ def test_places_made_from_values_are_not_looked_up_in_windows():
     found, occlusion = measured(*asked)
     assert "makes places out of values" in occlusion.engine
     np.testing.assert_array_equal(found, by_brute_force(*asked))
+
+
+class Winners(torch.nn.Module):
+    """Of each channel the 40 largest values are kept: those of a flat square are equal."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = (torch.nn.Conv2d(c, 4, 3, padding=1) for c in (3, 4))
+
+    def forward(self, images):
+        maps = self.first(images).relu()
+        least = maps.flatten(2).topk(40)[0][..., -1, None, None]
+        return self.last(maps * (maps >= least))
+
+
+class Edges(Winners):
+    """Signs of differences, which are 0 in a flat square."""
+
+    def forward(self, images):
+        maps = self.first(images)
+        return self.last(torch.sign(maps - maps.roll(1, 3)))
+
+
+class Saturated(Winners):
+    """Where maps reach their limit, one position further down."""
+
+    def forward(self, images):
+        maps = self.first(4 * images).clamp(-0.7, 0.7).roll(1, 2)
+        return self.last((maps >= 0.7).float())
+
+
+@pytest.mark.parametrize("kind", [Winners, Edges, Saturated])
+def test_what_is_equal_in_a_flat_square_stays_so(kind):
+    """F85: values set against each other are not rounded apart, and values at a limit stay there."""
+    torch.manual_seed(0)
+    model, random = kind().eval(), np.random.default_rng(0)
+    (layer,), grid = find(model, "last", (3, 16, 16)), Grid((16, 16), 4, 4)
+    image, filled = torch.from_numpy(random.random((3, 16, 16), np.float32)), torch.full((1, 3, 16, 16), 0.47)
+    asked = (model, layer, grid, image, filled, [0, 1], [[3, 4], [9, 9]], "site")
+    found, occlusion = measured(*asked)
+    assert occlusion.engine == "windows" if kind is Saturated else "against each other" in occlusion.engine
+    np.testing.assert_allclose(found, by_loop(*asked), rtol=0, atol=1e-5 * scale(model, layer, image))

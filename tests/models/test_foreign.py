@@ -282,3 +282,35 @@ def test_answers_by_chance_or_by_the_batch_are_refused(kind):
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(UserError, match=told):
         top(model, torch.rand(2, 3, 8, 8), "conv1")
+
+
+class Kept(nn.Module):
+    """What it was shown first stays: as an attribute, as a buffer, or in a parameter (initialised by data)."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.net, self.where, self.first = plain(), where, None
+        self.register_buffer("ready", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(1, 3, 8, 8))
+        self.shift = nn.Parameter(torch.zeros(1, 3, 8, 8))
+
+    def forward(self, x):
+        if self.where == "attribute":
+            self.first = x.clone() if self.first is None else self.first
+            return self.net(x - self.first[:1] / 2)
+        kept = self.mean if self.where == "buffer" else self.shift
+        if not self.ready:
+            kept.data.copy_(x.detach().mean(0, keepdim=True))
+            self.ready.fill_(1)
+        return self.net(x - kept / 2)
+
+
+@pytest.mark.parametrize("where", ["attribute", "buffer", "parameter"])
+def test_what_is_kept_of_the_first_image_is_refused(where):
+    """F88: an image shown twice running is answered alike all the same. What is no parameter is as it was."""
+    model = Kept(where).eval()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with pytest.raises(UserError, match="a state that it changes"):
+        top(model, torch.rand(2, 3, 8, 8), "conv1")
+    assert model.first is None
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
