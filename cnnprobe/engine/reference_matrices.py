@@ -109,7 +109,8 @@ def reference(
     moved, tail, chosen, given = stimuli_last(name, values, conditions, axes)
     pairs = _triangles(name, moved) if tail == 2 else _distances(name, moved)
     beside = {"time": 0 if times is None else len(times), "region": len(regions)}
-    named = others(name, shape, pairs.shape[:-1], given, {word: count for word, count in beside.items() if count})
+    counts = {word: count for word, count in beside.items() if count}
+    named = others(name, shape, pairs.shape[:-1], given, counts, rate is not None and times is None)
     rest = iter(named if len(named) + tail == len(shape) else [""] * len(shape))
     taken = " ".join((STIMULI if tail == 2 else PAIR) if place in chosen else next(rest) for place in range(len(shape)))
     if "session" in named:
