@@ -164,6 +164,8 @@ def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequen
     if matched is None:
         there = max((overlap(conditions, one) for one in columns), key=len, default=[])
         missing = [name for name in conditions if name not in set(there)]
+        if there and not missing:
+            raise UserError(one_line(f"{path} has all names of conditions in a column, but some in several rows"))
         shown = f"; its first row is {listing(body[0], 4)}" if body and not there else ""
         raise UserError(one_line(f"{path} has no column with the names of all conditions; missing: "
                                  f"{listing(missing, 3)}{shown}"))  # fmt: skip
@@ -171,6 +173,10 @@ def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequen
     if column and column not in head:
         raise unknown("column", column, head[names + 1 :], of=str(path))
     chosen = [head.index(column)] if column else range(names + 1, len(head))
+    front = [head[place] for place in range(names) if head[place] and all(map(_is_count, columns[place]))]
+    if front and not column:
+        LOG.warning(one_line(f"{path.name}: passed over {listing(front, 4)}, in front of the names ({head[names]}); "
+                             "features stand behind them"))  # fmt: skip
     values = np.array([[_number(body[row][place]) for place in chosen] for row in rows_found.order])
     values = values.reshape(len(conditions), -1)
     values = values[:, ~np.isnan(values).all(0)]

@@ -80,3 +80,13 @@ def test_what_is_called_a_similarity_is_not_taken_for_a_distance(tmp_path, diago
     for word in ("rdm", "correlation_distance", "dissimilarity", "region"):
         np.savez(tmp_path / "a.npz", **{word: given})
         assert len(load(f"{tmp_path}/a.npz:{word}", conditions=NAMES)) == 1
+
+
+def test_features_in_front_of_the_names_are_told(tmp_path, caplog):
+    rows = [["size", "image", "weight"], *([a * a, STEMS[a], 2.0 * a] for a in range(COUNT))]
+    one = read(tmp_path / "features.csv", rows)
+    upper = np.triu_indices(COUNT, 1)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], 2.0 * (upper[1] - upper[0]))
+    assert "passed over size, in front of the names (image)" in caplog.text
+    with pytest.raises(UserError, match="some in several rows"):
+        read(tmp_path / "features.csv", [*rows, [1, STEMS[0], 3]])
