@@ -80,8 +80,10 @@ def rows_of(
             return rows
         if overlap(ours, theirs) or not _counted(theirs):
             raise _unmatched(ours, theirs, file)
-        if _counted(ours):
+        if _counted(ours) and not (_row_numbers(theirs) and not _row_numbers(ours)):
             _must_be_as_many(ours, count, file)
+            if not _shifted(ours, theirs):
+                raise _unmatched(ours, theirs, file)
             places = np.empty(count, np.int64)
             places[_sorted(ours, "natural")] = _sorted(theirs, "natural")
             return Rows(places, "in the order of the numbers in both names")
@@ -287,6 +289,14 @@ def _row_numbers(names: Sequence[str]) -> bool:
     """Say whether names are the numbers of rows: nothing but numbers, all from 0 or 1 on."""
     numbers = {one[0] for one in _numbers(names) if len(one) == 1} if _counted(names) else set()
     return numbers in (set(range(len(names))), set(range(1, len(names) + 1)))
+
+
+def _shifted(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Say whether the numbers in names are those of the other side, counted from another first one."""
+    mine, yours = sorted(_numbers(ours)), sorted(_numbers(theirs))
+    if not mine or not yours or len(mine[0]) != len(yours[0]):
+        return False
+    return len({tuple(np.subtract(one, other)) for one, other in zip(mine, yours)}) == 1
 
 
 def _must_be_as_many(ours: Sequence[str], count: int, file: str) -> None:

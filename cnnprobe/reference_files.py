@@ -1,9 +1,8 @@
-"""References out of files: matrices in containers of every kind, tables of distances, pairs and features."""
+"""References out of files: matrices in containers of every kind, with the names of their rows and axes."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ import numpy as np
 from cnnprobe.containers.beside import CHANNELS, RATES, TIMES, number_of, rate_of, times_of
 from cnnprobe.containers.opening import opened
 from cnnprobe.containers.stored import Container, Stored
-from cnnprobe.containers.tables import cells, number
-from cnnprobe.engine.dissimilarity import conditions_of, dissimilarity_matrix, upper
-from cnnprobe.engine.matrix_axes import AXES, PAIR, STIMULI, counted, fits, is_symmetric, known
-from cnnprobe.engine.reference_matrices import EVEN, Reference, reference
-from cnnprobe.errors import UserError, listing, one_line, unknown
+from cnnprobe.engine.dissimilarity import conditions_of
+from cnnprobe.engine.matrix_axes import AXES, PAIR, STIMULI, counted, fits, known
+from cnnprobe.engine.reference_matrices import Reference, reference
+from cnnprobe.errors import UserError, listing, one_line
 from cnnprobe.matching import NAMES, OPTION, Rows, by_names, overlap, rows_of
 
 LOG = logging.getLogger("cnnprobe")
@@ -243,141 +241,3 @@ def _as_texts(place: str, value: Any, word: str) -> Iterator[tuple[str, list[str
         whole = len(values) > 1 and np.isfinite(values).all() and (values == np.floor(values)).all()
         if whole and len(np.unique(values)) == len(values) and not (np.diff(values) == 1).all():
             yield place, [str(int(one)) for one in values]
-
-
-# ---- tables ----------------------------------------------------------------------------------------------------------
-
-
-def table(path: Path, column: str, conditions: Sequence[str], order: str | None) -> Reference:
-    """Return the dissimilarities that a table holds: a matrix, pairs, or Euclidean distances between rows of features.
-
-    A square of numbers that is symmetric and has one number on its diagonal is a matrix; two columns of names and a
-    number are pairs; else rows are names of conditions, then numbers.
-
-    Raises:
-        UserError: it is no table, or no such thing.
-    """
-    rows = cells(path)
-    found = None if column else _matrix(path, rows, conditions, order) or _triangle(path, rows, conditions, order)
-    found = found or _pairs(path, rows, conditions, column)
-    return found or _features(path, rows, column, conditions)
-
-
-def _matrix(path: Path, rows: list[list[str]], conditions: Sequence[str], order: str | None) -> Reference | None:
-    """Return the square matrix that a table is, with or without names on top and in front; None where it is none."""
-    top = int(_has_head(rows))
-    body, front = rows[top:], len(rows[0]) - len(rows) + top
-    if len(body) < 2 or front < 0:
-        return None
-    cells_of = [[number(cell) for cell in row[front:]] for row in body]
-    values = np.array([[np.nan if cell is None else cell for cell in row] for row in cells_of])
-    diagonal = values.diagonal()[np.isfinite(values.diagonal())]
-    if np.isnan(values).all(1).any() or not is_symmetric(values) or (len(diagonal) and np.ptp(diagonal) > EVEN):
-        return None
-    listed = [rows[0][front:]] if top else []
-    listed += [[row[place] for row in body] for place in range(front)]
-    candidates = [names for names in listed if len(set(names)) == len(names)]
-    counts = [all(map(_is_count, names)) for names in candidates]
-    fit = [by_names(conditions, names, loose=not count) for names, count in zip(candidates, counts)]
-    named = next((names for names, found in zip(candidates, fit) if found is not None), None)
-    named = named or next((names for names, count in zip(candidates, counts) if not count), None)
-    made = reference(path.stem, values, len(body))
-    return _in_order(made, rows_of(conditions, len(body), named, order=order, file=one_line(path.name)))
-
-
-def _has_head(rows: list[list[str]]) -> bool:
-    """Say whether the first row is names: words behind a first cell that may be empty, or one row too many."""
-    first = rows[0]
-    if len(rows) == len(first) and all(not row[place] for place, row in enumerate(rows)):
-        return False  # a matrix with an empty diagonal
-    words = any(cell and number(cell) is None for cell in first[1:])
-    return words or not first[0] or len(rows) == len(first) + 1
-
-
-def _in_order(made: Reference, rows: Rows) -> Reference:
-    """Return a reference whose rows are those of the conditions; tell what was assumed."""
-    if rows.guessed:
-        LOG.warning(rows.guessed)
-    return replace(made.reordered(rows.order), rows=rows.how)
-
-
-def _is_count(word: str) -> bool:
-    """Say whether a name of a row is only its number, as programs write it that have no names."""
-    return number(word) is not None or not word
-
-
-def _triangle(path: Path, rows: list[list[str]], conditions: Sequence[str], order: str | None) -> Reference | None:
-    """Return the upper triangle that a row or a column of numbers is; None where it is none."""
-    flat = [number(cell) for row in rows for cell in row]
-    flat = flat[1:] if flat and flat[0] is None else flat
-    pairs = len(conditions) * (len(conditions) - 1) // 2
-    if 1 not in (len(rows), len(rows[0])) or len(flat) != pairs or None in flat:
-        return None
-    matched = rows_of(conditions, len(conditions), None, order=order, file=one_line(path.name))
-    return _in_order(reference(path.stem, np.array(flat, np.float64), len(conditions)), matched)
-
-
-def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column: str) -> Reference | None:
-    """Return the matrix of a table that names two conditions in a row, then a number; None where it is none."""
-    head, body = rows[0], rows[1:]
-    count = len(conditions)
-    if len(body) < count * (count - 1) // 2 or len(head) < 3:
-        return None
-    columns = list(zip(*body))
-    words = [place for place, column in enumerate(columns) if any(number(cell) is None for cell in column)]
-    for first, second in pairwise(words):
-        names = list(dict.fromkeys((*columns[first], *columns[second])))
-        matched = by_names(conditions, names)
-        if matched is None or len(set(columns[first])) < 2:
-            continue
-        if column and column not in head:
-            raise unknown("column", column, head[second + 1 :], of=str(path))
-        chosen = head.index(column) if column else second + 1
-        if chosen >= len(head):
-            return None
-        values, at = np.full((len(names),) * 2, np.nan), {name: place for place, name in enumerate(names)}
-        for row in body:
-            one, other, value = at[row[first]], at[row[second]], number(row[chosen])
-            value = np.nan if value is None else value
-            for a, b in ((one, other), (other, one)):
-                if np.isfinite(values[a, b]) and values[a, b] != value:
-                    raise UserError(f"{path} has two numbers for {row[first]} and {row[second]}")
-                values[a, b] = value
-        made = reference(column or path.stem, values, len(names)).reordered(matched.order)
-        return replace(made, rows=f"{matched.how} ({head[first]}, {head[second]})")
-    return None
-
-
-def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequence[str]) -> Reference:
-    """Return the Euclidean distances between the rows of a table: name of a condition, then numbers."""
-    head, body = rows[0], rows[1:]
-    columns = [list(one) for one in zip(*body)]
-    ways = [
-        (found.loose, place, found)
-        for place, one in enumerate(columns)
-        if (found := by_names(conditions, one, loose=any(number(cell) is None for cell in one)))
-    ]
-    matched = min(ways, key=lambda way: way[:2])[1:] if ways else None
-    if matched is None:
-        there = max((overlap(conditions, one) for one in columns), key=len, default=[])
-        missing = [name for name in conditions if name not in set(there)]
-        shown = f"; its first row is {listing(body[0], 4)}" if body and not there else ""
-        raise UserError(one_line(f"{path} has no column with the names of all conditions; missing: "
-                                 f"{listing(missing, 3)}{shown}"))  # fmt: skip
-    names, rows_found = matched
-    if column and column not in head:
-        raise unknown("column", column, head[names + 1 :], of=str(path))
-    chosen = [head.index(column)] if column else range(names + 1, len(head))
-    values = np.array([[_number(body[row][place]) for place in chosen] for row in rows_found.order])
-    values = values.reshape(len(conditions), -1)
-    values = values[:, ~np.isnan(values).all(0)]
-    if not values.shape[1]:
-        raise UserError(f"{path} has no numbers behind the column {head[names]!r}")
-    pairs = upper(dissimilarity_matrix(values, "euclidean"))
-    how = f"{rows_found.how} ({head[names]})"
-    return Reference(column or path.stem, pairs[None, None, None], (), np.array([np.nan]), rows=how, taken="features")
-
-
-def _number(text: str) -> float:
-    value = number(text)
-    return float("nan") if value is None else value

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cnnprobe import reference_files, runs
+from cnnprobe import reference_files, reference_tables, runs
 from cnnprobe.containers.opening import ELSEWHERE, FILES, TABLES
 from cnnprobe.engine.conditions import conditions_of
 from cnnprobe.engine.dissimilarity import upper
@@ -72,7 +72,7 @@ def _named(
     if path is None:
         return _run(word, conditions, out)
     if path.suffix.lower() in TABLES:
-        return [reference_files.table(path, inside, conditions, order)]
+        return [reference_tables.table(path, inside, conditions, order)]
     if path.suffix.lower() in HDF5 and _is_store(path):
         return _run(str(path.parent), conditions, out)
     return reference_files.matrices(path, inside, conditions, axes, order)

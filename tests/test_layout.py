@@ -42,8 +42,9 @@ MAY_IMPORT = {
     "drawing": {"errors", "files", "figures", "methods", "reading", "volumes"},
     "training_state": {"records", "models"},
     "reference_files": {"errors", "containers", "engine", "matching"},
+    "reference_tables": {"errors", "containers", "engine", "matching"},
     "resuming": {"reading", "runs", "training_state", "unfinished"},
-    "references": {"errors", "containers", "engine", "reference_files", "reading", "runs"},
+    "references": {"errors", "containers", "engine", "reference_files", "reference_tables", "reading", "runs"},
     "named_weights": {"errors", "catalogue", "foreign_yaml", "runs", "models"},
     "old_task": {
         "errors", "catalogue", "foreign_yaml", "named_weights", "preparation", "protocol", "runs", "schema",

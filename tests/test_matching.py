@@ -91,6 +91,18 @@ def test_numbers_from_0_and_from_1_are_both_in_order():
     assert found.how == "in the order of the numbers in both names"
 
 
+def test_numbers_of_other_images_are_no_names_of_these():
+    """F89: as many numbers do not make them the same stimuli; those of rows decide nothing."""
+    ours = [f"cat{n}.png" for n in (11, 2, 3, 5, 7)]
+    for theirs in (["101", "305", "207", "150", "99"], [f"face{n}" for n in (2, 3, 5, 7, 13)]):
+        with pytest.raises(UserError, match=r"names .* order=lexical"):
+            read(ours, theirs)
+    with pytest.raises(UserError, match="no names that decide the order"):
+        read(ours, [f"cond{n}" for n in range(5, 0, -1)])
+    assert read(sorted(ours[1:]), [f"cond{n}" for n in range(4, 0, -1)]).order.tolist() == [3, 2, 1, 0]
+    assert read(ours, [f"face{n}" for n in (6, 4, 3, 12, 8)]).order.tolist() == [3, 2, 1, 0, 4]
+
+
 def test_a_name_that_holds_the_images_is_one():
     """F89: other files beside those of the images do no harm."""
     found = read(["a cat.png", "dog.png"], ["sub-01_mask", "sub-01_dog_z", "sub-01_A-cat_z", "residuals"])

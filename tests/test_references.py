@@ -54,6 +54,19 @@ def test_a_dataset_says_what_its_axes_are(tmp_path, words):
     assert other.matrices.shape == (3, 1, 1, 15)
 
 
+def test_samples_per_second_alone_do_not_say_which_axis_is_time(tmp_path):
+    """F91: matrices of several times are no subjects."""
+    with h5py.File(tmp_path / "meg.h5", "w") as file:
+        file["rdm"] = SUBJECTS
+        file["sfreq"], file["one"] = 100.0, MATRIX
+    with pytest.raises(UserError, match=r"rdm .* comes with samples per second.* which axis is time"):
+        loaded(f"{tmp_path}/meg.h5")
+    (found,) = loaded(f"{tmp_path}/meg.h5:rdm", axes=["time"])
+    assert found.times.tolist() == [0, 0.01, 0.02] and found.matrices.shape == (1, 3, 1, 15)
+    (one,) = loaded(f"{tmp_path}/meg.h5:one")
+    assert one.axes == ()
+
+
 def test_regions_have_the_names_beside_them(tmp_path):
     with h5py.File(tmp_path / "brain.h5", "w") as file:
         file["rdm"] = SUBJECTS

@@ -74,7 +74,7 @@ def labels_of(found: Container, at: tuple[str, Stored | list[str]], count: int) 
     with np.errstate(invalid="ignore"):
         numbers = np.where(known, flat, UNKNOWN).astype(np.int64)
     try:
-        indices, own, notes = numbered(numbers, known, classes)
+        indices, own, notes = numbered(numbers, known, classes, first=int(found.kind.startswith("MATLAB")))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return indices, own, [f"{where}: {note}" for note in notes]

@@ -216,10 +216,13 @@ class Arrays(ImageSet):
             self.remarks["cut"] = f"recordings of {length} samples are cut to the {size} in their middle (dataset.size)"
 
     def _whole(self) -> float:
-        """Return what the values of images are divided by to be 0 to 1: 255 for bytes, whatever their type; 1 else."""
+        """Return what the values of images are divided by to be 0 to 1: 255 for bytes of any type but masks; 1 else."""
         kind, what = self.array.array.dtype, self.array.what
         if kind == np.uint8:
-            return 255.0
+            binary = self._range()[1] == 1 and self._range(len(self.array))[1] == 1
+            if binary:
+                log.warning("%s: bytes of 0 and 1 alone: 1 is white", what)
+            return 1.0 if binary else 255.0
         if kind.kind == "b" or self.scale != 1:
             return 1.0
         low, high = self._range()
@@ -235,10 +238,10 @@ class Arrays(ImageSet):
             log.warning("%s: values from %.3g to %.3g; images are expected to be 0 to 1", what, low, high)
         return whole
 
-    def _range(self) -> tuple[float, float]:
-        """Return the least and the largest value of some of the recordings; (0, 0) where none can be read."""
+    def _range(self, count: int = LOOKED_AT) -> tuple[float, float]:
+        """Return the least and the largest value of so many recordings; (0, 0) where none can be read."""
         ends = []
-        for row in np.unique(np.linspace(0, len(self.array) - 1, LOOKED_AT).astype(int)):
+        for row in np.unique(np.linspace(0, len(self.array) - 1, count).astype(int)):
             try:
                 values = np.asarray(self.array.read(int(row)), np.float64)
             except DAMAGED:

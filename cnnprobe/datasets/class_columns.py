@@ -13,6 +13,8 @@ NUMBERS = ("classid", "classindex", "labelid", "categoryid", "targetid", "classl
 RUNNING = ("", "unnamed: 0", "index", "idx", "#", "no", "nr", "row", "rowid")
 """What stands above a column that only numbers the rows, in small letters."""
 TRUE, FALSE = ("1", "1.0", "1,0", "true"), ("0", "0.0", "0,0", "false")
+NOTHING = ("na", "n/a", "#n/a", "<na>", "none", "null", ".", "-")
+"""What stands among numbers where there is none, in small letters; among words it may be a class."""
 
 
 def class_words(
@@ -48,6 +50,8 @@ def class_words(
         names = _called(table, others) if start else f"2 to {table.width}"
         raise UserError(f"which column of {path} is the class: {names}? dataset.labels={path}:COLUMN says it")
     words = [None if cell.lower() in MISSING else cell for cell in table.column(chosen, start)]
+    if all(word is None or word.lower() in NOTHING or whole(word) is not None for word in words):
+        words = [None if word is None or word.lower() in NOTHING else word for word in words]
     _must_be_classes(words, path)
     if table.width == 2:
         return words, []

@@ -19,17 +19,19 @@ def whole(word: str) -> int | None:
 
 
 def numbered(
-    numbers: np.ndarray, known: np.ndarray, names: Sequence[str] = ()
+    numbers: np.ndarray, known: np.ndarray, names: Sequence[str] = (), first: int = 0
 ) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
     """Turn numbers into indices of classes.
 
     With a 0 among them they are indices themselves, -1 is unknown. Else each number that occurs is a class, in order,
-    and its name: 1 to 5 as MATLAB counts, 769 to 772 of events, -1 and 1.
+    and its name: 1 to 5 as MATLAB counts, 769 to 772 of events, -1 and 1. Of more names than numbers the numbers from
+    `first` on are taken, which is told where no label is 0.
 
     Args:
         numbers: (image,) whole numbers.
         known: (image,) bool, false where there is no number.
         names: of the classes, where they are known.
+        first: number of the first class where no label is 0, 1 in files of MATLAB.
 
     Returns:
         labels: (image,) int64, -1 where unknown.
@@ -47,7 +49,12 @@ def numbered(
         return np.full(len(numbers), UNKNOWN), tuple(names), []
     if values[-1] > MOST or values[0] < -MOST:
         raise UserError(f"numbers of classes must be from 0, -1 for none; got {values[0]} to {values[-1]}")
-    if values[0] == 0 or (values[0] > 0 and len(names) > values[-1]):
+    if 0 < values[0] <= values[-1] <= len(names) != len(values):
+        first = 1 if values[-1] == len(names) else first
+        labels = np.where(known, numbers - first, UNKNOWN)
+        shown = ", ".join(f"{one} {names[one - first]}" for one in values[:4])
+        return labels, tuple(names), [f"no label is 0; labels are taken to count the classes from {first} on: {shown}"]
+    if values[0] == 0:
         labels = np.where(known, numbers, UNKNOWN)
         classes = tuple(names) if len(names) > values[-1] else tuple(map(str, range(values[-1] + 1)))
         empty = len(classes) - len(values)

@@ -90,6 +90,7 @@ def others(
     sizes: tuple[int, ...],
     axes: tuple[str, ...] | None,
     beside: dict[str, int],
+    timed: bool = False,
 ) -> tuple[str, ...]:
     """Return what each axis beside the conditions is.
 
@@ -100,6 +101,7 @@ def others(
         axes: their names; None: those whose length only the times or the regions have are these; the others are
             subject and session.
         beside: how many times ("time") and regions ("region") come with the array.
+        timed: samples per second come with it, but no times that would tell their number.
 
     Raises:
         UserError: names that are no axes or not as many, or axes that could be several things.
@@ -118,6 +120,9 @@ def others(
         for place in places:
             named[place] = word
     left = [place for place, word in enumerate(named) if not word]
+    if timed and left:
+        raise UserError(f"{name} {shape} comes with samples per second, but nothing says which axis is time, if any; "
+                        "say what they are, e.g. reference_axes=[subject,time] or [time]")  # fmt: skip
     if len(left) >= len(USUAL):
         raise UserError(f"{name} {shape} has {len(left)} axes before the conditions; say what they are, "
                         f"e.g. reference_axes=[subject,time]; axes: {', '.join(AXES)}")  # fmt: skip

@@ -1,6 +1,7 @@
 """Matrices to compare a network's with: of brains, behaviour, other networks, or categories; with subjects and time."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,11 @@ LOG = logging.getLogger("cnnprobe")
 LARGEST = 1e100  # whose square is still a number
 EVEN = 1e-6
 """Differences along a diagonal that are rounding, as a share of the largest value."""
+
+CORRELATION = re.compile(r"(?<![a-z])(r|rho|corr\w*|cov\w*)(?![a-z])", re.IGNORECASE)
+SIMILAR = re.compile(rf"similar|simmat|(?<![a-z])(sims?|rsms?)(?![a-z])|{CORRELATION.pattern}", re.IGNORECASE)
+APART = re.compile(r"dissim|dist|rdm|1 ?-", re.IGNORECASE)
+"""What similarities are called, and what says that they are none."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,8 @@ def reference(
     moved, tail, chosen, given = stimuli_last(name, values, conditions, axes)
     pairs = _triangles(name, moved) if tail == 2 else _distances(name, moved)
     beside = {"time": 0 if times is None else len(times), "region": len(regions)}
-    named = others(name, shape, pairs.shape[:-1], given, {word: count for word, count in beside.items() if count})
+    counts = {word: count for word, count in beside.items() if count}
+    named = others(name, shape, pairs.shape[:-1], given, counts, rate is not None and times is None)
     rest = iter(named if len(named) + tail == len(shape) else [""] * len(shape))
     taken = " ".join((STIMULI if tail == 2 else PAIR) if place in chosen else next(rest) for place in range(len(shape)))
     if "session" in named:
@@ -182,6 +189,7 @@ def _triangles(name: str, values: np.ndarray) -> np.ndarray:
             np.isfinite(above) & np.isfinite(below), mean, np.where(np.isfinite(above), above, below)
         )
     diagonals = matrices.diagonal(axis1=1, axis2=2)
+    must_tell(name, name, found, diagonals)
     return _as_distances(name, found, diagonals).reshape(*values.shape[:-2], -1)
 
 
@@ -230,13 +238,37 @@ def _kind(own: np.ndarray, apart: np.ndarray) -> str:
 
 def _distances(name: str, values: np.ndarray) -> np.ndarray:
     """Return triangles as they are; what is named a similarity is told, as no diagonal shows it."""
-    if any(word in name.lower() for word in ("similarit", "simmat")) and "dissimilarit" not in name.lower():
-        LOG.warning(f"{name} has no diagonal that tells; it is taken as dissimilarities: larger is less alike")
+    must_tell(name, name, values)
     known = values[np.isfinite(values)]
     if len(known) and known.max() < 0:
         raise UserError(f"{name} has nothing but values below 0 ({_range(known)}), as -distance has; a dissimilarity "
                         "is larger where conditions are less alike")  # fmt: skip
     return values
+
+
+def must_tell(name: str, called: str, pairs: np.ndarray, diagonal: np.ndarray | None = None) -> None:
+    """Refuse or tell what is called a similarity while no diagonal (missing, 0) says that it is one.
+
+    Args:
+        name: for people.
+        called: what its file calls it.
+        pairs: its values off the diagonal.
+        diagonal: those on it.
+
+    Raises:
+        UserError: it has values below 0 and none above 1, as correlations and no distances have.
+    """
+    if not SIMILAR.search(called) or APART.search(called):
+        return
+    own = np.zeros(0) if diagonal is None else diagonal[np.isfinite(diagonal)]
+    known = pairs[np.isfinite(pairs)]
+    if own.any() or not len(known):
+        return
+    if known.min() < 0 and known.max() <= 1:
+        raise UserError(f"{name} is called a similarity and holds {_range(known)}, as correlations do, without a "
+                        "diagonal that tells; make dissimilarities of it, e.g. 1 - correlation")  # fmt: skip
+    if not CORRELATION.search(called):
+        LOG.warning(f"{name} has no diagonal that tells; it is taken as dissimilarities: larger is less alike")
 
 
 def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:

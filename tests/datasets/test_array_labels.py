@@ -63,6 +63,19 @@ def test_names_of_classes_beside_numbers(tmp_path):
             assert dataset.classes == ("left", "right", "up") and dataset.labels.tolist() == KINDS.tolist()
 
 
+def test_names_of_classes_some_of_which_do_not_occur(tmp_path, caplog):
+    """F90: 1 and 2 of three names are the first two in MATLAB, the last two elsewhere; 1 and 3 fit one count alone."""
+    names, two = np.array(["left", "right", "up"]), np.array([1, 2] * 4)
+    python = both(tmp_path, two, class_names=names)[1]
+    savemat(tmp_path / "a.mat", {"X": DATA, "labels": two, "class_names": names.astype(object)})
+    matlab = arrays(tmp_path / "a.mat")
+    assert python.labels.tolist() == [1, 2] * 4 and matlab.labels.tolist() == [0, 1] * 4
+    assert python.classes == matlab.classes == ("left", "right", "up")
+    assert "from 0 on: 1 right, 2 up" in caplog.text and "from 1 on: 1 left, 2 right" in caplog.text
+    for dataset in both(tmp_path, 2 * two - 1, class_names=names):
+        assert dataset.labels.tolist() == [0, 2] * 4 and dataset.classes == ("left", "right", "up")
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [

@@ -200,3 +200,14 @@ def test_images_without_bound_are_refused(tmp_path, size, taken):
     else:
         with pytest.raises(UserError, match=r"mine.npy: its images are too large \(64 million pixels; limit 64\)"):
             arrays(path)
+
+
+def test_bytes_of_0_and_1_alone_are_black_and_white(tmp_path, caplog):
+    """F90: silhouettes; one byte above 1 anywhere and they are dark pictures."""
+    pixels = (np.random.default_rng(0).random((130, 3, 5, 6)) > 0.5).astype(np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    dataset = arrays(tmp_path / "a.npy")
+    assert torch.equal(dataset.load(range(130))[0], torch.from_numpy(pixels).float()) and "1 is white" in caplog.text
+    pixels[31, 0, 0, 0] = 2
+    np.save(tmp_path / "a.npy", pixels)
+    assert torch.equal(arrays(tmp_path / "a.npy").load(range(130))[0], torch.from_numpy(pixels) / 255)
