@@ -25,7 +25,7 @@ def draw(folder: Path) -> int:
     sample = sample_of(recording)
     for name, figure in method.draw(recording):
         if sample:
-            style.mark(figure, f"of the images: {sample}")
+            style.mark(figure, f"images: {sample}")
         files.write(target / f"{name}.png", style.png(figure))
         count += 1
     for name, values, affine in getattr(method, "volumes", lambda _: ())(recording):

@@ -63,7 +63,7 @@ def _images(folder: Path, made: preparation.Preparation) -> Any:
     config = foreign_yaml.read(folder / "config.yaml")
     if not isinstance(config, dict):
         raise UserError("its config.yaml holds no configuration")
-    block = _from_home(schema.block("dataset", config.get("dataset")), folder)
+    block = _from_home(schema.block("dataset", config.get("dataset"), stored=True), folder)
     limit, seed = (catalogue.ROOT[key].check(config.get(key), key) for key in ("limit", "seed"))
     schema.limit_is_known(limit)
     options = {key: value for key, value in made.options.items() if key not in ("name", "num_classes")}

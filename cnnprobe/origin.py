@@ -53,7 +53,7 @@ def _configuration(recording: Recording, name: str, out: str) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise UserError(f"{name} holds no configuration")
     try:
-        return schema.checked(stored | {"out": out}, recording.attributes["command"])
+        return schema.checked(stored | {"out": out}, recording.attributes["command"], stored=True)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 

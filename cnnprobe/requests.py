@@ -75,7 +75,7 @@ def repeated(request: "Request") -> run.Job:
     command = runs.info(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
-    config = schema.checked(config, command)
+    config = schema.checked(config, command, stored=True)
     home = runs.home(folder)
     folder = folder.resolve() if home else folder
     _file_is_named(config["model"], request, home)

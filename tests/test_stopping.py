@@ -17,6 +17,7 @@ EVERY = [name for name in COMMANDS if name not in ("train", "transfer", "layers"
 """Left out are those that save every batch by themselves, and those that end by themselves."""
 SMALL = {
     "cam": {"batch_size": 2},
+    "optimize": {"batch_size": 2},
     "perturb": {"permutations": 3, "draws": 2},
     "rsa": {"bootstrap": 6, "permutations": 8},
     "topk": {"batch_size": 2},
