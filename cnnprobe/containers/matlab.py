@@ -30,7 +30,7 @@ def opened(path: Path) -> Container:
             raise UserError(f"{told(path, name)} claims to be {'x'.join(map(str, shape))} values large; refused")
     found = Container(path, "MATLAB 5")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # objects have no names of their own and are told below
+        warnings.simplefilter("ignore")  # of objects, which are named among what is passed over
         variables = loadmat(path, mat_dtype=True)
     for name, value in variables.items():
         if name is None or not name.startswith("__"):

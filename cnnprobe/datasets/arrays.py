@@ -99,7 +99,7 @@ def _recordings(
     rate: float | None,
     channels: int | None,
 ) -> "Recordings":
-    """Return an array of a file with its axes, which are told where they are not as documented."""
+    """Return an array of a file with its axes; a note names them where they are not in the documented order."""
     array, what = found.arrays[name], told(found.path, name)
     if asked:
         axes, documented = array_axes.named(asked, array.shape, what), False

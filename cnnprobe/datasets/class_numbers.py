@@ -25,7 +25,7 @@ def numbered(
 
     With a 0 among them they are indices themselves, -1 is unknown. Else each number that occurs is a class, in order,
     and its name: 1 to 5 as MATLAB counts, 769 to 772 of events, -1 and 1. Of more names than numbers the numbers from
-    `first` on are taken, which is told where no label is 0.
+    `first` on are taken; where no label is 0, a note says so.
 
     Args:
         numbers: (image,) whole numbers.

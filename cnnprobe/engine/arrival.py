@@ -156,7 +156,7 @@ def arrival(answer: Answer, points: Sequence[Tensor]) -> Arrival:
                     raise
                 return Arrival(problem=_words(error))
             if not bool(activation.isfinite().all()):
-                continue  # what is no number has no derivative, and is told of where it is met
+                continue  # NaN and infinity have no derivative; whoever measures them warns
             seen.append((activation, gradient))
             if gradient is not None and bool(gradient.any()):
                 coarse = activation.dtype in (torch.float16, torch.bfloat16) or _casts(activation)
