@@ -199,14 +199,31 @@ def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
     search = searchpath(extra)
     try:
         with initialize_config_dir(str(catalogue.configs_dir()), version_base="1.3"):
-            keys = hydra_compose("config", [*search, *choosing])
-            for word in words:
-                if word not in choosing:
-                    _key_exists(word, keys)
-            config = hydra_compose("config", [*search, *words])
+            try:
+                config = hydra_compose("config", [*search, *words])
+            except (HydraException, OmegaConfBaseException):
+                _check_keys(words, choosing, search)
+                raise
+            changed = any(word[0] in "+~" for word in words)  # they make keys, or take them away
+            _check_keys(words, choosing, search, None if changed else config)
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(one_line(error)) from None
+
+
+def _check_keys(words: list[str], choosing: list[str], search: list[str], config: Any = None) -> None:
+    """Refuse overrides of keys that the choices made do not have; Hydra's own words for that are hard to read.
+
+    Args:
+        words: all overrides.
+        choosing: those among them that choose from groups.
+        search: overrides that say where else configurations are.
+        config: as composed with those choices; None: composed here.
+    """
+    config = hydra_compose("config", [*search, *choosing]) if config is None else config
+    for word in words:
+        if word not in choosing:
+            _key_exists(word, config)
 
 
 def _key_exists(word: str, config: Any) -> None:

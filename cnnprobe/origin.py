@@ -266,12 +266,22 @@ def _circumstances(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def warn_if_random(command: str, made: Any) -> None:
-    """Warn of random weights, unless the method's own YAML says `weights`: then they are what it expects."""
+def warn_if_random(command: str, made: Any, asked: Any) -> None:
+    """Warn of random weights that nobody asked for.
+
+    Args:
+        command: its own YAML says `weights` where random ones are what it expects.
+        made: the `Preparation`.
+        asked: what `weights=` says.
+    """
     root = catalogue.page(catalogue.yaml_path("method", command)).root
-    if made.weights.kind == "random" and "weights" not in root:
-        name = made.options["name"]
-        LOG.warning(
-            f"RANDOM WEIGHTS: no training of {name} with these options was found; "
-            f"train it (cnnprobe train model={name}) or give weights="
+    if made.weights.kind != "random" or "weights" in root or asked == "random":
+        return
+    name = made.options["name"]
+    ways = f"train it (cnnprobe train model={name}) or give weights="
+    if name == "custom":
+        file = made.options["file"]
+        ways = (
+            f"they are as {file} makes them, random unless it loads some; train it (cnnprobe train), or give weights="
         )
+    LOG.warning(f"RANDOM WEIGHTS: no training of {name} with these options was found; {ways}")

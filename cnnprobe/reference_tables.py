@@ -179,12 +179,17 @@ def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequen
                              "features stand behind them"))  # fmt: skip
     values = np.array([[_number(body[row][place]) for place in chosen] for row in rows_found.order])
     values = values.reshape(len(conditions), -1)
-    values = values[:, ~np.isnan(values).all(0)]
-    if not values.shape[1]:
+    numeric = ~np.isnan(values).all(0)
+    if not numeric.any():
         raise UserError(f"{path} has no numbers behind the column {head[names]!r}")
-    pairs = upper(dissimilarity_matrix(values, "euclidean"))
+    if not numeric.all():
+        words = listing([head[place] or "a column without a name" for place in np.array(chosen)[~numeric]], 4)
+        LOG.warning(one_line(f"{path.name}: passed over {words}: no numbers"))
+    used = [head[place] for place in np.array(chosen)[numeric]]
+    pairs = upper(dissimilarity_matrix(values[:, numeric], "euclidean"))
     how = f"{rows_found.how} ({head[names]})"
-    return Reference(column or path.stem, pairs[None, None, None], (), np.array([np.nan]), rows=how, taken="features")
+    taken = one_line(f"features {listing(used, 6)}")
+    return Reference(column or path.stem, pairs[None, None, None], (), np.array([np.nan]), rows=how, taken=taken)
 
 
 def _number(text: str) -> float:

@@ -189,7 +189,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
             origin.same_images(job.resume, made)
         if source is not None:
             origin.same_origin(source, f"source={job.config['method']['source']}", made)
-        origin.warn_if_random(job.command, made)
+        origin.warn_if_random(job.command, made, job.config["weights"])
         job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
         attributes = {
             "command": job.command,

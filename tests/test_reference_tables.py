@@ -90,3 +90,11 @@ def test_features_in_front_of_the_names_are_told(tmp_path, caplog):
     assert "passed over size, in front of the names (image)" in caplog.text
     with pytest.raises(UserError, match="some in several rows"):
         read(tmp_path / "features.csv", [*rows, [1, STEMS[0], 3]])
+
+
+def test_the_features_that_are_compared_are_named_and_words_among_them_are_told(tmp_path, caplog):
+    """F90: a number that stands for a category counts as a feature, and is seen to."""
+    rows = [["image", "kind", "category", "weight"], *([STEMS[a], "animal", a % 2, 2.0 * a] for a in range(COUNT))]
+    one = read(tmp_path / "features.csv", rows)
+    assert one.taken == "features category, weight"
+    assert "passed over kind: no numbers" in caplog.text

@@ -130,6 +130,17 @@ def test_random_weights_are_said_wherever_one_looks(cnnprobe, hard, tmp_path, mo
     assert titles and all("random" in title for title in titles), titles
 
 
+def test_random_weights_that_were_asked_for_are_no_warning(cnnprobe, hard):
+    assert "RANDOM" not in cnnprobe(*asked("topk", "weights=random")).err
+
+
+def test_of_ones_own_network_its_file_may_have_loaded_them(cnnprobe, hard, tmp_path):
+    (tmp_path / "net.py").write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 4, 5)\n")
+    words = [word for word in asked("topk") if not word.startswith("model")]
+    answer = cnnprobe(*words, "model=custom", "model.file=net.py", "model.input_size=32", "layer=logits")
+    assert "they are as net.py makes them, random unless it loads some" in answer.err, answer.err
+
+
 def test_a_training_without_an_end_leaves_strict_json(cnnprobe, hard, tmp_path):
     """F82: NaN in the loss is null in run.json."""
     answer = cnnprobe(*asked("train", "lr=1e30", "clip=null"))

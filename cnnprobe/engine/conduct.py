@@ -65,11 +65,13 @@ class Conduct:
         copies: it may write into what it is given: it gets a copy.
         places: by where a value is read; every output of a module or function seen in the pass of one image.
         told: what was said already.
+        held: a batch of more images than were tried was compared with its first image alone.
     """
 
     copies: bool
     places: dict[Tap, Place]
     told: set[str] = field(default_factory=set)
+    held: bool = False
 
     def own(self, images: Tensor) -> Tensor:
         """Return images that the network may do with as it likes."""
@@ -204,19 +206,24 @@ class _Looking(Watch):
                 return
             shape = tuple(tensor.shape)
             axes = [axis for axis, length in enumerate(shape) if length == self.images]
-            samples = {axis: _sample(tensor.select(axis, self.images // 2)) for axis in axes if self.images > 1}
+            samples = {axis: sample(tensor.select(axis, self.images // 2)) for axis in axes if self.images > 1}
             coarse = tensor.dtype in (torch.float16, torch.bfloat16) or tensor.device.type != "cpu"
-            self.seen[where] = _Seen(shape, _sample(tensor), samples, AGREE_LOW if coarse else AGREE)
+            self.seen[where] = _Seen(shape, sample(tensor), samples, AGREE_LOW if coarse else AGREE)
 
 
-def _sample(values: Tensor) -> Tensor:
+def sample(values: Tensor) -> Tensor:
     """Return some values, spread evenly, as float64 on the CPU."""
     flat = (torch.view_as_real(values) if values.is_complex() else values).reshape(-1)
     return flat[:: max(1, len(flat) // SAMPLE)].to("cpu", torch.float64, copy=True)
 
 
 def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
-    """Run a network on one image and on several, and compare."""
+    """Run a network on one image and on several, and compare; what it remembers of a pass is there in the next."""
+    with untouched(model):
+        return _compared(model, size)
+
+
+def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
     with torch.inference_mode(False), torch.no_grad():
         alone = 0.1 + 0.7 * noise_image(model, size)
         several = torch.cat([1 - 0.5 * alone.flip(-1), alone, 0.3 * alone.flip(1)])
@@ -259,7 +266,6 @@ def _looked(model: nn.Module, images: Tensor, seed: int) -> tuple[_Looking, bool
     """Run a network on images; returns what was seen, whether it wrote into them, and what it raised."""
     looking, error = _Looking(model, len(images)), None
     with ExitStack() as stack:
-        stack.enter_context(untouched(model))
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.random.default_generator.manual_seed(seed)
         stack.enter_context(torch.inference_mode(False))

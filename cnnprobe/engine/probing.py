@@ -1,5 +1,6 @@
 """Probing leaves no trace: a network comes back from an experiment exactly as it went in."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,13 +25,16 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
     """Put a network into eval mode, its parameters without gradients, and give it back exactly as it was.
 
     Restored, whatever happens inside (an error, Ctrl-C): every module's training flag, hooks and children, every
-    parameter's identity, `requires_grad` and `.grad`, every buffer's identity and contents. Contents of parameters are
-    not copied: nothing that probes may write to them. Gradients at the input or at activations work inside as usual;
-    what `torch.utils.checkpoint` would forget and compute again is kept, see `_checkpoints_keep`.
+    parameter's identity, `requires_grad` and `.grad`, every buffer's identity and contents, and the attributes of its
+    own that a module has (lists, dictionaries and sets with their items). Contents of parameters are not copied:
+    nothing that probes may write to them, and what a `forward` writes there stays. Gradients at the input or at
+    activations work inside as usual; what `torch.utils.checkpoint` would forget and compute again is kept, see
+    `_checkpoints_keep`.
     """
     modules = [(module, module.training, dict(module._modules), _hooks(module)) for module in model.modules()]
     owned = [(module, dict(module._parameters), _buffers(module)) for module in model.modules()]
     gradients = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    attributes = [(module, _attributes(module)) for module in model.modules()]
     try:
         for module, *_ in modules:
             module.training = False  # not .eval(): a network may override train() with more than the flag
@@ -56,6 +60,8 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
             if parameter.is_leaf:
                 parameter.requires_grad_(requires_grad)
             parameter.grad = gradient
+        for module, before in attributes:
+            _restore(module, before)
 
 
 @contextmanager
@@ -98,6 +104,40 @@ def _hooks(module: nn.Module) -> dict[str, dict]:
 def _buffers(module: nn.Module) -> dict[str, tuple]:
     """Return by name: the buffer and a copy. (Versions do not tell: BatchNorm writes its statistics unnoticed.)"""
     return {name: (tensor, None if tensor is None else tensor.clone()) for name, tensor in module._buffers.items()}
+
+
+_OF_TORCH = frozenset(vars(nn.Module()))
+"""Attributes of every module; what matters among them is restored one by one."""
+
+
+def _attributes(module: nn.Module) -> dict[str, tuple]:
+    """Return by name what a module keeps beside tensors and modules: the object, and a copy of what it holds."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return {}
+    kinds = (list, dict, set, deque)
+    return {
+        name: (value, value.copy() if type(value) in kinds else None)
+        for name, value in vars(module).items()
+        if name not in _OF_TORCH
+    }
+
+
+def _restore(module: nn.Module, before: dict[str, tuple]) -> None:
+    """Give a module the attributes that it had."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return
+    own = vars(module)
+    for name in [name for name in own if name not in before and name not in _OF_TORCH]:
+        del own[name]
+    for name, (value, held) in before.items():
+        own[name] = value
+        if held is None:
+            continue
+        if isinstance(value, dict):
+            _put_back(value, held)
+        elif list(map(id, value)) != list(map(id, held)):
+            value.clear()
+            (value.update if isinstance(value, set) else value.extend)(held)
 
 
 def _put_back(current: dict, before: dict) -> None:

@@ -10,13 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnprobe.engine.conduct import Conduct, conduct_of, joined
+from cnnprobe.engine.conduct import SEVERAL, Conduct, Place, conduct_of, joined, sample
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import Watch
 from cnnprobe.errors import UserError
 
 LOG = logging.getLogger("cnnprobe")
+OTHERWISE = 1e-3
+"""Difference between the first image of a batch and the same one alone that is no rounding, as a share of its largest
+value; in 16 bits, and on a GPU, whose products may have 10 bits, `OTHERWISE_LOW`."""
+OTHERWISE_LOW = 0.1
 Receive = Callable[[Layer, Tensor], Tensor | None]
 """Told a layer and its activation, (image, channel, *map). The activation may be overwritten after the call."""
 
@@ -95,6 +99,7 @@ class _Pass:
         self.images: int | None = None  # in the present pass; None outside of one
         self.calls: Counter = Counter()
         self.unread: set[Tap] = set()
+        self.first: dict[str, tuple[Tensor, float]] | None = None  # samples of the first image, while they are kept
 
     def hook(self) -> list:
         """Put a forward hook on every module whose output is read; return the handles."""
@@ -121,6 +126,7 @@ class _Pass:
         value = output if where.part is None else output[where.part]
         for layer in self.waiting[where]:
             activation = layer.activation(value, self.images)
+            self._keep_first(layer.name, activation)
             answer = self.receive(layer, activation)
             if self.replace:
                 value = layer.tapped(answer, self.images)
@@ -140,6 +146,8 @@ class _Pass:
         handing = ends.handing if self.to_the_end else "together"
         if self.alone or handing == "one by one":
             output = self._pass(images, conduct) if len(images) == 1 else self._one_by_one(images, conduct)
+        elif len(images) > SEVERAL and not conduct.held and not self.replace:
+            output = self._held(images, conduct)
         else:
             output = self._pass(images, conduct)
         if self.to_the_end and ends.problem:
@@ -164,6 +172,46 @@ class _Pass:
             layer = self.waiting[next(iter(self.unread))][0]
             raise UserError(f"layer {layer.name!r} is not used for this input (it was, for a noise image)")
         return conduct.output.restored(output, len(images))
+
+    def _keep_first(self, name: str, values: Any) -> None:
+        """Keep some values of the first image, and its largest, where they are asked for."""
+        if self.first is not None and isinstance(values, Tensor) and values.dim() and values.numel():
+            own = values.detach()[:1]
+            self.first[name] = sample(own), float(own.abs().nan_to_num(0, 0, 0).amax())
+
+    def _held(self, images: Tensor, conduct: Conduct) -> Any:
+        """Run a pass over more images than the network was tried with, and its first image once more, alone.
+
+        Raises:
+            UserError: the network does something else with so many images.
+        """
+        self.first = {}
+        try:
+            output = self._pass(images, conduct)
+            if conduct.output == Place():
+                self._keep_first("logits", output)
+            among, self.first, receive, self.receive = self.first, {}, self.receive, lambda *_: None
+            try:
+                with torch.no_grad():
+                    answer = self._pass(images[:1], conduct)
+            finally:
+                self.receive = receive
+            if conduct.output == Place():
+                self._keep_first("logits", answer)
+            alone = self.first
+        finally:
+            self.first = None
+        random = {layer.name for tap, layers in self.waiting.items() for layer in layers if conduct.place(tap).told}
+        low = images.device.type != "cpu" or images.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+        for name, (values, largest) in among.items():
+            other = alone.get(name)
+            if name not in random and (other is None or _is_other(values, other[0], max(largest, other[1]), low)):
+                raise UserError(
+                    f"{name}: the network answers an image otherwise alone than in a batch of {len(images)}: what it "
+                    "does depends on the number of images; give batch_size=1"
+                )
+        conduct.held = True
+        return output
 
     def _one_by_one(self, images: Tensor, conduct: Conduct) -> Any:
         """Run a pass for each image; what is read is handed on when all have passed.
@@ -191,6 +239,14 @@ class _Pass:
         finally:
             self.receive, self.to_the_end = receive, to_the_end
         return joined(outputs, conduct.output.axis) if to_the_end else None
+
+
+def _is_other(one: Tensor, other: Tensor, largest: float, low: bool) -> bool:
+    """Say whether samples of an image differ by more than rounding."""
+    if one.shape != other.shape:
+        return True
+    difference = (one.nan_to_num(0, 0, 0) - other.nan_to_num(0, 0, 0)).abs().max()
+    return float(difference) > (OTHERWISE_LOW if low else OTHERWISE) * largest
 
 
 class _Listening(Watch):

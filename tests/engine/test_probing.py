@@ -89,3 +89,31 @@ def test_train_of_the_network_is_not_called():
     with untouched(Own(2, 2)) as model:
         assert not model.training
     assert model.training
+
+
+class Remembers(nn.Module):
+    """A network that keeps what it sees: a number, a list, a dictionary, a set, a new attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.sides, self.by_side, self.different, self.frozen = 0, [1], {1: 2}, {3}, (4,)
+
+    def forward(self, x):
+        self.seen += len(x)
+        self.sides.append(x.shape[-1])
+        self.by_side[x.shape[-1]] = x
+        self.different.add(x.shape[-1])
+        self.frozen += (5,)
+        self.last = x
+        return x
+
+
+def test_what_a_forward_keeps_is_taken_from_it():
+    """F84: attributes are the same objects with the same items; those that are new are gone."""
+    model = Remembers()
+    before = {name: (value, repr(value)) for name, value in vars(model).items()}
+    with untouched(model):
+        model(torch.zeros(2, 3, 8, 8))
+        assert model.seen == 2 and len(model.sides) == 2
+    assert vars(model).keys() == before.keys()
+    assert all(vars(model)[name] is value and repr(value) == words for name, (value, words) in before.items())

@@ -162,3 +162,41 @@ def test_what_a_network_is_tried_with_is_not_received():
     with tap(planted.Functional(), layers, lambda layer, a: seen.append((layer.name, len(a)))) as run:
         run(images)
     assert seen == [("conv1", 4), ("dense", 4)]
+
+
+class Switching(nn.Module):
+    """A network that computes something else of large batches."""
+
+    def __init__(self, many):
+        super().__init__()
+        self.many = many
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.other = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return (self.conv if len(x) < self.many else self.other)(x).mean((2, 3))
+
+
+@pytest.mark.parametrize("many", [4, 7])
+def test_a_network_that_does_something_else_with_many_images_is_refused(many):
+    """F84: it is tried with one and three; its first real batch tells."""
+    model = Switching(many).eval()
+    images = torch.rand(8, 3, 8, 8)
+    layers = find(model, "logits", (3, 8, 8))
+    got = []
+    with tap(model, layers, lambda layer, activation: got.append(activation.clone())) as run:
+        with pytest.raises(UserError, match=r"alone than in a batch of 8: .* give batch_size=1"):
+            run(images)
+        got.clear()
+        for image in images.split(1):
+            run(image)
+    torch.testing.assert_close(torch.cat(got), model.conv(images).mean((2, 3)).detach())
+
+
+def test_of_a_network_that_does_not_nothing_is_received_twice():
+    model = Switching(99).eval()
+    sizes = []
+    with tap(model, find(model, "logits", (3, 8, 8)), lambda layer, activation: sizes.append(len(activation))) as run:
+        run(torch.rand(8, 3, 8, 8))
+        run(torch.rand(5, 3, 8, 8))
+    assert sizes == [8, 5]
