@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "help": {"catalogue", "options", "cli", "foreign_yaml"},
     "figures": set(),
     "unfinished": {"errors", "files"},
-    "engine": {"errors", "options", "protocol", "records", "unfinished"},
-    "models": {"errors", "options", "files", "protocol"},
+    "findings": set(),
+    "engine": {"errors", "options", "protocol", "records", "unfinished", "findings"},
+    "models": {"errors", "options", "files", "protocol", "findings"},
     "datasets": {"errors", "options", "containers"},
     "methods": {"errors", "options", "protocol", "records", "engine", "figures", "unfinished"},
     "provenance": set(),
@@ -86,7 +87,7 @@ ONLY_IN = {
     "matplotlib": {"figures"},
     "nibabel": {"containers"},
     "rich": {"terminal"},
-    "torch": {"engine", "models", "datasets", "methods", "preparation", "training_state", "upkeep"},
+    "torch": {"engine", "findings", "models", "datasets", "methods", "preparation", "training_state", "upkeep"},
     "torchvision": {"models", "datasets", "upkeep"},
 }
 

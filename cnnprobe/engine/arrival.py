@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import leaves, noise_image
 from cnnprobe.errors import UserError, listing
+from cnnprobe.findings import kept
 
 LOG = logging.getLogger("cnnprobe")
 AGREE = 0.25
@@ -52,9 +52,6 @@ class Arrival:
     all_cut: bool = False
     gap: float = math.nan
     problem: str = ""
-
-
-_KNOWN: WeakKeyDictionary[nn.Module, dict[Any, tuple[Arrival, str]]] = WeakKeyDictionary()
 
 
 def must_arrive(model: nn.Module, layer: Layer, size: tuple[int, ...], units: Sequence[int] | None = None) -> None:
@@ -114,24 +111,25 @@ def in_part(start: str, end: str, gap: float) -> str:
 
 
 def _known(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> tuple[Arrival, str]:
-    """Return what became of the gradient from a layer to the image, and where it ends; found out once a network."""
-    known = _KNOWN.setdefault(model, {})
-    key = (layer.tap, layer.channel_axis, tuple(size))
-    if key not in known:
-        values: list[Tensor] = []
-        with tap(model, [layer], lambda _, activation: values.append(activation)) as run:
+    """Return what became of the gradient from a layer to the image, and where it ends; kept with the network."""
+    key = "arrival", layer.tap, layer.channel_axis, tuple(size)
+    return kept(model, key, lambda: _found_out(model, layer, size))
 
-            def answer(image: Tensor) -> Tensor:
-                values.clear()
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(0)
-                    run(image * 1)  # what is written to must not be a leaf
-                return values.pop() * 1
 
-            noise = noise_image(model, size)
-            found = arrival(answer, [noise, 1 - 0.7 * noise.flip(-1), 0.3 * noise])
-        known[key] = found, _end(model, noise) if found.all_cut else ""
-    return known[key]
+def _found_out(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> tuple[Arrival, str]:
+    values: list[Tensor] = []
+    with tap(model, [layer], lambda _, activation: values.append(activation)) as run:
+
+        def answer(image: Tensor) -> Tensor:
+            values.clear()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                run(image * 1)  # what is written to must not be a leaf
+            return values.pop() * 1
+
+        noise = noise_image(model, size)
+        found = arrival(answer, [noise, 1 - 0.7 * noise.flip(-1), 0.3 * noise])
+    return found, _end(model, noise) if found.all_cut else ""
 
 
 def arrival(answer: Answer, points: Sequence[Tensor]) -> Arrival:

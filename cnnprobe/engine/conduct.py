@@ -21,6 +21,7 @@ from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.taps import Tap
 from cnnprobe.engine.tracing import HANDED_OUT, Watch, noise_image
 from cnnprobe.errors import UserError
+from cnnprobe.findings import state_of
 
 LOG = logging.getLogger("cnnprobe")
 Handing = Literal["together", "one by one", "restored"]
@@ -112,20 +113,11 @@ def conduct_of(model: nn.Module, size: tuple[int, ...], anew: bool = False) -> C
     """
     key = (id(model), tuple(size))
     known, settings, conduct = _KNOWN.get(key, (None, (), None))
-    now = _settings(model) if anew or conduct is None else settings
+    now = state_of(model)[0] if anew or conduct is None else settings
     if known is None or known() is not model or settings != now:
         conduct = _tried(model, tuple(size))
         _KNOWN[key] = weakref.ref(model, lambda _: _KNOWN.pop(key, None)), now, conduct
     return conduct
-
-
-def _settings(model: nn.Module) -> tuple:
-    """Return what a network is made of, and every plain value that its modules keep, but for their mode."""
-    plain = (bool, int, float, str, type(None))
-    return tuple(
-        (id(module), *((n, v) for n, v in vars(module).items() if n != "training" and isinstance(v, plain)))
-        for module in model.modules()
-    )
 
 
 def handed(model: nn.Module, images: Tensor) -> Any:

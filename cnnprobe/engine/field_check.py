@@ -21,6 +21,7 @@ from cnnprobe.engine.recording import tap
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
+from cnnprobe.findings import kept
 
 ROUNDING = 64
 """Differences of the type's smallest step, relative to the layer's largest activation, that are rounding."""
@@ -39,22 +40,28 @@ def checked(model: nn.Module, layers: list[Layer], size: tuple[int, ...]) -> lis
         size: (channel, y, x) or (channel, time) of the images.
     """
     doubtful = [layer for layer in layers if not layer.field.whole]
-    if not doubtful:
-        return layers
-    sides = tuple(size[1:])
-    try:
-        wrong = _beyond(model, doubtful, size)
-    except (RuntimeError, ValueError, IndexError, UserError) as error:
-        if is_short(error):
-            raise
-        wrong = {layer.name: f"not compared with noise images ({str(error).splitlines()[0]})" for layer in doubtful}
+    sides, known = tuple(size[1:]), kept(model, ("fields", tuple(size)), dict)
+    missing = [layer for layer in doubtful if _key(layer) not in known]
+    if missing:
+        try:
+            wrong = _beyond(model, missing, size)
+        except (RuntimeError, ValueError, IndexError, UserError) as error:
+            if is_short(error):
+                raise
+            wrong = {layer.name: f"not compared with noise images ({str(error).splitlines()[0]})" for layer in missing}
+        known |= {_key(layer): wrong.get(layer.name) for layer in missing}
     found = []
     for layer in layers:
-        if (why := wrong.get(layer.name)) is not None:
+        if not layer.field.whole and (why := known[_key(layer)]) is not None:
             note = "; ".join(filter(None, [layer.note, why]))
             layer = replace(layer, field=whole_image(sides), note=note, measured_whole=True)
         found.append(layer)
     return found
+
+
+def _key(layer: Layer) -> tuple:
+    """Return what a comparison depends on, beside the network."""
+    return layer.tap, layer.channel_axis, layer.field
 
 
 def _beyond(model: nn.Module, layers: list[Layer], size: tuple[int, ...]) -> dict[str, str]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.replay import Unrepeatable, run, value_at
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, _Tracer, leaves, noise_image
+from cnnprobe.findings import kept
 
 Profile = Literal["affine", "ReLU", "ReLU6", "other"]
 GRID = torch.arange(-160, 161, dtype=torch.float64) / 16
@@ -121,15 +121,10 @@ class _Counting(_Tracer):
         return result
 
 
-_KNOWN: WeakKeyDictionary[nn.Module, dict[Any, Plan]] = WeakKeyDictionary()
-
-
 def plan_of(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...]) -> Plan:
-    """Return the nonlinearities below layers, found out once a network; no tap may be on it."""
-    known, key = _KNOWN.setdefault(model, {}), (tuple(layer.tap for layer in layers), tuple(size))
-    if key not in known:
-        known[key] = _plan(model, layers, size)
-    return known[key]
+    """Return the nonlinearities below layers, kept with the network; no tap may be on it."""
+    key = "plan", tuple(layer.tap for layer in layers), tuple(size)
+    return kept(model, key, lambda: _plan(model, layers, size))
 
 
 def _plan(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...]) -> Plan:

@@ -29,6 +29,7 @@ from cnnprobe.engine.recording import activations
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
+from cnnprobe.findings import kept
 
 LOG = logging.getLogger("cnnprobe")
 _UNFOUND = {
@@ -137,6 +138,12 @@ def outputs_of(model: nn.Module, size: tuple[int, ...], names: tuple[str, ...], 
         names: the network's own class names, () where unknown.
         dataset: an image set, whose classes may be the network's; or None.
     """
+    known = len(names) or (len(dataset.classes) if dataset is not None else 0)
+    key = "outputs", tuple(size), known, bool(names)
+    return kept(model, key, lambda: _found_out(model, size, known, bool(names)))
+
+
+def _found_out(model: nn.Module, size: tuple[int, ...], known: int, named: bool) -> Outputs:
     noise = noise_image(model, size)
     near = [noise, 1 - noise.flip(-1) * 0.7, noise * 0.3, torch.zeros_like(noise)]
     far = [noise * FAR, (noise - 0.5) * FAR]
@@ -152,8 +159,7 @@ def outputs_of(model: nn.Module, size: tuple[int, ...], names: tuple[str, ...], 
         shown = returned[0] if returned else None
         return Outputs("unknown", 0, remark=f"{_shown(shown)}: no class is chosen, prediction is -1")
     table = torch.cat(values).float()
-    known = len(names) or (len(dataset.classes) if dataset is not None else 0)
-    found = _judged(table, len(near), known, bool(names))
+    found = _judged(table, len(near), known, named)
     if found is None:
         return _of_classes(model, size, table.shape[1], known)
     if found.kind not in ("softmax", "log-softmax", "sigmoid"):

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.probing import untouched
 from cnnprobe.errors import UserError
+from cnnprobe.findings import kept
 
 IMAGE, CONSTANT = -1, -2  # `Value.call` of the network's input, and of what does not depend on it
 
@@ -290,11 +291,15 @@ def noise_image(model: nn.Module, size: tuple[int, ...], seed: int = 0) -> Tenso
 
 
 def trace(model: nn.Module, size: tuple[int, ...]) -> Trace:
-    """Run a network once on a noise image of `size` (channel, y, x) and return what happened.
+    """Run a network once on a noise image of `size` (channel, y, x) and return what happened; kept with it.
 
     Raises:
         UserError: the network cannot take an image of this size.
     """
+    return kept(model, ("trace", tuple(size)), lambda: _traced(model, size))
+
+
+def _traced(model: nn.Module, size: tuple[int, ...]) -> Trace:
     with torch.inference_mode(False):
         image = noise_image(model, size)
     tracer = _Tracer(model, image)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.errors import UserError
+from cnnprobe.findings import kept
 from cnnprobe.models import extra_state
 from cnnprobe.protocol import about
 
@@ -273,7 +274,7 @@ def check(model: nn.Module, size: tuple[int, ...], command: str) -> None:
     Raises:
         UserError: the network's answer depends on the other images of a batch, or on chance.
     """
-    reason = _batch_statistics(model) or _differs(model, size)
+    reason = _batch_statistics(model) or kept(model, ("differs", tuple(size)), lambda: _differs(model, size))
     if reason is None:
         return
     if command not in ("train", "transfer", "layers"):

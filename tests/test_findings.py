@@ -1,0 +1,81 @@
+"""What was found out about a network is kept for as long as the network stays as it is."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from cnnprobe.findings import kept
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.1)).eval()
+
+
+def weights(model):
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+
+
+def setting(model):
+    model[2].negative_slope = 0.2
+
+
+def size(model):
+    model[0].stride = (2, 2)
+
+
+def replaced(model):
+    model[2] = nn.ReLU()
+
+
+def statistics(model):
+    model.train()(torch.rand(2, 3, 8, 8))
+    model.eval()
+
+
+def precision(model):
+    model.half()
+
+
+@pytest.mark.parametrize("change", [weights, setting, size, replaced, statistics, precision])
+def test_it_is_found_anew_where_the_network_changed(change):
+    model, found = network(), []
+    kept(model, "a", lambda: found.append(1))
+    model.train()
+    model.eval()(torch.rand(1, 3, 8, 8).requires_grad_())
+    kept(model, "a", lambda: found.append(2))
+    assert found == [1]
+    change(model)
+    kept(model, "a", lambda: found.append(3))
+    assert found == [1, 3]
+
+
+def test_each_is_found_for_itself_and_for_each_network():
+    one, other = network(), network()
+    assert kept(one, "a", lambda: 1) == 1
+    assert kept(one, "b", lambda: 2) == 2
+    assert kept(other, "a", lambda: 3) == 3
+    assert kept(one, "a", lambda: 4) == 1
+
+
+def test_a_mistake_is_not_kept():
+    model = network()
+
+    def fails():
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        kept(model, "a", fails)
+    assert kept(model, "a", lambda: 1) == 1
+
+
+def test_the_network_is_freed():
+    model = network()
+    kept(model, "a", lambda: 1)
+    known = weakref.ref(model)
+    del model
+    gc.collect()
+    assert known() is None
