@@ -26,7 +26,7 @@ TRAIN = ["model=convnet", "dataset=shapes", "dataset.count=40", "epochs=2", "bat
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(tmp_path_factory, sketched):
     """Two trainings of one network, and one of another way of writing it."""
     folder = tmp_path_factory.mktemp("learned")
     for more in ([], ["seed=1"], ["model.written=sequential", "name=other"]):
@@ -289,7 +289,7 @@ def test_a_command_follows_a_training_is_stopped_goes_on_and_is_repeated(growth,
 
 
 def test_a_source_is_compared_with_the_last_moment(growth):
-    topk = ["topk", "model=convnet", "dataset=shapes", "limit=8", "layer=conv1", "criterion=max", "k=2"]
+    topk = ["topk", "model=convnet", "dataset=shapes", "limit=8", "layer=conv1", "criterion=max", "k=2", "units=0"]
     asked = ["growth", "model=convnet", "dataset=shapes", "limit=8", "source=topk/convnet-shapes/v001"]
     status, _, err = growth(*topk, f"weights={RUN}@epoch=2")
     assert status == 0, err
@@ -334,6 +334,7 @@ def test_of_other_options_there_are_no_published_weights_and_auto_takes_random_o
         asked(tmp_path, "model.mask=none", "weights=published")
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_training_of_ones_own_comes_before_the_published_one(tmp_path):
     words = ["model=mousenet", "model.input_size=16", "dataset=shapes", "dataset.count=16", "epochs=1", "batch_size=8"]
     assert main(["train", *words, f"out={tmp_path}"]) == 0

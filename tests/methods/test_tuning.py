@@ -166,9 +166,10 @@ def test_a_discrepancy_map_localises_and_does_not_identify():
     assert peaks[1, colours] > 2 * peaks[0, colours]
 
 
-def small(**options):
+def small(units_of_conv1=40, **options):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 40, 7), nn.ReLU(), nn.Conv2d(40, 5, 3), nn.ReLU()).eval()
+    first = nn.Conv2d(3, units_of_conv1, 7)
+    model = nn.Sequential(first, nn.ReLU(), nn.Conv2d(units_of_conv1, 5, 3), nn.ReLU()).eval()
     return tables(model, stimuli(24, **FEW), layer=["conv1", "conv2"], **options)
 
 
