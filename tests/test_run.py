@@ -330,7 +330,9 @@ def leading(store):
         return 0
 
 
-@pytest.mark.parametrize(("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_an_interrupted_run_says_how_to_go_on_and_ends_as_if_never_stopped(cnnprobe, tmp_path, number, status):
     """F62, F63: one signal; the rows are kept, and the resumed store equals an undisturbed one."""
     many = ["record", "model=convnet", "dataset=shapes", "dataset.count=300", "layer=conv1", "batch_size=4"]
