@@ -311,7 +311,7 @@ def understood_or_told(folder, text):
         assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(3000, marks=pytest.mark.slow)])
 def test_any_text_is_understood_or_told(tmp_path, count):
     """F09: never a traceback, whatever stands in a file."""
     (tmp_path / "experiment").mkdir()

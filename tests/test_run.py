@@ -194,7 +194,7 @@ def test_an_interrupted_training_learns_the_same_when_it_goes_on(cnnprobe, tmp_p
         "train",
         "model=convnet",
         "dataset=shapes",
-        "dataset.count=240",
+        "dataset.count=160",
         "batch_size=4",
         "epochs=3",
         "device.threads=1",

@@ -68,7 +68,7 @@ def gabor_layer():
     ]
     made = [gabor(31, **one) for one in planted]
     model = Filters(grey(*[one - one.mean() for one in made]))
-    shown = stimuli(48, families=["gratings", "contrast"], frequencies=24)
+    shown = stimuli(36, families=["gratings", "contrast"], frequencies=24, extent=0.5)
     return planted, tables(model, shown, layer="conv", batch_size=256)
 
 
