@@ -76,9 +76,9 @@ def test_maps_are_held_no_longer_than_until_they_are_saved(monkeypatch):
     seen = 0
     try:
         for event in mapping().events(strongest(), frozenset(), 0):
-            parts = [one for one in gc.get_objects() if type(one) is field_mapping._Part]
-            seen += len(parts)
-            assert sum(hasattr(one, "columns") for one in parts) <= 1, event
+            full = [hasattr(one, "columns") for one in gc.get_objects() if type(one) is field_mapping._Part]
+            seen += len(full)
+            assert sum(full) <= 1, event
     finally:
         gc.unfreeze()
     assert seen

@@ -40,7 +40,7 @@ def test_alexnet_is_as_in_the_table_of_araujo_norris_and_sim():
 def test_vgg16_and_resnet50_are_as_in_the_table_of_araujo_norris_and_sim():
     vgg = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
     assert find(vgg, "30", (3, 32, 32))[0].field.size == (212, 212)
-    check(vgg, ["conv4", "conv7"], (3, 48, 48))
+    check(vgg[:16], ["conv4", "conv7"], (3, 48, 48))
     resnet = torchvision.models.resnet50(weights=None).eval()
     field = find(resnet, "layer4", (3, 64, 64))[0].field
     assert (field.size, field.stride, field.aligned) == (
@@ -48,6 +48,7 @@ def test_vgg16_and_resnet50_are_as_in_the_table_of_araujo_norris_and_sim():
         (32, 32),
         True,
     )  # stride in the 3x3 (483: in the 1x1)
+    resnet.layer3 = resnet.layer4 = resnet.fc = nn.Identity()  # what comes behind costs time and changes no field
     check(resnet, ["conv1", "layer1", "layer2.0"], (3, 96, 96))
 
 
