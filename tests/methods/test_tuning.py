@@ -276,7 +276,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_never_stopped(cnnprobe, tmp_p
 
     monkeypatch.setattr(tuning, "SAVED_FITS", 2)
     (tmp_path / "net.py").write_text(
-        "from torch import nn\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 4, 7), nn.ReLU())\n"
+        "from torch import nn\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU())\n"
     )
     words = ["tuning", "model=custom", "model.file=net.py", "model.input_size=24", "weights=random", "layer=conv1"]
     words += ["dataset.orientations=4", "dataset.frequencies=2", "dataset.phases=3", "batch_size=100"]
