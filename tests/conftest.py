@@ -1,7 +1,7 @@
 """What many tests need: a command line without a process, a folder of images, a small trained run."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from device import ASKED, missing
 from PIL import Image
+from sketches import sketch
 
 from cnnprobe.cli import main
 from cnnprobe.engine import devices
+from cnnprobe.figures import style
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,22 @@ def on_the_device_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "chosen", lambda name: ASKED if name == "auto" else here(name))
 
 
+@pytest.fixture(scope="module")
+def sketched() -> Iterator[None]:
+    """Sketch the figures of all command lines of a file, those of its own fixtures too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "png", sketch)
+        yield
+
+
 @pytest.fixture
-def cnnprobe(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
-    """Run a command line in this process, in an empty folder."""
+def cnnprobe(
+    capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[..., Answer]:
+    """Run a command line in this process, in an empty folder; figures are sketched, unless the test is `rendered`."""
     monkeypatch.chdir(tmp_path)
+    if not request.node.get_closest_marker("rendered"):
+        monkeypatch.setattr(style, "png", sketch)
 
     def run(*words: str) -> Answer:
         capsys.readouterr()

@@ -226,6 +226,7 @@ COMMANDS = {
             "layer=[conv1,conv2]",
             "batch_size=32",
             "units=0:2",
+            "pages=0",
             "dataset.orientations=4",
             "dataset.frequencies=2",
             "dataset.phases=4",

@@ -12,7 +12,7 @@ from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError
 from tests import planted
 
-COUNTS = [200, pytest.param(3000, marks=pytest.mark.slow)]
+COUNTS = [100, pytest.param(3000, marks=pytest.mark.slow)]
 
 
 def many(count):

@@ -38,6 +38,7 @@ def hard(tmp_path):
     return tmp_path / "hard", expected
 
 
+@pytest.mark.rendered
 @pytest.mark.parametrize("command", each(PROBES))
 def test_every_command_walks_over_the_corpus(cnnprobe, hard, tmp_path, command):
     """F32, F34, F35, F37, F38, F39, F40, F41: what cannot be read is counted by name, every row keeps its image."""

@@ -49,19 +49,21 @@ def corpus(folder):
 LAYER = {"topk", "rf-map", "gbp", "optimize", "perturb", "tuning"}
 
 
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in catalogue.commands() if name not in ("train", "topk")]
+OTHERS = [
+    pytest.param(name, 1, marks=pytest.mark.slow) for name in catalogue.commands() if name not in ("train", "topk")
+]
 
 
-@pytest.mark.parametrize("command", ["topk", *OTHERS])
-def test_no_command_takes_a_bad_checkpoint(cnnprobe, tmp_path, pictures, command):
-    """F24, F25, F26, F27, F28, F29: those that read weights."""
+@pytest.mark.parametrize(("command", "every"), [("topk", 3), pytest.param("topk", 1, marks=pytest.mark.slow), *OTHERS])
+def test_no_command_takes_a_bad_checkpoint(cnnprobe, tmp_path, pictures, command, every):
+    """F24, F25, F26, F27, F28, F29: those that read weights; one file in so many."""
     folder = tmp_path / "bad"
     folder.mkdir()
     names = corpus(folder)
     assert len(names) > 35
     images = [] if command == "tuning" else ["dataset=folder", f"dataset.root={pictures}"]
     layer = ["layer=conv1"] if command in LAYER else []
-    for name in names:
+    for name in names[::every]:
         answer = cnnprobe(command, "model=convnet", *images, *layer, f"weights=bad/{name}")
         lines = [line for line in answer.err.splitlines() if not line.startswith("warning: ")]
         assert answer.status == 2, (name, answer.err)

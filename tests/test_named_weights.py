@@ -26,7 +26,7 @@ TRAIN = ["model=convnet", "dataset=shapes", "dataset.count=40", "epochs=2", "bat
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(tmp_path_factory, sketched):
     """Two trainings of one network, and one of another way of writing it."""
     folder = tmp_path_factory.mktemp("learned")
     for more in ([], ["seed=1"], ["model.written=sequential", "name=other"]):
@@ -209,7 +209,8 @@ def compute(*, model: nn.Module, dataset: Any, moments: list[Moment], source: Ru
 
     def events():
         for row, moment in list(enumerate(moments))[start:]:
-            if row == 2 and "STOP" in os.environ:
+            if row == 2 and os.path.exists("STOP"):
+                os.remove("STOP")
                 raise KeyboardInterrupt
             with at(model, moment), torch.no_grad():
                 length = sum(float(value.double().square().sum()) for value in model.parameters()) ** 0.5
@@ -223,6 +224,11 @@ def draw(recording):
     """Draw nothing."""
     return iter(())
 '''
+CHILD = """
+import json, sys
+from cnnprobe.cli import main
+print(json.dumps([main(words) for words in json.loads(sys.argv[1])]))
+"""
 YAML = """# @package _global_
 # Measure how long the weights are at each moment of learning.
 #   cnnprobe growth weights=RUN@*
@@ -234,7 +240,7 @@ method:
 
 @pytest.fixture
 def growth(tmp_path, out):
-    """Add a command to a copy of the package; run it in a process of its own."""
+    """Add a command to a copy of the package; run command lines in a process of their own."""
     ignore = shutil.ignore_patterns("__pycache__")
     for part in ("cnnprobe", "configs"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=ignore)
@@ -242,12 +248,13 @@ def growth(tmp_path, out):
     (tmp_path / "configs/method/growth.yaml").write_text(YAML)
     shutil.copytree(out, tmp_path / "outputs")
 
-    def run(*words, **more):
-        environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"} | more
+    def run(*commands):
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "cnnprobe", *words], cwd=tmp_path, capture_output=True, text=True, env=environment
-        )
-        return done.returncode, done.stdout, done.stderr
+            [sys.executable, "-c", CHILD, json.dumps(commands)], cwd=tmp_path, capture_output=True, text=True,
+            env=environment, check=True,
+        )  # fmt: skip
+        return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
     return run
 
@@ -261,11 +268,10 @@ def stored(path):
 
 def test_a_command_follows_a_training_is_stopped_goes_on_and_is_repeated(growth, tmp_path):
     asked = ["growth", "model=convnet", "dataset=shapes", "limit=4", f"weights={RUN}@*"]
-    status, _, err = growth(*asked, STOP="1")
-    assert status == 130, err
     folder = tmp_path / "outputs/growth/convnet-shapes"
-    status, _, err = growth("growth", "--resume", str(folder / "v001"))
-    assert status == 0, err
+    (tmp_path / "STOP").touch()
+    statuses, err = growth(asked, ["growth", "--resume", str(folder / "v001")])
+    assert statuses == [130, 0], err
     columns, attributes = stored(folder / "v001")
     assert columns["name"] == IN_ORDER
     assert columns["epoch"] == [0, 0.2, 0.4, 0.8, 1, 2]
@@ -283,22 +289,19 @@ def test_a_command_follows_a_training_is_stopped_goes_on_and_is_repeated(growth,
     assert about["weights"]["sha256"] == weight_files.sha256(files[-1])
     assert about["built_from"] == [f"{RUN}@{name}" for name in IN_ORDER]
     (tmp_path / "outputs" / RUN / "weights/epoch=003.safetensors").write_bytes(b"of a training that went on")
-    status, _, err = growth("growth", "--rerun", "v001", "model=convnet", "dataset=shapes")
-    assert status == 0, err
+    statuses, err = growth(["growth", "--rerun", "v001", "model=convnet", "dataset=shapes"])
+    assert statuses == [0], err
     assert stored(folder / "v002") == (columns, attributes)
 
 
-def test_a_source_is_compared_with_the_last_moment(growth):
-    topk = ["topk", "model=convnet", "dataset=shapes", "limit=8", "layer=conv1", "criterion=max", "k=2"]
+def test_a_source_is_compared_with_the_last_moment(growth, tmp_path):
+    topk = ["topk", "model=convnet", "dataset=shapes", "limit=8", "layer=conv1", "criterion=max", "k=2", "units=0"]
     asked = ["growth", "model=convnet", "dataset=shapes", "limit=8", "source=topk/convnet-shapes/v001"]
-    status, _, err = growth(*topk, f"weights={RUN}@epoch=2")
-    assert status == 0, err
-    assert growth(*asked, f"weights={RUN}@*")[0] == 0
-    status, _, err = growth(*asked, f"weights=[{RUN}@epoch=0,{RUN}@epoch=1]")
-    assert status == 2
-    assert "was made with other weights" in err
-    status, _, err = growth(*asked[:-1], f"weights={RUN}@last")
-    assert status == 0, err
+    assert main([*topk, f"weights={RUN}@epoch=2", f"out={tmp_path}/outputs"]) == 0
+    each = (f"{RUN}@*", f"[{RUN}@epoch=0,{RUN}@epoch=1]", f"{RUN}@last")
+    statuses, err = growth(*([*asked, f"weights={weights}"] for weights in each))
+    assert statuses == [0, 2, 0], err
+    assert err.count("was made with other weights") == 1
 
 
 def asked(out, *words):
@@ -334,6 +337,7 @@ def test_of_other_options_there_are_no_published_weights_and_auto_takes_random_o
         asked(tmp_path, "model.mask=none", "weights=published")
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_training_of_ones_own_comes_before_the_published_one(tmp_path):
     words = ["model=mousenet", "model.input_size=16", "dataset=shapes", "dataset.count=16", "epochs=1", "batch_size=8"]
     assert main(["train", *words, f"out={tmp_path}"]) == 0

@@ -18,7 +18,7 @@ LEARNED = "train/convnet-avatar/v001"
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(tmp_path_factory, sketched):
     """Two trainings on landmarks and rooms, and a recording of shapes."""
     folder = tmp_path_factory.mktemp("old")
     for more in (["dataset.classes=landmark"], ["dataset.classes=room", "name=room", "seed=1"]):

@@ -14,7 +14,7 @@ RUN = "outputs/record/convnet-folder/v001"
 
 
 @pytest.fixture(scope="module")
-def made(pictures, tmp_path_factory):
+def made(pictures, tmp_path_factory, sketched):
     """A run over a copy of the pictures, the first 20 of them, both in one folder."""
     place = tmp_path_factory.mktemp("made")
     shutil.copytree(pictures, place / "images")

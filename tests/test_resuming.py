@@ -105,8 +105,8 @@ def test_other_versions_and_threads_are_warned_of(cnnprobe, pictures, tmp_path, 
     ("asked", "told"),
     [
         (["device.workers=1"], None),
-        (["device=cpu"], None),
-        (["device.threads=3"], "threads 3, was 1"),
+        pytest.param(["device=cpu"], None, marks=pytest.mark.slow),
+        pytest.param(["device.threads=3"], "threads 3, was 1", marks=pytest.mark.slow),
         (["device=cpu", "device.threads=3"], "threads 3, was 1"),
     ],
 )

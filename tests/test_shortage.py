@@ -26,7 +26,7 @@ SHORT = [MemoryError(), TORCH, torch.OutOfMemoryError("CUDA out of memory")]
 WHOLE = "8 images of 3×32×32 at once do not fit"
 SINGLE = "one image of 3×32×32 does not fit"
 PROBES = [command for command in catalogue.commands() if command not in ("train", "transfer", "layers")]
-FAST = ("record", "topk", "rsa", "tuning")
+FAST = ("record", "topk", "rsa")
 
 
 @pytest.mark.parametrize("error", SHORT, ids=["numpy", "cpu", "gpu"])

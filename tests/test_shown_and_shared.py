@@ -55,6 +55,7 @@ def strictly(path):
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=never)
 
 
+@pytest.mark.rendered
 @pytest.mark.parametrize("command", LOOK)
 def test_hard_names_are_shown_and_kept_as_text(cnnprobe, hard, tmp_path, command):
     """F77, F78, F80: drawn without a warning, nothing for a browser, no escape on the terminal or in the log."""
@@ -103,6 +104,7 @@ def test_every_file_follows_the_umask(cnnprobe, tmp_path, umask):
         assert oct(stat.S_IMODE(path.stat().st_mode)) == oct(most & ~umask), path
 
 
+@pytest.mark.rendered
 def test_nothing_private_goes_with_a_run(cnnprobe, hard, tmp_path, monkeypatch):
     """F83: no variable of the environment, no path of the home folder."""
     monkeypatch.setenv("HOME", str(tmp_path))

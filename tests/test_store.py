@@ -205,7 +205,7 @@ def power_cut(path, empty, writes, chance):
     return [write for write in writes[:synced] if write is not None]
 
 
-@pytest.mark.parametrize("cuts", [200, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cuts", [60, pytest.param(3000, marks=pytest.mark.slow)])
 def test_after_a_power_cut_no_row_is_wrong_and_none_that_was_synced_is_gone(tmp_path, monkeypatch, cuts):
     """F64: random parts of what was written since the last sync; a row is right, or told as damaged, and done again."""
     laid, path, chance = tables(rows=24), tmp_path / "store.h5", random.Random(0)

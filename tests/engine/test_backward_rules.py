@@ -189,7 +189,13 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LONG = ("vgg11",)
+"""Of these, what takes longest to make."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NETWORKS]
+)
 def test_published_networks(name):
     """F21: An inner unit and a logit, both rules: relative error 0, every rectifier counted."""
     build, side, inner = NETWORKS[name]

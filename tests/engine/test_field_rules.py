@@ -38,9 +38,9 @@ def test_alexnet_is_as_in_the_table_of_araujo_norris_and_sim():
 
 
 def test_vgg16_and_resnet50_are_as_in_the_table_of_araujo_norris_and_sim():
-    vgg = torchvision.models.vgg16(weights=None).features
+    vgg = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
     assert find(vgg, "30", (3, 32, 32))[0].field.size == (212, 212)
-    check(vgg, ["conv4", "conv7"], (3, 48, 48))
+    check(vgg[:16], ["conv4", "conv7"], (3, 48, 48))
     resnet = torchvision.models.resnet50(weights=None).eval()
     field = find(resnet, "layer4", (3, 64, 64))[0].field
     assert (field.size, field.stride, field.aligned) == (
@@ -48,6 +48,7 @@ def test_vgg16_and_resnet50_are_as_in_the_table_of_araujo_norris_and_sim():
         (32, 32),
         True,
     )  # stride in the 3x3 (483: in the 1x1)
+    resnet.layer3 = resnet.layer4 = resnet.fc = nn.Identity()  # what comes behind costs time and changes no field
     check(resnet, ["conv1", "layer1", "layer2.0"], (3, 96, 96))
 
 
@@ -73,7 +74,8 @@ def mouse():
     return mousenet.build(num_classes=10, **options, input_size=None, upsample_to=None)
 
 
-def test_mousenet_has_the_fields_of_its_anatomy():
+@pytest.mark.parametrize("checked", ["VISl4", pytest.param(["conv1", "VISp5", "VISl4"], marks=pytest.mark.slow)])
+def test_mousenet_has_the_fields_of_its_anatomy(checked):
     model = mouse()
     intervals = {
         "LGNd": (1, -4, 4), "VISp4": (1, -5, 5), "VISp2/3": (1, -9, 9), "VISp5": (1, -10, 10), "VISl4": (2, -18, 20),
@@ -85,7 +87,7 @@ def test_mousenet_has_the_fields_of_its_anatomy():
         assert layer.field.stride == (stride, stride)
         assert layer.field.region((0, 0)) == ((first, last), (first, last))
     assert find(model, "VISl4", (3, 64, 64))[0].field.centre((5, 7)) == (11, 15)  # 2 i + 1
-    check(model, ["conv1", "VISp5", "VISl4"], (3, 32, 32))
+    check(model, checked, (3, 32, 32))
 
 
 class Wrapped(nn.Module):

@@ -48,6 +48,10 @@ LARGE = {
 }
 
 
+LONG = ("mousenet", "vit")
+"""Of those above, networks of which brute force takes longest."""
+
+
 def check(build, side: int, layers: int) -> None:
     torch.manual_seed(0)
     model, size = textured(build()), (3, side, side)
@@ -72,7 +76,7 @@ def check(build, side: int, layers: int) -> None:
                 assert (found[missed] == 0).all(), layer.name
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in ZOO])
 def test_published_networks(name):
     check(*ZOO[name], layers=2 if name == "mousenet" else 3)
 

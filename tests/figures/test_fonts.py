@@ -73,6 +73,7 @@ def test_names_that_would_look_the_same_have_their_index(pair):
     assert first.startswith("0: ") and second == "ant" and third.startswith("2: ") and first[3:] == third[3:]
 
 
+@pytest.mark.rendered
 def test_a_run_tells_what_it_could_not_write_and_the_terminal_keeps_the_letters(cnnprobe, tmp_path):
     """F92: the figure has code points, the warning the letters themselves."""
     for kind in ("ant", "猫"):

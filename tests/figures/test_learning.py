@@ -99,7 +99,9 @@ def test_signals_are_curves_on_one_scale_in_each_row():
         assert slope[0] < 0  # y goes down
 
 
-@pytest.mark.parametrize(("units", "moments"), [(1, 1), (2, 25), (70, 9), (3, 2)])
+@pytest.mark.parametrize(
+    ("units", "moments"), [(1, 1), (2, 25), (70, 2), (3, 2), pytest.param(70, 9, marks=pytest.mark.slow)]
+)
 def test_any_number_of_units_and_moments_is_drawn_without_touching(units, moments):
     given = images(units, moments, 3, 5, 5)
     made = strip(

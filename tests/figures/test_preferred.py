@@ -1,5 +1,7 @@
 """Preferred images stand in their places with their own pixels; what failed, is flat or lacks a number is said."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -214,9 +216,19 @@ def test_many_neurons_are_points_against_the_best_natural_image():
     assert ax.get_title().startswith(f"one-hot: {int((scores > natural).sum())} of 80")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 0.5, 1.0, 3e38])
-@pytest.mark.parametrize("units", [0, 1, 3])
-@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 1), (2, 30)])
+def each(*options):
+    """Return all combinations of three options as parameters: one in three is quick, in which all pairs are."""
+    found = []
+    for places in itertools.product(*(range(len(values)) for values in options)):
+        marks = pytest.mark.slow if sum(places) % 3 else ()
+        found.append(pytest.param(*(values[place] for values, place in zip(options, places)), marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shape", "units", "value"),
+    each([(3, 8, 8), (1, 1, 1), (2, 30)], [0, 1, 3], [np.nan, np.inf, 0.0, 0.5, 1.0, 3e38]),
+)
 def test_every_sheet_survives_any_value_and_any_name(value, units, shape):
     """F77, F81."""
     images = np.full((units, *shape), value)
@@ -233,9 +245,9 @@ def test_every_sheet_survives_any_value_and_any_name(value, units, shape):
         assert "no units" in drawn[0].get_suptitle()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0, 3e38])
-@pytest.mark.parametrize("units", [0, 1, 4, 40])
-@pytest.mark.parametrize("steps", [0, 1, 300])
+@pytest.mark.parametrize(
+    ("steps", "units", "value"), each([0, 1, 300], [0, 1, 4, 40], [np.nan, np.inf, 0.0, -1.0, 3e38])
+)
 def test_curves_survive_any_value_and_any_name(value, units, steps):
     """F77, F81."""
     names = (HOSTILE * 10)[:units]

@@ -254,6 +254,7 @@ def test_the_ranking_of_another_run_is_taken(cnnprobe, pictures, tmp_path):
     assert cnnprobe("cam", "source=record/convnet-folder/v001", *words).status == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gradcam", "cccam"])
 def test_a_run_that_was_stopped_goes_on_to_the_same_store(cnnprobe, tmp_path, kind):
     """Bit for bit, the summary of the images that were finished before included."""

@@ -32,6 +32,8 @@ from cnnprobe.errors import UserError
 ROOT = Path(__file__).parents[2]
 OVER_ALL = (Path(__file__), Path(__file__).with_name("test_untouched.py"))
 """Files with tests over all commands."""
+WAITING = ("transfer", "optimize", "perturb", "rf-map", "gbp")
+"""Commands of many short operations: where other tests use the cores too, two threads wait for each other long."""
 CHANCE = ("low", "high", "p", "p_corrected", "embedding", "stress", "likeness", "area", "threshold", "undefined")
 """Ends of the names of columns that one image more changes by being there: it is counted, or others are drawn."""
 
@@ -102,13 +104,19 @@ def test_the_same_call_gives_the_same_bits(command):
 
 
 @pytest.mark.parametrize("command", taking("test_the_batch_size_changes_nothing_beyond_rounding"))
-@pytest.mark.parametrize("batch", [1, 3, 64])
+@pytest.mark.parametrize("batch", [1, 3, pytest.param(64, marks=pytest.mark.slow)])
 def test_the_batch_size_changes_nothing_beyond_rounding(command, batch):
     """F98: batches of 8 are as good as one by one, as batches that the images do not fill, and as all at once."""
     agree(plain(command), joined(called(command, batch_size=batch)), COMMANDS[command].exact)
 
 
-@pytest.mark.parametrize("command", taking("test_the_number_of_threads_changes_nothing_beyond_rounding"))
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=pytest.mark.slow) if command in WAITING else command
+        for command in taking("test_the_number_of_threads_changes_nothing_beyond_rounding")
+    ],
+)
 def test_the_number_of_threads_changes_nothing_beyond_rounding(command):
     before = torch.get_num_threads()
     try:

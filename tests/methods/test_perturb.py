@@ -27,15 +27,15 @@ def recordings(split, count):
 @pytest.fixture(scope="module")
 def trained():
     """ShallowNet that has learned the signals: some seconds on one core."""
-    dataset = recordings("train", 1600)
-    images, labels = dataset.load(range(1600))[0], torch.from_numpy(dataset.labels)
+    dataset = recordings("train", 1000)
+    images, labels = dataset.load(range(1000))[0], torch.from_numpy(dataset.labels)
     torch.manual_seed(0)
     model = shallownet.build(num_classes=4, input_size=500, channels=8, filters=16, filter_size=25, pool_size=75,
                              pool_stride=15, dropout=0.5).train()  # fmt: skip
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.1)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 6 * 25)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 6 * 16)
     for _ in range(6):
-        for batch in torch.randperm(1600).split(64):
+        for batch in torch.randperm(1000).split(64):
             optimiser.zero_grad()
             functional.cross_entropy(model(images[batch]), labels[batch]).backward()
             optimiser.step()
@@ -226,6 +226,7 @@ def test_the_users_recordings_are_perturbed_too(cnnprobe, tmp_path):
     assert np.isfinite(recording["units/power"]["amplitude"]).all()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_one_that_was_not(cnnprobe, tmp_path, monkeypatch):
     """Bit for bit; stopped at a row in the middle."""
     common = [*SMALL, "model.filters=12", "dataset=signals", "dataset.count=40", "weights=random",

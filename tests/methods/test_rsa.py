@@ -145,6 +145,7 @@ def test_the_layers_of_another_run_are_matched_by_the_names_of_stimuli(cnnprobe,
     assert more.status == 2 and "rsa/convnet-folder/v002 has not the conditions" in more.err
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_store(cnnprobe, tmp_path):
     words = ["rsa", "model=convnet", "dataset=shapes", "dataset.count=20", "batch_size=4", "device.threads=1"]
     words += ["layer=conv1", "controls=null", "bootstrap=400", "permutations=19"]

@@ -11,6 +11,7 @@ from cnnprobe.engine.gabor_fits import gabor
 from cnnprobe.engine.tuning_curves import gabor_octaves
 from cnnprobe.engine.unit_tuning import FAMILIES
 from cnnprobe.errors import UserError
+from cnnprobe.methods import tuning
 from cnnprobe.records import Rows
 
 FEW = {"orientations": 8, "frequencies": 3, "phases": 4, "contrasts": [0.25, 0.5]}
@@ -67,7 +68,8 @@ def gabor_layer():
     ]
     made = [gabor(31, **one) for one in planted]
     model = Filters(grey(*[one - one.mean() for one in made]))
-    return planted, tables(model, stimuli(frequencies=24), layer="conv", batch_size=256)
+    shown = stimuli(36, families=["gratings", "contrast"], frequencies=24, extent=0.5)
+    return planted, tables(model, shown, layer="conv", batch_size=256)
 
 
 def test_bandwidths_of_a_gabor_layer_are_those_of_the_formula(gabor_layer):
@@ -116,7 +118,7 @@ def test_an_energy_unit_is_complex():
 
     model.out = Sum()
     found = tables(
-        model, stimuli(families=["gratings", "contrast"]), layer=["conv", "out"], batch_size=256, gabor=False
+        model, stimuli(48, families=["gratings", "contrast"]), layer=["conv", "out"], batch_size=256, gabor=False
     )
     assert found["units/out"]["f1_f0"][0] < 0.15
     assert found["units/out"]["preferred"][0] == pytest.approx(30, abs=1)
@@ -166,9 +168,10 @@ def test_a_discrepancy_map_localises_and_does_not_identify():
     assert peaks[1, colours] > 2 * peaks[0, colours]
 
 
-def small(**options):
+def small(units_of_conv1=40, **options):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 40, 7), nn.ReLU(), nn.Conv2d(40, 5, 3), nn.ReLU()).eval()
+    first = nn.Conv2d(3, units_of_conv1, 7)
+    model = nn.Sequential(first, nn.ReLU(), nn.Conv2d(units_of_conv1, 5, 3), nn.ReLU()).eval()
     return tables(model, stimuli(24, **FEW), layer=["conv1", "conv2"], **options)
 
 
@@ -179,22 +182,24 @@ def test_the_batch_size_changes_nothing_beyond_rounding():
         np.testing.assert_allclose(one[name]["curve"], other[name]["curve"], atol=1e-5 * scale)
 
 
-def test_what_is_there_is_not_done_again_and_the_rest_is_the_same():
-    whole = small()
-    finished = {"units/conv1": frozenset({0}), "gabor/conv1": frozenset({0, 8, 24})}
-    rest = small(finished=finished)
-    kept = {"units/conv1": np.arange(32, 40), "gabor/conv1": np.r_[16:24, 32:40]}
+def test_what_is_there_is_not_done_again_and_the_rest_is_the_same(monkeypatch):
+    monkeypatch.setattr(tuning, "SAVED_UNITS", 6)
+    monkeypatch.setattr(tuning, "SAVED_FITS", 2)
+    whole = small(8)
+    finished = {"units/conv1": frozenset({0}), "gabor/conv1": frozenset({0, 4})}
+    rest = small(8, finished=finished)
+    kept = {"units/conv1": np.arange(6, 8), "gabor/conv1": np.r_[2:4, 6:8]}
     for name, rows in kept.items():
         for column in ("circular_variance", "curve") if name.startswith("units") else ("n_x", "fit"):
             np.testing.assert_array_equal(rest[name][column], whole[name][column][rows])
     everything = {name: frozenset(range(0, 2000)) for name in whole}
-    left = small(finished=everything)
+    left = small(8, finished=everything)
     assert "curve" not in left["units/conv1"]
 
 
 def test_units_are_measured_one_by_one():
-    some = small(units=[3, 1])
-    every = small()
+    some = small(5, units=[3, 1])
+    every = small(5)
     assert some["units/conv1"]["unit"].tolist() == [3, 1]
     for name in ("curve", "preferred"):
         np.testing.assert_array_equal(some["units/conv1"][name], every["units/conv1"][name][[3, 1]])
@@ -268,10 +273,10 @@ def test_a_run_has_its_factor_table_and_its_figures(cnnprobe, tmp_path):
 def test_an_interrupted_run_goes_on_and_ends_as_if_never_stopped(cnnprobe, tmp_path, monkeypatch):
     """Stopped while the second batch of Gabors is fitted: the rest is done, bit for bit as in one go."""
     import cnnprobe as package
-    from cnnprobe.methods import tuning
 
+    monkeypatch.setattr(tuning, "SAVED_FITS", 2)
     (tmp_path / "net.py").write_text(
-        "from torch import nn\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 20, 7), nn.ReLU())\n"
+        "from torch import nn\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU())\n"
     )
     words = ["tuning", "model=custom", "model.file=net.py", "model.input_size=24", "weights=random", "layer=conv1"]
     words += ["dataset.orientations=4", "dataset.frequencies=2", "dataset.phases=3", "batch_size=100"]
@@ -291,7 +296,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_never_stopped(cnnprobe, tmp_p
     runs = tmp_path / "outputs/tuning/custom-manufactured"
     stopped = package.open(runs / "v001")
     assert not stopped.complete
-    assert len(stopped["gabor/conv1"].rows) == 8
+    assert len(stopped["gabor/conv1"].rows) == 2
     answer = cnnprobe("tuning", "--resume", str(runs / "v001"), "model.file=net.py")
     assert answer.status == 0, answer.err
     assert cnnprobe(*words).status == 0

@@ -77,14 +77,17 @@ def test_options_of_another_network_are_refused_and_null_means_as_trained():
 
 
 @needs_real_data
-@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, *(pytest.param(count, marks=pytest.mark.slow) for count in (1000, 10_000))])
 def test_it_is_as_often_right_as_its_card_says(cnnprobe, tmp_path, count):
-    """On the same images, class by class a thousand: in float32, while it was measured in bfloat16."""
+    """On the same images, class by class a thousand: in float32, while it was measured in bfloat16.
+
+    200 are a sample of the first class, whose share of right ones has a standard error of 0.03.
+    """
     unpack("cifar10.tar.gz", tmp_path, lambda name: "/test/" in name)
     words = ["dataset=cifar10", f"dataset.root={tmp_path / 'cifar10'}", "dataset.split=test", f"limit=first:{count}"]
     answer = cnnprobe("record", *words)
     assert answer.status == 0, answer.err
     store = Recording(tmp_path / "outputs/record/mousenet-cifar10/v001/store.h5")
     right = (store["images"]["prediction"] == store["images"]["label"]).mean()
-    expected = float(confusion(FOLDERS[0]).diagonal()[: count // 1000].sum()) / count
-    assert right == pytest.approx(expected, abs=0.004 if count == 10_000 else 0.02)
+    expected = float(confusion(FOLDERS[0]).diagonal()[: max(1, count // 1000)].sum()) / max(1000, count)
+    assert right == pytest.approx(expected, abs={200: 0.06, 1000: 0.02, 10_000: 0.004}[count])

@@ -19,7 +19,7 @@ from cnnprobe.upkeep.check import stretches
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, pictures):
+def made(tmp_path_factory, pictures, sketched):
     """A finished training and a finished topk in one folder."""
     out = tmp_path_factory.mktemp("made")
     common = [f"out={out}", "dataset=folder", f"dataset.root={pictures}", "dataset.size=32", "device.workers=0"]
