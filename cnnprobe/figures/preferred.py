@@ -1,4 +1,4 @@
-"""Preferred images: a layer's units on a sheet, beside the images they answer most, and how far the ascent came."""
+"""Preferred images: a layer's units on a sheet, beside the images they respond to most, and how far the ascent came."""
 
 import math
 from collections.abc import Sequence

@@ -338,7 +338,7 @@ def _sheets(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
         wrong = ranks[rows] != 0
         of = names(wanted)
         whose = "of the class" if own["shared"] and (owners[rows] == wanted).all() else "shown"
-        words = f"{title}\nmaps of {of} for the images {whose}, largest logit first{said}; framed: decided otherwise"
+        words = f"{title}\nmaps of {of} for the images {whose}, largest logit first{said}; framed: classified otherwise"
         captions = [f"image {images[row]}\n{number(logits[row])}" for row in rows]
         outlines = pictures["truth"][rows // per] if "truth" in pictures else None
         name = re.sub(r"[^\w-]+", "_", str(of))[:40]

@@ -280,7 +280,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
             f"{truth}\n→ {own[said] if 0 <= said < len(own) else said}" if bad else "unreadable" if unread else truth
         )
     about = recording.attributes
-    note = f"; framed: decided otherwise by {about['model']}, weights {about['weights']}" if wrong.any() else ""
+    note = f"; framed: classified otherwise by {about['model']}, weights {about['weights']}" if wrong.any() else ""
     title = f"{about['dataset']}: first {len(pixels)} {'signals' if pixels.ndim == 3 else 'images'}{note}"
     if pixels.ndim == 3:
         yield "images", captioned_traces(pixels, captions, None, title, wrong)
