@@ -28,9 +28,9 @@ class Answer:
 
 
 @pytest.fixture(autouse=True)
-def on_the_device_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where CNNPROBE_TEST_DEVICE names a device, what leaves it open is measured there."""
-    if not ASKED:
+def on_the_device_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where CNNPROBE_TEST_DEVICE names a device, what leaves it open is measured there, but for `here` tests."""
+    if not ASKED or request.node.get_closest_marker("here"):
         return
     if missing():
         pytest.skip(missing())

@@ -4,7 +4,8 @@ What a real one refuses is refused (operations on tensors of two devices, `.nump
 are the processor's, so that what is measured on it must be the same bit for bit. It stands on a hook of torch that is
 experimental (`_setup_privateuseone_for_python_backend`): `MISSING` says why it cannot be used, "" where it can.
 
-What the hook cannot do: streams, pinned memory, real asynchrony, and `torch.func.vmap` over tensors of a device.
+What the hook cannot do: streams, pinned memory, real asynchrony, `torch.func.vmap` over tensors of a device, and
+parameters that two modules share (torch makes two of them when it moves a network there; on a GPU it does not).
 """
 
 from functools import cache

@@ -281,6 +281,7 @@ def test_products_on_a_gpu_are_whole_float32_and_the_same_every_time(monkeypatch
     assert (torch.backends.cudnn.conv.fp32_precision, torch.are_deterministic_algorithms_enabled()) == before
 
 
+@pytest.mark.here
 @pytest.mark.parametrize(
     ("asked", "count", "got"),
     [

@@ -71,6 +71,7 @@ def test_tiles_are_cut_from_another_dataset():
     assert made.dataset[0][0].shape == (3, 32, 32)
 
 
+@pytest.mark.here
 def test_a_gpu_that_is_not_there_is_told(monkeypatch):
     """F57."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

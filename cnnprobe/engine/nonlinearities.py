@@ -239,10 +239,10 @@ class _Search:
         if key is None or key not in _PROFILES:
 
             def function(numbers: Tensor) -> Tensor:
-                known = {given: numbers}
+                known = {given: numbers.to(given.device)}  # where the constants are that it meets
                 for call in calls:
                     known.update(zip(call.outputs, run(call, known)))
-                return known[made]
+                return known[made].cpu()
 
             found = profile(function, given.shape)
             if key is None:
@@ -338,7 +338,8 @@ def profile(function: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tup
 
 def _random(value: Value, generator: Tensor) -> Tensor:
     made = torch.randn(value.shape, generator=generator)
-    return made if value.real else torch.complex(made, torch.randn(value.shape, generator=generator))
+    made = made if value.real else torch.complex(made, torch.randn(value.shape, generator=generator))
+    return made.to(value.device)
 
 
 def _key(call: Call) -> Any:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from calling import Network, called, joined, same_rows
 from described import taking
+from device import ASKED
 
 
 def handed_over():
@@ -11,7 +12,8 @@ def handed_over():
     torch.manual_seed(0)
     model = Network()
     model.drop.eval()
-    model(torch.rand(4, 3, 32, 32)).sum().backward()
+    model.to(ASKED or "cpu")
+    model(torch.rand(4, 3, 32, 32).to(ASKED or "cpu")).sum().backward()
     calls = []
     model.first.register_forward_hook(lambda *_: calls.append(1))
     return model, calls
