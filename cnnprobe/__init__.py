@@ -65,9 +65,19 @@ def measure(command, **given):
     unchecked = {key for key, value in given.items() if key in options and _is_open(options[key], value)}
     if "model" in given:
         values["model"] = _handed_over(values["model"], values.get("dataset"), command)
+        values |= {key: value for key, value in _of_model(given["model"]).items() if key in asked and key not in given}
     named = page.entries.keys() - unchecked  # a run may be handed over open
     checked = {key: options[key].check(value, key) if key in named else value for key, value in values.items()}
     return methods.measurement(command, {parameter_name(key): value for key, value in checked.items()})
+
+
+def _of_model(model):
+    """Return what a network itself says where a call does not: where it is, and the names of its classes."""
+    from cnnprobe import protocol
+
+    tensors = model.parameters() if hasattr(model, "parameters") else iter(())
+    place = next((str(tensor.device) for tensor in tensors), "cpu")
+    return {"device": place, "classes": protocol.about(model).classes}
 
 
 def _is_open(option, value):

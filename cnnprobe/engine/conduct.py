@@ -8,19 +8,21 @@ image only, images pass one by one. Where one image alone loses its axis (`squee
 
 import logging
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.memory import is_short
-from cnnprobe.engine.probing import untouched
+from cnnprobe.engine.probing import OF_TORCH, untouched
 from cnnprobe.engine.taps import Tap
 from cnnprobe.engine.tracing import HANDED_OUT, Watch, noise_image
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, listing
 from cnnprobe.findings import state_of
 
 LOG = logging.getLogger("cnnprobe")
@@ -66,13 +68,15 @@ class Conduct:
         copies: it may write into what it is given: it gets a copy.
         places: by where a value is read; every output of a module or function seen in the pass of one image.
         told: what was said already.
-        held: a batch of more images than were tried was compared with its first image alone.
+        held: a batch of more images than were tried was compared with some of its images alone.
+        remembers: what it keeps from pass to pass, where that is another thing after the same image; "" for nothing.
     """
 
     copies: bool
     places: dict[Tap, Place]
     told: set[str] = field(default_factory=set)
     held: bool = False
+    remembers: str = ""
 
     def own(self, images: Tensor) -> Tensor:
         """Return images that the network may do with as it likes."""
@@ -212,7 +216,39 @@ def sample(values: Tensor) -> Tensor:
 def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
     """Run a network on one image and on several, and compare; what it remembers of a pass is there in the next."""
     with untouched(model):
-        return _compared(model, size)
+        before = _memory(model)
+        conduct = _compared(model, size)
+        after = _memory(model)
+        if after != before:
+            with torch.inference_mode(False), torch.no_grad():
+                alone = 0.1 + 0.7 * noise_image(model, size)
+            _looked(model, alone, seed=0)
+            once = _memory(model)
+            _looked(model, alone, seed=0)
+            conduct.remembers = listing([name for name, value in _memory(model).items() if once.get(name) != value], 4)
+    if conduct.remembers:
+        conduct.say(
+            f"the forward of the network changes {conduct.remembers} with every image it is shown: if its answers "
+            "depend on that, they depend on the order of the images"
+        )
+    return conduct
+
+
+def _memory(model: nn.Module) -> dict[str, Any]:
+    """Return what a network keeps beside its parameters, by name: numbers, sizes of containers, samples of tensors."""
+    found: dict[str, Any] = {}
+    for path, module in model.named_modules():
+        own = chain(vars(module).items(), module._buffers.items())
+        for name, value in own:
+            if name in OF_TORCH:
+                continue
+            if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
+                found[f"{path}.{name}".lstrip(".")] = tuple(sample(value.detach()).tolist())
+            elif isinstance(value, (list, dict, set, deque)):
+                found[f"{path}.{name}".lstrip(".")] = len(value)
+            elif isinstance(value, (int, float, str)):
+                found[f"{path}.{name}".lstrip(".")] = value
+    return found
 
 
 def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:

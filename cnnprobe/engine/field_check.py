@@ -25,7 +25,7 @@ from cnnprobe.findings import kept
 
 ROUNDING = 64
 """Differences of the type's smallest step, relative to the layer's largest activation, that are rounding."""
-SHARES = (0.45, 0.3)
+SHARES = (0.5, 0.3)
 """Sides of the replaced parts, as shares of the image's, for the two kinds of noise."""
 Block = tuple[tuple[int, int], ...]
 """(first, last) pixel per axis of the image."""

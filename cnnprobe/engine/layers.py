@@ -29,6 +29,7 @@ from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulat
 from cnnprobe.engine.replay import ancestors
 from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import CONSTANT, Call, ModuleCall, Value, trace
+from cnnprobe.engine.unfollowed import unfollowed
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.protocol import about
 
@@ -138,6 +139,8 @@ class _Catalogue:
         output = self.trace.modules[-1].output
         self.hidden = any(call.path == "logits" and call.output != output for call in self.trace.modules)
         modules = self._modules(taken | {"logits"} if self.hidden else taken)
+        self.problems |= (lost := unfollowed(model, self.trace))
+        self.main_problems |= lost.keys()
         self.every = [layer for _, layer in sorted(short + modules, key=lambda pair: pair[0])]
         self.short = taken
         self.main = [layer for layer in self.every if layer.name in taken or layer.kind == "linear"]

@@ -161,7 +161,7 @@ def _found_out(model: nn.Module, size: tuple[int, ...], known: int, named: bool)
     table = torch.cat(values).float()
     found = _judged(table, len(near), known, named)
     if found is None:
-        return _of_classes(model, size, table.shape[1], known)
+        return _of_classes(model, size, table.shape[1], known, _one_sided(table))
     if found.kind not in ("softmax", "log-softmax", "sigmoid"):
         return found
     links = {"softmax": lambda v: v.softmax(1), "log-softmax": lambda v: v.log_softmax(1), "sigmoid": torch.sigmoid}
@@ -215,6 +215,11 @@ def _judged(table: Tensor, near: int, known: int, named: bool) -> Outputs | None
     if count > 1 and bool((table >= 0).all()) and bool(((table.sum(1) - total).abs() < CLOSE * total).all()):
         shares = f"the {count} outputs of the network are never negative and their sum is always {total:.4g}"
         return Outputs("unknown", count, remark=f"{shares} (percentages?): {unknown}; divide them by {total:.4g}")
+    for name, powers in (("negative logarithms", -table), ("logarithms to base 2", table * math.log(2)),
+                         ("logarithms to base 10", table * math.log(10))):  # fmt: skip
+        if count > 1 and bool((powers.logsumexp(1).abs() < CLOSE).all()):
+            words = f"the {count} outputs of the network are {name} of probabilities"
+            return Outputs("unknown", count, remark=f"{words}: {unknown}; return what log_softmax gives")
     far = table[near:]
     if bool((table.abs() <= 1).all()) and len(far) and bool((far.abs() > 0.99).float().mean() > 0.5):
         return Outputs("unknown", count, remark=f"the {count} outputs of the network lie between -1 and 1: {unknown}")
@@ -231,10 +236,27 @@ def _judged(table: Tensor, near: int, known: int, named: bool) -> Outputs | None
     return None
 
 
-def _of_classes(model: nn.Module, size: tuple[int, ...], count: int, known: int) -> Outputs:
+def _one_sided(table: Tensor) -> str:
+    """Say of outputs (image, output) that they have one sign, which logits seldom have; "" where they have both."""
+    table = table[table.isfinite().all(1)]
+    if table.shape[1] < 3 or not len(table):
+        return ""
+    words = (
+        "the {} outputs of the network are never {} for images of noise: taken as logits, the largest being the class"
+    )
+    if bool((table >= 0).all()):
+        return (
+            words.format(table.shape[1], "negative") + "; of distances, or of evidence to be normalised, that is wrong"
+        )
+    if bool((table <= 0).all()):
+        return words.format(table.shape[1], "positive") + "; of logarithms of probabilities each its own that is wrong"
+    return ""
+
+
+def _of_classes(model: nn.Module, size: tuple[int, ...], count: int, known: int, sided: str) -> Outputs:
     """Return what outputs are that could be logits."""
     if count == known:
-        return Outputs("logits", count)
+        return Outputs("logits", count, remark=sided)
     try:
         readout_of(model, size)
     except UserError:

@@ -106,7 +106,7 @@ def _buffers(module: nn.Module) -> dict[str, tuple]:
     return {name: (tensor, None if tensor is None else tensor.clone()) for name, tensor in module._buffers.items()}
 
 
-_OF_TORCH = frozenset(vars(nn.Module()))
+OF_TORCH = frozenset(vars(nn.Module()))
 """Attributes of every module; what matters among them is restored one by one."""
 
 
@@ -118,7 +118,7 @@ def _attributes(module: nn.Module) -> dict[str, tuple]:
     return {
         name: (value, value.copy() if type(value) in kinds else None)
         for name, value in vars(module).items()
-        if name not in _OF_TORCH
+        if name not in OF_TORCH
     }
 
 
@@ -127,7 +127,7 @@ def _restore(module: nn.Module, before: dict[str, tuple]) -> None:
     if isinstance(module, torch.jit.ScriptModule):
         return
     own = vars(module)
-    for name in [name for name in own if name not in before and name not in _OF_TORCH]:
+    for name in [name for name in own if name not in before and name not in OF_TORCH]:
         del own[name]
     for name, (value, held) in before.items():
         own[name] = value

@@ -18,7 +18,7 @@ from cnnprobe.errors import UserError
 
 LOG = logging.getLogger("cnnprobe")
 OTHERWISE = 1e-3
-"""Difference between the first image of a batch and the same one alone that is no rounding, as a share of its largest
+"""Difference between an image in a batch and the same one alone that is no rounding, as a share of its largest
 value; in 16 bits, and on a GPU, whose products may have 10 bits, `OTHERWISE_LOW`."""
 OTHERWISE_LOW = 0.1
 Receive = Callable[[Layer, Tensor], Tensor | None]
@@ -99,7 +99,7 @@ class _Pass:
         self.images: int | None = None  # in the present pass; None outside of one
         self.calls: Counter = Counter()
         self.unread: set[Tap] = set()
-        self.first: dict[str, tuple[Tensor, float]] | None = None  # samples of the first image, while they are kept
+        self.kept: dict[int, dict[str, tuple[Tensor, float]]] = {}  # samples of some images, while they are wanted
 
     def hook(self) -> list:
         """Put a forward hook on every module whose output is read; return the handles."""
@@ -126,7 +126,7 @@ class _Pass:
         value = output if where.part is None else output[where.part]
         for layer in self.waiting[where]:
             activation = layer.activation(value, self.images)
-            self._keep_first(layer.name, activation)
+            self._keep(layer.name, activation)
             answer = self.receive(layer, activation)
             if self.replace:
                 value = layer.tapped(answer, self.images)
@@ -173,42 +173,43 @@ class _Pass:
             raise UserError(f"layer {layer.name!r} is not used for this input (it was, for a noise image)")
         return conduct.output.restored(output, len(images))
 
-    def _keep_first(self, name: str, values: Any) -> None:
-        """Keep some values of the first image, and its largest, where they are asked for."""
-        if self.first is not None and isinstance(values, Tensor) and values.dim() and values.numel():
-            own = values.detach()[:1]
-            self.first[name] = sample(own), float(own.abs().nan_to_num(0, 0, 0).amax())
+    def _keep(self, name: str, values: Any) -> None:
+        """Keep some values of the images that are asked for, and the largest of each."""
+        for place, found in self.kept.items():
+            if isinstance(values, Tensor) and values.dim() and values.numel() and len(values) > place:
+                own = values.detach()[place : place + 1]
+                found[name] = sample(own), float(own.abs().nan_to_num(0, 0, 0).amax())
 
     def _held(self, images: Tensor, conduct: Conduct) -> Any:
-        """Run a pass over more images than the network was tried with, and its first image once more, alone.
+        """Run a pass over more images than the network was tried with; its first, middle and last once more, alone.
 
         Raises:
             UserError: the network does something else with so many images.
         """
-        self.first = {}
+        places, receive = (0, len(images) // 2, len(images) - 1), self.receive
+        self.kept = among = {place: {} for place in places}
         try:
             output = self._pass(images, conduct)
             if conduct.output == Place():
-                self._keep_first("logits", output)
-            among, self.first, receive, self.receive = self.first, {}, self.receive, lambda *_: None
-            try:
+                self._keep("logits", output)
+            self.receive, alone = lambda *_: None, {}
+            for place in places:
+                self.kept = {0: alone.setdefault(place, {})}
                 with torch.no_grad():
-                    answer = self._pass(images[:1], conduct)
-            finally:
-                self.receive = receive
-            if conduct.output == Place():
-                self._keep_first("logits", answer)
-            alone = self.first
+                    answer = self._pass(images[place : place + 1], conduct)
+                if conduct.output == Place():
+                    self._keep("logits", answer)
         finally:
-            self.first = None
+            self.receive, self.kept = receive, {}
         random = {layer.name for tap, layers in self.waiting.items() for layer in layers if conduct.place(tap).told}
         low = images.device.type != "cpu" or images.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
-        for name, (values, largest) in among.items():
-            other = alone.get(name)
+        for place, name in ((place, name) for place, found in among.items() for name in found):
+            (values, largest), other = among[place][name], alone[place].get(name)
             if name not in random and (other is None or _is_other(values, other[0], max(largest, other[1]), low)):
+                way = "" if conduct.remembers else "; give batch_size=1"
                 raise UserError(
                     f"{name}: the network answers an image otherwise alone than in a batch of {len(images)}: what it "
-                    "does depends on the number of images; give batch_size=1"
+                    f"does depends on the number of images, or on the others among them{way}"
                 )
         conduct.held = True
         return output
