@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from cnnprobe.findings import kept
 
 
 def network():
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.1)).eval()
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.1)).eval()
+    model.options, model.settings = {"deep": {"probabilities": False}}, SimpleNamespace(dilation=1)
+    model.act, model.slope = torch.relu, torch.zeros(1)
+    return model
 
 
 def weights(model):
@@ -40,7 +44,34 @@ def precision(model):
     model.half()
 
 
-@pytest.mark.parametrize("change", [weights, setting, size, replaced, statistics, precision])
+def option(model):
+    model.options["deep"]["probabilities"] = True
+
+
+def namespace(model):
+    model.settings.dilation = 4
+
+
+def function(model):
+    model.act = torch.tanh
+
+
+def tensor(model):
+    model.slope.fill_(0.3)
+
+
+def data(model):
+    model[0].weight.data.fill_(0.6)
+
+
+def hook(model):
+    model.register_forward_hook(lambda _, __, output: output.softmax(1))
+
+
+CHANGES = [weights, setting, size, replaced, statistics, precision, option, namespace, function, tensor, data, hook]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_it_is_found_anew_where_the_network_changed(change):
     model, found = network(), []
     kept(model, "a", lambda: found.append(1))

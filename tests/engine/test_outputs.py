@@ -1,6 +1,7 @@
 """What networks return is recognised by what it does; expected values are those of torch on the same scores."""
 
 import logging
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -278,3 +279,47 @@ def test_scores_that_are_not_found_are_said_to_be_none():
     """F86: of p beside 1 - p the logit is no score of the network."""
     found = outputs_of(Net(lambda y: torch.cat([1 - y.sigmoid(), y.sigmoid()], 1), outputs=1), SIZE, ())
     assert found.kind == "softmax" and "the scores before it were not found" in found.remark
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (lambda y: -y.log_softmax(1), "negative logarithms of probabilities"),
+        (lambda y: y.log_softmax(1) / np.log(2), "logarithms to base 2 of probabilities"),
+        (lambda y: y.log_softmax(1) / np.log(10), "logarithms to base 10 of probabilities"),
+    ],
+)
+def test_logarithms_that_are_no_log_softmax_are_no_logits(end, told):
+    """F86: though as many as there are classes."""
+    found = outputs_of(Net(end).eval(), SIZE, tuple("abcd"))
+    assert found.kind == "unknown" and told in found.remark
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (lambda y: (y - 3).square(), "never negative for images of noise: .* of distances"),
+        (lambda y: F.softplus(y) + 1, "never negative for images of noise: .* evidence"),
+        (F.logsigmoid, "never positive for images of noise"),
+    ],
+)
+def test_of_outputs_of_one_sign_it_is_said_that_they_are_taken_as_logits(end, told):
+    """F86."""
+    found = outputs_of(Net(end).eval(), SIZE, tuple("abcd"))
+    assert found.kind == "logits" and re.search(told, found.remark)
+    assert not outputs_of(Net().eval(), SIZE, tuple("abcd")).remark
+
+
+def test_the_names_that_a_network_gives_its_classes_are_used_from_python(caplog):
+    """F88: as on the command line; a name of the call comes first."""
+    pixels, _ = images()
+    model = Net(torch.sigmoid).eval()
+    model.cnnprobe = cnnprobe.About(classes=tuple("abcd"))
+    rows = [
+        row
+        for row in cnnprobe.measure("record", model=model, dataset=pixels, layer="conv1")
+        if "prediction" in vars(row)
+    ]
+    expected = model.scores(pixels).argmax(1)
+    assert [int(row.prediction) for row in rows] == expected.tolist()
+    assert "no classes are known" not in caplog.text

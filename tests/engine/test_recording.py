@@ -132,6 +132,7 @@ class Difference(nn.Module):
 
 
 def test_of_a_tuple_only_the_part_that_is_read_is_replaced():
+    torch.manual_seed(0)
     model, images = Difference().eval(), torch.rand(2, 3, 8, 8)
     part = find(model, "pair[1]", (3, 8, 8))
     with torch.no_grad(), tap(model, part, lambda _, a: a * 0, complete=True, replace=True) as run:
@@ -175,6 +176,71 @@ class Switching(nn.Module):
 
     def forward(self, x):
         return (self.conv if len(x) < self.many else self.other)(x).mean((2, 3))
+
+
+class Shifting(nn.Module):
+    """A network that takes something of the image before, but for the first of a batch; only of even batches."""
+
+    def forward(self, x):
+        if len(x) % 2:
+            return x.mean((2, 3))
+        return torch.cat([x[:1], 0.9 * x[1:] + 0.1 * x[:-1]]).mean((2, 3))
+
+
+class Crowded(nn.Module):
+    """A network with room for five images of a batch; the others pass by."""
+
+    def forward(self, x):
+        return torch.cat([x[:5].mean((2, 3)), x[5:].amax((2, 3))])
+
+
+@pytest.mark.parametrize("kind", [Shifting, Crowded])
+def test_one_that_spares_the_first_image_of_a_batch_is_refused_too(kind):
+    """F84."""
+    model = kind().eval()
+    with (
+        tap(model, find(model, "logits", (3, 8, 8)), lambda *_: None) as run,
+        pytest.raises(UserError, match="alone than in a batch of 8"),
+    ):
+        run(torch.rand(8, 3, 8, 8))
+
+
+class Tiring(nn.Module):
+    """A network that answers less with every image it is shown, after the eighth."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = 0
+
+    def forward(self, x):
+        self.shown += len(x)
+        return x.mean((2, 3)) * (1 if self.shown < 9 else 0.5)
+
+
+class Keeping(nn.Module):
+    """A network that keeps its last maps, and a table for each size; neither is a memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables = {}
+
+    def forward(self, x):
+        self.tables.setdefault(x.shape[-1], torch.arange(x.shape[-1]))
+        self.last = x * 2
+        return self.last.mean((2, 3))
+
+
+def test_a_memory_is_told_and_what_is_only_kept_is_not(caplog):
+    """F84: before anything is measured; and one image at a time is no way out of it."""
+    model = Tiring().eval()
+    layers = find(model, "logits", (3, 8, 8))
+    assert "the forward of the network changes shown with every image" in caplog.text
+    assert model.shown == 0
+    with tap(model, layers, lambda *_: None) as run, pytest.raises(UserError, match=r"others among them$"):
+        run(torch.rand(8, 3, 8, 8))
+    caplog.clear()
+    find(Keeping().eval(), "logits", (3, 8, 8))
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("many", [4, 7])

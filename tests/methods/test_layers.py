@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 import torchvision
 from calling import Told
 from torch import nn
 
+import cnnprobe
 from cnnprobe.errors import UserError
 from cnnprobe.figures.style import png
 from cnnprobe.methods import layers
@@ -132,3 +134,23 @@ def test_what_a_field_owes_to_more_than_formulas_is_said(tmp_path):
         else:
             words = "mean() sees the whole image"
             assert shown["note on the field"] == [words, words, ""] and notes == [words] * 3
+
+
+class ThroughNumpy(nn.Module):
+    """A network whose second layer reads what NumPy has made of the first; a third makes weights of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.scales = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Linear(1, 4)
+
+    def forward(self, x):
+        made = self.first(x) * self.scales(torch.ones(1)).reshape(4, 1, 1)
+        return self.second(torch.from_numpy(np.sort(made.detach().numpy(), -1))).mean((2, 3))
+
+
+def test_layers_that_cannot_be_followed_are_told_and_those_that_read_no_image_are_not(caplog):
+    """F85: conv2 depends on the image, though not in a way that is seen; the scales do not."""
+    rows = list(cnnprobe.measure("layers", model=ThroughNumpy().eval(), size=(3, 16, 16)))
+    assert [row.name for row in rows] == ["conv1"]
+    assert "left out: second: what it is made from leaves torch (numpy()), and is lost there" in caplog.text
+    assert "scales" not in caplog.text
