@@ -73,6 +73,7 @@ CHANGES = [weights, setting, size, replaced, statistics, precision, option, name
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_it_is_found_anew_where_the_network_changed(change):
+    """F84."""
     model, found = network(), []
     kept(model, "a", lambda: found.append(1))
     model.train()
