@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 PATIENCE = 0.5
 """Seconds after which it is told what is finished before a stop."""
@@ -51,11 +52,16 @@ def noted() -> Iterator[None]:
         _early = number
         raise KeyboardInterrupt
 
+    def unraisable(told: Any) -> None:  # raised where nobody can catch it: it is remembered, and no traceback
+        if not isinstance(told.exc_value, KeyboardInterrupt):
+            before(told)
+
+    before, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
         with handled({signal.SIGINT: note}):
             yield
     finally:
-        _early = None
+        _early, sys.unraisablehook = None, before
 
 
 class Stop:

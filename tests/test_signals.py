@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,31 @@ def test_an_interrupt_that_a_library_swallowed_is_known_to_whoever_listens_later
     assert signal.getsignal(signal.SIGINT) is before
     with Stop().listening() as stop:
         assert not stop()
+
+
+def test_an_interrupt_where_nobody_can_catch_it_leaves_no_traceback(monkeypatch):
+    """F62: importlib forgets modules in callbacks of weak references."""
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    class Module:
+        pass
+
+    def interrupted(_):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    def forgotten():
+        module = Module()
+        return module, weakref.ref(module, interrupted)
+
+    with noted():
+        module, known = forgotten()
+        del module
+        assert known() is None
+        with Stop().listening() as stop:
+            assert stop()
+    assert not told
 
 
 def of_group(group):

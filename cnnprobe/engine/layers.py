@@ -192,7 +192,7 @@ class _Catalogue:
             )
         if path in dict(self.model.named_modules()) and not self.times[path]:
             return UserError(f"layer {path!r} of {of} is not used for this input")
-        output = next((call.output for call in self.trace.modules if call.path == word), None)
+        output = self._output("" if word == "logits" else word)
         if isinstance(output, (tuple, list)):
             parts = [name for name in names if name.startswith(f"{word}[")]
             hint = f"; name its part: {listing(parts)}" if parts else ""
