@@ -98,6 +98,7 @@ def _made(file: Container, name: str, title: str, stored: Stored, count: int, ax
         words = " ".join(str(error).split())[:80]
         raise UserError(f"{one_line(f'{file.path.name}: {name}')} is damaged ({words})") from None
     about: dict[str, Any] = {}
+    begins = ""
     if (timed := times_of(file, name)) is not None:
         about["times"], about["time_unit"] = timed
     elif (rate := rate_of(file, name)) is not None:
@@ -115,19 +116,20 @@ def _made(file: Container, name: str, title: str, stored: Stored, count: int, ax
         if axes is not None and word not in given:
             about.pop(key, None)
     made = reference(title, values, count, axes=axes, **about)
-    if about.get("start") and "time" in made.axes:
+    if about.get("start") and begins and "time" in made.axes:
         _must_be_seconds(file, begins, about["start"], len(made.times), about["rate"])
     return made
 
 
 def _start(file: Container, name: str) -> tuple[str, float]:
-    """Return where the first time of an array stands, and the time, s; 0 where it stands nowhere."""
+    """Return where the first time of an array stands, "" where its unit is said, and the time, s; 0 without one."""
     for word in STARTS:
         value = number_of(file, name, (word,))
         if value is not None:
             place, there = file.beside(name, (word,))
             said = [there.about.get(key) for key in ("unit", "units")] if isinstance(there, Stored) else []
-            return place, value / 1000 if any(UNITS.get(str(one).lower()) == "ms" for one in said) else value
+            unit = next((UNITS[str(one).lower()] for one in said if str(one).lower() in UNITS), "")
+            return "" if unit else place, value / 1000 if unit == "ms" else value
     return "", 0.0
 
 

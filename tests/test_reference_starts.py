@@ -27,7 +27,7 @@ def told(caplog):
 
 
 def read(path, **options):
-    return load(str(path), conditions=NAMES, order="dataset", **options)[0]
+    return load(str(path), conditions=NAMES, **options)[0]
 
 
 @pytest.mark.parametrize(("start", "words"), [(-100.0, True), (-0.02, False), (0.04, False), (300.0, True)])
@@ -77,7 +77,7 @@ def test_a_sparse_matrix_of_matlab_is_the_matrix_it_is(tmp_path, told, part, ver
             group = file.file.create_group("rdm")
             group.attrs["MATLAB_class"], group.attrs["MATLAB_sparse"] = np.bytes_("double"), np.uint64(COUNT)
             group["data"], group["ir"], group["jc"] = kept.data, kept.indices.astype("u8"), kept.indptr.astype("u8")
-    found = load(str(tmp_path / "a.mat"), conditions=NAMES, order="dataset")
+    found = load(str(tmp_path / "a.mat"), conditions=NAMES)
     assert len(found) == 1
     np.testing.assert_allclose(found[0].matrices[0, 0, 0], PAIRS)
     assert ("mirrored" in told.text) == (part is not np.asarray)

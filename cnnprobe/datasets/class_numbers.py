@@ -25,8 +25,8 @@ def numbered(
 
     With a 0 among them they are indices themselves. -1 is unknown, which a note says, unless other numbers are below 0
     too, or 1 is the only other one: then every number is a class. Where they are no indices, each number that occurs is
-    a class, in order, and its name: 1 to 5 as MATLAB counts, 769 to 772 of events. Of more names than numbers those from
-    `first` on are taken; where no label is 0, a note says so.
+    a class, in order, and its name: 1 to 5 as MATLAB counts, 769 to 772 of events. Of more names than numbers those
+    from `first` on are taken; where no label is 0, a note says so.
 
     Args:
         numbers: (image,) whole numbers.

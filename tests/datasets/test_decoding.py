@@ -194,7 +194,7 @@ def test_grey_of_any_depth_shows_its_white_as_white(tmp_path, bits, photometric)
         data = b"".join(int(f"{a:012b}{b:012b}", 2).to_bytes(3, "big") for a, b in levels.reshape(-1, 2).tolist())
     tiff(tmp_path / "a.tif", data, bits, photometric)
     pixels, _ = decode(tmp_path / "a.tif")
-    assert np.abs(pixels[..., 0] - RAMP * 255 / 4095).max() <= 1
+    assert np.abs(pixels[..., 0] - RAMP / 4095 * 255).max() <= 1
     assert pixels[0, 0].tolist() == [0, 0, 0] and pixels[-1, -1].tolist() == [255, 255, 255]
 
 
