@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.containers.beside import CHANNELS, RATES, TIMES, number_of, rate_of, times_of
+from cnnprobe.containers.beside import CHANNELS, RATES, TIMES, UNITS, number_of, rate_of, times_of
 from cnnprobe.containers.opening import opened
 from cnnprobe.containers.stored import Container, Stored
 from cnnprobe.engine.dissimilarity import conditions_of
@@ -21,6 +21,8 @@ LOG = logging.getLogger("cnnprobe")
 REGIONS = ("regions", "region", "rois", "roi", "areas", "area", "region_names", "roi_names")
 ASIDE = {*TIMES, *RATES, *CHANNELS, *REGIONS, *NAMES}
 """What is no matrix whatever its shape: it says what belongs to one."""
+STARTS = ("tmin", "t0", "start", "start_time")
+"""What the time of the first sample is called."""
 KNOWN = (*AXES, STIMULI, PAIR)
 LISTED, LOOSE = 2, 10
 """Lists of names as near as this say that they are; matched by parts of names they are as far off as others."""
@@ -96,11 +98,12 @@ def _made(file: Container, name: str, title: str, stored: Stored, count: int, ax
         words = " ".join(str(error).split())[:80]
         raise UserError(f"{one_line(f'{file.path.name}: {name}')} is damaged ({words})") from None
     about: dict[str, Any] = {}
+    begins = ""
     if (timed := times_of(file, name)) is not None:
         about["times"], about["time_unit"] = timed
     elif (rate := rate_of(file, name)) is not None:
         about["rate"] = rate
-        about["start"] = number_of(file, name, ("tmin", "t0", "start", "start_time")) or 0.0
+        begins, about["start"] = _start(file, name)
     if (regions := _regions(file, name)) is not None:
         about["regions"] = regions
     if axes is None and stored.axes:
@@ -112,7 +115,31 @@ def _made(file: Container, name: str, title: str, stored: Stored, count: int, ax
     for key, word in (("times", "time"), ("regions", "region")):
         if axes is not None and word not in given:
             about.pop(key, None)
-    return reference(title, values, count, axes=axes, **about)
+    made = reference(title, values, count, axes=axes, **about)
+    if about.get("start") and begins and "time" in made.axes:
+        _must_be_seconds(file, begins, about["start"], len(made.times), about["rate"])
+    return made
+
+
+def _start(file: Container, name: str) -> tuple[str, float]:
+    """Return where the first time of an array stands, "" where its unit is said, and the time, s; 0 without one."""
+    for word in STARTS:
+        value = number_of(file, name, (word,))
+        if value is not None:
+            place, there = file.beside(name, (word,))
+            said = [there.about.get(key) for key in ("unit", "units")] if isinstance(there, Stored) else []
+            unit = next((UNITS[str(one).lower()] for one in said if str(one).lower() in UNITS), "")
+            return "" if unit else place, value / 1000 if unit == "ms" else value
+    return "", 0.0
+
+
+def _must_be_seconds(file: Container, place: str, start: float, count: int, rate: float) -> None:
+    """Tell a first time that is farther from 0 than all times are long: it may stand in ms, as EEG programs have it."""
+    if abs(start) > count / rate:
+        read = f"{start:g} to {start + (count - 1) / rate:g} s"
+        other = f"{start / 1000:g} to {start / 1000 + (count - 1) / rate:g} s"
+        told = f"{place} is {start:g} and is taken as seconds: times are {read}; if it is in ms, they are {other}"
+        LOG.warning(one_line(f"{file.path.name}: {told}; store it in seconds, or give it the attribute units"))
 
 
 def _own_axes(file: Container, stored: Stored, count: int) -> list[str] | None:

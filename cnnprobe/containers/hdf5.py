@@ -10,7 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cnnprobe.containers.stored import MOST, Container, Stored, vector
+from cnnprobe.containers.packed import DENSE, PACKED, Sparse, unpacked
+from cnnprobe.containers.stored import MOST, Container, Stored, told, vector
 from cnnprobe.errors import UserError, one_line
 
 DEPTH = 20
@@ -19,6 +20,8 @@ TEXTS = 10**6
 """Texts at most that are read at once."""
 NAMED_AXES = ("axes", "dims", "dimensions")
 """Attributes of a dataset that say what its axes are."""
+SPARSE = ("csr_matrix", "csc_matrix")
+"""What AnnData calls its sparse matrices."""
 NETCDF = "This is a netCDF dimension but not a netCDF variable"
 
 
@@ -52,6 +55,9 @@ class _Walk:
         self.seen.add(place)
         if "OCTAVE_NEW_FORMAT" in group.attrs:
             self._octave(group, name)
+            return
+        if "MATLAB_sparse" in group.attrs or _text(group.attrs.get("encoding-type", "")) in SPARSE:
+            self._sparse(group, name)
             return
         title = title or self._title(group)
         for key in group:
@@ -121,9 +127,39 @@ class _Walk:
         }
         axes = _axes(item, about)
         axes = axes if len(axes) == len(shape) else ()
-        read = _Dataset(self.found.path, item.name)
+        read: Any = _Dataset(self.found.path, item.name)
+        note = ""
+        if any(key in about for key in PACKED) and dtype.kind in "iuf":
+            try:
+                read, note = unpacked(read, dtype, about)
+            except ValueError as error:
+                self.found.passed[name] = str(error)
+                return
+            dtype = np.dtype(np.float64) if note else dtype
         about = {key: value for key, value in about.items() if value is not None}
-        self.found.add(name, Stored(shape, dtype, read, turned=turned, axes=axes, title=title, about=about))
+        note = note and f"{told(self.found.path, name)}: {note}"
+        more = {"axes": axes, "title": title, "about": about, "note": note}
+        self.found.add(name, Stored(shape, dtype, read, turned=turned, **more))
+
+    def _sparse(self, group: h5py.Group, name: str) -> None:
+        """Note a sparse matrix of MATLAB (data, ir, jc) or AnnData (data, indices, indptr) as the dense one it is."""
+        attributes, matlab = group.attrs, "MATLAB_sparse" in group.attrs
+        by_rows = _text(attributes.get("encoding-type", "")) == "csr_matrix" and not matlab
+        keys = ("data", "ir", "jc") if matlab else ("data", "indices", "indptr")
+        parts = [group.get(key) if isinstance(group.get(key, getlink=True), h5py.HardLink) else None for key in keys]
+        there = [one for one in parts if isinstance(one, h5py.Dataset) and not (one.external or one.is_virtual)]
+        said = np.ravel(attributes["MATLAB_sparse"] if matlab else attributes.get("shape", ())).tolist()
+        shape = (*said, parts[2].size - 1) if matlab and parts[2] in there else tuple(said)
+        if len(shape) != 2 or min(shape) < 1 or parts[2] not in there:
+            self.found.passed[name] = "is an empty sparse matrix"
+        elif max(shape[0] * shape[1], *(one.size for one in there)) > DENSE:
+            self.found.passed[name] = f"is sparse, {shape[0]}x{shape[1]}; more than {DENSE} values are not read"
+        else:
+            logical = _text(attributes.get("MATLAB_class", "")) == "logical"
+            dtype = np.dtype(bool) if logical else there[0].dtype if len(there) == 3 else np.dtype(np.float64)
+            kept = {key: one.name for key, one in zip(keys, parts) if one in there}
+            read = Sparse(_Parts(self.found.path, [kept.get(key) for key in keys]), shape, by_rows)
+            self.found.add(name, Stored(vector(shape) if matlab else shape, dtype, read))
 
     def _references(self, item: h5py.Dataset, name: str, kind: str, depth: int) -> None:
         """Note the elements of a cell array, or one field of each element of a struct array."""
@@ -171,7 +207,9 @@ class _Walk:
         """Note a variable of Octave: a group with its type and its value."""
         kind = _text(group["type"][()]) if isinstance(group.get("type"), h5py.Dataset) else ""
         value = group.get("value")
-        if isinstance(value, h5py.Group):
+        if "sparse" in kind:
+            self.found.passed[name] = "is sparse; save full(…)"
+        elif isinstance(value, h5py.Group):
             for key in value:
                 self.item(value[key], f"{name}/{key}".lstrip("/"), 1)
         elif isinstance(value, h5py.Dataset) and "string" in kind:
@@ -190,6 +228,17 @@ class _Dataset:
         with h5py.File(self.path, "r", locking=False) as file:
             item = file[self.name]
             return item[index] if self.field is None else item[self.field][index]
+
+
+class _Parts:
+    """Reads the three parts of a sparse matrix; what MATLAB leaves out where there are no values is empty."""
+
+    def __init__(self, path: Path, names: list[str | None]):
+        self.path, self.names = path, names
+
+    def __call__(self) -> list[np.ndarray]:
+        with h5py.File(self.path, "r", locking=False) as file:
+            return [file[name][()] if name else np.zeros(0) for name in self.names]
 
 
 def _axes(item: h5py.Dataset, about: dict[str, Any]) -> list[str]:

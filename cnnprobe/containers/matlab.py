@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnprobe.containers.packed import DENSE
 from cnnprobe.containers.stored import LARGEST, Container, Stored, told, vector
 from cnnprobe.errors import UserError
 
@@ -52,6 +53,8 @@ def _take(found: Container, name: str, value: Any, depth: int, title: str = "") 
     kind = type(value).__name__
     if kind in ("MatlabOpaque", "MatlabFunction", "MatlabObject"):
         found.passed[name] = "is an object of MATLAB; save numbers as matrices and names as cellstr(…)"
+    elif "sparse" in type(value).__module__ and len(value.shape) == 2 and np.prod(value.shape, dtype=object) <= DENSE:
+        _take(found, name, value.toarray(), depth, title)
     elif not isinstance(value, np.ndarray):
         found.passed[name] = "is sparse; save full(…)" if "sparse" in f"{type(value).__module__}" else f"is a {kind}"
     elif value.dtype.kind in "US":

@@ -4,6 +4,7 @@ Axes stand as the program that wrote the file shows them: MATLAB and Octave keep
 show as one row or one column is a vector here.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 
 from cnnprobe.errors import UserError, listing, one_line, unknown
 
+LOG = logging.getLogger("cnnprobe")
 LARGEST = 2**40
 """Values an array may have."""
 MOST = 100_000
@@ -34,6 +36,7 @@ class Stored:
         axes: what the file says of each axis, "" where nothing; () where it says nothing at all.
         title: what the file calls it, other than by its place; "".
         about: attributes of it: numbers, arrays of numbers, texts or lists of texts.
+        note: how its values were changed on reading, one line; "" where they are as they lie in the file.
     """
 
     def __init__(
@@ -46,9 +49,11 @@ class Stored:
         axes: Iterable[str] = (),
         title: str = "",
         about: dict[str, Any] | None = None,
+        note: str = "",
     ):
         self.shape, self.dtype, self.reader, self.turned = tuple(map(int, shape)), np.dtype(dtype), reader, turned
         self.axes, self.title, self.about = tuple(axes), title, about or {}
+        self.note, self.untold = note, bool(note)
 
     @property
     def ndim(self) -> int:
@@ -57,6 +62,12 @@ class Stored:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def tell(self) -> None:
+        """Warn, once, of how the values are changed on reading."""
+        if self.untold:
+            LOG.warning("%s", self.note)
+        self.untold = False
 
     def read(self, place: int | None = None, axis: int = 0) -> np.ndarray:
         """Read all of it, or one place along an axis.
@@ -68,6 +79,7 @@ class Stored:
         Raises:
             OSError, ValueError, EOFError, zipfile.BadZipFile: the file is damaged there.
         """
+        self.tell()
         if place is None or self.ndim < 2:  # a vector may have had two axes
             values = np.asarray(self.reader(...))
             values = (values.T if self.turned else values).reshape(self.shape).astype(self.dtype, copy=False)

@@ -23,6 +23,7 @@ from cnnprobe.datasets.array_labels import Labels, count_of, labels_at, labels_o
 from cnnprobe.datasets.decoding import LARGEST_IMAGE
 from cnnprobe.datasets.fitting import as_float, resized
 from cnnprobe.datasets.imageset import ImageSet, sha256, shown
+from cnnprobe.datasets.value_ranges import whole_of
 from cnnprobe.errors import UserError, listing, path_of
 from cnnprobe.options import Range
 
@@ -101,6 +102,7 @@ def _recordings(
 ) -> "Recordings":
     """Return an array of a file with its axes; a note names them where they are not in the documented order."""
     array, what = found.arrays[name], told(found.path, name)
+    array.tell()
     if asked:
         axes, documented = array_axes.named(asked, array.shape, what), False
     else:
@@ -211,32 +213,22 @@ class Arrays(ImageSet):
         self.whole = 1.0 if self.flat else self._whole()
         self.channel_names = channel_names
         self.about = {"array": array.what, "axes_of_array": " ".join(array.axes), "divided_by": self.whole}
+        self.about |= {"unpacked": array.array.note} if array.array.note else {}
         self.about |= {"channel_names": json.dumps(channel_names, ensure_ascii=False)} if channel_names else {}
         if self.flat and size is not None and size < length:
             self.remarks["cut"] = f"recordings of {length} samples are cut to the {size} in their middle (dataset.size)"
 
     def _whole(self) -> float:
         """Return what the values of images are divided by to be 0 to 1: 255 for bytes of any type but masks; 1 else."""
-        kind, what = self.array.array.dtype, self.array.what
+        kind = self.array.array.dtype
         if kind == np.uint8:
-            binary = self._range()[1] == 1 and self._range(len(self.array))[1] == 1
-            if binary:
-                log.warning("%s: bytes of 0 and 1 alone: 1 is white", what)
-            return 1.0 if binary else 255.0
-        if kind.kind == "b" or self.scale != 1:
+            low, high = 0.0, self._range()[1]
+            high = self._range(len(self.array))[1] if high == 1 else high
+        elif kind.kind == "b" or self.scale != 1:
             return 1.0
-        low, high = self._range()
-        whole = 1.0
-        if low >= 0 and 16 * (kind.kind == "f") < high <= 255 and high > 1:
-            whole = 255.0
-        elif low >= 0 and 255 < high <= 65535 and kind.kind in "iu":
-            whole = 65535.0
-        if whole > 1:
-            words = f"they are divided by {whole:.0f}"
-            log.warning("%s: values up to %.5g: %s; dataset.scale says otherwise", what, high, words)
-        elif low < 0 or high > 1:
-            log.warning("%s: values from %.3g to %.3g; images are expected to be 0 to 1", what, low, high)
-        return whole
+        else:
+            low, high = self._range()
+        return whole_of(kind, low, high, self.array.what, "dataset.scale says otherwise")
 
     def _range(self, count: int = LOOKED_AT) -> tuple[float, float]:
         """Return the least and the largest value of so many recordings; (0, 0) where none can be read."""

@@ -23,9 +23,10 @@ def numbered(
 ) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
     """Turn numbers into indices of classes.
 
-    With a 0 among them they are indices themselves, -1 is unknown. Else each number that occurs is a class, in order,
-    and its name: 1 to 5 as MATLAB counts, 769 to 772 of events, -1 and 1. Of more names than numbers the numbers from
-    `first` on are taken; where no label is 0, a note says so.
+    With a 0 among them they are indices themselves. -1 is unknown, which a note says, unless other numbers are below 0
+    too, or 1 is the only other one: then every number is a class. Where they are no indices, each number that occurs is
+    a class, in order, and its name: 1 to 5 as MATLAB counts, 769 to 772 of events. Of more names than numbers those
+    from `first` on are taken; where no label is 0, a note says so.
 
     Args:
         numbers: (image,) whole numbers.
@@ -42,13 +43,29 @@ def numbered(
         UserError: they are no numbers of classes.
     """
     numbers = np.asarray(numbers, np.int64)
-    pair = set(np.unique(numbers[known]).tolist()) == {-1, 1}
-    known = known if pair else known & (numbers != UNKNOWN)
     values = np.unique(numbers[known])
+    if set(np.unique(numbers[known]).tolist()) == {-1, 1} or (values < UNKNOWN).any():
+        return _indexed(numbers, known, values, names, first)
+    missing = known & (numbers == UNKNOWN)
+    labels, classes, notes = _indexed(numbers, known & ~missing, values[values != UNKNOWN], names, first)
+    if missing.any():
+        notes = [*notes, f"labels of -1 are taken as unknown ({missing.sum()} of {len(numbers)})"]
+    return labels, classes, notes
+
+
+def _indexed(
+    numbers: np.ndarray, known: np.ndarray, values: np.ndarray, names: Sequence[str], first: int
+) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
+    """Return what `numbered` does, of numbers all of which are classes where they are known.
+
+    Args:
+        numbers, known, names, first: see `numbered`.
+        values: (number,) those that are classes, rising.
+    """
     if not len(values):
         return np.full(len(numbers), UNKNOWN), tuple(names), []
     if values[-1] > MOST or values[0] < -MOST:
-        raise UserError(f"numbers of classes must be from 0, -1 for none; got {values[0]} to {values[-1]}")
+        raise UserError(f"numbers of classes must be from -{MOST} to {MOST}; got {values[0]} to {values[-1]}")
     if 0 < values[0] <= values[-1] <= len(names) != len(values):
         first = 1 if values[-1] == len(names) else first
         labels = np.where(known, numbers - first, UNKNOWN)

@@ -24,6 +24,7 @@ from cnnprobe.datasets.fitting import geometry
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 LARGEST_FILE = 256 * 2**20  # bytes
 LARGEST_IMAGE = 64_000_000  # px
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF, and a value
 PORTION = 1000  # files that a process decodes at a time
 OTHER_CONTENT = {  # what a file begins with, where it is something else
     rb"\s*<(!doctype )?html": "an HTML page",
@@ -56,6 +57,7 @@ def decode(path: Path, size: tuple[int, int] | None = None, resize: int | None =
     """
     with _opened(path) as image:
         several = image.format != "JPEG" and bool(getattr(image, "is_animated", False))
+        _scale_transparent(image)
         image.load()
         upright = _rgb(_turned(image))
     if size and (upright.height, upright.width) != tuple(size):
@@ -188,14 +190,42 @@ def _turned(image: Image.Image) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert a picture of any kind to RGB; what is transparent shows white."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        values = np.asarray(image).astype(np.uint32)  # Pillow would cut off at 255
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        return _deep_grey(image)
     if image.mode in ("I", "F"):
         raise Unreadable(f"{'32-bit integer' if image.mode == 'I' else 'floating-point'} pixels have no known range")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
+
+
+def _scale_transparent(image: Image.Image) -> None:
+    """Give the value that is transparent in a PNG 8 bits, as Pillow gives them to pixels of 2, 4 and 3 x 16 bits."""
+    clear, raw = image.info.get("transparency"), image.tile[0][3] if image.tile else ""
+    if image.format != "PNG" or clear is None:
+        return
+    if raw in ("L;2", "L;4"):
+        image.info["transparency"] = clear * (85 if raw == "L;2" else 17)
+    elif raw == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+
+
+def _deep_grey(image: Image.Image) -> Image.Image:
+    """Convert grey of more than 8 bits to RGB, of which Pillow would cut off all above 255.
+
+    The bits of a sample and whether 0 is white stand in the tags of a TIFF, which value is transparent in a PNG.
+    """
+    values = np.asarray(image).astype(np.uint32)
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    bits = int(np.ravel(tags.get(BITS, 16))[0])
+    top = 2**bits - 1 if 8 < bits < 16 else 65535
+    shown = ((np.minimum(values, top) * 255 + top // 2) // top).astype(np.uint8)
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        shown = 255 - shown
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        shown = np.where(values == clear, np.uint8(255), shown)
+    return Image.fromarray(shown).convert("RGB")
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], resize: int | None) -> Image.Image:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cnnprobe.datasets.fitting import as_float, resized
 from cnnprobe.datasets.names import Names
+from cnnprobe.datasets.value_ranges import whole_of
 from cnnprobe.errors import UserError
 
 log = logging.getLogger("cnnprobe")
@@ -305,18 +306,41 @@ class Given(ImageSet):
 def given_images(images: Any) -> ImageSet:
     """Return an image set: itself, or one made from an array or tensor (image, channel, y, x).
 
+    Images of integers up to 255 or 65535 are divided by these, with a warning unless they are bytes; floats are taken
+    as they are, with a warning where they are beyond 0 to 1.
+
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or its values are no plain numbers.
     """
     if isinstance(images, ImageSet):
         return images
     if isinstance(images, np.ndarray | Tensor) and images.ndim in (3, 4):
-        tensor = torch.as_tensor(images).detach().cpu()
-        return Given(tensor if tensor.dtype == torch.uint8 else tensor.float())
+        return Given(_plain(images))
     raise UserError(
         "dataset must be an image set, such as cnnprobe.datasets.shapes.build(...), or an array "
         f"(image, channel, y, x), got {type(images).__name__}"
     )
+
+
+def _plain(images: np.ndarray | Tensor) -> Tensor:
+    """Return images as a tensor of bytes or of float32, 0 to 1, whatever type, order of bytes and strides they have."""
+    if isinstance(images, Tensor):
+        images = images.detach().cpu().resolve_conj().resolve_neg()
+        images = (images.float() if images.is_floating_point() else images).numpy()
+    if images.dtype.kind not in "iufb":
+        raise UserError(f"dataset must be an array of plain numbers, got {images.dtype}")
+    if images.dtype == np.longdouble:
+        images = images.astype(np.float64)
+    images = np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("="))
+    if images.ndim == 4 and images.size:  # signals (recording, channel, time) have any range
+        known = images[np.isfinite(images)] if images.dtype.kind == "f" else images
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        otherwise = "floats are taken as they are"
+        whole = whole_of(images.dtype, low, high, "dataset", otherwise, floats=False)
+        if images.dtype != np.uint8 or whole == 1:
+            images = images.astype(np.float32, copy=False)
+            images = images / np.float32(whole) if whole != 1 else images
+    return torch.from_numpy(images if images.dtype == np.uint8 else images.astype(np.float32, copy=False))
 
 
 def sha256(*parts: str | bytes) -> str:

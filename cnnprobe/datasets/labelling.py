@@ -187,9 +187,9 @@ def _classes(words: Sequence[str | None], given: Sequence[str | None], path: str
             raise UserError(f"dataset.labels={path}: no class {shown(wrong[0])!r}{nearest(wrong[0], names)}")
         return names, np.array([UNKNOWN if word is None else index[word] for word in given], np.int64), []
     if known and all(whole(word) is not None for word in known):
-        numbers = np.array([whole(word) for word in known])
-        labels, names, notes = numbered(numbers, np.ones(len(known), bool))
-        index = dict(zip(known, labels.tolist()))
+        there = np.array([word is not None for word in words])
+        labels, names, notes = numbered(np.array([0 if word is None else whole(word) for word in words]), there)
+        index = dict(zip(words, labels.tolist()))
     else:
         names, notes = tuple(known), _alike(known)
         index = {name: i for i, name in enumerate(known)}

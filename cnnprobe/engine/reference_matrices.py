@@ -188,6 +188,8 @@ def _triangles(name: str, values: np.ndarray) -> np.ndarray:
         found[place] = np.where(
             np.isfinite(above) & np.isfinite(below), mean, np.where(np.isfinite(above), above, below)
         )
+    if len(matrices) and triangle(matrices[0]) is not None:
+        LOG.warning(f"{name} has values in one triangle alone; it is mirrored")
     diagonals = matrices.diagonal(axis1=1, axis2=2)
     must_tell(name, name, found, diagonals)
     return _as_distances(name, found, diagonals).reshape(*values.shape[:-2], -1)

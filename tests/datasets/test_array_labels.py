@@ -1,5 +1,7 @@
 """Labels beside recordings, in every form people keep them."""
 
+import logging
+
 import h5py
 import numpy as np
 import pytest
@@ -45,6 +47,8 @@ def both(tmp_path, labels, **more):
         (np.eye(3, dtype=bool)[KINDS].T, ("0", "1", "2"), KINDS),
         (np.where(KINDS == 2, np.nan, KINDS), ("0", "1"), np.where(KINDS == 2, -1, KINDS)),
         (np.where(KINDS > 0, 1, -1), ("-1", "1"), KINDS > 0),
+        (KINDS - 2, ("-2", "-1", "0"), KINDS),
+        (np.where(KINDS == 2, -1, KINDS), ("0", "1"), np.where(KINDS == 2, -1, KINDS)),
         (WORDS, ("left", "right", "up"), KINDS),
         (WORDS.astype("S"), ("left", "right", "up"), KINDS),
         (KINDS.astype(str), ("0", "1", "2"), KINDS),
@@ -54,6 +58,17 @@ def test_labels_of_any_form_are_classes(tmp_path, labels, classes, expected):
     """F90."""
     for dataset in both(tmp_path, labels):
         assert dataset.classes == classes and dataset.labels.tolist() == np.asarray(expected, int).tolist()
+
+
+def test_minus_one_is_unknown_and_counted_unless_other_numbers_are_below_0(tmp_path, caplog):
+    """F90."""
+    logging.getLogger("cnnprobe").propagate = True
+    both(tmp_path, np.array([-1, 0, 1, 0, -1, 1, 0, 0]))
+    assert [line for line in caplog.messages if "labels of -1 are taken as unknown (2 of 8)" in line]
+    caplog.clear()
+    for dataset in both(tmp_path, np.array([-2, -1, 0, 1, 2, -2, -1, 0])):
+        assert dataset.classes == ("-2", "-1", "0", "1", "2") and dataset.labels.tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert "unknown" not in caplog.text
 
 
 def test_names_of_classes_beside_numbers(tmp_path):

@@ -1,6 +1,8 @@
 import os
+import struct
 import time
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -169,3 +171,48 @@ def test_a_very_long_picture_is_scaled_only_where_it_is_kept(tmp_path):
     pixels = decode(tmp_path / "a.png", (64, 64), 900)[0].astype(int)
     assert np.abs(pixels[:, 0] - 93).max() <= 1 and np.abs(pixels[:, -1] - 107).max() <= 1  # 100 -+ 32/900 of 200
     assert (np.diff(pixels[..., 0], axis=1) >= 0).all()
+
+
+RAMP = np.linspace(0, 4095, 1024).round().astype(np.uint16).reshape(32, 32)
+
+
+def tiff(path, data, bits, photometric):
+    """Write a grey TIFF of 32 x 32 px."""
+    tags = [(256, 32), (257, 32), (258, bits), (259, 1), (262, photometric), (273, 122), (277, 1), (278, 32)]
+    tags.append((279, len(data)))
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data)
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(8, 0), (8, 1), (12, 1), (16, 0), (16, 1)])
+def test_grey_of_any_depth_shows_its_white_as_white(tmp_path, bits, photometric):
+    """F37: of 12 bits all are used, and 0 is white where the file says so."""
+    levels = RAMP.astype(np.int64) * (2**bits - 1) // 4095
+    levels = levels if photometric else 2**bits - 1 - levels
+    data = levels.astype("<u2" if bits > 8 else "u1").tobytes()
+    if bits == 12:
+        data = b"".join(int(f"{a:012b}{b:012b}", 2).to_bytes(3, "big") for a, b in levels.reshape(-1, 2).tolist())
+    tiff(tmp_path / "a.tif", data, bits, photometric)
+    pixels, _ = decode(tmp_path / "a.tif")
+    assert np.abs(pixels[..., 0] - RAMP / 4095 * 255).max() <= 1
+    assert pixels[0, 0].tolist() == [0, 0, 0] and pixels[-1, -1].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "rows", "clear", "expected"),
+    [
+        (16, 0, struct.pack(">4H", 0, 1000, 65535, 257 * 7), struct.pack(">H", 1000), [0, 255, 255, 7]),
+        (16, 0, struct.pack(">4H", 0, 257, 514, 0), struct.pack(">H", 0), [255, 1, 2, 255]),
+        (16, 2, struct.pack(">6H", 5140, 0, 0, 2570, 0, 0), struct.pack(">3H", 5140, 0, 0), [255, 10]),
+        (4, 0, bytes([0x1F, 0x80]), struct.pack(">H", 8), [17, 255, 255, 0]),
+        (2, 0, bytes([0b00011011]), struct.pack(">H", 1), [0, 255, 170, 255]),
+    ],
+)
+def test_the_transparent_value_of_a_png_of_any_depth_shows_white(tmp_path, bits, kind, rows, clear, expected):
+    """F37."""
+    head = struct.pack(">IIBBBBB", len(expected), 1, bits, kind, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"tRNS", clear), (b"IDAT", zlib.compress(b"\0" + rows)), (b"IEND", b""))
+    parts = (struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+             for name, data in chunks)  # fmt: skip
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert decode(tmp_path / "a.png")[0][0, :, 0].tolist() == expected

@@ -156,3 +156,40 @@ def test_names_are_shown_as_one_printable_line():
 def test_checksums_do_not_confuse_where_one_part_ends():
     assert sha256("ab", "c") != sha256("a", "bc") != sha256("abc")
     assert sha256("é") == sha256("é".encode())
+
+
+BYTES = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
+BYTES[0, 0, 0, 0] = 255
+TRUE = BYTES / np.float32(255)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected", "words"),
+    [
+        (BYTES, TRUE, ""),
+        (BYTES.astype(np.int64), TRUE, "divided by 255"),
+        (torch.from_numpy(BYTES).short(), TRUE, "divided by 255"),
+        (BYTES.astype(np.uint16) * 257, TRUE, "divided by 65535"),
+        (BYTES.astype(">i4"), TRUE, "divided by 255"),
+        (TRUE.astype(">f4"), TRUE, ""),
+        (TRUE[:, ::-1], TRUE[:, ::-1], ""),
+        (BYTES[..., ::-1], TRUE[..., ::-1], ""),
+        (BYTES > 127, BYTES > 127, ""),
+        (torch.from_numpy(TRUE).bfloat16(), torch.from_numpy(TRUE).bfloat16().float().numpy(), ""),
+        (BYTES.astype(np.float32), BYTES, "values from 0 to 255; images are expected to be 0 to 1"),
+        (TRUE - 1, TRUE - 1, "images are expected to be 0 to 1"),
+        (BYTES[:, 0].astype(np.int64), BYTES[:, 0], ""),
+    ],
+)
+def test_arrays_of_any_type_and_order_are_images_of_0_to_1_or_are_told(images, expected, words, caplog):
+    """F90: what is divided, and by what, is said once; a fourth axis is missing in signals, which have any range."""
+    logging.getLogger("cnnprobe").propagate = True
+    found, readable = given_images(images).load([0, 3])
+    found = found / 255 if found.dtype == torch.uint8 else found
+    assert readable.all() and len(caplog.messages) == bool(words) and words in caplog.text
+    np.testing.assert_allclose(found.numpy(), np.asarray(expected, np.float32)[[0, 3]], atol=1e-6)
+
+
+def test_what_is_no_plain_number_is_refused():
+    with pytest.raises(UserError, match="plain numbers, got complex128"):
+        given_images(TRUE.astype(complex))
