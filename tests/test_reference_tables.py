@@ -32,7 +32,7 @@ def test_names_on_top_in_another_order_than_in_front(tmp_path):
     rows = [["", *(STEMS[b] for b in along)]] + [[STEMS[a], *(SQUARE[a, b] for b in along)] for a in down]
     one = read(tmp_path / "rdm.csv", rows)
     np.testing.assert_allclose(one.matrices[0, 0, 0], PAIRS)
-    assert one.rows == "by name without ending" and one.taken == "stimulus stimulus"
+    assert one.rows == "by name without ending (column 1)" and one.taken == "stimulus stimulus"
     rows[1][1] = rows[2][2] = rows[3][3] = 7.5
     with pytest.raises(UserError, match=r"mirror image|on its diagonal"):
         read(tmp_path / "rdm.csv", rows)
