@@ -125,7 +125,7 @@ def _of_its_columns(
 
 
 def _counts_are_names(body: list[list[str]], columns: list[int]) -> bool:
-    """Say whether numbers on top are names: the matrix is symmetric by them, and not in the order in which it stands."""
+    """Say whether numbers on top are names: the matrix is symmetric by them, and not as it stands."""
     ways = [[[row[at] for at in order] for row in body] for order in (columns, sorted(columns))]
     return _looks_square(ways[0]) and (ways[0] == ways[1] or not _looks_square(ways[1]))
 

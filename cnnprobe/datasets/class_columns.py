@@ -114,6 +114,8 @@ def _one_of(table: Table, places: Sequence[int], start: int, path: str) -> list[
 def _must_be_classes(words: Sequence[str | None], path: str) -> None:
     """Refuse numbers that are measured, such as 0.53."""
     for word in words:
+        if word is not None and "_" in word:  # Python reads 1_2 as 12
+            return
         if word is not None and whole(word) is None:
             try:
                 float(word.replace(",", ".") if word.count(",") == 1 else word)
