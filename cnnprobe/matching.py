@@ -143,7 +143,7 @@ def best_of(ours: Sequence[str], lists: Sequence[tuple[str, Sequence[str]]], fil
         if (key == best or (taken.loose and not rows.loose)) and not np.array_equal(rows.order, taken.order):
             called = f"{lists[at][0] or 'the first column'} and {lists[place][0] or 'the first column'}"
             raise UserError(one_line(f"{file}: {called} both name the images, in different orders; leave one of them "
-                                     f"out, or give the names in full, with their ending; {OPTION}"))  # fmt: skip
+                                     "out, or give the names in full, with their ending"))  # fmt: skip
     return at, taken
 
 

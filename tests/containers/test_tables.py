@@ -53,6 +53,7 @@ def test_what_is_a_number():
 
 
 def test_a_cell_among_numbers_that_is_none_is_refused(tmp_path):
+    """F90: it was NaN."""
     (tmp_path / "a.csv").write_text("n,a,b\nx,1,3\ny,2,5 ms\n")
     with pytest.raises(Exception, match=r"a.csv: row 3, column b is '5 ms', which is no number"):
         opened(tmp_path / "a.csv")
