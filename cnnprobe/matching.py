@@ -132,8 +132,12 @@ def best_of(ours: Sequence[str], lists: Sequence[tuple[str, Sequence[str]]], fil
         UserError: two fit equally well and say different orders.
     """
     fit: list[tuple[tuple[bool, int], int, Rows]] = []
+    short = {key for name in ours for whole in (plain(name), stem(name)) for key in (whole, whole.rpartition("/")[2])}
     for place, (called, names) in enumerate(lists):
-        rows = by_names(ours, names, loose=any(name and number(name) is None for name in names))
+        words = any(name and number(name) is None for name in names)
+        if not words and short.isdisjoint(names):  # measured numbers, of which a table may have many
+            continue
+        rows = by_names(ours, names, loose=words)
         if rows is not None:
             fit.append(((_runs(called, names), _rank(rows)), place, rows))
     if not fit:
