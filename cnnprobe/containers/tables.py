@@ -181,7 +181,7 @@ def column_numbers(
         rows: number of each row in the table.
         among: columns of numbers, which tell what a comma is where this one does not.
     """
-    beside = [cell for other in among if other != place for cell in columns[other]]
+    beside = (cell for other in among if other != place for cell in columns[other])
     above = head[place] or f"column {place + 1}"
     return numbers([[cell] for cell in columns[place]], file=file, head=[above], rows=rows, beside=beside)[:, 0]
 
