@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.containers.tables import cells
+from cnnprobe.containers.tables import cells, number
 from cnnprobe.errors import UserError, listing, one_line, path_of
 
 ORDERS = ("lexical", "natural")
@@ -30,6 +30,8 @@ NAMES = ("stimuli", "stimulus", "stims", "stim", "stimulus_names", "stimulus_nam
          "stimulus_id", "stim_id", "item_ids", "item_id", "picture", "pictures", "filename", "file_name",
          "stimulus_files")  # fmt: skip
 """What names of rows are called in a file."""
+UNNAMED = ("", "index", "id", "rows", "columns")
+"""Those of them that also stand above a running number."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ def rows_of(
         _must_be_as_many(ours, count, file)
         return Rows(np.argsort(_sorted(ours, order), kind="stable"), f"in {order} order of the images' names")
     if order is not None:
-        listed = listed_names(order, count, ours)
+        column, listed = listed_names(order, count, ours)
         rows = by_names(ours, listed)
         if rows is None:
             raise _unmatched(ours, listed, one_line(order))
-        return Rows(rows.order, f"{rows.how}, as {one_line(path_of(order).name)} lists them")
+        return Rows(rows.order, f"{rows.how}{column}, as {one_line(path_of(order).name)} lists them")
     if theirs is not None:
         rows = by_names(ours, theirs)
         if rows is not None:
@@ -115,6 +117,53 @@ def by_names(ours: Sequence[str], theirs: Sequence[str], *, loose: bool = True) 
     return None if found is None else Rows(found, "by the name that holds the image's", loose=True)
 
 
+def best_of(ours: Sequence[str], lists: Sequence[tuple[str, Sequence[str]]], file: str) -> tuple[int, Rows] | None:
+    """Return which of several lists names the rows: the one that matches most exactly, a running number last.
+
+    Args:
+        ours: names of the images.
+        lists: of the rows, each with what it is called.
+        file: for people.
+
+    Returns:
+        Its place and the match; None where no list fits.
+
+    Raises:
+        UserError: two fit equally well and say different orders.
+    """
+    fit: list[tuple[tuple[bool, int], int, Rows]] = []
+    short = {key for name in ours for whole in (plain(name), stem(name)) for key in (whole, whole.rpartition("/")[2])}
+    for place, (called, names) in enumerate(lists):
+        words = any(name and number(name) is None for name in names)
+        if not words and short.isdisjoint(names):  # measured numbers, of which a table may have many
+            continue
+        rows = by_names(ours, names, loose=words)
+        if rows is not None:
+            fit.append(((_runs(called, names), _rank(rows)), place, rows))
+    if not fit:
+        return None
+    best, at, taken = min(fit, key=lambda one: one[:2])
+    for key, place, rows in fit:
+        if (key == best or (taken.loose and not rows.loose)) and not np.array_equal(rows.order, taken.order):
+            called = f"{lists[at][0] or 'the first column'} and {lists[place][0] or 'the first column'}"
+            raise UserError(one_line(f"{file}: {called} both name the images, in different orders; leave one of them "
+                                     "out, or give the names in full, with their ending"))  # fmt: skip
+    return at, taken
+
+
+def _rank(rows: Rows) -> int:
+    """Return how far a match is from the exact names: path, name, without ending, case, parts of names."""
+    how = rows.how.partition(";")[0]
+    return how.startswith("by name") + 2 * ("without ending" in how) + 4 * ("case aside" in how) + 8 * rows.loose
+
+
+def _runs(called: str, names: Sequence[str]) -> bool:
+    """Say whether a list only numbers the rows, from 0 or 1 on; not where it is called images or the like."""
+    if called.lower() in NAMES and called.lower() not in UNNAMED:
+        return False
+    return any(all(name == str(begin + place) for place, name in enumerate(names)) for begin in (0, 1))
+
+
 def overlap(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
     """Return those of our names that are among theirs, in the way that finds most."""
     best: list[str] = []
@@ -125,11 +174,14 @@ def overlap(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
     return best
 
 
-def listed_names(word: str, count: int, ours: Sequence[str]) -> list[str]:
+def listed_names(word: str, count: int, ours: Sequence[str]) -> tuple[str, list[str]]:
     """Read the names that a file lists, one a line or in a column; a head is left out.
 
+    Returns:
+        What the column is called, in brackets (of several), and the names.
+
     Raises:
-        UserError: there is no such file, or no column with so many names.
+        UserError: there is no such file, no column with so many names, or two with different orders.
     """
     path = path_of(word)
     if not path.is_file():
@@ -138,12 +190,14 @@ def listed_names(word: str, count: int, ours: Sequence[str]) -> list[str]:
         rows = cells(path)
     except UserError:  # names with blanks or commas in them
         rows = [[line.strip()] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    head = rows[0] if len(rows) == count + 1 else [""] * len(rows[0])
     rows = rows[len(rows) - count :] if len(rows) in (count, count + 1) else rows
-    columns = [[row[place] for row in rows] for place in range(len(rows[0]))]
-    best = max(columns, key=lambda column: len(overlap(ours, column)))
+    lists = [(head[place] or f"column {place + 1}", [row[place] for row in rows]) for place in range(len(head))]
+    found = best_of(ours, lists, one_line(path.name))
+    called, best = lists[found[0]] if found else max(lists, key=lambda one: len(overlap(ours, one[1])))
     if len(best) != count:
         raise UserError(f"{one_line(path.name)} lists {len(best)} names, the file has {count} rows")
-    return best
+    return f" ({one_line(called)})" if len(lists) > 1 else "", best
 
 
 def natural(name: str) -> tuple[Any, ...]:

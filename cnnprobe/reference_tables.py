@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnprobe.containers.tables import cells, number
+from cnnprobe.containers.tables import cells, column_numbers, is_numeric, nothing, number, numbers
 from cnnprobe.engine.dissimilarity import dissimilarity_matrix, upper
 from cnnprobe.engine.matrix_axes import is_symmetric
 from cnnprobe.engine.reference_matrices import EVEN, Reference, must_tell, reference
 from cnnprobe.errors import UserError, listing, one_line, unknown
-from cnnprobe.matching import Rows, by_names, overlap, rows_of
+from cnnprobe.matching import Rows, best_of, by_names, overlap, rows_of
 
 LOG = logging.getLogger("cnnprobe")
 DISTANCE = re.compile(r"dist|diss|rdm", re.IGNORECASE)
@@ -25,59 +25,122 @@ def table(path: Path, column: str, conditions: Sequence[str], order: str | None)
     """Return the dissimilarities that a table holds: a matrix, pairs, or Euclidean distances between rows of features.
 
     A square of numbers that is symmetric and has one number on its diagonal is a matrix; two columns of names and a
-    number are pairs; else rows are names of conditions, then numbers.
+    number are pairs; else rows are names of conditions, then numbers. Pairs that have no value are counted.
 
     Raises:
-        UserError: it is no table, or no such thing.
+        UserError: it is no table, or no such thing; a cell among numbers is none, or two columns name the rows in
+            different orders.
     """
     rows = cells(path)
     found = None if column else _matrix(path, rows, conditions, order) or _triangle(path, rows, conditions, order)
     found = found or _pairs(path, rows, conditions, column)
-    return found or _features(path, rows, column, conditions)
+    found = found or _features(path, rows, column, conditions)
+    missing, pairs = np.isnan(found.matrices).sum(), found.matrices.size
+    if missing:
+        LOG.warning(one_line(f"{path.name}: {missing} of {pairs} pairs have no value and are left out"))
+    return found
 
 
 def _matrix(path: Path, rows: list[list[str]], conditions: Sequence[str], order: str | None) -> Reference | None:
     """Return the square matrix that a table is, with or without names on top and in front; None where it is none."""
     top = int(_has_head(rows))
+    named = _of_its_columns(path, rows, conditions) if top else None
     body, front = rows[top:], len(rows[0]) - len(rows) + top
-    if len(body) < 2 or front < 0:
+    if named is not None:
+        body, taken = named
+    elif len(body) < 2 or front < 0:
         return None
-    values = np.array([[_number(cell) for cell in row[front:]] for row in body])
-    listed = [rows[0][front:]] if top else []
-    listed += [[row[place] for row in body] for place in range(front)]
-    square = _of_its_columns(listed, top)
-    if square is not None:
-        values = values[:, square]
-        listed = listed[1:]
+    else:
+        taken = list(range(front, len(rows[0])))
+    head = [cell or f"column {place + 1}" for place, cell in enumerate(rows[0])] if top else None
+    head = head or [f"column {place + 1}" for place in range(len(rows[0]))]
+    listed = [(head[place], [row[place] for row in body]) for place in range(len(head)) if place not in set(taken)]
+    listed += [("the head", rows[0][front:])] if top and named is None else []
+    grid = [[row[place] for place in taken] for row in body]
+    if named is None and not _looks_square(grid):
+        return None
+    at = [rows.index(row) + 1 for row in body]
+    values = numbers(grid, file=path.name, head=[head[place] for place in taken], rows=at)
+    made = reference(path.stem, values, len(body))
+    names, called = None, ""
+    if order is None:
+        names, called = _names_of(path, listed, conditions)
+    matched = rows_of(conditions, len(body), names, order=order, file=one_line(path.name))
+    return _in_order(made, replace(matched, how=matched.how + called))
+
+
+def _names_of(
+    path: Path, listed: list[tuple[str, list[str]]], conditions: Sequence[str]
+) -> tuple[list[str] | None, str]:
+    """Return the names of the rows out of lists of them, and what that list is called, in brackets."""
+    listed = [one for one in listed if len(set(one[1])) == len(one[1])]
+    found = best_of(conditions, listed, one_line(path.name))
+    if found is not None:
+        called, names = listed[found[0]]
+        return names, f" ({one_line(called)})"
+    return next((names for _, names in listed if not all(map(_is_count, names))), None), ""
+
+
+def _looks_square(grid: list[list[str]]) -> bool:
+    """Say whether cells are a symmetric matrix with one number on its diagonal."""
+    values = np.array([[_number(cell) for cell in row] for row in grid])
     diagonal = values.diagonal()[np.isfinite(values.diagonal())]
     empty = np.isnan(values)
     even = not len(diagonal) or np.ptp(diagonal) <= EVEN
-    if square is None and ((empty.all(1) & empty.all(0)).any() or not is_symmetric(values) or not even):
-        return None
-    candidates = [names for names in listed if len(set(names)) == len(names)]
-    counts = [all(map(_is_count, names)) for names in candidates]
-    fit = [by_names(conditions, names, loose=not count) for names, count in zip(candidates, counts)]
-    named = next((names for names, found in zip(candidates, fit) if found is not None), None)
-    named = named or next((names for names, count in zip(candidates, counts) if not count), None)
-    made = reference(path.stem, values, len(body))
-    return _in_order(made, rows_of(conditions, len(body), named, order=order, file=one_line(path.name)))
+    return bool(even and not (empty.all(1) & empty.all(0)).any() and is_symmetric(values))
 
 
-def _of_its_columns(listed: list[list[str]], top: int) -> np.ndarray | None:
-    """Return the column of each row where the names on top are those of the rows, in any order; None where not."""
-    for names in listed[1:] if top else ():
-        places = {name: place for place, name in enumerate(listed[0])}
-        if len(places) == len(names) and places.keys() == set(names):
-            return np.array([places[name] for name in names], np.int64)
+def _of_its_columns(
+    path: Path, rows: list[list[str]], conditions: Sequence[str]
+) -> tuple[list[list[str]], list[int]] | None:
+    """Return the rows that the head names and the column of each; None where it does not name all, or all conditions.
+
+    Rows and columns of numbers beside them are passed over with a warning.
+    """
+    head, body = rows[0], rows[1:]
+    for place, names in enumerate(zip(*body)):
+        counts = all(map(_is_count, names))
+        behind = [(at, name) for at, name in enumerate(head) if at != place]
+        there = [name for _, name in behind]
+        if len(set(names)) != len(names) or len(names) < 2 or (counts and not set(names) <= set(there)):
+            continue
+        found, kept = by_names(names, there, loose=False), list(range(len(body)))
+        if found is None and not counts and by_names(conditions, names, loose=False):
+            some = overlap(names, there)
+            kept = [at for at, name in enumerate(names) if name in set(some)]
+            found = by_names(some, there, loose=False) if by_names(conditions, some, loose=False) else None
+        if found is None:
+            continue
+        columns = [behind[at][0] for at in found.order]
+        others = [at for at, _ in behind if at not in set(columns) and is_numeric([row[at] for row in body])]
+        if all(_is_count(head[at]) for at in columns) and (others or not _counts_are_names(body, columns)):
+            continue
+        passed = [head[at] or f"column {at + 1}" for at in others if not _is_index(body, at)]
+        passed += [f"the row {name}" for at, name in enumerate(names) if at not in set(kept)]
+        if passed:
+            LOG.warning(one_line(f"{path.name}: passed over {listing(passed, 4)}, beside the square matrix of the "
+                                 f"{len(kept)} names on top and in front"))  # fmt: skip
+        return [body[at] for at in kept], columns
     return None
+
+
+def _counts_are_names(body: list[list[str]], columns: list[int]) -> bool:
+    """Say whether numbers on top are names: the matrix is symmetric by them, and not as it stands."""
+    ways = [[[row[at] for at in order] for row in body] for order in (columns, sorted(columns))]
+    return _looks_square(ways[0]) and (ways[0] == ways[1] or not _looks_square(ways[1]))
+
+
+def _is_index(body: list[list[str]], place: int) -> bool:
+    """Say whether a column numbers the rows from 0 or 1 on."""
+    return any(all(row[place] == str(begin + at) for at, row in enumerate(body)) for begin in (0, 1))
 
 
 def _has_head(rows: list[list[str]]) -> bool:
     """Say whether the first row is names: words behind a first cell that may be empty, or one row too many."""
     first = rows[0]
-    if any(cell and number(cell) is None for cell in first[1:]):
+    if any(number(cell) is None and not nothing(cell) for cell in first[1:]):
         return True
-    if len(rows) == len(first) and all(not row[place] for place, row in enumerate(rows)):
+    if len(rows) == len(first) and all(nothing(row[place]) for place, row in enumerate(rows)):
         return False  # a matrix with an empty diagonal
     return not first[0] or len(rows) == len(first) + 1
 
@@ -96,24 +159,28 @@ def _is_count(word: str) -> bool:
 
 def _triangle(path: Path, rows: list[list[str]], conditions: Sequence[str], order: str | None) -> Reference | None:
     """Return the upper triangle that a row or a column of numbers is; None where it is none."""
-    flat = [number(cell) for row in rows for cell in row]
-    flat = flat[1:] if flat and flat[0] is None else flat
+    flat = [cell for row in rows for cell in row]
     pairs = len(conditions) * (len(conditions) - 1) // 2
-    if 1 not in (len(rows), len(rows[0])) or len(flat) != pairs or None in flat:
+    flat = flat[1:] if len(flat) == pairs + 1 and number(flat[0]) is None else flat
+    if 1 not in (len(rows), len(rows[0])) or len(flat) != pairs or not is_numeric(flat):
         return None
+    values = numbers([[cell] for cell in flat], file=path.name, head=["1"], rows=range(1, pairs + 1))[:, 0]
     matched = rows_of(conditions, len(conditions), None, order=order, file=one_line(path.name))
-    return _in_order(reference(path.stem, np.array(flat, np.float64), len(conditions)), matched)
+    return _in_order(reference(path.stem, values, len(conditions)), matched)
 
 
 def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column: str) -> Reference | None:
     """Return the matrix of a table that names two conditions in a row, then a number; None where it is none."""
-    head, body = rows[0], rows[1:]
     count = len(conditions)
-    if len(body) < count * (count - 1) // 2 or len(head) < 3:
+    if len(rows[0]) < 3 or len(rows) < max(3, count * (count - 1) // 2):
         return None
-    columns = list(zip(*body))
-    words = [place for place, column in enumerate(columns) if any(number(cell) is None for cell in column)]
+    below = list(zip(*rows[1:]))
+    words = [place for place, cells in enumerate(below) if any(number(cell) is None for cell in cells)]
     for first, second in pairwise(words):
+        bare = _is_pair(rows[0], first, second, {*below[first], *below[second]}, conditions)
+        head = [f"column {place + 1}" for place in range(len(rows[0]))] if bare else rows[0]
+        body = rows if bare else rows[1:]
+        columns = list(zip(*body))
         names = list(dict.fromkeys((*columns[first], *columns[second])))
         matched = by_names(conditions, names)
         if matched is None or not set(columns[first]) & set(columns[second]):  # the one are subjects
@@ -124,9 +191,10 @@ def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column:
         if chosen is None:
             return None
         values, at = np.full((len(names),) * 2, np.nan), {name: place for place, name in enumerate(names)}
-        for row in body:
-            one, other, value = at[row[first]], at[row[second]], number(row[chosen])
-            value = np.nan if value is None else value
+        at_rows = range(2 - bare, len(rows) + 1)
+        found = column_numbers(columns, chosen, file=path.name, head=head, rows=at_rows, among=())
+        for row, value in zip(body, found):
+            one, other = at[row[first]], at[row[second]]
             for a, b in ((one, other), (other, one)):
                 if np.isfinite(values[a, b]) and values[a, b] != value:
                     raise UserError(f"{path} has two numbers for {row[first]} and {row[second]}")
@@ -137,13 +205,19 @@ def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column:
     return None
 
 
+def _is_pair(row: list[str], first: int, second: int, known: set[str], conditions: Sequence[str]) -> bool:
+    """Say whether the first row is a pair itself, with no head above it: names of conditions, or one and a number."""
+    named = [word in known or bool(overlap(conditions, [word])) for word in (row[first], row[second])]
+    return all(named) or (any(named) and any(number(cell) is not None for cell in row[second + 1 :]))
+
+
 def _of_pairs(path: Path, head: list[str], columns: list[tuple[str, ...]], begin: int) -> int | None:
     """Return which column behind the names holds the dissimilarities of pairs; None where there are no numbers.
 
     Raises:
         UserError: several hold numbers, and not one of them alone is called a distance.
     """
-    numeric = [place for place in range(begin, len(head)) if any(number(cell) is not None for cell in columns[place])]
+    numeric = [place for place in range(begin, len(head)) if is_numeric(columns[place])]
     called = [place for place in numeric if DISTANCE.search(head[place])]
     if len(numeric) < 2 or len(called) == 1:
         return (called or numeric or [None])[0]
@@ -155,12 +229,8 @@ def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequen
     """Return the Euclidean distances between the rows of a table: name of a condition, then numbers."""
     head, body = rows[0], rows[1:]
     columns = [list(one) for one in zip(*body)]
-    ways = [
-        (found.loose, place, found)
-        for place, one in enumerate(columns)
-        if (found := by_names(conditions, one, loose=any(number(cell) is None for cell in one)))
-    ]
-    matched = min(ways, key=lambda way: way[:2])[1:] if ways else None
+    titles = [name or f"column {place + 1}" for place, name in enumerate(head)]
+    matched = best_of(conditions, list(zip(titles, columns)), one_line(path.name))
     if matched is None:
         there = max((overlap(conditions, one) for one in columns), key=len, default=[])
         missing = [name for name in conditions if name not in set(there)]
@@ -175,19 +245,22 @@ def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequen
     chosen = [head.index(column)] if column else range(names + 1, len(head))
     front = [head[place] for place in range(names) if head[place] and all(map(_is_count, columns[place]))]
     if front and not column:
-        LOG.warning(one_line(f"{path.name}: passed over {listing(front, 4)}, in front of the names ({head[names]}); "
+        LOG.warning(one_line(f"{path.name}: passed over {listing(front, 4)}, in front of the names ({titles[names]}); "
                              "features stand behind them"))  # fmt: skip
-    values = np.array([[_number(body[row][place]) for place in chosen] for row in rows_found.order])
-    values = values.reshape(len(conditions), -1)
-    numeric = ~np.isnan(values).all(0)
-    if not numeric.any():
-        raise UserError(f"{path} has no numbers behind the column {head[names]!r}")
-    if not numeric.all():
-        words = listing([head[place] or "a column without a name" for place in np.array(chosen)[~numeric]], 4)
-        LOG.warning(one_line(f"{path.name}: passed over {words}: no numbers"))
-    used = [head[place] for place in np.array(chosen)[numeric]]
-    pairs = upper(dissimilarity_matrix(values[:, numeric], "euclidean"))
-    how = f"{rows_found.how} ({head[names]})"
+    mine = [[cells[row] for row in rows_found.order] for cells in columns]
+    numeric = [place for place in chosen if is_numeric(mine[place])]
+    if not numeric:
+        raise UserError(f"{path} has no numbers behind the column {titles[names]!r}")
+    if len(numeric) < len(chosen):
+        words = listing([head[place] or "a column without a name" for place in chosen if place not in numeric], 4)
+        mixed = any(number(cell) is not None for place in chosen if place not in numeric for cell in mine[place])
+        reason = "no numbers, or fewer than words" if mixed else "no numbers"
+        LOG.warning(one_line(f"{path.name}: passed over {words}: {reason}"))
+    at = [int(row) + 2 for row in rows_found.order]
+    values = [column_numbers(mine, place, file=path.name, head=head, rows=at, among=numeric) for place in numeric]
+    used = [head[place] for place in numeric]
+    pairs = upper(dissimilarity_matrix(np.stack(values, 1), "euclidean"))
+    how = one_line(f"{rows_found.how} ({titles[names]})")
     taken = one_line(f"features {listing(used, 6)}")
     return Reference(column or path.stem, pairs[None, None, None], (), np.array([np.nan]), rows=how, taken=taken)
 

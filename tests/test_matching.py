@@ -154,3 +154,18 @@ def test_a_file_lists_the_rows(tmp_path, text):
         rows_of(["a.png", "b.png", "c.png", "d.png"], 4, order=str(tmp_path / "order.csv"), file="brain.npy")
     with pytest.raises(UserError, match="order=nowhere is neither lexical nor natural nor a file"):
         rows_of(["a.png"], 1, order="nowhere", file="brain.npy")
+
+
+def test_a_running_number_in_front_of_the_names_of_a_list_is_none(tmp_path):
+    """F89: order=FILE as pandas writes it, for images 0.png to 11.png."""
+    names = sorted(f"{number}.png" for number in range(12))
+    places = np.random.default_rng(0).permutation(12)
+    lines = [",image", *(f"{at},{names[place]}" for at, place in enumerate(places))]
+    (tmp_path / "order.csv").write_text("\n".join(lines))
+    found = rows_of(names, 12, order=str(tmp_path / "order.csv"), file="brain.npy")
+    np.testing.assert_array_equal(places[found.order], np.arange(12))
+    assert found.how == "by path (image), as order.csv lists them"
+    lines = ["image,old", *(f"{names[place]},{names[11 - place]}" for place in places)]
+    (tmp_path / "order.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="image and old both name the images, in different orders"):
+        rows_of(names, 12, order=str(tmp_path / "order.csv"), file="brain.npy")

@@ -190,7 +190,8 @@ def test_a_square_in_a_table_is_a_matrix(tmp_path, front, top, mark):
     """F90: symmetric with a zero diagonal is dissimilarities, wherever it stands."""
     (tmp_path / "rdm.csv").write_text(text_of(SHUFFLED.round(6), front, top, mark))
     (one,) = read(tmp_path / "rdm.csv")
-    assert is_ours(one, PAIRS.round(6)) and one.rows == "by name without ending"
+    assert is_ours(one, PAIRS.round(6))
+    assert one.rows == f"by name without ending ({'column 1' if front else 'the head'})"
 
 
 def test_a_table_without_names_and_one_with_counts(tmp_path):

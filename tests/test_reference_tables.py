@@ -32,7 +32,7 @@ def test_names_on_top_in_another_order_than_in_front(tmp_path):
     rows = [["", *(STEMS[b] for b in along)]] + [[STEMS[a], *(SQUARE[a, b] for b in along)] for a in down]
     one = read(tmp_path / "rdm.csv", rows)
     np.testing.assert_allclose(one.matrices[0, 0, 0], PAIRS)
-    assert one.rows == "by name without ending" and one.taken == "stimulus stimulus"
+    assert one.rows == "by name without ending (column 1)" and one.taken == "stimulus stimulus"
     rows[1][1] = rows[2][2] = rows[3][3] = 7.5
     with pytest.raises(UserError, match=r"mirror image|on its diagonal"):
         read(tmp_path / "rdm.csv", rows)
@@ -98,3 +98,136 @@ def test_the_features_that_are_compared_are_named_and_words_among_them_are_told(
     one = read(tmp_path / "features.csv", rows)
     assert one.taken == "features category, weight"
     assert "passed over kind: no numbers" in caplog.text
+
+
+UPPER = np.triu_indices(COUNT, 1)
+NUMBERED = sorted(f"{number}.png" for number in range(12))
+SHUFFLED = np.random.default_rng(5).permutation(12)
+POINTS = np.random.default_rng(6).normal(size=(12, 3)).round(6)
+APART = np.linalg.norm(POINTS[:, None] - POINTS[None], axis=-1)
+
+
+def read_numbered(path, rows):
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    (one,) = load(str(path), conditions=NUMBERED)
+    return one
+
+
+@pytest.mark.parametrize("cut", [None, -4])
+def test_a_running_number_does_not_speak_against_the_names_beside_it(tmp_path, cut):
+    """F89: a head, an index or a trial number of 0 to 11 beside images 0.png to 11.png in another order."""
+    names = [NUMBERED[place][:cut] for place in SHUFFLED]
+    expected = APART[np.triu_indices(12, 1)]
+    square = APART[np.ix_(SHUFFLED, SHUFFLED)]
+    rows = [["", *range(12)], *([name, *row] for name, row in zip(names, square))]
+    one = read_numbered(tmp_path / "pandas.csv", rows)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], expected)
+    assert one.rows.endswith("(column 1)")
+    for begin, title in ((0, ""), (1, "trial")):
+        rows = [[begin + at, name, *POINTS[place]] for at, (name, place) in enumerate(zip(names, SHUFFLED))]
+        one = read_numbered(tmp_path / "features.csv", [[title, "image", "a", "b", "c"], *rows])
+        np.testing.assert_allclose(one.matrices[0, 0, 0], expected)
+        assert one.rows.endswith("(image)") and one.taken == "features a, b, c"
+
+
+def test_two_columns_of_names_in_different_orders_are_refused(tmp_path):
+    """F89: neither is a running number, and neither is nearer to the names."""
+    rows = [[place, SHUFFLED[-at - 1], *POINTS[place]] for at, place in enumerate(SHUFFLED)]
+    with pytest.raises(UserError, match="image and before both name the images, in different orders"):
+        read_numbered(tmp_path / "a.csv", [["image", "before", "a", "b", "c"], *rows])
+
+
+def cells_of(square, text):
+    return [["", *STEMS], *([STEMS[a], *map(text, row)] for a, row in enumerate(square))]
+
+
+def test_stars_and_a_long_minus_are_no_gaps(tmp_path, caplog):
+    """F90: 3.21* and U+2212 were no numbers, and NaN."""
+    one = read(tmp_path / "a.csv", cells_of(SQUARE, lambda value: f"{value}{'*' if value > 0.5 else ''}"))
+    np.testing.assert_allclose(one.matrices[0, 0, 0], PAIRS)
+    assert f"stars behind {(SQUARE > 0.5).sum()} numbers are left out" in caplog.text
+    one = read(tmp_path / "b.csv", cells_of(LIKE * 1e-3, lambda value: f"{value:.6e}".replace("-", "\u2212")))
+    np.testing.assert_allclose(one.matrices[0, 0, 0], 1e-3 - 1e-3 * LIKE[UPPER], atol=1e-9)
+    assert "no value" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["matrix", "triangle", "pairs", "features"])
+def test_a_cell_that_is_no_number_is_refused_and_empty_ones_are_counted(tmp_path, caplog, kind):
+    """F90: what is missing is said, and so is what cannot be read."""
+    for cell in ("", "n/a", "-", "0.5?"):
+        if kind == "matrix":
+            rows = cells_of(SQUARE, str)
+            rows[1][3] = rows[3][1] = cell
+        elif kind == "triangle":
+            rows = [list(PAIRS)]
+            rows[0][1] = cell
+        elif kind == "pairs":
+            rows = pairs_of(SQUARE)
+            rows[2][2] = cell
+        else:
+            rows = [["image", "size"], *([name, place * 1.5] for place, name in enumerate(STEMS))]
+            rows[1][1] = cell
+        if cell == "0.5?":
+            with pytest.raises(UserError, match=r"row \d, column .* is '0.5\?', which is no number"):
+                read(tmp_path / "a.csv", rows)
+            continue
+        caplog.clear()
+        missing = np.isnan(read(tmp_path / "a.csv", rows).matrices).sum()
+        assert missing == (COUNT - 1 if kind == "features" else 1)
+        assert f"{missing} of {len(PAIRS)} pairs have no value" in caplog.text
+
+
+def test_a_comma_between_thousands_is_no_point(tmp_path):
+    """F90: 1,234 beside 990 and 850."""
+    times = np.array([850, 990, 1234, 1100, 2500, 730.0])
+    rows = [["image", "time"], *([name, f'"{value:,.0f}"'] for name, value in zip(STEMS, times))]
+    one = read(tmp_path / "a.csv", rows)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], np.abs(times[UPPER[0]] - times[UPPER[1]]))
+    rows = [["image", "time"], *([name, f'"{value + 1000:,.0f}"'] for name, value in zip(STEMS, times))]
+    with pytest.raises(UserError, match=r"1,850 may be 1.850 or 1850; write a point"):
+        read(tmp_path / "a.csv", rows)
+    for other, factor in (("0,5", 1e-3), ("0.5", 1)):  # another column tells
+        beside = [[*rows[0], "other"], *([*row, f'"{other}"'] for row in rows[1:])]
+        one = read(tmp_path / "a.csv", beside)
+        np.testing.assert_allclose(one.matrices[0, 0, 0], factor * np.abs(times[UPPER[0]] - times[UPPER[1]]))
+    rows[1][1] = '"0,85"'
+    rows[2][1] = "1.5"
+    with pytest.raises(UserError, match=r"has 0,85 and 1.5"):
+        read(tmp_path / "a.csv", rows)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_the_first_pair_is_no_head(tmp_path, others):
+    """F90: a table of pairs without a head, with and without pairs of other stimuli."""
+    words = [*STEMS, "gnu", "hen"][: COUNT + others]
+    square = squareform(np.random.default_rng(9).uniform(0.1, 1, len(words) * (len(words) - 1) // 2).round(6))
+    rows = [[words[a], words[b], square[a, b]] for a in range(len(words)) for b in range(a + 1, len(words))]
+    one = read(tmp_path / "a.csv", rows)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], square[UPPER])
+    assert one.rows.endswith("(column 1, column 2)")
+
+
+@pytest.mark.parametrize("place", [1, 4, COUNT + 1])
+def test_a_column_beside_a_matrix_does_not_make_it_features(tmp_path, caplog, place):
+    """F90: distances between rows of distances are none."""
+    rows = cells_of(SQUARE, str)
+    for at, row in enumerate(rows):
+        row.insert(place, at % 2 if at else "animacy")
+    one = read(tmp_path / "a.csv", [*rows, ["mean", *[0.5] * (COUNT + 1)]])
+    np.testing.assert_allclose(one.matrices[0, 0, 0], PAIRS)
+    assert "passed over animacy, the row mean, beside the square matrix" in caplog.text
+
+
+def test_names_with_underscores_are_no_numbers(tmp_path):
+    """F90: Python reads 1_2 as 12."""
+    names = [f"{a}_{b}" for a in (1, 2) for b in (1, 2, 3)]
+    rows = [["image", "size"], *([name, place**2] for place, name in enumerate(names))]
+    (tmp_path / "a.csv").write_text("\n".join(",".join(map(str, row)) for row in [rows[0], *rows[:0:-1]]))
+    (one,) = load(f"{tmp_path}/a.csv", conditions=[f"{name}.png" for name in names])
+    size = np.arange(6) ** 2
+    np.testing.assert_allclose(one.matrices[0, 0, 0], np.abs(size[UPPER[0]] - size[UPPER[1]]))
+    pairs = [["left", "right", "distance"]]
+    pairs += [[names[a], names[b], SQUARE[a, b]] for a in range(6) for b in range(a)]
+    (tmp_path / "b.csv").write_text("\n".join(",".join(map(str, row)) for row in pairs))
+    (one,) = load(f"{tmp_path}/b.csv", conditions=[f"{name}.png" for name in names])
+    np.testing.assert_allclose(one.matrices[0, 0, 0], PAIRS)

@@ -1,6 +1,9 @@
 """Tables of text: values separated by commas, semicolons, tabs or blanks, with or without names of rows and columns."""
 
 import csv
+import logging
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,29 +11,42 @@ import numpy as np
 from cnnprobe.containers.stored import Container, Stored
 from cnnprobe.errors import UserError, one_line
 
+LOG = logging.getLogger("cnnprobe")
 SEPARATORS = ("\t", ";", ",", None)
 """In order of how surely they separate; None: blanks."""
+NOTHING = ("", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", ".", "-", "--", "?")
+"""What stands where there is no number, in small letters."""
+STARS = re.compile(r"(?<=[\d.])\s*\*+$")
+"""Marks of significance behind a number."""
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
+"""A number whose comma may stand between thousands."""
 
 
 def opened(path: Path) -> Container:
     """Return the numbers of a table; what is no number in front and on top are names.
 
     Returns:
-        `arrays[""]` (row, column), NaN where a cell is empty or no number; `texts["rows"]` the first column that holds
-        names, and `texts["columns"]` what is above the numbers, where there are such.
+        `arrays[""]` (row, column), NaN where a cell is empty; `texts["rows"]` the first column that holds names, and
+        `texts["columns"]` what is above the numbers, where there are such.
+
+    Raises:
+        UserError: there are no numbers, or a cell among numbers is none.
     """
     lines = cells(path)
     head = [] if all(number(cell) is not None or not cell for cell in lines[0]) and not _index(lines) else lines[0]
     rows = lines[1:] if head else lines
     if not rows:
         raise UserError(f"{one_line(path.name)} has no row of numbers")
-    grid = [[number(cell) for cell in row] for row in rows]
-    numeric = [any(row[place] is not None for row in grid) for place in range(len(rows[0]))]
+    columns = [list(one) for one in zip(*rows)]
+    numeric = [is_numeric(one) for one in columns]
     names = next((place for place in range(len(numeric)) if not numeric[place]), None)
     if names is None and head and not head[0]:
         names = 0  # an index column, as pandas writes it
     kept = [place for place in range(len(numeric)) if numeric[place] and place != names]
-    values = np.array([[np.nan if row[place] is None else row[place] for place in kept] for row in grid])
+    above = head or [f"column {place + 1}" for place in range(len(columns))]
+    at = range(len(lines) - len(rows) + 1, len(lines) + 1)
+    values = [column_numbers(columns, place, file=path.name, head=above, rows=at, among=kept) for place in kept]
+    values = np.stack(values, 1) if values else np.empty((len(rows), 0))
     found = Container(path, "table")
     found.add("", Stored(values.shape, values.dtype, values.__getitem__, title=path.stem))
     if names is not None:
@@ -85,17 +101,137 @@ def decoded(content: bytes) -> str:
 
 
 def number(cell: str) -> float | None:
-    """Return the number in a cell; None where there is none. A comma may stand for the point."""
+    """Return the number in a cell; None where there is none.
+
+    A comma may stand for the point (`numbers` says where it does), stars may follow; the long minus is one.
+    """
+    text = _plain(cell)
+    if text.lower() in ("true", "false"):
+        return float(text.lower() == "true")
+    if GROUPED.fullmatch(text) and (text.count(",") > 1 or "." in text):
+        text = text.replace(",", "")
     try:
-        return float(cell)
-    except ValueError:
-        pass
-    if cell.lower() in ("true", "false"):
-        return float(cell.lower() == "true")
-    try:
-        return float(cell.replace(",", ".")) if cell.count(",") == 1 else None
+        return None if "_" in text else float(text.replace(",", ".") if text.count(",") == 1 else text)
     except ValueError:
         return None
+
+
+def nothing(cell: str) -> bool:
+    """Say whether a cell is empty or a word for it."""
+    return _plain(cell).lower() in NOTHING
+
+
+def is_numeric(column: Iterable[str]) -> bool:
+    """Say whether a column holds numbers: at least half of what stands in it is some."""
+    there = [number(cell) is not None for cell in column if not nothing(cell)]
+    return bool(there) and 2 * sum(there) >= len(there)
+
+
+def numbers(
+    grid: Sequence[Sequence[str]], *, file: str, head: Sequence[str], rows: Sequence[int], beside: Iterable[str] = ()
+) -> np.ndarray:
+    """Return (row, column) the numbers of cells that belong together, NaN where there is nothing.
+
+    Stars behind numbers are left out with a warning. A comma is the point or stands between thousands, as the cells
+    together tell.
+
+    Args:
+        grid: cells.
+        file: name of the table.
+        head: what is above each column.
+        rows: number of each row in the table.
+        beside: other cells of the table, which tell what a comma is where these do not.
+
+    Raises:
+        UserError: a cell is no number and no word for nothing, or it is open what a comma is.
+    """
+    thousands = _thousands([cell for row in grid for cell in row], beside, file)
+    values = np.full((len(grid), len(head)), np.nan)
+    for place, row in enumerate(grid):
+        for at, cell in enumerate(row):
+            value = number(_plain(cell).replace(",", "") if thousands else cell)
+            if nothing(cell):
+                continue
+            if value is None:
+                raise UserError(one_line(f"{file}: row {rows[place]}, column {head[at]} is {cell!r}, which is no "
+                                         "number; give a number, or leave the cell empty"))  # fmt: skip
+            values[place, at] = value
+    starred = [cell for row in grid for cell in row if _plain(cell) != _minus(cell)]
+    if starred:
+        LOG.warning(one_line(f"{file}: stars behind {len(starred)} numbers are left out, as in {starred[0]}"))
+    return values
+
+
+def column_numbers(
+    columns: Sequence[Sequence[str]],
+    place: int,
+    *,
+    file: str,
+    head: Sequence[str],
+    rows: Sequence[int],
+    among: Iterable[int],
+) -> np.ndarray:
+    """Return (row,) the numbers of one column; see `numbers`.
+
+    Args:
+        columns: of the table.
+        place: of the column.
+        file: name of the table.
+        head: what is above each column.
+        rows: number of each row in the table.
+        among: columns of numbers, which tell what a comma is where this one does not.
+    """
+    beside = (cell for other in among if other != place for cell in columns[other])
+    above = head[place] or f"column {place + 1}"
+    return numbers([[cell] for cell in columns[place]], file=file, head=[above], rows=rows, beside=beside)[:, 0]
+
+
+def _thousands(cells: Sequence[str], beside: Iterable[str], file: str) -> bool:
+    """Say whether commas stand between thousands.
+
+    Raises:
+        UserError: commas are both, or it is open which.
+    """
+    own = _commas(cells)
+    point, between = own.get("point"), own.get("thousands") or own.get("dot")
+    if point and between:
+        raise UserError(one_line(f"{file} has {point} and {between}, one with a comma and one with a point for the "
+                                 "decimals or a comma between thousands; write all alike"))  # fmt: skip
+    if point or "either" not in own:
+        return "thousands" in own
+    if between or "whole" in own:
+        return True
+    others = _commas(beside)
+    point, between = others.get("point"), others.get("thousands") or others.get("dot")
+    if bool(point) == bool(between):
+        either = own["either"]
+        raise UserError(one_line(f"{file}: {either} may be {either.replace(',', '.')} or {either.replace(',', '')}; "
+                                 "write a point for the decimals, or no comma between thousands"))  # fmt: skip
+    return bool(between)
+
+
+def _commas(cells: Iterable[str]) -> dict[str, str]:
+    """Return a number of each kind that tells what commas are: the point, between thousands, or either."""
+    found: dict[str, str] = {}
+    for text in map(_plain, cells):
+        if nothing(text) or number(text) is None:
+            continue
+        if "," in text:
+            sure = text.count(",") > 1 or "." in text
+            kind = "point" if not GROUPED.fullmatch(text) else "thousands" if sure else "either"
+        else:
+            kind = "dot" if "." in text else "whole" if re.fullmatch(r"[+-]?\d{3,}", text) else ""
+        found.setdefault(kind, text)
+    return found
+
+
+def _minus(cell: str) -> str:
+    return cell.replace("\N{MINUS SIGN}", "-").strip()
+
+
+def _plain(cell: str) -> str:
+    """Return a cell with an ordinary minus and without stars behind a number."""
+    return STARS.sub("", _minus(cell))
 
 
 def _separator(lines: list[str]) -> str | None:

@@ -53,11 +53,14 @@ def class_words(
     if all(word is None or word.lower() in NOTHING or whole(word) is not None for word in words):
         words = [None if word is None or word.lower() in NOTHING else word for word in words]
     _must_be_classes(words, path)
+    doubtful = [word for word in words if word is not None and word.lower() in NOTHING]
+    notes = [f"{path}: {shown(repr(doubtful[0]))} is taken for a class ({len(doubtful)} rows); leave the cell empty "
+             "where the class is not known"] if doubtful else []  # fmt: skip
     if table.width == 2:
-        return words, []
+        return words, notes
     told = f"{_called(table, [files])} names the images, {_called(table, [chosen])} the class" if start else ""
     told = told or f"column {files + 1} names the images, column {chosen + 1} the class"
-    return words, [f"{path}: {told}"]
+    return words, [f"{path}: {told}", *notes]
 
 
 def runs(table: Table, place: int, start: int, name: str) -> bool:
@@ -111,6 +114,8 @@ def _one_of(table: Table, places: Sequence[int], start: int, path: str) -> list[
 def _must_be_classes(words: Sequence[str | None], path: str) -> None:
     """Refuse numbers that are measured, such as 0.53."""
     for word in words:
+        if word is not None and "_" in word:  # Python reads 1_2 as 12
+            return
         if word is not None and whole(word) is None:
             try:
                 float(word.replace(",", ".") if word.count(",") == 1 else word)

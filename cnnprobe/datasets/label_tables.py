@@ -83,10 +83,29 @@ def _cut(lines: Sequence[str], separator: str | None) -> list[list[str]]:
             rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
         except csv.Error:
             return []
+        rows = _without_bare_na(rows, lines, separator)
     rows = [[_bare(cell) for cell in row] for row in rows]
     while rows and all(len(row) == len(rows[0]) and not row[-1] for row in rows) and len(rows[0]) > 2:
         rows = [row[:-1] for row in rows]  # a separator at the end of each line
     return [row for row in rows if any(row)]
+
+
+def _without_bare_na(rows: list[list[str]], lines: Sequence[str], separator: str) -> list[list[str]]:
+    """Empty the cells where NA stands without quotes among quoted words, as R writes what is missing."""
+    if not any('"' in line for line in lines) or not any("NA" in row for row in rows):
+        return rows
+    between = re.escape(separator)
+    raw = [re.findall(rf'(?:^|{between})(\s*"(?:[^"]|"")*"\s*|[^{between}]*)', line) for line in lines]
+    if [len(row) for row in raw] != [len(row) for row in rows]:  # a quote within a word
+        return rows
+    rows = [list(row) for row in rows]
+    for place in range(max(map(len, rows))):
+        there = [at for at in range(1, len(rows)) if place < len(rows[at]) and rows[at][place].strip()]
+        bare = {at for at in there if raw[at][place].strip() == "NA"}
+        if bare and set(there) - bare and all(raw[at][place].strip()[0] == '"' for at in there if at not in bare):
+            for at in bare:
+                rows[at][place] = ""
+    return rows
 
 
 def _bare(cell: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnprobe.containers.opening import opened
-from cnnprobe.containers.tables import cells
+from cnnprobe.containers.tables import cells, number
 
 WAYS = {
     "comma": "name,a,b\nx,1.5,2\ny,3,4.25\n",
@@ -43,3 +43,17 @@ def test_rows_of_different_length_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("n,a,b\nx,1,2\ny,2\n")
     with pytest.raises(Exception, match=r"not every row has 3 columns, as the first has \(row 3 has 2\)"):
         cells(tmp_path / "a.csv")
+
+
+def test_what_is_a_number():
+    """F90: the long minus, stars, thousands; Python's underscores are none."""
+    read = {"\u22121.5e\u22123": -1.5e-3, "3.21**": 3.21, "1,234,567": 1234567, "1,234.5": 1234.5, "0,25": 0.25}
+    assert {text: number(text) for text in read} == read
+    assert [number(text) for text in ("1_2", "1.234,5", "n/a", "*", "12%", "")] == [None] * 6
+
+
+def test_a_cell_among_numbers_that_is_none_is_refused(tmp_path):
+    """F90: it was NaN."""
+    (tmp_path / "a.csv").write_text("n,a,b\nx,1,3\ny,2,5 ms\n")
+    with pytest.raises(Exception, match=r"a.csv: row 3, column b is '5 ms', which is no number"):
+        opened(tmp_path / "a.csv")

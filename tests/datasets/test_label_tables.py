@@ -187,3 +187,25 @@ def test_a_row_that_fits_several_images_is_refused(table):
     with pytest.raises(UserError, match=r"'1.png' fits several images, 'cat/1.png' and 'dog/1.png'; write"):
         by_file(files, table("1.png,a\n"), None)
     assert by_file(files, table("cat/1.png,a\ndog/1.png,b\n"), None)[1].tolist() == [0, 1]
+
+
+def test_na_without_quotes_among_quoted_words_is_missing(table):
+    """F90: as R writes it; where no word has quotes it is a class, and told."""
+    kinds = ["dog", "NA", "cat, tame"] * 2
+    rows = [f'"{n}","scan {n}.png","{kind}"'.replace('"NA"', "NA") for n, kind in enumerate(kinds)]
+    names, labels, _ = by_file(FILES, table("\n".join(['"","file","class"', *rows])), None)
+    assert names == ("cat, tame", "dog") and labels.tolist() == [1, -1, 0] * 2
+    rows = [row.replace(",NA", ',"NA"') for row in rows]
+    assert by_file(FILES, table("\n".join(['"","file","class"', *rows])), None)[0] == ("NA", "cat, tame", "dog")
+    bare = [f"scan {n}.png,{kind.partition(',')[0]}" for n, kind in enumerate(kinds)]
+    names, labels, notes = by_file(FILES, table("\n".join(["file,class", *bare])), None)
+    assert names == ("NA", "cat", "dog") and labels.tolist() == [2, 0, 1] * 2
+    assert any("'NA' is taken for a class (2 rows)" in note for note in notes)
+
+
+def test_names_of_classes_with_underscores_are_no_numbers(table):
+    """F90: Python reads 1_2 as 12, and 12 would be a number that is measured."""
+    rows = [f"scan {n}.png,{n % 2}_{n % 3}" for n in range(6)]
+    assert by_file(FILES, table("\n".join(["file,class", *rows])), None)[0] == tuple(
+        sorted(f"{a}_{b}" for a in range(2) for b in range(3))
+    )
