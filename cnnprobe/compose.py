@@ -175,7 +175,7 @@ def compose(request: "Request") -> dict[str, Any]:
 
 
 def first_job(request: "Request") -> dict[str, Any]:
-    """Compose and check the first job of a sweep: a mistake that all jobs share is told before any is begun."""
+    """Compose and check the first job of a sweep: a mistake that all jobs share is reported before any is begun."""
     words = [word for word in map(_first, overrides(request)) if word]
     return schema.checked(_composed(words, request.config_dirs), request.command)
 

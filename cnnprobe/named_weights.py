@@ -9,7 +9,7 @@ from cnnprobe.errors import UserError, listing, path_of
 
 TRAINING = ("train", "transfer")
 FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar")
-"""As weights are called; what is in one is told by its content."""
+"""As weights are called; its content decides what is in one."""
 KINDS = ("epoch", "update", "best", "last")
 """Of the checkpoints of a training; of two of the same moment the first is the one to name."""
 

@@ -160,7 +160,7 @@ def finished(measurement: Measurement, run: Run, attributes: dict[str, Any], sto
     except Exception as error:
         told = shortage.of_run(error, run.folder, run.about, run.again)
         told = error if told is None and isinstance(error, UserError) else told
-        with suppress(OSError):  # where the disk is full, the error itself is told all the same
+        with suppress(OSError):  # where the disk is full, the error itself is reported all the same
             if told is None:
                 LOG.info(traceback.format_exc())
             run.close("failed", error=str(told) if told else f"{type(error).__name__}: {error}")

@@ -70,7 +70,7 @@ class Lock:
             holder = os.pread(self.handle, 200, 0).decode(errors="replace") or "another process"
             os.close(self.handle)
             raise UserError(f"{folder.name} is being written by {holder}") from None
-        with suppress(OSError):  # who it is, is a courtesy: a full disk is told where it matters
+        with suppress(OSError):  # who it is, is a courtesy: a full disk is reported where it matters
             os.ftruncate(self.handle, 0)
             os.pwrite(self.handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
 

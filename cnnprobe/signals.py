@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 PATIENCE = 0.5
-"""Seconds after which it is told what is finished before a stop."""
+"""Seconds after which a line says what is finished before a stop."""
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 

@@ -85,7 +85,7 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
         else:
             shutil.rmtree(folder)
             raise _told(error) from None
-    except Exception as error:  # of the launcher; the jobs' own are told by their lines
+    except Exception as error:  # of the launcher; the jobs' own are in their lines
         told = one_line(f"the launcher failed: {type(error).__name__}: {error}")
         terminal.say(f"cnnprobe {request.command}: {told[:300]}", stream=sys.stderr)
     finally:

@@ -130,7 +130,7 @@ def _apart(asked: Asked) -> int:
 
 
 def _only_child(asked: Asked, parent: int) -> None:
-    """Do a job and end this process; it is told to stop in order when the one that waits for it dies."""
+    """Do a job and end this process; a signal stops it in order when the one that waits for it dies."""
     status = 1
     try:
         with suppress(AttributeError, OSError):  # Linux has it

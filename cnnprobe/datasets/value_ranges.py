@@ -10,7 +10,7 @@ log = logging.getLogger("cnnprobe")
 def whole_of(dtype: np.dtype, low: float, high: float, what: str, otherwise: str, *, floats: bool = True) -> float:
     """Return what values are divided by: 255 or 65535 where they are integers of so many levels; 1 else.
 
-    That they are divided, or are beyond 0 to 1, is warned of; bytes of more than 0 and 1 are divided untold.
+    A warning says that they are divided, or are outside 0 to 1; bytes of more than 0 and 1 are divided without one.
 
     Args:
         dtype: of the values as they are kept.

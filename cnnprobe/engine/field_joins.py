@@ -62,7 +62,7 @@ def moved(call: Call, read: list[Geometry], out: Value) -> Geometry:
 
 
 def _located(coordinates: torch.Tensor, axes: list[int], length: int) -> tuple[int, np.ndarray, np.ndarray] | None:
-    """Return the axis along which coordinates are told best, with the first and last by position; None: none tells."""
+    """Return the axis that determines coordinates best, with the first and last by position; None: none does."""
     if not axes:
         only = coordinates.flatten()[:1].numpy()
         return 0, only, only

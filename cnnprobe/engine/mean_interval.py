@@ -18,7 +18,7 @@ STEP = 0.25
 _POINTS = np.exp(np.arange(-20, 20, STEP))
 """Where the characteristic function is summed; the rule converges exponentially on logarithms."""
 FINE = 4096
-"""Different values that are told apart; more are rounded away from the mean of the interval."""
+"""Different values that are kept apart; more are rounded away from the mean of the interval."""
 
 
 def share_interval(right: int, count: int) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from cnnprobe.errors import UserError
 
 LOG = logging.getLogger("cnnprobe")
 MANY = 32
-"""Training images from which on it is told that all of them are one batch."""
+"""Training images from which on a warning says that all of them are one batch."""
 
 
 @dataclass(frozen=True)

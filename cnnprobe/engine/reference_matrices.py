@@ -239,7 +239,7 @@ def _kind(own: np.ndarray, apart: np.ndarray) -> str:
 
 
 def _distances(name: str, values: np.ndarray) -> np.ndarray:
-    """Return triangles as they are; what is named a similarity is told, as no diagonal shows it."""
+    """Return triangles as they are, with a warning where the name says similarity, as no diagonal shows it."""
     must_tell(name, name, values)
     known = values[np.isfinite(values)]
     if len(known) and known.max() < 0:

@@ -264,7 +264,7 @@ def localisation_points(measures: dict[str, np.ndarray], names: Sequence[str], t
 
 
 def _map(ax: Axes, picture: np.ndarray, values: np.ndarray, cell: Cell, limit: float) -> None:
-    """Draw a map over its image; hatched where nothing is known, a word where nothing is told apart."""
+    """Draw a map over its image; hatched where nothing is known, a word where all values are equal."""
     known = np.isfinite(values)
     if known.any():
         show(ax, overlay(picture, values, limit), cell)

@@ -117,7 +117,7 @@ def closest_layer(
 ) -> Figure:  # fmt: skip
     """Draw for every place which layer it is most like, where that is significant, or so high that chance is unlikely.
 
-    Where there is no p, what is by chance is told from the negative values: only higher ones are drawn.
+    Where there is no p, the negative values show what chance gives: only higher ones are drawn.
 
     See `searchlight_slices` for the arguments.
     """

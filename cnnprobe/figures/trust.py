@@ -22,7 +22,7 @@ STAGES = 9
 FEW = 12
 """Up to so many units have a line of their own among the curves."""
 MARKERS = "osD^vP"
-"""Of the curves of rules, in this order, so that they are told apart without colours."""
+"""Of the curves of rules, in this order, so that they can be distinguished without colours."""
 
 
 def reliability_curves(

@@ -36,7 +36,7 @@ DEEPEST = 16  # dicts and lists in each other, in a .pt file
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a .safetensors, .pt or .pth file; the format is told by the content.
+    """Read every tensor of a .safetensors, .pt or .pth file; the content decides the format.
 
     Names are those of the file. Nested dicts and lists are opened, their keys joined by dots: "state_dict.conv.weight",
     "optimizer.state.0.exp_avg"; numbers and texts in them are left out. `matching` finds a network's weights there.

@@ -30,7 +30,7 @@ class Input:
 def check_fits(
     model: nn.Module, name: str, size: tuple[int, ...], is_short: Callable[[Exception], bool] = lambda _: False
 ) -> None:
-    """Try the network on one black image, so that a misfit is told before the first batch.
+    """Try the network on one black image, so that a misfit ends the run before the first batch.
 
     Args:
         model: in eval() mode.

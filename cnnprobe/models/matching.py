@@ -150,11 +150,12 @@ def nearest(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str,
 
 
 def optional(model: nn.Module) -> dict[str, bool]:
-    """Return what a file of a network's weights may lack, by name, and whether that is to be told.
+    """Return what a file of a network's weights may lack, by name, and whether a warning has to say so.
 
     Counters of batches, masks that packing leaves out and all names but one of a shared tensor are known without it.
-    Constants are told: buffers of a module that has no parameters and is no normalisation by statistics of its own
-    (mean and deviation of images, the counter of a running average), and what modules keep beside their tensors.
+    Constants are named in a warning: buffers of a module that has no parameters and is no normalisation by statistics
+    of its own (mean and deviation of images, the counter of a running average), and what modules keep beside their
+    tensors.
     """
     own, told = model.state_dict(), {}
     for path, module in model.named_modules():
