@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from cnnprobe.containers.packed import DENSE, Sparse
 from cnnprobe.containers.stored import Container, Stored, told
 from cnnprobe.errors import UserError, one_line
+
+SPARSE = ("csr", "csc", "coo", "bsr", "dia")
+"""Kinds of matrices that scipy.sparse.save_npz writes."""
 
 
 def npy(path: Path) -> Container:
@@ -48,6 +52,8 @@ def npz(path: Path) -> Container:
             if int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size and not dtype.hasobject:
                 raise UserError(f"{told(path, name)} is cut off")
             _take(found, name, shape, dtype, _Member(path, name))
+    if found.texts.get("format", [""])[0] in SPARSE and {"shape", "data"} <= found.arrays.keys():
+        _join_sparse(found)
     return found
 
 
@@ -65,6 +71,21 @@ def _take(found: Container, name: str, shape: tuple[int, ...], dtype: np.dtype, 
         found.texts[name] = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in values]
     else:
         found.add(name, Stored(shape, dtype, read))
+
+
+def _join_sparse(found: Container) -> None:
+    """Put one matrix in the place of the arrays that scipy.sparse.save_npz writes for it."""
+    parts = [found.arrays.pop(key, None) for key in ("data", "indices", "indptr", "shape")]
+    for key in ("row", "col", "coords", "offsets"):
+        found.arrays.pop(key, None)
+    kind, shape = found.texts.pop("format")[0], parts[3].read().ravel().tolist()
+    if kind not in ("csr", "csc") or None in parts or len(shape) != 2:
+        found.passed["data"] = f"is a sparse matrix of the kind {kind}; save it as .tocsr()"
+    elif shape[0] * shape[1] > DENSE:
+        found.passed["data"] = f"is sparse, {shape[0]}x{shape[1]}; more than {DENSE} values are not read"
+    else:
+        read = Sparse(lambda: tuple(one.read() for one in parts[:3]), tuple(shape), by_rows=kind == "csr")
+        found.add("data", Stored(shape, parts[0].dtype, read))
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -7,7 +7,9 @@ import numpy as np
 
 FILLS = ("_FillValue", "missing_value")
 """Attributes that name the values that stand for gaps."""
-PACKED = (*FILLS, "scale_factor", "add_offset", "_Unsigned")
+RANGES = ("valid_range", "valid_min", "valid_max")
+"""Attributes that say between which values, as they lie in the file, is no gap."""
+PACKED = (*FILLS, *RANGES, "scale_factor", "add_offset", "_Unsigned")
 """Attributes that say how values are packed, by the conventions for climate and forecast (CF) and netCDF."""
 DENSE = 2**26
 """Values a matrix may have of which a file keeps only those that are not 0."""
@@ -19,14 +21,22 @@ class Unpacked:
     Args:
         reader: takes an index and returns values as they lie in the file.
         fills: values in the file that stand for gaps, of its type.
+        valid: the least and the largest value in the file that is no gap.
         scale, offset: what gives the values back.
         unsigned: signed integers in the file stand for unsigned ones.
     """
 
     def __init__(
-        self, reader: Callable[[Any], np.ndarray], fills: np.ndarray, scale: float, offset: float, unsigned: bool
+        self,
+        reader: Callable[[Any], np.ndarray],
+        fills: np.ndarray,
+        valid: tuple[float, float],
+        scale: float,
+        offset: float,
+        unsigned: bool,
     ):
-        self.reader, self.fills, self.scale, self.offset, self.unsigned = reader, fills, scale, offset, unsigned
+        self.reader, self.fills, self.valid = reader, fills, valid
+        self.scale, self.offset, self.unsigned = scale, offset, unsigned
 
     def __call__(self, index: Any) -> np.ndarray:
         """Read values at an index of the array as it lies in the file."""
@@ -34,6 +44,7 @@ class Unpacked:
         gaps = np.isin(packed, self.fills)
         if self.unsigned:
             packed = packed.view(packed.dtype.str.replace("i", "u"))
+        gaps |= (packed < self.valid[0]) | (packed > self.valid[1])
         values = packed.astype(np.float64) * self.scale + self.offset
         return np.where(gaps, np.nan, values)
 
@@ -52,21 +63,22 @@ def unpacked(
         reader and note: the reader as it was and "" where nothing is packed.
 
     Raises:
-        ValueError: a factor or offset is no finite number, with the reason.
+        ValueError: a factor, an offset or a bound is no finite number, with the reason.
     """
     scale, offset = _number(attributes, "scale_factor", 1.0), _number(attributes, "add_offset", 0.0)
     unsigned = dtype.kind == "i" and str(attributes.get("_Unsigned", "")).lower() == "true"
     fills = [_as(dtype, one) for key in FILLS for one in _values(attributes.get(key))]
     fills = [one for one in fills if one is not None]
-    words = [f"_FillValue or missing_value {', '.join(f'{one:g}' for one in dict.fromkeys(fills))} is a gap"] * bool(
-        fills
-    )
+    low, high = _valid(attributes, dtype, unsigned)
+    listed = ", ".join(f"{one:g}" for one in dict.fromkeys(fills))
+    words = [f"_FillValue or missing_value {listed} is a gap"] * bool(fills)
+    words += [f"values outside {low:g} to {high:g} (valid_range) are gaps"] * (low > -np.inf or high < np.inf)
     words += ["integers are unsigned"] * unsigned
     words += [f"values are multiplied by {scale:g} (scale_factor)"] * (scale != 1)
     words += [f"{offset:g} is added (add_offset)"] * (offset != 0)
     if not words:
         return reader, ""
-    return Unpacked(reader, np.array(fills, dtype), scale, offset, unsigned), ", ".join(words)
+    return Unpacked(reader, np.array(fills, dtype), (low, high), scale, offset, unsigned), ", ".join(words)
 
 
 def _values(value: Any) -> list[Any]:
@@ -74,6 +86,20 @@ def _values(value: Any) -> list[Any]:
     if value is None or isinstance(value, str | list):
         return []
     return np.atleast_1d(value).ravel().tolist()
+
+
+def _valid(attributes: Mapping[str, Any], dtype: np.dtype, unsigned: bool) -> tuple[float, float]:
+    """Return the least and the largest value that is no gap, infinite where none is given; of a file's own type."""
+    both = _values(attributes.get("valid_range"))
+    if both and (len(both) != 2 or not np.isfinite(both).all()):
+        raise ValueError("has a valid_range that is not two finite numbers")
+    low, high = both or (-np.inf, np.inf)
+    low = low if "valid_min" not in attributes else _number(attributes, "valid_min", low)
+    high = high if "valid_max" not in attributes else _number(attributes, "valid_max", high)
+    if unsigned:  # written as the signed numbers that have these bits
+        steps = 2 ** (8 * dtype.itemsize)
+        low, high = (one + steps if -np.inf < one < 0 else one for one in (low, high))
+    return low, high
 
 
 def _number(attributes: Mapping[str, Any], key: str, without: float) -> float:

@@ -333,8 +333,10 @@ def _plain(images: np.ndarray | Tensor) -> Tensor:
         images = images.astype(np.float64)
     images = np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("="))
     if images.ndim == 4 and images.size:  # signals (recording, channel, time) have any range
-        known = images[np.isfinite(images)] if images.dtype.kind == "f" else images
-        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        low, high = float(images.min()), float(images.max())
+        if not np.isfinite([low, high]).all():  # rare: it takes as long as several passes over all
+            known = images[np.isfinite(images)]
+            low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
         otherwise = "floats are taken as they are"
         whole = whole_of(images.dtype, low, high, "dataset", otherwise, floats=False)
         if images.dtype != np.uint8 or whole == 1:

@@ -5,7 +5,7 @@ import logging
 import h5py
 import numpy as np
 import pytest
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, save_npz
 
 from cnnprobe.containers.opening import opened
 from tests.matlab_files import Matlab
@@ -43,6 +43,9 @@ def test_gaps_factors_and_offsets_are_applied_whole_and_by_places(tmp_path, capl
         (np.array([[1, -9], [2, -8]], "i4"), {"missing_value": [-9, -8]}, [[1, np.nan], [2, np.nan]]),
         (np.array([[1, -1], [2, 3]], ">i2"), {"_Unsigned": "true"}, [[1, 65535], [2, 3]]),
         (np.array([[1, 0], [2, 3]], "u1"), {"_FillValue": np.uint8(0)}, [[1, np.nan], [2, 3]]),
+        (np.array([[1, -99], [2, 900]], "i2"), {"valid_range": [0, 500]}, [[1, np.nan], [2, np.nan]]),
+        (np.array([[1.5, -9], [0, 900]], "f4"), {"valid_min": 0.0, "valid_max": 500}, [[1.5, np.nan], [0, np.nan]]),
+        (np.array([[1, -9], [2, -8]], "i1"), {"_Unsigned": "true", "valid_max": np.int8(-9)}, [[1, 247], [2, np.nan]]),
     ],
 )
 def test_every_kind_of_gap(tmp_path, values, options, expected):
@@ -55,10 +58,12 @@ def test_what_says_nothing_changes_nothing_and_what_is_no_factor_is_passed_over(
     assert plain.arrays["x"].dtype == np.float32 and not plain.arrays["x"].note
     several = written(tmp_path / "b.nc", np.ones((2, 2), "i2"), scale_factor=[0.5, 2.0])
     assert several.passed == {"x": "has a scale_factor that is no finite number"}
+    bound = written(tmp_path / "c.nc", np.ones((2, 2), "i2"), valid_range=[0.0, 1.0, 2.0])
+    assert bound.passed == {"x": "has a valid_range that is not two finite numbers"}
 
 
 def test_sparse_matrices_are_the_dense_ones_they_are(tmp_path):
-    """F90: of MATLAB, compressed by columns, and of AnnData."""
+    """F90: of MATLAB, compressed by columns, of AnnData, and of SciPy."""
     dense = np.where(RANDOM.random((7, 4)) < 0.4, RANDOM.normal(size=(7, 4)), 0)
     with Matlab(tmp_path / "a.mat") as file:
         for name, values in (("m", dense), ("none", np.zeros((3, 2)))):
@@ -79,6 +84,14 @@ def test_sparse_matrices_are_the_dense_ones_they_are(tmp_path):
             group["data"], group["indices"], group["indptr"] = kept.data, kept.indices, kept.indptr
     for array in opened(tmp_path / "a.h5ad").arrays.values():
         np.testing.assert_array_equal(array.read(), dense)
+    for kind in (csr_matrix, csc_matrix):
+        save_npz(tmp_path / "a.npz", kind(dense))
+        found = opened(tmp_path / "a.npz")
+        assert list(found.arrays) == ["data"] and not found.texts
+        np.testing.assert_array_equal(found.arrays["data"].read(), dense)
+        np.testing.assert_array_equal(found.arrays["data"].read(2, 1), dense[:, 2])
+    save_npz(tmp_path / "a.npz", csr_matrix(dense).tocoo())
+    assert opened(tmp_path / "a.npz").passed == {"data": "is a sparse matrix of the kind coo; save it as .tocsr()"}
 
 
 def test_sparse_matrices_that_lie_are_refused(tmp_path):
