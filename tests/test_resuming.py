@@ -85,7 +85,7 @@ def test_a_run_that_was_interrupted_in_peace_was_not_killed(cnnprobe, pictures, 
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"threads": 77}, "threads 1, was 77"),
+        ({"threads": 77}, ", was 77)"),
         ({"versions": {"torch": "1.0"}}, ", was 1.0"),
         ({"device": "cuda"}, "was cuda"),
     ],

@@ -125,20 +125,24 @@ class Rules(TorchFunctionMode):
 
 
 class _Acting:
-    """A rule on one nonlinearity of one graph."""
+    """A rule on one nonlinearity of one graph.
+
+    The graph holds it, so it must not hold a part of the graph: Python frees no circle that leads through autograd.
+    """
 
     def __init__(self, rules: Rules, gate: Gate, end: GradientEdge, start: GradientEdge | None):
         self.rules, self.slope, self.part = rules, gate.slope, end.output_nr
-        self.entering = [] if start is None else _entering(end.node, start)
+        entering = [] if start is None else _entering(end.node, start)
+        self.ways = len(entering)
         end.node.register_prehook(self._before)
-        for node, place in self.entering:
+        for node, place in entering:
             node.register_hook(self._leaving(place))
 
     def _before(self, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
         signal = arriving[self.part]
         if self.rules.rule == "gradient" or signal is None:
             return None
-        self.positive, self.total, self.left = signal.clamp(min=0), 0, len(self.entering)
+        self.positive, self.total, self.left = signal.clamp(min=0), 0, self.ways
         if self.rules.rule != "guided":
             return None
         return tuple(self.positive if place == self.part else one for place, one in enumerate(arriving))
@@ -158,7 +162,7 @@ class _Acting:
             wanted = self.positive * self.slope
             if self.rules.rule == "redirected":
                 wanted = _redirected(self.total, wanted)
-            if len(self.entering) > 1:
+            if self.ways > 1:
                 wanted = wanted - self.total + leaving[place]
             return tuple(wanted if one == place else other for one, other in enumerate(leaving))
 

@@ -1,5 +1,6 @@
 """Backward rules against values by hand, against custom autograd functions, and in every way a rectifier is written."""
 
+import gc
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from rectifying import NONE, WAYS, Net
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from cnnprobe.engine.backward_rules import Rules
+from cnnprobe.engine.backward_rules import Rules, _Acting
 from cnnprobe.engine.gradients import Gradients, Recipe
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.nonlinearities import Plan, plan_of
@@ -266,3 +267,15 @@ def test_maps_of_every_spelling_are_those_by_hand(way):
         padded = F.pad(right, (9, 9, 9, 9))[:, top_row + 9 : top_row + 9 + high, left + 9 : left + 9 + wide]
         assert right.abs().max() > 0
         assert np.allclose(found.values[0], padded, atol=1e-6), (rule, gradients.engine)
+
+
+def test_a_pass_leaves_nothing_behind():
+    """F54: what stands in the graph of a pass goes with it, also where several nonlinearities follow each other."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+    for rule in ("gradient", "guided", "deconvnet", "redirected"):
+        _, x, y = passed(model, (1.0, 1, 1, 1), rule)
+        torch.autograd.grad(y.sum(), x)
+        passed(model, (1.0, 1, 1, 1), rule)
+    del x, y
+    gc.collect()
+    assert not [one for one in gc.get_objects() if type(one) is _Acting]
