@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.probing import OF_TORCH, untouched
 from cnnprobe.engine.taps import Tap
-from cnnprobe.engine.tracing import HANDED_OUT, Watch, noise_image
+from cnnprobe.engine.tracing import HANDED_OUT, Watch, noise_image, trace
 from cnnprobe.errors import UserError, listing
 from cnnprobe.findings import state_of
 
@@ -69,6 +69,7 @@ class Conduct:
         places: by where a value is read; every output of a module or function seen in the pass of one image.
         told: what was said already.
         held: a batch of more images than were tried was compared with some of its images alone.
+        decides: functions by which its Python code reads values of the images: in a batch one may decide for another.
         remembers: what it keeps from pass to pass, where that is another thing after the same image; "" for nothing.
     """
 
@@ -76,6 +77,7 @@ class Conduct:
     places: dict[Tap, Place]
     told: set[str] = field(default_factory=set)
     held: bool = False
+    decides: str = ""
     remembers: str = ""
 
     def own(self, images: Tensor) -> Tensor:
@@ -131,8 +133,8 @@ def handed(model: nn.Module, images: Tensor) -> Any:
     """
     conduct = conduct_of(model, tuple(images.shape[1:]))
     place = conduct.output
-    if place.handing == "one by one" and len(images) > 1 and not model.training:
-        return joined([model(conduct.own(one)) for one in images.split(1)], place.axis)
+    if (place.handing == "one by one" or conduct.decides) and len(images) > 1 and not model.training:
+        return joined([place.restored(model(conduct.own(one)), 1) for one in images.split(1)], place.axis)
     return place.restored(model(conduct.own(images)), len(images))
 
 
@@ -226,6 +228,12 @@ def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
             once = _memory(model)
             _looked(model, alone, seed=0)
             conduct.remembers = listing([name for name, value in _memory(model).items() if once.get(name) != value], 4)
+        conduct.decides = listing(dict.fromkeys(f"{name}()" for name, _ in trace(model, size).handed_out))
+    if conduct.decides:
+        conduct.say(
+            f"the forward of the network reads values of its images ({conduct.decides}), by which one image may decide "
+            "for others: images pass one by one"
+        )
     if conduct.remembers:
         conduct.say(
             f"the forward of the network changes {conduct.remembers} with every image it is shown: if its answers "

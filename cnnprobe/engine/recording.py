@@ -144,7 +144,7 @@ class _Pass:
         conduct = conduct_of(self.model, tuple(images.shape[1:]))
         ends = conduct.output
         handing = ends.handing if self.to_the_end else "together"
-        if self.alone or handing == "one by one":
+        if self.alone or conduct.decides or handing == "one by one":
             output = self._pass(images, conduct) if len(images) == 1 else self._one_by_one(images, conduct)
         elif len(images) > SEVERAL and not conduct.held and not self.replace:
             output = self._held(images, conduct)

@@ -6,12 +6,14 @@ aside for the network within. That stays as it is: its module paths, the keys of
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -112,7 +114,7 @@ def handed_over(model: Any, size: tuple[int, ...] | None = None, command: str = 
     try:
         for module, _ in modes:
             module.training = False
-        with torch.no_grad(), _as_it_was(model):
+        with torch.no_grad(), as_it_was(model):
             output = model(_image(model, size))
         if not isinstance(output, Tensor) or command in ("train", "transfer"):
             model = adopt(copy.copy(model))
@@ -274,7 +276,14 @@ def check(model: nn.Module, size: tuple[int, ...], command: str) -> None:
     Raises:
         UserError: the network's answer depends on the other images of a batch, or on chance.
     """
-    reason = _batch_statistics(model) or kept(model, ("differs", tuple(size)), lambda: _differs(model, size))
+    reason, drawn = _batch_statistics(model), False
+    if reason is None:
+        reason, drawn = kept(model, ("differs", tuple(size)), lambda: _differs(model, size))
+    if reason is None and drawn:
+        LOG.warning(
+            "the network draws random numbers in eval mode; it answered one image alike each time it was tried, but "
+            "its answers may differ by chance"
+        )
     if reason is None:
         return
     if command not in ("train", "transfer", "layers"):
@@ -291,27 +300,49 @@ def _batch_statistics(model: nn.Module) -> str | None:
     return None
 
 
-def _differs(model: nn.Module, size: tuple[int, ...]) -> str | None:
-    """Show a network one image alone and behind another; say so where it answers otherwise, or names other classes."""
+def _differs(model: nn.Module, size: tuple[int, ...]) -> tuple[str | None, bool]:
+    """Show a network one image alone and behind another; say so where it answers otherwise, or names other classes.
+
+    Returns:
+        Why it is refused, None where it is not; and whether it drew random numbers, though it answered alike.
+    """
     image = _image(model, size)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        before = torch.random.get_rng_state()
-        with _as_it_was(model):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), _chance() as state:
+        before = state()
+        with as_it_was(model):
             first = _tensors(model(image.clone()))  # it may write into it
-        draws = image.device.type != "cpu" or not torch.equal(before, torch.random.get_rng_state())
-        with _as_it_was(model):
+        draws = image.device.type != "cpu" or before != state()
+        with as_it_was(model):
             model(1 - image.flip(-1) / 2)  # what it keeps of the first image it is shown is none of the next
+            begun = state()
             times = 3 if draws else 1  # chance may leave a few numbers as they are
             others = [_tensors(model(image.clone())) for _ in range(times)]
+            drawn = begun != state()  # not at its first image alone
     names = about(model).classes
     if names and len(first) == 1 and first[0].ndim == 2 and first[0].shape[1] != len(names):
         raise UserError(f"About.classes names {len(names)} classes, the network has {first[0].shape[1]} outputs")
     if all(map(partial(_same, first), others)):
-        return None
+        return None, drawn
     return (
         "the network answers the same image differently each time, in eval mode: dropout that is always on "
         "(F.dropout wants training=self.training), noise, or a state that it changes"
-    )
+    ), drawn
+
+
+@contextmanager
+def _chance() -> Iterator[Callable[[], tuple]]:
+    """Give a function that returns where the generators of random numbers stand; NumPy's and Python's are put back."""
+    numbers, own = np.random.get_state(), random.getstate()
+
+    def state() -> tuple:
+        _, words, place, *_ = np.random.get_state()
+        return torch.random.get_rng_state().numpy().tobytes(), words.tobytes(), place, random.getstate()
+
+    try:
+        yield state
+    finally:
+        np.random.set_state(numbers)
+        random.setstate(own)
 
 
 def _same(one: list[Tensor], other: list[Tensor]) -> bool:
@@ -322,11 +353,12 @@ def _same(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 @contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
+def as_it_was(model: nn.Module) -> Iterator[None]:
     """Give every module back the attributes and the buffers that it had, also where a pass has written into them."""
     before = [
         (module, dict(vars(module)), {n: (b, b.clone()) for n, b in module._buffers.items() if b is not None})
         for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
     ]
     try:
         yield

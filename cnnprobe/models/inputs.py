@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cnnprobe.errors import UserError
+from cnnprobe.models.foreign import as_it_was
 from cnnprobe.protocol import about
 
 LARGEST = 1024  # px; a network that takes no image up to this side takes none
@@ -68,7 +69,7 @@ def _failure(model: nn.Module, size: tuple[int, ...]) -> Exception | None:
     """Return what one image of this size makes the network raise, or None."""
     weight = next(model.parameters(), torch.zeros(()))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), as_it_was(model):
             output = model(torch.zeros(1, *size, device=weight.device, dtype=weight.dtype))
     except Exception as error:  # a network may raise anything: shapes, assertions, its author's own
         return error

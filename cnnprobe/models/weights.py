@@ -91,14 +91,14 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def classes_in(state: Mapping[str, Tensor], model: nn.Module) -> int | None:
-    """Return how many classes a readout has, from its weights.
+    """Return how many classes a readout has where that is another number than the network was built with.
 
     Args:
         state: of a file with weights of the same network with any number of classes.
         model: built with some number of classes.
 
     Returns:
-        The number; None where the weights belong to another network.
+        The number; None where the weights fit as they are, or belong to another network.
     """
     own = model.state_dict()
     sets = matching.found(state, own, matching.optional(model))
@@ -106,10 +106,8 @@ def classes_in(state: Mapping[str, Tensor], model: nn.Module) -> int | None:
 
 
 def _classes(weights: matching.Found, own: Mapping[str, Tensor]) -> int | None:
-    """Return how many classes a set of weights has, None where more than the readout differs."""
-    if not weights.misfits:
-        return next((len(value) for value in reversed(own.values()) if value.dim()), None)
-    if not weights.state.keys() >= set(weights.misfits):
+    """Return how many classes a set of weights has, None where nothing or more than the readout differs."""
+    if not weights.misfits or not weights.state.keys() >= set(weights.misfits):
         return None
     other = [(weights.state[name].shape, own[name].shape) for name in weights.misfits]
     heads = {(theirs[:1], ours[:1]) for theirs, ours in other}

@@ -1,8 +1,10 @@
 """A network that somebody else wrote: read layer by layer whatever it was compiled to, its logits found."""
 
+import random
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from calling import Told
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 
 import cnnprobe
 from cnnprobe.errors import UserError
-from cnnprobe.models import custom, foreign
+from cnnprobe.models import custom, foreign, inputs
 
 HEAD = """
 import torch
@@ -314,3 +316,39 @@ def test_what_is_kept_of_the_first_image_is_refused(where):
         top(model, torch.rand(2, 3, 8, 8), "conv1")
     assert model.first is None
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+class Drawing(nn.Module):
+    """Draws whether it leaves out its shift, and hardly ever does."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.net, self.draw = plain(), draw
+
+    def forward(self, x):
+        return self.net(x if self.draw() < 1e-9 else x + 1)
+
+
+DRAWS = {"torch": lambda: torch.rand(()), "numpy": np.random.random, "python": random.random}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_network_that_draws_and_answers_alike_is_warned_of(draw):
+    """F88: what is rare is seen by the numbers that are drawn, not by the answers; those of the caller stay."""
+    before = np.random.get_state()[2], random.getstate()
+    model = Drawing(DRAWS[draw]).eval()
+    with Told() as lines:
+        foreign.check(model, (3, 8, 8), "topk")
+        foreign.check(plain().eval(), (3, 8, 8), "topk")
+    assert lines == [lines[0]] and "draws random numbers in eval mode" in lines[0]
+    assert (np.random.get_state()[2], random.getstate()) == before
+
+
+@pytest.mark.parametrize("where", ["attribute", "buffer"])
+def test_what_is_tried_with_a_black_image_does_not_count_as_the_first(where):
+    """F88: a network that is set up by its first image is set up by one of the user's, or refused."""
+    model = Kept(where).eval()
+    inputs.check_fits(model, "custom", (3, 8, 8))
+    assert model.first is None and not model.ready
+    with pytest.raises(UserError, match="a state that it changes"):
+        foreign.check(model, (3, 8, 8), "topk")

@@ -19,7 +19,7 @@ OPTIONS = {
 
 def network(seed, **options):
     torch.manual_seed(seed)
-    return mousenet.build(num_classes=4, **OPTIONS | options)
+    return mousenet.build(**{"num_classes": 4} | OPTIONS | options)
 
 
 def test_packed_weights_are_small_and_come_back_whole():
@@ -35,7 +35,7 @@ def test_packed_weights_are_small_and_come_back_whole():
 
 
 def test_the_number_of_classes_is_found_in_packed_weights():
-    assert weights.classes_in(packed(network(0).state_dict()), network(1)) == 4
+    assert weights.classes_in(packed(network(0).state_dict()), network(1, num_classes=7)) == 4
 
 
 def test_a_network_without_masks_is_packed_as_it_is():

@@ -156,7 +156,7 @@ def test_another_number_of_classes_is_told_apart():
 
 @pytest.mark.parametrize(("there", "built"), [(7, 10), (10, 10), (3, 1000)])
 def test_the_number_of_classes_is_read_from_the_weights(there, built):
-    assert weights.classes_in(network(there).state_dict(), network(built)) == there
+    assert weights.classes_in(network(there).state_dict(), network(built)) == (there if there != built else None)
 
 
 def test_weights_of_another_network_have_no_number_of_classes():
