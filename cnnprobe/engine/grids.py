@@ -1,5 +1,6 @@
-"""The map of a layer as rows and columns, also where it is tokens."""
+"""The map of a layer as rows and columns that lie as those of the image, also where it is tokens."""
 
+import logging
 import math
 
 import torch
@@ -7,18 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnprobe.engine.layers import main_layers
+from cnnprobe.engine.orientation import Orientation, orientation_of
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tokens import token_order
 from cnnprobe.errors import UserError
 
+LOG = logging.getLogger("cnnprobe")
 EXTRA = 16
 """Tokens beside those of the grid at most: a class token, registers."""
 
 
 class Grid:
-    """The map of a layer, (image, channel, y, x), also where it is tokens.
+    """The map of a layer, (image, channel, y, x), laid as the image is, also where it is tokens.
 
-    Which token shows which place is measured (`tokens`): class token and registers may stand at either end.
+    Which token shows which place is measured (`tokens`): class token and registers may stand at either end. So is
+    whether the network mirrors the map or exchanges its axes (`orientation`); a warning says that it is turned back.
 
     Args:
         model: any network.
@@ -29,11 +33,12 @@ class Grid:
         shape: (y, x).
 
     Raises:
-        UserError: the layer has no map.
+        UserError: the layer has no map, or one in another order than the image.
     """
 
     def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
         self.order: Tensor | None = None  # of the tokens, by place, row by row
+        self.orientation = Orientation()
         self.shape = tuple(layer.map_size)
         if len(self.shape) == 1:
             (tokens,) = layer.map_size
@@ -54,12 +59,17 @@ class Grid:
         if len(self.shape) != 2 or math.prod(self.shape) == 1:
             positions = " x ".join(map(str, layer.map_size)) or "none"
             raise UserError(f"cam needs a layer with a map (y, x); {layer.name} has positions: {positions}")
+        self.orientation = orientation_of(model, layer, size, self.of)
+        if str(self.orientation):
+            LOG.warning(f"the map of {layer.name} lies over the image {self.orientation}: it is turned back")
+        self.shape = self.shape[::-1] if self.orientation.exchanged else self.shape
 
     def of(self, activation: Tensor) -> Tensor:
         """Return (…, channel, y, x) of an activation (…, channel, *map)."""
-        if self.order is None:
-            return activation
-        return activation.index_select(-1, self.order.to(activation.device)).unflatten(-1, self.shape)
+        if self.order is not None:
+            side = self.shape[::-1] if self.orientation.exchanged else self.shape
+            activation = activation.index_select(-1, self.order.to(activation.device)).unflatten(-1, side)
+        return self.orientation.turned(activation)
 
 
 def upsampled(maps: Tensor, size: tuple[int, ...]) -> Tensor:

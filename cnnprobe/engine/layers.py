@@ -10,14 +10,12 @@ Names:
                     part of a tuple. `conv1#1` is the module `conv1` where a short name has the same word.
 """
 
-import logging
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from weakref import WeakSet
 
 import numpy as np
 from torch import nn
@@ -32,10 +30,6 @@ from cnnprobe.engine.tracing import CONSTANT, Call, ModuleCall, Value, trace
 from cnnprobe.engine.unfollowed import unfollowed
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.protocol import about
-
-LOG = logging.getLogger("cnnprobe")
-_TOLD: WeakSet[nn.Module] = WeakSet()
-"""Networks with another value under a module called logits, of which that has been said."""
 
 
 def layers_of(model: nn.Module, input_size: tuple[int, ...]) -> list[Layer]:
@@ -154,10 +148,8 @@ class _Catalogue:
             self._tell_left_out(self.main_problems, of)
             return self.main
         names = self.spellings | {layer.name: layer for layer in self.every}
-        if word == "logits" and self.hidden and self.model not in _TOLD:
-            _TOLD.add(self.model)
-            LOG.warning("logits is what the network returns; the output of its module of that name is logits#1")
         if word in names:
+            self._tell_namesake(word, names[word])
             return [replace(names[word], name=word)]
         if any(sign in word for sign in "*?["):
             short = [name for name in names if name in self.short and fnmatchcase(name, word)]
@@ -167,6 +159,14 @@ class _Catalogue:
             if found:
                 return sorted((replace(names[name], name=name) for name in found), key=lambda layer: order[layer.tap])
         raise self._missing(word, of, names)
+
+    def _tell_namesake(self, word: str, layer: Layer) -> None:
+        """Warn where a name stands for something else than the module that the network calls so."""
+        own = f"{word} is {layer.module}, by the order in which convolutions are computed"
+        own = "logits is what the network returns" if word == "logits" and self.hidden else own
+        other = word in self.short and layer.module != word and self.times[word] and word not in self._aliases()
+        if other or (word == "logits" and self.hidden):
+            self.conduct.say(f"{own}; the output of its module of that name is {word}#1")
 
     def by_reason(self, names: set[str]) -> dict[str, list[str]]:
         """Return names of `problems` by the reason, with the shapes of the first of each."""
@@ -350,9 +350,7 @@ class _Catalogue:
         if any(inner.module != call.path for inner in self.trace.calls[call.start : call.stop]):
             return "block"
         kinds = {KINDS[name] for name in direct if name in KINDS}
-        idle = (
-            "dropout" if "Dropout" in call.type else "other"
-        )  # in eval mode dropout calls nothing that changes a value
+        idle = "dropout" if "Dropout" in call.type else "other"  # in eval mode it calls nothing that changes a value
         return next((kind for kind in dict.fromkeys(KINDS.values()) if kind in kinds), idle)
 
     def _has_units(self, name: str, value: Value, tap: Tap, main: bool) -> bool:

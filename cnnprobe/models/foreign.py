@@ -279,16 +279,15 @@ def check(model: nn.Module, size: tuple[int, ...], command: str) -> None:
     reason, drawn = _batch_statistics(model), False
     if reason is None:
         reason, drawn = kept(model, ("differs", tuple(size)), lambda: _differs(model, size))
+    if reason is not None and command not in ("train", "transfer", "layers"):
+        raise UserError(reason)
     if reason is None and drawn:
-        LOG.warning(
+        reason = (
             "the network draws random numbers in eval mode; it answered one image alike each time it was tried, but "
             "its answers may differ by chance"
         )
-    if reason is None:
-        return
-    if command not in ("train", "transfer", "layers"):
-        raise UserError(reason)
-    LOG.warning(reason)
+    if reason is not None:
+        LOG.warning(reason)
 
 
 def _batch_statistics(model: nn.Module) -> str | None:

@@ -1,5 +1,7 @@
 """The list of what is in a network."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from calling import Told
 from torch import nn
 
 import cnnprobe
+from cnnprobe.engine.layers import find
 from cnnprobe.errors import UserError
 from cnnprobe.figures.style import png
 from cnnprobe.methods import layers
@@ -154,3 +157,17 @@ def test_layers_that_cannot_be_followed_are_told_and_those_that_read_no_image_ar
     assert [row.name for row in rows] == ["conv1"]
     assert "left out: second: what it is made from leaves torch (numpy()), and is lost there" in caplog.text
     assert "scales" not in caplog.text
+
+
+def test_a_number_that_is_the_name_of_another_module_gives_a_warning():
+    """F88: conv1 is the convolution that is computed first, whatever its module is called."""
+    torch.manual_seed(0)
+    model = nn.Sequential(OrderedDict(conv2=nn.Conv2d(3, 4, 3), conv1=nn.Conv2d(4, 5, 3))).eval()
+    with Told() as lines:
+        (first,) = find(model, "conv1", (3, 8, 8))
+        assert first.channels == 4 and find(model, "conv1#1", (3, 8, 8))[0].channels == 5
+        find(nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 4, 3))).eval(), "conv1", (3, 8, 8))
+    assert lines == [
+        "conv1 is conv2, by the order in which convolutions are computed; the output of its module of that name is "
+        "conv1#1"
+    ]
