@@ -158,6 +158,9 @@ def finished(measurement: Measurement, run: Run, attributes: dict[str, Any], sto
         interrupted(run)
         return 130
     except Exception as error:
+        if stop() and shortage.is_killed_loader(error):  # by the signal that stops this process too
+            interrupted(run)
+            return EXIT_STATUS[stop.signal]
         told = shortage.of_run(error, run.folder, run.about, run.again)
         told = error if told is None and isinstance(error, UserError) else told
         with suppress(OSError):  # where the disk is full, the error itself is reported all the same

@@ -25,6 +25,13 @@ def of_call(error: BaseException) -> UserError | None:
     return UserError(error.strerror + (f": {error.filename}" if error.filename else ""))
 
 
+def is_killed_loader(error: BaseException) -> bool:
+    """Say whether an error is the end of a process that read images."""
+    from cnnprobe.engine.loading import LoaderKilledError  # with torch
+
+    return isinstance(error, LoaderKilledError)
+
+
 def of_run(error: BaseException, folder: Path, about: dict[str, Any], again: str) -> UserError | None:
     """Return the line for an error that ended a run where the machine is at fault, None for any other.
 
@@ -38,9 +45,9 @@ def of_run(error: BaseException, folder: Path, about: dict[str, Any], again: str
     if isinstance(error, OSError) and (error.errno in CODES or (error.errno and not folder.is_dir())):
         there = f"; go on with: {again}" if folder.is_dir() else ""
         return UserError(f"cannot write in {folder}: {os.strerror(error.errno)}; {kept}{there}")
-    from cnnprobe.engine import loading, memory  # with torch
+    from cnnprobe.engine import memory  # with torch
 
-    if isinstance(error, loading.LoaderKilledError):
+    if is_killed_loader(error):
         return UserError(f"a loader process was killed (memory?); {kept}; go on with: {again} device.workers=0")
     if not memory.is_short(error):
         return None

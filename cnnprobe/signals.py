@@ -43,8 +43,7 @@ def noted() -> Iterator[None]:
 
     def note(number: int, _frame: object) -> None:
         global _early
-        torch = sys.modules.get("torch")
-        if getattr(getattr(torch, "__spec__", None), "_initializing", False):  # its C++ would abort the process
+        if _torch_is_imported():  # its C++ would abort the process
             later = threading.Timer(0.1, os.kill, (os.getpid(), number))
             later.daemon = True
             later.start()
@@ -62,6 +61,13 @@ def noted() -> Iterator[None]:
             yield
     finally:
         _early, sys.unraisablehook = None, before
+
+
+def _torch_is_imported() -> bool:
+    """Say whether torch, torchvision or a part of them is just being imported."""
+    under_way = (name for name, module in list(sys.modules.items())
+                 if getattr(getattr(module, "__spec__", None), "_initializing", False))  # fmt: skip
+    return any(name.partition(".")[0] in ("torch", "torchvision") for name in under_way)
 
 
 class Stop:

@@ -229,3 +229,25 @@ def test_a_loader_that_was_killed_while_the_network_computed_is_told(cnnprobe, p
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert cnnprobe("record", "--resume", folder, "device.workers=0").status == 0
+
+
+def test_a_signal_that_kills_the_loaders_too_stops_the_run_in_order(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F63: as a batch scheduler sends it; whether the loader or the signal is noticed first does not matter."""
+    write = Writer.write
+
+    def gone(self, rows):
+        write(self, rows)
+        for process in loading.LOADERS:
+            process.kill()
+            process.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise loading.LoaderKilledError("a loader process was killed")
+
+    monkeypatch.setattr(Writer, "write", gone)
+    asked = ["batch_size=2", "limit=16", "layer=conv1", "weights=random", "device.workers=1"]
+    answer = cnnprobe(*words("record", pictures, *asked))
+    assert answer.status == 143, answer.err
+    assert "a loader process was killed" not in answer.err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert cnnprobe("record", "--resume", "outputs/record/convnet-folder/v001", "device.workers=0").status == 0

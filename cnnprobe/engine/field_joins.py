@@ -18,7 +18,7 @@ from cnnprobe.engine.tracing import CONSTANT, LIKE, Call, Value, leaves, replace
 def everywhere(call: Call, read: list[Geometry], out: Value) -> Geometry:
     """Every position of the result depends on every one that is read."""
     roles = read[0].roles
-    if len(roles) != len(out.shape) or isinstance(roles[0], int):
+    if len(roles) != len(out.shape) or (roles and isinstance(roles[0], int)):
         roles = (BATCH, *[None] * (len(out.shape) - 2), CHANNEL)[: len(out.shape)]
     return replace(read[0].whole(), roles=tuple(None if isinstance(role, int) else role for role in roles))
 

@@ -161,3 +161,27 @@ def test_tensors_that_a_network_makes_by_itself_are_no_part_of_the_image():
 
     plain, own = (find(kind(nn.ReLU()).eval(), "conv*", SIZE) for kind in (Moving, Centred))
     assert [layer.field for layer in own] == [layer.field for layer in plain] and not any(one.note for one in own)
+
+
+GAINS = {
+    "a number by it": lambda m: 2.0 / m,
+    "a number less it": lambda m: 2.0 - m,
+    "a number to its power": lambda m: 2.0**m,
+    "rsub": lambda m: torch.rsub(m, 2.0),
+    "pow": lambda m: torch.pow(2.0, m),
+    "where": lambda m: torch.where(m < 0, 2.0, m),
+    "times a number": lambda m: 2.0 * m,
+    "its reciprocal": lambda m: m.reciprocal(),
+    "by a sum": lambda m: m / (m + 1) * m.new_tensor(3.0),
+    "stacked": lambda m: torch.stack([m, 2 * m]).sum(),
+    "in place": lambda m: m.clone().mul_(3).add_(1),
+}
+
+
+@pytest.mark.parametrize("gain", GAINS)
+def test_a_gain_made_from_a_single_number_sees_the_whole_image(gain):
+    """F85: whichever way a number and the mean of a map come together."""
+    model = Moving(lambda maps: maps * GAINS[gain](maps.abs().mean()))
+    first, last = find(model, ["conv1", "conv2"], SIZE)
+    assert first.field.size == (3, 3) and last.field.size == SIZE[1:]
+    assert reached(model, (0, 0)) == ((0, 13), (0, 16))
