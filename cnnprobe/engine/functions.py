@@ -49,13 +49,15 @@ def is_rectifier(call: Call) -> bool:
 def alone_rectified(trace: Trace, convolution: Call) -> Value:
     """Return the value after the BatchNorm and rectifier behind a convolution, if nothing else reads what is between.
 
-    Otherwise (BatchNorm without a rectifier, a sum, several readers) the convolution's own output.
+    Otherwise (BatchNorm without a rectifier, a sum, several readers, a rectifier inside of a `torch.autograd.Function`)
+    the convolution's own output.
     """
     value = convolution.outputs[0]
     follower = _only_reader(trace, value)
     if follower is not None and follower.name == "batch_norm":
         follower = _only_reader(trace, follower.outputs[0])
-    return follower.outputs[0] if follower is not None and is_rectifier(follower) else value
+    found = follower is not None and is_rectifier(follower) and follower.hidden == convolution.hidden
+    return follower.outputs[0] if found else value
 
 
 def _only_reader(trace: Trace, value: Value) -> Call | None:

@@ -67,6 +67,7 @@ class Call:
         nth: which call of this function, directly in that call of the module.
         arguments, keywords: what it got, every tensor replaced by its `Value`.
         outputs: tensors it returned, then tensors it changed in place.
+        hidden: from autograd: in a `no_grad`, or in the forward of a `torch.autograd.Function`.
     """
 
     index: int
@@ -78,6 +79,7 @@ class Call:
     arguments: tuple
     keywords: dict[str, Any]
     outputs: tuple[Value, ...]
+    hidden: bool = False
 
     @cached_property
     def inputs(self) -> tuple[Value, ...]:
@@ -239,7 +241,8 @@ class _Tracer(Watch):
     def _write(self, function: Callable, name: str, nth: int, seen: tuple[tuple, dict], made: list[Tensor]) -> None:
         index = len(self.trace.calls)
         outputs = tuple(_made(tensor, index, part) for part, tensor in enumerate(made))
-        self.trace.calls.append(Call(index, name, function, *self.stack[-1], nth, *seen, outputs))
+        hidden = not torch.is_grad_enabled()
+        self.trace.calls.append(Call(index, name, function, *self.stack[-1], nth, *seen, outputs, hidden))
         self.values.update({id(tensor): value for tensor, value in zip(made, outputs)})
         self.alive.extend(made)
 
@@ -303,8 +306,8 @@ def _traced(model: nn.Module, size: tuple[int, ...]) -> Trace:
     with torch.inference_mode(False):
         image = noise_image(model, size)
     tracer = _Tracer(model, image)
-    # Not in inference mode: its tensors do not say whether they were changed in place.
-    with untouched(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad(), tracer:
+    # Not in inference mode: its tensors do not say whether they were changed in place. Nothing here needs a gradient.
+    with untouched(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), tracer:
         try:
             model(image)
         except (RuntimeError, ValueError) as error:

@@ -8,11 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from calling import Told
 from occluding import textured
 from rectifying import NONE, WAYS, Net
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+import cnnprobe
 from cnnprobe.engine.backward_rules import Rules, _Acting
 from cnnprobe.engine.gradients import Gradients, Recipe
 from cnnprobe.engine.layers import find
@@ -279,3 +281,46 @@ def test_a_pass_leaves_nothing_behind():
     del x, y
     gc.collect()
     assert not [one for one in gc.get_objects() if type(one) is _Acting]
+
+
+class OwnReLU(torch.autograd.Function):
+    """A rectifier with a backward of its own, as users write them."""
+
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(context, signal):
+        (x,) = context.saved_tensors
+        return signal * (x > 0)
+
+
+class Rectifying(nn.Module):
+    def __init__(self, rectifier):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.rectifier = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 3), rectifier
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.head(self.rectifier(self.b(self.rectifier(self.a(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("rule", ["gradient", "guided", "deconvnet"])
+def test_a_rectifier_with_its_own_backward_is_one(rule):
+    """F87: also directly behind a convolution; inside of the function no gradient is read."""
+    images, found = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0)), []
+    for rectifier in (OwnReLU.apply, F.relu):
+        model = Rectifying(rectifier).eval()
+        assert find(model, "conv1", (3, 12, 12))[0].tap.function == ("" if rectifier is not F.relu else "relu")
+        with Told() as lines:
+            given = {"layer": ["a", "b"], "rule": rule, "top_images": 2, "sanity": False}
+            measured = cnnprobe.measure("gbp", model=model, dataset=images, **given)
+            rows = [row for row in measured if row.table == "units/b"]
+        assert not any("gradient" in line for line in lines)
+        found.append(rows)
+    for own, plain in zip(*found, strict=True):
+        assert own.row == plain.row
+        np.testing.assert_allclose(own.mean_map, plain.mean_map, atol=1e-7)
