@@ -16,6 +16,7 @@ from cnnprobe.engine.matrix_axes import AXES, PAIR, STIMULI, counted, fits, know
 from cnnprobe.engine.reference_matrices import Reference, reference
 from cnnprobe.errors import UserError, listing, one_line
 from cnnprobe.matching import NAMES, OPTION, Rows, by_names, overlap, rows_of
+from cnnprobe.reference_pairs import Pairs, by_numbers, by_texts, in_columns, numbered, placed, tell_numbers, values_of
 
 LOG = logging.getLogger("cnnprobe")
 REGIONS = ("regions", "region", "rois", "roi", "areas", "area", "region_names", "roi_names")
@@ -53,11 +54,14 @@ def matrices(
     file = opened(path)
     chosen = file.named(inside) if inside else file.arrays
     found, others = [], [f"{name or 'an array'} ({reason})" for name, reason in file.passed.items()]
+    beside = numbered(file, len(conditions))
+    aside = {key for one in beside for key in one.keys}
     for name, stored in chosen.items():
         title = _title(path, file, name, stored)
-        if not inside and name.rpartition("/")[2].lower() in ASIDE:
+        if name in aside or (not inside and name.rpartition("/")[2].lower() in ASIDE):
             continue
-        place, theirs = _names(file, name, stored, conditions)
+        stored, pairs = _paired(file, name, stored, conditions, beside)
+        place, theirs = _names(file, name, stored, conditions, pairs)
         count = len(theirs) if theirs is not None else len(conditions)
         if not (inside in (name, name.replace("/", ".")) or fits(stored.shape, count)):
             what = "is a number" if not stored.shape else f"has {counted(stored.shape)}"
@@ -65,14 +69,10 @@ def matrices(
                 others.append(f"{title} with {counted(stored.shape)}" if stored.shape else f"{title} {what}")
             continue
         made = _made(file, name, title, stored, count, axes)
-        where = f"{one_line(path.name)}: {one_line(title)}" if title else one_line(path.name)
-        if theirs is None and order is None:
-            _must_have_no_names(file, name)
-        rows = rows_of(conditions, count, theirs, order=order, file=where)
+        rows = _rows(file, name, title, pairs, count, (place, theirs), conditions, order)
         if rows.guessed and not found:
             LOG.warning(rows.guessed)
-        how = f"{rows.how} ({place})" if theirs is not None and order is None else rows.how
-        found.append(replace(made.reordered(rows.order), rows=how))
+        found.append(replace(made.reordered(rows.order), rows=rows.how))
     if not found:
         there = f"; it has {listing(others, 6)}" if others else "; it has no array of numbers"
         raise UserError(f"{path} has no matrix of {len(conditions)} conditions, as the dataset gives{one_line(there)}")
@@ -83,6 +83,64 @@ def matrices(
     return [replace(one, passed_over="; ".join(others)) for one in found]
 
 
+def _paired(
+    file: Container, name: str, stored: Stored, conditions: Sequence[str], beside: Sequence[Pairs]
+) -> tuple[Stored, Pairs | None]:
+    """Return an array in the order of an upper triangle, and what says its pairs; itself and None where nothing does.
+
+    Args:
+        file: that holds the array.
+        name: of the array.
+        stored: the array.
+        conditions: names.
+        beside: pairs that arrays of the file number.
+    """
+    where = one_line(f"{file.path.name}{': ' if name else ''}{name}")
+    if stored.ndim == 2 and (own := in_columns(where, values_of(file, name, stored))) is not None:
+        pairs, values = own
+        return placed(pairs, values if len(values) > 1 else values[0], -1, Stored((), values.dtype, lambda _: values,
+                      title=stored.title, about=stored.about)), pairs  # fmt: skip
+    found = by_texts(file, name, stored, conditions) or by_numbers(file, name, stored, beside)
+    if found is None:
+        return stored, None
+    pairs, axis = found
+    return placed(pairs, values_of(file, name, stored), axis, stored), pairs
+
+
+def _rows(
+    file: Container,
+    name: str,
+    title: str,
+    pairs: Pairs | None,
+    count: int,
+    named: tuple[str, list[str] | None],
+    conditions: Sequence[str],
+    order: str | None,
+) -> Rows:
+    """Return whose condition each row of an array is; see `matching.rows_of`; a warning says what numbers of pairs are.
+
+    Args:
+        file: that holds the array.
+        name: of the array.
+        title: of the array, for people.
+        pairs: what says the pairs; names do not leave `order` anything to decide.
+        count: rows.
+        named: where the names of the rows stand, and the names or None.
+        conditions: names.
+        order: as it is given.
+    """
+    place, theirs = named
+    numbers = pairs is not None and pairs.numbers
+    order = order if pairs is None or numbers else None
+    if order is None and (theirs is None or (numbers and place == pairs.where)):
+        _must_have_no_names(file, name)
+    where = one_line(f"{file.path.name}: {title}" if title else file.path.name)
+    rows = rows_of(conditions, count, theirs, order=order, file=where)
+    if numbers:
+        tell_numbers(where, pairs, rows)
+    return replace(rows, how=f"{rows.how} ({place})") if theirs is not None and order is None else rows
+
+
 def _title(path: Path, file: Container, name: str, stored: Stored) -> str:
     title = stored.title or name or path.name.partition(".")[0]
     return f"{path.stem}: {title}" if file.kind == "npz" else title
@@ -90,13 +148,7 @@ def _title(path: Path, file: Container, name: str, stored: Stored) -> str:
 
 def _made(file: Container, name: str, title: str, stored: Stored, count: int, axes: Sequence[str] | None) -> Reference:
     """Return the reference of an array, its rows as they stand."""
-    try:
-        values = stored.read()
-    except UserError:
-        raise
-    except Exception as error:  # readers of damaged files raise what they like
-        words = " ".join(str(error).split())[:80]
-        raise UserError(f"{one_line(f'{file.path.name}: {name}')} is damaged ({words})") from None
+    values = values_of(file, name, stored)
     about: dict[str, Any] = {}
     begins = ""
     if (timed := times_of(file, name)) is not None:
@@ -201,8 +253,21 @@ def _described(file: Container, name: str, stored: Stored):
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
-def _names(file: Container, name: str, stored: Stored, conditions: Sequence[str]) -> tuple[str, list[str] | None]:
-    """Return where the names of an array's rows stand, and the names; None where there are none."""
+def _names(
+    file: Container, name: str, stored: Stored, conditions: Sequence[str], pairs: Pairs | None
+) -> tuple[str, list[str] | None]:
+    """Return where the names of an array's rows stand, and the names; None where there are none.
+
+    Numbers of pairs are those of the names that come with the array; without such, they are the names.
+    """
+    if pairs is not None and not pairs.numbers:
+        return pairs.where, list(pairs.names)
+    place, names = _listed(file, name, stored, conditions) if pairs is None or pairs.counts else ("", None)
+    return (place, names) if pairs is None or names is not None else (pairs.where, list(map(str, pairs.names)))
+
+
+def _listed(file: Container, name: str, stored: Stored, conditions: Sequence[str]) -> tuple[str, list[str] | None]:
+    """Return where a list of names of an array's rows stands, and the names; None where there is none."""
     first: tuple[str, list[str]] | None = None
     fit: list[tuple[int, str, list[str], Rows]] = []
     for rank, place, words in _texts(file, name, stored):

@@ -2,9 +2,9 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from cnnprobe.engine.matrix_axes import is_symmetric
 from cnnprobe.engine.reference_matrices import EVEN, Reference, must_tell, reference
 from cnnprobe.errors import UserError, listing, one_line, unknown
 from cnnprobe.matching import Rows, best_of, by_names, overlap, rows_of
+from cnnprobe.reference_pairs import MOST, every_pair, tell_numbers
 
 LOG = logging.getLogger("cnnprobe")
 DISTANCE = re.compile(r"dist|diss|rdm", re.IGNORECASE)
@@ -33,7 +34,7 @@ def table(path: Path, column: str, conditions: Sequence[str], order: str | None)
     """
     rows = cells(path)
     found = None if column else _matrix(path, rows, conditions, order) or _triangle(path, rows, conditions, order)
-    found = found or _pairs(path, rows, conditions, column)
+    found = found or _pairs(path, rows, conditions, column) or _numbered(path, rows, conditions, column, order)
     found = found or _features(path, rows, column, conditions)
     missing, pairs = np.isnan(found.matrices).sum(), found.matrices.size
     if missing:
@@ -187,7 +188,7 @@ def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column:
             continue
         if column and column not in head:
             raise unknown("column", column, head[second + 1 :], of=str(path))
-        chosen = head.index(column) if column else _of_pairs(path, head, columns, second + 1)
+        chosen = head.index(column) if column else _of_pairs(path, head, columns, range(second + 1, len(head)))
         if chosen is None:
             return None
         values, at = np.full((len(names),) * 2, np.nan), {name: place for place, name in enumerate(names)}
@@ -211,13 +212,46 @@ def _is_pair(row: list[str], first: int, second: int, known: set[str], condition
     return all(named) or (any(named) and any(number(cell) is not None for cell in row[second + 1 :]))
 
 
-def _of_pairs(path: Path, head: list[str], columns: list[tuple[str, ...]], begin: int) -> int | None:
-    """Return which column behind the names holds the dissimilarities of pairs; None where there are no numbers.
+def _numbered(
+    path: Path, rows: list[list[str]], conditions: Sequence[str], column: str, order: str | None
+) -> Reference | None:
+    """Return the matrix of a table that numbers two conditions in a row, beside a number; None where it is none."""
+    if len(rows[0]) < 3 or len(rows) < 3:
+        return None
+    bare = all(number(cell) is not None for cell in rows[0])
+    body = rows if bare else rows[1:]
+    head = [cell if cell and not bare else f"column {place + 1}" for place, cell in enumerate(rows[0])]
+    columns = list(zip(*body))
+    whole = [place for place, one in enumerate(columns) if all(re.fullmatch(r"\d{1,9}(\.0*)?", cell) for cell in one)]
+    for first, second in combinations(whole[:MOST], 2):
+        sides = [[int(float(cell)) for cell in columns[place]] for place in (first, second)]
+        pairs = every_pair(*sides, f"{head[first]} and {head[second]}")
+        if pairs is None:
+            continue
+        if column and column not in head:
+            raise unknown("column", column, [head[place] for place in range(len(head)) if place not in (first, second)],
+                          of=str(path))  # fmt: skip
+        there = range(second + 1, len(head)) if second + 1 < len(head) else range(first)
+        chosen = head.index(column) if column else _of_pairs(path, head, columns, there)
+        if chosen is None:
+            return None
+        at_rows = range(2 - bare, len(rows) + 1)
+        values = column_numbers(columns, chosen, file=path.name, head=head, rows=at_rows, among=())[pairs.places]
+        must_tell(f"{path.stem}: {head[chosen]}", head[chosen], values)
+        made, named = reference(column or path.stem, values, len(pairs.names)), [*map(str, pairs.names)]
+        matched = rows_of(conditions, len(named), named, order=order, file=one_line(path.name))
+        tell_numbers(path.name, pairs, matched)
+        return _in_order(made, replace(matched, how=f"{matched.how} ({pairs.where})"))
+    return None
+
+
+def _of_pairs(path: Path, head: list[str], columns: list[tuple[str, ...]], there: Iterable[int]) -> int | None:
+    """Return which of some columns holds the dissimilarities of pairs; None where there are no numbers.
 
     Raises:
         UserError: several hold numbers, and not one of them alone is called a distance.
     """
-    numeric = [place for place in range(begin, len(head)) if is_numeric(columns[place])]
+    numeric = [place for place in there if is_numeric(columns[place])]
     called = [place for place in numeric if DISTANCE.search(head[place])]
     if len(numeric) < 2 or len(called) == 1:
         return (called or numeric or [None])[0]
@@ -236,7 +270,8 @@ def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequen
         missing = [name for name in conditions if name not in set(there)]
         if there and not missing:
             raise UserError(one_line(f"{path} has all names of conditions in a column, but some in several rows"))
-        shown = f"; its first row is {listing(body[0], 4)}" if body and not there else ""
+        first = body[0] if body and any(number(cell) is None for cell in head) else head
+        shown = "" if there else f"; its first row is {listing(first, 4)}"
         raise UserError(one_line(f"{path} has no column with the names of all conditions; missing: "
                                  f"{listing(missing, 3)}{shown}"))  # fmt: skip
     names, rows_found = matched

@@ -82,6 +82,21 @@ def test_what_is_called_a_similarity_is_not_taken_for_a_distance(tmp_path, diago
         assert len(load(f"{tmp_path}/a.npz:{word}", conditions=NAMES)) == 1
 
 
+@pytest.mark.parametrize("word", ["similarity", "mean_similarity_ratings", "corr", "mean correlation", "r"])
+def test_what_is_called_a_similarity_and_has_no_diagonal_is_refused(tmp_path, word):
+    """F90: of any range; a matrix with one is turned, and of one whose diagonal is 0 a warning says what it is."""
+    ratings = np.abs(LIKE) * 80 if "similarity" in word else np.abs(LIKE)
+    np.savez(tmp_path / "a.npz", **{word: squareform(ratings, checks=False)})
+    gaps = ratings.copy()
+    np.fill_diagonal(gaps, np.nan)
+    np.savez(tmp_path / "b.npz", **{word: gaps})
+    for name in ("a.npz", "b.npz"):
+        with pytest.raises(UserError, match=f"{word} is called a similarity, .* store 1 - similarity, or call it a"):
+            load(f"{tmp_path / name}", conditions=NAMES)
+    with pytest.raises(UserError, match=f"{word} is called a similarity, .* store 1 - similarity, or call it a"):
+        read(tmp_path / "pairs.csv", pairs_of(ratings, head=(word,)))
+
+
 def test_features_in_front_of_the_names_are_told(tmp_path, caplog):
     rows = [["size", "image", "weight"], *([a * a, STEMS[a], 2.0 * a] for a in range(COUNT))]
     one = read(tmp_path / "features.csv", rows)

@@ -239,7 +239,7 @@ def _kind(own: np.ndarray, apart: np.ndarray) -> str:
 
 
 def _distances(name: str, values: np.ndarray) -> np.ndarray:
-    """Return triangles as they are, with a warning where the name says similarity, as no diagonal shows it."""
+    """Return triangles as they are; refuse what is called a similarity, as no diagonal shows it."""
     must_tell(name, name, values)
     known = values[np.isfinite(values)]
     if len(known) and known.max() < 0:
@@ -249,7 +249,7 @@ def _distances(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def must_tell(name: str, called: str, pairs: np.ndarray, diagonal: np.ndarray | None = None) -> None:
-    """Refuse or tell what is called a similarity while no diagonal (missing, 0) says that it is one.
+    """Refuse what is called a similarity while no diagonal says whether it is one; of a diagonal of 0 a warning does.
 
     Args:
         name: for people.
@@ -258,7 +258,7 @@ def must_tell(name: str, called: str, pairs: np.ndarray, diagonal: np.ndarray | 
         diagonal: those on it.
 
     Raises:
-        UserError: it has values below 0 and none above 1, as correlations and no distances have.
+        UserError: it has no diagonal, or values below 0 and none above 1, as correlations and no distances have.
     """
     if not SIMILAR.search(called) or APART.search(called):
         return
@@ -269,6 +269,9 @@ def must_tell(name: str, called: str, pairs: np.ndarray, diagonal: np.ndarray | 
     if known.min() < 0 and known.max() <= 1:
         raise UserError(f"{name} is called a similarity and holds {_range(known)}, as correlations do, without a "
                         "diagonal that tells; make dissimilarities of it, e.g. 1 - correlation")  # fmt: skip
+    if not len(own):
+        raise UserError(f"{name} is called a similarity, {_range(known)}, and has no diagonal that tells whether it is "
+                        "one; store 1 - similarity, or call it a dissimilarity if it is one")  # fmt: skip
     if not CORRELATION.search(called):
         LOG.warning(f"{name} has no diagonal that tells; it is taken as dissimilarities: larger is less alike")
 
