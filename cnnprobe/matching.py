@@ -2,7 +2,7 @@
 
 Names decide where a file has them. Without names the rows are taken in the order of the images' sorted names, and only
 where there is one such order: 10 stands before 2 in lexical order (as programs sort) and behind it in natural order (as
-people do).
+people do), and what holds a blank or a dash stands elsewhere by whole names than by folders or without endings.
 """
 
 import os
@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -326,6 +327,10 @@ def _positions(ours: Sequence[str], rows: np.ndarray, file: str, how: str) -> Ro
     own = np.arange(len(ours))
     if not np.array_equal(lexical, own):  # the dataset has an order of its own, as classes have
         return Rows(rows, f"{how}in the order of the dataset")
+    other = _otherwise(ours)
+    if other:
+        raise UserError(f"{file} has no names that decide the order of its rows: {other}; order=FILE (the names of its "
+                        "rows, one a line) decides")  # fmt: skip
     if np.array_equal(lexical, people):
         return Rows(rows, f"{how}in the order of the sorted names")
     first = listing([ours[place] for place in lexical], 4), listing([ours[place] for place in people], 4)
@@ -337,6 +342,25 @@ def _positions(ours: Sequence[str], rows: np.ndarray, file: str, how: str) -> Ro
         return Rows(places, f"{how}in natural order of the images' names", said)
     raise UserError(f"{file} has no names that decide the order of its rows: the images are {first[0]} in lexical "
                     f"order, {first[1]} in natural order; {OPTION}")  # fmt: skip
+
+
+def _otherwise(names: Sequence[str]) -> str:
+    """Say which two names in lexical order ("a b/1.png", "a/1.png") stand otherwise by folders or without endings."""
+    for how, key in (("folder by folder, as ImageFolder and rglob sort,", _by_folders), ("without endings", _by_stems)):
+        keys = [key(name) for name in names]
+        for before, behind in pairwise(sorted(range(len(names)), key=keys.__getitem__)):
+            if behind < before:
+                first, second = one_line(names[before]), one_line(names[behind])
+                return f"{first} is before {second} {how} and behind it by whole names"
+    return ""
+
+
+def _by_folders(name: str) -> list[bytes]:
+    return [os.fsencode(part) for part in str(name).split("/")]
+
+
+def _by_stems(name: str) -> tuple[list[bytes], str]:
+    return _by_folders(ENDING.sub("", str(name))), str(name)
 
 
 def _row_numbers(names: Sequence[str]) -> bool:

@@ -137,6 +137,20 @@ def test_where_two_orders_differ_and_nothing_decides_it_is_refused():
         rows_of(["B.png", "a.png"], 2, file="brain.npy")  # case aside, a comes first
 
 
+def test_orders_by_folders_and_without_endings_that_differ_are_refused():
+    """F89: ImageFolder and Path.rglob sort folder by folder, others without endings."""
+    folders = sorted(f"{folder}/{n}.png" for folder in ("a", "a b", "a-b") for n in range(4))
+    said = "a/3.png is before a b/0.png folder by folder, as ImageFolder and rglob sort, and behind it by whole names"
+    with pytest.raises(UserError, match=rf"brain.npy has no names .*: {said}; order=FILE"):
+        rows_of(folders, 12, file="brain.npy")
+    files = sorted(["dog.png", "dog-1.png", "dog 2.png", "cat.png"])
+    with pytest.raises(UserError, match=r"dog.png is before dog 2.png without endings and behind it by whole names"):
+        rows_of(files, 4, file="brain.npy")
+    for names in (["a.jpg", "a.png", "b c.png", "b.d.png"], ["a/dog.png", "b-a/dog.png"], ["x y", "x-y"]):
+        assert rows_of(names, len(names), file="brain.npy").order.tolist() == list(range(len(names)))
+    assert rows_of(files, 4, order="lexical", file="brain.npy").order.tolist() == [0, 1, 2, 3]
+
+
 def test_images_that_are_numbered_as_rows_are_told():
     names = sorted(f"{n}.png" for n in range(1, 13))
     found = rows_of(names, 12, file="brain.npy")

@@ -19,8 +19,8 @@ NOTHING = ("na", "n/a", "#n/a", "<na>", "none", "null", ".", "-")
 
 def class_words(
     table: Table, files: int, start: int, asked: str | None, path: str
-) -> tuple[list[str | None], list[str]]:
-    """Return what each row says of the class, None where it says nothing, and notes.
+) -> tuple[list[str | None], int | None, list[str]]:
+    """Return what each row says of the class, None where it says nothing; its column, None where several; and notes.
 
     It is the column asked for; or the only one beside that of the images, apart from one that numbers the rows; or the
     one that is called class, label or the like; or columns of 0 and 1 of which one is 1 in each row, named by what
@@ -43,7 +43,7 @@ def class_words(
     chosen = _asked(table, others, start, asked, path) if asked else _chosen(others, head)
     hot = [place for place in others if all(cell.lower() in (*TRUE, *FALSE) for cell in table.column(place, start))]
     if chosen is None and start and len(hot) > 1:
-        return _one_of(table, hot, start, path), [f"{path}: classes are its columns {_called(table, hot)}"]
+        return _one_of(table, hot, start, path), None, [f"{path}: classes are its columns {_called(table, hot)}"]
     if not others:
         raise UserError(f"{path} has a column of images, but none of classes")
     if chosen is None:
@@ -57,10 +57,10 @@ def class_words(
     notes = [f"{path}: {shown(repr(doubtful[0]))} is taken for a class ({len(doubtful)} rows); leave the cell empty "
              "where the class is not known"] if doubtful else []  # fmt: skip
     if table.width == 2:
-        return words, notes
+        return words, chosen, notes
     told = f"{_called(table, [files])} names the images, {_called(table, [chosen])} the class" if start else ""
     told = told or f"column {files + 1} names the images, column {chosen + 1} the class"
-    return words, [f"{path}: {told}", *notes]
+    return words, chosen, [f"{path}: {told}", *notes]
 
 
 def runs(table: Table, place: int, start: int, name: str) -> bool:

@@ -181,7 +181,8 @@ class FolderSet(ImageSet):
             self.unreadable(index, str(reason))
             return None
         if several:
-            self.remarks.setdefault("frames", f"{shown(self.names[index])}: the first of several frames is shown")
+            told = f"{shown(self.names[index])}: the first of several frames is shown, as of every such file"
+            self.remarks.setdefault("frames", told)
         return pixels
 
     def _digest(self, index: int) -> bytes:

@@ -12,9 +12,13 @@ from cnnprobe.datasets.class_numbers import MOST, UNKNOWN, numbered, whole
 from cnnprobe.datasets.imageset import shown
 from cnnprobe.datasets.label_tables import Table, readings, split_column, told
 from cnnprobe.datasets.listing import IMAGES
-from cnnprobe.datasets.row_names import Images, Matched, ambiguous, matched
+from cnnprobe.datasets.row_names import Images, Matched, ambiguous, matched, must_not_be_shifted
 from cnnprobe.errors import UserError, listing, nearest
 
+IMAGES_OF = ("image", "images", "img", "file", "files", "filename", "file_name", "filepath", "file_path", "path",
+             "image_id", "imageid", "image_name", "imagename", "image_file", "image_path", "picture", "stimulus",
+             "stim", "stimulus_file", "stim_file")  # fmt: skip
+"""What the column of the images is called, in small letters."""
 SAMPLE = 300  # rows by which the column of the images is found
 
 WNID = re.compile(r"n\d{8}")
@@ -68,13 +72,17 @@ def by_file(files: Sequence[str], table: str, classes: str | None, root: str = "
         root: the folder; its name may stand in the rows.
 
     Raises:
-        UserError: it names no image, one by two classes, or leaves open which column is the class.
+        UserError: it names no image, one by two classes, or leaves open which column is the class, or which names the
+            images.
     """
     path, asked = split_column(table)
-    reading, place, found = _named(path, Images(files, root))
+    images = Images(files, root)
+    reading, place, found = _named(path, images)
     start = int(_headed(reading, place, found))
-    words, notes = class_words(reading, place, start, asked, path)
+    words, chosen, notes = class_words(reading, place, start, asked, path)
     owners = found.images[start:]
+    must_not_be_shifted(reading.column(place, start), images, owners, path)
+    _must_be_the_only_names(reading, start, (place, chosen), found, images, path)
     given: list[str | None] = [None] * len(files)
     for row, (image, word) in enumerate(zip(owners, words), start + 1):
         if image >= 0 and word is not None:
@@ -127,7 +135,7 @@ def class_table(path: str, folders: Sequence[str] = ()) -> tuple[tuple[str, ...]
 
 def _named(path: str, images: Images) -> tuple[Table, int, Matched]:
     """Return the way of cutting a table in which a column names most images, that column, and what it names."""
-    tried: list[tuple[tuple[int, int], bool, int, Table, int]] = []
+    tried: list[tuple[tuple[int, int], bool, tuple[bool, int], Table, int]] = []
     cut = list(readings(path))
     for ways in (2, 4, None):  # the less direct ones take time, and are seldom needed
         tried = []
@@ -137,7 +145,8 @@ def _named(path: str, images: Images) -> tuple[Table, int, Matched]:
                 if reading.width > 2 and runs(reading, place, 1, reading.rows[0][place].casefold()):
                     continue  # or images that are called by numbers would be named by those of the rows
                 some = matched([reading.rows[row][place] for row in rows], images, ways)
-                tried.append((some.score, reading.ragged is None, -len(tried), reading, place))
+                called = reading.rows[0][place].casefold() in IMAGES_OF
+                tried.append((some.score, reading.ragged is None, (called, -len(tried)), reading, place))
         if any(2 * one[0][0] >= min(SAMPLE, len(one[3].rows)) for one in tried):
             break
     if not tried:
@@ -162,6 +171,43 @@ def _named(path: str, images: Images) -> tuple[Table, int, Matched]:
             f"{reading.separator}"
         )
     return reading, place, found
+
+
+def _must_be_the_only_names(
+    table: Table, start: int, known: tuple[int, int | None], found: Matched, images: Images, path: str
+) -> None:
+    """Refuse a table of which another column names the images as directly, in another order, as that of a trial before.
+
+    Args:
+        table: in columns.
+        start: 1 where the first row holds names of columns, else 0.
+        known: the column of the images, and of the classes.
+        found: what the column of the images names.
+        images: that may be named.
+        path: of the table.
+
+    Raises:
+        UserError: unless the one taken alone is called image, file or the like.
+    """
+    place, head = known[0], table.rows[0] if start else [""] * table.width
+    for other in range(table.width):
+        if other in known or runs(table, other, start, head[other].casefold()) or _of_images(head[place], head[other]):
+            continue
+        rows = np.unique(np.linspace(start, len(table.rows) - 1, SAMPLE).astype(int))
+        if 4 * matched([table.rows[row][other] for row in rows], images).score[0] < min(len(rows), len(images.files)):
+            continue  # before all rows are tried in all ways
+        also = matched(table.column(other), images)
+        if "by number" in also.ways or 2 * also.score[0] < found.score[0] or also.score[1] < found.score[1]:
+            continue
+        if any(a != b for a, b in zip(found.images[start:], also.images[start:]) if min(a, b) >= 0):
+            names = (shown(repr(head[at])) if start else f"column {at + 1}" for at in (place, other))
+            raise UserError(f"{path}: {' and '.join(names)} both name the images, in different orders; leave one out, "
+                            "or call the right one alone image or file")  # fmt: skip
+
+
+def _of_images(taken: str, other: str) -> bool:
+    """Say whether a column is called as that of the images is, and another is not."""
+    return taken.casefold() in IMAGES_OF and other.casefold() not in IMAGES_OF
 
 
 def _headed(table: Table, place: int, found: Matched) -> bool:

@@ -9,6 +9,7 @@ from itertools import islice
 
 from cnnprobe.datasets.imageset import shown
 from cnnprobe.datasets.listing import IMAGES, OTHER_IMAGES
+from cnnprobe.errors import UserError
 
 
 @dataclass
@@ -130,6 +131,28 @@ def _number(path: str) -> str:
     """Return a name as a number, "" where it is none."""
     word = _name(_bare(path))
     return str(int(word)) if word.isascii() and word.isdecimal() and len(word) < 19 else ""
+
+
+def must_not_be_shifted(rows: Sequence[str], images: Images, found: Sequence[int], path: str) -> None:
+    """Refuse numbers from 0 for images from 1, or the other way round, which fit all but one on either side.
+
+    Args:
+        rows: what stands in the rows.
+        images: that they name.
+        found: (row,) index of the image each row names, -1 where it names none.
+        path: of the table.
+
+    Raises:
+        UserError: both are numbers, as many, and an image and a row are left over.
+    """
+    sides = [{_number(_path(word)) for word in words} for words in ([word for word in rows if word], images.files)]
+    left = len(set(found) - {-1}) < len(images.files) and -1 in found
+    if not left or "" in sides[0] | sides[1]:
+        return
+    own, other = (sorted(map(int, side)) for side in sides)
+    if own != other and own[-1] - own[0] == other[-1] - other[0]:
+        raise UserError(f"{path} numbers images {own[0]} to {own[-1]}, their files are {other[0]} to {other[-1]}: one "
+                        "may count from 0, the other from 1; write the names of the files")  # fmt: skip
 
 
 WAYS: dict[str, tuple[Callable[[str], str], bool]] = {

@@ -137,6 +137,17 @@ def test_every_file_of_the_corpus_keeps_index_and_name(tmp_path):
         if name in NAMES:
             assert np.abs(image.numpy().T.astype(int) - COLOUR).max() <= 1
     assert set(dataset.remarks) == {"frames"}
+    assert "the first of several frames is shown, as of every such file" in dataset.remarks["frames"]
+
+
+@pytest.mark.parametrize("ending", ["gif", "png", "tif", "webp"])
+def test_the_first_frame_of_any_format_is_shown_with_a_warning(tmp_path, ending):
+    first, second = (Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (40, 200))
+    first.save(tmp_path / f"a.{ending}", save_all=True, append_images=[second])
+    dataset = build(tmp_path)
+    images, _ = dataset.load([0])
+    assert abs(float(images.float().mean()) - (40 if images.max() > 1 else 40 / 255)) < 1
+    assert set(dataset.remarks) == {"frames"}
 
 
 def test_strict_names_the_file(tmp_path):

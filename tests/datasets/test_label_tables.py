@@ -209,3 +209,43 @@ def test_names_of_classes_with_underscores_are_no_numbers(table):
     assert by_file(FILES, table("\n".join(["file,class", *rows])), None)[0] == tuple(
         sorted(f"{a}_{b}" for a in range(2) for b in range(3))
     )
+
+
+@pytest.mark.parametrize(
+    ("head", "refused"),
+    [
+        ("trial,prev_image,image,label", False),
+        ("trial,image,prev_image,label", False),
+        ("trial,left,right,label", True),
+        ("trial,file,image,label", True),
+    ],
+)
+def test_two_columns_that_name_the_images_in_different_orders(table, head, refused):
+    """F92: as the image of the trial before."""
+    last = ["0" if n == 0 else f"scan {n - 1}.png" for n in range(6)]
+    if head == "trial,image,prev_image,label":
+        rows = [f"{n},scan {n}.png,{last[n]},{kind}" for n, kind in enumerate("xyzxyz")]
+    else:
+        rows = [f"{n},scan {(n + 5) % 6}.png,scan {n}.png,{kind}" for n, kind in enumerate("xyzxyz")]
+    path = table("\n".join([head] * bool(head) + rows))
+    if refused:
+        with pytest.raises(UserError, match="both name the images, in different orders; leave one out"):
+            by_file(FILES, path, None)
+    else:
+        assert by_file(FILES, path, None)[1].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_classes_that_are_called_as_images_are_no_second_names(table):
+    rows = "\n".join(f"{n},scan {n}.png,scan {n // 2}.png" for n in range(6))
+    assert by_file(FILES, table(f"n,image,class\n{rows}"), None)[1].tolist() == [0, 0, 1, 1, 2, 2]
+    words = "\n".join(f"{n},scan {n}.png,scan {5 - n},{n % 2}" for n in range(6))  # less exact
+    assert by_file(FILES, table(f"n,picked,like,class\n{words}"), None)[1].tolist() == [0, 1] * 3
+
+
+def test_numbers_from_1_are_not_those_of_images_from_0(table):
+    """F92: all but one of either side would fit, each the wrong one."""
+    rows = "id,class\n" + "\n".join(f"{n},{'ab'[n % 2]}" for n in range(1, 13))
+    for files in ([f"{n:03d}.png" for n in range(12)], [f"{n}.png" for n in range(12)]):
+        with pytest.raises(UserError, match="numbers images 1 to 12, their files are 0 to 11: one may count from 0"):
+            by_file(files, table(rows), None)
+    assert by_file([f"{n:03d}.png" for n in range(1, 12)], table(rows), None)[1].tolist() == [1, 0] * 5 + [1]
