@@ -62,7 +62,16 @@ def _followed(call: Call, how: Callable, read: list[Geometry], out: Value) -> Ge
     """Apply a rule; a call that it does not fit, or that cannot be run on coordinates, sees everything."""
     try:
         return how(call, read, out)
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, Unrepeatable) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        Unrepeatable,
+    ) as error:
         if is_short(error):
             raise
         return everywhere(call, read, out)

@@ -175,6 +175,8 @@ GAINS = {
     "by a sum": lambda m: m / (m + 1) * m.new_tensor(3.0),
     "stacked": lambda m: torch.stack([m, 2 * m]).sum(),
     "in place": lambda m: m.clone().mul_(3).add_(1),
+    "summed again": lambda m: m.sum(0),
+    "over no axes": lambda m: m.logsumexp(0),
 }
 
 
