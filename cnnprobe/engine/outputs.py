@@ -71,7 +71,7 @@ class Outputs:
 
     @property
     def classes(self) -> int:
-        """How many classes the outputs distinguish; of outputs that are none, how many there are."""
+        """Number of classes; of outputs that stand for no classes, the number of outputs."""
         return 2 if self.binary else self.count
 
     def tell(self) -> "Outputs":

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from calling import Told
 from occluding import textured
-from rectifying import NONE, WAYS, Net
+from rectifying import NONE, WAYS, Function, Net
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -283,20 +283,6 @@ def test_a_pass_leaves_nothing_behind():
     assert not [one for one in gc.get_objects() if type(one) is _Acting]
 
 
-class OwnReLU(torch.autograd.Function):
-    """A rectifier with a backward of its own, as users write them."""
-
-    @staticmethod
-    def forward(context, x):
-        context.save_for_backward(x)
-        return x.clamp(min=0)
-
-    @staticmethod
-    def backward(context, signal):
-        (x,) = context.saved_tensors
-        return signal * (x > 0)
-
-
 class Rectifying(nn.Module):
     def __init__(self, rectifier):
         super().__init__()
@@ -312,7 +298,7 @@ class Rectifying(nn.Module):
 def test_a_rectifier_with_its_own_backward_is_one(rule):
     """F87: also directly behind a convolution; inside of the function no gradient is read."""
     images, found = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0)), []
-    for rectifier in (OwnReLU.apply, F.relu):
+    for rectifier in (Function.apply, F.relu):
         model = Rectifying(rectifier).eval()
         assert find(model, "conv1", (3, 12, 12))[0].tap.function == ("" if rectifier is not F.relu else "relu")
         with Told() as lines:
