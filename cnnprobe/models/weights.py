@@ -164,6 +164,8 @@ def _misfit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str
         first = own[near.misfits[0]].shape[0]
         return UserError(f"{label} is for {there} classes, {name} was asked for with {first}; leave out num_classes")
     nearby = near.state | {key: state[key] for key in near.beside} if near else matching.nearest(state, own)
+    if not any(key in own for key in nearby):
+        nearby = dict(state)  # under the names that stand in the file
     missing = [key for key in own if key not in nearby and key not in may_lack]
     extra = [key for key in nearby if key not in own]
     shapes = [key for key in own if key in nearby and own[key].shape != nearby[key].shape]

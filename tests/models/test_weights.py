@@ -146,6 +146,12 @@ def test_the_first_difference_of_a_shape_is_told():
     assert weights.sha256(model.state_dict()) == before
 
 
+def test_where_no_name_fits_those_of_the_file_are_told():
+    state = {"encoder.a.weight": torch.zeros(3), "encoder.b.weight": torch.zeros(3)}
+    with pytest.raises(UserError, match=r"2 unknown \(first encoder\.a\.weight\)"):
+        weights.fit(network(), state, "x.pt", "convnet")
+
+
 def test_another_number_of_classes_is_told_apart():
     """F28."""
     with pytest.raises(
