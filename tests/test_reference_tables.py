@@ -82,6 +82,19 @@ def test_what_is_called_a_similarity_is_not_taken_for_a_distance(tmp_path, diago
         assert len(load(f"{tmp_path}/a.npz:{word}", conditions=NAMES)) == 1
 
 
+@pytest.mark.parametrize("word", ["similarity", "RSM", "corr", "mean_correlation", "r"])
+def test_what_is_called_a_similarity_and_has_a_diagonal_of_0_is_told(tmp_path, word, caplog):
+    """F90: it may be a correlation distance, or a correlation whose diagonal was set to 0."""
+    np.savez(tmp_path / "a.npz", **{word: SQUARE})
+    (one,) = load(f"{tmp_path}/a.npz", conditions=NAMES)
+    np.testing.assert_array_equal(one.matrices[0, 0, 0], PAIRS)
+    assert f"{word} is called a similarity and has 0 on its diagonal" in caplog.text
+    np.savez(tmp_path / "b.npz", **{f"{word}_distance": SQUARE})
+    caplog.clear()
+    load(f"{tmp_path}/b.npz", conditions=NAMES)
+    assert "called" not in caplog.text
+
+
 @pytest.mark.parametrize("word", ["similarity", "mean_similarity_ratings", "corr", "mean correlation", "r"])
 def test_what_is_called_a_similarity_and_has_no_diagonal_is_refused(tmp_path, word):
     """F90: of any range; a matrix with one is turned, and of one whose diagonal is 0 a warning says what it is."""
