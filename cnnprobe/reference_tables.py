@@ -36,7 +36,11 @@ def table(path: Path, column: str, conditions: Sequence[str], order: str | None)
     found = None if column else _matrix(path, rows, conditions, order) or _triangle(path, rows, conditions, order)
     found = found or _pairs(path, rows, conditions, column) or _joined(path, rows, conditions, column)
     found = found or _numbered(path, rows, conditions, column, order)
-    found = found or _features(path, rows, column, conditions)
+    return _counted(path, found or features(path, rows, column, conditions))
+
+
+def _counted(path: Path, found: Reference) -> Reference:
+    """Return a reference; tell of how many pairs it has no value."""
     missing, pairs = np.isnan(found.matrices).sum(), found.matrices.size
     if missing:
         LOG.warning(one_line(f"{path.name}: {missing} of {pairs} pairs have no value and are left out"))
@@ -277,8 +281,12 @@ def _of_pairs(path: Path, head: list[str], columns: list[tuple[str, ...]], there
     raise UserError(one_line(f"{path} has several numbers for each pair: {named}; say which, reference=FILE:COLUMN"))
 
 
-def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequence[str]) -> Reference:
-    """Return the Euclidean distances between the rows of a table: name of a condition, then numbers."""
+def features(path: Path, rows: list[list[str]], column: str, conditions: Sequence[str]) -> Reference:
+    """Return the Euclidean distances between the rows of a table: name of a condition, then numbers.
+
+    Raises:
+        UserError: no column names all conditions, or none behind it holds numbers; a cell among numbers is none.
+    """
     head, body = rows[0], rows[1:]
     columns = [list(one) for one in zip(*body)]
     titles = [name or f"column {place + 1}" for place, name in enumerate(head)]

@@ -11,6 +11,7 @@ from scipy.spatial.distance import squareform
 from cnnprobe.errors import UserError
 from cnnprobe.reference_pairs import every_pair
 from cnnprobe.references import load
+from tests.matlab_files import Matlab
 
 NAMES = [f"{word}.png" for word in ("ant", "bee", "cat", "dog", "eel", "fox")]
 MORE = [*(name[:-4] for name in NAMES), "gnu"]
@@ -257,3 +258,26 @@ def test_pairs_may_stand_there_in_both_orders(tmp_path, kept, words, kind):
         values[np.flatnonzero(first < second)[0]] += 0.2
         with pytest.raises(UserError, match=r"differs from its mirror image|two numbers for"):
             read(values)
+
+
+@pytest.mark.parametrize("write", ["mat5", "mat73"])
+def test_a_struct_array_has_a_pair_in_each_element(tmp_path, write):
+    """F89: s(k).name1, s(k).name2, s(k).d; without names of pairs its numbers are no triangle."""
+    first, second, values, square = shuffled(6)
+
+    def save(path, structs):
+        if write == "mat5":
+            savemat(path, {"s": np.array([tuple(one.values()) for one in structs], [(key, "O") for key in structs[0]])})
+        else:
+            with Matlab(path) as file:
+                file.put("s", tuple({key: one if isinstance(one, str) else [[one]] for key, one in row.items()}
+                                    for row in structs))  # fmt: skip
+        return str(path)
+
+    rows = [{"name1": MORE[a], "name2": MORE[b], "d": d} for a, b, d in zip(first, second, values.tolist())]
+    (one,) = load(save(tmp_path / "a.mat", rows), conditions=NAMES)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], square[np.triu_indices(6, 1)])
+    assert one.rows == "by name without ending (s/name1, s/name2)"
+    rows = [{"subject": f"s{place}", "age": 20.0 + place} for place in range(15)]
+    with pytest.raises(UserError, match="has no matrix of 6 conditions"):
+        load(save(tmp_path / "b.mat", rows), conditions=NAMES)

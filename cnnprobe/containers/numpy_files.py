@@ -70,6 +70,7 @@ def _take(found: Container, name: str, shape: tuple[int, ...], dtype: np.dtype, 
         for one in dtype.names:
             inner = dtype[one]
             _take(found, f"{name}/{one}".lstrip("/"), (*shape, *inner.shape), inner.base, _Field(read, one))
+        found.note_rows(name, dtype.names)
     elif dtype.kind in "US" and len(shape) <= 2 and np.prod(shape, dtype=object) <= 10**6:
         values = np.asarray(read(...)).ravel().tolist()
         found.texts[name] = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in values]
