@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnprobe.containers.beside import NAMES
 from cnnprobe.containers.tables import cells, number
 from cnnprobe.errors import UserError, listing, one_line, path_of
 
@@ -23,16 +24,8 @@ OPTION = "order=lexical|natural|FILE (the names of its rows, one a line) decides
 ENDING = re.compile(r"(\.nii)?\.[a-z][a-z0-9]{0,5}$", re.IGNORECASE)
 """What is taken for the ending of a file's name."""
 SEPARATORS = re.compile(r"[\W_]+")
-NAMES = ("stimuli", "stimulus", "stims", "stim", "stimulus_names", "stimulus_name", "stim_names", "stimnames",
-         "stimulusnames", "stimulus_labels", "conditions", "condition", "condition_names", "conds", "cond", "names",
-         "name", "images", "image", "image_names", "imagenames", "image_files", "files", "file", "filenames",
-         "file_names", "items", "objects", "object_names", "labels", "label", "rows", "columns", "index", "ids",
-         "image_ids", "stimulus_ids", "stim_ids", "id", "image_id",
-         "stimulus_id", "stim_id", "item_ids", "item_id", "picture", "pictures", "filename", "file_name",
-         "stimulus_files")  # fmt: skip
-"""What names of rows are called in a file."""
 UNNAMED = ("", "index", "id", "rows", "columns")
-"""Those of them that also stand above a running number."""
+"""Names of names that also stand above a running number."""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.containers.beside import CHANNELS, RATES, TIMES, UNITS, number_of, rate_of, times_of
+from cnnprobe.containers.beside import CHANNELS, NAMES, RATES, TIMES, UNITS, number_of, rate_of, times_of
 from cnnprobe.containers.opening import opened
 from cnnprobe.containers.stored import Container, Stored
 from cnnprobe.engine.dissimilarity import conditions_of
 from cnnprobe.engine.matrix_axes import AXES, PAIR, STIMULI, counted, fits, known
 from cnnprobe.engine.reference_matrices import Reference, reference
 from cnnprobe.errors import UserError, listing, one_line
-from cnnprobe.matching import NAMES, OPTION, Rows, by_names, overlap, rows_of
+from cnnprobe.matching import OPTION, Rows, by_names, overlap, rows_of
 from cnnprobe.reference_pairs import Pairs, by_numbers, by_texts, in_columns, numbered, placed, tell_numbers, values_of
 
 LOG = logging.getLogger("cnnprobe")
