@@ -63,7 +63,12 @@ def rows_of(
     """
     if order in ORDERS:
         _must_be_as_many(ours, count, file)
-        return Rows(np.argsort(_sorted(ours, order), kind="stable"), f"in {order} order of the images' names")
+        other, what = _otherwise(ours, order), "whole paths" if any("/" in name for name in ours) else "names"
+        told = (
+            f"{file}: its rows are taken in {order} order of the images' {what}: {other}; order=FILE lists their names"
+        )
+        places = np.argsort(_sorted(ours, order), kind="stable")
+        return Rows(places, f"in {order} order of the images' {what}", told if other else "")
     if order is not None:
         column, listed = listed_names(order, count, ours)
         rows = by_names(ours, listed)
@@ -337,23 +342,18 @@ def _positions(ours: Sequence[str], rows: np.ndarray, file: str, how: str) -> Ro
                     f"order, {first[1]} in natural order; {OPTION}")  # fmt: skip
 
 
-def _otherwise(names: Sequence[str]) -> str:
-    """Say which two names in lexical order ("a b/1.png", "a/1.png") stand otherwise by folders or without endings."""
-    for how, key in (("folder by folder, as ImageFolder and rglob sort,", _by_folders), ("without endings", _by_stems)):
-        keys = [key(name) for name in names]
-        for before, behind in pairwise(sorted(range(len(names)), key=keys.__getitem__)):
-            if behind < before:
+def _otherwise(names: Sequence[str], order: str = "lexical") -> str:
+    """Say which two names in an order ("a b/1.png", "a/1.png") stand otherwise by folders or without endings."""
+    part: Callable[[str], Any] = natural if order == "natural" else os.fsencode
+    stems = [ENDING.sub("", str(name)) for name in names]
+    rank = np.argsort(_sorted(names, order))
+    for how, keys in (("folder by folder, as ImageFolder and rglob sort,", names), ("without endings", stems)):
+        split = [([part(one) for one in str(key).split("/")], str(name)) for key, name in zip(keys, names)]
+        for before, behind in pairwise(sorted(range(len(names)), key=split.__getitem__)):
+            if rank[behind] < rank[before]:
                 first, second = one_line(names[before]), one_line(names[behind])
                 return f"{first} is before {second} {how} and behind it by whole names"
     return ""
-
-
-def _by_folders(name: str) -> list[bytes]:
-    return [os.fsencode(part) for part in str(name).split("/")]
-
-
-def _by_stems(name: str) -> tuple[list[bytes], str]:
-    return _by_folders(ENDING.sub("", str(name))), str(name)
 
 
 def _row_numbers(names: Sequence[str]) -> bool:

@@ -151,6 +151,25 @@ def test_orders_by_folders_and_without_endings_that_differ_are_refused():
     assert rows_of(files, 4, order="lexical", file="brain.npy").order.tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("order", ["lexical", "natural"])
+def test_what_an_order_sorts_is_said(order):
+    """F89: whole paths, folders too, which may stand otherwise folder by folder."""
+    names = ["a/2.png", "b/1.png", "a b/3.png", "a/10.png", "b/2.png"]
+    found = rows_of(names, 5, order=order, file="brain.npy")
+    by_rows = [names[place] for place in np.argsort(found.order)]
+    expected = {"lexical": ["a b/3.png", "a/10.png", "a/2.png", "b/1.png", "b/2.png"],
+                "natural": ["a b/3.png", "a/2.png", "a/10.png", "b/1.png", "b/2.png"]}  # fmt: skip
+    assert by_rows == expected[order]
+    assert found.how == f"in {order} order of the images' whole paths"
+    last = {"lexical": "a/2.png", "natural": "a/10.png"}[order]
+    said = f"{last} is before a b/3.png folder by folder, as ImageFolder and rglob sort, and behind it by whole names"
+    assert found.guessed == (f"brain.npy: its rows are taken in {order} order of the images' whole paths: {said}; "
+                             "order=FILE lists their names")  # fmt: skip
+    assert rows_of(["a/1.png", "b/1.png"], 2, order=order, file="brain.npy").guessed == ""
+    plain = rows_of(["a.png", "b.png"], 2, order=order, file="brain.npy")
+    assert (plain.how, plain.guessed) == (f"in {order} order of the images' names", "")
+
+
 def test_images_that_are_numbered_as_rows_are_told():
     names = sorted(f"{n}.png" for n in range(1, 13))
     found = rows_of(names, 12, file="brain.npy")

@@ -173,12 +173,12 @@ class Container:
                 elements.setdefault(outer, {}).setdefault("", {})[0] = name
         for name, fields in elements.items():
             kept = {key: one for key, one in fields.items() if sorted(one) == list(range(1, len(one) + 1))}
-            texts = {key for key, one in kept.items() if all(len(self.texts.get(at, ())) == 1 for at in one.values())}
-            single = {key for key, one in kept.items()
-                      if all(at in self.arrays and not self.arrays[at].shape for at in one.values())}  # fmt: skip
+            texts = [key for key, one in kept.items() if all(len(self.texts.get(at, ())) == 1 for at in one.values())]
+            single = [key for key, one in kept.items()
+                      if all(at in self.arrays and not self.arrays[at].shape for at in one.values())]  # fmt: skip
             for key in texts:
                 self.texts.setdefault(f"{name}/{key}", [self.texts[kept[key][at]][0] for at in sorted(kept[key])])
-            if texts | single == fields.keys() and len({len(one) for one in fields.values()}) == 1:
+            if {*texts, *single} == fields.keys() and len({len(one) for one in fields.values()}) == 1:
                 for key in single:
                     parts = [self.arrays[kept[key][at]] for at in sorted(kept[key])]
                     self.arrays.setdefault(f"{name}/{key}", Stored((len(parts),), np.dtype(np.float64), _Parts(parts)))
