@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cnnprobe.containers.beside import NAMES
-from cnnprobe.containers.tables import cells, number
+from cnnprobe.containers.tables import cells, decoded, number
 from cnnprobe.errors import UserError, listing, one_line, path_of
 
 ORDERS = ("lexical", "natural")
@@ -188,7 +188,9 @@ def listed_names(word: str, count: int, ours: Sequence[str]) -> tuple[str, list[
     try:
         rows = cells(path)
     except UserError:  # names with blanks or commas in them
-        rows = [[line.strip()] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        rows = [[line.strip()] for line in (decoded(path.read_bytes()) or "").splitlines() if line.strip()]
+        if not rows:
+            raise
     head = rows[0] if len(rows) == count + 1 else [""] * len(rows[0])
     rows = rows[len(rows) - count :] if len(rows) in (count, count + 1) else rows
     lists = [(head[place] or f"column {place + 1}", [row[place] for row in rows]) for place in range(len(head))]

@@ -220,7 +220,9 @@ def _joined(path: Path, rows: list[list[str]], conditions: Sequence[str], column
         called = f"column {place + 1}" if bare else words[0]
         sides = two_names(words if bare else words[1:], conditions, one_line(f"{path.name}: {called}"))
         if sides is not None:
-            head = [] if bare else [[*rows[0][:place], f"{called}, first", f"{called}, second", *rows[0][place + 1 :]]]
+            head = (
+                [] if bare else [[*rows[0][:place], f"first of {called}", f"second of {called}", *rows[0][place + 1 :]]]
+            )
             below = rows[len(head) :]
             split = [[*row[:place], one, other, *row[place + 1 :]] for row, one, other in zip(below, *sides)]
             return _pairs(path, [*head, *split], conditions, column)

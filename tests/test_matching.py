@@ -202,3 +202,16 @@ def test_a_running_number_in_front_of_the_names_of_a_list_is_none(tmp_path):
     (tmp_path / "order.csv").write_text("\n".join(lines))
     with pytest.raises(UserError, match="image and old both name the images, in different orders"):
         rows_of(names, 12, order=str(tmp_path / "order.csv"), file="brain.npy")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_a_list_in_any_encoding_is_read(tmp_path, encoding):
+    """F89: names with umlauts, also where blanks and commas stand in them."""
+    for names in (["Ähre.png", "bär.png", "cat.png"], ["Ähre, gelb.png", "bär.png", "eine, cat und.png"]):
+        (tmp_path / "order.txt").write_bytes("\r\n".join(names).encode(encoding))
+        found = rows_of(names[::-1], 3, order=str(tmp_path / "order.txt"), file="brain.npy")
+        assert found.order.tolist() == [2, 1, 0]
+    for content in (b"", bytes(range(256))):
+        (tmp_path / "order.txt").write_bytes(content)
+        with pytest.raises(UserError, match="is no table"):
+            rows_of(names, 3, order=str(tmp_path / "order.txt"), file="brain.npy")

@@ -69,10 +69,9 @@ def cells(path: Path) -> list[list[str]]:
         UserError: it is no text, empty, or its rows differ in length.
     """
     name = one_line(str(path))
-    try:
-        text = decoded(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is no table ({error})") from None
+    text = decoded(path.read_bytes())
+    if text is None:
+        raise UserError(f"{name} is no table: it is no text")
     lines = [line for line in text.splitlines() if line.strip(" \t,;")]
     said = SAID.fullmatch(lines[0].strip('"')) if lines else None
     lines = lines[1:] if said else lines
@@ -96,14 +95,21 @@ def cells(path: Path) -> list[list[str]]:
     return rows
 
 
-def decoded(content: bytes) -> str:
-    """Return a text from its bytes: UTF-8, or UTF-16 with its mark.
-
-    Raises:
-        UnicodeDecodeError: it is neither.
-    """
-    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return content.decode("utf-16" if marked else "utf-8-sig")
+def decoded(content: bytes) -> str | None:
+    """Return a text from its bytes: UTF-8, UTF-16 with or without its mark, else Western European; None: no text."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        kinds = ["utf-16"]
+    elif b"\0" in content[:200]:
+        kinds = ["utf-16-le" if content[1:2] == b"\0" else "utf-16-be"]
+    else:
+        kinds = ["utf-8-sig", "cp1252", "latin-1"]
+    for kind in kinds:
+        try:
+            text = content.decode(kind)
+        except UnicodeDecodeError:
+            continue
+        return None if "\0" in text else text
+    return None
 
 
 def number(cell: str) -> float | None:

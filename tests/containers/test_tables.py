@@ -78,3 +78,14 @@ def test_numbers_with_a_sign_and_without_are_refused(tmp_path):
         opened(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("n,a,b\nx,45%,2\ny,0,30\n")
     np.testing.assert_allclose(opened(tmp_path / "a.csv").arrays[""].read(), [[0.45, 2], [0, 30]])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_a_table_in_any_encoding_is_text(tmp_path, encoding):
+    """F89: names with umlauts are those of the images."""
+    (tmp_path / "a.csv").write_bytes("name;Größe\nÄhre;1,5\nBär;2\n".encode(encoding))
+    found = opened(tmp_path / "a.csv")
+    assert found.texts == {"rows": ["Ähre", "Bär"], "columns": ["Größe"]}
+    (tmp_path / "b.csv").write_bytes(bytes(range(256)))
+    with pytest.raises(Exception, match="is no table: it is no text"):
+        opened(tmp_path / "b.csv")
