@@ -34,7 +34,7 @@ def table(path: Path, column: str, conditions: Sequence[str], order: str | None)
     """
     rows = cells(path)
     found = None if column else _matrix(path, rows, conditions, order) or _triangle(path, rows, conditions, order)
-    found = found or _pairs(path, rows, conditions, column) or _joined(path, rows, conditions, column)
+    found = found or _pairs(path, rows, conditions, column) or _joined(path, rows, conditions, column, order)
     found = found or _numbered(path, rows, conditions, column, order)
     return _counted(path, found or features(path, rows, column, conditions))
 
@@ -211,7 +211,9 @@ def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column:
     return None
 
 
-def _joined(path: Path, rows: list[list[str]], conditions: Sequence[str], column: str) -> Reference | None:
+def _joined(
+    path: Path, rows: list[list[str]], conditions: Sequence[str], column: str, order: str | None
+) -> Reference | None:
     """Return the matrix of a table that names both conditions of a pair in one cell; None where it is none."""
     bare = any(number(cell) is not None for cell in rows[0])
     for place, words in enumerate(zip(*rows)):
@@ -225,7 +227,8 @@ def _joined(path: Path, rows: list[list[str]], conditions: Sequence[str], column
             )
             below = rows[len(head) :]
             split = [[*row[:place], one, other, *row[place + 1 :]] for row, one, other in zip(below, *sides)]
-            return _pairs(path, [*head, *split], conditions, column)
+            split = [*head, *split]
+            return _pairs(path, split, conditions, column) or _numbered(path, split, conditions, column, order)
     return None
 
 

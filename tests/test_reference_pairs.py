@@ -196,6 +196,16 @@ def test_two_names_in_one_text_say_the_pair(tmp_path, between, ending):
     assert one.rows.startswith("by name without ending")
 
 
+def test_two_numbers_in_one_text_are_names_where_images_are_numbered(tmp_path):
+    """F89."""
+    first, second, values, square = shuffled(6)
+    lines = [f"{a + 1}-{b + 1},{d!r}" for a, b, d in zip(first, second, values.tolist())]
+    (tmp_path / "a.csv").write_text("\n".join(["pair,distance", *lines]))
+    (one,) = load(f"{tmp_path}/a.csv", conditions=[f"{n}.png" for n in (2, 1, 3, 4, 5, 6)])
+    order = [1, 0, 2, 3, 4, 5]
+    np.testing.assert_allclose(one.matrices[0, 0, 0], square[np.ix_(order, order)][np.triu_indices(6, 1)])
+
+
 @pytest.mark.parametrize("ending", ["csv", "npz"])
 def test_two_names_in_one_text_that_can_be_cut_in_two_ways_are_refused(tmp_path, ending):
     """F89: names may hold what stands between them, where one cut alone gives two names."""
