@@ -36,10 +36,10 @@ def table(path: Path, column: str, conditions: Sequence[str], order: str | None)
     found = None if column else _matrix(path, rows, conditions, order) or _triangle(path, rows, conditions, order)
     found = found or _pairs(path, rows, conditions, column) or _joined(path, rows, conditions, column, order)
     found = found or _numbered(path, rows, conditions, column, order)
-    return _counted(path, found or features(path, rows, column, conditions))
+    return counted(path, found or features(path, rows, column, conditions))
 
 
-def _counted(path: Path, found: Reference) -> Reference:
+def counted(path: Path, found: Reference) -> Reference:
     """Return a reference; tell of how many pairs it has no value."""
     missing, pairs = np.isnan(found.matrices).sum(), found.matrices.size
     if missing:

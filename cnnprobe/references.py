@@ -81,7 +81,7 @@ def _named(
         rows = reference_files.features(path, inside, conditions)
         if rows is None:
             raise
-        return [reference_tables.features(path, rows, "", conditions)]
+        return [reference_tables.counted(path, reference_tables.features(path, rows, "", conditions))]
 
 
 def _split(word: str) -> tuple[Path | None, str]:

@@ -310,3 +310,17 @@ def test_rows_beside_another_array_are_no_features(tmp_path):
     np.savez(tmp_path / "a.npz", stimuli=table, rdm=SQUARE)
     (one,) = load(f"{tmp_path}/a.npz", conditions=NAMES)
     np.testing.assert_allclose(one.matrices[0, 0, 0], PAIRS)
+
+
+def test_rows_of_an_array_with_gaps_are_told(tmp_path, caplog):
+    """F90: what a mask covers is missing, and so are its pairs."""
+    values = np.random.default_rng(6).normal(size=(COUNT, 2))
+    rows = np.ma.array([*zip(STEMS, *values.T)], [("name", "U5"), ("x", "f8"), ("y", "f8")])
+    rows["x"][2] = np.ma.masked
+    rows.data["x"][2] = 1e9
+    np.savez(tmp_path / "a.npz", data=rows.data, mask=rows.mask)
+    (one,) = load(f"{tmp_path}/a.npz", conditions=NAMES)
+    values[2] = np.nan
+    np.testing.assert_allclose(one.matrices[0, 0, 0], pdist(values))
+    assert "1 of 6 values are missing, as mask/x says" in caplog.text
+    assert "a.npz: 5 of 15 pairs have no value and are left out" in caplog.text
