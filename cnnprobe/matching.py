@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.containers.tables import cells, number
+from cnnprobe.containers.beside import NAMES
+from cnnprobe.containers.tables import cells, decoded, number
 from cnnprobe.errors import UserError, listing, one_line, path_of
 
 ORDERS = ("lexical", "natural")
@@ -23,16 +24,8 @@ OPTION = "order=lexical|natural|FILE (the names of its rows, one a line) decides
 ENDING = re.compile(r"(\.nii)?\.[a-z][a-z0-9]{0,5}$", re.IGNORECASE)
 """What is taken for the ending of a file's name."""
 SEPARATORS = re.compile(r"[\W_]+")
-NAMES = ("stimuli", "stimulus", "stims", "stim", "stimulus_names", "stimulus_name", "stim_names", "stimnames",
-         "stimulusnames", "stimulus_labels", "conditions", "condition", "condition_names", "conds", "cond", "names",
-         "name", "images", "image", "image_names", "imagenames", "image_files", "files", "file", "filenames",
-         "file_names", "items", "objects", "object_names", "labels", "label", "rows", "columns", "index", "ids",
-         "image_ids", "stimulus_ids", "stim_ids", "id", "image_id",
-         "stimulus_id", "stim_id", "item_ids", "item_id", "picture", "pictures", "filename", "file_name",
-         "stimulus_files")  # fmt: skip
-"""What names of rows are called in a file."""
 UNNAMED = ("", "index", "id", "rows", "columns")
-"""Those of them that also stand above a running number."""
+"""Names of names that also stand above a running number."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,12 @@ def rows_of(
     """
     if order in ORDERS:
         _must_be_as_many(ours, count, file)
-        return Rows(np.argsort(_sorted(ours, order), kind="stable"), f"in {order} order of the images' names")
+        other, what = _otherwise(ours, order), "whole paths" if any("/" in name for name in ours) else "names"
+        told = (
+            f"{file}: its rows are taken in {order} order of the images' {what}: {other}; order=FILE lists their names"
+        )
+        places = np.argsort(_sorted(ours, order), kind="stable")
+        return Rows(places, f"in {order} order of the images' {what}", told if other else "")
     if order is not None:
         column, listed = listed_names(order, count, ours)
         rows = by_names(ours, listed)
@@ -190,7 +188,9 @@ def listed_names(word: str, count: int, ours: Sequence[str]) -> tuple[str, list[
     try:
         rows = cells(path)
     except UserError:  # names with blanks or commas in them
-        rows = [[line.strip()] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        rows = [[line.strip()] for line in (decoded(path.read_bytes()) or "").splitlines() if line.strip()]
+        if not rows:
+            raise
     head = rows[0] if len(rows) == count + 1 else [""] * len(rows[0])
     rows = rows[len(rows) - count :] if len(rows) in (count, count + 1) else rows
     lists = [(head[place] or f"column {place + 1}", [row[place] for row in rows]) for place in range(len(head))]
@@ -344,23 +344,18 @@ def _positions(ours: Sequence[str], rows: np.ndarray, file: str, how: str) -> Ro
                     f"order, {first[1]} in natural order; {OPTION}")  # fmt: skip
 
 
-def _otherwise(names: Sequence[str]) -> str:
-    """Say which two names in lexical order ("a b/1.png", "a/1.png") stand otherwise by folders or without endings."""
-    for how, key in (("folder by folder, as ImageFolder and rglob sort,", _by_folders), ("without endings", _by_stems)):
-        keys = [key(name) for name in names]
-        for before, behind in pairwise(sorted(range(len(names)), key=keys.__getitem__)):
-            if behind < before:
+def _otherwise(names: Sequence[str], order: str = "lexical") -> str:
+    """Say which two names in an order ("a b/1.png", "a/1.png") stand otherwise by folders or without endings."""
+    part: Callable[[str], Any] = natural if order == "natural" else os.fsencode
+    stems = [ENDING.sub("", str(name)) for name in names]
+    rank = np.argsort(_sorted(names, order))
+    for how, keys in (("folder by folder, as ImageFolder and rglob sort,", names), ("without endings", stems)):
+        split = [([part(one) for one in str(key).split("/")], str(name)) for key, name in zip(keys, names)]
+        for before, behind in pairwise(sorted(range(len(names)), key=split.__getitem__)):
+            if rank[behind] < rank[before]:
                 first, second = one_line(names[before]), one_line(names[behind])
                 return f"{first} is before {second} {how} and behind it by whole names"
     return ""
-
-
-def _by_folders(name: str) -> list[bytes]:
-    return [os.fsencode(part) for part in str(name).split("/")]
-
-
-def _by_stems(name: str) -> tuple[list[bytes], str]:
-    return _by_folders(ENDING.sub("", str(name))), str(name)
 
 
 def _row_numbers(names: Sequence[str]) -> bool:

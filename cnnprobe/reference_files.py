@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.containers.beside import CHANNELS, RATES, TIMES, UNITS, number_of, rate_of, times_of
+from cnnprobe.containers.beside import CHANNELS, NAMES, RATES, TIMES, UNITS, number_of, rate_of, times_of
 from cnnprobe.containers.opening import opened
 from cnnprobe.containers.stored import Container, Stored
 from cnnprobe.engine.dissimilarity import conditions_of
 from cnnprobe.engine.matrix_axes import AXES, PAIR, STIMULI, counted, fits, known
 from cnnprobe.engine.reference_matrices import Reference, reference
 from cnnprobe.errors import UserError, listing, one_line
-from cnnprobe.matching import NAMES, OPTION, Rows, by_names, overlap, rows_of
+from cnnprobe.matching import OPTION, Rows, by_names, overlap, rows_of
 from cnnprobe.reference_pairs import Pairs, by_numbers, by_texts, in_columns, numbered, placed, tell_numbers, values_of
 
 LOG = logging.getLogger("cnnprobe")
@@ -36,6 +36,10 @@ DESCRIBED = {
 """What rsatoolbox's descriptors of matrices say about them."""
 
 
+class NothingFitsError(UserError):
+    """A file has no matrix of the conditions."""
+
+
 def matrices(
     path: Path, inside: str, conditions: Sequence[str], axes: Sequence[str] | None, order: str | None
 ) -> list[Reference]:
@@ -49,18 +53,22 @@ def matrices(
         order: see `matching.rows_of`.
 
     Raises:
-        UserError: nothing fits, or something does but for names, order or axes.
+        NothingFitsError: nothing fits.
+        UserError: something does but for names, order or axes.
     """
     file = opened(path)
     chosen = file.named(inside) if inside else file.arrays
     found, others = [], [f"{name or 'an array'} ({reason})" for name, reason in file.passed.items()]
     beside = numbered(file, len(conditions))
     aside = {key for one in beside for key in one.keys}
+    columns = {key for keys in file.rows.values() if not file.texts.keys().isdisjoint(keys) for key in keys}
     for name, stored in chosen.items():
         title = _title(path, file, name, stored)
-        if name in aside or (not inside and name.rpartition("/")[2].lower() in ASIDE):
+        if not inside and (not stored.shape or name.rpartition("/")[2].lower() in ASIDE):
             continue
-        stored, pairs = _paired(file, name, stored, conditions, beside)
+        stored, pairs = (stored, None) if name in aside else _paired(file, name, stored, conditions, beside)
+        if name in aside or (name in columns and pairs is None):
+            continue
         place, theirs = _names(file, name, stored, conditions, pairs)
         count = len(theirs) if theirs is not None else len(conditions)
         if not (inside in (name, name.replace("/", ".")) or fits(stored.shape, count)):
@@ -75,12 +83,41 @@ def matrices(
         found.append(replace(made.reordered(rows.order), rows=rows.how))
     if not found:
         there = f"; it has {listing(others, 6)}" if others else "; it has no array of numbers"
-        raise UserError(f"{path} has no matrix of {len(conditions)} conditions, as the dataset gives{one_line(there)}")
+        raise NothingFitsError(
+            f"{path} has no matrix of {len(conditions)} conditions, as the dataset gives{one_line(there)}"
+        )
     if others and not inside:
         LOG.warning(
             one_line(f"{path.name}: passed over {listing(others, 6)}; the dataset gives {len(conditions)} conditions")
         )
     return [replace(one, passed_over="; ".join(others)) for one in found]
+
+
+def features(path: Path, inside: str, conditions: Sequence[str]) -> list[list[str]] | None:
+    """Return the cells of rows of a file that name conditions beside numbers, a head above them; None without such.
+
+    Args:
+        path: HDF5, MATLAB or NumPy: of a structured array or the like, and no other array unless it is named.
+        inside: its name, or one of its fields; "": the one there is.
+        conditions: names.
+
+    Raises:
+        UserError: there are several.
+    """
+    file, found = opened(path), []
+    within = {key for keys in file.rows.values() for key in keys}
+    if not inside and any(one.shape and key not in within for key, one in file.arrays.items()):
+        return None
+    for name, keys in file.rows.items():
+        words = [key for key in keys if key in file.texts and by_names(conditions, file.texts[key], loose=False)]
+        numeric = [key for key in keys if key in file.arrays and inside in ("", name, key)]
+        if words and numeric:
+            values = [file.texts[words[0]], *(map(str, values_of(file, key, file.arrays[key])) for key in numeric)]
+            found.append([[key.rpartition("/")[2] for key in (words[0], *numeric)], *map(list, zip(*values))])
+    if len(found) > 1:
+        raise UserError(one_line(f"{path} has several arrays of rows that name the conditions: "
+                                 f"{listing(file.rows, 4)}; say which, reference=FILE:ARRAY"))  # fmt: skip
+    return found[0] if found else None
 
 
 def _paired(

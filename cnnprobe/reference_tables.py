@@ -15,7 +15,7 @@ from cnnprobe.engine.matrix_axes import is_symmetric
 from cnnprobe.engine.reference_matrices import EVEN, Reference, must_tell, reference
 from cnnprobe.errors import UserError, listing, one_line, unknown
 from cnnprobe.matching import Rows, best_of, by_names, overlap, rows_of
-from cnnprobe.reference_pairs import MOST, every_pair, tell_numbers
+from cnnprobe.reference_pairs import MOST, every_pair, spread, tell_numbers, two_names
 
 LOG = logging.getLogger("cnnprobe")
 DISTANCE = re.compile(r"dist|diss|rdm", re.IGNORECASE)
@@ -34,8 +34,13 @@ def table(path: Path, column: str, conditions: Sequence[str], order: str | None)
     """
     rows = cells(path)
     found = None if column else _matrix(path, rows, conditions, order) or _triangle(path, rows, conditions, order)
-    found = found or _pairs(path, rows, conditions, column) or _numbered(path, rows, conditions, column, order)
-    found = found or _features(path, rows, column, conditions)
+    found = found or _pairs(path, rows, conditions, column) or _joined(path, rows, conditions, column, order)
+    found = found or _numbered(path, rows, conditions, column, order)
+    return counted(path, found or features(path, rows, column, conditions))
+
+
+def counted(path: Path, found: Reference) -> Reference:
+    """Return a reference; tell of how many pairs it has no value."""
     missing, pairs = np.isnan(found.matrices).sum(), found.matrices.size
     if missing:
         LOG.warning(one_line(f"{path.name}: {missing} of {pairs} pairs have no value and are left out"))
@@ -206,6 +211,27 @@ def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column:
     return None
 
 
+def _joined(
+    path: Path, rows: list[list[str]], conditions: Sequence[str], column: str, order: str | None
+) -> Reference | None:
+    """Return the matrix of a table that names both conditions of a pair in one cell; None where it is none."""
+    bare = any(number(cell) is not None for cell in rows[0])
+    for place, words in enumerate(zip(*rows)):
+        if len(words) < 3 or all(number(word) is not None for word in words[1:]):
+            continue
+        called = f"column {place + 1}" if bare else words[0]
+        sides = two_names(words if bare else words[1:], conditions, one_line(f"{path.name}: {called}"))
+        if sides is not None:
+            head = (
+                [] if bare else [[*rows[0][:place], f"first of {called}", f"second of {called}", *rows[0][place + 1 :]]]
+            )
+            below = rows[len(head) :]
+            split = [[*row[:place], one, other, *row[place + 1 :]] for row, one, other in zip(below, *sides)]
+            split = [*head, *split]
+            return _pairs(path, split, conditions, column) or _numbered(path, split, conditions, column, order)
+    return None
+
+
 def _is_pair(row: list[str], first: int, second: int, known: set[str], conditions: Sequence[str]) -> bool:
     """Say whether the first row is a pair itself, with no head above it: names of conditions, or one and a number."""
     named = [word in known or bool(overlap(conditions, [word])) for word in (row[first], row[second])]
@@ -236,8 +262,9 @@ def _numbered(
         if chosen is None:
             return None
         at_rows = range(2 - bare, len(rows) + 1)
-        values = column_numbers(columns, chosen, file=path.name, head=head, rows=at_rows, among=())[pairs.places]
-        must_tell(f"{path.stem}: {head[chosen]}", head[chosen], values)
+        values = spread(pairs, column_numbers(columns, chosen, file=path.name, head=head, rows=at_rows, among=()))
+        sides = (values,) if values.ndim == 1 else (upper(values), values.diagonal())
+        must_tell(f"{path.stem}: {head[chosen]}", head[chosen], *sides)
         made, named = reference(column or path.stem, values, len(pairs.names)), [*map(str, pairs.names)]
         matched = rows_of(conditions, len(named), named, order=order, file=one_line(path.name))
         tell_numbers(path.name, pairs, matched)
@@ -259,8 +286,12 @@ def _of_pairs(path: Path, head: list[str], columns: list[tuple[str, ...]], there
     raise UserError(one_line(f"{path} has several numbers for each pair: {named}; say which, reference=FILE:COLUMN"))
 
 
-def _features(path: Path, rows: list[list[str]], column: str, conditions: Sequence[str]) -> Reference:
-    """Return the Euclidean distances between the rows of a table: name of a condition, then numbers."""
+def features(path: Path, rows: list[list[str]], column: str, conditions: Sequence[str]) -> Reference:
+    """Return the Euclidean distances between the rows of a table: name of a condition, then numbers.
+
+    Raises:
+        UserError: no column names all conditions, or none behind it holds numbers; a cell among numbers is none.
+    """
     head, body = rows[0], rows[1:]
     columns = [list(one) for one in zip(*body)]
     titles = [name or f"column {place + 1}" for place, name in enumerate(head)]

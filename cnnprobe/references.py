@@ -75,7 +75,13 @@ def _named(
         return [reference_tables.table(path, inside, conditions, order)]
     if path.suffix.lower() in HDF5 and _is_store(path):
         return _run(str(path.parent), conditions, out)
-    return reference_files.matrices(path, inside, conditions, axes, order)
+    try:
+        return reference_files.matrices(path, inside, conditions, axes, order)
+    except reference_files.NothingFitsError:
+        rows = reference_files.features(path, inside, conditions)
+        if rows is None:
+            raise
+        return [reference_tables.counted(path, reference_tables.features(path, rows, "", conditions))]
 
 
 def _split(word: str) -> tuple[Path | None, str]:

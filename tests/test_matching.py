@@ -151,6 +151,25 @@ def test_orders_by_folders_and_without_endings_that_differ_are_refused():
     assert rows_of(files, 4, order="lexical", file="brain.npy").order.tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("order", ["lexical", "natural"])
+def test_what_an_order_sorts_is_said(order):
+    """F89: whole paths, folders too, which may stand otherwise folder by folder."""
+    names = ["a/2.png", "b/1.png", "a b/3.png", "a/10.png", "b/2.png"]
+    found = rows_of(names, 5, order=order, file="brain.npy")
+    by_rows = [names[place] for place in np.argsort(found.order)]
+    expected = {"lexical": ["a b/3.png", "a/10.png", "a/2.png", "b/1.png", "b/2.png"],
+                "natural": ["a b/3.png", "a/2.png", "a/10.png", "b/1.png", "b/2.png"]}  # fmt: skip
+    assert by_rows == expected[order]
+    assert found.how == f"in {order} order of the images' whole paths"
+    last = {"lexical": "a/2.png", "natural": "a/10.png"}[order]
+    said = f"{last} is before a b/3.png folder by folder, as ImageFolder and rglob sort, and behind it by whole names"
+    assert found.guessed == (f"brain.npy: its rows are taken in {order} order of the images' whole paths: {said}; "
+                             "order=FILE lists their names")  # fmt: skip
+    assert rows_of(["a/1.png", "b/1.png"], 2, order=order, file="brain.npy").guessed == ""
+    plain = rows_of(["a.png", "b.png"], 2, order=order, file="brain.npy")
+    assert (plain.how, plain.guessed) == (f"in {order} order of the images' names", "")
+
+
 def test_images_that_are_numbered_as_rows_are_told():
     names = sorted(f"{n}.png" for n in range(1, 13))
     found = rows_of(names, 12, file="brain.npy")
@@ -183,3 +202,16 @@ def test_a_running_number_in_front_of_the_names_of_a_list_is_none(tmp_path):
     (tmp_path / "order.csv").write_text("\n".join(lines))
     with pytest.raises(UserError, match="image and old both name the images, in different orders"):
         rows_of(names, 12, order=str(tmp_path / "order.csv"), file="brain.npy")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_a_list_in_any_encoding_is_read(tmp_path, encoding):
+    """F89: names with umlauts, also where blanks and commas stand in them."""
+    for names in (["Ähre.png", "bär.png", "cat.png"], ["Ähre, gelb.png", "bär.png", "eine, cat und.png"]):
+        (tmp_path / "order.txt").write_bytes("\r\n".join(names).encode(encoding))
+        found = rows_of(names[::-1], 3, order=str(tmp_path / "order.txt"), file="brain.npy")
+        assert found.order.tolist() == [2, 1, 0]
+    for content in (b"", bytes(range(256))):
+        (tmp_path / "order.txt").write_bytes(content)
+        with pytest.raises(UserError, match="is no table"):
+            rows_of(names, 3, order=str(tmp_path / "order.txt"), file="brain.npy")

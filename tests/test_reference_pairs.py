@@ -11,6 +11,7 @@ from scipy.spatial.distance import squareform
 from cnnprobe.errors import UserError
 from cnnprobe.reference_pairs import every_pair
 from cnnprobe.references import load
+from tests.matlab_files import Matlab
 
 NAMES = [f"{word}.png" for word in ("ant", "bee", "cat", "dog", "eel", "fox")]
 MORE = [*(name[:-4] for name in NAMES), "gnu"]
@@ -174,3 +175,119 @@ def test_the_first_row_of_a_table_without_a_head_is_shown(tmp_path):
     (tmp_path / "a.csv").write_text("6,10,4.2\n4,5,3.9\n1,3,0.8\n")
     with pytest.raises(UserError, match=r"its first row is 6, 10, 4.2$"):
         load(f"{tmp_path}/a.csv", conditions=NAMES)
+
+
+@pytest.mark.parametrize("between", ["-", "_", " vs ", " vs. ", "|", "_vs_", " - ", "--", " ", "/", ":", " & ", "->"])
+@pytest.mark.parametrize("ending", ["csv", "bare.csv", "npz", "mat"])
+def test_two_names_in_one_text_say_the_pair(tmp_path, between, ending):
+    """F89: the order of the rows is that of the names, not of `pdist`."""
+    first, second, values, square = shuffled(6)
+    texts = [f"{MORE[a]}{between}{MORE[b]}" for a, b in zip(first, second)]
+    path = tmp_path / f"a.{ending}"
+    if ending == "npz":
+        np.savez(path, pair=texts, rdm=values)
+    elif ending == "mat":
+        savemat(path, {"pair": np.array(texts, object)[:, None], "rdm": values[:, None]})
+    else:
+        lines = [f"{text};{value!r}" for text, value in zip(texts, values.tolist())]
+        path.write_text("\n".join(["pair;distance"] * (ending == "csv") + lines))
+    (one,) = load(str(path), conditions=NAMES)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], square[np.triu_indices(6, 1)])
+    assert one.rows.startswith("by name without ending")
+
+
+def test_two_numbers_in_one_text_are_names_where_images_are_numbered(tmp_path):
+    """F89."""
+    first, second, values, square = shuffled(6)
+    lines = [f"{a + 1}-{b + 1},{d!r}" for a, b, d in zip(first, second, values.tolist())]
+    (tmp_path / "a.csv").write_text("\n".join(["pair,distance", *lines]))
+    (one,) = load(f"{tmp_path}/a.csv", conditions=[f"{n}.png" for n in (2, 1, 3, 4, 5, 6)])
+    order = [1, 0, 2, 3, 4, 5]
+    np.testing.assert_allclose(one.matrices[0, 0, 0], square[np.ix_(order, order)][np.triu_indices(6, 1)])
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz"])
+def test_two_names_in_one_text_that_can_be_cut_in_two_ways_are_refused(tmp_path, ending):
+    """F89: names may hold what stands between them, where one cut alone gives two names."""
+    for own, doubt in (("red_ant", ""), ("ant_bee", r"'\w+' can be (ant and bee_ant or ant_bee and ant|bee and)")):
+        names = ["ant", "bee", own, "bee_ant"]
+        first, second, values, square = shuffled(4)
+        texts = ["_".join([names[max(a, b)], names[min(a, b)]]) for a, b in zip(first, second)]
+        path = tmp_path / f"{own}.{ending}"
+        if ending == "npz":
+            np.savez(path, pair=texts, rdm=values)
+        else:
+            path.write_text("\n".join(["pair,distance", *(f"{a},{b!r}" for a, b in zip(texts, values.tolist()))]))
+        if doubt:
+            with pytest.raises(UserError, match=f"pair has both names of a pair in one text, but {doubt}"):
+                load(str(path), conditions=[f"{name}.png" for name in names])
+        else:
+            (one,) = load(str(path), conditions=[f"{name}.png" for name in names])
+            np.testing.assert_allclose(one.matrices[0, 0, 0], square[np.triu_indices(4, 1)])
+
+
+def test_a_text_that_is_not_two_names_is_refused(tmp_path):
+    first, second, values, _ = shuffled(7)
+    texts = [f"{MORE[a]} {MORE[b]}" for a, b in zip(first, second)]
+    texts[3] = "ant bee two"
+    np.savez(tmp_path / "a.npz", pair=texts, rdm=values)
+    with pytest.raises(UserError, match="but 'ant bee two' is not two of the names of conditions; give"):
+        load(f"{tmp_path}/a.npz", conditions=NAMES)
+
+
+@pytest.mark.parametrize("kept", ["off the diagonal", "all", "one triangle and the diagonal"])
+@pytest.mark.parametrize("words", [True, False])
+@pytest.mark.parametrize("kind", ["npz", "npy", "structured", "csv"])
+def test_pairs_may_stand_there_in_both_orders(tmp_path, kept, words, kind):
+    """F91: a full grid; its two values of a pair must agree, and its diagonal tells what it holds."""
+    square = shuffled(6)[3]
+    first, second = (side.ravel() for side in np.indices((6, 6)))
+    rows = {"off the diagonal": first != second, "all": first >= 0, "one triangle and the diagonal": first >= second}
+    order = RANDOM.permutation(np.flatnonzero(rows[kept]))
+    first, second = first[order], second[order]
+    expected, path = square[np.triu_indices(6, 1)], tmp_path / f"a.{'npy' if kind == 'structured' else kind}"
+
+    def read(values):
+        one, other = (np.array(MORE)[side] if words else side for side in (first, second))
+        if kind == "npz":
+            np.savez(path, i=one, j=other, rdm=values)
+        elif kind == "npy" and not words:
+            np.save(path, np.stack([one, other, values], 1))
+        elif kind == "csv":
+            path.write_text("\n".join(["i,j,rdm", *(f"{a},{b},{d!r}" for a, b, d in zip(one, other, values.tolist()))]))
+        else:
+            np.save(path, np.array([*zip(one, other, values)], [("i", one.dtype), ("j", one.dtype), ("d", "f8")]))
+        (found,) = load(str(path), conditions=NAMES)
+        return found.matrices[0, 0, 0]
+
+    np.testing.assert_allclose(read(square[first, second]), expected)
+    if kept != "off the diagonal":
+        np.testing.assert_allclose(read(1 - square[first, second]), expected)  # similarities
+    if kept != "one triangle and the diagonal":
+        values = square[first, second]
+        values[np.flatnonzero(first < second)[0]] += 0.2
+        with pytest.raises(UserError, match=r"differs from its mirror image|two numbers for"):
+            read(values)
+
+
+@pytest.mark.parametrize("write", ["mat5", "mat73"])
+def test_a_struct_array_has_a_pair_in_each_element(tmp_path, write):
+    """F89: s(k).name1, s(k).name2, s(k).d; without names of pairs its numbers are no triangle."""
+    first, second, values, square = shuffled(6)
+
+    def save(path, structs):
+        if write == "mat5":
+            savemat(path, {"s": np.array([tuple(one.values()) for one in structs], [(key, "O") for key in structs[0]])})
+        else:
+            with Matlab(path) as file:
+                file.put("s", tuple({key: one if isinstance(one, str) else [[one]] for key, one in row.items()}
+                                    for row in structs))  # fmt: skip
+        return str(path)
+
+    rows = [{"name1": MORE[a], "name2": MORE[b], "d": d} for a, b, d in zip(first, second, values.tolist())]
+    (one,) = load(save(tmp_path / "a.mat", rows), conditions=NAMES)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], square[np.triu_indices(6, 1)])
+    assert one.rows == "by name without ending (s/name1, s/name2)"
+    rows = [{"subject": f"s{place}", "age": 20.0 + place} for place in range(15)]
+    with pytest.raises(UserError, match="has no matrix of 6 conditions"):
+        load(save(tmp_path / "b.mat", rows), conditions=NAMES)

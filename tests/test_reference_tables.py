@@ -1,11 +1,14 @@
 """Dissimilarities out of tables: matrices with names on two sides, pairs with several numbers, similarities by name."""
 
+import h5py
 import numpy as np
 import pytest
-from scipy.spatial.distance import squareform
+from scipy.io import savemat
+from scipy.spatial.distance import pdist, squareform
 
 from cnnprobe.errors import UserError
 from cnnprobe.references import load
+from tests.matlab_files import Matlab
 
 NAMES = [f"{word}.png" for word in ("ant", "bee", "cat", "dog", "eel", "fox")]
 STEMS = [name[:-4] for name in NAMES]
@@ -80,6 +83,19 @@ def test_what_is_called_a_similarity_is_not_taken_for_a_distance(tmp_path, diago
     for word in ("rdm", "correlation_distance", "dissimilarity", "region"):
         np.savez(tmp_path / "a.npz", **{word: given})
         assert len(load(f"{tmp_path}/a.npz:{word}", conditions=NAMES)) == 1
+
+
+@pytest.mark.parametrize("word", ["similarity", "RSM", "corr", "mean_correlation", "r"])
+def test_what_is_called_a_similarity_and_has_a_diagonal_of_0_is_told(tmp_path, word, caplog):
+    """F90: it may be a correlation distance, or a correlation whose diagonal was set to 0."""
+    np.savez(tmp_path / "a.npz", **{word: SQUARE})
+    (one,) = load(f"{tmp_path}/a.npz", conditions=NAMES)
+    np.testing.assert_array_equal(one.matrices[0, 0, 0], PAIRS)
+    assert f"{word} is called a similarity and has 0 on its diagonal" in caplog.text
+    np.savez(tmp_path / "b.npz", **{f"{word}_distance": SQUARE})
+    caplog.clear()
+    load(f"{tmp_path}/b.npz", conditions=NAMES)
+    assert "called" not in caplog.text
 
 
 @pytest.mark.parametrize("word", ["similarity", "mean_similarity_ratings", "corr", "mean correlation", "r"])
@@ -246,3 +262,65 @@ def test_names_with_underscores_are_no_numbers(tmp_path):
     (tmp_path / "b.csv").write_text("\n".join(",".join(map(str, row)) for row in pairs))
     (one,) = load(f"{tmp_path}/b.csv", conditions=[f"{name}.png" for name in names])
     np.testing.assert_allclose(one.matrices[0, 0, 0], PAIRS)
+
+
+def rows_of_features(path, kind):
+    """Write names and two features in rows of one array; return the path and the distances of the named rows."""
+    values = np.random.default_rng(4).normal(size=(COUNT + 1, 2))
+    order = np.random.default_rng(5).permutation(COUNT + 1)
+    names = [*STEMS, "gnu"]
+    array = np.array([(names[at], *values[at]) for at in order], [("name", "U5"), ("x", "f8"), ("y", "f8")])
+    path = path.with_suffix({"h5": ".h5", "mat5": ".mat", "mat73": ".mat"}.get(kind, f".{kind}"))
+    if kind == "npy":
+        np.save(path, array)
+    elif kind == "npz":
+        np.savez(path, table=array)
+    elif kind == "h5":
+        with h5py.File(path, "w") as file:
+            file["table"] = array.astype([("name", "S5"), ("x", "f8"), ("y", "f8")])
+    elif kind == "mat5":
+        savemat(path, {"table": array.astype([(key, "O") for key in ("name", "x", "y")])})
+    else:
+        with Matlab(path) as file:
+            file.put("table", tuple({"name": str(a), "x": [[b]], "y": [[c]]} for a, b, c in array))
+    return path, pdist(values[:COUNT])
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "h5", "mat5", "mat73"])
+def test_rows_of_an_array_that_name_the_images_are_features(tmp_path, kind):
+    """F90: as those of a table."""
+    path, expected = rows_of_features(tmp_path / "a", kind)
+    (one,) = load(str(path), conditions=NAMES)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], expected)
+    assert one.taken == "features x, y" and one.rows.startswith("by name without ending; 1 of its 7 rows")
+    (one,) = load(f"{path}:{'x' if kind == 'npy' else 'table/x'}", conditions=NAMES)
+    assert one.taken == "features x"
+    with pytest.raises(UserError, match="has no matrix of 4 conditions"):
+        load(str(path), conditions=[f"{name}.png" for name in ("owl", "pig", "ram", "sow")])
+
+
+def test_rows_beside_another_array_are_no_features(tmp_path):
+    """F90: it may be what was meant."""
+    table = np.array([*zip(STEMS, range(COUNT))], [("name", "U5"), ("shown", "f8")])
+    np.savez(tmp_path / "a.npz", stimuli=table, rdm=SQUARE[:5, :5])
+    with pytest.raises(UserError, match="has no matrix of 6 conditions"):
+        load(f"{tmp_path}/a.npz", conditions=NAMES)
+    (one,) = load(f"{tmp_path}/a.npz:stimuli", conditions=NAMES)
+    np.testing.assert_array_equal(one.matrices[0, 0, 0], pdist(np.arange(COUNT)[:, None]))
+    np.savez(tmp_path / "a.npz", stimuli=table, rdm=SQUARE)
+    (one,) = load(f"{tmp_path}/a.npz", conditions=NAMES)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], PAIRS)
+
+
+def test_rows_of_an_array_with_gaps_are_told(tmp_path, caplog):
+    """F90: what a mask covers is missing, and so are its pairs."""
+    values = np.random.default_rng(6).normal(size=(COUNT, 2))
+    rows = np.ma.array([*zip(STEMS, *values.T)], [("name", "U5"), ("x", "f8"), ("y", "f8")])
+    rows["x"][2] = np.ma.masked
+    rows.data["x"][2] = 1e9
+    np.savez(tmp_path / "a.npz", data=rows.data, mask=rows.mask)
+    (one,) = load(f"{tmp_path}/a.npz", conditions=NAMES)
+    values[2] = np.nan
+    np.testing.assert_allclose(one.matrices[0, 0, 0], pdist(values))
+    assert "1 of 6 values are missing, as mask/x says" in caplog.text
+    assert "a.npz: 5 of 15 pairs have no value and are left out" in caplog.text

@@ -6,6 +6,7 @@ import pytest
 from scipy.io import savemat
 from scipy.spatial.distance import pdist, squareform
 
+from cnnprobe.datasets.labelling import by_file
 from cnnprobe.errors import UserError
 from cnnprobe.references import load
 
@@ -199,3 +200,15 @@ def test_links_out_of_the_file_are_not_followed(tmp_path):
     assert [one.name for one in loaded(str(tmp_path / "brain.h5"))] == ["own"]
     with pytest.raises(UserError, match=r"brain.h5: IT is a link to elsewhere"):
         loaded(f"{tmp_path}/brain.h5:IT")
+
+
+@pytest.mark.parametrize("word", ["stimuli", "image_path", "img", "filepath", "stimulus_file"])
+def test_images_are_called_alike_in_every_kind_of_file(tmp_path, word):
+    """F89: names of other images, and the column that names the images in another order than one beside it."""
+    values = np.random.default_rng(3).uniform(0.1, 1, 15)
+    np.savez(tmp_path / "a.npz", rdm=values, **{word: [f"other {name}" for name in "abcdef"]})
+    with pytest.raises(UserError, match="names its rows other a, other b"):
+        load(f"{tmp_path}/a.npz", conditions=NAMES)
+    lines = [f"x,{word},next,class", *(f"1,{NAMES[n]},{NAMES[n - 1]},{'ab'[n % 2]}" for n in range(6))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    assert by_file(NAMES, f"{tmp_path}/a.csv", None)[1].tolist() == [0, 1] * 3

@@ -209,45 +209,48 @@ def test_memory_that_does_not_suffice_before_a_run_is_one_line(cnnprobe, picture
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_loader_that_was_killed_while_the_network_computed_is_told(cnnprobe, pictures, tmp_path, monkeypatch):
+@pytest.fixture
+def without_loaders(cnnprobe, pictures, tmp_path, monkeypatch):
+    """Return what records while its loaders are killed as rows are written, and resumes without them."""
+
+    def recorded(then=lambda: None):
+        write = Writer.write
+
+        def gone(self, rows):
+            write(self, rows)
+            for process in loading.LOADERS:
+                process.kill()
+                process.join()
+            then()
+
+        monkeypatch.setattr(Writer, "write", gone)
+        asked = ["batch_size=2", "limit=16", "layer=conv1", "weights=random", "device.workers=1"]
+        answer = cnnprobe(*words("record", pictures, *asked))
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        resumed = cnnprobe("record", "--resume", "outputs/record/convnet-folder/v001", "device.workers=0")
+        assert resumed.status == 0, answer.err + resumed.err
+        return answer
+
+    return recorded
+
+
+def test_a_loader_that_was_killed_while_the_network_computed_is_told(without_loaders):
     """F58: the rows it gave are written, and the next images of its are waited for in vain."""
-    write = Writer.write
-
-    def gone(self, rows):
-        write(self, rows)
-        for process in loading.LOADERS:
-            process.kill()
-            process.join()
-
-    monkeypatch.setattr(Writer, "write", gone)
-    asked = ["batch_size=2", "limit=16", "layer=conv1", "weights=random", "device.workers=1"]
-    answer = cnnprobe(*words("record", pictures, *asked))
+    answer = without_loaders()
     assert answer.status == 2, answer.err
     folder = "outputs/record/convnet-folder/v001"
     told = rf"a loader process was killed .* 2 of 16 rows kept; go on with: .*{folder} device.workers=0"
     assert re.search(told, answer.err)
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert cnnprobe("record", "--resume", folder, "device.workers=0").status == 0
 
 
-def test_a_signal_that_kills_the_loaders_too_stops_the_run_in_order(cnnprobe, pictures, tmp_path, monkeypatch):
+def test_a_signal_that_kills_the_loaders_too_stops_the_run_in_order(without_loaders):
     """F63: as a batch scheduler sends it; whether the loader or the signal is noticed first does not matter."""
-    write = Writer.write
 
-    def gone(self, rows):
-        write(self, rows)
-        for process in loading.LOADERS:
-            process.kill()
-            process.join()
+    def stopped():
         os.kill(os.getpid(), signal.SIGTERM)
         raise loading.LoaderKilledError("a loader process was killed")
 
-    monkeypatch.setattr(Writer, "write", gone)
-    asked = ["batch_size=2", "limit=16", "layer=conv1", "weights=random", "device.workers=1"]
-    answer = cnnprobe(*words("record", pictures, *asked))
+    answer = without_loaders(stopped)
     assert answer.status == 143, answer.err
     assert "a loader process was killed" not in answer.err
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert cnnprobe("record", "--resume", "outputs/record/convnet-folder/v001", "device.workers=0").status == 0

@@ -9,6 +9,16 @@ from cnnprobe.containers.stored import Container, Stored
 RATES = ("rate", "sampling_rate", "samplingrate", "sample_rate", "samplerate", "srate", "sfreq", "fs", "fsample")
 TIMES = ("times", "time", "timepoints", "time_points", "timevec", "t", "latencies")
 CHANNELS = ("channels", "channel", "channel_names", "ch_names", "chnames", "chan_names", "channel_labels", "electrodes")
+IMAGES = ("image", "images", "img", "image_names", "image_name", "imagenames", "imagename", "image_files", "image_file",
+          "image_path", "image_ids", "image_id", "imageid", "files", "file", "filenames", "filename", "file_names",
+          "file_name", "filepath", "file_path", "path", "pictures", "picture", "stimuli", "stimulus", "stims", "stim",
+          "stimulus_names", "stimulus_name", "stim_names", "stimnames", "stimulusnames", "stimulus_files",
+          "stimulus_file", "stim_file", "stimulus_ids", "stimulus_id", "stim_ids", "stim_id")  # fmt: skip
+"""What images' names are called, in small letters: arrays, lists of texts, columns of tables."""
+NAMES = (*IMAGES, "stimulus_labels", "conditions", "condition", "condition_names", "conds", "cond", "names", "name",
+         "items", "item_ids", "item_id", "objects", "object_names", "labels", "label", "rows", "columns", "index",
+         "ids", "id")  # fmt: skip
+"""What names of rows are called, which are images or something else that has a row."""
 UNITS = {"s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "ms": "ms", "msec": "ms", "msecs": "ms",
          "millisecond": "ms", "milliseconds": "ms"}  # fmt: skip
 

@@ -108,6 +108,7 @@ class _Walk:
             else:
                 shape = (*item.shape, *dtype.shape)
                 self.found.add(own, Stored(shape, dtype.base, _Dataset(self.found.path, item.name, one)))
+        self.found.note_rows(name, item.dtype.names)
 
     def _array(self, item: h5py.Dataset, name: str, turned: bool, logical: bool = False, title: str = "") -> None:
         """Note an array of numbers."""

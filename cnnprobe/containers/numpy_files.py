@@ -1,5 +1,6 @@
 """Arrays in the files of NumPy, .npy and .npz; pickled objects are never opened."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from cnnprobe.errors import UserError, one_line
 
 SPARSE = ("csr", "csc", "coo", "bsr", "dia")
 """Kinds of matrices that scipy.sparse.save_npz writes."""
+DATA = re.compile(r"((?:^|.*_))data(/.*)?$")
+"""What the values of a masked array are called, beside whose mask they lie."""
 
 
 def npy(path: Path) -> Container:
@@ -54,6 +57,7 @@ def npz(path: Path) -> Container:
             _take(found, name, shape, dtype, _Member(path, name))
     if found.texts.get("format", [""])[0] in SPARSE and {"shape", "data"} <= found.arrays.keys():
         _join_sparse(found)
+    _mask(found)
     return found
 
 
@@ -66,6 +70,7 @@ def _take(found: Container, name: str, shape: tuple[int, ...], dtype: np.dtype, 
         for one in dtype.names:
             inner = dtype[one]
             _take(found, f"{name}/{one}".lstrip("/"), (*shape, *inner.shape), inner.base, _Field(read, one))
+        found.note_rows(name, dtype.names)
     elif dtype.kind in "US" and len(shape) <= 2 and np.prod(shape, dtype=object) <= 10**6:
         values = np.asarray(read(...)).ravel().tolist()
         found.texts[name] = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in values]
@@ -86,6 +91,22 @@ def _join_sparse(found: Container) -> None:
     else:
         read = Sparse(lambda: tuple(one.read() for one in parts[:3]), tuple(shape), by_rows=kind == "csr")
         found.add("data", Stored(shape, parts[0].dtype, read))
+
+
+def _mask(found: Container) -> None:
+    """Make NaN of the values of a masked array, of which an archive has `data` and `mask`, that its mask covers."""
+    for name, stored in list(found.arrays.items()):
+        match = DATA.fullmatch(name)
+        key = f"{match[1]}mask{match[2] or ''}" if match else ""
+        mask = found.arrays.get(key)
+        if mask is None or mask.dtype != bool or mask.shape not in (stored.shape, ()):
+            continue
+        covered = np.broadcast_to(mask.read(), stored.shape)
+        del found.arrays[key]
+        if covered.any():
+            note = f"{told(found.path, name)}: {covered.sum()} of {covered.size} values are missing, as {key} says"
+            dtype = stored.dtype if stored.dtype.kind == "f" else np.dtype(np.float64)
+            found.arrays[name] = Stored(stored.shape, dtype, _Masked(stored, covered, dtype), note=note)
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -127,3 +148,15 @@ class _Field:
 
     def __call__(self, index: Any) -> np.ndarray:
         return self.read(...)[self.name][index]
+
+
+class _Masked:
+    """Reads values of which some are covered: these are NaN."""
+
+    def __init__(self, stored: Stored, covered: np.ndarray, dtype: np.dtype):
+        self.stored, self.covered, self.dtype = stored, covered, dtype
+
+    def __call__(self, index: Any) -> np.ndarray:
+        values = np.array(self.stored.reader(index)).astype(self.dtype)
+        values[self.covered[index]] = np.nan
+        return values

@@ -101,6 +101,8 @@ class Container:
             a cell array; "" where a file holds one array without a name.
         texts: by name, lists of texts.
         passed: by name, why it was passed over.
+        rows: by name of a structured array, compound dataset or struct array: its fields that have one number or text
+            in each row, by their names among `arrays` and `texts`; only where it has no other fields.
     """
 
     path: Path
@@ -108,6 +110,7 @@ class Container:
     arrays: dict[str, Stored] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
     passed: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, list[str]] = field(default_factory=dict)
 
     def named(self, word: str) -> dict[str, Stored]:
         """Return the array of this name, or all arrays of a group, struct or cell array of this name.
@@ -156,16 +159,38 @@ class Container:
             group = group.rpartition("/")[0]
 
     def gather(self) -> "Container":
-        """Join what each element of a struct array has one text of: stimuli(1)/name, … are stimuli/name."""
-        elements: dict[str, dict[int, str]] = {}
-        for name, words in self.texts.items():
+        """Join what each element of a struct array has one text or number of: stimuli(1)/name, … are stimuli/name.
+
+        Numbers are joined where elements hold nothing but one text or number in each field.
+        """
+        elements: dict[str, dict[str, dict[int, str]]] = {}
+        for name in (*self.texts, *self.arrays, *self.passed):
             match = ELEMENT.fullmatch(name)
-            if match and len(words) == 1:
-                elements.setdefault(f"{match[1]}/{match[3]}", {})[int(match[2])] = words[0]
-        for name, one in elements.items():
-            if sorted(one) == list(range(1, len(one) + 1)):
-                self.texts.setdefault(name, [one[place] for place in sorted(one)])
+            if match:
+                elements.setdefault(match[1], {}).setdefault(match[3], {})[int(match[2])] = name
+            outer, _, inner = name.partition("(")
+            if re.search(r"/.*[/({]", inner):  # a field that holds more than one text or number
+                elements.setdefault(outer, {}).setdefault("", {})[0] = name
+        for name, fields in elements.items():
+            kept = {key: one for key, one in fields.items() if sorted(one) == list(range(1, len(one) + 1))}
+            texts = [key for key, one in kept.items() if all(len(self.texts.get(at, ())) == 1 for at in one.values())]
+            single = [key for key, one in kept.items()
+                      if all(at in self.arrays and not self.arrays[at].shape for at in one.values())]  # fmt: skip
+            for key in texts:
+                self.texts.setdefault(f"{name}/{key}", [self.texts[kept[key][at]][0] for at in sorted(kept[key])])
+            if {*texts, *single} == fields.keys() and len({len(one) for one in fields.values()}) == 1:
+                for key in single:
+                    parts = [self.arrays[kept[key][at]] for at in sorted(kept[key])]
+                    self.arrays.setdefault(f"{name}/{key}", Stored((len(parts),), np.dtype(np.float64), _Parts(parts)))
+                self.rows[name] = [f"{name}/{key}" for key in fields]
         return self
+
+    def note_rows(self, name: str, fields: Iterable[str]) -> None:
+        """Note the fields of a structured array that has one number or text in each of several rows."""
+        keys = [f"{name}/{one}".lstrip("/") for one in fields]
+        shapes = {self.arrays[key].shape if key in self.arrays else (len(self.texts.get(key, ())),) for key in keys}
+        if len(shapes) == 1 and len(min(shapes)) == 1 and min(shapes)[0] > 1:
+            self.rows[name] = keys
 
     def contents(self, most: int = 6) -> str:
         """Say what is in the file: arrays with their shapes, and what was passed over with the reason."""
@@ -183,6 +208,16 @@ class Container:
             self.arrays[name] = array
         if len(self.arrays) + len(self.texts) + len(self.passed) > MOST:
             raise UserError(f"{one_line(self.path.name)} holds more than {MOST} arrays; refused")
+
+
+class _Parts:
+    """Reads numbers that lie each in an array of its own."""
+
+    def __init__(self, parts: list[Stored]):
+        self.parts = parts
+
+    def __call__(self, index: Any) -> np.ndarray:
+        return np.array([one.read() for one in self.parts], np.float64)[index]
 
 
 def unusable(shape: tuple[int, ...], dtype: np.dtype) -> str:

@@ -14,10 +14,14 @@ from cnnprobe.errors import UserError, one_line
 LOG = logging.getLogger("cnnprobe")
 SEPARATORS = ("\t", ";", ",", None)
 """In order of how surely they separate; None: blanks."""
+SAID = re.compile(r"sep=(.)", re.IGNORECASE)
+"""The first line by which a spreadsheet says what separates the cells."""
 NOTHING = ("", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", ".", "-", "--", "?")
 """What stands where there is no number, in small letters."""
-STARS = re.compile(r"(?<=[\d.])\s*\*+$")
+STARS = re.compile(r"(?<=[\d.%])\s*\*+$")
 """Marks of significance behind a number."""
+SHARE = re.compile(r"(?<=[\d.,])\s*%$")
+"""What makes a hundredth of a number."""
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 """A number whose comma may stand between thousands."""
 
@@ -65,14 +69,15 @@ def cells(path: Path) -> list[list[str]]:
         UserError: it is no text, empty, or its rows differ in length.
     """
     name = one_line(str(path))
-    try:
-        text = decoded(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is no table ({error})") from None
+    text = decoded(path.read_bytes())
+    if text is None:
+        raise UserError(f"{name} is no table: it is no text")
     lines = [line for line in text.splitlines() if line.strip(" \t,;")]
+    said = SAID.fullmatch(lines[0].strip('"')) if lines else None
+    lines = lines[1:] if said else lines
     if not lines:
         raise UserError(f"{name} is no table: it is empty")
-    separator = _separator(lines)
+    separator = said[1] if said else _separator(lines)
     try:
         rows = [line.split() for line in lines] if separator is None else list(csv.reader(lines, delimiter=separator))
     except csv.Error as error:
@@ -90,22 +95,33 @@ def cells(path: Path) -> list[list[str]]:
     return rows
 
 
-def decoded(content: bytes) -> str:
-    """Return a text from its bytes: UTF-8, or UTF-16 with its mark.
-
-    Raises:
-        UnicodeDecodeError: it is neither.
-    """
-    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return content.decode("utf-16" if marked else "utf-8-sig")
+def decoded(content: bytes) -> str | None:
+    """Return a text from its bytes: UTF-8, UTF-16 with or without its mark, else Western European; None: no text."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        kinds = ["utf-16"]
+    elif b"\0" in content[:200]:
+        kinds = ["utf-16-le" if content[1:2] == b"\0" else "utf-16-be"]
+    else:
+        kinds = ["utf-8-sig", "cp1252", "latin-1"]
+    for kind in kinds:
+        try:
+            text = content.decode(kind)
+        except UnicodeDecodeError:
+            continue
+        return None if "\0" in text else text
+    return None
 
 
 def number(cell: str) -> float | None:
     """Return the number in a cell; None where there is none.
 
-    A comma may stand for the point (`numbers` says where it does), stars may follow; the long minus is one.
+    A comma may stand for the point (`numbers` says where it does), stars may follow; the long minus is one; 45% is
+    0.45.
     """
     text = _plain(cell)
+    if SHARE.search(text):
+        value = number(SHARE.sub("", text))
+        return None if value is None else value / 100
     if text.lower() in ("true", "false"):
         return float(text.lower() == "true")
     if GROUPED.fullmatch(text) and (text.count(",") > 1 or "." in text):
@@ -133,7 +149,7 @@ def numbers(
     """Return (row, column) the numbers of cells that belong together, NaN where there is nothing.
 
     Stars behind numbers are left out with a warning. A comma is the point or stands between thousands, as the cells
-    together tell.
+    together tell. 45% is 0.45, and all are with a % sign or none but 0.
 
     Args:
         grid: cells.
@@ -143,8 +159,10 @@ def numbers(
         beside: other cells of the table, which tell what a comma is where these do not.
 
     Raises:
-        UserError: a cell is no number and no word for nothing, or it is open what a comma is.
+        UserError: a cell is no number and no word for nothing, some are with a % sign and some without, or it is open
+            what a comma is.
     """
+    shares = [cell for row in grid for cell in row if SHARE.search(_plain(cell))]
     thousands = _thousands([cell for row in grid for cell in row], beside, file)
     values = np.full((len(grid), len(head)), np.nan)
     for place, row in enumerate(grid):
@@ -155,6 +173,9 @@ def numbers(
             if value is None:
                 raise UserError(one_line(f"{file}: row {rows[place]}, column {head[at]} is {cell!r}, which is no "
                                          "number; give a number, or leave the cell empty"))  # fmt: skip
+            if shares and value and not SHARE.search(_plain(cell)):
+                raise UserError(one_line(f"{file}: row {rows[place]}, column {head[at]} is {cell}, and others are with "
+                                         f"a % sign, as {shares[0]}; write all alike"))  # fmt: skip
             values[place, at] = value
     starred = [cell for row in grid for cell in row if _plain(cell) != _minus(cell)]
     if starred:
@@ -213,7 +234,7 @@ def _thousands(cells: Sequence[str], beside: Iterable[str], file: str) -> bool:
 def _commas(cells: Iterable[str]) -> dict[str, str]:
     """Return a number of each kind that tells what commas are: the point, between thousands, or either."""
     found: dict[str, str] = {}
-    for text in map(_plain, cells):
+    for text in (SHARE.sub("", _plain(cell)) for cell in cells):
         if nothing(text) or number(text) is None:
             continue
         if "," in text:

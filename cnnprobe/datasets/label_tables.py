@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cnnprobe.containers.tables import decoded
 from cnnprobe.datasets.imageset import shown
 from cnnprobe.errors import UserError, must_be_a_file, path_of
 
@@ -130,29 +131,13 @@ def _lines(path: str) -> list[str]:
     except OSError as error:
         raise UserError(f"cannot read the table {path}: {error.strerror or error}") from None
     what = next((words for magic, words in NO_TEXT.items() if content.startswith(magic)), None)
-    text = None if what else _decoded(content)
-    if text is None or "\0" in text:
+    text = None if what else decoded(content)
+    if text is None:
         raise UserError(f"cannot read the table {path}: it is {what or 'no text'}")
     lines = text.splitlines()
     if lines and re.fullmatch(r"sep=.", lines[0].strip().lower()):  # as spreadsheets write it
         lines = lines[1:]
     return [line for line in lines if line.strip(" \t,;|") and not line.startswith("#")]
-
-
-def _decoded(content: bytes) -> str | None:
-    """Return a text from its bytes: UTF-8, UTF-16 with or without its mark, else Western European; None: no text."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        kinds = ["utf-16"]
-    elif b"\0" in content[:200]:
-        kinds = ["utf-16-le" if content[1:2] == b"\0" else "utf-16-be"]
-    else:
-        kinds = ["utf-8-sig", "cp1252", "latin-1"]
-    for kind in kinds:
-        try:
-            return content.decode(kind)
-        except UnicodeDecodeError:
-            continue
-    return None
 
 
 def told(cells: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cnnprobe.containers import beside
 from cnnprobe.datasets.class_columns import class_words, runs
 from cnnprobe.datasets.class_numbers import MOST, UNKNOWN, numbered, whole
 from cnnprobe.datasets.imageset import shown
@@ -15,10 +16,6 @@ from cnnprobe.datasets.listing import IMAGES
 from cnnprobe.datasets.row_names import Images, Matched, ambiguous, matched, must_not_be_shifted
 from cnnprobe.errors import UserError, listing, nearest
 
-IMAGES_OF = ("image", "images", "img", "file", "files", "filename", "file_name", "filepath", "file_path", "path",
-             "image_id", "imageid", "image_name", "imagename", "image_file", "image_path", "picture", "stimulus",
-             "stim", "stimulus_file", "stim_file")  # fmt: skip
-"""What the column of the images is called, in small letters."""
 SAMPLE = 300  # rows by which the column of the images is found
 
 WNID = re.compile(r"n\d{8}")
@@ -145,7 +142,7 @@ def _named(path: str, images: Images) -> tuple[Table, int, Matched]:
                 if reading.width > 2 and runs(reading, place, 1, reading.rows[0][place].casefold()):
                     continue  # or images that are called by numbers would be named by those of the rows
                 some = matched([reading.rows[row][place] for row in rows], images, ways)
-                called = reading.rows[0][place].casefold() in IMAGES_OF
+                called = reading.rows[0][place].casefold() in beside.IMAGES
                 tried.append((some.score, reading.ragged is None, (called, -len(tried)), reading, place))
         if any(2 * one[0][0] >= min(SAMPLE, len(one[3].rows)) for one in tried):
             break
@@ -207,7 +204,7 @@ def _must_be_the_only_names(
 
 def _of_images(taken: str, other: str) -> bool:
     """Say whether a column is called as that of the images is, and another is not."""
-    return taken.casefold() in IMAGES_OF and other.casefold() not in IMAGES_OF
+    return taken.casefold() in beside.IMAGES and other.casefold() not in beside.IMAGES
 
 
 def _headed(table: Table, place: int, found: Matched) -> bool:

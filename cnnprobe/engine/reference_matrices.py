@@ -17,8 +17,7 @@ LARGEST = 1e100  # whose square is still a number
 EVEN = 1e-6
 """Differences along a diagonal that are rounding, as a share of the largest value."""
 
-CORRELATION = re.compile(r"(?<![a-z])(r|rho|corr\w*|cov\w*)(?![a-z])", re.IGNORECASE)
-SIMILAR = re.compile(rf"similar|simmat|(?<![a-z])(sims?|rsms?)(?![a-z])|{CORRELATION.pattern}", re.IGNORECASE)
+SIMILAR = re.compile(r"similar|simmat|(?<![a-z])(sims?|rsms?|r|rho|corr\w*|cov\w*)(?![a-z])", re.IGNORECASE)
 APART = re.compile(r"dissim|dist|rdm|1 ?-", re.IGNORECASE)
 """What similarities are called, and what says that they are none."""
 
@@ -272,8 +271,8 @@ def must_tell(name: str, called: str, pairs: np.ndarray, diagonal: np.ndarray | 
     if not len(own):
         raise UserError(f"{name} is called a similarity, {_range(known)}, and has no diagonal that tells whether it is "
                         "one; store 1 - similarity, or call it a dissimilarity if it is one")  # fmt: skip
-    if not CORRELATION.search(called):
-        LOG.warning(f"{name} has no diagonal that tells; it is taken as dissimilarities: larger is less alike")
+    LOG.warning(f"{name} is called a similarity and has 0 on its diagonal, as dissimilarities have; it is taken as "
+                "dissimilarities: larger is less alike; if it is none, store 1 - similarity")  # fmt: skip
 
 
 def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
