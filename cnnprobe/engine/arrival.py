@@ -204,10 +204,9 @@ def _gap(answer: Answer, point: Tensor, activation: Tensor, weights: Tensor, gra
     expected = torch.stack([(gradient.double() * one).sum() for one in directions])
     tried: list[Tensor] = []
     with torch.no_grad():
-        for number, (step, central) in enumerate((*STEPS, *FINER)):
-            if number == len(STEPS) and least > ROUGH:
-                break
-            found = []
+        steps, finer = [*STEPS], [*FINER]
+        while steps:
+            (step, central), found = steps.pop(0), []
             for one in directions:
                 below = answer(point - step * one) if central else activation
                 rise = answer(point + step * one).double() - below.double()
@@ -218,6 +217,8 @@ def _gap(answer: Answer, point: Tensor, activation: Tensor, weights: Tensor, gra
                 least, best = gap, len(tried) - 1
             if least <= AGREE:
                 return least
+            if least <= ROUGH:
+                steps, finer = finer + steps, []
     if not math.isfinite(least):
         return math.nan
     steady = min(_apart(tried[best], other) for other in (*tried[:best][-1:], *tried[best + 1 :][:1]))
