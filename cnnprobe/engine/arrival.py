@@ -34,7 +34,7 @@ STEADY = 3.0
 STEPS = ((2**-7, False), (2**-7, True), (2**-9, True), (2**-11, True), (2**-4, True))
 """Of finite differences, as a share of each value, and whether to both sides; the one that agrees best counts."""
 FINER = ((2**-11, True), (2**-13, True), (2**-15, True), (2**-5, True))
-"""Those that are tried below `ROUGH`; above it they would step between the jumps of a function."""
+"""Tried below `ROUGH`, or where the difference falls with the step; else they would step between jumps."""
 DIRECTIONS = 5
 TRIED = 128
 """Units at most of which it is found out one by one whether their own gradient arrives."""
@@ -203,6 +203,7 @@ def _gap(answer: Answer, point: Tensor, activation: Tensor, weights: Tensor, gra
     directions = [torch.randn(point.shape, generator=generator).to(point) * point for _ in range(DIRECTIONS)]
     expected = torch.stack([(gradient.double() * one).sum() for one in directions])
     tried: list[Tensor] = []
+    gaps: list[float] = []
     with torch.no_grad():
         steps, finer = [*STEPS], [*FINER]
         while steps:
@@ -213,11 +214,13 @@ def _gap(answer: Answer, point: Tensor, activation: Tensor, weights: Tensor, gra
                 found.append((rise * weights).sum() / (step * (1 + central)))
             tried.append(torch.stack(found))
             gap = _apart(tried[-1], expected)
+            gaps.append(gap)
             if gap < least:
                 least, best = gap, len(tried) - 1
             if least <= AGREE:
                 return least
-            if least <= ROUGH:
+            falls = len(gaps) == len(STEPS) and 2 * gaps[3] < gaps[1]  # with the step, as of many kinks; not of jumps
+            if least <= ROUGH or falls:
                 steps, finer = finer + steps, []
     if not math.isfinite(least):
         return math.nan

@@ -167,6 +167,20 @@ def test_kinks_and_rounding_are_not_warned_of(name, caplog):
     assert not caplog.text
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_kinks_close_to_each_other_are_told_from_what_is_cut(cut, caplog):
+    """F87: finer steps pass between kinks, and find a gradient of half the derivative as wrong as before."""
+
+    def wave(z):
+        z = torch.asin(torch.sin(3000 * z))  # rises and falls evenly, with a kink each 0.001
+        return (z + z.detach()) / 2 if cut else z
+
+    model = Net(wave)
+    with caplog.at_level(logging.WARNING):
+        must_arrive(model, find(model, "second", SIZE)[0], SIZE)
+    assert ("is not the derivative" in caplog.text) == cut
+
+
 def test_units_that_are_cut_are_refused_by_number():
     """F87."""
     model = Halves(lambda a, b: torch.cat([a, b], 1))
