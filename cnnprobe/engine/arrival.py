@@ -25,11 +25,17 @@ from cnnprobe.errors import UserError, listing
 from cnnprobe.findings import kept
 
 LOG = logging.getLogger("cnnprobe")
-AGREE = 0.25
+AGREE = 0.1
 """Largest difference between autograd and finite differences that passes for kinks and rounding, as a share."""
+ROUGH = 0.25
+"""The same where finite differences with two steps differ from each other nearly as much, see `STEADY`."""
+STEADY = 3.0
+"""How many times more they must differ from autograd than from each other to be believed below `ROUGH`."""
 STEPS = ((2**-7, False), (2**-7, True), (2**-9, True), (2**-11, True), (2**-4, True))
 """Of finite differences, as a share of each value, and whether to both sides; the one that agrees best counts."""
-DIRECTIONS = 3
+FINER = ((2**-11, True), (2**-13, True), (2**-15, True), (2**-5, True))
+"""Tried below `ROUGH`, or where the difference falls with the step; else they would step between jumps."""
+DIRECTIONS = 5
 TRIED = 128
 """Units at most of which it is found out one by one whether their own gradient arrives."""
 CUTS = "torch.no_grad, detach, .data, NumPy or a step such as sign, round or argmax in its forward"
@@ -106,7 +112,8 @@ def in_part(start: str, end: str, gap: float) -> str:
     """Say that a gradient is not the derivative."""
     return (
         f"the gradient from {start} to {end} is not the derivative: it differs from finite differences by "
-        f"{100 * gap:.0f} % (a branch cut by torch.no_grad or detach, or a straight-through estimator in forward)"
+        f"{100 * gap:.0f} % (in forward a branch is cut by torch.no_grad or detach, a function has "
+        f"a derivative of its own, as a straight-through estimator, or jumps, as threshold or round)"
     )
 
 
@@ -188,24 +195,43 @@ def slope(values: Tensor, leaf: Tensor, again: bool = False) -> Tensor | None:
 
 
 def _gap(answer: Answer, point: Tensor, activation: Tensor, weights: Tensor, gradient: Tensor) -> float:
-    """Return by how much autograd and finite differences differ, with the step at which they differ least."""
+    """Return by how much autograd and finite differences differ, with the step at which they differ least.
+
+    Never more than `AGREE` where that may be due to kinks and rounding.
+    """
     generator, least = torch.Generator().manual_seed(1), math.inf
     directions = [torch.randn(point.shape, generator=generator).to(point) * point for _ in range(DIRECTIONS)]
     expected = torch.stack([(gradient.double() * one).sum() for one in directions])
+    tried: list[Tensor] = []
+    gaps: list[float] = []
     with torch.no_grad():
-        for step, central in STEPS:
-            found = []
+        steps, finer = [*STEPS], [*FINER]
+        while steps:
+            (step, central), found = steps.pop(0), []
             for one in directions:
                 below = answer(point - step * one) if central else activation
                 rise = answer(point + step * one).double() - below.double()
                 found.append((rise * weights).sum() / (step * (1 + central)))
-            numbers = torch.stack(found)
-            scale = float(torch.maximum(numbers.square().sum(), expected.square().sum()).sqrt())
-            gap = float((numbers - expected).square().sum().sqrt()) / scale if scale > 0 else 0.0
-            least = min(least, gap) if math.isfinite(gap) else least
+            tried.append(torch.stack(found))
+            gap = _apart(tried[-1], expected)
+            gaps.append(gap)
+            if gap < least:
+                least, best = gap, len(tried) - 1
             if least <= AGREE:
-                break
-    return least if math.isfinite(least) else math.nan
+                return least
+            falls = len(gaps) == len(STEPS) and 2 * gaps[3] < gaps[1]  # with the step, as of many kinks; not of jumps
+            if least <= ROUGH or falls:
+                steps, finer = finer + steps, []
+    if not math.isfinite(least):
+        return math.nan
+    steady = min(_apart(tried[best], other) for other in (*tried[:best][-1:], *tried[best + 1 :][:1]))
+    return AGREE if least <= min(ROUGH, STEADY * steady) else least
+
+
+def _apart(numbers: Tensor, others: Tensor) -> float:
+    """Return the difference of numbers as a share of the larger, r.m.s."""
+    scale = float(torch.maximum(numbers.square().sum(), others.square().sum()).sqrt())
+    return float((numbers - others).square().sum().sqrt()) / scale if scale > 0 else 0.0
 
 
 def _units_cut(answer: Answer, points: Sequence[Tensor]) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from cnnprobe.findings import state_of
 LOG = logging.getLogger("cnnprobe")
 Handing = Literal["together", "one by one", "restored"]
 """How images pass: together, one by one, or together with the axis given back that one image alone loses."""
+ONE_BY_ONE = "images pass one by one (a batch of n takes n passes)"
 SEVERAL = 3
 """Images in the second pass; the one that was alone stands in the middle."""
 SAMPLE = 256
@@ -232,7 +233,7 @@ def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
     if conduct.decides:
         conduct.say(
             f"the forward of the network reads values of its images ({conduct.decides}), by which one image may decide "
-            "for others: images pass one by one"
+            f"for others: {ONE_BY_ONE}"
         )
     if conduct.remembers:
         conduct.say(
@@ -274,7 +275,7 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
     if error is not None and is_short(error):
         return Conduct(copies, {})
     if error is not None:
-        words = f"the network takes one image at a time ({_words(error)}): images pass one by one"
+        words = f"the network takes one image at a time ({_words(error)}): {ONE_BY_ONE}"
         again, *_ = _looked(model, alone, seed=0)
         if any(
             not _alike(own.whole, again.seen[tap].whole, own.agree)
@@ -332,7 +333,7 @@ def _only_alone(seen: _Seen, words: str) -> Place:
 def _place(one: _Seen, many: _Seen | None) -> Place:
     """Return where the images are in a value, from its shapes with one image and with several."""
     if many is None:
-        return _only_alone(one, "what the network does depends on the number of images: they pass one by one")
+        return _only_alone(one, f"what the network does depends on the number of images: {ONE_BY_ONE}")
     if one.shape == many.shape and _alike(one.whole, many.whole, one.agree):
         return Place()  # a constant
     shapes = f"{_sides(one.shape)} for one image, {_sides(many.shape)} for {SEVERAL}"
@@ -343,8 +344,8 @@ def _place(one: _Seen, many: _Seen | None) -> Place:
         return Place(
             "one by one",
             axis,
-            told="the answer to an image depends on the other images of its batch (statistics of the batch?): images "
-            "pass one by one",
+            told="the answer to an image depends on the other images of its batch (statistics of the batch?): "
+            f"{ONE_BY_ONE}",
         )
     if axis is not None:
         if _alike(one.whole, many.samples[axis], one.agree):
@@ -353,7 +354,7 @@ def _place(one: _Seen, many: _Seen | None) -> Place:
             problem=f"it drops the axis of a batch of one image ({shapes}), and answers otherwise to one alone"
         )
     if one.shape[:1] == (1,):
-        return Place("one by one", 0, told=f"images have no axis of their own ({shapes}): they pass one by one")
+        return Place("one by one", 0, told=f"images have no axis of their own ({shapes}): {ONE_BY_ONE}")
     return Place(problem=f"it has no axis for images ({shapes}): views or parts of an image are folded into one")
 
 

@@ -61,6 +61,10 @@ class CueCombination:
         self.classes = self.outputs.classes
         if self.outputs.kind == "unknown":
             raise UserError("kind=cccam needs probabilities of classes, which the outputs of this network are not")
+        if self.outputs.altered:
+            raise UserError(
+                "kind=cccam needs the probabilities of classes, which this network clamps, scales or shifts"
+            )
         self.grid = Grid(model, layer, size)
         self.shape = self.grid.shape
         with untouched(model), torch.inference_mode():

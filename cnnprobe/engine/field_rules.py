@@ -18,7 +18,6 @@ from cnnprobe.engine.field_measuring import measured
 from cnnprobe.engine.functions import POINTWISE
 from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.receptive_field import BATCH, CHANNEL, Geometry, Span, gathered
-from cnnprobe.engine.replay import Unrepeatable
 from cnnprobe.engine.tracing import IMAGE, Call, Trace, Value
 
 Reach = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
@@ -62,16 +61,7 @@ def _followed(call: Call, how: Callable, read: list[Geometry], out: Value) -> Ge
     """Apply a rule; a call that it does not fit, or that cannot be run on coordinates, sees everything."""
     try:
         return how(call, read, out)
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        IndexError,
-        KeyError,
-        AttributeError,
-        ArithmeticError,
-        Unrepeatable,
-    ) as error:
+    except Exception as error:  # whatever stands in a network that was never seen before
         if is_short(error):
             raise
         return everywhere(call, read, out)

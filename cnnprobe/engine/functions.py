@@ -31,7 +31,8 @@ POINTWISE = "|".join(
         "addcmul|addcdiv|lerp|hypot|copysign|logaddexp2?|xlogy|where|masked_fill|nan_to_num|heaviside|tril|triu|copy",
         "fill|zero|float|double|half|bfloat16|int|long|bool|to|type|type_as|real|imag|conj|angle",
         "eq|ne|lt|le|gt|ge|isnan|isinf|isfinite|logical_(and|or|not|xor)|bitwise_(and|or|not|xor)|deg2rad|rad2deg",
-        "__[ri]?(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor)__|__(neg|abs|pos|invert|eq|ne|lt|le|gt|ge)__",
+        "rsub|ldexp|__[ri]?(add|sub|mul|div|truediv|floordiv|mod|pow|and|or|xor|[lr]shift)__",
+        "__(neg|abs|pos|invert|eq|ne|lt|le|gt|ge)__",
     )
 )
 """Functions that make each number of the numbers at its place, by name without the "_" of those in place."""

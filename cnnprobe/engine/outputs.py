@@ -2,7 +2,7 @@
 
 Found out by what they do on several images, far from the range of pixels too:
 
-    softmax       between 0 and 1, sum 1
+    softmax       between 0 and 1, sum 1; or a softmax of scores on the way that is clamped, scaled or shifted
     log-softmax   log-sum-exp 0
     sigmoid       each between 0 and 1, also where the image is a hundred times as strong: a probability of its own
     logits        of as many classes as are known by name
@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.conduct import handed
-from cnnprobe.engine.layers import before_output, find
+from cnnprobe.engine.layers import find
 from cnnprobe.engine.memory import is_short
+from cnnprobe.engine.output_scores import Scores, is_coarse, is_piled, scores_before
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.readout import readout_of
-from cnnprobe.engine.recording import activations
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
@@ -56,6 +56,7 @@ class Outputs:
         single: whether one class is chosen for an image.
         remark: what has to be said of them, "" where they are logits of known classes.
         before: where the scores are read that its own softmax or sigmoid is made from; None where that was not found.
+        altered: whether what is returned is no such probability itself, but a clamped, scaled or shifted one.
     """
 
     kind: Kind
@@ -63,6 +64,7 @@ class Outputs:
     single: bool = True
     remark: str = ""
     before: Layer | None = None
+    altered: bool = False
 
     @property
     def binary(self) -> bool:
@@ -103,8 +105,8 @@ class Outputs:
         return torch.cat([-values, values], 1) if self.binary else values
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Return the probabilities (image, class) of scores; NaN where the outputs are none of classes."""
-        if self.kind == "unknown":
+        """Return the probabilities (image, class) of scores; NaN where they are none of classes or unknown."""
+        if self.kind == "unknown" or (self.altered and self.before is None):
             return torch.full_like(scores, math.nan)
         return scores.sigmoid() if self.binary or self.kind == "sigmoid" else scores.softmax(1)
 
@@ -158,14 +160,16 @@ def _found_out(model: nn.Module, size: tuple[int, ...], known: int, named: bool)
     if not values or any(one is None or len(one) != 1 for one in values) or len({one.shape for one in values}) > 1:
         shown = returned[0] if returned else None
         return Outputs("unknown", 0, remark=f"{_shown(shown)}: no class is chosen, prediction is -1")
-    table = torch.cat(values).float()
-    found = _judged(table, len(near), known, named)
-    if found is None:
-        return _of_classes(model, size, table.shape[1], known, _one_sided(table))
-    if found.kind not in ("softmax", "log-softmax", "sigmoid"):
+    table, coarse = torch.cat(values).float(), is_coarse(torch.cat(values))
+    found = _judged(table, len(near), known, named, coarse)
+    if found is not None and found.kind not in ("softmax", "log-softmax", "sigmoid"):
         return found
-    links = {"softmax": lambda v: v.softmax(1), "log-softmax": lambda v: v.log_softmax(1), "sigmoid": torch.sigmoid}
-    return _with_scores(found, model, size, links[found.kind], near, table[: len(near)])
+    if found is None and (table.shape[1] == 1 or not bool((table <= ROUGH).all())):
+        return _of_classes(model, size, table.shape[1], known, _one_sided(table))
+    place = scores_before(model, size, found.kind if found else "log-softmax", [*near, *far], table, len(near))
+    if found is None and place is None:
+        return _of_classes(model, size, table.shape[1], known, _one_sided(table))
+    return _with_scores(found or Outputs("log-softmax", table.shape[1]), place, table)
 
 
 def class_scores(model: nn.Module, size: tuple[int, ...]) -> Layer:
@@ -186,7 +190,7 @@ def class_scores(model: nn.Module, size: tuple[int, ...]) -> Layer:
     return replace(found.before, name="scores")
 
 
-def _judged(table: Tensor, near: int, known: int, named: bool) -> Outputs | None:
+def _judged(table: Tensor, near: int, known: int, named: bool, coarse: bool) -> Outputs | None:
     """Return what outputs (image, output) are by their values; None where these say nothing."""
     count, alike = table.shape[1], bool((table == table[:1]).all())
     table = table[table.isfinite().all(1)]
@@ -194,7 +198,8 @@ def _judged(table: Tensor, near: int, known: int, named: bool) -> Outputs | None
         return None
     own = f"the network ends in its own {{}}: its {count} outputs are"
     if count > 1 and bool((table >= 0).all()) and bool(((table.sum(1) - 1).abs() < ROUGH).all()):
-        return Outputs("softmax", count, remark=f"{own.format('softmax')} the probabilities")
+        altered = not coarse and bool(((table.sum(1) - 1).abs() > CLOSE).any())
+        return Outputs("softmax", count, remark=f"{own.format('softmax')} the probabilities", altered=altered)
     if count > 1 and bool((table.logsumexp(1).abs() < CLOSE).all()):
         return Outputs("log-softmax", count, remark=f"{own.format('log-softmax')} logarithms of the probabilities")
     if alike:
@@ -273,20 +278,28 @@ def _unnamed(count: int, known: int) -> str:
     )
 
 
-def _with_scores(
-    found: Outputs, model: nn.Module, size: tuple[int, ...], link: Any, images: list[Tensor], expected: Tensor
-) -> Outputs:
-    """Return the outputs with the first value on the way whose softmax (sigmoid, …) they are, where there is one."""
-    try:
-        candidates = before_output(model, size, found.count)
-        passes = [activations(model, candidates, image) for image in images] if candidates else []
-    except UserError:
-        return found
-    for layer in candidates:
-        values = torch.cat([one[layer.name].reshape(1, -1) for one in passes]).float()
-        if values.shape == expected.shape and torch.allclose(link(values), expected, atol=1e-5):
-            return Outputs(found.kind, found.count, found.single, found.remark, layer)
-    return replace(found, remark=f"{found.remark}; {_UNFOUND[found.kind]}") if found.count > 1 else found
+def _with_scores(found: Outputs, place: Scores | None, table: Tensor) -> Outputs:
+    """Return the outputs with the scores on the way that they are made from, where there are such."""
+    count, sums = found.count, table.sum(1)
+    if place is not None and place.altered:
+        made = "sigmoid" if place.kind == "sigmoid" else "softmax"
+        of = found.remark if made == "sigmoid" else f"the network ends in its own softmax of {count} classes"
+        words = f"{of}; it is clamped, scaled or shifted behind it: probability is the {made} of the scores before"
+        return Outputs(place.kind, count, found.single or made == "softmax", words, place.layer, True)
+    if place is not None:
+        return replace(found, before=place.layer, altered=False)
+    unknown = "the scores before them were not found: probability is NaN"
+    if found.altered:
+        words = f"the sum of the {count} outputs of the network is {float(sums.min()):.4g} to {float(sums.max()):.4g}"
+        return replace(found, remark=f"{words} (probabilities that are clamped or rounded?): {unknown}")
+    if found.kind == "sigmoid" and is_piled(table):
+        words = f"many of the outputs of the network are {float(table.min()):.4g} or {float(table.max()):.4g}"
+        words += f" (clamped probabilities, of one class or of each?): {unknown} and prediction -1"
+        return Outputs("unknown", count, remark=words)
+    if found.kind == "sigmoid" and count > 1 and bool(((sums - sums.mean()).abs() < CLOSE * sums.mean()).all()):
+        words = f"the sum of the {count} outputs of the network is always {float(sums.mean()):.4g} (altered "
+        return Outputs("unknown", count, remark=f"{words}probabilities?): {unknown} and prediction -1")
+    return replace(found, remark=f"{found.remark}; {_UNFOUND[found.kind]}") if count > 1 else found
 
 
 def _shown(returned: Any) -> str:

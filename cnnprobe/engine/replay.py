@@ -113,7 +113,7 @@ def repeat_batch(call: Call, known: dict[Value, Tensor]) -> list[Tensor]:
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         if is_short(error):
             raise
-        raise Unrepeatable(f"{call.name} cannot be run for several images at once: {error}") from error
+        raise Unrepeatable(f"{call.name} cannot be run for several images at once") from error
     return [tensor.squeeze(1) if _led(out) else tensor for out, tensor in zip(call.outputs, found)]
 
 

@@ -236,7 +236,8 @@ def decisions(outputs: Any, batch: Batch, shared: Callable[[int], bool], known: 
         valid = (labels >= 0) & (labels < values.shape[1])
         if shared(values.shape[1]) and bool(valid.any()):
             own = values.gather(1, labels.clamp(0, values.shape[1] - 1)[:, None])
-            rank = torch.where(valid, (values > own).sum(1), -1).numpy()
+            earlier = torch.arange(values.shape[1]) < labels[:, None]  # as of equal ones is chosen
+            rank = torch.where(valid, ((values > own) | ((values == own) & earlier)).sum(1), -1).numpy()
     prediction[~decided] = rank[~decided] = -1
     return {"prediction": prediction, "rank": rank}
 

@@ -5,11 +5,12 @@ import logging
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import cnnprobe
-from cnnprobe.engine.arrival import arrives, must_arrive
+from cnnprobe.engine.arrival import arrives, in_part, must_arrive
 from cnnprobe.engine.class_maps import ClassMaps
 from cnnprobe.engine.gradients import Gradients, Recipe
 from cnnprobe.engine.layers import find
@@ -134,6 +135,8 @@ FALSE = {
     "straight through": Net(lambda z: z + (z.sign() - z).detach()),
     "rounded straight through": Net(lambda z: z + ((3 * z).floor() - z).detach()),
     "a wrong backward": Net(Wrong.apply),
+    "an average cut beside": Net(lambda z: torch.relu(z) + 0.5 * nn.functional.avg_pool2d(z.detach(), 3, 1, 1)),
+    "a jump": Net(lambda z: nn.functional.threshold(z, 0.3, 0.0)),
 }
 
 
@@ -145,6 +148,37 @@ def test_a_gradient_that_is_no_derivative_is_warned_of(name, caplog):
     with caplog.at_level(logging.WARNING):
         must_arrive(model, layer, SIZE)
     assert "is not the derivative" in caplog.text
+
+
+def test_what_may_be_is_said():
+    """F87: also of a function that jumps."""
+    assert "jumps, as threshold or round" in in_part("second", "the image", 0.3)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_1", "resnet18", "mobilenet_v2"])
+def test_kinks_and_rounding_are_not_warned_of(name, caplog):
+    """F87: of deep networks with many rectifiers and maxima."""
+    torch.manual_seed(1)
+    model = getattr(torchvision.models, name)(num_classes=10).eval()
+    layers = find(model, "all", (3, 64, 64))
+    with caplog.at_level(logging.WARNING):
+        for layer in (*layers[:: len(layers) // 3], *find(model, "logits", (3, 64, 64))):
+            must_arrive(model, layer, (3, 64, 64))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_kinks_close_to_each_other_are_told_from_what_is_cut(cut, caplog):
+    """F87: finer steps pass between kinks, and find a gradient of half the derivative as wrong as before."""
+
+    def wave(z):
+        z = torch.asin(torch.sin(3000 * z))  # rises and falls evenly, with a kink each 0.001
+        return (z + z.detach()) / 2 if cut else z
+
+    model = Net(wave)
+    with caplog.at_level(logging.WARNING):
+        must_arrive(model, find(model, "second", SIZE)[0], SIZE)
+    assert ("is not the derivative" in caplog.text) == cut
 
 
 def test_units_that_are_cut_are_refused_by_number():

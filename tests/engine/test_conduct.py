@@ -433,3 +433,15 @@ def test_no_image_decides_for_another(caplog):
         torch.testing.assert_close(found.flatten(1), expected)
         torch.testing.assert_close(handed(model, images), expected)
     assert "reads values of its images (__bool__()), by which one image may decide for others" in caplog.text
+
+
+def test_what_passing_one_by_one_costs_is_said(caplog):
+    """F84: as many passes as there are images."""
+    logging.getLogger("cnnprobe").propagate = True
+    model, passes = Leaving(), []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    conduct_of(model, SIZE)
+    assert "images pass one by one (a batch of n takes n passes)" in caplog.text
+    passes.clear()
+    handed(model, torch.rand(12, *SIZE))
+    assert len(passes) == 12

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from cnnprobe.engine import field_rules
 from cnnprobe.engine.layers import find
 
 SIZE = (2, 14, 17)
@@ -177,6 +178,9 @@ GAINS = {
     "in place": lambda m: m.clone().mul_(3).add_(1),
     "summed again": lambda m: m.sum(0),
     "over no axes": lambda m: m.logsumexp(0),
+    "ldexp": lambda m: torch.ldexp(m, torch.tensor(1)),
+    "einsum": lambda m: torch.einsum(",->", m, m),
+    "sort": lambda m: m.sort()[0],
 }
 
 
@@ -187,3 +191,42 @@ def test_a_gain_made_from_a_single_number_sees_the_whole_image(gain):
     first, last = find(model, ["conv1", "conv2"], SIZE)
     assert first.field.size == (3, 3) and last.field.size == SIZE[1:]
     assert reached(model, (0, 0)) == ((0, 13), (0, 16))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda maps: torch.rsub(maps, 2),
+        lambda maps: torch.ldexp(maps, torch.tensor(1)),
+        lambda maps: maps + (2 << maps.abs().int()),
+        lambda maps: maps + (maps.int() >> 1),
+    ],
+)
+def test_functions_of_single_numbers_stay_at_their_place(function):
+    """F85: without a note, as they are known by name."""
+    plain, own = (find(Moving(one), ["conv1", "conv2"], SIZE) for one in (nn.ReLU(), function))
+    assert [layer.field for layer in own] == [layer.field for layer in plain] and not any(one.note for one in own)
+
+
+@pytest.mark.parametrize("error", [AssertionError, OverflowError, StopIteration, LookupError])
+def test_whatever_a_rule_fails_on_sees_the_whole_image(error, monkeypatch):
+    """F85: what a rule meets in a network that was never seen before ends no run."""
+
+    def fails(*_):
+        raise error("of a rule")
+
+    monkeypatch.setattr(field_rules, "rule", lambda call: fails)
+    for layer in find(Moving(nn.ReLU()), ["conv1", "conv2"], SIZE):
+        assert layer.field.whole and layer.field.size == SIZE[1:]
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_what_is_no_fault_of_a_rule_is_no_field(error, monkeypatch):
+    """F85: of a shortage of memory, and of an interrupt, others know what to do."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(field_rules, "rule", lambda call: fails)
+    with pytest.raises(error):
+        find(Moving(nn.ReLU()), ["conv1"], SIZE)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from calling import Told, Undefined, network
+from torch import nn
 
 from cnnprobe.datasets import shapes
 from cnnprobe.errors import UserError
@@ -97,3 +98,29 @@ def test_an_unknown_layer_is_told_before_anything_is_shown(made):
     model, dataset = made
     with pytest.raises(UserError, match="no layer 'conv9'"):
         columns(model, dataset, layer="conv9")
+
+
+class Tied(nn.Module):
+    """Its outputs are 0 but for those of classes 2 and 5, which are 1 where the image is bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 8)
+
+    def forward(self, images):
+        values = 0 * self.fc(self.conv(images).mean((2, 3)))
+        values[:, [2, 5]] += (images.mean((1, 2, 3)) > 0.5).to(values)[:, None]
+        return values
+
+
+def test_of_equal_outputs_the_first_is_the_class_and_has_the_first_rank(made):
+    """F86: a network that says the same of every class is not right about each of them."""
+    _, dataset = made
+    images = torch.stack([dataset[i][0] for i in range(21)])
+    found = columns(Tied().eval(), dataset, classes=tuple(dataset.classes), layer=None)
+    with torch.no_grad():
+        order = [sorted(range(8), key=lambda one: -row[one]) for row in Tied()(images).tolist()]  # a stable sort
+    assert found["images/prediction"].tolist() == [row[0] for row in order]
+    assert found["images/rank"].tolist() == [row.index(label) for row, label in zip(order, dataset.labels)]
+    right = found["images/prediction"] == dataset.labels
+    assert ((found["images/rank"] == 0) == right).all() and 0 < right.sum() < 21

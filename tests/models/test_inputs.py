@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cnnprobe.errors import UserError
-from cnnprobe.models import alexnet, convnet
+from cnnprobe.models import alexnet, convnet, foreign
 from cnnprobe.models.inputs import check_fits
 
 
@@ -89,3 +89,54 @@ def test_nothing_is_changed_by_the_check():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     check_fits(model, "mine", (3, 8, 8))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Mean(nn.Module):
+    """A layer, and the mean over all axes behind its channels."""
+
+    def __init__(self, layer, axes=(), asks=lambda given: given):
+        super().__init__()
+        self.layer, self.axes, self.asks = layer, axes, asks
+
+    def forward(self, given):
+        out = self.layer(self.asks(given))
+        return (out[0] if isinstance(out, tuple) else out).mean(self.axes) if self.axes else out
+
+
+class Pair(Mean):
+    def forward(self, image, mask):
+        return super().forward(image * mask)
+
+
+OTHER = {
+    "signals": (Mean(nn.Conv1d(4, 6, 5), (2,)), "signals of 4 channels"),
+    "volumes": (Mean(nn.Conv3d(2, 6, 3), (2, 3, 4)), r"volumes \(image, 2 channels, z, y, x\), which cannot be probed"),
+    "rows": (Mean(nn.Linear(20, 3)), "rows of 20 numbers, which cannot be probed"),
+    "sequences": (Mean(nn.LSTM(7, 6, batch_first=True), (1,)), r"sequences \(image, time, 7 numbers\)"),
+    "tokens": (Mean(nn.Embedding(50, 6), (1,)), r"whole numbers \(tokens\), which cannot be probed"),
+    "two inputs": (Pair(nn.Conv2d(3, 6, 3), (2, 3)), r"2 inputs \(image, mask\) instead of one"),
+    "a dictionary": (
+        Mean(nn.Conv2d(3, 6, 3), (2, 3), lambda given: given["pixels"]),
+        r"a dictionary of inputs \('pixels'\) instead of an image",
+    ),
+    "another side and channels": (nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 3)), "images of 1x28x28"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_network_for_something_else_than_images_says_for_what(name):
+    """F22: in one line without torch's words."""
+    model, told = OTHER[name]
+    with pytest.raises(UserError, match=rf"^custom takes {told}.*, dataset gives images of 3x40x40$"):
+        check_fits(foreign.adopt(model.eval()), "custom", (3, 40, 40))
+
+
+def test_the_options_that_fit_ones_own_network_are_said():
+    """F22: a smaller side is found too."""
+    flat = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Flatten(), nn.Linear(6 * 30 * 30, 3))
+    with pytest.raises(UserError, match=r"32 px and no others, dataset gives 224; say model\.input_size=32$"):
+        check_fits(flat, "custom", (3, 224, 224))
+    with pytest.raises(UserError, match=r"of 2 channels, dataset gives 3; say model\.channels=2$"):
+        check_fits(Mean(nn.Conv2d(2, 6, 3), (2, 3)), "custom", (3, 40, 40))
+    with pytest.raises(UserError, match=r"^custom takes images of 3 channels, dataset gives signals of 8x224$"):
+        check_fits(Mean(nn.Conv2d(3, 6, 3), (2, 3)), "custom", (8, 224))
