@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from cnnprobe import findings, measure
 from cnnprobe.findings import kept
 
 
@@ -91,6 +92,24 @@ def test_each_is_found_for_itself_and_for_each_network():
     assert kept(one, "b", lambda: 2) == 2
     assert kept(other, "a", lambda: 3) == 3
     assert kept(one, "a", lambda: 4) == 1
+
+
+OPTIONS = {
+    "topk": {}, "rf-map": {"units": [0], "draws": 1, "top_images": 1}, "gbp": {"units": [0], "sanity": False},
+    "optimize": {"units": [0], "steps": 2}, "cam": {}, "record": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_a_measurement_changes_nothing_by_which_it_would_be_found_anew(command):
+    """F84: what is tried writes nothing into a network, not even what was there."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                          nn.Linear(4, 2))  # fmt: skip
+    images, found = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)), []
+    for _ in range(2):
+        list(measure(command, model=model, dataset=images, layer="0", **OPTIONS[command]).events)
+        found.append(findings._KEPT[id(model)][2])
+    assert found[0] is found[1]
 
 
 def test_a_mistake_is_not_kept():

@@ -368,7 +368,9 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
             vars(module).update(attributes)
             for name, (buffer, contents) in buffers.items():
                 module._buffers[name] = buffer
-                buffer.copy_(contents)
+                if not torch.equal(buffer, contents):  # one that is written to counts as changed, see `findings`
+                    with torch.no_grad():
+                        buffer.copy_(contents)
 
 
 def _image(model: nn.Module, size: tuple[int, ...]) -> Tensor:
