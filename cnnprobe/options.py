@@ -179,6 +179,8 @@ def _fits_any(option: Option, value: Any) -> tuple[bool, Any]:
         fits, converted = _fit(kind, detail, value)
         if fits:
             return True, converted
+    if "str" in option.kinds and type(value) is int:
+        return True, str(value)  # the layer called 0 of a Sequential, as where it stands alone
     return False, None
 
 

@@ -143,8 +143,9 @@ def same_space(one: Scan, other: Scan) -> None:
     if one.shape[:3] != other.shape[:3]:
         raise UserError(f"{_shown(one.path)} has {size(one.shape[:3])} voxels, {_shown(other.path)} "
                         f"{size(other.shape[:3])}; bring them into one space")  # fmt: skip
-    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*one.shape[:3], 1]
-    apart = np.abs((one.affine - other.affine) @ corners.T).max()
+    last = [*(length - 1 for length in one.shape[:3]), 1]
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * last
+    apart = np.linalg.norm(((one.affine - other.affine) @ corners.T)[:3], axis=0).max()
     if apart > max(1e-3, 1e-6 * np.abs(other.affine @ corners.T).max()):
         raise UserError(f"the voxels of {_shown(one.path)} and {_shown(other.path)} lie up to {apart:.3g} mm apart; "
                         "bring them into one space")  # fmt: skip

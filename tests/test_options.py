@@ -63,6 +63,14 @@ def test_a_wrong_value_is_told_with_what_it_must_be(annotation, value, words):
         Option.of(annotation).check(value, "k")
 
 
+def test_a_number_in_a_list_of_texts_is_one_of_them():
+    """Layers of a Sequential are called 0, 1, …, and beside 0 alone there is [0,conv2]."""
+    assert Option.of("str | list[str] | None").check([0, "conv2"], "layer") == ["0", "conv2"]
+    assert Option.of("list[int | str]").check([0, "cat"], "class") == [0, "cat"]
+    with pytest.raises(UserError, match="a list of"):
+        Option.of("list[str]").check([0.5], "layer")
+
+
 def test_a_whole_number_serves_as_a_float():
     assert Option.of("float").check(1, "lr") == 1.0
     assert isinstance(Option.of("float").check(1, "lr"), float)

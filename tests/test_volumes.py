@@ -162,6 +162,9 @@ def test_what_does_not_fit_is_said(tmp_path, values):
     moved = save(tmp_path / "moved.nii", values, AFFINE + np.eye(4)[:, [3, 0, 1, 2]] * 2)
     with pytest.raises(UserError, match=r"moved.nii and four.nii lie up to .* mm apart"):
         volumes.subjects([four, moved], WORDS[:6])
+    flipped = save(tmp_path / "flipped.nii", values, AFFINE @ np.diag([-1.0, 1, 1, 1]))
+    with pytest.raises(UserError, match=r"lie up to 12 mm apart"):  # 3 steps of 2 mm, forwards and backwards
+        volumes.subjects([four, flipped], WORDS[:6])
     with pytest.raises(UserError, match=r"other.nii has 4 x 5 x 2 voxels, four.nii 4 x 5 x 3"):
         volumes.subjects([four, save(tmp_path / "other.nii", values[:, :, :2])], WORDS[:6])
     with pytest.raises(UserError, match="got an empty list"):

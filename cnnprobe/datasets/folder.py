@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cnnprobe.datasets.decoding import Unreadable, decode, dimensions
 from cnnprobe.datasets.imageset import ImageSet, sha256, shown
-from cnnprobe.datasets.labelling import UNKNOWN, by_file, by_subfolder
+from cnnprobe.datasets.labelling import UNKNOWN, by_file, by_subfolder, without_images
 from cnnprobe.datasets.listing import Listing, folder_at, listed
 from cnnprobe.datasets.names import Names
 from cnnprobe.datasets.splits import Part, part_of
@@ -68,7 +68,7 @@ def build(
             "dataset.links=inside leaves them out"
         )
     part = part_of(found, split)
-    files = found.once(part.below)
+    files = every = found.once(part.below)
     if not files:
         others = [name for name in found.others if name.startswith(part.below)]
         raise none_in(folder, others, f" {part.below}".rstrip(), found.notes)
@@ -76,7 +76,7 @@ def build(
         files = [name for name in files if _held_out(name) == (part.half == "held out")]
     if not files:
         raise UserError(f"{shown(str(folder))} has too few images to hold one in {HELD_OUT} out; make train/ and val/")
-    files, names, numbers, notes = _labelled(found, files, part, classes, labels)
+    files, names, numbers, notes = _labelled(found, every, files, part, classes, labels)
     for note in (*found.notes, *part.notes, *notes):
         log.warning("%s: %s", shown(folder.name), note)
     images = FolderSet(folder, files, numbers, names, size=size, resize=resize, strict=strict)
@@ -217,12 +217,24 @@ def _held_out(name: str) -> bool:
 
 
 def _labelled(
-    found: Listing, files: list[str], part: Part, classes: str | None, labels: str | None
+    found: Listing, every: list[str], files: list[str], part: Part, classes: str | None, labels: str | None
 ) -> tuple[list[str], tuple[str, ...], np.ndarray, list[str]]:
-    """Return the files that stay, the classes, the files' labels, and notes."""
+    """Return the files that stay, the classes, the files' labels, and notes.
+
+    Args:
+        found: the folder's listing.
+        every: all images below the part, also those of the half that is not asked for: a table is about both.
+        files: of these, those asked for.
+        part, classes, labels: see `build`.
+    """
     inner = [name.removeprefix(part.below) for name in files]
     if labels is not None:
-        return files, *by_file(inner, labels, classes, f"{found.root}/{part.below}")
+        others = [name for name in found.images if not name.startswith(part.below)]
+        below = [name.removeprefix(part.below) for name in every]
+        names, numbers, notes = by_file(below, labels, classes, f"{found.root}/{part.below}", others)
+        asked = set(files)
+        numbers = numbers[[place for place, name in enumerate(every) if name in asked]]
+        return files, names, numbers, [*notes, *(without_images(names, set(numbers.tolist())) if not classes else ())]
     folders = _class_folders(found, part.splits)
     inside = [name for name in inner if "/" in name]
     if not inside or not folders:

@@ -16,6 +16,8 @@ from cnnprobe.datasets.listing import IMAGES
 from cnnprobe.datasets.row_names import Images, Matched, ambiguous, matched, must_not_be_shifted
 from cnnprobe.errors import UserError, listing, nearest
 
+NO_IMAGE = ("", "n/a", "na", "nan", "none", "null", "-", ".")
+"""What stands for the image in a row that has none, in small letters."""
 SAMPLE = 300  # rows by which the column of the images is found
 
 WNID = re.compile(r"n\d{8}")
@@ -40,8 +42,7 @@ def by_subfolder(
     if table is None:
         classes, notes = _class_names(files if every is None else every, folders)
         index = {folder: i for i, folder in enumerate(folders)}
-        empty = [shown(folder) for folder in folders if folder not in used]
-        notes += [f"class folders without images here: {listing(empty)}"] if empty else []
+        notes += without_images(folders, {index[folder] for folder in used if folder in index}, "class folders")
     else:
         classes, index = class_table(table, folders)
         missing = sorted(used - index.keys())
@@ -54,7 +55,21 @@ def by_subfolder(
     return classes, np.array([index.get(owner, UNKNOWN) for owner in owners], dtype=np.int64), notes
 
 
-def by_file(files: Sequence[str], table: str, classes: str | None, root: str = "") -> Labelled:
+def without_images(names: Sequence[str], used: set[int], what: str = "classes") -> list[str]:
+    """Say which classes, or their folders, have no images among those asked for; [] where all have some.
+
+    Args:
+        names: of all.
+        used: indices of those that have images.
+        what: they are called.
+    """
+    empty = [shown(name) for index, name in enumerate(names) if index not in used]
+    return [f"{what} without images here: {listing(empty)}"] if empty else []
+
+
+def by_file(
+    files: Sequence[str], table: str, classes: str | None, root: str = "", others: Sequence[str] = ()
+) -> Labelled:
     """Label files by a table (file, class), as people write it.
 
     The column of the images is the one that names most of them (`row_names.matched`); that of the class is
@@ -67,6 +82,7 @@ def by_file(files: Sequence[str], table: str, classes: str | None, root: str = "
         classes: table (index, folder, name); then a label is an index, folder or name of it; None: the labels that
             occur, in order, or numbers (`class_numbers.numbered`).
         root: the folder; its name may stand in the rows.
+        others: images that are not to be labelled but may be named, as those of other splits.
 
     Raises:
         UserError: it names no image, one by two classes, or leaves open which column is the class, or which names the
@@ -80,6 +96,9 @@ def by_file(files: Sequence[str], table: str, classes: str | None, root: str = "
     owners = found.images[start:]
     must_not_be_shifted(reading.column(place, start), images, owners, path)
     _must_be_the_only_names(reading, start, (place, chosen), found, images, path)
+    left, remarks = _left_over(reading.rows[start:], place, owners, Images(others, root), path)
+    notes += remarks
+    words = [None if row in left else word for row, word in enumerate(words)]
     given: list[str | None] = [None] * len(files)
     for row, (image, word) in enumerate(zip(owners, words), start + 1):
         if image >= 0 and word is not None:
@@ -90,14 +109,43 @@ def by_file(files: Sequence[str], table: str, classes: str | None, root: str = "
     names, labels, remarks = _classes(words, given, path, classes)
     direct = {"by path", "by name"}
     notes += [f"{path} names images {way} ({count})" for way, count in found.ways.items() if way not in direct]
-    missing = [file for file, word in zip(files, given) if word is None]
+    named = set(owners)
+    missing = [file for image, file in enumerate(files) if image not in named]
+    empty = [file for image, file in enumerate(files) if image in named and given[image] is None]
+    of = f"of {len(files)} images"
     if missing:
-        other = next((reading.rows[start + n] for n, image in enumerate(owners) if image < 0), None)
-        beside = f"; a row without an image: {told(other)!r}" if other else ""
-        notes.append(
-            f"{path} does not name {len(missing)} of {len(files)} images, e.g. {shown(missing[0])!r}; label -1{beside}"
-        )
+        notes.append(f"{path} does not name {len(missing)} {of}, e.g. {shown(missing[0])!r}; label -1")
+    if empty:
+        notes.append(f"{path} gives {len(empty)} {of} no class, e.g. {shown(empty[0])!r}; label -1")
     return names, labels, notes + remarks
+
+
+def _left_over(
+    rows: Sequence[list[str]], place: int, owners: Sequence[int], others: Images, path: str
+) -> tuple[set[int], list[str]]:
+    """Return which rows are of no image, as that of a pause between two, and what is to be said of all without one.
+
+    Args:
+        rows: of the table, without its head.
+        place: the column of the images.
+        owners: the image of each row, -1 where there is none.
+        others: images besides, of which nothing is said.
+        path: of the table.
+    """
+    waiting = [row for row, image in enumerate(owners) if image < 0]
+    none = {row for row in waiting if rows[row][place].casefold() in NO_IMAGE}
+    waiting = [row for row in waiting if row not in none]
+    if others.files and waiting:
+        elsewhere = matched([rows[row][place] for row in waiting], others).images
+        waiting = [row for row, image in zip(waiting, elsewhere) if image < 0]
+    notes = []
+    if none:
+        words = listing(repr(word) for word in sorted({rows[row][place] for row in none}))
+        notes.append(f"{path}: rows of no image ({words}), {len(none)} of {len(rows)}, are left out with their classes")
+    if waiting:
+        first = told(rows[waiting[0]])
+        notes.append(f"{path}: rows without an image here: {len(waiting)} of {len(rows)}, e.g. {first!r}")
+    return none, notes
 
 
 def class_table(path: str, folders: Sequence[str] = ()) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -38,6 +38,7 @@ def task_features(units: Units, classes: Sequence[str], title: str) -> Figure:
     curve, matrix = made.subplots(1, 2, width_ratios=(left, right))
     _by_layer(curve, units)
     values = np.array([units[name]["dprime_after"][row][:shown] for name, row in rows]).reshape(len(rows), shown)
+    values = values if rows else np.full((1, shown), np.nan)  # all grey
     limit = largest(values) or 1.0
     matrix.set_facecolor("0.9")
     drawn = matrix.imshow(values, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
@@ -45,7 +46,7 @@ def task_features(units: Units, classes: Sequence[str], title: str) -> Figure:
     matrix.set_yticks(range(len(rows)), names, fontsize=6)
     matrix.set_xticks(range(shown), style.apart(classes, 16)[:shown], rotation=90, fontsize=6)
     matrix.tick_params(length=0)
-    matrix.set_title(f"the {len(rows)} units with the largest |d'|, after", fontsize=7)
+    matrix.set_title(f"the {len(rows)} units with the largest |d'|, after" if rows else "no unit has a d'", fontsize=7)
     bar = made.colorbar(drawn, ax=matrix, fraction=0.06, pad=0.02)
     bar.set_label("d'", fontsize=7)
     bar.ax.tick_params(labelsize=6)
@@ -79,7 +80,7 @@ def _by_layer(ax: Axes, units: Units) -> None:
         ax.plot(places + shift, found[1], "o-", color=colour, markersize=4, linewidth=1, label=f"{side}: median")
         ax.plot(places + shift, found[3], "^", color=colour, markersize=4, label=f"{side}: best unit")
     ax.set_ylabel("|d'| for the best class", fontsize=8)
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, None if np.isfinite(ax.dataLim.ymax) and ax.dataLim.ymax > 0 else 1)
     ax.legend(fontsize=6.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1)
     ax.set_xticks(places, [style.plain(name, 20) for name in units], rotation=90, fontsize=6.5)
     ax.set_xlim(-0.6, len(units) - 0.4)

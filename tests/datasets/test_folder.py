@@ -71,6 +71,20 @@ def test_without_splits_a_fifth_is_held_out_by_name_alone(pictures):
     assert kept <= set(build(root, split="train").names)
 
 
+def test_a_table_is_about_both_halves_and_classes_without_images_are_told(pictures, caplog):
+    """F92: no row counts as left over because its image is in the other half."""
+    root = pictures(*(f"{i}.png" for i in range(30)))
+    held = {image for image in range(30) if folder._held_out(f"{image}.png")}
+    rows = [f"{i}.png,{'held' if i in held else 'kept'}" for i in range(30)]
+    (root / "table.csv").write_text("file,class\n" + "\n".join(rows))
+    for split, kind, other in (("train", "kept", "held"), ("val", "held", "kept")):
+        caplog.clear()
+        dataset = build(root, split=split, labels=str(root / "table.csv"))
+        assert dataset.classes == ("held", "kept") and {dataset.classes[i] for i in dataset.labels} == {kind}
+        said = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
+        assert said == [f"classes without images here: {other}"]
+
+
 def test_a_held_out_folder_alone_is_no_training_set(pictures):
     with pytest.raises(UserError, match="has no train/; it has val"):
         build(pictures("val/cat/1.png"), split="train")

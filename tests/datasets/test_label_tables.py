@@ -147,11 +147,33 @@ def test_the_column_of_the_class_can_be_named(table):
 
 def test_what_is_left_over_is_shown_on_both_sides(table):
     """F92."""
-    *_, notes = by_file(FILES, table("scan 0.png,dog\nscan1.png,cat\n"), None)
-    assert (
-        "does not name 5 of 6 images, e.g. 'scan 1.png'; label -1; a row without an image: 'scan1.png | cat'"
-        in notes[0]
-    )
+    path = table("scan 0.png,dog\nscan1.png,cat\nscan 2.png,\n")
+    *_, notes = by_file(FILES, path, None)
+    assert notes == [
+        f"{path}: rows without an image here: 1 of 3, e.g. 'scan1.png | cat'",
+        f"{path} does not name 4 of 6 images, e.g. 'scan 1.png'; label -1",
+        f"{path} gives 1 of 6 images no class, e.g. 'scan 2.png'; label -1",
+    ]
+
+
+@pytest.mark.parametrize("nothing", ["n/a", "", "NaN", "None", "-"])
+def test_rows_of_no_image_bring_no_class(table, nothing):
+    """F92: an events.tsv has rows for pauses too; their class would shift the others."""
+    rows = [
+        f"{n}\t1\t{kind}\t{name}\n{n + 1}\t2\tdelay\t{nothing}\n" for n, (kind, name) in enumerate(zip(KINDS, FILES))
+    ]
+    path = table("onset\tduration\ttrial_type\tstim_file\n" + "".join(rows))
+    names, labels, notes = by_file(FILES, f"{path}:trial_type", None)
+    assert names == ("cat, tame", "dog") and labels.tolist() == EXPECTED
+    assert f"{path}: rows of no image ({nothing!r}), 6 of 12, are left out with their classes" in notes
+
+
+def test_images_of_other_splits_may_be_named(table):
+    """F92."""
+    path = table("a/scan 0.png,dog\nb/scan 9.png,cat\nb/scan 8.png,cat\n")
+    assert by_file(FILES[:1], path, None, others=["b/scan 9.png", "b/scan 8.png"])[2] == []
+    (note,) = by_file(FILES[:1], path, None, others=["b/scan 9.png"])[2]
+    assert note == f"{path}: rows without an image here: 1 of 3, e.g. 'b/scan 8.png | cat'"
 
 
 @pytest.mark.parametrize(

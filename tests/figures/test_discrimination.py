@@ -28,6 +28,11 @@ def test_the_best_units_come_first():
     assert png(made)
 
 
+def test_without_any_value_the_axis_still_has_a_scale(recwarn):
+    made = discrimination.task_features({"conv1": layer([[NAN, NAN]])}, ["a", "b"], "net")
+    assert made.axes[0].get_ylim() == (0, 1) and not list(recwarn)
+
+
 def test_units_are_ordered_by_the_task_they_serve():
     values = {
         "conv1": np.array([[1.0, 0.1, 2.0, NAN], [0.5, 3.0, 0.0, NAN]]),
