@@ -25,7 +25,7 @@ from cnnprobe.engine.layers import find
 from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.output_scores import Scores, is_coarse, is_piled, scores_before
 from cnnprobe.engine.probing import untouched
-from cnnprobe.engine.readout import readout_of
+from cnnprobe.engine.readout import ends_in_layer
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
@@ -161,14 +161,15 @@ def _found_out(model: nn.Module, size: tuple[int, ...], known: int, named: bool)
         shown = returned[0] if returned else None
         return Outputs("unknown", 0, remark=f"{_shown(shown)}: no class is chosen, prediction is -1")
     table, coarse = torch.cat(values).float(), is_coarse(torch.cat(values))
-    found = _judged(table, len(near), known, named, coarse)
+    ends = _ends_in_layer(model, size)
+    found = _judged(table, len(near), known, named, coarse, linear=ends[1])
     if found is not None and found.kind not in ("softmax", "log-softmax", "sigmoid"):
         return found
     if found is None and (table.shape[1] == 1 or not bool((table <= ROUGH).all())):
-        return _of_classes(model, size, table.shape[1], known, _one_sided(table))
+        return _of_classes(ends[0], table.shape[1], known, _one_sided(table))
     place = scores_before(model, size, found.kind if found else "log-softmax", [*near, *far], table, len(near))
     if found is None and place is None:
-        return _of_classes(model, size, table.shape[1], known, _one_sided(table))
+        return _of_classes(ends[0], table.shape[1], known, _one_sided(table))
     return _with_scores(found or Outputs("log-softmax", table.shape[1]), place, table)
 
 
@@ -190,8 +191,22 @@ def class_scores(model: nn.Module, size: tuple[int, ...]) -> Layer:
     return replace(found.before, name="scores")
 
 
-def _judged(table: Tensor, near: int, known: int, named: bool, coarse: bool) -> Outputs | None:
-    """Return what outputs (image, output) are by their values; None where these say nothing."""
+def _ends_in_layer(model: nn.Module, size: tuple[int, ...]) -> tuple[bool, bool]:
+    try:
+        return ends_in_layer(model, size)
+    except UserError:  # it cannot be followed
+        return False, False
+
+
+def _judged(table: Tensor, near: int, known: int, named: bool, coarse: bool, linear: bool) -> Outputs | None:
+    """Return what outputs (image, output) are by their values; None where these say nothing.
+
+    Args:
+        table: the outputs.
+        near, known, named: see `_found_out`.
+        coarse: they are of 16 bits.
+        linear: nothing stands behind the last linear layer, so that a small range says nothing of them.
+    """
     count, alike = table.shape[1], bool((table == table[:1]).all())
     table = table[table.isfinite().all(1)]
     if not len(table) or (alike and count > 1):
@@ -207,11 +222,13 @@ def _judged(table: Tensor, near: int, known: int, named: bool, coarse: bool) -> 
             "unknown", count, remark=f"the one output of the network is {float(table[0, 0]):g} for every image: "
             "no class is chosen, probability is NaN and prediction -1"
         )  # fmt: skip
-    if bool((table >= 0).all()) and bool((table <= 1).all()):
+    if bool((table >= 0).all()) and bool((table <= 1).all()) and not linear:
         if count == 1:
-            words = "the network has one output, a sigmoid: taken as the probability of class 1 of two"
+            words = (
+                "the network has one output, from 0 to 1 as of a sigmoid: taken as the probability of class 1 of two"
+            )
             return Outputs("sigmoid", 1, remark=words)
-        words = f"the network ends in a sigmoid of each of its {count} outputs: probabilities of their own"
+        words = f"the {count} outputs of the network lie between 0 and 1 as sigmoids do: probabilities of their own"
         if not named:
             words += "; several may hold or none, so prediction is -1"
         return Outputs("sigmoid", count, named, words)
@@ -258,13 +275,11 @@ def _one_sided(table: Tensor) -> str:
     return ""
 
 
-def _of_classes(model: nn.Module, size: tuple[int, ...], count: int, known: int, sided: str) -> Outputs:
-    """Return what outputs are that could be logits."""
+def _of_classes(layered: bool, count: int, known: int, sided: str) -> Outputs:
+    """Return what outputs are that could be logits, and do or do not come from a layer of their own."""
     if count == known:
         return Outputs("logits", count, remark=sided)
-    try:
-        readout_of(model, size)
-    except UserError:
+    if not layered:
         words = f"the {count} outputs of the network come from no linear layer of their own (features, an embedding?)"
         words += f" and {known or 'no'} classes are known: probability is NaN and prediction -1"
         return Outputs("unknown", count, remark=words)

@@ -1,5 +1,6 @@
 """The readout of a classifier: the layer that gives one output per class, found, made anew, put in place of another."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,11 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.functions import KINDS
-from cnnprobe.engine.tracing import Call, Trace, Value, trace
+from cnnprobe.engine.tracing import Trace, Value, trace
 from cnnprobe.errors import UserError
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 """By the number of axes of the map."""
+AFFINE = re.compile(
+    "view|reshape|flatten|(un)?squeeze|contiguous|clone|__getitem__|permute|transpose|t|float|to|type|mean|sum|"
+    "(feature_)?(alpha_)?dropout([123]d)?|(adaptive_)?avg_pool[123]d|add_?|sub_?|mul_?|div_?|neg_?|"
+    "__i?(add|sub|mul|truediv)__|__r(add|sub|mul)__|__neg__"
+)
+"""Functions that move, average, scale or shift numbers by constants, by name."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,9 @@ def readout_of(model: nn.Module, size: tuple[int, ...]) -> Readout:
             from a layer that is used more than once.
     """
     written = trace(model, size)
-    call = _last_with_weights(written)
-    path = call.module if call is not None else ""
+    path, _ = _last_layer(model, written)
     module = model.get_submodule(path)
-    if not path or not isinstance(module, (nn.Linear, *CONVOLUTIONS.values())):
+    if not path:
         raise UserError("no readout to replace: the logits must come from one linear layer or convolution of its own")
     times = sum(one.path == path for one in written.modules)
     if times != 1:
@@ -57,18 +63,40 @@ def readout_of(model: nn.Module, size: tuple[int, ...]) -> Readout:
     return Readout(path, module, module.out_channels)
 
 
-def _last_with_weights(written: Trace) -> Call | None:
-    """Go back from the logits, as long as one value is made from one, to the first linear layer or convolution."""
-    value = written.modules[-1].output
+def ends_in_layer(model: nn.Module, size: tuple[int, ...]) -> tuple[bool, bool]:
+    """Say whether outputs come from one call of a linear layer or convolution, and whether by it alone.
+
+    Args:
+        model, size: see `readout_of`.
+
+    Returns:
+        there: what has no weights may stand behind it.
+        alone: nothing but what moves, averages, scales or shifts its numbers does.
+    """
+    path, alone = _last_layer(model, trace(model, size))
+    return bool(path), alone
+
+
+def _last_layer(model: nn.Module, written: Trace) -> tuple[str, bool]:
+    """Go back from the logits, as long as one value is made from one, to the first linear layer or convolution.
+
+    Returns:
+        path: of its module, "" where there is none.
+        alone: see `ends_in_layer`.
+    """
+    value, alone = written.modules[-1].output, True
     while isinstance(value, Value) and value.call >= 0:
         call = written.calls[value.call]
         if KINDS.get(call.name) in ("linear", "convolution"):
-            return call
+            module = model.get_submodule(call.module)
+            own = isinstance(module, (nn.Linear, *CONVOLUTIONS.values()))
+            return (call.module, alone) if own else ("", False)
         before = set(call.inputs)
         if len(before) != 1 or KINDS.get(call.name) in ("norm", "attention"):
-            return None
+            break
+        alone = alone and len(call.inputs) == 1 and AFFINE.fullmatch(call.name) is not None
         (value,) = before
-    return None
+    return "", False
 
 
 def new_readout(module: nn.Module, classes: int, seed: int) -> nn.Module:

@@ -323,3 +323,42 @@ def test_the_names_that_a_network_gives_its_classes_are_used_from_python(caplog)
     expected = model.scores(pixels).argmax(1)
     assert [int(row.prediction) for row in rows] == expected.tolist()
     assert "no classes are known" not in caplog.text
+
+
+class Small(nn.Module):
+    """An untrained classifier whose scores are small: all of them lie between 0 and 1, of every image."""
+
+    def __init__(self, outputs=3, end=lambda y: y, steps=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head, self.end, self.steps = nn.Conv2d(3, 6, 3), nn.Linear(6, outputs), end, steps
+        with torch.no_grad():
+            self.head.weight.mul_(1e-3)
+            self.head.bias.copy_(torch.linspace(0.3, 0.7, outputs))
+
+    def forward(self, x):
+        features = torch.relu(self.conv(x)).mean((2, 3))
+        return self.end([self.head(features * (step + 1)) for step in range(self.steps)][-1])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda y: y, lambda y: y / 2 + 0.1, lambda y: y.view(len(y), -1, 1).mean(2)],
+    ids=["as is", "scaled", "mean"],
+)
+def test_small_scores_of_a_linear_layer_are_no_probabilities(end):
+    """F86: a range of 0 to 1 says nothing of what comes from a linear layer itself."""
+    pixels, _ = images(3)
+    found = outputs_of(model := Small(end=end).eval(), SIZE, ("a", "b", "c"))
+    with torch.no_grad():
+        expected = model(pixels)
+    assert found.kind == "logits" and float(expected.min()) > 0 and float(expected.max()) < 1
+    np.testing.assert_allclose(found.probabilities(found.scores(expected)), expected.softmax(1), atol=1e-6)
+    assert outputs_of(Small(1).eval(), SIZE, ("a", "b")).kind == "logits"
+    assert outputs_of(Small(end=torch.sigmoid).eval(), SIZE, ("a", "b", "c")).kind == "sigmoid"
+
+
+def test_a_linear_layer_that_is_used_in_every_step_gives_logits():
+    """F86: of a recurrent network, which reads out after each of its steps."""
+    found = outputs_of(Small(steps=3).eval(), SIZE, ())
+    assert found.kind == "logits" and found.remark.startswith("nothing says what the 3 outputs")
