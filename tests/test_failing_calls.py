@@ -39,8 +39,11 @@ class Failing:
 
 
 @pytest.fixture
-def remembered(monkeypatch):
-    """Compose a command line once, draw a store once: most of a run's time, and neither changes a file."""
+def remembered(monkeypatch, cnnprobe):
+    """Compose a command line once, draw a store once: most of a run's time, and neither changes a file.
+
+    After `cnnprobe`, which puts something in the place of `png` as well.
+    """
     composed, drawn = {}, {}
     real, render = compose.compose, drawing.style.png
 
