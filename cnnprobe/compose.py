@@ -171,7 +171,16 @@ def compose(request: "Request") -> dict[str, Any]:
     """
     words = overrides(request)
     no_sweep(words, request.command)
-    return schema.checked(_composed(words, request.config_dirs), request.command)
+    config = _composed(words, request.config_dirs)
+    if request.command == "layers" and _needs_other_channels(config, words):
+        config = _composed([*words, "dataset=manufactured"], request.config_dirs)
+    return schema.checked(config, request.command)
+
+
+def _needs_other_channels(config: dict[str, Any], words: list[str]) -> bool:
+    """Say whether no images were asked for, and a network of one's own is said to take others than RGB."""
+    asked = any(re.match(r"[+~]*(dataset|experiment)\b", word) for word in words)
+    return not asked and config["model"]["name"] == "custom" and config["model"].get("channels") not in (None, 3)
 
 
 def first_job(request: "Request") -> dict[str, Any]:

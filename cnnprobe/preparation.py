@@ -122,7 +122,8 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
     from cnnprobe.models import inputs
     from cnnprobe.models import weights as weight_files
 
-    inputs.check_fits(model, options["name"], dataset.size, is_short)
+    said, fixed = options.get("channels"), "channels" not in config["dataset"]
+    inputs.check_fits(model, options["name"], dataset.size, is_short, said, fixed)
     if options["name"] == "custom":
         _check_foreign(model, dataset, weights, command, {key: given[key] for key in ("mean", "std")})
     classes = tuple(dataset.classes if training else about.get("classes") or protocol.about(model).classes)

@@ -202,3 +202,16 @@ def test_what_answers_by_chance_or_batch_is_refused_and_nothing_is_left(cnnprobe
     assert answer.status == 2 and told in answer.err and not Path("outputs").exists()
     assert cnnprobe("layers", *mine, "name=x").status == 0
     assert any(told in line for line in warned("outputs/layers/x/v001"))
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_layers_of_a_network_for_other_channels_need_no_images(cnnprobe, channels):
+    """F95: `model.channels=1` alone was answered with the advice to say model.channels=1."""
+    network = f"nn.Sequential(nn.Conv2d({channels}, 4, 3), nn.ReLU(), nn.Flatten())"
+    Path("net.py").write_text(SOURCE.replace("NETWORK", network))
+    mine = ["model=custom", "model.file=net.py", "model.input_size=32", f"model.channels={channels}", "weights=random"]
+    answer = cnnprobe("layers", *mine)
+    assert answer.status == 0, answer.err
+    table = package.open("outputs/layers/custom-manufactured/v001")["layers"]
+    assert table.attributes["macs"] == 30 * 30 * 4 * channels * 9
+    assert list(table.attributes["input_size"]) == [channels, 32, 32]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnprobe.engine.backward_rules import Rules
-from cnnprobe.engine.functions import multiply_accumulates
+from cnnprobe.engine.multiply_adds import multiply_accumulates
 from cnnprobe.engine.nonlinearities import planned
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.reach import Lookup, Slide

@@ -1,4 +1,4 @@
-"""What traced torch functions are: their kind, their cost, and what follows a convolution alone."""
+"""What traced torch functions are: their kind, and what follows a convolution alone."""
 
 import math
 import re
@@ -80,27 +80,6 @@ def nonnegative(trace: Trace, value: Value) -> bool:
         return False
     constants = any(given.call == CONSTANT for given in leaves((call.arguments, call.keywords), Value))
     return not constants and all(nonnegative(trace, given) for given in call.inputs)
-
-
-def multiply_accumulates(call: Call) -> int:
-    """Count the multiply-accumulate operations of a call on one image; 0 for what is not a sum of products."""
-    out = math.prod(call.outputs[0].shape)
-    kind, given = KINDS.get(call.name), call.argument
-    if kind == "convolution":
-        weight = given("weight", 1).shape
-        transposed = call.name.startswith("conv_transpose")
-        return (math.prod(call.inputs[0].shape) if transposed else out) * math.prod(weight[1:])
-    if call.name == "linear":
-        return out * given("weight", 1).shape[-1]
-    if call.name in ("matmul", "bmm", "mm", "__matmul__") and len(call.inputs) == 2:
-        return out * call.inputs[0].shape[-1]
-    if call.name == "scaled_dot_product_attention":
-        return out * call.inputs[1].shape[-2] + math.prod(call.inputs[0].shape) * call.inputs[1].shape[-2]
-    if call.name == "multi_head_attention_forward":
-        (tokens, images, width), read = call.inputs[0].shape, call.inputs[1].shape[0]
-        projections = (2 * tokens + 2 * read) * width**2
-        return images * (projections + 2 * tokens * read * width)
-    return 0
 
 
 def weights(call: Call) -> int:

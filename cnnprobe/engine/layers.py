@@ -23,7 +23,8 @@ from torch import nn
 from cnnprobe.engine.conduct import Place, conduct_of
 from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.field_rules import geometries
-from cnnprobe.engine.functions import KINDS, alone_rectified, multiply_accumulates, nonnegative, parameters, weights
+from cnnprobe.engine.functions import KINDS, alone_rectified, nonnegative, parameters, weights
+from cnnprobe.engine.multiply_adds import multiply_accumulates
 from cnnprobe.engine.replay import ancestors
 from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import CONSTANT, Call, ModuleCall, Value, trace

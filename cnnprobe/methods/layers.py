@@ -10,6 +10,8 @@ from torch import nn
 from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.functions import parameters
 from cnnprobe.engine.layers import Layer, layers_of, left_out, main_layers
+from cnnprobe.engine.multiply_adds import total, uncounted
+from cnnprobe.engine.tracing import trace
 from cnnprobe.errors import listing
 from cnnprobe.records import Advance, Column, Measurement, Rows, Table
 
@@ -30,7 +32,9 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
 
     Returns:
         one table "layers". `map_size` has as many axes as the largest map, and as the image at least; a missing axis is
-        -1 (a dense layer has no map). Layers that cannot be had for each image are warned of.
+        -1 (a dense layer has no map). The attribute `macs` is that of the whole pass, each operation once, also what a
+        forward computes outside of these layers. Layers that cannot be had for each image are warned of, and so are
+        sums of products that are not counted.
 
     Raises:
         UserError: the network cannot take such an image.
@@ -39,8 +43,10 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
     for why, names in left_out(model, size, every=kind == "all").items():
         LOG.warning(f"left out: {listing(names)}: {why}")
     axes = len(size) - 1
-    macs = sum(one.macs for one in (found if kind == "main" else main_layers(model, size)))  # each operation once
-    totals = {"parameters": parameters(model), "macs": macs, "input_size": list(size)}
+    seen = trace(model, size)
+    if names := uncounted(seen):
+        LOG.warning(f"multiply-adds of {listing(names)} are not counted")
+    totals = {"parameters": parameters(model), "macs": total(seen), "input_size": list(size)}
     table = Table("layers", "layer", len(found), _columns(found, axes), batch=max(1, len(found)), attributes=totals)
     return Measurement([table], _rows(found, table), total=len(found), counts="layers")
 

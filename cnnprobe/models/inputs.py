@@ -36,7 +36,12 @@ class Input:
 
 
 def check_fits(
-    model: nn.Module, name: str, size: tuple[int, ...], is_short: Callable[[Exception], bool] = lambda _: False
+    model: nn.Module,
+    name: str,
+    size: tuple[int, ...],
+    is_short: Callable[[Exception], bool] = lambda _: False,
+    said: int | None = None,
+    fixed: bool = False,
 ) -> None:
     """Try the network on one black image, so that a misfit ends the run before the first batch.
 
@@ -45,6 +50,8 @@ def check_fits(
         name: of the model, for the message.
         size: (channel, y, x) or (channel, time) of the dataset's images.
         is_short: says of an error that memory did not suffice; then it is no misfit.
+        said: the channels that the options say the network takes.
+        fixed: whether the dataset's images have the channels they have, whatever the options say.
 
     Raises:
         UserError: the network does not take such images; names the smallest side that it takes.
@@ -61,11 +68,11 @@ def check_fits(
             f"{name} takes {dimensions.get(len(known), 'other data')}, dataset gives {dimensions.get(len(size))}"
         )
     custom = name == "custom"
-    for channels in known[:1] or _channels(model):
+    for channels in known[:1] or _channels(model, said):
         if channels != size[0] and _failure(model, (channels, *(known[1:] or size[1:]))) is None:
             kind = "images" if len(size) == 3 else "signals"
-            way = f"; say model.channels={channels}" if custom and kind == "images" else ""
-            raise UserError(f"{name} takes {kind} of {channels} channels, dataset gives {size[0]}{way}")
+            way = _way(channels, said, fixed) if custom and kind == "images" else ""
+            raise UserError(f"{name} takes {kind} of {_counted(channels)}, dataset gives {size[0]}{way}")
     works = _sides_that_work(model, size, known)
     shown = "x".join(str(side) for side in dict.fromkeys(size[1:]))
     if works is None and (other := _other_form(model, size)):
@@ -81,10 +88,21 @@ def _kind(size: tuple[int, ...]) -> str:
     return {2: "signals", 3: "images"}.get(len(size), "data")
 
 
-def _channels(model: nn.Module) -> list[int]:
-    """Return numbers of channels that are tried: that of the first convolution, and those of colours."""
+def _counted(channels: int) -> str:
+    return f"{channels} channel{'' if channels == 1 else 's'}"
+
+
+def _way(channels: int, said: int | None, fixed: bool) -> str:
+    """Return what to say for images of so many channels, "" where nothing is left to be said."""
+    ways = [f"model.channels={channels}"] if said != channels else []
+    ways += ["dataset=arrays (your own images in a file) or dataset=manufactured"] if fixed else []
+    return f"; say {' and '.join(ways)}" if ways else ""
+
+
+def _channels(model: nn.Module, said: int | None = None) -> list[int]:
+    """Return numbers of channels that are tried: what is said, those of convolutions, of colours, and with depth."""
     own = [one.in_channels for one in model.modules() if isinstance(one, (nn.Conv1d, nn.Conv2d, nn.Conv3d))]
-    return list(dict.fromkeys([*own[:1], 3, 1]))
+    return list(dict.fromkeys([*([said] if said else []), *own[:1], 3, 1, 4, 2, *([sum(own[:2])] if own else [])]))
 
 
 def _other_form(model: nn.Module, size: tuple[int, ...]) -> str:
@@ -99,14 +117,14 @@ def _other_form(model: nn.Module, size: tuple[int, ...]) -> str:
     for channels in _channels(model):
         if len(size) == 3:
             if any(_failure(model, (channels, samples)) is None for samples in SAMPLES):
-                return f"signals of {channels} channels (dataset=signals or arrays)"
+                return f"signals of {_counted(channels)} (dataset=signals or arrays)"
             side = next((side for side in USUAL if _failure(model, (channels, side, side)) is None), 0)
             if side:
                 return f"images of {channels}x{side}x{side} (model.channels={channels} model.input_size={side})"
         elif any(_failure(model, (channels, side, side)) is None for side in (size[-1], 224, *USUAL)):
-            return f"images of {channels} channels"
+            return f"images of {_counted(channels)}"
         if any(_failure(model, (channels, *[side] * 3)) is None for side in (32, 16, 64)):
-            return f"volumes (image, {channels} channels, z, y, x), which cannot be probed"
+            return f"volumes (image, {_counted(channels)}, z, y, x), which cannot be probed"
     for count in steps:
         if _failure(model, (16, count)) is None:
             return f"sequences (image, time, {count} numbers)"

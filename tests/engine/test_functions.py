@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnprobe.engine.functions import alone_rectified, is_rectifier, multiply_accumulates, nonnegative
+from cnnprobe.engine.functions import alone_rectified, is_rectifier, nonnegative
+from cnnprobe.engine.multiply_adds import multiply_accumulates
 from cnnprobe.engine.tracing import trace
 
 

@@ -171,3 +171,27 @@ def test_a_number_that_is_the_name_of_another_module_gives_a_warning():
         "conv1 is conv2, by the order in which convolutions are computed; the output of its module of that name is "
         "conv1#1"
     ]
+
+
+def test_the_cost_of_a_network_is_that_of_all_it_computes_once(caplog):
+    """F95: attention, products in a forward and recurrent layers were left out of the sum."""
+    vit = torchvision.models.VisionTransformer(32, 8, 2, 2, 12, 24, num_classes=5).eval()
+    patches, tokens = 16 * 12 * 3 * 8 * 8, 17
+    each = 4 * tokens * 12**2 + 2 * tokens**2 * 12 + 2 * tokens * 12 * 24
+    for kind in ("main", "all"):
+        measurement = layers.compute(model=vit, size=(3, 32, 32), kind=kind)
+        assert measurement.tables[0].attributes["macs"] == patches + 2 * each + 12 * 5
+    assert "multiply-adds" not in caplog.text
+
+
+class Distances(nn.Module):
+    """The distances of the rows of every channel to the first row, twice."""
+
+    def forward(self, images):
+        return (torch.cdist(images, images[:, :, :1]) + torch.cdist(images, images[:, :, :1])).flatten(1)
+
+
+def test_operations_without_a_count_are_told_once(caplog):
+    """F95: their cost was 0."""
+    layers.compute(model=Distances(), size=(3, 8, 8), kind="all")
+    assert caplog.text.count("multiply-adds of cdist are not counted") == 1

@@ -140,3 +140,36 @@ def test_the_options_that_fit_ones_own_network_are_said():
         check_fits(Mean(nn.Conv2d(2, 6, 3), (2, 3)), "custom", (3, 40, 40))
     with pytest.raises(UserError, match=r"^custom takes images of 3 channels, dataset gives signals of 8x224$"):
         check_fits(Mean(nn.Conv2d(3, 6, 3), (2, 3)), "custom", (8, 224))
+
+
+class Streams(nn.Module):
+    """Colours go through one convolution, what stands behind them through another, which is written first."""
+
+    def __init__(self, depth=1):
+        super().__init__()
+        self.depth, self.colours = nn.Conv2d(depth, 4, 3), nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return (self.colours(images[:, :3]) + self.depth(images[:, 3:])).mean((2, 3))
+
+
+@pytest.mark.parametrize("depth, channels", [(1, 4), (4, 7)])
+def test_the_channels_of_streams_are_those_that_the_whole_network_takes(depth, channels):
+    """F95: the first convolution that is written sees a part of the channels only."""
+    told = rf"^custom takes images of {channels} channels, dataset gives 3; say model\.channels={channels}$"
+    with pytest.raises(UserError, match=told):
+        check_fits(Streams(depth), "custom", (3, 32, 32))
+    check_fits(Streams(depth), "custom", (channels, 32, 32))
+
+
+def test_what_was_said_already_is_not_advised():
+    """F95: model.channels=1 was the advice for model.channels=1."""
+    way = r"dataset=arrays \(your own images in a file\) or dataset=manufactured$"
+    with pytest.raises(UserError, match=rf"^custom takes images of 1 channel, dataset gives 3; say {way}"):
+        check_fits(nn.Conv2d(1, 2, 3), "custom", (3, 32, 32), said=1, fixed=True)
+    with pytest.raises(UserError, match=rf"1 channel, dataset gives 3; say model\.channels=1 and {way}"):
+        check_fits(nn.Conv2d(1, 2, 3), "custom", (3, 32, 32), fixed=True)
+    with pytest.raises(
+        UserError, match=r"takes images of 4 channels, dataset gives 3$"
+    ):  # what works and was said first
+        check_fits(Streams(), "custom", (3, 32, 32), said=4)
