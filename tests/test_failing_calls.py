@@ -65,6 +65,7 @@ def remembered(monkeypatch, cnnprobe):
 
     monkeypatch.setattr(compose, "compose", once)
     monkeypatch.setattr(drawing.style, "png", lambda image: image)
+    monkeypatch.setattr(drawing.style, "mark", lambda image, words: None)
     for command in COMMANDS:
         monkeypatch.setattr(methods.module(command), "draw", drawing_once(methods.module(command).draw))
 
