@@ -15,7 +15,6 @@ The published maps of gradcam, layercam and scorecam end with max(., 0); here th
 
 import logging
 import math
-import warnings
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from cnnprobe.engine.nonlinearities import plan_of
 from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.recording import tap
+from cnnprobe.engine.replay import without_fallback_warnings
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
@@ -384,8 +384,7 @@ def per_class(rows: Tensor, leaf: Tensor, again: bool = False) -> Tensor:
         return _to(total, leaf, again)[None]
     try:
         start = torch.eye(count, dtype=rows.dtype, device=rows.device)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that some functions are run one class after the other
+        with without_fallback_warnings():
             return torch.autograd.grad(total, leaf, start, retain_graph=True, is_grads_batched=True)[0]
     except (RuntimeError, NotImplementedError) as error:
         if "batching rule" not in str(error) and "vmap" not in str(error):

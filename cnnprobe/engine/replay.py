@@ -2,6 +2,8 @@
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -107,14 +109,29 @@ def repeat_batch(call: Call, known: dict[Value, Tensor]) -> list[Tensor]:
         return run(call, dict(zip(given, (tensor[None] if _led(v) else tensor for v, tensor in zip(given, tensors)))))
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that some functions are run one image after the other
+        with without_fallback_warnings():
             found = torch.func.vmap(single)(*(known[value] for value in given))
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         if is_short(error):
             raise
         raise Unrepeatable(f"{call.name} cannot be run for several images at once") from error
     return [tensor.squeeze(1) if _led(out) else tensor for out, tensor in zip(call.outputs, found)]
+
+
+@contextmanager
+def without_fallback_warnings() -> Iterator[None]:
+    """Keep torch from telling which functions it runs one image after the other in a `vmap`, which are many.
+
+    Outside of torch's own functions it writes that itself, past Python's warnings.
+    """
+    switch = getattr(torch._C._functorch, "_set_vmap_fallback_warning_enabled", lambda _: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        switch(False)
+        try:
+            yield
+        finally:
+            switch(True)
 
 
 def _led(value: Value) -> bool:

@@ -4,6 +4,7 @@ import planted
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from cnnprobe.engine.layers import find, layers_of
@@ -190,3 +191,14 @@ def test_a_tensor_that_a_network_makes_and_fills_is_made_anew_for_each_repetitio
     found = [repeat(write, {write.inputs[0]: value})[0] for value in values]
     for value, made in zip(values, found):
         assert torch.equal(made, F.pad(value, (1, 1, 1, 1)))
+
+
+def test_a_function_that_is_run_image_by_image_is_not_told_on_the_screen(capfd, recwarn):
+    """F95: torch wrote a line about itself for every group of images, which nobody could act on."""
+    weight, offsets = torch.rand(5, 4, 3, 3), torch.zeros(1, 18, 6, 6)
+    model = Then(lambda maps: torchvision.ops.deform_conv2d(maps, offsets, weight))
+    call = trace(model, (3, 8, 8)).calls[-1]
+    maps = torch.rand(3, *call.inputs[0].shape[1:])
+    (found,) = repeat_batch(call, {call.inputs[0]: maps})
+    assert torch.allclose(found, F.conv2d(maps, weight), atol=1e-5)
+    assert capfd.readouterr().err == "" and not recwarn.list
