@@ -40,7 +40,9 @@ class Unreadable(Exception):  # noqa: N818
     """A file that is not a picture we can show; its text is the reason, in a few words."""
 
 
-def decode(path: Path, size: tuple[int, int] | None = None, resize: int | None = None) -> tuple[np.ndarray, bool]:
+def decode(
+    path: Path, size: tuple[int, int] | None = None, resize: int | None = None
+) -> tuple[np.ndarray, dict[str, str]]:
     """Read one image, upright, on white where it is transparent.
 
     Args:
@@ -50,19 +52,23 @@ def decode(path: Path, size: tuple[int, int] | None = None, resize: int | None =
 
     Returns:
         pixels: (y, x, channel) uint8, RGB.
-        several: the file holds further frames, which are left out.
+        remarks: what is not shown of it, by a word for the kind: "frames" behind the first, the "depth" of 16 bits.
 
     Raises:
         Unreadable: with the reason.
     """
     with _opened(path) as image:
-        several = image.format != "JPEG" and bool(getattr(image, "is_animated", False))
+        remarks = {}
+        if image.format != "JPEG" and getattr(image, "is_animated", False):
+            remarks["frames"] = "the first of several frames is shown, as of every such file"
+        if _is_deep(image):
+            remarks["depth"] = "its 16 bits are rounded to 8, as those of every such file; dataset=arrays keeps them"
         _scale_transparent(image)
         image.load()
         upright = _rgb(_turned(image))
     if size and (upright.height, upright.width) != tuple(size):
         upright = _fitted(upright, size, resize)
-    return np.array(upright), several
+    return np.array(upright), remarks
 
 
 def dimensions(path: Path) -> tuple[int, int]:
@@ -185,6 +191,13 @@ def _orientation(image: Image.Image) -> int:
 def _turned(image: Image.Image) -> Image.Image:
     """Turn a picture as its camera was held."""
     return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Say whether a picture that is not loaded yet has 16 bits a channel."""
+    parts = [part for tile in image.tile for part in (tile[3] if isinstance(tile[3], tuple) else [tile[3]])]
+    largest = [part for part in parts if image.format == "PPM" and isinstance(part, int)]
+    return image.mode.startswith("I") or any(";16" in str(part) for part in parts) or max(largest, default=0) > 255
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -176,13 +176,12 @@ class FolderSet(ImageSet):
     def _pixels(self, index: int, size: tuple[int, int] | None) -> np.ndarray | None:
         """Decode one file, (y, x, channel), or note why not."""
         try:
-            pixels, several = decode(self.path(index), size, self.resize)
+            pixels, remarks = decode(self.path(index), size, self.resize)
         except Unreadable as reason:
             self.unreadable(index, str(reason))
             return None
-        if several:
-            told = f"{shown(self.names[index])}: the first of several frames is shown, as of every such file"
-            self.remarks.setdefault("frames", told)
+        for kind, words in remarks.items():
+            self.remarks.setdefault(kind, f"{shown(self.names[index])}: {words}")
         return pixels
 
     def _digest(self, index: int) -> bytes:

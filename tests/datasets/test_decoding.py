@@ -87,9 +87,23 @@ def test_a_forbidden_file_is_refused(tmp_path):
 )
 def test_colours_are_right_to_one_step(hostile, name, colour):
     """F37, F38."""
-    pixels, several = decode(hostile[0] / name, (6, 6))
+    pixels, remarks = decode(hostile[0] / name, (6, 6))
     assert np.abs(pixels.astype(int) - colour).max() <= 1
-    assert several == name.startswith(("film", "pages"))
+    assert ("frames" in remarks) == name.startswith(("film", "pages"))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm", "ppm"])
+def test_the_depth_that_is_lost_is_told(tmp_path, ending):
+    """F37: 12 bits in 16 keep 17 levels, so that it matters."""
+    levels = np.full((8, 8), 900, np.uint16)
+    if ending == "ppm":
+        (tmp_path / "a.ppm").write_bytes(b"P6 8 8 65535\n" + np.repeat(levels, 3).astype(">u2").tobytes())
+    else:
+        Image.fromarray(levels).save(tmp_path / f"a.{ending}")
+    pixels, remarks = decode(tmp_path / f"a.{ending}")
+    assert np.abs(pixels.astype(int) - 900 / 257).max() < 1 and remarks.keys() == {"depth"}
+    Image.fromarray(levels.astype(np.uint8)).save(tmp_path / "b.png")
+    assert decode(tmp_path / "b.png")[1] == {}
 
 
 def test_sixteen_bit_grey_is_scaled_over_its_whole_range(tmp_path):

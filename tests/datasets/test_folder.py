@@ -150,7 +150,7 @@ def test_every_file_of_the_corpus_keeps_index_and_name(tmp_path):
         assert image.any() == read or name in ("half_grey.png",)
         if name in NAMES:
             assert np.abs(image.numpy().T.astype(int) - COLOUR).max() <= 1
-    assert set(dataset.remarks) == {"frames"}
+    assert set(dataset.remarks) == {"frames", "depth"}
     assert "the first of several frames is shown, as of every such file" in dataset.remarks["frames"]
 
 
