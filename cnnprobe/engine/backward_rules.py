@@ -142,10 +142,11 @@ class _Acting:
         signal = arriving[self.part]
         if self.rules.rule == "gradient" or signal is None:
             return None
-        self.positive, self.total, self.left = signal.clamp(min=0), 0, self.ways
+        self.signal, self.total, self.left = signal, None, self.ways
         if self.rules.rule != "guided":
             return None
-        return tuple(self.positive if place == self.part else one for place, one in enumerate(arriving))
+        positive = signal.clamp(min=0)
+        return tuple(positive if place == self.part else one for place, one in enumerate(arriving))
 
     def _leaving(self, place: int) -> Callable:
         """Return a hook that makes the sum of what leaves, at the last of the places where it does, what it has to be.
@@ -156,12 +157,16 @@ class _Acting:
         def hook(leaving: tuple[Tensor | None, ...], _: Any) -> tuple[Tensor | None, ...] | None:
             if self.rules.rule not in ("deconvnet", "redirected") or leaving[place] is None:
                 return None
-            self.total, self.left = self.total + leaving[place], self.left - 1
+            self.total = leaving[place] if self.total is None else self.total + leaving[place]
+            self.left -= 1
             if self.left:
                 return None
-            wanted = self.positive * self.slope
-            if self.rules.rule == "redirected":
-                wanted = _redirected(self.total, wanted)
+            silent = None if self.rules.rule == "deconvnet" else _silent(self.total)
+            if silent is not None and not silent.any():  # mostly, and the maps are large
+                return None
+            wanted = self.signal.clamp(min=0) * self.slope
+            if silent is not None:
+                wanted = torch.where(silent, wanted, self.total)
             if self.ways > 1:
                 wanted = wanted - self.total + leaving[place]
             return tuple(wanted if one == place else other for one, other in enumerate(leaving))
@@ -183,7 +188,6 @@ def _entering(end: Any, start: GradientEdge) -> list[tuple[Any, int]]:
     return found
 
 
-def _redirected(signal: Tensor, positive: Tensor) -> Tensor:
-    """Give each image its signal, or the positive part of what arrived where nothing is left of it."""
-    silent = signal.flatten(1).abs().amax(1) == 0
-    return torch.where(silent.view(-1, *[1] * (signal.dim() - 1)), positive, signal)
+def _silent(signal: Tensor) -> Tensor:
+    """Say of which images nothing is left in a signal (image, …); (image, 1, …)."""
+    return (signal.flatten(1).abs().amax(1) == 0).view(-1, *[1] * (signal.dim() - 1))
