@@ -44,8 +44,12 @@ def tell_left_out(one: Reference, comparison: Comparison) -> None:
     equal = int(missing.sum()) - empty
     kinds = [f"{count} {words}" for count, words in ((empty, "without values"), (equal, "with all values equal"))
              if count]  # fmt: skip
+    why = " and ".join(kinds)
+    if missing.all():
+        LOG.warning(f"{one.name}: no matrix of {missing.size} can be compared, {why}; nothing is similar to it (NaN)")
+        return
     LOG.warning(
-        f"{one.name}: {missing.sum()} of {missing.size} matrices cannot be compared, {' and '.join(kinds)} "
+        f"{one.name}: {missing.sum()} of {missing.size} matrices cannot be compared, {why} "
         f"({listing(list(_cells(one, missing)), NAMED)}); they are left out, the others count"
     )
 
@@ -54,9 +58,6 @@ def _cells(one: Reference, missing: np.ndarray) -> Iterator[str]:
     """Name what is missing (subject, time, region): whole subjects, then what nobody has, then single cells."""
     people = len(missing)
     whole, nobody = missing.all((1, 2)), missing.all(0)
-    if missing.all():
-        yield "all"
-        return
     for subject in np.flatnonzero(whole):
         yield f"subject {subject + 1}"
     for time, region in np.argwhere(nobody):

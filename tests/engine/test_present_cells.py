@@ -98,10 +98,12 @@ def test_a_single_missing_pair_leaves_out_the_pair_alone():
 def test_what_can_be_compared_is_what_has_a_comparison(comparison):
     """F99: as the comparison itself says, for every measure."""
     rows = matrices(6, 2)
-    rows[1], rows[2], rows[3, 2:], rows[4, 3:], rows[5] = np.nan, 0.3, np.nan, np.nan, 0.1 + 1e-17
+    rows[1], rows[2], rows[3, 2:], rows[4, 3:], rows[5] = np.nan, 0.3, np.nan, np.nan, 0.1
+    rows[5, 0] = np.nextafter(0.1, 1)  # another rank, and rounding for what counts the size
+    ranked = comparison in ("spearman", "kendall", "rho-a")
     defined = [np.isfinite(compare(row[None], row[None], comparison)[0, 0]) for row in rows]
-    assert usable(rows, comparison).tolist() == defined == [True, False, False, False, True, False]
-    np.testing.assert_array_equal(present(rows, comparison), rows[[0, 4]])
+    assert usable(rows, comparison).tolist() == defined == [True, False, False, False, True, ranked]
+    np.testing.assert_array_equal(present(rows, comparison), rows[[0, 4, 5] if ranked else [0, 4]])
 
 
 def test_draws_intervals_and_p_are_those_without_who_is_not_there():
@@ -173,3 +175,7 @@ def test_who_is_left_out_where_is_told_in_one_line(caplog):
     caplog.clear()
     tell_left_out(reference("all", matrices(2), CONDITIONS), "spearman")
     assert not caplog.records
+    tell_left_out(reference("none", matrices(2) * np.nan, CONDITIONS), "spearman")
+    assert [record.getMessage() for record in caplog.records] == [
+        "none: no matrix of 2 can be compared, 2 without values; nothing is similar to it (NaN)"
+    ]
