@@ -27,8 +27,9 @@ from cnnprobe.engine.noise_distances import crossnobis, mahalanobis
 from cnnprobe.engine.passes import collected
 from cnnprobe.engine.patterns import IMAGES, Patterns
 from cnnprobe.engine.pictures import picture_size, thumbnails
+from cnnprobe.engine.present_cells import present, tell_left_out
 from cnnprobe.engine.randomisation import blocks, cascading
-from cnnprobe.engine.reference_matrices import Reference, given_references, nan_mean
+from cnnprobe.engine.reference_matrices import PIXELS, Reference, given_references, nan_mean
 from cnnprobe.engine.stimuli import stimuli_table
 from cnnprobe.engine.taps import Layer
 from cnnprobe.errors import UserError
@@ -107,6 +108,9 @@ class MatrixAnalysis:
         self.references = given_references(self.references, self.count, self.conditions.labels, self.axes)
         self.parts = [part for one in self.references for part in _parts(one)]
         self.sources = [one for one in self.references for _ in _parts(one)]
+        for one in self.references:
+            if one.matrices is not None:
+                tell_left_out(one, self.comparison)
         self.rows = [Row(layer.name, "layer", layer) for layer in self.layers]
         if "random" in self.controls:
             self.rows += [Row(layer.name, "random", layer) for layer in self.layers]
@@ -186,10 +190,13 @@ class MatrixAnalysis:
         return Table("layers", "layer", len(self.rows), columns, len(self.rows), about)
 
     def _references(self) -> Table:
-        size, subjects = (len(self.parts),), [1 if rows is None else len(rows) for _, rows in self.parts]
+        size, everyone = (len(self.parts),), [1 if rows is None else len(rows) for _, rows in self.parts]
+        subjects = [1 if rows is None else len(present(rows, self.comparison)) for _, rows in self.parts]
         columns = {
             "name": Column("reference", dtype="str", values=_texts(name for name, _ in self.parts)),
-            "subjects": Column("how many", dtype="int64", values=np.array(subjects)),
+            "subjects": Column("how many can be compared", dtype="int64", values=np.array(subjects)),
+            "left_out": Column("subjects without values, or with all values equal, left out of all that follows",
+                               dtype="int64", values=np.array(everyone) - subjects),
             "rows": Column("how its rows were matched with the conditions", dtype="str",
                            values=_texts(one.rows for one in self.sources)),
             "axes": Column("the axes of its array, in the order of the file", dtype="str",
@@ -247,12 +254,9 @@ class MatrixAnalysis:
         self.matrices = np.stack(every)
         if any(one.matrices is None for one in self.references):
             pixels = upper(self._matrix(found["pixels"][IMAGES]))
-            self.references = [
-                replace(one, matrices=pixels[None, None, None], times=np.array([np.nan]))
-                if one.matrices is None
-                else one
-                for one in self.references
-            ]
+            of_images = replace(PIXELS, matrices=pixels[None, None, None], times=np.array([np.nan]))
+            self.references = [of_images if one.matrices is None else one for one in self.references]
+            tell_left_out(of_images, self.comparison)
             self.parts = [part for one in self.references for part in _parts(one)]
         undefined = np.array([self._undefined(row, one) for row, one in zip(self.rows, every)])
         like, compared = None, {}
@@ -302,8 +306,9 @@ class MatrixAnalysis:
 
     def _referred(self) -> dict[str, np.ndarray]:
         """Return the columns of the references."""
-        means = np.stack([nan_mean(rows, 0) for _, rows in self.parts])
-        ceilings = np.array([noise_ceiling(rows, self.comparison) for _, rows in self.parts])
+        there = [present(rows, self.comparison) for _, rows in self.parts]
+        means = np.stack([nan_mean(some if len(some) else rows, 0) for some, (_, rows) in zip(there, self.parts)])
+        ceilings = np.array([noise_ceiling(rows, self.comparison) for rows in there])
         matrices = square(means)
         points, stress = self._place(matrices, None)
         return {
@@ -314,7 +319,7 @@ class MatrixAnalysis:
 
     def _compared(self, references: dict[str, np.ndarray], unfinished: Unfinished) -> Iterator[Rows | Advance | Phase]:
         """Return the columns of comparisons with references; give the differences between rows."""
-        models, given = upper(self.matrices), [rows for _, rows in self.parts]
+        models, given = upper(self.matrices), [present(rows, self.comparison) for _, rows in self.parts]
         actual = similarities(models, given, self.comparison)
         how = {"draws": self.draws, "over": self.over, "seed": self.seed}
         uncertainty = Uncertainty(models, given, self.comparison, **how)

@@ -22,7 +22,7 @@ class Stack:
     """The matrices of the subjects of several references, one below the other.
 
     Args:
-        references: of each (subject, pair).
+        references: of each (subject, pair), the subjects that can be compared; there may be none.
 
     Attributes:
         of: (subject,) the reference of each.
@@ -34,10 +34,16 @@ class Stack:
         self.count = len(references)
 
     def means(self, each: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        """Return the means over the subjects of each reference, (…, reference), of (…, subject)."""
+        """Return the means over the subjects of each reference, (…, reference), of (…, subject).
+
+        NaN for a reference without subjects, or of which one that counts has no value; the others keep theirs.
+        """
         own = np.ones(len(self.of)) if weights is None else weights
         share = (self.of == np.arange(self.count)[:, None]) * own
-        return each @ (share / share.sum(1, keepdims=True)).T
+        total, known = share.sum(1, keepdims=True), np.isfinite(each)
+        means = np.where(known, each, 0.0) @ (share / np.maximum(total, 1)).T
+        undefined = (~known).astype(np.float64) @ (share > 0).T.astype(np.float64) > 0
+        return np.where(undefined | (total[:, 0] == 0), np.nan, means)
 
 
 def similarities(models: np.ndarray, references: Sequence[np.ndarray], comparison: Comparison) -> np.ndarray:
@@ -106,7 +112,8 @@ def _subjects(stack: Stack, random: np.random.Generator) -> np.ndarray:
     weights = np.zeros(len(stack.of))
     for reference in range(stack.count):
         own = np.flatnonzero(stack.of == reference)
-        weights[own] = np.bincount(random.integers(len(own), size=len(own)), minlength=len(own))
+        if len(own):
+            weights[own] = np.bincount(random.integers(len(own), size=len(own)), minlength=len(own))
     return weights
 
 
@@ -127,10 +134,10 @@ def permutation_p(
         seed: of the permutations.
 
     Returns:
-        (model,) float64; NaN where the similarity is, or without permutations.
+        (model,) float64; NaN where the similarity is, without permutations or without subjects.
     """
     found = np.full(len(models), np.nan)
-    if not draws:
+    if not draws or not len(reference):
         return found
     given = [square(values, diagonal=np.nan) for values in (models, reference)]
     known = [np.isfinite(matrices).any(-1) for matrices in given]

@@ -90,10 +90,10 @@ class Uncertainty:
 
     def intervals(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the intervals of all similarities, (model, reference); NaN: not known."""
-        found = np.full((2, len(self.each), self.stack.count), np.nan)
+        found, means = np.full((2, len(self.each), self.stack.count), np.nan), self.stack.means(self.each)
         for reference in range(self.stack.count):
             variance, degrees = self._spread(reference, np.arange(len(self.each)))
-            value = self.each[:, self.stack.of == reference].mean(1)
+            value = means[:, reference]
             with np.errstate(divide="ignore", invalid="ignore"):
                 reach = _student(degrees) * np.sqrt(variance) / (1 - np.square(value))
                 ends = np.tanh(np.arctanh(value) + np.outer((-1, 1), np.where(variance == 0, 0.0, reach)))
@@ -111,10 +111,10 @@ class Uncertainty:
         """
         from scipy.stats import t as student
 
-        found = np.full((3, len(first), self.stack.count), np.nan)
+        found, means = np.full((3, len(first), self.stack.count), np.nan), self.stack.means(self.each)
         for reference in range(self.stack.count):
             variance, degrees = self._spread(reference, first, second)
-            own = self.each[:, self.stack.of == reference].mean(1)
+            own = means[:, reference]
             value, error = own[first] - own[second], np.sqrt(variance)
             reach = np.where(variance == 0, 0.0, _student(degrees) * error)
             found[:2, :, reference] = np.clip(value + np.outer((-1, 1), reach), -2, 2)
@@ -136,7 +136,7 @@ class Uncertainty:
             return values[..., first, :] if second is None else values[..., first, :] - values[..., second, :]
 
         count, none = len(own), np.full(len(first), np.nan)
-        if not self.draws or (self.over == "subjects" and count < 2):
+        if not self.draws or not count or (self.over == "subjects" and count < 2):
             return none, none
         among = taken(self.each).var(1, ddof=1) / count if count > 1 else none
         if self.over == "subjects":

@@ -11,6 +11,7 @@ from cnnprobe.engine.matrix_inference import Over, bootstrap, sides, similaritie
 from cnnprobe.engine.noise_ceiling import noise_ceiling
 from cnnprobe.engine.passes import collected
 from cnnprobe.engine.peak_latency import Latencies, latencies, peak_times
+from cnnprobe.engine.present_cells import present, usable
 from cnnprobe.engine.reference_matrices import Reference
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
 from cnnprobe.unfinished import Unfinished
@@ -74,6 +75,8 @@ class TimeCourses:
                 columns[name] = Column(text, "region", (regions,), "float64", unit)
             found.append(Table(f"courses/{place}", "layer", len(self.names), columns, len(self.names), about))
             columns = {"time": Column("moment", dtype="float64", unit=one.time_unit, values=one.times)}
+            columns["subjects"] = Column("how many can be compared", "region", (regions,), "int64",
+                                         values=self._subjects(one))  # fmt: skip
             for end in ("lower", "upper"):
                 columns[f"noise_{end}"] = Column(f"{end} noise ceiling", "region", (regions,), "float64")
             found.append(Table(f"moments/{place}", "time", times, columns, times, aside=True))
@@ -91,25 +94,37 @@ class TimeCourses:
         """
         for place, one in enumerate(self.references):
             times, regions = one.matrices.shape[1:3]
-            cells = [one.matrices[:, t, r] for t in range(times) for r in range(regions)]
+            cells = [present(one.matrices[:, t, r], self.comparison) for t in range(times) for r in range(regions)]
             curves = similarities(models, cells, self.comparison).reshape(-1, times, regions)
             ceiling = np.array([noise_ceiling(cell, self.comparison) for cell in cells]).reshape(times, regions, 2)
             yield Rows(f"moments/{place}", 0, {"noise_lower": ceiling[..., 0], "noise_upper": ceiling[..., 1]})
             peaks = yield from self._drawn(place, models, cells, unfinished)
             ordered = np.array([kind == "layer" for kind in self.kinds])
-            sample = self._sample(one, models.shape[1])
-            found = [latencies(curves[..., r], peaks[..., r], one.times, sample, ordered) for r in range(regions)]
+            samples = [self._sample(counts, models.shape[1]) for counts in self._subjects(one).T]
+            found = [
+                latencies(curves[..., r], peaks[..., r], one.times, sample, ordered) for r, sample in enumerate(samples)
+            ]
             yield Rows(f"regions/{place}", 0, {name: np.array([getattr(r, name) for r in found]) for name in ORDER})
             yield Rows(f"courses/{place}", 0, {"similarity": curves, **_stacked(found)})
 
     def _draws(self, one: Reference) -> int:
         """Return how often a reference is drawn again."""
-        known = "time" in one.axes and (self.over != "subjects" or len(one.matrices) > 1)
+        known = "time" in one.axes and (self.over != "subjects" or self._subjects(one).max(initial=0) > 1)
         return self.draws if known else 0
 
-    def _sample(self, one: Reference, pairs: int) -> int:
-        """Return how many subjects or conditions are drawn, the smaller number of both."""
-        subjects, conditions = len(one.matrices), sides(pairs)[0]
+    def _subjects(self, one: Reference) -> np.ndarray:
+        """Return how many subjects can be compared, (time, region)."""
+        return usable(one.matrices, self.comparison).sum(0)
+
+    def _sample(self, counts: np.ndarray, pairs: int) -> int:
+        """Return how many subjects or conditions are drawn, the smaller number of both.
+
+        Args:
+            counts: (time,) of the subjects; the moment with the fewest says how many, those without any say nothing.
+            pairs: of conditions.
+        """
+        least = 0 if self.over == "subjects" else 1  # a moment of one subject says nothing of other subjects
+        subjects, conditions = int(min(counts[counts > least], default=least)), sides(pairs)[0]
         if self.over == "subjects":
             return subjects
         return conditions if self.over == "conditions" or subjects < 2 else min(subjects, conditions)

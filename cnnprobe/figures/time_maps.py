@@ -31,7 +31,7 @@ def time_map(
     """Draw similarity over time, as colours with the peak of each layer, and as curves (Cichy et al. 2016).
 
     Args:
-        curves: (layer, time) similarity, layers in order of depth.
+        curves: (layer, time) similarity, layers in order of depth; NaN: not defined, a gap.
         times: (time,) in order.
         names: (layer,).
         title: above everything.
@@ -60,6 +60,8 @@ def time_map(
     for place, (curve, name) in enumerate(zip(curves, names)):
         colour = style.by_depth(place, rows)
         below.plot(times, curve, color=colour, linewidth=1.1, label=style.plain(name, 24))
+        alone = _alone(curve)
+        below.plot(times[alone], curve[alone], ".", color=colour, markersize=3)
         if np.isfinite(latency[place]):
             peak = curve[np.flatnonzero(times == latency[place])]
             below.plot(latency[place], peak[0], "o", color=colour, markersize=3.5, markeredgecolor="white",
@@ -75,7 +77,8 @@ def time_map(
         ax.tick_params(labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)
     made.legend(*below.get_legend_handles_labels(), loc="outside right center", fontsize=6, frameon=False)
-    footer(made, ["dots: peaks", "bars: their 95 % intervals" if np.isfinite(low).any() else ""])
+    gaps = "" if np.isfinite(curves).all() else "gaps: not defined"
+    footer(made, ["dots: peaks", "bars: their 95 % intervals" if np.isfinite(low).any() else "", gaps])
     return made
 
 
@@ -175,6 +178,12 @@ def _intervals(
     x, y = (latency, places) if sideways else (places, latency)
     look = {"fmt": "o", "color": "black", "markersize": 3.5, "elinewidth": 1, "capthick": 1}
     ax.errorbar(x[known], y[known], **{"xerr" if sideways else "yerr": bars[:, known]}, capsize=2.5, **look)
+
+
+def _alone(curve: np.ndarray) -> np.ndarray:
+    """Return where a value stands between gaps, where a line shows nothing; (time,) bool."""
+    known = np.concatenate([[False], np.isfinite(curve), [False]])
+    return known[1:-1] & ~known[:-2] & ~known[2:]
 
 
 def _edges(times: np.ndarray) -> np.ndarray:

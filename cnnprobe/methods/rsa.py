@@ -169,11 +169,12 @@ def summary(recording: Any) -> dict[str, list[str]]:
         if (kinds == kind).any():
             rows = [_best(similarity[:, place], kinds == kind) for place in range(len(closest))]
             columns[words] = ["-" if row is None else f"{similarity[row, n]:.3f}" for n, row in enumerate(rows)]
-    ends = zip(references["noise_lower"], references["noise_upper"])
     if "rows" in references:  # a store may be older
         columns["rows"] = [str(words) for words in references["rows"]]
         columns["axes"] = [str(words) or "-" for words in references["axes"]]
-    columns["noise ceiling"] = [f"{a:.3f} to {b:.3f}" if np.isfinite(a) else "one subject" for a, b in ends]
+    ends = zip(references["noise_lower"], references["noise_upper"], references["subjects"])
+    alone = {1: "one subject"}
+    columns["noise ceiling"] = [f"{a:.3f} to {b:.3f}" if np.isfinite(a) else alone.get(n, "-") for a, b, n in ends]
     return columns
 
 
@@ -270,10 +271,8 @@ def _similarity(recording: Any, comparison: str, title: str) -> Iterator[tuple[s
         from cnnprobe.figures.time_maps import region_map
 
         p = columns["p_corrected"][layers]
-        yield (
-            "similarity",
-            region_map(columns["similarity"][layers], shown, list(names), title, MEASURES[comparison], p),
-        )
+        drawn = region_map(columns["similarity"][layers], shown, list(names), title, MEASURES[comparison], p)
+        yield "similarity", drawn
         return
 
     def curve(kind: str, place: int) -> Curve | None:
@@ -283,7 +282,8 @@ def _similarity(recording: Any, comparison: str, title: str) -> Iterator[tuple[s
     panels = []
     for place, name in enumerate(names):
         pixels = columns["similarity"][kinds == "pixels", place]
-        people = f" ({references['subjects'][place]} subjects)" if references["subjects"][place] > 1 else ""
+        count = references["subjects"][place]
+        people = f" ({count} subjects)" if count > 1 else "" if count else " (no values)"
         ceiling = references["noise_lower"][place], references["noise_upper"][place]
         panels.append(
             Panel(f"{name}{people}", curve("layer", place), curve("random", place),
@@ -337,7 +337,7 @@ def _courses(recording: Any, place: str, title: str) -> Iterator[tuple[str, Any]
         said = f"{title}\n{name}" if name else title
         ends = {key: table[column][own, region] for key, column in LATENCY.items()}
         ceiling = moments["noise_lower"][:, region], moments["noise_upper"][:, region]
-        ceiling = ceiling if np.isfinite(ceiling).all() else None
+        ceiling = ceiling if np.isfinite(ceiling).any() else None
         ending = f"{number}-{_file(name)}" if name else str(number)
         curves = table["similarity"][own, :, region]
         yield f"time-{ending}", time_map(curves, times, names, said, measure, unit, **ends, ceiling=ceiling)

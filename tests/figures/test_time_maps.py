@@ -61,3 +61,17 @@ def test_regions_their_numbers_and_their_closest_layers():
     assert png(made)
     large = region_map(np.zeros((40, 4)), [str(place) for place in range(40)], list("abcd"), "", "ρ")
     assert not large.axes[0].texts and png(large)
+
+
+def test_moments_without_values_are_gaps_and_lonely_ones_are_dots():
+    """F99: a line shows nothing of a value between two gaps; the ceiling is drawn where it is known."""
+    curve = np.array([[np.nan, 0.1, 0.2, np.nan, 0.3, np.nan]])
+    low = np.array([np.nan])
+    ceiling = np.array([np.nan, 0.2, 0.2, np.nan, 0.2, np.nan])
+    made = time_map(curve, np.arange(6.0), ["a"], "t", "r", "s", latency=np.array([4.0]), low=low, high=low,
+                    ceiling=(ceiling, ceiling + 0.1))  # fmt: skip
+    lines = made.axes[1].get_lines()
+    np.testing.assert_array_equal(lines[0].get_ydata(), curve[0])
+    assert lines[1].get_marker() == "." and lines[1].get_xdata().tolist() == [4.0]
+    assert any("gaps: not defined" in text.get_text() for text in made.findobj() if hasattr(text, "get_text"))
+    assert png(made)

@@ -211,3 +211,25 @@ def test_trained_squeezenet_is_closer_to_the_brain_than_with_random_weights(cnnp
 def test_an_interval_that_is_not_known_is_not_printed():
     """F99: of one subject, or fewer than 5 conditions."""
     assert rsa._interval(np.nan, np.nan) == "" and rsa._interval(0.1, 0.25) == " (0.100 to 0.250)"
+
+
+def test_a_subject_without_values_is_told_and_the_ceiling_is_that_of_the_others(cnnprobe, pictures, tmp_path):
+    """F99: a region that one subject lacks is that of the others; the ceiling is not that of one subject."""
+    conditions = len(list(pictures.rglob("*.png")))
+    random = np.random.default_rng(0)
+    given = np.array([[squareform(random.random(conditions * (conditions - 1) // 2)) for _ in "ab"] for _ in range(4)])
+    given[1, 1], given[3] = np.nan, np.nan
+    with h5py.File(tmp_path / "rois.h5", "w") as file:
+        file["rdms"], file["regions"] = given, ["V1", "FFA"]
+    words = ["rsa", "model=convnet", "dataset=folder", f"dataset.root={pictures}", "layer=conv1", "controls=null"]
+    answer = cnnprobe(*words, *QUICK, "reference=rois.h5", "reference_axes=[subject,region]", "order=natural")
+    assert answer.status == 0, answer.err
+    assert "(subject 4, region FFA of subject 2)" in answer.err and "one subject" not in answer.out
+    recording = Recording(tmp_path / "outputs/rsa/convnet-folder/v001/store.h5")
+    assert recording["references"]["subjects"].tolist() == [3, 2]
+    assert recording["references"]["left_out"].tolist() == [1, 2]
+    own = upper(recording["layers"]["rdm"][0])
+    for place, there in enumerate(([0, 1, 2], [0, 2])):
+        each = [stats.spearmanr(own, upper(given[subject, place])).statistic for subject in there]
+        assert np.isclose(recording["layers"]["similarity"][0, place], np.mean(each), atol=1e-6)
+        assert np.isclose(recording["courses/0"]["similarity"][0, 0, place], np.mean(each), atol=1e-6)
