@@ -227,6 +227,37 @@ def test_a_comma_between_thousands_is_no_point(tmp_path):
         read(tmp_path / "a.csv", rows)
 
 
+GROUPED = (("3.070,05", "3.070", "850,5"), ("3 070,05", "3 070", "850,5"), ("3\u202f070,05", "3\u202f070", "850,5"),
+           ("3'070.05", "3'070", "850.5"))  # fmt: skip
+
+
+@pytest.mark.parametrize("words", GROUPED)
+def test_other_marks_between_thousands(tmp_path, words, caplog):
+    """F90: 3.070,05 was passed over as a word, and another column was taken."""
+    values, cells = [3070.05, 3070, 850.5], ["rate", *words * 2]
+    rows = [["image", "rate"], *([name, cell] for name, cell in zip(STEMS, cells[1:]))]
+    rows = [[*row, beside] for row, beside in zip(rows, ("other", 1, 2, 3, 4, 5, 6))]
+    (tmp_path / "a.csv").write_text("".join(";".join(map(str, row)) + "\n" for row in rows))
+    (one,) = load(f"{tmp_path}/a.csv:rate", conditions=NAMES)
+    times = np.array(values * 2)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], np.abs(times[UPPER[0]] - times[UPPER[1]]), rtol=1e-6)
+    assert "passed over" not in caplog.text
+
+
+def test_a_point_that_may_be_either_is_refused(tmp_path):
+    """F90: beside 3.070,05 a 3.07 has another point, and a column of 1.500 alone may have either."""
+
+    def written(some):
+        rows = ["image;rate;other", *(f"{name};{cell};{beside}" for name, (cell, beside) in zip(STEMS, some))]
+        (tmp_path / "a.csv").write_text("\n".join(rows))
+        load(f"{tmp_path}/a.csv", conditions=NAMES)
+
+    with pytest.raises(UserError, match=r"row 3, column rate is 3.07, and others have '.' between thousands, as 3.070"):
+        written([("3.070,05", 1), ("3.07", 2)] * 3)
+    with pytest.raises(UserError, match=r"row 2, column rate is 1.500, which may be a point for the decimals or"):
+        written([("1.500", "3.070,05"), ("1.750", "2,5")] * 3)
+
+
 @pytest.mark.parametrize("others", [0, 2])
 def test_the_first_pair_is_no_head(tmp_path, others):
     """F90: a table of pairs without a head, with and without pairs of other stimuli."""
