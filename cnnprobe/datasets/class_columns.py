@@ -125,4 +125,5 @@ def _must_be_classes(words: Sequence[str | None], path: str) -> None:
 
 
 def _called(table: Table, places: Sequence[int]) -> str:
-    return listing((shown(repr(table.rows[0][place])) for place in places), 8)
+    words = [shown(repr(table.rows[0][place])) if table.rows[0][place] else f"column {place + 1}" for place in places]
+    return listing(words, 8)
