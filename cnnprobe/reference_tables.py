@@ -14,7 +14,7 @@ from cnnprobe.engine.dissimilarity import dissimilarity_matrix, upper
 from cnnprobe.engine.matrix_axes import is_symmetric
 from cnnprobe.engine.reference_matrices import EVEN, Reference, must_tell, reference
 from cnnprobe.errors import UserError, listing, one_line, unknown
-from cnnprobe.matching import Rows, best_of, by_names, overlap, rows_of
+from cnnprobe.matching import Rows, best_of, by_names, overlap, rows_of, shared
 from cnnprobe.reference_pairs import MOST, every_pair, spread, tell_numbers, two_names
 
 LOG = logging.getLogger("cnnprobe")
@@ -300,7 +300,13 @@ def features(path: Path, rows: list[list[str]], column: str, conditions: Sequenc
         there = max((overlap(conditions, one) for one in columns), key=len, default=[])
         missing = [name for name in conditions if name not in set(there)]
         if there and not missing:
-            raise UserError(one_line(f"{path} has all names of conditions in a column, but some in several rows"))
+            said = next((said for one in columns if (said := shared(conditions, one))), "")
+            said = (
+                f": {said}; keep one of them"
+                if said
+                else " has all names of conditions in a column, but some in several rows"
+            )
+            raise UserError(one_line(f"{path}{said}"))
         first = body[0] if body and any(number(cell) is None for cell in head) else head
         shown = "" if there else f"; its first row is {listing(first, 4)}"
         raise UserError(one_line(f"{path} has no column with the names of all conditions; missing: "

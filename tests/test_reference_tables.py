@@ -98,6 +98,15 @@ def test_what_is_called_a_similarity_and_has_a_diagonal_of_0_is_told(tmp_path, w
     assert "called" not in caplog.text
 
 
+@pytest.mark.parametrize("word", ["r0", "R12", "r_1", "sub-01_r2"])
+def test_an_r_with_a_number_is_no_correlation(tmp_path, word, caplog):
+    """F90: runs, raters and regions are numbered so."""
+    np.save(tmp_path / f"{word}.npy", SQUARE)
+    (one,) = load(f"{tmp_path}/{word}.npy", conditions=NAMES, order="lexical")
+    np.testing.assert_array_equal(one.matrices[0, 0, 0], PAIRS)
+    assert "similarity" not in caplog.text
+
+
 @pytest.mark.parametrize("word", ["similarity", "mean_similarity_ratings", "corr", "mean correlation", "r"])
 def test_what_is_called_a_similarity_and_has_no_diagonal_is_refused(tmp_path, word):
     """F90: of any range; a matrix with one is turned, and of one whose diagonal is 0 a warning says what it is."""
@@ -355,3 +364,14 @@ def test_rows_of_an_array_with_gaps_are_told(tmp_path, caplog):
     np.testing.assert_allclose(one.matrices[0, 0, 0], pdist(values))
     assert "1 of 6 values are missing, as mask/x says" in caplog.text
     assert "a.npz: 5 of 15 pairs have no value and are left out" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["features", "matrix"])
+def test_two_images_of_one_row_are_named(tmp_path, kind):
+    """F89: cat.png and cat.jpg for the row cat, where no name is in several rows."""
+    rows = [["image", "a", "b"], *([name, n, n * n] for n, name in enumerate(STEMS))]
+    rows = [["", *STEMS], *([name, *line] for name, line in zip(STEMS, SQUARE))] if kind == "matrix" else rows
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    with pytest.raises(UserError, match=r"'cat' fits several images, 'cat.png' and 'cat.jpg'"):
+        load(str(path), conditions=[*NAMES, "cat.jpg"])
