@@ -292,3 +292,20 @@ def test_blanks_in_names_under_a_head_of_one_name_less(table):
     path = table("file class\n" + "".join(f"{name} {'ab'[n % 2]}\n" for n, name in enumerate(FILES)))
     classes, labels, _ = by_file(FILES, path, None)
     assert classes == ("a", "b") and labels.tolist() == [0, 1] * 3
+
+
+def test_boxes_of_imagenet_are_of_the_class_of_their_wnid(table):
+    """F92: each cell of Kaggle's tables was a class of its own."""
+    files = [f"ILSVRC2012_val_0000000{n}.JPEG" for n in range(4)]
+    cells = ["n01440764 111 108 479 432 ", "n02087394 17 1 499 272 n02087394 1 2 3 4 ", "n01440764 0 0 9 9 ", ""]
+    rows = "".join(f"{file[:-5]},{cell}\n" for file, cell in zip(files, cells))
+    path = table(f"ImageId,PredictionString\n{rows}")
+    classes, labels, notes = by_file(files, path, None)
+    assert classes == ("n01440764", "n02087394") and labels.tolist() == [0, 1, 0, -1]
+    assert notes[0] == f"{path}: classes are the wnids of its boxes, whose edges are left out"
+    known = table("0,n01440764,tench\n1,n01443537,goldfish\n2,n02087394,ridgeback\n", "classes.csv")
+    classes, labels, _ = by_file(files, path, known)
+    assert classes == ("tench", "goldfish", "ridgeback") and labels.tolist() == [0, 2, 0, -1]
+    path = table(f"ImageId,PredictionString\n{rows}".replace("n02087394 1 2", "n01443537 1 2"))
+    with pytest.raises(UserError, match=r"row 3 has boxes of several classes, n02087394, n01443537; an image has one"):
+        by_file(files, path, None)
