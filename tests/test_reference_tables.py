@@ -65,8 +65,30 @@ def test_subjects_in_front_of_pairs_are_no_stimuli(tmp_path):
     rows = [["subject", "left", "right", "distance"], *(["sub-1", *row] for row in both)]
     np.testing.assert_allclose(read(tmp_path / "a.csv", rows).matrices[0, 0, 0], PAIRS)
     rows += [["sub-2", *row[:2], row[2] * 2] for row in both]
-    with pytest.raises(UserError, match="two numbers for"):
-        read(tmp_path / "a.csv", rows)
+    one = read(tmp_path / "a.csv", rows)
+    np.testing.assert_allclose(one.matrices[:, 0, 0], [PAIRS, 2 * PAIRS])
+
+
+def test_pairs_with_a_number_for_each_subject_are_subjects(tmp_path, caplog):
+    """F90: in any order of the rows, one pair missing; another column than that of subjects is named."""
+    rows = pairs_of(SQUARE)[1:]
+    long = [
+        [f"s{n}", *row[:2], round(row[2] * (n + 1), 6), n, place] for n in range(3) for place, row in enumerate(rows)
+    ]
+    long = [long[at] for at in np.random.default_rng(5).permutation(len(long)) if long[at][:3] != ["s1", *rows[0][:2]]]
+    head = ["participant_id", "image1", "image2", "dissimilarity", "rater", "row"]
+    one = read(tmp_path / "a.csv", [head, *long])
+    expected = np.stack([PAIRS, 2 * PAIRS, 3 * PAIRS])
+    order = list(dict.fromkeys(row[0] for row in long))
+    expected = expected[[int(word[1]) for word in order]]
+    expected[order.index("s1"), [set(rows[0][:2]) == {STEMS[a], STEMS[b]} for a, b in zip(*UPPER)]] = np.nan
+    np.testing.assert_allclose(one.matrices[:, 0, 0], expected, rtol=1e-5)
+    assert one.axes == ("subject",) and "1 of 45 pairs have no value" in caplog.text
+    head[0] = "task"
+    with pytest.raises(UserError, match=r"has two numbers for \w+ and \w+; column 'task' tells them apart: give one"):
+        read(tmp_path / "a.csv", [head, *long])
+    with pytest.raises(UserError, match=r"has two numbers for \w+ and \w+$"):
+        read(tmp_path / "a.csv", [head, *(["t", *row[1:4], 1, row[5]] for row in long)])
 
 
 @pytest.mark.parametrize("diagonal", [np.nan, 0.0])
