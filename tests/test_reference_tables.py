@@ -84,9 +84,8 @@ def test_pairs_with_a_number_for_each_subject_are_subjects(tmp_path, caplog):
     expected[order.index("s1"), [set(rows[0][:2]) == {STEMS[a], STEMS[b]} for a, b in zip(*UPPER)]] = np.nan
     np.testing.assert_allclose(one.matrices[:, 0, 0], expected, rtol=1e-5)
     assert one.axes == ("subject",) and "1 of 45 pairs have no value" in caplog.text
-    head[0] = "task"
     with pytest.raises(UserError, match=r"has two numbers for \w+ and \w+; column 'task' tells them apart: give one"):
-        read(tmp_path / "a.csv", [head, *long])
+        read(tmp_path / "a.csv", [["task", *head[1:]], *long])
     with pytest.raises(UserError, match=r"has two numbers for \w+ and \w+$"):
         read(tmp_path / "a.csv", [head, *(["t", *row[1:4], 1, row[5]] for row in long)])
 
@@ -286,7 +285,9 @@ def test_a_point_that_may_be_either_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"row 3, column rate is 3.07, and others have '.' between thousands, as 3.070"):
         written([("3.070,05", 1), ("3.07", 2)] * 3)
     with pytest.raises(UserError, match=r"row 2, column rate is 1.500, which may be a point for the decimals or"):
-        written([("1.500", "3.070,05"), ("1.750", "2,5")] * 3)
+        written([("1.500", "3.070,05"), ("1.750", "25")] * 3)
+    with pytest.raises(UserError, match=r"row 2, column rate is 1.500"):
+        written([("1.500", "2,5")] * 6)
 
 
 @pytest.mark.parametrize("others", [0, 2])

@@ -172,7 +172,7 @@ def numbers(
     mark = mark_of(SHARE.sub("", _plain(cell)) for cell in cells)
     doubtful = None if mark else either(SHARE.sub("", _plain(cell)) for cell in cells)
     beside = beside if doubtful is None else [SHARE.sub("", _plain(cell)) for cell in beside]
-    if doubtful is not None and mark_of(beside) == ".":
+    if doubtful is not None and "point" in _commas(beside):
         row, at = next((rows[place], head[at]) for place, row in enumerate(grid) for at, cell in enumerate(row)
                        if SHARE.sub("", _plain(cell)) == doubtful)  # fmt: skip
         raise UserError(one_line(f"{file}: row {row}, column {at} is {doubtful}, which may be a point for the decimals "
