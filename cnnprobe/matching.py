@@ -173,6 +173,16 @@ def overlap(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
     return best
 
 
+def shared(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Say which row fits which two images; "" where none does."""
+    for _, keys, others in _ways(ours, theirs):
+        first, rows = {}, dict(zip(others, theirs))
+        for name, key in zip(ours, keys):
+            if key in rows and first.setdefault(key, name) != name:
+                return f"{rows[key]!r} fits several images, {first[key]!r} and {name!r}"
+    return ""
+
+
 def listed_names(word: str, count: int, ours: Sequence[str]) -> tuple[str, list[str]]:
     """Read the names that a file lists, one a line or in a column; a head is left out.
 
@@ -314,10 +324,8 @@ def _counted(names: Sequence[str]) -> bool:
 
 def _sorted(names: Sequence[str], order: str) -> np.ndarray:
     """Return the places of names in lexical or natural order."""
-    key: Callable[[int], Any] = (
-        (lambda place: natural(names[place])) if order == "natural" else (lambda place: os.fsencode(str(names[place])))
-    )
-    return np.array(sorted(range(len(names)), key=key), np.int64)
+    keys: list[Any] = [natural(name) if order == "natural" else os.fsencode(str(name)) for name in names]
+    return np.array(sorted(range(len(names)), key=keys.__getitem__), np.int64)
 
 
 def _positions(ours: Sequence[str], rows: np.ndarray, file: str, how: str) -> Rows:
@@ -379,8 +387,7 @@ def _must_be_as_many(ours: Sequence[str], count: int, file: str) -> None:
 
 def _unmatched(ours: Sequence[str], theirs: Sequence[str], file: str) -> UserError:
     """Build the error for names that do not fit, with a row of each side."""
-    there = overlap(ours, theirs)
-    keys = set(there)
+    keys = set(there := overlap(ours, theirs))
     missing = [name for name in ours if name not in keys]
     if there and missing:
         said = f"names {len(there)} of the {len(ours)} conditions; missing: {listing(missing, 3)}"
@@ -388,6 +395,6 @@ def _unmatched(ours: Sequence[str], theirs: Sequence[str], file: str) -> UserErr
     shown = f"the conditions are {listing(ours, 3)}; {OPTION}"
     if there:
         double = sorted({name for name in theirs if list(theirs).count(name) > 1})
-        what = f"has {listing(double, 3)} more than once" if double else "has several that fit one condition"
-        return UserError(one_line(f"{file} {what}; {shown}"))
+        what = f"has {listing(double, 3)} more than once" if double else shared(ours, theirs)
+        return UserError(one_line(f"{file} {what or 'has several that fit one condition'}; {shown}"))
     return UserError(one_line(f"{file} names its rows {listing(theirs, 3)}; {shown}"))

@@ -12,7 +12,7 @@ from cnnprobe.containers.beside import CHANNELS, NAMES, RATES, TIMES, UNITS, num
 from cnnprobe.containers.opening import opened
 from cnnprobe.containers.stored import Container, Stored
 from cnnprobe.engine.dissimilarity import conditions_of
-from cnnprobe.engine.matrix_axes import AXES, PAIR, STIMULI, counted, fits, known
+from cnnprobe.engine.matrix_axes import AXES, PAIR, STIMULI, counted, fits, known, known_dimensions
 from cnnprobe.engine.reference_matrices import Reference, reference
 from cnnprobe.errors import UserError, listing, one_line
 from cnnprobe.matching import OPTION, Rows, by_names, overlap, rows_of
@@ -188,12 +188,13 @@ def _made(file: Container, name: str, title: str, stored: Stored, count: int, ax
     values = values_of(file, name, stored)
     about: dict[str, Any] = {}
     begins = ""
-    if (timed := times_of(file, name)) is not None:
+    own = {axis: [word.lower()] for axis, word in zip(known_dimensions(stored.axes), stored.axes)}  # their coordinates
+    if (timed := times_of(file, name, own.get("time", []))) is not None:
         about["times"], about["time_unit"] = timed
     elif (rate := rate_of(file, name)) is not None:
         about["rate"] = rate
         begins, about["start"] = _start(file, name)
-    if (regions := _regions(file, name)) is not None:
+    if (regions := _regions(file, name, own.get("region", []))) is not None:
         about["regions"] = regions
     if axes is None and stored.axes:
         axes = _own_axes(file, stored, count)
@@ -236,7 +237,7 @@ def _own_axes(file: Container, stored: Stored, count: int) -> list[str] | None:
 
     Axes with words of their own are stimuli where the file has as many names for them, as xarray keeps coordinates.
     """
-    words = [known(word) for word in stored.axes]
+    words = known_dimensions(stored.axes)
     if len(words) == stored.ndim:
         for place, word in enumerate(stored.axes):
             if words[place] not in KNOWN and len(file.texts.get(word, ())) == stored.shape[place] == count:
@@ -244,8 +245,8 @@ def _own_axes(file: Container, stored: Stored, count: int) -> list[str] | None:
     return words if set(words) & set(KNOWN) else None
 
 
-def _regions(file: Container, name: str) -> tuple[str, ...] | None:
-    at = file.beside(name, REGIONS)
+def _regions(file: Container, name: str, also: Sequence[str]) -> tuple[str, ...] | None:
+    at = file.beside(name, (*also, *REGIONS))
     if at is None:
         return None
     value = at[1].read() if isinstance(at[1], Stored) else at[1]

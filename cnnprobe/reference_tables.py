@@ -11,15 +11,16 @@ import numpy as np
 
 from cnnprobe.containers.tables import cells, column_numbers, is_numeric, nothing, number, numbers
 from cnnprobe.engine.dissimilarity import dissimilarity_matrix, upper
-from cnnprobe.engine.matrix_axes import is_symmetric
+from cnnprobe.engine.matrix_axes import STIMULI, is_symmetric, known_dimensions
 from cnnprobe.engine.reference_matrices import EVEN, Reference, must_tell, reference
 from cnnprobe.errors import UserError, listing, one_line, unknown
-from cnnprobe.matching import Rows, best_of, by_names, overlap, rows_of
+from cnnprobe.matching import Rows, best_of, by_names, overlap, rows_of, shared
 from cnnprobe.reference_pairs import MOST, every_pair, spread, tell_numbers, two_names
 
 LOG = logging.getLogger("cnnprobe")
 DISTANCE = re.compile(r"dist|diss|rdm", re.IGNORECASE)
 """What a column of dissimilarities is called."""
+SUBJECTS = ("subject", STIMULI, STIMULI)
 
 
 def table(path: Path, column: str, conditions: Sequence[str], order: str | None) -> Reference:
@@ -196,19 +197,74 @@ def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column:
         chosen = head.index(column) if column else _of_pairs(path, head, columns, range(second + 1, len(head)))
         if chosen is None:
             return None
-        values, at = np.full((len(names),) * 2, np.nan), {name: place for place, name in enumerate(names)}
         at_rows = range(2 - bare, len(rows) + 1)
         found = column_numbers(columns, chosen, file=path.name, head=head, rows=at_rows, among=())
-        for row, value in zip(body, found):
-            one, other = at[row[first]], at[row[second]]
-            for a, b in ((one, other), (other, one)):
-                if np.isfinite(values[a, b]) and values[a, b] != value:
-                    raise UserError(f"{path} has two numbers for {row[first]} and {row[second]}")
-                values[a, b] = value
-        must_tell(f"{path.stem}: {head[chosen]}", head[chosen], upper(values), values.diagonal())
-        made = reference(column or path.stem, values, len(names)).reordered(matched.order)
+        values, twice = _square(columns[first], columns[second], found, names)
+        axes = None
+        if twice:
+            others = [place for place in range(len(head)) if place not in (first, second, chosen)]
+            sides = columns[first], columns[second]
+            values, axes = _of_subjects(path, head, columns, others, sides, found, names, twice), SUBJECTS
+        own = np.diagonal(values, axis1=-2, axis2=-1).ravel()
+        must_tell(f"{path.stem}: {head[chosen]}", head[chosen], upper(values), own)
+        made = reference(column or path.stem, values, len(names), axes=axes).reordered(matched.order)
         return replace(made, rows=f"{matched.how} ({head[first]}, {head[second]})")
     return None
+
+
+def _square(
+    first: Sequence[str], second: Sequence[str], found: Iterable[float], names: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, str] | None]:
+    """Return the matrix of pairs and their numbers, NaN where there is none, and a pair with two numbers or None."""
+    values, at = np.full((len(names),) * 2, np.nan), {name: place for place, name in enumerate(names)}
+    for one, other, value in zip(first, second, found):
+        for a, b in ((at[one], at[other]), (at[other], at[one])):
+            if np.isfinite(values[a, b]) and values[a, b] != value:
+                return values, (one, other)
+            values[a, b] = value
+    return values, None
+
+
+def _of_subjects(
+    path: Path,
+    head: Sequence[str],
+    columns: Sequence[Sequence[str]],
+    others: Iterable[int],
+    sides: tuple[Sequence[str], Sequence[str]],
+    found: np.ndarray,
+    names: Sequence[str],
+    twice: tuple[str, str],
+) -> np.ndarray:
+    """Return (subject, condition, condition) of pairs that have a number for each subject, as a column says whose.
+
+    Args:
+        path: of the table.
+        head: what is above each column.
+        columns: of the table.
+        others: places of those that may say the subject.
+        sides: both names of each row.
+        found: number of each row.
+        names: of all conditions.
+        twice: a pair with two numbers.
+
+    Raises:
+        UserError: no column tells the numbers of a pair apart, or it is not called subject or the like.
+    """
+    apart = []
+    pairs = [frozenset(pair) for pair in zip(*sides)]
+    for place in others:
+        of: dict[tuple[str, frozenset[str]], float] = {}
+        told = all(of.setdefault((word, pair), value) == value or np.isnan(value)
+                   for word, pair, value in zip(columns[place], pairs, found))  # fmt: skip
+        if told and 2 * len(set(columns[place])) <= len(found):  # not the numbers of rows
+            apart.append(place)
+    chosen = next((place for place in apart if known_dimensions([head[place]]) == ["subject"]), None)
+    if chosen is None:
+        said = f"; column {head[apart[0]]!r} tells them apart: give one file or column for each" if apart else ""
+        raise UserError(one_line(f"{path} has two numbers for {twice[0]} and {twice[1]}{said}"))
+    words = np.array(columns[chosen], object)
+    rows = [np.flatnonzero(words == word) for word in dict.fromkeys(words)]
+    return np.stack([_square(*([side[row] for row in some] for side in sides), found[some], names)[0] for some in rows])
 
 
 def _joined(
@@ -300,7 +356,13 @@ def features(path: Path, rows: list[list[str]], column: str, conditions: Sequenc
         there = max((overlap(conditions, one) for one in columns), key=len, default=[])
         missing = [name for name in conditions if name not in set(there)]
         if there and not missing:
-            raise UserError(one_line(f"{path} has all names of conditions in a column, but some in several rows"))
+            said = next((said for one in columns if (said := shared(conditions, one))), "")
+            said = (
+                f": {said}; keep one of them"
+                if said
+                else " has all names of conditions in a column, but some in several rows"
+            )
+            raise UserError(one_line(f"{path}{said}"))
         first = body[0] if body and any(number(cell) is None for cell in head) else head
         shown = "" if there else f"; its first row is {listing(first, 4)}"
         raise UserError(one_line(f"{path} has no column with the names of all conditions; missing: "

@@ -9,6 +9,7 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix
 from scipy.spatial.distance import squareform
 
+from cnnprobe.errors import UserError
 from cnnprobe.references import load
 from tests.made_references import NAMES
 from tests.matlab_files import Matlab
@@ -81,3 +82,27 @@ def test_a_sparse_matrix_of_matlab_is_the_matrix_it_is(tmp_path, told, part, ver
     assert len(found) == 1
     np.testing.assert_allclose(found[0].matrices[0, 0, 0], PAIRS)
     assert ("mirrored" in told.text) == (part is not np.asarray)
+
+
+@pytest.mark.parametrize("words", [("region", "time_bin_start", "stimulus_id", "stimulus_id_2"),
+                                   ("neuroid", "time_bin", "presentation", "presentation_2")])  # fmt: skip
+def test_dimensions_of_a_netcdf_are_axes_and_their_coordinates_times(tmp_path, words):
+    """F91: region, time_bin_start and stimulus, with the times in ms along the second."""
+    values = np.stack([squareform(one) for one in COURSE[:10]]).reshape(2, 5, COUNT, COUNT)
+    path = tmp_path / "made.nc"
+    with h5py.File(path, "w") as file:
+        file["rdm"] = values
+        for place, (word, along) in enumerate(zip(words, (["IT", "V4"], [70, 90, 110, 130, 150], NAMES, NAMES))):
+            file[word] = along
+            file[word].make_scale(word)
+            file["rdm"].dims[place].attach_scale(file[word])
+        file[words[1]].attrs["units"] = "ms"
+    one = read(path)
+    np.testing.assert_array_equal(one.matrices[0], COURSE[:10].reshape(2, 5, -1).transpose(1, 0, 2))
+    assert one.taken == "region time stimulus stimulus" and one.regions == ("IT", "V4")
+    assert one.times.tolist() == [70, 90, 110, 130, 150] and one.time_unit == "ms"
+    with h5py.File(path, "r+") as file:
+        file["rdm"].attrs["axes"] = ["region", "phase", "stimulus", "stimulus"]
+    with pytest.raises(UserError, match=r"no axis 'phase'.*; say what each axis is, e.g. reference_axes=\[region,time"):
+        read(path)
+    assert read(path, axes=["region", "time"]).axes == ("region", "time")

@@ -65,8 +65,29 @@ def test_subjects_in_front_of_pairs_are_no_stimuli(tmp_path):
     rows = [["subject", "left", "right", "distance"], *(["sub-1", *row] for row in both)]
     np.testing.assert_allclose(read(tmp_path / "a.csv", rows).matrices[0, 0, 0], PAIRS)
     rows += [["sub-2", *row[:2], row[2] * 2] for row in both]
-    with pytest.raises(UserError, match="two numbers for"):
-        read(tmp_path / "a.csv", rows)
+    one = read(tmp_path / "a.csv", rows)
+    np.testing.assert_allclose(one.matrices[:, 0, 0], [PAIRS, 2 * PAIRS])
+
+
+def test_pairs_with_a_number_for_each_subject_are_subjects(tmp_path, caplog):
+    """F90: in any order of the rows, one pair missing; another column than that of subjects is named."""
+    rows = pairs_of(SQUARE)[1:]
+    long = [
+        [f"s{n}", *row[:2], round(row[2] * (n + 1), 6), n, place] for n in range(3) for place, row in enumerate(rows)
+    ]
+    long = [long[at] for at in np.random.default_rng(5).permutation(len(long)) if long[at][:3] != ["s1", *rows[0][:2]]]
+    head = ["participant_id", "image1", "image2", "dissimilarity", "rater", "row"]
+    one = read(tmp_path / "a.csv", [head, *long])
+    expected = np.stack([PAIRS, 2 * PAIRS, 3 * PAIRS])
+    order = list(dict.fromkeys(row[0] for row in long))
+    expected = expected[[int(word[1]) for word in order]]
+    expected[order.index("s1"), [set(rows[0][:2]) == {STEMS[a], STEMS[b]} for a, b in zip(*UPPER)]] = np.nan
+    np.testing.assert_allclose(one.matrices[:, 0, 0], expected, rtol=1e-5)
+    assert one.axes == ("subject",) and "1 of 45 pairs have no value" in caplog.text
+    with pytest.raises(UserError, match=r"has two numbers for \w+ and \w+; column 'task' tells them apart: give one"):
+        read(tmp_path / "a.csv", [["task", *head[1:]], *long])
+    with pytest.raises(UserError, match=r"has two numbers for \w+ and \w+$"):
+        read(tmp_path / "a.csv", [head, *(["t", *row[1:4], 1, row[5]] for row in long)])
 
 
 @pytest.mark.parametrize("diagonal", [np.nan, 0.0])
@@ -96,6 +117,15 @@ def test_what_is_called_a_similarity_and_has_a_diagonal_of_0_is_told(tmp_path, w
     caplog.clear()
     load(f"{tmp_path}/b.npz", conditions=NAMES)
     assert "called" not in caplog.text
+
+
+@pytest.mark.parametrize("word", ["r0", "R12", "r_1", "sub-01_r2"])
+def test_an_r_with_a_number_is_no_correlation(tmp_path, word, caplog):
+    """F90: runs, raters and regions are numbered so."""
+    np.save(tmp_path / f"{word}.npy", SQUARE)
+    (one,) = load(f"{tmp_path}/{word}.npy", conditions=NAMES, order="lexical")
+    np.testing.assert_array_equal(one.matrices[0, 0, 0], PAIRS)
+    assert "similarity" not in caplog.text
 
 
 @pytest.mark.parametrize("word", ["similarity", "mean_similarity_ratings", "corr", "mean correlation", "r"])
@@ -227,6 +257,39 @@ def test_a_comma_between_thousands_is_no_point(tmp_path):
         read(tmp_path / "a.csv", rows)
 
 
+GROUPED = (("3.070,05", "3.070", "850,5"), ("3 070,05", "3 070", "850,5"), ("3\u202f070,05", "3\u202f070", "850,5"),
+           ("3'070.05", "3'070", "850.5"))  # fmt: skip
+
+
+@pytest.mark.parametrize("words", GROUPED)
+def test_other_marks_between_thousands(tmp_path, words, caplog):
+    """F90: 3.070,05 was passed over as a word, and another column was taken."""
+    values, cells = [3070.05, 3070, 850.5], ["rate", *words * 2]
+    rows = [["image", "rate"], *([name, cell] for name, cell in zip(STEMS, cells[1:]))]
+    rows = [[*row, beside] for row, beside in zip(rows, ("other", 1, 2, 3, 4, 5, 6))]
+    (tmp_path / "a.csv").write_text("".join(";".join(map(str, row)) + "\n" for row in rows))
+    (one,) = load(f"{tmp_path}/a.csv:rate", conditions=NAMES)
+    times = np.array(values * 2)
+    np.testing.assert_allclose(one.matrices[0, 0, 0], np.abs(times[UPPER[0]] - times[UPPER[1]]), rtol=1e-6)
+    assert "passed over" not in caplog.text
+
+
+def test_a_point_that_may_be_either_is_refused(tmp_path):
+    """F90: beside 3.070,05 a 3.07 has another point, and a column of 1.500 alone may have either."""
+
+    def written(some):
+        rows = ["image;rate;other", *(f"{name};{cell};{beside}" for name, (cell, beside) in zip(STEMS, some))]
+        (tmp_path / "a.csv").write_text("\n".join(rows))
+        load(f"{tmp_path}/a.csv", conditions=NAMES)
+
+    with pytest.raises(UserError, match=r"row 3, column rate is 3.07, and others have '.' between thousands, as 3.070"):
+        written([("3.070,05", 1), ("3.07", 2)] * 3)
+    with pytest.raises(UserError, match=r"row 2, column rate is 1.500, which may be a point for the decimals or"):
+        written([("1.500", "3.070,05"), ("1.750", "25")] * 3)
+    with pytest.raises(UserError, match=r"row 2, column rate is 1.500"):
+        written([("1.500", "2,5")] * 6)
+
+
 @pytest.mark.parametrize("others", [0, 2])
 def test_the_first_pair_is_no_head(tmp_path, others):
     """F90: a table of pairs without a head, with and without pairs of other stimuli."""
@@ -324,3 +387,14 @@ def test_rows_of_an_array_with_gaps_are_told(tmp_path, caplog):
     np.testing.assert_allclose(one.matrices[0, 0, 0], pdist(values))
     assert "1 of 6 values are missing, as mask/x says" in caplog.text
     assert "a.npz: 5 of 15 pairs have no value and are left out" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["features", "matrix"])
+def test_two_images_of_one_row_are_named(tmp_path, kind):
+    """F89: cat.png and cat.jpg for the row cat, where no name is in several rows."""
+    rows = [["image", "a", "b"], *([name, n, n * n] for n, name in enumerate(STEMS))]
+    rows = [["", *STEMS], *([name, *line] for name, line in zip(STEMS, SQUARE))] if kind == "matrix" else rows
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    with pytest.raises(UserError, match=r"'cat' fits several images, 'cat.png' and 'cat.jpg'"):
+        load(str(path), conditions=[*NAMES, "cat.jpg"])

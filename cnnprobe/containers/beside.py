@@ -39,9 +39,15 @@ def number_of(found: Container, name: str, words: Iterable[str]) -> float | None
     return value if np.isfinite(value) else None
 
 
-def times_of(found: Container, name: str) -> tuple[np.ndarray, str] | None:
-    """Return the times of an array and their unit as the file says it, "s", "ms" or "index" where it does not."""
-    for words in (TIMES, [f"{word}_{unit}" for word in TIMES for unit in ("ms", "s", "sec", "seconds")]):
+def times_of(found: Container, name: str, also: Iterable[str] = ()) -> tuple[np.ndarray, str] | None:
+    """Return the times of an array and their unit as the file says it, "s", "ms" or "index" where it does not.
+
+    Args:
+        found: file.
+        name: of the array.
+        also: names of arrays that are its times, in small letters, tried first.
+    """
+    for words in (also, TIMES, [f"{word}_{unit}" for word in TIMES for unit in ("ms", "s", "sec", "seconds")]):
         at = found.beside(name, words)
         values = _numbers(at[1]) if at else None
         if values is None or values.ndim != 1:

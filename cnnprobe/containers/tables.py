@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnprobe.containers.grouped import either, mark_of, marked, unmarked
 from cnnprobe.containers.stored import Container, Stored
 from cnnprobe.errors import UserError, one_line
 
@@ -116,7 +117,7 @@ def number(cell: str) -> float | None:
     """Return the number in a cell; None where there is none.
 
     A comma may stand for the point (`numbers` says where it does), stars may follow; the long minus is one; 45% is
-    0.45.
+    0.45, and 3.070,05 is 3070.05.
     """
     text = _plain(cell)
     if SHARE.search(text):
@@ -124,6 +125,8 @@ def number(cell: str) -> float | None:
         return None if value is None else value / 100
     if text.lower() in ("true", "false"):
         return float(text.lower() == "true")
+    if (found := marked(text)) is not None:
+        return float(found[1])
     if GROUPED.fullmatch(text) and (text.count(",") > 1 or "." in text):
         text = text.replace(",", "")
     try:
@@ -139,7 +142,9 @@ def nothing(cell: str) -> bool:
 
 def is_numeric(column: Iterable[str]) -> bool:
     """Say whether a column holds numbers: at least half of what stands in it is some."""
-    there = [number(cell) is not None for cell in column if not nothing(cell)]
+    texts = [_plain(cell) for cell in column if not nothing(cell)]
+    mark = mark_of(texts)
+    there = [number(text if mark is None else unmarked(text, mark) or text) is not None for text in texts]
     return bool(there) and 2 * sum(there) >= len(there)
 
 
@@ -162,14 +167,27 @@ def numbers(
         UserError: a cell is no number and no word for nothing, some are with a % sign and some without, or it is open
             what a comma is.
     """
-    shares = [cell for row in grid for cell in row if SHARE.search(_plain(cell))]
-    thousands = _thousands([cell for row in grid for cell in row], beside, file)
+    cells = [cell for row in grid for cell in row]
+    shares = [cell for cell in cells if SHARE.search(_plain(cell))]
+    mark = mark_of(SHARE.sub("", _plain(cell)) for cell in cells)
+    doubtful = None if mark else either(SHARE.sub("", _plain(cell)) for cell in cells)
+    beside = beside if doubtful is None else [SHARE.sub("", _plain(cell)) for cell in beside]
+    if doubtful is not None and "point" in _commas(beside):
+        row, at = next((rows[place], head[at]) for place, row in enumerate(grid) for at, cell in enumerate(row)
+                       if SHARE.sub("", _plain(cell)) == doubtful)  # fmt: skip
+        raise UserError(one_line(f"{file}: row {row}, column {at} is {doubtful}, which may be a point for the decimals "
+                                 f"or between thousands, as others of the table have it; write no mark between "
+                                 "thousands"))  # fmt: skip
+    thousands = mark is None and _thousands(cells, beside, file)
     values = np.full((len(grid), len(head)), np.nan)
     for place, row in enumerate(grid):
         for at, cell in enumerate(row):
-            value = number(_plain(cell).replace(",", "") if thousands else cell)
             if nothing(cell):
                 continue
+            if mark is None:
+                value = number(_plain(cell).replace(",", "") if thousands else cell)
+            else:
+                value = _of_marked(cell, mark, f"{file}: row {rows[place]}, column {head[at]}", cells)
             if value is None:
                 raise UserError(one_line(f"{file}: row {rows[place]}, column {head[at]} is {cell!r}, which is no "
                                          "number; give a number, or leave the cell empty"))  # fmt: skip
@@ -177,10 +195,26 @@ def numbers(
                 raise UserError(one_line(f"{file}: row {rows[place]}, column {head[at]} is {cell}, and others are with "
                                          f"a % sign, as {shares[0]}; write all alike"))  # fmt: skip
             values[place, at] = value
-    starred = [cell for row in grid for cell in row if _plain(cell) != _minus(cell)]
+    starred = [cell for cell in cells if _plain(cell) != _minus(cell)]
     if starred:
         LOG.warning(one_line(f"{file}: stars behind {len(starred)} numbers are left out, as in {starred[0]}"))
     return values
+
+
+def _of_marked(cell: str, mark: str, where: str, cells: Sequence[str]) -> float | None:
+    """Return the number in a cell among some with a mark between thousands; see `grouped.unmarked`.
+
+    Raises:
+        UserError: it does not go with the mark.
+    """
+    text = _plain(cell)
+    bare = unmarked(SHARE.sub("", text), mark)
+    value = number(cell) if bare is None else number(bare)
+    if bare is None and value is not None:
+        sure = next(one for one in cells if (found := marked(SHARE.sub("", _plain(one)))) and found[0] == mark)
+        raise UserError(one_line(f"{where} is {cell}, and others have {mark!r} between thousands, as {sure}; "
+                                 "write all alike"))  # fmt: skip
+    return value / 1e2 if value is not None and SHARE.search(text) else value
 
 
 def column_numbers(

@@ -1,5 +1,6 @@
 """Which column, or columns, of a table of images say the class."""
 
+import re
 from collections.abc import Sequence
 
 from cnnprobe.datasets.class_numbers import whole
@@ -15,6 +16,8 @@ RUNNING = ("", "unnamed: 0", "index", "idx", "#", "no", "nr", "row", "rowid")
 TRUE, FALSE = ("1", "1.0", "1,0", "true"), ("0", "0.0", "0,0", "false")
 NOTHING = ("na", "n/a", "#n/a", "<na>", "none", "null", ".", "-")
 """What stands among numbers where there is none, in small letters; among words it may be a class."""
+BOXES = re.compile(r"(n\d{8}(\s+-?\d+(\.\d+)?){4}(\s+|$))+")
+"""Boxes of ImageNet in one cell, each a wnid and its edges, px, as Kaggle's tables of ImageNet have them."""
 
 
 def class_words(
@@ -52,10 +55,12 @@ def class_words(
     words = [None if cell.lower() in MISSING else cell for cell in table.column(chosen, start)]
     if all(word is None or word.lower() in NOTHING or whole(word) is not None for word in words):
         words = [None if word is None or word.lower() in NOTHING else word for word in words]
+    words, boxes = _of_boxes(words, start, path)
     _must_be_classes(words, path)
     doubtful = [word for word in words if word is not None and word.lower() in NOTHING]
     notes = [f"{path}: {shown(repr(doubtful[0]))} is taken for a class ({len(doubtful)} rows); leave the cell empty "
              "where the class is not known"] if doubtful else []  # fmt: skip
+    notes = boxes + notes
     if table.width == 2:
         return words, chosen, notes
     told = f"{_called(table, [files])} names the images, {_called(table, [chosen])} the class" if start else ""
@@ -111,6 +116,23 @@ def _one_of(table: Table, places: Sequence[int], start: int, path: str) -> list[
     return words
 
 
+def _of_boxes(words: list[str | None], start: int, path: str) -> tuple[list[str | None], list[str]]:
+    """Return the wnid of each row and a note, where all cells are boxes of ImageNet; else the words as they are.
+
+    Raises:
+        UserError: boxes of one image are of several classes.
+    """
+    if not any(words) or not all(word is None or BOXES.fullmatch(word) for word in words):
+        return words, []
+    found = [None if word is None else list(dict.fromkeys(re.findall(r"n\d{8}", word))) for word in words]
+    for row, wnids in enumerate(found, start + 1):
+        if wnids and len(wnids) > 1:
+            raise UserError(f"{path} row {row} has boxes of several classes, {listing(wnids, 3)}; an image has one")
+    return [wnids and wnids[0] for wnids in found], [
+        f"{path}: classes are the wnids of its boxes, whose edges are left out"
+    ]
+
+
 def _must_be_classes(words: Sequence[str | None], path: str) -> None:
     """Refuse numbers that are measured, such as 0.53."""
     for word in words:
@@ -125,4 +147,5 @@ def _must_be_classes(words: Sequence[str | None], path: str) -> None:
 
 
 def _called(table: Table, places: Sequence[int]) -> str:
-    return listing((shown(repr(table.rows[0][place])) for place in places), 8)
+    words = [shown(repr(table.rows[0][place])) if table.rows[0][place] else f"column {place + 1}" for place in places]
+    return listing(words, 8)

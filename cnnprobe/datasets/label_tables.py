@@ -63,12 +63,15 @@ def readings(path: str) -> Iterator[Table]:
     lines = _lines(path)
     if not lines:
         raise UserError(f"the table {path} is empty")
-    for separator, words in SEPARATORS.items():
-        rows = _cut(lines, separator)
+    if len(lines) > 2 and lines[0].strip() == str(len(lines) - 2):  # how many rows there are below the head, in CelebA
+        lines = lines[1:]
+    cuts = [(words, _cut(lines, separator)) for separator, words in SEPARATORS.items()]
+    cuts.append((SEPARATORS[None], _cut_at_blanks(lines)))
+    for words, rows in cuts:
         width = len(rows[0]) if rows else 0
         if max(map(len, rows), default=0) < 2:
             continue
-        width = max(width, 2) if separator is not None else max(map(len, rows))
+        width = max(width, 2) if words != SEPARATORS[None] else max(map(len, rows))
         ragged = next(((place, len(row)) for place, row in enumerate(rows, 1) if len(row) > width), None)
         yield Table([[*row, *[""] * width][:width] for row in rows], words, ragged)
 
@@ -89,6 +92,13 @@ def _cut(lines: Sequence[str], separator: str | None) -> list[list[str]]:
     while rows and all(len(row) == len(rows[0]) and not row[-1] for row in rows) and len(rows[0]) > 2:
         rows = [row[:-1] for row in rows]  # a separator at the end of each line
     return [row for row in rows if any(row)]
+
+
+def _cut_at_blanks(lines: Sequence[str]) -> list[list[str]]:
+    """Cut lines at all blanks, where the first has one cell less than each of the others, as R names columns."""
+    rows = [[_bare(cell) for cell in line.split()] for line in lines]
+    fits = len({len(row) for row in rows[1:]}) == 1 and len(rows[0]) == len(rows[1]) - 1 > 0
+    return [["", *rows[0]], *rows[1:]] if fits else []
 
 
 def _without_bare_na(rows: list[list[str]], lines: Sequence[str], separator: str) -> list[list[str]]:

@@ -4,6 +4,7 @@ The stimuli are where their number stands: two axes of it whose matrices are sym
 The others are named, or known by the times and regions that come with the array.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
@@ -20,9 +21,9 @@ ALSO = {
     "subject": ("subjects", "subj", "sub", "participant", "participants", "monkey", "animal", "observer"),
     "session": ("sessions", "run", "runs", "repeat", "repeats"),
     "time": ("times", "timepoint", "timepoints", "latency", "t"),
-    "region": ("regions", "roi", "rois", "area", "areas", "layer"),
+    "region": ("regions", "roi", "rois", "area", "areas", "layer", "neuroid"),
     STIMULI: ("stimuli", "stim", "condition", "conditions", "cond", "image", "images", "object", "item", "class",
-              "stimulus1", "stimulus2", "stimulus_1", "stimulus_2", "condition1", "condition2"),
+              "presentation", "stimulus1", "stimulus2", "stimulus_1", "stimulus_2", "condition1", "condition2"),
     PAIR: ("pairs", "distance", "distances", "dissimilarity"),
 }  # fmt: skip
 """Other words for axes."""
@@ -38,6 +39,21 @@ def known(word: str) -> str:
     """Return the word for an axis that we use; itself where it is none that we know."""
     plain = word.strip().lower()
     return next((name for name, others in ALSO.items() if plain == name or plain in others), plain)
+
+
+def known_dimensions(words: Sequence[str]) -> list[str]:
+    """Return our words for the names of dimensions as files have them: also stimulus_id_2, and one that begins time.
+
+    Args:
+        words: names of dimensions.
+    """
+    bare = [re.sub(r"(?<=.)(_?ids?)?(_?\d)?$", "", word.strip().lower()) for word in words]
+    found = [known(short) if known(word) not in ALSO and known(short) in ALSO else known(word)
+             for word, short in zip(words, bare)]  # fmt: skip
+    times = [place for place, word in enumerate(found) if word not in ALSO and word.startswith("time")]
+    if len(times) == 1 and "time" not in found:
+        found[times[0]] = "time"
+    return found
 
 
 def counted(shape: tuple[int, ...]) -> str:
@@ -135,7 +151,8 @@ def _checked(name: str, axes: Sequence[str]) -> list[str]:
     words = [known(axis) for axis in axes]
     for word, axis in zip(words, axes):
         if word not in (*AXES, STIMULI, PAIR):
-            raise unknown("axis", axis, (*AXES, STIMULI, PAIR), of=name, plural="axes")
+            error = unknown("axis", axis, (*AXES, STIMULI, PAIR), of=name, plural="axes")
+            raise UserError(f"{error}; say what each axis is, e.g. reference_axes=[region,time]")
     return words
 
 

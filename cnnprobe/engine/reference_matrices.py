@@ -17,7 +17,7 @@ LARGEST = 1e100  # whose square is still a number
 EVEN = 1e-6
 """Differences along a diagonal that are rounding, as a share of the largest value."""
 
-SIMILAR = re.compile(r"similar|simmat|(?<![a-z])(sims?|rsms?|r|rho|corr\w*|cov\w*)(?![a-z])", re.IGNORECASE)
+SIMILAR = re.compile(r"similar|simmat|(?<![a-z])(sims?|rsms?|r(?![\W_]?\d)|rho|corr\w*|cov\w*)(?![a-z])", re.IGNORECASE)
 APART = re.compile(r"dissim|dist|rdm|1 ?-", re.IGNORECASE)
 """What similarities are called, and what says that they are none."""
 

@@ -59,9 +59,14 @@ def test_what_is_a_number():
         "1,234.5": 1234.5,
         "0,25": 0.25,
         "45.0%": 0.45,
+        "1.234,5": 1234.5,
+        "-3.070.125": -3070125,
+        "1 234,5": 1234.5,
+        "1\u202f234": 1234,
+        "1'234'567.25": 1234567.25,
     }
     assert {text: number(text) for text in read} == read
-    assert [number(text) for text in ("1_2", "1.234,5", "n/a", "*", "%", "")] == [None] * 6
+    assert [number(text) for text in ("1_2", "1 234", "n/a", "*", "%", "")] == [None] * 6
 
 
 def test_a_cell_among_numbers_that_is_none_is_refused(tmp_path):

@@ -271,3 +271,41 @@ def test_numbers_from_1_are_not_those_of_images_from_0(table):
         with pytest.raises(UserError, match="numbers images 1 to 12, their files are 0 to 11: one may count from 0"):
             by_file(files, table(rows), None)
     assert by_file([f"{n:03d}.png" for n in range(1, 12)], table(rows), None)[1].tolist() == [1, 0] * 5 + [1]
+
+
+@pytest.mark.parametrize("count", ["", "6\n"])
+@pytest.mark.parametrize("gap", ["", "  "])
+def test_a_head_without_a_name_above_the_images(table, count, gap):
+    """F92: CelebA's list of attributes has the number of images on top, R's tables have no name above their rows."""
+    rows = [f"{n:03}.png {gap}{1 - 2 * (n % 2)} {gap}{n}" for n in range(6)]
+    path = table("\n".join([f"{count}Smiling {gap}Young ", *rows]))
+    files = [f"{n:03}.png" for n in range(6)]
+    classes, labels, _ = by_file(files, f"{path}:Smiling", None)
+    assert classes == ("-1", "1") and labels.tolist() == [1, 0] * 3
+    _, labels, notes = by_file(files, f"{path}:Young", None)
+    assert notes == [f"{path}: column 1 names the images, 'Young' the class"]
+    assert labels.tolist() == list(range(6))
+
+
+def test_blanks_in_names_under_a_head_of_one_name_less(table):
+    """F92: the head may as well be complete, and the names hold a blank."""
+    path = table("file class\n" + "".join(f"{name} {'ab'[n % 2]}\n" for n, name in enumerate(FILES)))
+    classes, labels, _ = by_file(FILES, path, None)
+    assert classes == ("a", "b") and labels.tolist() == [0, 1] * 3
+
+
+def test_boxes_of_imagenet_are_of_the_class_of_their_wnid(table):
+    """F92: each cell of Kaggle's tables was a class of its own."""
+    files = [f"ILSVRC2012_val_0000000{n}.JPEG" for n in range(4)]
+    cells = ["n01440764 111 108 479 432 ", "n02087394 17 1 499 272 n02087394 1 2 3 4 ", "n01440764 0 0 9 9 ", ""]
+    rows = "".join(f"{file[:-5]},{cell}\n" for file, cell in zip(files, cells))
+    path = table(f"ImageId,PredictionString\n{rows}")
+    classes, labels, notes = by_file(files, path, None)
+    assert classes == ("n01440764", "n02087394") and labels.tolist() == [0, 1, 0, -1]
+    assert notes[0] == f"{path}: classes are the wnids of its boxes, whose edges are left out"
+    known = table("0,n01440764,tench\n1,n01443537,goldfish\n2,n02087394,ridgeback\n", "classes.csv")
+    classes, labels, _ = by_file(files, path, known)
+    assert classes == ("tench", "goldfish", "ridgeback") and labels.tolist() == [0, 2, 0, -1]
+    path = table(f"ImageId,PredictionString\n{rows}".replace("n02087394 1 2", "n01443537 1 2"))
+    with pytest.raises(UserError, match=r"row 3 has boxes of several classes, n02087394, n01443537; an image has one"):
+        by_file(files, path, None)
