@@ -78,8 +78,8 @@ def cells(path: Path) -> list[list[str]]:
     lines = lines[1:] if said else lines
     if not lines:
         raise UserError(f"{name} is no table: it is empty")
-    separator = said[1] if said else _separator(lines)
     try:
+        separator = said[1] if said else _separator(lines)
         rows = [line.split() for line in lines] if separator is None else list(csv.reader(lines, delimiter=separator))
     except csv.Error as error:
         raise UserError(f"{name} is no table ({error})") from None

@@ -71,8 +71,9 @@ def class_words(
 def runs(table: Table, place: int, start: int, name: str) -> bool:
     """Tell whether a column only numbers the rows: it has no name, or one that says so, and counts up by 1."""
     numbers = [whole(cell) for cell in table.column(place, start)]
-    counts = None not in numbers and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    return counts and len(numbers) > 1 and name in RUNNING
+    if len(numbers) < 2 or None in numbers or name not in RUNNING:
+        return False
+    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _asked(table: Table, others: Sequence[int], start: int, asked: str, path: str) -> int:

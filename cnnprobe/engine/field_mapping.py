@@ -124,7 +124,7 @@ class Mapping:
         self.gradients = how.effective and arrives(how.model, layer, how.dataset.size, "the effective field")
         self.name = f"units/{layer.group}"
         own_places = how.reading == "site" and not layer.field.whole
-        self.canvas = canvas_of(layer.field, how.grid.sides, how.grid.patch - 1 if own_places else None)
+        self.canvas = canvas_of(layer.field, how.grid.sides, how.grid.patch - 1 if own_places else None, layer.map_size)
         self.columns = self._columns(k, small)
         held = sum(column.row_bytes for column in self.columns.values()) + 4 * k * math.prod(how.grid.sides)
         self.together = SAVED_UNITS if own_places else max(1, min(len(units), TOGETHER // held))

@@ -8,6 +8,7 @@ the position that answered comes to lie in the middle, and are averaged.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def _overlap(start: int, image: int, canvas: int) -> tuple[slice, slice]:
     return slice(first, stop), slice(first - start, max(first, stop) - start)
 
 
-def canvas_of(field: Field, image: tuple[int, int], reach: int | None) -> Canvas:
+def canvas_of(field: Field, image: tuple[int, int], reach: int | None, map_size: Sequence[int] = ()) -> Canvas:
     """Lay out the canvas of a layer.
 
     Args:
@@ -112,10 +113,15 @@ def canvas_of(field: Field, image: tuple[int, int], reach: int | None) -> Canvas
         image: (y, x) px.
         reach: px beyond the field that a map can differ from 0 (an occluder that just touches it), and no more is
             kept; None keeps everything there is, up to the far end of the image.
+        map_size: of the layer; () where no centre lies outside the image, as in the padding.
     """
     if field.whole:
         return Canvas(image, image, field, recentred=False)
-    sides = [2 * side - 1 for side in image]
+    corners = [field.centre(one) for one in product(*((0, side - 1) for side in map_size))] if map_size else []
+    sides = []
+    for side, *centres in zip(image, *corners):
+        outside = max((max(-math.floor(one), math.floor(one) - (side - 1)) for one in centres), default=0)
+        sides.append(2 * (side + max(0, outside)) - 1)
     if reach is not None and field.aligned:
         needed = [2 * (math.ceil((size - 1) / 2) + reach) + 1 for size in field.size]
         sides = [min(pair) for pair in zip(sides, needed)]

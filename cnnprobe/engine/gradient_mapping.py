@@ -76,7 +76,11 @@ class GradientMapping:
         self.gradients = Gradients(how.model, layer, how.dataset.size, how.recipe)
         sides = tuple(how.dataset.size[1:])
         local = how.recipe.target == "neuron" and len(layer.map_size) == 2
-        self.canvas = canvas_of(layer.field, sides, 0) if local else Canvas(sides, sides, layer.field, recentred=False)
+        self.canvas = (
+            canvas_of(layer.field, sides, 0, layer.map_size)
+            if local
+            else Canvas(sides, sides, layer.field, recentred=False)
+        )
         one = 4 * math.prod((how.dataset.size[0], *self.canvas.sides)) * how.k
         self.together = max(1, TOGETHER // (one * (2 if how.recipe.plain else 1)))
 

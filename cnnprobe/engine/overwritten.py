@@ -78,7 +78,9 @@ class Overwritten:
         self.small = picture_size(images.size, 2 * rows * k) if self.pictorial else tuple(images.size)
         if self.pictorial:
             self.grid = grid_of(images.size[1:])
-            canvases = [canvas_of(layer.field, self.grid.sides, self.grid.patch - 1) for layer in layers]
+            canvases = [
+                canvas_of(layer.field, self.grid.sides, self.grid.patch - 1, layer.map_size) for layer in layers
+            ]
             self.canvas = tuple(max(sides) for sides in zip(*(canvas.sides for canvas in canvases)))
 
     def columns(self) -> dict[str, Column]:

@@ -5,6 +5,7 @@ import pytest
 
 from cnnprobe.containers.opening import opened
 from cnnprobe.containers.tables import cells, number
+from cnnprobe.errors import UserError
 
 WAYS = {
     "comma": "name,a,b\nx,1.5,2\ny,3,4.25\n",
@@ -94,3 +95,10 @@ def test_a_table_in_any_encoding_is_text(tmp_path, encoding):
     (tmp_path / "b.csv").write_bytes(bytes(range(256)))
     with pytest.raises(Exception, match="is no table: it is no text"):
         opened(tmp_path / "b.csv")
+
+
+def test_a_line_of_a_hundred_thousand_cells_is_no_table(tmp_path):
+    """F90: with another separator it is one cell, longer than the reader takes."""
+    (tmp_path / "wide.csv").write_text("a," * 100_000)
+    with pytest.raises(UserError, match=r"wide\.csv is no table"):
+        cells(tmp_path / "wide.csv")

@@ -309,3 +309,13 @@ def test_boxes_of_imagenet_are_of_the_class_of_their_wnid(table):
     path = table(f"ImageId,PredictionString\n{rows}".replace("n02087394 1 2", "n01443537 1 2"))
     with pytest.raises(UserError, match=r"row 3 has boxes of several classes, n02087394, n01443537; an image has one"):
         by_file(files, path, None)
+
+
+@pytest.mark.parametrize("text", ["a," * 60_000, ",file,class\n", "file,class,more\n", "scan 0.png,dog,x\n"])
+def test_a_table_of_one_row_is_read_or_refused_in_one_line(table, text):
+    """F92."""
+    try:
+        names, *_ = by_file(FILES, f"{table(text)}:2", None)
+        assert names == ("dog",)
+    except UserError as error:
+        assert "\n" not in str(error)

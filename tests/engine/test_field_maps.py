@@ -116,6 +116,23 @@ def test_a_field_that_is_the_whole_image_is_not_moved():
         assert (coverage == 2).all()
 
 
+@pytest.mark.parametrize(("stride", "start"), [(2, -29), (-2, 20), (1, -40)])
+def test_a_canvas_holds_the_image_wherever_the_centre_lies(stride, start):
+    """F85: also where it lies outside of the image, as that of a position in the padding or of a shifted map."""
+    field = Field(size=(63, 63), stride=(stride, stride), start=(start, start))
+    canvas = canvas_of(field, (21, 20), 0, (11, 10))
+    maps = np.random.default_rng(0).normal(size=(21, 20))
+    for position in ((0, 0), (10, 9), (0, 9), (5, 5)):
+        first, last = (
+            np.maximum(np.ceil([a for a, _ in field.region(position)]), 0),
+            [b for _, b in field.region(position)],
+        )
+        seen = np.zeros((21, 20), bool)
+        seen[int(first[0]) : int(last[0]) + 1, int(first[1]) : int(last[1]) + 1] = True
+        mean, _ = canvas.mean(np.where(seen, maps, 0)[None], np.array([position]))
+        np.testing.assert_allclose(np.nansum(mean), maps[seen].sum(), rtol=1e-5)
+
+
 def test_a_centre_in_the_padding_leaves_what_is_seen_of_the_image():
     """A field that lies outside the image but for a corner."""
     outside = Field(size=(3, 3), stride=(1, 1), start=(-6, -6))
