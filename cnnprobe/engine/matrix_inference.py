@@ -70,6 +70,7 @@ def bootstrap(
     over: Over,
     seed: int,
     start: int = 0,
+    who: Sequence[np.ndarray] | None = None,
 ) -> Iterator[np.ndarray]:
     """Compare models with references after drawing conditions, subjects or both again, with replacement.
 
@@ -79,10 +80,12 @@ def bootstrap(
         over: what is drawn. Subjects of a reference that has only one stay.
         seed: of the draws.
         start: first draw that is given, the others being known.
+        who: of each reference (subject,) the number of the person, where the references are of the same people, as the
+            moments of a recording are: who is drawn is drawn for all of them. None: each has people of its own.
 
     Yields:
         (model, reference) float64 for each draw; all models with the same one. NaN where too few different conditions
-        were drawn.
+        were drawn, or nobody who has this reference.
     """
     stack = Stack(references)
     conditions, first, second = sides(models.shape[1])
@@ -91,7 +94,7 @@ def bootstrap(
     for draw in range(start, draws):
         random = np.random.default_rng([seed, draw])
         counts = drawn_conditions(conditions, random)
-        weights = None if over == "conditions" else _subjects(stack, random)
+        weights = None if over == "conditions" else _subjects(stack, random, who)
         each = whole if whole is not None else comparing(counts[first] * counts[second])
         yield stack.means(each, weights)
 
@@ -107,8 +110,11 @@ def drawn_conditions(conditions: int, random: np.random.Generator) -> np.ndarray
     return np.bincount(random.integers(conditions, size=conditions), minlength=conditions)
 
 
-def _subjects(stack: Stack, random: np.random.Generator) -> np.ndarray:
-    """Return how many times each subject of each reference is drawn, (subject,)."""
+def _subjects(stack: Stack, random: np.random.Generator, who: Sequence[np.ndarray] | None) -> np.ndarray:
+    """Return how many times each subject of each reference is drawn, (subject,); see `bootstrap`."""
+    if who is not None:
+        people, place = np.unique(np.concatenate(who), return_inverse=True)
+        return np.bincount(random.integers(len(people), size=len(people)), minlength=len(people))[place].astype(float)
     weights = np.zeros(len(stack.of))
     for reference in range(stack.count):
         own = np.flatnonzero(stack.of == reference)

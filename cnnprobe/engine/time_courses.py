@@ -11,7 +11,7 @@ from cnnprobe.engine.matrix_inference import Over, bootstrap, sides, similaritie
 from cnnprobe.engine.noise_ceiling import noise_ceiling
 from cnnprobe.engine.passes import collected
 from cnnprobe.engine.peak_latency import Latencies, latencies, peak_times
-from cnnprobe.engine.present_cells import present, usable
+from cnnprobe.engine.present_cells import usable
 from cnnprobe.engine.reference_matrices import Reference
 from cnnprobe.records import Advance, Column, Phase, Rows, Table
 from cnnprobe.unfinished import Unfinished
@@ -94,11 +94,13 @@ class TimeCourses:
         """
         for place, one in enumerate(self.references):
             times, regions = one.matrices.shape[1:3]
-            cells = [present(one.matrices[:, t, r], self.comparison) for t in range(times) for r in range(regions)]
+            there = usable(one.matrices, self.comparison).reshape(-1, times * regions)
+            who = [np.flatnonzero(cell) for cell in there.T]
+            cells = [one.matrices[who[t * regions + r], t, r] for t in range(times) for r in range(regions)]
             curves = similarities(models, cells, self.comparison).reshape(-1, times, regions)
             ceiling = np.array([noise_ceiling(cell, self.comparison) for cell in cells]).reshape(times, regions, 2)
             yield Rows(f"moments/{place}", 0, {"noise_lower": ceiling[..., 0], "noise_upper": ceiling[..., 1]})
-            peaks = yield from self._drawn(place, models, cells, unfinished)
+            peaks = yield from self._drawn(place, models, cells, who, unfinished)
             ordered = np.array([kind == "layer" for kind in self.kinds])
             samples = [self._sample(counts, models.shape[1]) for counts in self._subjects(one).T]
             found = [
@@ -130,7 +132,12 @@ class TimeCourses:
         return conditions if self.over == "conditions" or subjects < 2 else min(subjects, conditions)
 
     def _drawn(
-        self, place: int, models: np.ndarray, cells: list[np.ndarray], unfinished: Unfinished | None
+        self,
+        place: int,
+        models: np.ndarray,
+        cells: list[np.ndarray],
+        who: list[np.ndarray],
+        unfinished: Unfinished | None,
     ) -> Iterator[Advance | Phase]:
         """Return the times of the peaks after drawing again, (draw, row, region)."""
         one = self.references[place]
@@ -139,7 +146,7 @@ class TimeCourses:
         if not draws:
             return np.zeros((0, len(models), regions))
         yield Phase(f"bootstrap of the times in {one.name}", draws, "draws")
-        how = {"draws": draws, "over": self.over, "seed": self.seed}
+        how = {"draws": draws, "over": self.over, "seed": self.seed, "who": who}
 
         def peaks(start: int) -> Iterator[np.ndarray]:
             for drawn in bootstrap(models, cells, self.comparison, start=start, **how):

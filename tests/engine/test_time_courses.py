@@ -7,6 +7,8 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
+from cnnprobe.engine import time_courses
+from cnnprobe.engine.matrix_inference import bootstrap
 from cnnprobe.engine.noise_ceiling import noise_ceiling
 from cnnprobe.engine.reference_matrices import reference
 from cnnprobe.engine.time_courses import TimeCourses
@@ -68,6 +70,31 @@ def test_planted_latencies_are_found_and_within_their_intervals(over):
     assert (course["latency_low"] <= course["latency"]).all() and (course["latency"] <= course["latency_high"]).all()
     np.testing.assert_array_equal(course["peak"][:, 0], course["similarity"].max(1)[:, 0])
     assert found["regions/0"]["order"] == [1] and found["regions/0"]["order_high"] == [1]
+
+
+@pytest.mark.parametrize("over", ["subjects", "both"])
+def test_who_is_drawn_is_drawn_at_every_moment(over):
+    """F99: else the draws have peaks that no mean of the subjects' curves has."""
+    matrices = np.repeat(series(5, 1.5)[:, :1], 4, 1)  # the same at each moment, so that each draw is flat
+    matrices[2, 1:3] = np.nan
+    there = [np.flatnonzero(np.isfinite(matrices[:, t, 0])) for t in range(4)]
+    cells, how = [matrices[there[t], t] for t in range(4)], {"draws": 20, "over": over, "seed": 0}
+    drawn = np.array(list(bootstrap(models(), cells, "spearman", who=there, **how)))
+    np.testing.assert_allclose(drawn[..., 0], drawn[..., 3], atol=1e-12)
+    np.testing.assert_allclose(drawn[..., 1], drawn[..., 2], atol=1e-12)
+    assert 0 < (np.abs(drawn[..., 0] - drawn[..., 1]) > 1e-12).any(1).sum() < 20  # where subject 2 is not drawn
+    apart = np.array(list(bootstrap(models(), cells, "spearman", **how)))
+    assert (np.abs(apart[..., 0] - apart[..., 3]) > 1e-6).any()
+
+
+def test_latencies_are_drawn_from_curves_of_the_same_people(monkeypatch):
+    """F99."""
+    given = []
+    monkeypatch.setattr(
+        time_courses, "bootstrap", lambda *a, who, **k: given.append(who) or bootstrap(*a, who=who, **k)
+    )
+    run([reference("meg", series(4, 1.5), CONDITIONS, axes=["subject", "time"], times=TIMES)])
+    assert [one.tolist() for one in given[0]] == [[0, 1, 2, 3]] * len(TIMES)
 
 
 def test_one_subject_has_no_interval_over_subjects():
