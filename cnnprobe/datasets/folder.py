@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cnnprobe.datasets.decoding import Unreadable, decode, dimensions
 from cnnprobe.datasets.imageset import ImageSet, sha256, shown
-from cnnprobe.datasets.labelling import UNKNOWN, by_file, by_subfolder, without_images
+from cnnprobe.datasets.labelling import UNKNOWN, by_file, by_subfolder, splits_by_file, without_images
 from cnnprobe.datasets.listing import Listing, folder_at, listed
 from cnnprobe.datasets.names import Names
 from cnnprobe.datasets.splits import Part, part_of
@@ -41,8 +41,9 @@ def build(
     """List a folder and label its images; they are decoded when they are loaded.
 
     Subfolders named train, val and test, in any of their spellings, are splits (`splits.part_of`); those below, or
-    those of a folder without splits, are classes. Where the folder holds no val or test, every fifth image (by a
-    checksum of its name, so that it stays where it is when others come) is held out of train. No split given: val,
+    those of a folder without splits, are classes. Where the folder holds no val or test, a column `split` of the table
+    of labels says which images those are, else every fifth image (by a checksum of its name, so that it stays where it
+    is when others come) is held out of train. No split given: val,
     else test, else everything.
 
     Args:
@@ -73,7 +74,8 @@ def build(
         others = [name for name in found.others if name.startswith(part.below)]
         raise none_in(folder, others, f" {part.below}".rstrip(), found.notes)
     if part.half:
-        files = [name for name in files if _held_out(name) == (part.half == "held out")]
+        files, told = _half(found, every, part, split, labels)
+        found.notes.extend(told)
     if not files:
         raise UserError(f"{shown(str(folder))} has too few images to hold one in {HELD_OUT} out; make train/ and val/")
     files, names, numbers, notes = _labelled(found, every, files, part, classes, labels)
@@ -208,6 +210,32 @@ def none_in(root: Path, files: Sequence[str], part: str = "", notes: Sequence[st
         except Unreadable as error:
             reason = f", none readable: {shown(files[0])}: {shown(str(error))}"
     return UserError("; ".join([f"no images in {shown(str(root))}{part} ({len(files)} files{reason})", *notes[:3]]))
+
+
+def _half(
+    found: Listing, every: list[str], part: Part, split: str | None, labels: str | None
+) -> tuple[list[str], list[str]]:
+    """Return the images of a split of a folder that has no folders for it, and what is to be said.
+
+    A column of the table of labels says which they are, else every fifth image is held out.
+
+    Args:
+        found, every, part, labels: see `_labelled`.
+        split: train, val or test; None: val, else test.
+    """
+    below = [name.removeprefix(part.below) for name in every]
+    said = splits_by_file(below, labels, f"{found.root}/{part.below}") if labels and not part.splits else None
+    if said is None:
+        return [name for name in every if _held_out(name) == (part.half == "held out")], []
+    column, splits = said
+    order = {"train": ("train",), "test": ("test", "val")}.get(split or "", ("val", "test"))
+    wanted = next((one for one in order if one in splits), order[0])
+    files = [name for name, one in zip(every, splits) if one == wanted]
+    if not files:
+        raise UserError(f"{labels}: {column!r} names no image of {shown(str(found.root))} for the split {wanted}")
+    without = sum(one is None for one in splits)
+    lost = f" ({without} of {len(every)} are in none)" if without else ""
+    return files, [f"split {wanted}: the {len(files)} images of which {column!r} in the table of labels says so{lost}"]
 
 
 def _held_out(name: str) -> bool:

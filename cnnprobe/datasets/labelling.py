@@ -14,8 +14,11 @@ from cnnprobe.datasets.imageset import shown
 from cnnprobe.datasets.label_tables import Table, readings, split_column, told
 from cnnprobe.datasets.listing import IMAGES
 from cnnprobe.datasets.row_names import Images, Matched, ambiguous, matched, must_not_be_shifted
+from cnnprobe.datasets.splits import split_named
 from cnnprobe.errors import UserError, listing, nearest
 
+SPLITS = ("split", "splits", "set", "subset", "partition", "part", "phase", "usage", "fold_type", "dataset")
+"""What a column is called that says which images are for training, in small letters."""
 NO_IMAGE = ("", "n/a", "na", "nan", "none", "null", "-", ".")
 """What stands for the image in a row that has none, in small letters."""
 SAMPLE = 300  # rows by which the column of the images is found
@@ -118,6 +121,30 @@ def by_file(
     if empty:
         notes.append(f"{path} gives {len(empty)} {of} no class, e.g. {shown(empty[0])!r}; label -1")
     return names, labels, notes + remarks
+
+
+def splits_by_file(files: Sequence[str], table: str, root: str = "") -> tuple[str, list[str | None]] | None:
+    """Return what a column of a table of labels says of the split of each file; None where there is no such column.
+
+    Args:
+        files, table, root: see `by_file`.
+
+    Returns:
+        name: of the column, called split or the like, whose cells all name splits (`splits.split_named`).
+        splits: (file,) train, val or test; None where the table does not say.
+    """
+    reading, place, found = _named(split_column(table)[0], Images(files, root))
+    if not _headed(reading, place, found):
+        return None
+    for at, head in enumerate(reading.rows[0]):
+        said = [split_named(cell) for cell in reading.column(at, 1)]
+        if head.casefold() in SPLITS and None not in said and len(set(said)) > 1:
+            splits: list[str | None] = [None] * len(files)
+            for image, split in zip(found.images[1:], said):
+                if image >= 0:
+                    splits[image] = split
+            return head, splits
+    return None
 
 
 def _left_over(

@@ -154,12 +154,14 @@ def _layer(model: nn.Module, name: str | None, size: tuple[int, ...]) -> Layer:
 
 
 def _classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
-    """Return indices of the classes asked for, each once."""
-    found = []
+    """Return indices of the classes asked for, each once; where names are numbers, a number is a name."""
+    found, numbers = [], any(re.fullmatch(r"\d+", name) for name in names)
     for word in [] if asked is None else asked if isinstance(asked, list) else [asked]:
         if str(word) in names:
             found.append(names.index(str(word)))
-        elif isinstance(word, int) or re.fullmatch(r"\d+", str(word)):
+            if re.fullmatch(r"\d+", str(word)) and found[-1] != int(word):
+                LOG.warning(f"class={word} is the class called {word}, output {found[-1]} of the network")
+        elif not numbers and (isinstance(word, int) or re.fullmatch(r"\d+", str(word))):
             if not 0 <= int(word) < count:
                 raise UserError(f"the network has classes 0 to {count - 1}, got class={word}")
             found.append(int(word))

@@ -85,6 +85,34 @@ def test_a_table_is_about_both_halves_and_classes_without_images_are_told(pictur
         assert said == [f"classes without images here: {other}"]
 
 
+@pytest.mark.parametrize(
+    "words", [("train", "val", "test"), ("Training", "Validation", "TEST"), ("train", "dev", "test")]
+)
+def test_a_column_of_the_table_says_the_split(pictures, caplog, words):
+    """F92: a laboratory's own held-out images are never trained on."""
+    root = pictures(*(f"{i}.png" for i in range(12)))
+    rows = [f"{i}.png,{'ab'[i % 2]},{words[0 if i < 7 else 1 + (i > 8)]}" for i in range(11)]
+    (root / "table.csv").write_text("file,class,split\n" + "\n".join(rows))
+    asked = {"labels": f"{root / 'table.csv'}:class"}
+    for split, expected in (("train", range(7)), ("val", (7, 8)), ("test", (9, 10))):
+        caplog.clear()
+        dataset = build(root, split=split, **asked)
+        assert sorted(dataset.names) == sorted(f"{i}.png" for i in expected)
+        assert [dataset.classes[i] for i in dataset.labels] == ["ab"[int(name[:-4]) % 2] for name in dataset.names]
+        said = f"split {split}: the {len(expected)} images of which 'split' in the table of labels says so (1 of 12 "
+        assert said in caplog.text
+    assert len(build(root, **asked)) == 12
+
+
+def test_a_table_without_test_images_gives_those_for_validation(pictures):
+    """F92."""
+    root = pictures(*(f"{i}.png" for i in range(6)))
+    (root / "t.csv").write_text("file,class,subset\n" + "\n".join(f"{i}.png,x,{'tv'[i > 3]}" for i in range(6)))
+    text = (root / "t.csv").read_text().replace(",t\n", ",train\n").replace(",v", ",val")
+    (root / "t.csv").write_text(text)
+    assert build(root, split="test", labels=f"{root / 't.csv'}:class").names == ["4.png", "5.png"]
+
+
 def test_a_held_out_folder_alone_is_no_training_set(pictures):
     with pytest.raises(UserError, match="has no train/; it has val"):
         build(pictures("val/cat/1.png"), split="train")

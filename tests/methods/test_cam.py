@@ -13,6 +13,7 @@ import cnnprobe as package
 from cnnprobe.datasets import shapes
 from cnnprobe.datasets.imageset import Given
 from cnnprobe.errors import UserError
+from cnnprobe.methods.cam import _classes
 from cnnprobe.reading import Recording
 from cnnprobe.records import Rows
 from tests.gap import Deep, Pooled, pictures
@@ -237,6 +238,17 @@ def test_what_cannot_be_is_refused(options, said):
     with pytest.raises(UserError) as error:
         run(Pooled().eval(), **options)
     assert said in str(error.value)
+
+
+def test_a_number_is_a_name_where_classes_are_called_by_numbers(caplog):
+    """F92: folders 1, 2, 3: 1 is the first output, which is said, and 0 is none."""
+    assert _classes([1, "3"], ("1", "2", "3"), 3) == (0, 2)
+    told = "class={0} is the class called {0}, output {1} of the network"
+    assert [record.getMessage() for record in caplog.records] == [told.format(1, 0), told.format(3, 2)]
+    with pytest.raises(UserError, match=r"no class '0'.* classes: 1, 2, 3"):
+        _classes([0, 1], ("1", "2", "3"), 3)
+    caplog.clear()
+    assert _classes([0, 1], ("0", "1"), 2) == _classes([0, 1], ("cat", "dog"), 2) == (0, 1) and not caplog.records
 
 
 def test_signals_are_refused():
