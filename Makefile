@@ -36,7 +36,7 @@ test: setup ## run the tests (under eight minutes on two quiet cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/$(ALONE)
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests/$(ALONE)
 
-test-slow: setup ## run the tests that take long (about half an hour on two cores)
+test-slow: setup ## run the tests that take long (about an hour on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --ignore tests/$(ALONE)
 	$(BIN)/python -m pytest -n 2 -m slow tests/$(ALONE)
 

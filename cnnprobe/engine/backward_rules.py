@@ -25,6 +25,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from cnnprobe.engine.nonlinearities import Gate, Plan
+from cnnprobe.engine.recording import FOLLOWERS
 from cnnprobe.engine.tracing import IMAGE, Value, leaves
 from cnnprobe.errors import UserError, listing
 
@@ -66,6 +67,15 @@ class Rules(TorchFunctionMode):
         self.counts: Counter = Counter()
         self.places: dict[Value, GradientEdge | Tensor] = {}
         self.given: dict[Value, GradientEdge] = {}
+        self.apart = False  # images have passed one by one, and the rule is on the graph of each
+
+    def __enter__(self) -> "Rules":
+        FOLLOWERS.append(self)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        FOLLOWERS.remove(self)
+        super().__exit__(*error)
 
     def __torch_function__(self, function: Callable, types: Any, arguments: tuple = (), keywords: dict | None = None):
         wanted = self.plan.wanted.get(function)
@@ -108,14 +118,25 @@ class Rules(TorchFunctionMode):
         Raises:
             UserError: the pass was another one than that of the plan.
         """
+        if not self.apart:
+            self._put(whole=True)
+        self.apart = False
+
+    def _put(self, whole: bool) -> None:
+        """Put the rule on the graph of a pass; one that is not whole may lack some of what the plan has."""
         for gate in self.plan.gates:
             end, start = self._edge(gate.exit), self.given.get(gate.exit) if gate.single else self._edge(gate.entry)
-            if end is None and gate.exit not in self.places and self.rule != "redirected":
+            if end is None and gate.exit not in self.places and self.rule != "redirected" and whole:
                 raise UserError(f"rule={self.rule} needs a network that does the same with every image; rule=gradient")
             if end is not None and (gate.rectifies or self.extend):
                 _Acting(self, gate, end, start)
         self.places, self.given = {}, {}
         self.counts.clear()
+
+    def passed(self, whole: bool) -> None:
+        """Be told that one of several passes of one image each has ended: the rule acts on the graph of each."""
+        self._put(whole)
+        self.apart = True
 
     def _edge(self, value: Value | None) -> GradientEdge | None:
         place = self.places.get(value)

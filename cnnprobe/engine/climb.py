@@ -67,16 +67,19 @@ class Show:
     plan: Plan = field(default_factory=Plan)
 
     def folded(self, objective: Objective, images: Tensor) -> Folded | Narrowed | None:
-        """Return an objective with the last module, or None where all of it has to run.
+        """Return an objective with the last module, or None where all of it has to run, as under autocast.
 
         Args:
             images: any, as many as the objective has rows.
         """
-        if self.module is None:
+        if self.module is None or not (Narrowed.suits(objective) if self.tail else objective.linear):
+            return None
+        given = self.before(images)
+        if given.dtype != self.module.weight.dtype:
             return None
         if self.tail:
-            return Narrowed(self.module, self.tail, objective) if Narrowed.suits(objective) else None
-        return Folded.of_module(self.module, self.layer, objective, self.before(images)) if objective.linear else None
+            return Narrowed(self.module, self.tail, objective)
+        return Folded.of_module(self.module, self.layer, objective, given)
 
     def __call__(self, images: Tensor) -> Activations:
         """Return activations by name of layer, (row, channel, *map)."""
@@ -112,11 +115,12 @@ def network(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...] | N
     """
     seen: Activations = {}
     several, layers = len(layers) > 1, list(layers)
+    alone = any(layer.handing == "one by one" for layer in layers)
     if size is not None:
-        conduct_of(model, size)  # before any hook of ours is there
-    module, tail = affine_module(model, layers), ()
+        alone = bool(conduct_of(model, size).decides) or alone  # and before any hook of ours is there
+    module, tail = None if alone else affine_module(model, layers), ()  # several passes have no input of one module
     plan = Plan() if size is None else plan_of(model, layers, size)
-    if module is None and size is not None:
+    if module is None and size is not None and not alone:
         module, tail = narrowed_module(model, layers, size)
 
     def receive(layer: Layer, activation: Tensor) -> None:
@@ -266,7 +270,7 @@ class Climb:
         if self.folded is not None:
             return self.folded(self.show.before(images)), {}
         activations = self.show(images)
-        return self.objective(activations), activations
+        return self.objective(activations).float(), activations  # of 16 bits under autocast
 
     def _penalty(self, images: Tensor) -> Tensor:
         return self.settings.regularisers.penalty(images, self.mean)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.engine.conduct import handed
 from cnnprobe.engine.functions import KINDS
+from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.tracing import Trace, Value, trace
 from cnnprobe.errors import UserError
 
@@ -97,6 +99,31 @@ def _last_layer(model: nn.Module, written: Trace) -> tuple[str, bool]:
         alone = alone and len(call.inputs) == 1 and AFFINE.fullmatch(call.name) is not None
         (value,) = before
     return "", False
+
+
+def must_answer_in_training(model: nn.Module, readout: Readout, size: tuple[int, ...]) -> None:
+    """Refuse a network that answers by another layer in training mode: its new readout would learn nothing.
+
+    Args:
+        model: in any mode; it is given back as it was.
+        readout: by which it answers in eval mode.
+        size: see `readout_of`.
+    """
+    weight = next(model.parameters())
+    images = torch.rand(4, *size, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+    own: tuple[Tensor | None, ...] = ()
+    with untouched(model), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        for module in model.modules():
+            module.training = True
+        readout.module.weight.requires_grad_(True)
+        outputs = handed(model, images)
+        if outputs.requires_grad:
+            own = torch.autograd.grad(outputs.sum(), [readout.module.weight], allow_unused=True)
+    if not own or own[0] is None:
+        raise UserError(
+            f"the logits come from {readout.path} in eval mode, but not in training mode (an exit that is taken in one "
+            "mode only?): a new readout would learn nothing; let forward do the same in both"
+        )
 
 
 def new_readout(module: nn.Module, classes: int, seed: int) -> nn.Module:

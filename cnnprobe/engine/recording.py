@@ -4,7 +4,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -79,6 +79,19 @@ def warn_of_nan(layer: str, responses: Tensor, indices: np.ndarray, readable: np
             f"{layer}: not finite in {int(wrong[bad].any(0).sum())} of {wrong.shape[1]} units for {len(bad)} images, "
             f"first image {indices[bad[0]]}"
         )
+
+
+class Follower(Protocol):
+    """What follows passes, and has to know of each where images pass one by one."""
+
+    def show(self, images: Tensor) -> Any:
+        """Be told what the network is about to be shown."""
+
+    def passed(self, whole: bool) -> None:
+        """Be told that this pass has ended, perhaps before its end, as it is run once more from there on."""
+
+
+FOLLOWERS: list[Follower] = []
 
 
 class _Enough(Exception):  # noqa: N818 (not an error)
@@ -173,6 +186,15 @@ class _Pass:
             raise UserError(f"layer {layer.name!r} is not used for this input (it was, for a noise image)")
         return conduct.output.restored(output, len(images))
 
+    def _followed(self, image: Tensor, conduct: Conduct, whole: bool = True) -> Any:
+        """Run one of several passes of one image each; `whole`: see `Follower`."""
+        for one in FOLLOWERS:
+            one.show(image)
+        output = self._pass(image, conduct)
+        for one in FOLLOWERS:
+            one.passed(whole)
+        return output
+
     def _keep(self, name: str, values: Any) -> None:
         """Keep some values of the images that are asked for, and the largest of each."""
         for place, found in self.kept.items():
@@ -230,13 +252,14 @@ class _Pass:
 
         self.receive, self.to_the_end = keep, to_the_end and not (self.replace and layers)
         try:
-            outputs += [self._pass(one, conduct) for one in images.split(1)]
+            whole = self.to_the_end == to_the_end
+            outputs += [self._followed(one, conduct, whole) for one in images.split(1)]
             answers = {name: receive(layers[name], torch.cat(parts)) for name, parts in kept.items()}
             if to_the_end and not self.to_the_end:
                 self.to_the_end, outputs = True, []
                 for number, one in enumerate(images.split(1)):
                     self.receive = lambda layer, _, n=number: answers[layer.name][n : n + 1]
-                    outputs.append(self._pass(one, conduct))
+                    outputs.append(self._followed(one, conduct))
         finally:
             self.receive, self.to_the_end = receive, to_the_end
         return joined(outputs, conduct.output.axis) if to_the_end else None

@@ -17,7 +17,7 @@ from cnnprobe.engine.layers import Layer, find, main_layers
 from cnnprobe.engine.old_task import OldTask
 from cnnprobe.engine.progress import confusion_table, epochs_table
 from cnnprobe.engine.protocols import Protocol
-from cnnprobe.engine.readout import Readout, new_readout, put, readout_of
+from cnnprobe.engine.readout import Readout, must_answer_in_training, new_readout, put, readout_of
 from cnnprobe.engine.recipe import Recipe, check
 from cnnprobe.engine.task_features import TaskFeatures
 from cnnprobe.engine.training import Training
@@ -124,6 +124,7 @@ def compute(
         put(model, old.path, new_readout(old.module, len(dataset.classes), seed))
     check(model, dataset, held_out, recipe)
     new = readout_of(model, dataset.size)
+    must_answer_in_training(model, new, dataset.size)
     plan = {"mode": mode, "blocks": blocks, "stage_epochs": stage_epochs, "rates": rates}
     protocol = Protocol(model, new, dataset.size, **plan)
     shown = dataset if fraction == 1 else dataset.part(label_fraction(dataset.labels, fraction, seed))

@@ -310,3 +310,92 @@ def test_a_rectifier_with_its_own_backward_is_one(rule):
     for own, plain in zip(*found, strict=True):
         assert own.row == plain.row
         np.testing.assert_allclose(own.mean_map, plain.mean_map, atol=1e-7)
+
+
+class Rescaling(nn.Module):
+    """Reads its images where it is told to, so that they pass one by one; on and off cells rectify the image itself."""
+
+    def __init__(self, reads):
+        super().__init__()
+        torch.manual_seed(1)
+        self.reads = reads
+        self.first, self.last = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 4, 3, padding=1)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        if self.reads and x.max() > 1.5:  # bytes
+            x = x / 255
+        x = torch.cat([x * (x > 0), (0.5 - x).relu()], 1)
+        return self.head(self.last(self.first(x).relu()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("target", ["neuron", "class"])
+@pytest.mark.parametrize("rule", ["guided", "deconvnet", "gradient"])
+def test_every_image_has_its_rule_where_they_pass_one_by_one(rule, target):
+    """F87: not the last or the first of a batch alone."""
+    images = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0)).numpy()
+    how = {
+        "layer": "logits" if target == "class" else "last",
+        "rule": rule,
+        "top_images": 5,
+        "keep": 5,
+        "sanity": False,
+    }
+    maps = []
+    for reads in (True, False):
+        store = cnnprobe.measure("gbp", model=Rescaling(reads).eval(), dataset=images, **how)
+        columns = [event.columns["map"] for event in store.events if "map" in getattr(event, "columns", {})]
+        maps.append(np.concatenate(columns))
+    assert np.abs(maps[1]).max() > 1e-4
+    np.testing.assert_allclose(maps[0], maps[1], atol=1e-6 * np.abs(maps[1]).max())
+
+
+def test_guided_class_maps_and_redirected_ascent_where_images_pass_one_by_one():
+    """F87."""
+    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0)).numpy()
+    found = []
+    for reads in (True, False):
+        model = Rescaling(reads).eval()
+        with torch.no_grad():
+            model.last.bias.copy_(torch.tensor([0.1, 0.1, 0.1, -9.0]))  # a silent unit
+        events = list(cnnprobe.measure("cam", model=model, dataset=images, layer="last", kind="guided-gradcam").events)
+        guided = np.concatenate(
+            [event.columns["guided"] for event in events if "guided" in getattr(event, "columns", {})]
+        )
+        how = {"layer": "last", "units": [0, 3], "steps": 8}
+        events = list(cnnprobe.measure("optimize", model=model, dataset=images, **how).events)
+        climbed = np.concatenate(
+            [event.columns["image"] for event in events if "image" in getattr(event, "columns", {})]
+        )
+        found.append((guided, climbed))
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
+
+
+class Mixed(nn.Module):
+    """Multiplies in 16 bits inside its forward."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.head(self.norm(self.b(self.a(x).relu())).relu().mean((2, 3))).float()
+
+
+@pytest.mark.parametrize("layer", ["a", "b", "norm", "head"])
+def test_ascent_under_autocast(layer):
+    """F87: the last module is not run apart from the others, whose numbers have 16 bits."""
+    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0)).numpy()
+    model = Mixed().eval()
+    how = {"layer": layer, "units": [0, 1], "steps": 8}
+    events = list(cnnprobe.measure("optimize", model=model, dataset=images, **how).events)
+    (columns,) = [event.columns for event in events if "image" in getattr(event, "columns", {})]
+    assert np.isfinite(columns["response"]).all()
+    if layer == "head":
+        with torch.no_grad():
+            answers = model(torch.from_numpy(np.asarray(columns["image"])).reshape(2, 3, 12, 12))
+        np.testing.assert_allclose(columns["response"].ravel(), answers.diagonal(), rtol=0.02)

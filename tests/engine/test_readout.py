@@ -1,5 +1,7 @@
 """The layer that gives the class outputs: found in every kind of network, drawn as PyTorch draws it, exchanged."""
 
+import inspect
+
 import numpy as np
 import planted
 import pytest
@@ -8,6 +10,7 @@ from torch import nn
 from zoo import HEAVY, built
 
 from cnnprobe import catalogue
+from cnnprobe.engine import readout
 from cnnprobe.engine.readout import instead, new_readout, put, readout_of, right_by_class
 from cnnprobe.errors import UserError
 
@@ -130,3 +133,41 @@ def test_outputs_that_are_not_finite_are_never_right():
     """F48: the largest of outputs with NaN would be the NaN."""
     outputs = torch.tensor([[torch.nan, 0.0], [torch.inf, 0.0], [1.0, 0.0], [torch.nan, torch.nan]])
     assert right_by_class(outputs, torch.tensor([0, 0, 0, 1]), 2).tolist() == [[3, 1], [1, 0]]
+
+
+class Exiting(nn.Module):
+    """Answers by its first exit in eval mode, by its second while it learns."""
+
+    def __init__(self, both=False):
+        super().__init__()
+        self.conv, self.one, self.two, self.both = nn.Conv2d(3, 4, 3), nn.Linear(4, 3), nn.Linear(4, 3), both
+
+    def forward(self, x):
+        features = torch.relu(self.conv(x)).mean((2, 3))
+        return self.one(features) if self.both or not self.training else self.two(features)
+
+
+def test_a_network_that_answers_by_another_layer_in_training_learns_no_new_readout():
+    """F87."""
+    size = (3, 8, 8)
+    model = Exiting().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for frozen in (False, True):
+        model.one.weight.requires_grad_(not frozen)
+        with pytest.raises(UserError, match="come from one in eval mode, but not in training mode"):
+            readout.must_answer_in_training(model, readout.readout_of(model, size), size)
+        assert not model.training and model.one.weight.requires_grad == (not frozen) and model.one.weight.grad is None
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    whole = Exiting(both=True).eval()
+    readout.must_answer_in_training(whole, readout.readout_of(whole, size), size)
+
+
+def test_transfer_refuses_it(cnnprobe, pictures, tmp_path):
+    """F87."""
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n" + inspect.getsource(Exiting) + "\ndef build():\n    return Exiting()\n"
+    )
+    words = ["model=custom", "model.file=net.py", "dataset=folder", f"dataset.root={pictures}", "model.input_size=32"]
+    torch.save(Exiting().state_dict(), tmp_path / "net.pt")
+    answer = cnnprobe("transfer", *words, "weights=net.pt", "epochs=1", "forgetting=none")
+    assert answer.status == 2 and "would learn nothing" in answer.err
