@@ -82,7 +82,7 @@ def warn_of_nan(layer: str, responses: Tensor, indices: np.ndarray, readable: np
 
 
 class Follower(Protocol):
-    """What follows passes, and has to know of each where images pass one by one."""
+    """What follows passes: the images themselves that the network is given, and each where they pass one by one."""
 
     def show(self, images: Tensor) -> Any:
         """Be told what the network is about to be shown."""
@@ -176,7 +176,10 @@ class _Pass:
         self.unread, self.images = set(self.waiting), len(images)
         try:
             with _Listening(self.model, self) if self.in_functions else nullcontext():
-                output = self.model(conduct.own(images))
+                given = conduct.own(images)
+                for one in FOLLOWERS:
+                    one.show(given)
+                output = self.model(given)
         except _Enough:
             return None
         finally:
@@ -188,8 +191,6 @@ class _Pass:
 
     def _followed(self, image: Tensor, conduct: Conduct, whole: bool = True) -> Any:
         """Run one of several passes of one image each; `whole`: see `Follower`."""
-        for one in FOLLOWERS:
-            one.show(image)
         output = self._pass(image, conduct)
         for one in FOLLOWERS:
             one.passed(whole)
