@@ -133,10 +133,13 @@ def splits_by_file(files: Sequence[str], table: str, root: str = "") -> tuple[st
         name: of the column, called split or the like, whose cells all name splits (`splits.split_named`).
         splits: (file,) train, val or test; None where the table does not say.
     """
-    reading, place, found = _named(split_column(table)[0], Images(files, root))
+    path, asked = split_column(table)
+    reading, place, found = _named(path, Images(files, root))
     if not _headed(reading, place, found):
         return None
     for at, head in enumerate(reading.rows[0]):
+        if asked is not None and asked.casefold() in (head.casefold(), str(at + 1)):
+            continue  # it is the class
         said = [split_named(cell) for cell in reading.column(at, 1)]
         if head.casefold() in SPLITS and None not in said and len(set(said)) > 1:
             splits: list[str | None] = [None] * len(files)

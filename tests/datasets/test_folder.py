@@ -102,6 +102,8 @@ def test_a_column_of_the_table_says_the_split(pictures, caplog, words):
         said = f"split {split}: the {len(expected)} images of which 'split' in the table of labels says so (1 of 12 "
         assert said in caplog.text
     assert len(build(root, **asked)) == 12
+    by_split = build(root, split="train", labels=f"{root / 'table.csv'}:split")  # as the class it says no split
+    assert sorted(by_split.names) == sorted(f"{i}.png" for i in range(12) if not folder._held_out(f"{i}.png"))
 
 
 def test_a_table_without_test_images_gives_those_for_validation(pictures):
