@@ -24,7 +24,7 @@ WORK = {
     "topk": {"k": 9},
     "gbp": {"top_images": 5, "units": list(range(16)), "sanity": False},
     "rf-map": {"top_images": 2, "units": [0, 1], "draws": 1},
-    "optimize": {"units": list(range(8)), "steps": 32},
+    "optimize": {"units": [0, 1, 2], "steps": 16},
 }
 NETWORKS = {
     "squeezenet": (224, "features.6"),

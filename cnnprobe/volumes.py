@@ -108,7 +108,8 @@ def _matched(one: Subject, conditions: Sequence[str], order: str | None, listed:
     decided = (names is not None and by_names(conditions, names) is not None) or order not in (None, *ORDERS)
     if (count != len(conditions) and not decided) or (len(one.scans) > 1 and not single):
         got = f"{len(one.scans)} volumes" if len(one.scans) > 1 else f"shape {size(first.shape)}"
-        raise UserError(f"{_shown(first.path)} has {got}; needed are {len(conditions)} conditions, one for each "
+        file = first.path.parent if len(one.scans) > 1 else first.path
+        raise UserError(f"{_shown(file)} has {got}; needed are {len(conditions)} conditions, one for each "
                         "stimulus, along the fourth axis or as a folder or list of volumes")  # fmt: skip
     rows = rows_of(conditions, count, names, order=order, file=_shown(first.path.parent if single else first.path))
     if rows.guessed:

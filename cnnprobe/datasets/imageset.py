@@ -225,7 +225,7 @@ def limited(dataset: ImageSet, limit: int | str | None, seed: int = 0) -> ImageS
 
     Args:
         dataset: any.
-        limit: how many images, an even share of each class, see `even_share`; "first:n": the first n; None: all.
+        limit: how many images, the same share of each class, see `even_share`; "first:n": the first n; None: all.
         seed: of the shares.
     """
     first = isinstance(limit, str)
@@ -236,7 +236,7 @@ def limited(dataset: ImageSet, limit: int | str | None, seed: int = 0) -> ImageS
     classes = len(np.unique(dataset.labels[dataset.labels >= 0]))
     there = len(np.unique(part.labels[part.labels >= 0]))
     of = f", {there} of {classes} classes" if classes > 1 else ""
-    how = f"the first {count}" if first else f"{count} drawn evenly (seed {seed})"
+    how = f"the first {count}" if first else f"{count} drawn in proportion to the classes (seed {seed})"
     part.sample = f"{how} of {len(dataset)}{of}"
     return part
 

@@ -1,13 +1,16 @@
 """The table of the images that were shown: which row of a store is which file."""
 
 import json
+import logging
 import re
 from typing import Any
 
 import numpy as np
 
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, listing, one_line
 from cnnprobe.records import Column, Table
+
+LOG = logging.getLogger("cnnprobe")
 
 
 def shared_classes(classes: tuple[str, ...], dataset: Any, count: int) -> bool:
@@ -19,6 +22,24 @@ def shared_classes(classes: tuple[str, ...], dataset: Any, count: int) -> bool:
         count: how many outputs the network has.
     """
     return len(dataset.classes) == count and (not classes or tuple(classes) == tuple(dataset.classes))
+
+
+def say_unshared(classes: tuple[str, ...], dataset: Any, count: int | None) -> None:
+    """Warn where labels are no classes of the network, though one would expect it: as many, or some by the same names.
+
+    Args:
+        classes, dataset, count: see `shared_classes`; None where the outputs are no classes.
+    """
+    if not count or len(dataset.classes) < 2 or shared_classes(classes, dataset, count):
+        return
+    both = set(classes) & set(dataset.classes)
+    if not both and len(dataset.classes) != count:
+        return
+    own = f"{count} outputs" + (f" ({one_line(listing(list(classes), 4))})" if classes else "")
+    shown = f"{len(dataset.classes)} classes ({one_line(listing(list(dataset.classes), 4))})"
+    order = ", the same in another order" if both == set(classes) == set(dataset.classes) else ""
+    LOG.warning(f"no accuracy, labels are not compared with what the network decides: it has {own}, the dataset "
+                f"{shown}{order}")  # fmt: skip
 
 
 def images_of(spec: str | int | list[int | str], count: int) -> np.ndarray:

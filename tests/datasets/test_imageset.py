@@ -111,7 +111,7 @@ def test_a_part_says_which_images_it_has():
     """F95: nobody mistakes a part for the whole."""
     whole = Grey()
     assert limited(whole, "first:1").sample == "the first 1 of 7, 1 of 2 classes"
-    assert limited(whole, 3, 5).sample == "3 drawn evenly (seed 5) of 7, 2 of 2 classes"
+    assert limited(whole, 3, 5).sample == "3 drawn in proportion to the classes (seed 5) of 7, 2 of 2 classes"
     assert whole.sample == limited(whole, None).sample == ""
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnprobe.datasets.imageset import ImageSet
-from cnnprobe.engine.stimuli import images_of, shared_classes, stimuli_table
+from cnnprobe.engine.stimuli import images_of, say_unshared, shared_classes, stimuli_table
 from cnnprobe.errors import UserError
 
 
@@ -37,3 +37,23 @@ def test_labels_are_classes_of_a_network_where_number_and_names_agree():
     dataset = ImageSet(name="some", names=[], labels=[], classes=("a", "b"), size=(3, 8, 8))
     assert shared_classes((), dataset, 2) and shared_classes(("a", "b"), dataset, 2)
     assert not shared_classes((), dataset, 3) and not shared_classes(("b", "a"), dataset, 2)
+
+
+def test_labels_that_are_no_classes_of_the_network_are_told_where_one_would_expect_them_to_be(caplog):
+    """F86"""
+    dataset = ImageSet(name="some", names=[], labels=[], classes=("a", "b"), size=(3, 8, 8))
+    of = "no accuracy, labels are not compared with what the network decides: it has"
+    cases = {
+        (("b", "a"), 2): f"{of} 2 outputs (b, a), the dataset 2 classes (a, b), the same in another order",
+        (("a", "c"), 2): f"{of} 2 outputs (a, c), the dataset 2 classes (a, b)",
+        (("x", "y"), 2): f"{of} 2 outputs (x, y), the dataset 2 classes (a, b)",
+        (("a", "b", "c"), 3): f"{of} 3 outputs (a, b, c), the dataset 2 classes (a, b)",
+    }
+    for (classes, count), said in cases.items():
+        caplog.clear()
+        say_unshared(classes, dataset, count)
+        assert caplog.messages == [said]
+    caplog.clear()
+    for classes, count in (((), 2), (("a", "b"), 2), (("x", "y", "z"), 3), ((), 1000), (("x", "y"), 0)):
+        say_unshared(classes, dataset, count)
+    assert not caplog.messages
