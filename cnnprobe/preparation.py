@@ -234,16 +234,21 @@ def model_options(block: dict[str, Any], weights: Weights, explicit: bool) -> di
 
 
 def datasets_of(config: dict[str, Any], needs: Any, training: bool) -> tuple[Any, Any]:
-    """Build the dataset at the network's size, and for training the held-out one beside it."""
+    """Build the dataset at the network's size, and for training the held-out one beside it: the split val.
+
+    What a test split is kept for is not chosen by; where there is no val, the dataset gives test instead.
+    """
     block = dict(config["dataset"])
     if training and "split" not in block:
         raise UserError(f"{block['name']} has no images to hold out; train on another dataset")
     if training and block["split"] is not None:
-        raise UserError("training learns the train split and holds the test split out; leave out dataset.split")
+        raise UserError("training learns the split train and is judged on val, or on test where there is no val; "
+                        "leave out dataset.split")  # fmt: skip
     if training:
+        splits = catalogue.options("dataset", block.get("of") or block["name"])["split"].choices
         return (
             _dataset(block | {"split": "train"}, needs, config["limit"], config["seed"]),
-            _dataset(block | {"split": "test"}, needs, None),
+            _dataset(block | {"split": "val" if "val" in splits else "test"}, needs, None),
         )
     return _dataset(block, needs, config["limit"], config["seed"]), None
 

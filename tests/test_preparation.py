@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from cnnprobe import compose, preparation
 from cnnprobe.cli import parse
@@ -24,6 +25,46 @@ def test_training_takes_the_classes_of_the_dataset_and_holds_other_images_out():
     assert made.model.fc2.out_features == 8
     assert made.classes == made.dataset.classes
     assert not set(made.dataset.names) & set(made.held_out.names)
+
+
+@pytest.mark.parametrize(
+    ("there", "judged"),
+    [
+        (("train", "val", "test"), "val"),
+        (("train", "test"), "test"),
+        (("train", "valid"), "valid"),
+        (("train",), "train"),
+    ],
+)
+def test_training_is_judged_on_val_and_on_test_where_there_is_no_val(tmp_path, there, judged):
+    """F92: what chooses the best weights are not the test images."""
+    for split in there:
+        for number in range(40):
+            file = tmp_path / split / "ab"[number % 2] / f"{split}{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(file)
+    made = prepared("model=convnet", "dataset=folder", f"dataset.root={tmp_path}", "weights=random", command="train")
+    assert {name.split("/")[0] for name in made.held_out.names} == {judged}
+    assert not set(made.dataset.names) & set(made.held_out.names)
+
+
+def test_so_it_is_on_the_val_of_a_table_and_of_collections(tmp_path):
+    """F92."""
+    rows = [(f"{number}.png", "ab"[number % 2], ("train", "val", "test")[number % 3]) for number in range(12)]
+    for file, _, _ in rows:
+        Image.new("RGB", (8, 8)).save(tmp_path / file)
+    (tmp_path / "labels.csv").write_text("\n".join(["file,class,split", *map(",".join, rows)]))
+    words = (
+        "model=convnet",
+        "dataset=folder",
+        f"dataset.root={tmp_path}",
+        f"dataset.labels={tmp_path}/labels.csv:class",
+    )
+    made = prepared(*words, "weights=random", command="train")
+    assert sorted(made.held_out.names) == sorted(file for file, _, split in rows if split == "val")
+    for words in (("dataset=shapes",), ("dataset=tiles", "dataset.of=shapes", "dataset.sizes=[16]")):
+        made = prepared("model=convnet", *words, "weights=random", command="train")
+        assert made.held_out.fingerprint != made.dataset.fingerprint
 
 
 def test_the_seed_decides_random_weights():

@@ -59,7 +59,7 @@ def build(
     Args:
         root: the folder that holds train/ (or train_0/ to train_f/, as the archives are called), validation/ and test/.
             Tables are looked for in it and in its folder annotations/.
-        split: train, val (also for None) or test (where it is not there, val).
+        split: train, val (also for None) or test; where one of the two is not there, the other.
         classes: what the label says: largest (the class of the largest box, one of class-descriptions-boxable.csv),
             image (the first label that people have confirmed, one of class-descriptions.csv; images without a class
             are left out) or none.
@@ -72,8 +72,9 @@ def build(
     """
     folder = folder_at(root, "openimages")
     split = split or "val"
-    if split == "test" and not (folder / "test").exists():
-        split = "val"
+    other = {"val": "test", "test": "val"}.get(split)
+    if other and not (folder / FOLDERS[split]).exists() and (folder / FOLDERS[other]).exists():
+        split = other
     images = _images(folder, FOLDERS[split])
     fitting = {"size": size, "resize": resize, "strict": strict, "name": "openimages"}
     if classes == "none":

@@ -80,6 +80,7 @@ def test_test_images_are_those_of_validation_where_there_are_none(root):
     (root / "validation").rename(root / "test")
     (root / BOXES).rename(root / "test-annotations-bbox.csv")
     assert build(root, split="test").labels.tolist() == [0, 2, 1]
+    assert build(root, split="val").labels.tolist() == [0, 2, 1]
 
 
 def test_what_is_missing_is_told(tmp_path):
