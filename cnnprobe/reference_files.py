@@ -83,8 +83,10 @@ def matrices(
         found.append(replace(made.reordered(rows.order), rows=rows.how))
     if not found:
         there = f"; it has {listing(others, 6)}" if others else "; it has no array of numbers"
+        wide = any(one.ndim == 2 and len(conditions) in one.shape for one in file.arrays.values())
+        hint = "; give distances between conditions, or responses as a table (CSV), a condition a row" if wide else ""
         raise NothingFitsError(
-            f"{path} has no matrix of {len(conditions)} conditions, as the dataset gives{one_line(there)}"
+            f"{path} has no matrix of {len(conditions)} conditions, as the dataset gives{one_line(there)}{hint}"
         )
     if others and not inside:
         LOG.warning(

@@ -40,7 +40,8 @@ def number_of(found: Container, name: str, words: Iterable[str]) -> float | None
 
 
 def times_of(found: Container, name: str, also: Iterable[str] = ()) -> tuple[np.ndarray, str] | None:
-    """Return the times of an array and their unit as the file says it, "s", "ms" or "index" where it does not.
+    """Return the times of an array and their unit as the file says it, "s" or "ms"; "index" or "unit unknown" where it
+    does not.
 
     Args:
         found: file.
@@ -58,7 +59,8 @@ def times_of(found: Container, name: str, also: Iterable[str] = ()) -> tuple[np.
         said += list(beside[1])[:1] if beside and isinstance(beside[1], list) else [beside[1] if beside else None]
         ending = at[0].lower().rpartition("_")[2]
         said += [ending] if ending in UNITS else []
-        word = next((str(one) for one in said if isinstance(one, str) and one), "index")
+        counts = np.array_equal(np.diff(values), np.ones(len(values) - 1)) and values[:1].sum() in (0, 1)
+        word = next((str(one) for one in said if isinstance(one, str) and one), "index" if counts else "unit unknown")
         return values.astype(np.float64), UNITS.get(word.strip().lower(), word)
     return None
 

@@ -67,7 +67,7 @@ def _cells(one: Reference, missing: np.ndarray) -> Iterator[str]:
 
 
 def _place(one: Reference, time: int, region: int, whose: str) -> str:
-    unit = "" if one.time_unit == "index" else f" {one.time_unit}"
+    unit = "" if one.time_unit in ("index", "unit unknown") else f" {one.time_unit}"
     when = f"time {one.times[time]:.6g}{unit}" if one.matrices.shape[1] > 1 else ""
     where = f"region {one.regions[region]}" if one.regions[region] else ""
     return " ".join(filter(None, (when, where, whose)))

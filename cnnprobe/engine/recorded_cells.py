@@ -13,7 +13,9 @@ AXES = ("n_x", "n_y")
 
 
 def recorded_cells(file: str | None) -> list[Table]:
-    """Read a CSV file with the columns n_x and n_y; others are left alone.
+    """Read a table with the columns n_x and n_y; others are left alone.
+
+    Commas, semicolons or tabs stand between its cells; unless they are commas, one may stand for the decimal point.
 
     Returns:
         a table "cells" in which everything is known; none where there is no file.
@@ -27,11 +29,14 @@ def recorded_cells(file: str | None) -> list[Table]:
     try:
         must_be_a_file(path)
         with path.open(newline="", encoding="utf-8-sig") as source:
-            rows = list(csv.DictReader(source))
+            text = source.read()
+            head = text.partition("\n")[0]
+            separator = max(",;\t", key=head.count)
+            rows = list(csv.DictReader(text.splitlines(), delimiter=separator))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cells={file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not rows or not set(AXES) <= set(rows[0]):
-        found = listing(map(str, rows[0])) if rows else "no rows"
+        found = listing(word for word in rows[0] if word) if rows else "no rows"
         raise UserError(f"cells={file} needs rows with the columns n_x and n_y, got {found}")
     values = np.array([[_number(row[axis], file, line) for axis in AXES] for line, row in enumerate(rows, 2)])
     columns = {
@@ -43,7 +48,7 @@ def recorded_cells(file: str | None) -> list[Table]:
 
 def _number(text: str | None, file: str, line: int) -> float:
     try:
-        value = float(text or "")
+        value = float((text or "").replace(",", "."))
     except ValueError:
         value = np.nan
     if not 0 <= value < np.inf:

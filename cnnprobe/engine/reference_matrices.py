@@ -93,7 +93,7 @@ def reference(
             and regions are these, others subject, then session.
         times: of each place along "time"; None: 0, 1, ….
         regions: name of each place along "region"; (): numbers.
-        time_unit: of the times.
+        time_unit: of the times: "s", "ms", "index" where they count, "unit unknown" or any other word.
         rate: places along "time" in a second, where there are no times.
         start: time of the first of them, s.
 
@@ -104,7 +104,8 @@ def reference(
     values, shape = np.asarray(values, np.float64), np.shape(values)
     largest = np.nanmax(np.abs(values), initial=0)
     if largest > LARGEST:
-        raise UserError(f"{name} holds {largest:.3g}; a dissimilarity is at most {LARGEST:g}")
+        hint = "; Fisher's z of similarities? give distances, or r = tanh(z)" if np.isinf(largest) else ""
+        raise UserError(f"{name} holds {largest:.3g}; a dissimilarity is at most {LARGEST:g}{hint}")
     moved, tail, chosen, given = stimuli_last(name, values, conditions, axes)
     pairs = _triangles(name, moved) if tail == 2 else _distances(name, moved)
     beside = {"time": 0 if times is None else len(times), "region": len(regions)}

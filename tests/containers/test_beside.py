@@ -24,7 +24,8 @@ def test_samples_per_second(tmp_path, word):
 
 
 @pytest.mark.parametrize("given, unit", [
-    ({"times": np.arange(4) / 10}, "index"), ({"times_ms": np.arange(4)}, "ms"),
+    ({"times": np.arange(4) / 10}, "unit unknown"), ({"times": np.arange(1, 5)}, "index"),
+    ({"times_ms": np.arange(4)}, "ms"),
     ({"time": np.arange(4), "time_unit": "milliseconds"}, "ms"), ({"t": np.arange(4), "times_unit": "sec"}, "s"),
 ])  # fmt: skip
 def test_times_and_their_unit(tmp_path, given, unit):

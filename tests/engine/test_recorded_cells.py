@@ -17,6 +17,16 @@ def test_cells_are_read_and_other_columns_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text", ["\ufeffcell;n_x;n_y\na;0,25;0,3\nb;0,5;1\n", "n_x\tn_y\tlab\n0.25\t.3\tx, y\n0.5\t1\tz\n"]
+)
+def test_semicolons_and_tabs_stand_between_cells_too(tmp_path, text):
+    """F90."""
+    (tmp_path / "cells.csv").write_text(text)
+    (table,) = recorded_cells(str(tmp_path / "cells.csv"))
+    assert table.columns["n_x"].values.tolist() == [0.25, 0.5] and table.columns["n_y"].values.tolist() == [0.3, 1]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("a,b\n1,2\n", "needs rows with the columns n_x and n_y, got a, b"),
