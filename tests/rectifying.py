@@ -37,6 +37,20 @@ class Function(torch.autograd.Function):
         return signal * (context.saved_tensors[0] > 0)
 
 
+class Spike(Function):
+    """A step with the derivative of something else, as spiking networks have it."""
+
+    @staticmethod
+    def forward(context, values):
+        context.save_for_backward(values)
+        return (values >= 0).to(values)
+
+    @staticmethod
+    def backward(context, signal):
+        (values,) = context.saved_tensors
+        return signal / (1 + 3 * values.abs()) ** 2
+
+
 class Swish(Function):
     """Of which no rule is known."""
 
@@ -106,6 +120,7 @@ NONE = {  # by the name that is said
     "maximum": lambda z: torch.maximum(z, 0.1 * z), "erf": lambda z: z * (1 + torch.erf(z)),
     "round": torch.round, "mul, of two": lambda z: z * z.flip(-1), "mul, by itself": lambda z: z * z,
     "sign, straight through": lambda z: z + (z.sign() - z).detach(), "GLU": lambda z: F.glu(torch.cat([z, z], 1), 1),
+    "a step (gt)": lambda z: (z > 0).to(z), "a step (ge), in a function": Spike.apply,
     "maximum, by channel": lambda z: torch.maximum(z, torch.arange(4.0).view(4, 1, 1)),
 }  # fmt: skip
 

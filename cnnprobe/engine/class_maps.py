@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from cnnprobe.engine.arrival import AGREE, CUTS, arrival, in_part, must_arrive
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.class_choice import Choose, class_count
+from cnnprobe.engine.graph_size import graph_bytes
 from cnnprobe.engine.grids import Grid, upsampled
 from cnnprobe.engine.layers import find
 from cnnprobe.engine.memory import Carried
@@ -349,20 +350,11 @@ class ClassMaps:
 
     def _bytes(self) -> float:
         """Return the bytes that one image leaves behind for the backward pass, about."""
-        seen = 0
-
-        def count(tensor: Tensor) -> Tensor:
-            nonlocal seen
-            seen += tensor.numel() * tensor.element_size()
-            return tensor
-
         with torch.inference_mode(False), torch.enable_grad():
             images = noise_image(self.model, self.size).requires_grad_(self.kind == "guided-gradcam")
-            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-                self.run(images * 1)
+            saved = graph_bytes(self.model, self.size, lambda: self.run(images * 1))
         kept = self.kept.pop()
-        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
-        return float(max(seen - weights, 0) + 12 * kept.numel() * kept.element_size() + 4 * math.prod(self.size))
+        return float(saved + 12 * kept.numel() * kept.element_size() + 4 * math.prod(self.size))
 
 
 def _weighed(kind: Kind, gradients: Tensor, activation: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ class Conduct:
         told: what was said already.
         held: a batch of more images than were tried was compared with some of its images alone.
         decides: functions by which its Python code reads values of the images: in a batch one may decide for another.
+        differentiates: it does not work, or answers otherwise, in torch's inference mode: its forward uses gradients.
         remembers: what it keeps from pass to pass, where that is another thing after the same image; "" for nothing.
     """
 
@@ -80,10 +81,19 @@ class Conduct:
     held: bool = False
     decides: str = ""
     remembers: str = ""
+    differentiates: bool = False
 
     def own(self, images: Tensor) -> Tensor:
         """Return images that the network may do with as it likes."""
-        return images.clone() if self.copies else images
+        return images.clone() if self.copies or (self.differentiates and images.is_inference()) else images
+
+    def mode(self) -> ExitStack:
+        """Leave torch's inference mode, until the `with` ends, if the network needs gradients inside of its forward."""
+        stack = ExitStack()
+        if self.differentiates and torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
+        return stack
 
     def say(self, words: str) -> None:
         """Warn, once for the network."""
@@ -134,9 +144,10 @@ def handed(model: nn.Module, images: Tensor) -> Any:
     """
     conduct = conduct_of(model, tuple(images.shape[1:]))
     place = conduct.output
-    if (place.handing == "one by one" or conduct.decides) and len(images) > 1 and not model.training:
-        return joined([place.restored(model(conduct.own(one)), 1) for one in images.split(1)], place.axis)
-    return place.restored(model(conduct.own(images)), len(images))
+    with conduct.mode():
+        if (place.handing == "one by one" or conduct.decides) and len(images) > 1 and not model.training:
+            return joined([place.restored(model(conduct.own(one)), 1) for one in images.split(1)], place.axis)
+        return place.restored(model(conduct.own(images)), len(images))
 
 
 def joined(parts: list[Any], axis: int) -> Any:
@@ -212,6 +223,7 @@ class _Looking(Watch):
 
 def sample(values: Tensor) -> Tensor:
     """Return some values, spread evenly, as float64 on the CPU."""
+    values = values.detach()
     flat = (torch.view_as_real(values) if values.is_complex() else values).reshape(-1)
     return flat[:: max(1, len(flat) // SAMPLE)].to("cpu", torch.float64, copy=True)
 
@@ -266,6 +278,7 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
         several = torch.cat([1 - 0.5 * alone.flip(-1), alone, 0.3 * alone.flip(1)])
         several[0].flatten()[0], several[2].flatten()[0] = 1, 0  # so that neither extreme is that of the one alone
     one, changed, error = _looked(model, alone, seed=0)
+    differentiates = error is None and _is_other_in_inference_mode(model, alone, one)
     if error is not None:
         shape = "x".join(map(str, size))
         raise UserError(f"the network cannot take an image of {shape} (channels x side): {_words(error)}") from error
@@ -273,17 +286,14 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
     copies = changed or also or one.hands_out or many.hands_out or scripted  # what it asks of values may decide
     if error is not None and is_short(error):
-        return Conduct(copies, {})
+        return Conduct(copies, {}, differentiates=differentiates)
     if error is not None:
         words = f"the network takes one image at a time ({_words(error)}): {ONE_BY_ONE}"
         again, *_ = _looked(model, alone, seed=0)
-        if any(
-            not _alike(own.whole, again.seen[tap].whole, own.agree)
-            for tap, own in one.seen.items()
-            if tap in again.seen
-        ):
+        if _differ(one, again):
             words += "; its answers differ from pass to pass (a memory in forward)"
-        return Conduct(copies, {tap: _only_alone(seen, words) for tap, seen in one.seen.items()})
+        places = {tap: _only_alone(seen, words) for tap, seen in one.seen.items()}
+        return Conduct(copies, places, differentiates=differentiates)
     places = {tap: _place(seen, many.seen.get(tap)) for tap, seen in one.seen.items()}
     axes = {tap: _axis(seen.shape, many.seen[tap].shape) for tap, seen in one.seen.items() if tap in many.seen}
     doubtful = [tap for tap, axis in axes.items() if axis is not None and (places[tap].told or places[tap].problem)]
@@ -296,17 +306,27 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
             lost = len(one.seen[tap].shape) < len(many.seen[tap].shape)
             words = "answers to the same image differ from pass to pass (randomness, or a memory, in forward)"
             places[tap] = Place("restored" if lost else "together", axes[tap], told=words)
-    return Conduct(copies, places)
+    return Conduct(copies, places, differentiates=differentiates)
 
 
-def _looked(model: nn.Module, images: Tensor, seed: int) -> tuple[_Looking, bool, Exception | None]:
+def _is_other_in_inference_mode(model: nn.Module, image: Tensor, before: _Looking) -> bool:
+    """Say whether the network raises, or answers otherwise, where torch keeps no graph even if it is asked to."""
+    again, _, error = _looked(model, image, seed=0, fast=True)
+    return error is not None or _differ(before, again)
+
+
+def _differ(one: _Looking, other: _Looking) -> bool:
+    pairs = [(seen, other.seen[tap]) for tap, seen in one.seen.items() if tap in other.seen]
+    return any(not _alike(mine.whole, theirs.whole, mine.agree) for mine, theirs in pairs)
+
+
+def _looked(model: nn.Module, images: Tensor, seed: int, fast: bool = False) -> tuple[_Looking, bool, Exception | None]:
     """Run a network on images; returns what was seen, whether it wrote into them, and what it raised."""
     looking, error = _Looking(model, len(images)), None
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[]))
+        for one in (torch.random.fork_rng(devices=[]), torch.inference_mode(fast), torch.no_grad()):
+            stack.enter_context(one)
         torch.random.default_generator.manual_seed(seed)
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
         given = images.clone()
         stack.enter_context(looking)
         try:

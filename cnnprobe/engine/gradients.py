@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from cnnprobe.engine.arrival import slope
 from cnnprobe.engine.backward_rules import Rules
 from cnnprobe.engine.field_crops import WORTH, FieldCrops
+from cnnprobe.engine.graph_size import graph_bytes
 from cnnprobe.engine.memory import Carried, is_short
 from cnnprobe.engine.nonlinearities import plan_of
 from cnnprobe.engine.probing import untouched
@@ -325,19 +326,11 @@ class Gradients:
         if self.crops is not None:
             windows = self.crops.windows.items()
             return 8.0 * sum(value.shape[1] * math.prod(w.length for w in pair) for value, pair in windows)
-        seen = 0
-
-        def count(tensor: Tensor) -> Tensor:
-            nonlocal seen
-            seen += tensor.numel() * tensor.element_size()
-            return tensor
-
-        with self, torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        with self, torch.enable_grad():
+            image = noise_image(self.model, self.size).requires_grad_()
+            saved = graph_bytes(self.model, self.size, lambda: self.pass_whole(image * 1))
             self.received.clear()
-            self.pass_whole(noise_image(self.model, self.size).requires_grad_() * 1)
-            self.received.clear()
-        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
-        return float(max(seen - weights, 4 * math.prod(self.size)))
+        return float(max(saved, 4 * math.prod(self.size)))
 
 
 def group_weights(groups: Sequence[dict[int, float]], activation: Tensor) -> Tensor:

@@ -275,17 +275,18 @@ class _Catalogue:
         place = self.conduct.place(tap)
         shape, axis, images = self._whole(value, place), geometry.channel_axis, place.axis
         axis += len(shape) > len(value.shape) and axis >= images
+        if lone := len(shape) == 1:
+            shape, axis = (*shape, 1), 1
         if axis == images:  # the channels went into an axis of their own, if any
             axis = max(at for at in range(len(shape)) if at != images)
         places = [at for at in range(len(shape)) if at not in (images, axis)]
         known = places if shape == value.shape else []  # of one that lost an axis, no other is known
         field = geometry.field_on(value.shape, known)
         handed = dict.fromkeys(name for name, calls in self.trace.handed_out if calls <= value.call and not field.whole)
-        note = "; ".join(
-            filter(None, [geometry.note_on(known), *(f"Python decides by {name}() of values" for name in handed)])
-        )
+        said = [f"Python decides by {name}() of values" for name in handed]
+        note = "; ".join(filter(None, [geometry.note_on(known), *said]))
         size = (shape[axis], tuple(shape[at] for at in places), axis, 0, 0, field, nonnegative(self.trace, value))
-        return Layer(name, module, str(tap), kind, tap, *size, images, place.handing, note)
+        return Layer(name, module, str(tap), kind, tap, *size, images, place.handing, note, lone=lone)
 
     def _whole(self, value: Value, place: Place) -> tuple[int, ...]:
         """Return the shape of a value with the axis of its one image, where it lost that."""
@@ -364,7 +365,7 @@ class _Catalogue:
             self.main_problems |= {name} if main else set()
             return False
         shape = self._whole(value, place)
-        return len(shape) > 1 and shape[place.axis] == 1
+        return shape[place.axis : place.axis + 1] == (1,) and (len(shape) > 1 or not tap.module)
 
     def _aliases(self) -> Mapping[str, str]:
         named = about(self.model).aliases

@@ -331,6 +331,8 @@ def profile(function: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tup
     if slope <= 0:
         return "other", 1.0
     top = float(y.max()) / slope
+    if int(((x > 0) & (x < top)).sum()) < 2:  # a step rises at once
+        return "other", 1.0
     if float((slope * x.clamp(0, top) - y).abs().max()) > bound:
         return "other", 1.0
     return "ReLU" if top >= float(x.max()) * 0.999 else "ReLU6", slope
@@ -363,4 +365,5 @@ def _compares(call: Call) -> bool:
 
 def _name(call: Call) -> str:
     plain = call.name.strip("_")
-    return NAMES.get(plain, plain)
+    step = _compares(call) and plain not in ("detach", "sign", "heaviside")
+    return f"a step ({plain})" if step else NAMES.get(plain, plain)

@@ -180,6 +180,8 @@ def class_scores(model: nn.Module, size: tuple[int, ...]) -> Layer:
     """
     (logits,) = find(model, "logits", size)
     found = outputs_of(model, size, ())
+    if logits.channels == 1 and not logits.map_size:
+        LOG.warning("the network has one output: it is unit 0; where it tells two classes apart, the score of class 1")
     if found.kind not in ("softmax", "log-softmax", "sigmoid"):
         return logits
     if found.before is None or found.before.channels != logits.channels:

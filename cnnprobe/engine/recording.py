@@ -110,6 +110,7 @@ class _Pass:
         self.in_functions = any(layer.tap.function for layer in layers)
         self.alone = any(layer.handing == "one by one" for layer in layers)
         self.images: int | None = None  # in the present pass; None outside of one
+        self.grad = False  # whether the present pass keeps its graph
         self.calls: Counter = Counter()
         self.unread: set[Tap] = set()
         self.kept: dict[int, dict[str, tuple[Tensor, float]]] = {}  # samples of some images, while they are wanted
@@ -137,12 +138,14 @@ class _Pass:
     def read(self, where: Tap, output: Any) -> Any:
         """Hand the value at a tap on; end the pass if it was the last one. Return what the pass goes on with."""
         value = output if where.part is None else output[where.part]
-        for layer in self.waiting[where]:
-            activation = layer.activation(value, self.images)
-            self._keep(layer.name, activation)
-            answer = self.receive(layer, activation)
-            if self.replace:
-                value = layer.tapped(answer, self.images)
+        cut = isinstance(value, Tensor) and not self.grad
+        with torch.set_grad_enabled(self.grad):  # a forward may keep a graph for itself
+            for layer in self.waiting[where]:
+                activation = layer.activation(value.detach() if cut else value, self.images)
+                self._keep(layer.name, activation)
+                answer = self.receive(layer, activation)
+                if self.replace:
+                    value = layer.tapped(answer, self.images)
         self.unread.discard(where)
         if not self.unread and not self.to_the_end:
             raise _Enough
@@ -175,7 +178,8 @@ class _Pass:
         self.calls.clear()
         self.unread, self.images = set(self.waiting), len(images)
         try:
-            with _Listening(self.model, self) if self.in_functions else nullcontext():
+            self.grad = torch.is_grad_enabled()
+            with conduct.mode(), _Listening(self.model, self) if self.in_functions else nullcontext():
                 given = conduct.own(images)
                 for one in FOLLOWERS:
                     one.show(given)

@@ -149,6 +149,8 @@ def _checked(call: Call, found: list[Tensor], count: int) -> list[Tensor]:
 
 def run(call: Call, known: dict[Value, Tensor]) -> list[Tensor]:
     """Run a call on other tensors, of any shape; copies of them where it writes into them."""
+    if call.function is torch.autograd.grad:  # the graph it needs is that of the pass it was seen in
+        raise Unrepeatable("gradients in the network's own forward cannot be repeated call by call")
     writes = is_in_place(call)
     tensors: dict[Value, Tensor] = {}
 

@@ -56,6 +56,7 @@ class Layer:
         handing: how images pass for it to be right, see `conduct.Handing`.
         note: what the field owes to operations without a formula, and to a comparison with the network.
         measured_whole: True where the computed field did not hold, so that it is the whole image.
+        lone: True where what is tapped is one number for each image, (image,), without an axis of units.
     """
 
     name: str
@@ -76,12 +77,13 @@ class Layer:
     @property
     def plain(self) -> bool:
         """Say whether the tapped tensor is (image, …), of many images that pass together."""
-        return self.image_axis == 0 and self.handing == "together"
+        return self.image_axis == 0 and self.handing == "together" and not self.lone
 
     def activation(self, tapped: Tensor, images: int) -> Tensor:
         """Return (image, channel, *map) of what was tapped in a pass of so many images."""
         if self.handing == "restored" and images == 1:
             tapped = tapped.unsqueeze(self.image_axis)
+        tapped = tapped.unsqueeze(1) if self.lone else tapped
         axes = self.image_axis, self.channel_axis
         return tapped if axes == (0, 1) else tapped.movedim(axes, (0, 1))
 
@@ -89,10 +91,12 @@ class Layer:
         """Return what `activation` was made from."""
         axes = self.image_axis, self.channel_axis
         tapped = activation if axes == (0, 1) else activation.movedim((0, 1), axes)
+        tapped = tapped.squeeze(1) if self.lone else tapped
         return tapped.squeeze(self.image_axis) if self.handing == "restored" and images == 1 else tapped
 
     note: str = ""
     measured_whole: bool = False
+    lone: bool = False
 
     @property
     def group(self) -> str:

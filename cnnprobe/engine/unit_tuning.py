@@ -129,13 +129,15 @@ def columns() -> dict[str, Column]:
     found = {
         "dead": Column("true where no stimulus drives the unit", dtype="bool"),
         "rest": Column("response to the blank image", unit="activation"),
-        "peak": Column("largest response to a grating of contrast 1", unit="activation"),
+        "peak": Column(
+            "largest rate to an orientation at contrast 1, over phases as `strength` says", unit="activation"
+        ),
         "preferred": Column("preferred orientation, across the bars", unit="degrees"),
         "bandwidth": Column("half width at half height of the orientation curve", unit="degrees"),
-        "circular_variance": Column("1 - |sum R exp(2 i theta)| / sum R over orientations"),
-        "orientation_index": Column("(preferred - orthogonal) / (preferred + orthogonal)"),
+        "circular_variance": Column("1 - |sum R exp(2 i theta)| / sum R over orientations, R: rates"),
+        "orientation_index": Column("(preferred - orthogonal) / (preferred + orthogonal), of rates"),
         "direction_index": Column(STILL),
-        "f1_f0": Column("modulation by the phase of the preferred grating over the mean; above 1: simple"),
+        "f1_f0": Column("F1/F0 of the rates to the phases of the preferred grating; above 1: simple"),
         "preferred_phase": Column("phase in the middle of the image that is answered most", unit="degrees"),
         "preferred_frequency": Column("preferred spatial frequency", unit="cycles per px"),
         "frequency_low": Column("frequency below it at half height", unit="cycles per px"),
@@ -145,7 +147,7 @@ def columns() -> dict[str, Column]:
         "contrast_half": Column("c50; NaN where it is beyond the largest contrast shown"),
         "contrast_largest": Column("R_max; NaN where c50 is", unit="activation"),
         "contrast_explained": Column("share of the variance over contrasts that this explains"),
-        "family_peak": Column("largest response to each family", "family", (len(FAMILIES),), unit="activation"),
+        "family_peak": Column("largest rate to an image of each family", "family", (len(FAMILIES),), unit="activation"),
     }
     for name, words in preferred.items():
         found[f"preferred_{CIRCLES[name][0] if name != 'bars' else 'bar'}"] = Column(

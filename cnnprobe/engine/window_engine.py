@@ -93,7 +93,8 @@ class WindowEngine:
         self, model: nn.Module, layer: Layer, size: tuple[int, ...], grid: Grid, memory: int, low: bool = False
     ):
         if not layer.plain:
-            raise Unrepeatable("its images do not pass together along the first axis")
+            lone = "it is one number for each image, without an axis of units"
+            raise Unrepeatable(lone if layer.lone else "its images do not pass together along the first axis")
         pass_ = trace(model, size)
         self.grid, self.low = grid, low
         on_gpu = next(model.parameters(), torch.empty(0)).is_cuda
