@@ -138,10 +138,9 @@ class _Pass:
     def read(self, where: Tap, output: Any) -> Any:
         """Hand the value at a tap on; end the pass if it was the last one. Return what the pass goes on with."""
         value = output if where.part is None else output[where.part]
-        cut = isinstance(value, Tensor) and not self.grad
         with torch.set_grad_enabled(self.grad):  # a forward may keep a graph for itself
             for layer in self.waiting[where]:
-                activation = layer.activation(value.detach() if cut else value, self.images)
+                activation = layer.activation(value, self.images)
                 self._keep(layer.name, activation)
                 answer = self.receive(layer, activation)
                 if self.replace:

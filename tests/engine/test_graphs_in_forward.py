@@ -92,7 +92,8 @@ def test_every_command_measures_them(model, command):
     """F87."""
     inside = ["error#1"] if model.way != "func" else []
     options = {"record": {"layer": ["top", *inside], "keep": "maps"}, "topk": {"layer": ["top", "head"], "k": 3},
-               "cam": {}, "perturb": {"layer": "top"}, "rsa": {"layer": "top", "bootstrap": 0, "permutations": 0}}  # fmt: skip
+               "perturb": {"layer": "top"}, "cam": {},
+               "rsa": {"layer": "top", "bootstrap": 0, "permutations": 0}}  # fmt: skip
     pixels = images(8)
     rows = list(cnnprobe.measure(command, model=model, dataset=pixels, **options[command]))
     _, logits = model.by_hand(pixels)
