@@ -347,3 +347,27 @@ def _must_agree(file: Container, name: str, found: Sequence[Pairs]) -> None:
 
 def _same(one: Pairs, other: Pairs) -> bool:
     return np.array_equal(one.places, other.places)
+
+
+def refuse_triplets(path: str, rows: Sequence[Sequence[str]], conditions: Sequence[str]) -> None:
+    """Refuse a table that names three conditions or more in a row, as of an odd-one-out task.
+
+    Args:
+        path: of the table, for people.
+        rows: its head, then its rows.
+        conditions: names of the conditions.
+
+    Raises:
+        UserError: three columns hold names of conditions, and those of each row differ.
+    """
+    named = []
+    for place, column in enumerate(zip(*rows[1:])):
+        texts = list(dict.fromkeys(stem(cell).casefold() for cell in column))
+        if len(texts) > 2 and 2 * len(overlap(conditions, texts)) > min(len(texts), len(conditions)):
+            named.append(place)
+    cells = [[stem(row[place]).casefold() for place in named] for row in rows[1:]]
+    if len(named) > 2 and all(len(set(row)) == len(row) for row in cells):
+        words = ", ".join(rows[0][place] for place in named[:4])
+        raise UserError(one_line(f"{path} names {len(named)} conditions in each row ({words}): triplets and other "
+                                 "choices are not read; give a dissimilarity of each pair, or an embedding, a row for "
+                                 "each condition"))  # fmt: skip

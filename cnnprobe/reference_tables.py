@@ -15,7 +15,7 @@ from cnnprobe.engine.matrix_axes import STIMULI, is_symmetric, known_dimensions
 from cnnprobe.engine.reference_matrices import EVEN, Reference, must_tell, reference
 from cnnprobe.errors import UserError, listing, one_line, unknown
 from cnnprobe.matching import Rows, best_of, by_names, overlap, rows_of, shared
-from cnnprobe.reference_pairs import MOST, every_pair, spread, tell_numbers, two_names
+from cnnprobe.reference_pairs import MOST, every_pair, refuse_triplets, spread, tell_numbers, two_names
 
 LOG = logging.getLogger("cnnprobe")
 DISTANCE = re.compile(r"dist|diss|rdm", re.IGNORECASE)
@@ -27,25 +27,18 @@ def table(path: Path, column: str, conditions: Sequence[str], order: str | None)
     """Return the dissimilarities that a table holds: a matrix, pairs, or Euclidean distances between rows of features.
 
     A square of numbers that is symmetric and has one number on its diagonal is a matrix; two columns of names and a
-    number are pairs; else rows are names of conditions, then numbers. Pairs that have no value are counted.
+    number are pairs; else rows are names of conditions, then numbers.
 
     Raises:
         UserError: it is no table, or no such thing; a cell among numbers is none, or two columns name the rows in
             different orders.
     """
     rows = cells(path)
+    refuse_triplets(path.name, rows, conditions)
     found = None if column else _matrix(path, rows, conditions, order) or _triangle(path, rows, conditions, order)
     found = found or _pairs(path, rows, conditions, column) or _joined(path, rows, conditions, column, order)
     found = found or _numbered(path, rows, conditions, column, order)
-    return counted(path, found or features(path, rows, column, conditions))
-
-
-def counted(path: Path, found: Reference) -> Reference:
-    """Return a reference; tell of how many pairs it has no value."""
-    missing, pairs = np.isnan(found.matrices).sum(), found.matrices.size
-    if missing:
-        LOG.warning(one_line(f"{path.name}: {missing} of {pairs} pairs have no value and are left out"))
-    return found
+    return found or features(path, rows, column, conditions)
 
 
 def _matrix(path: Path, rows: list[list[str]], conditions: Sequence[str], order: str | None) -> Reference | None:
@@ -208,7 +201,7 @@ def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column:
         own = np.diagonal(values, axis1=-2, axis2=-1).ravel()
         must_tell(f"{path.stem}: {head[chosen]}", head[chosen], upper(values), own)
         made = reference(column or path.stem, values, len(names), axes=axes).reordered(matched.order)
-        return replace(made, rows=f"{matched.how} ({head[first]}, {head[second]})")
+        return replace(made, rows=f"{matched.how} ({head[first]}, {head[second]}: {head[chosen]})")
     return None
 
 

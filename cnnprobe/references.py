@@ -1,5 +1,6 @@
 """What `reference=` names: matrices in HDF5, MATLAB and NumPy files, tables of features, runs of rsa, and labels."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from cnnprobe.containers.opening import ELSEWHERE, FILES, TABLES
 from cnnprobe.engine.conditions import conditions_of
 from cnnprobe.engine.dissimilarity import upper
 from cnnprobe.engine.reference_matrices import PIXELS, Reference, categorical
-from cnnprobe.errors import UserError, listing, nearest, path_of
+from cnnprobe.errors import UserError, listing, nearest, one_line, path_of
 from cnnprobe.reading import Recording
 
+LOG = logging.getLogger("cnnprobe")
 HDF5 = (".h5", ".hdf5", ".hdf", ".mat")
 
 
@@ -72,16 +74,28 @@ def _named(
     if path is None:
         return _run(word, conditions, out)
     if path.suffix.lower() in TABLES:
-        return [reference_tables.table(path, inside, conditions, order)]
+        return _counted(path, [reference_tables.table(path, inside, conditions, order)])
     if path.suffix.lower() in HDF5 and _is_store(path):
         return _run(str(path.parent), conditions, out)
     try:
-        return reference_files.matrices(path, inside, conditions, axes, order)
+        return _counted(path, reference_files.matrices(path, inside, conditions, axes, order))
     except reference_files.NothingFitsError:
         rows = reference_files.features(path, inside, conditions)
         if rows is None:
             raise
-        return [reference_tables.counted(path, reference_tables.features(path, rows, "", conditions))]
+        return _counted(path, [reference_tables.features(path, rows, "", conditions)])
+
+
+def _counted(path: Path, found: list[Reference]) -> list[Reference]:
+    """Return references; tell of those of which a matrix lacks the values of some pairs."""
+    for one in found:
+        known = np.isfinite(one.matrices)
+        some = known[known.any(-1)]
+        if not some.all():
+            name = path.name if len(found) == 1 else f"{path.name}: {one.name}"
+            missing = f"{(~some).sum()} of {some.size} pairs have no value and are left out"
+            LOG.warning(one_line(f"{name}: {missing}"))
+    return found
 
 
 def _split(word: str) -> tuple[Path | None, str]:

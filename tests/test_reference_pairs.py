@@ -1,6 +1,7 @@
 """Distances beside the names or the numbers of the two conditions of each pair, in files of every kind."""
 
 import logging
+from itertools import combinations
 
 import h5py
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.io import savemat
 from scipy.spatial.distance import squareform
 
 from cnnprobe.errors import UserError
-from cnnprobe.reference_pairs import every_pair
+from cnnprobe.reference_pairs import every_pair, refuse_triplets
 from cnnprobe.references import load
 from tests.matlab_files import Matlab
 
@@ -291,3 +292,17 @@ def test_a_struct_array_has_a_pair_in_each_element(tmp_path, write):
     rows = [{"subject": f"s{place}", "age": 20.0 + place} for place in range(15)]
     with pytest.raises(UserError, match="has no matrix of 6 conditions"):
         load(save(tmp_path / "b.mat", rows), conditions=NAMES)
+
+
+def test_triplets_are_refused_as_what_they_are(tmp_path):
+    """F90: a number beside them is no dissimilarity of two of them. A file's name beside a name is no third one."""
+    names = [f"thing_{number:02d}.png" for number in range(6)]
+    rows = [(*some, 1 + place % 3, 0.4) for place, some in enumerate(combinations([name[:-4] for name in names], 3))]
+    (tmp_path / "a.csv").write_text(
+        "\n".join(",".join(map(str, row)) for row in [("a", "b", "c", "choice", "RT"), *rows])
+    )
+    for inside in ("", ":choice"):
+        with pytest.raises(UserError, match=r"names 3 conditions in each row \(a, b, c\): triplets .* are not read"):
+            load(f"{tmp_path}/a.csv{inside}", conditions=names)
+    pairs = [(one[:-4], one, two[:-4], two, at) for at, (one, two) in enumerate(combinations(names, 2))]
+    refuse_triplets("b.csv", [("a", "A", "b", "B", "dist"), *(list(map(str, row)) for row in pairs)], names)

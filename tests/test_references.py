@@ -212,3 +212,12 @@ def test_images_are_called_alike_in_every_kind_of_file(tmp_path, word):
     lines = [f"x,{word},next,class", *(f"1,{NAMES[n]},{NAMES[n - 1]},{'ab'[n % 2]}" for n in range(6))]
     (tmp_path / "a.csv").write_text("\n".join(lines))
     assert by_file(NAMES, f"{tmp_path}/a.csv", None)[1].tolist() == [0, 1] * 3
+
+
+def test_pairs_without_a_value_are_counted_in_every_file(tmp_path, caplog):
+    """F99: of a subject without any nothing is said here."""
+    values = np.random.default_rng(0).random((3, 15))
+    values[0, 2:4], values[2] = np.nan, np.nan
+    np.save(tmp_path / "a.npy", values)
+    load(str(tmp_path / "a.npy"), conditions=[f"{name}.png" for name in "abcdef"])
+    assert "a.npy: 2 of 30 pairs have no value and are left out" in caplog.text

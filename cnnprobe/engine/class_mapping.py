@@ -120,7 +120,8 @@ class ClassMapping:
         columns = {
             "class": Column("class of the images, -1 = mean over classes", dtype="int64", unit="index",
                             values=np.array([-1, *self.rows_of])),
-            "images": Column("how many maps were judged", dtype="int64", unit="images"),
+            "images": Column("how many maps there are; `localised` counts them all", dtype="int64", unit="images"),
+            "judged": Column("how many have anything positive: the means are over these", dtype="int64", unit="images"),
             "localised": Column(f"share of images with an iou of {OVERLAP} or more whose class ranks first"),
         }  # fmt: skip
         for name in MEASURES:
@@ -309,16 +310,20 @@ class ClassMapping:
                     tallies[int(label)][name].join(note[name])
                 localised[int(label)] = [a + b for a, b in zip(localised[int(label)], note["localised"])]
         groups = [self.rows_of, *([label] for label in self.rows_of)]
-        found: dict[str, list[float]] = {"images": [], "localised": []}
+        found: dict[str, list[float]] = {"images": [], "judged": [], "localised": []}
         for group in groups:
             shares = [localised[label][1] / localised[label][0] for label in group if localised[label][0]]
             found["images"].append(sum(localised[label][0] for label in group))
+            found["judged"].append(sum(len(tallies[label]["pointing"].values) for label in group))
             found["localised"].append(float(np.mean(shares)) if shares else np.nan)
             for name in MEASURES:
                 numbers = averaged([tallies[label][name] for label in group])
                 for end, number in zip(("", "_low", "_high", "_chance"), numbers):
                     found.setdefault(f"{name}{end}", []).append(number)
-        return {name: np.array(values, np.int64 if name == "images" else np.float32) for name, values in found.items()}
+        return {
+            name: np.array(values, np.int64 if name in ("images", "judged") else np.float32)
+            for name, values in found.items()
+        }
 
     def _collect(self, columns: dict, chosen: np.ndarray, labels: np.ndarray) -> None:
         """Add the maps of a batch to the means of their classes."""

@@ -214,7 +214,10 @@ def summary(recording: Any) -> dict[str, list[str]]:
     order = [row for row, images in enumerate(table["images"]) if images or not row][:12]
     columns = {
         "class": ["mean over classes" if c < 0 else names(c) for c in table["class"][order]],
-        "images": [str(images) for images in table["images"][order]],
+        "images": [
+            str(count) if count == judged else f"{count} ({judged} judged)"
+            for count, judged in zip(table["images"][order], table["judged" if "judged" in table else "images"][order])
+        ],
     }
     for name in MEASURES:
         ends = [table[f"{name}{end}"][order] for end in ("", "_low", "_high", "_chance")]

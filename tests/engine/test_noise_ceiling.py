@@ -47,8 +47,35 @@ def test_a_single_subject_or_no_common_pair_has_no_ceiling():
     assert np.isnan(noise_ceiling(one, "spearman")).all()
 
 
-def test_pairs_missing_in_one_subject_are_left_out_for_all():
-    subjects = np.random.default_rng(0).random((3, 20))
-    missing = subjects.copy()
-    missing[1, 3] = np.nan
-    assert np.allclose(noise_ceiling(missing, "pearson"), noise_ceiling(np.delete(subjects, 3, 1), "pearson"))
+@pytest.mark.parametrize("comparison", ["spearman", "pearson", "cosine", "kendall", "rho-a"])
+def test_a_subject_counts_over_the_pairs_it_has(comparison):
+    """F99: brute force, subject by subject, of the pairs that one and the others have."""
+    subjects = np.random.default_rng(0).random((4, 30)) + np.arange(30) / 10
+    subjects[0, :9], subjects[1, 5:15], subjects[3, 20], subjects[:, 29] = np.nan, np.nan, np.nan, np.nan
+    lower, upper = [], []
+    for one, own in enumerate(subjects):
+        pooled = []
+        for group in (np.delete(np.arange(4), one), np.arange(4)):
+            column = []
+            for pair in range(30):
+                there = [subject for subject in group if np.isfinite(subjects[subject, pair])]
+                mean = np.mean([_form(subjects[subject], comparison)[pair] for subject in there] or [np.nan])
+                column.append(mean.round(12))  # equal means are equal
+            pooled.append(np.array(column))
+        both = [np.isfinite(own) & np.isfinite(other) for other in pooled]
+        made = [compare(own[some][None], other[some][None], comparison)[0, 0] for some, other in zip(both, pooled)]
+        lower.append(made[0])
+        upper.append(made[1])
+    assert np.allclose(noise_ceiling(subjects, comparison), (np.mean(lower), np.mean(upper)), atol=1e-12)
+
+
+def _form(values: np.ndarray, comparison: str) -> np.ndarray:
+    known, made = np.isfinite(values), np.full(len(values), np.nan)
+    there = values[known]
+    if comparison == "cosine":
+        made[known] = there / np.linalg.norm(there) * len(there) ** 0.5
+    elif comparison == "pearson":
+        made[known] = (there - there.mean()) / there.std()
+    else:
+        made[known] = (np.argsort(np.argsort(there)) + 1 - (len(there) + 1) / 2) / len(there)  # all numbers differ
+    return made

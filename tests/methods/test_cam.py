@@ -153,11 +153,24 @@ def test_maps_of_a_detector_point_at_the_object():
     rows, table = found["images"], found["localisation"]
     own = rows["class"] == np.repeat(labels, 2)
     assert table["class"].tolist() == [-1, 0, 1] and table["images"].tolist() == [24, 12, 12]
+    assert table["judged"].tolist() == [24, 12, 12]
     assert table["pointing"].tolist() == [1, 1, 1] and (table["pointing_low"] > 0.6).all()
     assert table["iou"][0] == pytest.approx(rows["iou"][own].mean(), abs=1e-6) and table["iou"][0] > 0.95
     assert table["energy"][0] > 0.98 and table["energy_chance"][0] == pytest.approx(64 / 1024)
     assert (table["localised"] == 1).all()
     assert table["pointing_chance"][0] == pytest.approx(rows["pointing_chance"][own].mean(), abs=1e-6)
+
+
+def test_maps_without_evidence_are_counted_and_in_no_mean():
+    """F86: a class whose map is negative everywhere points nowhere; it is not localised."""
+    images, masks = np.full((6, 3, 32, 32), 0.1, np.float32), np.zeros((6, 32, 32), bool)
+    images[:4, 0, 8:16, 8:16], masks[:, 8:16, 8:16] = 1, True
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    model[0].weight.data[:], model[0].bias.data[:] = 0, -0.5
+    model[0].weight.data[0, 0] = 1  # of the last two images every value is below 0
+    found = tables(run(model, Labelled(images, np.zeros(6, np.int64), masks, ("a", "b")), kind="cam"))["localisation"]
+    assert found["images"].tolist() == [6, 6, 0] and found["judged"].tolist() == [4, 4, 0]
+    assert found["pointing"][:2].tolist() == [1, 1] and found["localised"][0] == pytest.approx(4 / 6)
 
 
 def train_on_templates(model, images, labels):
