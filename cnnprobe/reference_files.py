@@ -64,7 +64,7 @@ def matrices(
     columns = {key for keys in file.rows.values() if not file.texts.keys().isdisjoint(keys) for key in keys}
     for name, stored in chosen.items():
         title = _title(path, file, name, stored)
-        if not inside and (not stored.shape or name.rpartition("/")[2].lower() in ASIDE):
+        if not inside and (not stored.shape or name.rpartition("/")[2].lower() in ASIDE or "_descriptors/" in name):
             continue
         stored, pairs = (stored, None) if name in aside else _paired(file, name, stored, conditions, beside)
         if name in aside or (name in columns and pairs is None):

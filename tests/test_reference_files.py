@@ -210,7 +210,7 @@ def test_pairs_in_a_table(tmp_path):
     rows = [f"{STEMS[a]}.jpg;{STEMS[b]}.jpg;x;{SHUFFLED[a, b]}" for a in range(COUNT) for b in range(a)]
     (tmp_path / "long.csv").write_text("\n".join(["left;right;who;distance", *rows]))
     (one,) = read(f"{tmp_path}/long.csv:distance")
-    assert is_ours(one) and one.name == "distance" and "(left, right)" in one.rows
+    assert is_ours(one) and one.name == "distance" and "(left, right: distance)" in one.rows
 
 
 @pytest.mark.parametrize("given", [1 - SQUARE, 3 - 2 * SQUARE, -SQUARE])

@@ -298,7 +298,7 @@ def test_the_first_pair_is_no_head(tmp_path, others):
     rows = [[words[a], words[b], square[a, b]] for a in range(len(words)) for b in range(a + 1, len(words))]
     one = read(tmp_path / "a.csv", rows)
     np.testing.assert_allclose(one.matrices[0, 0, 0], square[UPPER])
-    assert one.rows.endswith("(column 1, column 2)")
+    assert one.rows.endswith("(column 1, column 2: column 3)")
 
 
 @pytest.mark.parametrize("place", [1, 4, COUNT + 1])

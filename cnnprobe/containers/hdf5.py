@@ -60,6 +60,8 @@ class _Walk:
             self._sparse(group, name)
             return
         title = title or self._title(group)
+        about = {key: _attribute(group.attrs, key) for key in group.attrs if not key.startswith("MATLAB_")}
+        self.found.about[name] = {key: value for key, value in about.items() if value is not None}
         for key in group:
             one = f"{name}/{key}".lstrip("/")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):

@@ -103,6 +103,7 @@ class Container:
         passed: by name, why it was passed over.
         rows: by name of a structured array, compound dataset or struct array: its fields that have one number or text
             in each row, by their names among `arrays` and `texts`; only where it has no other fields.
+        about: by name of a group, "" for the file: its attributes, as those of an array.
     """
 
     path: Path
@@ -111,6 +112,7 @@ class Container:
     texts: dict[str, list[str]] = field(default_factory=dict)
     passed: dict[str, str] = field(default_factory=dict)
     rows: dict[str, list[str]] = field(default_factory=dict)
+    about: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def named(self, word: str) -> dict[str, Stored]:
         """Return the array of this name, or all arrays of a group, struct or cell array of this name.
@@ -135,8 +137,9 @@ class Container:
     def beside(self, name: str, words: Iterable[str]) -> tuple[str, Stored | list[str] | Any] | None:
         """Return what a file says of an array by one of some words, whatever their case, and where it says it.
 
-        Its attributes come first, then what stands beside it, then beside the groups or structs it is in; a word may be
-        followed by what follows in the name of the array (`rdmutv_anna`, `stimuli_anna`).
+        Its attributes come first, then what stands beside it and the attributes of its group, then those of the groups
+        or structs that is in, and of the file; a word may be followed by what follows in the name of the array
+        (`rdmutv_anna`, `stimuli_anna`).
 
         Returns:
             place and value: an attribute, an array or a list of texts; None where there is nothing.
@@ -148,12 +151,18 @@ class Container:
         for word in words:
             if word in about:
                 return about[word]
+        groups = {key.lower(): (key, value) for key, value in self.about.items()}
         while True:
             for tail in tails:
                 for word in words:
                     key = there.get(f"{group}/{word}{tail}".lstrip("/"))
                     if key is not None:
                         return key, self.texts[key] if key in self.texts else self.arrays[key]
+            place, attributes = groups.get(group, ("", {}))
+            said = {key.lower(): (f"{place}@{key}", value) for key, value in attributes.items()}
+            for word in words:
+                if word in said:
+                    return said[word]
             if not group:
                 return None
             group = group.rpartition("/")[0]

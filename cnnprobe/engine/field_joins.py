@@ -17,10 +17,21 @@ from cnnprobe.engine.tracing import CONSTANT, LIKE, Call, Value, leaves, replace
 
 def everywhere(call: Call, read: list[Geometry], out: Value) -> Geometry:
     """Every position of the result depends on every one that is read."""
-    roles = read[0].roles
+    roles = next((one.roles for one in of_its_kind(call, read, out)), read[0].roles)
     if len(roles) != len(out.shape) or (roles and isinstance(roles[0], int)):
         roles = (BATCH, *[None] * (len(out.shape) - 2), CHANNEL)[: len(out.shape)]
     return replace(read[0].whole(), roles=tuple(None if isinstance(role, int) else role for role in roles))
+
+
+def of_its_kind(call: Call, read: list[Geometry], out: Value) -> list[Geometry]:
+    """Return the geometries of what is read that has channels and as many axes as the result; as many channels first.
+
+    Of what is written at rows that values choose, as where images are sent to different experts, the first input is the
+    rows, and tells nothing.
+    """
+    pairs = [(value.shape, own) for value, own in zip(call.inputs, read) if len(own.roles) == len(out.shape)]
+    known = [(own.roles.index(CHANNEL), shape, own) for shape, own in pairs if CHANNEL in own.roles]
+    return [own for at, shape, own in sorted(known, key=lambda one: one[1][one[0]] != out.shape[one[0]])]
 
 
 # ---- moving --------------------------------------------------------------------------------------------------------
@@ -131,7 +142,7 @@ def written(call: Call, read: list[Geometry], out: Value) -> Geometry:
         spans[role], exact = fitted(low, high, max(abs(geometry.spans[role].stride) for geometry in read))
         roles[axis], aligned = role, aligned and exact
     roles = [None if role in lost else role for role in roles]
-    place = next((g.roles.index(CHANNEL) for g in read if CHANNEL in g.roles and len(g.roles) == rank), None)
+    place = next((one.roles.index(CHANNEL) for one in of_its_kind(call, read, out)), None)
     if place is not None and roles[place] is None:
         roles[place] = CHANNEL
     lost = [role for role in lost if isinstance(role, int)]

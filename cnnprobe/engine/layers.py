@@ -192,7 +192,7 @@ class _Catalogue:
                 f"layer {word!r} of {of} is called {self.times[word]} times in a pass; say which: {options}"
             )
         if path in dict(self.model.named_modules()) and not self.times[path]:
-            return UserError(f"layer {path!r} of {of} is not used for this input")
+            return UserError(f"layer {path!r} of {of} is not used for the noise image that the network is tried with")
         output = self._output("" if word == "logits" else word)
         if isinstance(output, (tuple, list)):
             parts = [name for name in names if name.startswith(f"{word}[")]
@@ -201,9 +201,8 @@ class _Catalogue:
         if word and self.times[word] and self.trace.handed_out and "numpy" in dict(self.trace.handed_out):
             return UserError(f"layer {word!r} of {of}: what it is made from leaves torch (numpy()), and is lost there")
         if isinstance(output, Value) and output.call == CONSTANT:
-            return UserError(
-                f"layer {word!r} of {of}: how it comes from the image cannot be followed (a compiled part, a transform)"
-            )
+            how = "how cannot be followed (a compiled part, a transform)"
+            return UserError(f"layer {word!r} of {of} does not depend on the image, or {how}")
         if word and self.times[word]:
             return UserError(
                 f"layer {word!r} of {of} returns nothing with units (one tensor of real numbers with an image axis)"

@@ -9,6 +9,8 @@ import math
 import re
 from string import ascii_letters
 
+from torch import nn
+
 from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, leaves
 
 _CONVOLUTION = re.compile(r"(conv[123]d|conv_transpose[123]d|_?convolution|conv_tbc|deform_conv2d)")
@@ -75,6 +77,16 @@ def uncounted(trace: Trace) -> list[str]:
     elif outputs and all(value.call == CONSTANT for value in outputs):
         names.append("what cannot be followed from the image to the output (a compiled part, a transform)")
     return list(dict.fromkeys(names))
+
+
+def apart(trace: Trace, model: nn.Module) -> list[str]:
+    """Return the modules with parameters that gave nothing that comes from the image, as far as torch can see."""
+    weighed = {path for path, module in model.named_modules() if path and any(True for _ in module.parameters())}
+    found: dict[str, bool] = {}
+    for call in trace.modules:
+        values = leaves(call.output, Value)
+        found[call.path] = found.get(call.path, True) and all(value.call == CONSTANT for value in values)
+    return [path for path, alone in found.items() if alone and path in weighed]
 
 
 def _count(value: Value) -> int:

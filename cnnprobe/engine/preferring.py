@@ -148,7 +148,7 @@ class Preferring:
             "response": Column("largest value of the unit's map, for that image", unit="activation"),
             "response_transformed": Column("the same, mean over random transforms", unit="activation"),
             "best_natural": Column("the same, of the strongest image of the dataset", unit="activation"),
-            "gain": Column("response over best_natural, minus 1; NaN where best_natural is not positive", unit="%"),
+            "gain": Column("response over best_natural, less 100 %; NaN where best_natural is not positive", unit="%"),
             "trace": Column("objective by step, as shown; NaN after an early end", "step", (steps,), unit="activation"),
             "best_step": Column("steps before that image; -1: none", dtype="int64", unit="steps"),
             "restarts": Column("how often it was started again", dtype="int64"),

@@ -15,7 +15,9 @@ EPOCH = {
     "epoch": Column("epoch, from 1", dtype="int64", unit="index"),
     "loss": Column("mean over the training images, as they were learned", dtype="float64"),
     "accuracy": Column("share of training images answered right, as they were learned", dtype="float64"),
-    "val_loss": Column("mean over the held-out images, after the epoch, in float32", dtype="float64"),
+    "val_loss": Column(
+        "mean over the held-out images, label smoothing included, after the epoch, in float32", dtype="float64"
+    ),
     "val_accuracy": Column("share of held-out images answered right, after the epoch, in float32", dtype="float64"),
     "lr": Column("learning rate of the epoch's last update", dtype="float64"),
     "seconds": Column("learning and measuring", dtype="float64", unit="s"),

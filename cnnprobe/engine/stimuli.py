@@ -24,13 +24,20 @@ def shared_classes(classes: tuple[str, ...], dataset: Any, count: int) -> bool:
     return len(dataset.classes) == count and (not classes or tuple(classes) == tuple(dataset.classes))
 
 
-def say_unshared(classes: tuple[str, ...], dataset: Any, count: int | None) -> None:
-    """Warn where labels are no classes of the network, though one would expect it: as many, or some by the same names.
+def say_classes(classes: tuple[str, ...], dataset: Any, count: int | None) -> None:
+    """Say how labels are compared with outputs that have no names, by their order.
+
+    Warn where labels are no classes of the network, though one would expect it: as many, or some by the same names.
 
     Args:
         classes, dataset, count: see `shared_classes`; None where the outputs are no classes.
     """
-    if not count or len(dataset.classes) < 2 or shared_classes(classes, dataset, count):
+    if not count or len(dataset.classes) < 2:
+        return
+    if shared_classes(classes, dataset, count):
+        if not classes and (dataset.labels >= 0).any():
+            LOG.warning(f"the outputs of the network have no names: taken in the order of the dataset's classes "
+                        f"({one_line(listing(list(dataset.classes), 4))})")  # fmt: skip
         return
     both = set(classes) & set(dataset.classes)
     if not both and len(dataset.classes) != count:

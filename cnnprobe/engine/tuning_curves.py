@@ -175,7 +175,7 @@ def half_width(curve: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     step = angles[1] - angles[0]
     low, high = half_height(curve, True)
-    preferred = (angles[0] + step * peak(curve, True)[0]) % (step * len(angles))
+    preferred = np.float32(angles[0] + step * peak(curve, True)[0]) % np.float32(step * len(angles))  # 0, not 179.9999…
     known = curve.max(-1) > 0
     return np.where(known, preferred, np.nan), (low + high) / 2 * step
 

@@ -18,7 +18,7 @@ from cnnprobe.engine.loading import Batch, batches
 from cnnprobe.engine.localisation import MEASURES
 from cnnprobe.engine.outputs import Outputs, outputs_of
 from cnnprobe.engine.pictures import picture_size
-from cnnprobe.engine.stimuli import images_of, say_unshared, shared_classes, stimuli_table
+from cnnprobe.engine.stimuli import images_of, say_classes, shared_classes, stimuli_table
 from cnnprobe.engine.strongest import BEST, Search
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.options import Range, Run
@@ -102,7 +102,7 @@ def compute(
     count = known.classes
     read = _layer(model, layer, dataset.size)
     shared = shared_classes(classes, dataset, count)
-    say_unshared(classes, dataset, count)
+    say_classes(classes, dataset, count)
     names = tuple(classes) or (tuple(dataset.classes) if shared else ())
     fixed = _classes(class_, names, count)
     search, chosen = _images(images, fixed, model, dataset, source, known)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.functions import parameters
 from cnnprobe.engine.layers import Layer, layers_of, left_out, main_layers
-from cnnprobe.engine.multiply_adds import total, uncounted
+from cnnprobe.engine.multiply_adds import apart, total, uncounted
 from cnnprobe.engine.tracing import trace
 from cnnprobe.errors import listing
 from cnnprobe.records import Advance, Column, Measurement, Rows, Table
@@ -40,12 +41,17 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
         UserError: the network cannot take such an image.
     """
     found = checked(model, main_layers(model, size) if kind == "main" else layers_of(model, size), size)
-    for why, names in left_out(model, size, every=kind == "all").items():
+    lacking = left_out(model, size, every=kind == "all")
+    for why, names in lacking.items():
         LOG.warning(f"left out: {listing(names)}: {why}")
     axes = len(size) - 1
     seen = trace(model, size)
     if names := uncounted(seen):
         LOG.warning(f"multiply-adds of {listing(names)} are not counted")
+    if names := [name for name in apart(seen, model) if name not in chain(*lacking.values())]:
+        LOG.warning(
+            f"{listing(names, 4)}: made without the image or out of sight, not among the layers and multiply-adds"
+        )
     totals = {"parameters": parameters(model), "macs": total(seen), "input_size": list(size)}
     table = Table("layers", "layer", len(found), _columns(found, axes), batch=max(1, len(found)), attributes=totals)
     return Measurement([table], _rows(found, table), total=len(found), counts="layers")

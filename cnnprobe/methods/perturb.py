@@ -16,7 +16,7 @@ from cnnprobe.engine.loading import batches
 from cnnprobe.engine.outputs import outputs_of
 from cnnprobe.engine.perturbation import KINDS, Noise, Showing, Trials, deviation
 from cnnprobe.engine.spectral_fields import Chance, SpectralFields
-from cnnprobe.engine.stimuli import say_unshared, shared_classes, stimuli_table
+from cnnprobe.engine.stimuli import say_classes, shared_classes, stimuli_table
 from cnnprobe.engine.units import units_of
 from cnnprobe.errors import UserError
 from cnnprobe.options import Range
@@ -126,7 +126,7 @@ def compute(
                              grows and arrives(model, one, dataset.size, "the gradient"),
                              _nyquist(one, dataset)) for one in layers]  # fmt: skip
     known = outputs_of(model, dataset.size, classes, dataset).tell()
-    say_unshared(classes, dataset, known.classes)
+    say_classes(classes, dataset, known.classes)
     about = {"draws": draws, "noise": noise, "scale": scale, "deviation": unit, "level": level, "seed": seed,
              "permutations": permutations, "kinds": " ".join(kinds), "pages": asked,
              "channels": json.dumps(_channels(dataset, colour))}  # fmt: skip

@@ -16,7 +16,7 @@ from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.engine.outputs import Outputs, outputs_of
 from cnnprobe.engine.pictures import picture_kind, thumbnails
 from cnnprobe.engine.recording import tap, warn_of_nan
-from cnnprobe.engine.stimuli import say_unshared, shared_classes, stimuli_table
+from cnnprobe.engine.stimuli import say_classes, shared_classes, stimuli_table
 from cnnprobe.records import Advance, Column, Measurement, Rows, Table
 
 SHOWN = 64
@@ -71,7 +71,7 @@ def compute(
     count = len(dataset)
     along = "y x" if len(dataset.size) == 3 else "time"
     known = outputs_of(model, dataset.size, classes, dataset).tell()
-    say_unshared(classes, dataset, known.classes)
+    say_classes(classes, dataset, known.classes)
     tables = [
         Table(
             "images",

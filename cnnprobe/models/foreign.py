@@ -7,7 +7,7 @@ aside for the network within. That stays as it is: its module paths, the keys of
 import copy
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -237,21 +237,28 @@ def main_output(model: nn.Module, output: Any) -> Any:
     """
     named = _entries(output)
     entries = list(named.values()) if named is not None else list(output) if isinstance(output, tuple | list) else []
-    if named is not None and isinstance(named.get("logits"), Tensor):
-        return named["logits"]
     tensors = [entry for entry in entries if isinstance(entry, Tensor)]
+    if named is not None and isinstance(named.get("logits"), Tensor):
+        if len([one for one in tensors if one.ndim == 2]) > 1:
+            _tell_taught(model, output, entries, "logits")
+        return named["logits"]
     if len(tensors) == 1 and all(entry is None or isinstance(entry, Tensor) for entry in entries):
         return tensors[0]
     flat = [tensor for tensor in tensors if tensor.ndim == 2]
     if named is None and len(flat) == 1 and len(tensors) == len(entries):
         return flat[0]
     if model.training and flat and entries[0] is flat[0]:
-        if not vars(model).get("_cnnprobe_told"):
-            model._cnnprobe_told = True
-            kind = type(output).__name__
-            LOG.warning(f"the network returns a {kind} of {len(entries)} while it trains: the first is taught")
+        _tell_taught(model, output, entries, "the first")
         return flat[0]
     return output
+
+
+def _tell_taught(model: nn.Module, output: Any, entries: Sequence[Any], what: str) -> None:
+    """Warn, once, that of what a network returns while it trains one alone has a loss."""
+    if model.training and not vars(model).get("_cnnprobe_told"):
+        model._cnnprobe_told = True
+        kind = type(output).__name__
+        LOG.warning(f"the network returns a {kind} of {len(entries)} while it trains: {what} is taught, the others not")
 
 
 def _entries(output: Any) -> dict[str, Any] | None:

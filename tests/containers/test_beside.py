@@ -23,6 +23,17 @@ def test_samples_per_second(tmp_path, word):
     assert [rate_of(opened(tmp_path / file), name) for file, name in names.items()] == [250.0] * 4
 
 
+def test_attributes_of_the_group_and_of_the_file_count_too(tmp_path):
+    """F91: what is nearer counts first, a number beside the array before an attribute of its group."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for group in ("x", "y", "z"):
+            file[f"{group}/data"] = np.zeros((2, 3, 4))
+        file.attrs["SFREQ"], file["y"].attrs["fs"], file["z"].attrs["fs"] = 100, 200.0, 200.0
+        file["z/rate"] = 300
+    found = opened(tmp_path / "a.h5")
+    assert [rate_of(found, f"{group}/data") for group in ("x", "y", "z")] == [100, 200, 300]
+
+
 @pytest.mark.parametrize("given, unit", [
     ({"times": np.arange(4) / 10}, "unit unknown"), ({"times": np.arange(1, 5)}, "index"),
     ({"times_ms": np.arange(4)}, "ms"),

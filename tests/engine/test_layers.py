@@ -150,7 +150,7 @@ def test_complex_numbers_on_the_way_are_no_units():
 
 def test_what_is_not_used_or_not_there_is_told():
     """F17, F19."""
-    with pytest.raises(UserError, match="layer 'aux' of odd is not used for this input"):
+    with pytest.raises(UserError, match="layer 'aux' of odd is not used for the noise image"):
         find(planted.Odd(), "aux", (3, 8, 8), of="odd")
     with pytest.raises(
         UserError, match="no layer 'conv_2' in net; did you mean 'conv2'\\? layers: conv1, conv2, dense"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnprobe.datasets.imageset import ImageSet
-from cnnprobe.engine.stimuli import images_of, say_unshared, shared_classes, stimuli_table
+from cnnprobe.engine.stimuli import images_of, say_classes, shared_classes, stimuli_table
 from cnnprobe.errors import UserError
 
 
@@ -51,9 +51,19 @@ def test_labels_that_are_no_classes_of_the_network_are_told_where_one_would_expe
     }
     for (classes, count), said in cases.items():
         caplog.clear()
-        say_unshared(classes, dataset, count)
+        say_classes(classes, dataset, count)
         assert caplog.messages == [said]
     caplog.clear()
-    for classes, count in (((), 2), (("a", "b"), 2), (("x", "y", "z"), 3), ((), 1000), (("x", "y"), 0)):
-        say_unshared(classes, dataset, count)
+    for classes, count in ((("a", "b"), 2), (("x", "y", "z"), 3), ((), 1000), (("x", "y"), 0)):
+        say_classes(classes, dataset, count)
     assert not caplog.messages
+
+
+def test_that_outputs_without_names_are_compared_in_order_is_said(caplog):
+    """F86: not of a dataset without labels, or of one class."""
+    for labels, classes in (([0, 1], ("a", "b")), ([-1, -1], ("a", "b")), ([0, 0], ("a",))):
+        dataset = ImageSet(name="some", names=["x", "y"], labels=labels, classes=classes, size=(3, 8, 8))
+        say_classes((), dataset, len(classes))
+    assert caplog.messages == [
+        "the outputs of the network have no names: taken in the order of the dataset's classes (a, b)"
+    ]

@@ -84,7 +84,8 @@ def test_a_nan_is_told_with_layer_and_image(made):
     brightest = int(torch.stack([dataset[i][0].mean() for i in range(21)]).argmax())
     limit = dataset[brightest][0].mean().item() - 1e-6
     with Told() as lines:
-        found = columns(network(Undefined, limit), dataset, layer=["conv1"], keep="summary")
+        named = {"classes": tuple(dataset.classes)}
+        found = columns(network(Undefined, limit), dataset, layer=["conv1"], keep="summary", **named)
     assert sorted(lines) == [
         f"conv1: not finite in 6 of 6 units for 1 images, first image {brightest}",
         f"logits: not finite in 8 of 8 units for 1 images, first image {brightest}",
