@@ -176,7 +176,7 @@ class MatrixAnalysis:
         if self.parts:
             size = (len(self.parts),)
             words = {
-                "similarity": f"comparison ({self.comparison}) with the matrix of each reference, mean over subjects",
+                "similarity": f"comparison ({self.comparison}) with references (mean over time), mean over subjects",
                 "similarity_low": f"lower end of its 95 % interval for other {SAMPLES[self.over]}",
                 "similarity_high": "upper end",
                 "noise_lower": "lower end of the noise ceiling of the reference",
