@@ -80,7 +80,11 @@ def build(
     name = _chosen(found, data, len(axes) if axes else None)
     at = labels_at(found, name, labels)
     names = channels_of(found, name) or _channels_by_label(found, name)
-    rate = rate or rate_of(found, name) or _rate_by(times_of(found, name), found.arrays[name].shape)
+    times = times_of(found, name)
+    rate = rate or rate_of(found, name) or _rate_by(times, found.arrays[name].shape)
+    if not rate and times and (perhaps := _rate_by((times[0], "s"), found.arrays[name].shape)) and times[1] != "index":
+        log.warning("%s: its times have no unit that is known (s or ms), so its samples per second are not: say "
+                    "dataset.rate, %g if they are seconds", shown(path.name), perhaps)  # fmt: skip
     recordings = _recordings(found, name, axes, at, names, rate, channels)
     classes = labels_of(found, at, len(recordings)) if at else (np.full(len(recordings), -1), (), [])
     for note in (*classes[2], *_left_out(found, name, at, len(recordings))):

@@ -144,7 +144,10 @@ def _edges(bands: int | list[float], lowest: float, highest: float, spacing: str
         return lowest * (highest / lowest) ** steps if spacing == "octave" else lowest + (highest - lowest) * steps
     edges = np.asarray(bands, float)
     if len(edges) < 2 or (np.diff(edges) <= 0).any() or edges[0] < 0 or edges[-1] > highest * (1 + 1e-9):
-        raise UserError(f"bands must be edges that rise from 0 or more to at most {highest:g} {unit}, got {bands}")
+        hint = "; for Hz say dataset.rate, samples per second" if unit == "cycles per sample" else ""
+        raise UserError(
+            f"bands must be edges that rise from 0 or more to at most {highest:g} {unit}, got {bands}{hint}"
+        )
     return edges
 
 

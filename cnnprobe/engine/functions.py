@@ -82,10 +82,11 @@ def nonnegative(trace: Trace, value: Value) -> bool:
     return not constants and all(nonnegative(trace, given) for given in call.inputs)
 
 
-def weights(call: Call) -> int:
-    """Count the weights and biases a convolution was given as arguments."""
-    given = (call.argument("weight", 1), call.argument("bias", 2))
-    return sum(math.prod(value.shape) for value in given if isinstance(value, Value))
+def weights(call: Call, model: nn.Module) -> int:
+    """Count the weights and biases a convolution was given as arguments, without those that are buffers (fixed)."""
+    given = [value for value in (call.argument("weight", 1), call.argument("bias", 2)) if isinstance(value, Value)]
+    fixed = {id(buffer) for buffer in model.buffers()}
+    return sum(math.prod(value.shape) for value in given if id(value.constant) not in fixed)
 
 
 def parameters(module: nn.Module) -> int:

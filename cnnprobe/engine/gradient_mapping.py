@@ -122,7 +122,12 @@ class GradientMapping:
                 f"place of it on the map ({place})", "k yx", (how.k, len(self.layer.map_size)), "int64", "index"
             ),
             "picture": Column(f"the image, {where}", f"shown {axes}", (keep, *each), "uint8", "0 to 255"),
-            "map": Column(f"signed map, {where}; 0 beyond the image", f"shown {axes}", (keep, *each), unit=unit),
+            "map": Column(
+                f"signed map, {where}; 0 beyond the image, NaN where the unit is silent",
+                f"shown {axes}",
+                (keep, *each),
+                unit=unit,
+            ),
             "mean_map": Column("mean over images", axes, each, unit=unit),
             "mean_map_sd": Column("standard deviation over images", axes, each, unit=unit),
             "normalised_map": Column("mean of maps each divided by its own largest |value|", axes, each),
@@ -147,7 +152,7 @@ class GradientMapping:
                 "half_time": Column("when it had come half way to the last", unit="epoch"),
             }
         if recipe.rule == "integrated":
-            words = "what the sum of the map lacks of the rise of the response from black, as a share of it"
+            words = "the rise of the response from black less the sum of the map, as a share of the size of the rise"
             columns["residual"] = Column(words, "k", (how.k,))
         return columns
 

@@ -225,9 +225,9 @@ class _Catalogue:
                 continue
             module = self.model.get_submodule(call.module)
             own = self._tap(call.outputs[0])
-            leaf = not any(module.children())
+            leaf = not module._modules.keys() - {"parametrizations"}
             layer = self._layer(name, call.module if leaf else str(own), "convolution", value)
-            size = parameters(module) if leaf else weights(call)
+            size = parameters(module) if leaf else weights(call, self.model)
             if name:
                 macs = multiply_accumulates(call)
                 found.append((value.call, replace(layer, parameters=size, macs=macs)))

@@ -16,7 +16,7 @@ EPOCH = {
     "loss": Column("mean over the training images, as they were learned", dtype="float64"),
     "accuracy": Column("share of training images answered right, as they were learned", dtype="float64"),
     "val_loss": Column(
-        "mean over the held-out images, label smoothing included, after the epoch, in float32", dtype="float64"
+        "the same loss (smoothed labels, `balance=loss`), mean over the held-out images", dtype="float64"
     ),
     "val_accuracy": Column("share of held-out images answered right, after the epoch, in float32", dtype="float64"),
     "lr": Column("learning rate of the epoch's last update", dtype="float64"),

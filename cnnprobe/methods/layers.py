@@ -73,7 +73,11 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
         "map_size": Column(
             "positions (z y x; y x; time; tokens); -1 where there is none", "map_axis", (positions,), "int64"
         ),
-        "parameters": Column("of the module", dtype="int64"),
+        "parameters": Column(
+            "of the module; of a function, the numbers of its kernel and bias, if they are no buffers,"
+            " also of one that is computed",
+            dtype="int64",
+        ),
         "macs": Column("multiply-accumulate operations per image", dtype="int64"),
         "field_size": Column("side of the theoretical receptive field", **along, unit="px"),
         "field_stride": Column("step of the field between positions; 0: all see the whole image", **along, unit="px"),

@@ -203,4 +203,7 @@ def summary(names: Iterable[str]) -> str:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.split(".")[0], []).append(name)
+    for key, group in [*groups.items()]:
+        if len(group) < 4 and key.endswith("state_dict"):  # what lies among the weights is named, if it is little
+            groups |= {key: group[:1]} | {name: [name] for name in group[1:]}
     return listing(f"{key} ({len(group)})" if len(group) > 1 else group[0] for key, group in groups.items())

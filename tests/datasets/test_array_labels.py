@@ -119,6 +119,17 @@ def test_rate_times_channels_and_names_beside_the_data_are_read(tmp_path):
     assert np.array_equal(dataset.load(range(8))[0].numpy(), DATA)
 
 
+def test_times_without_a_unit_are_told_and_give_no_rate(tmp_path, caplog):
+    """F91: 8 ms apart, or 8 s."""
+    np.savez(tmp_path / "a.npz", X=DATA, times=np.arange(20) * 0.008)
+    assert arrays(tmp_path / "a.npz").rate is None
+    said = "its times have no unit that is known (s or ms), so its samples per second are not: say dataset.rate, 125"
+    assert said in caplog.text
+    caplog.clear()
+    np.savez(tmp_path / "b.npz", X=DATA, times=np.arange(20))
+    assert arrays(tmp_path / "b.npz").rate is None and "times" not in caplog.text
+
+
 def test_labels_by_name_and_what_could_be_labels(tmp_path, caplog):
     """F90: what is passed over is told with its reason."""
     np.savez(tmp_path / "a.npz", X=DATA, hand=WORDS, odd=np.array([{}], dtype=object))

@@ -284,3 +284,21 @@ def test_a_layer_behind_what_cannot_be_followed_is_refused_with_the_reason():
 
     with pytest.raises(UserError, match="how it comes from the image cannot be followed"):
         find(Mapped(), "last", (3, 8, 8))
+
+
+def test_parameters_are_those_that_can_be_learned():
+    """F95: a fixed kernel has none, a constrained one those of its module."""
+    wrapped = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("kernel", torch.rand(3, 3, 3, 3))
+            self.bias, self.inner = nn.Parameter(torch.rand(3)), nn.Identity()
+
+        def forward(self, x):
+            return self.inner(nn.functional.conv2d(x, self.kernel, self.bias))
+
+    model = nn.Sequential(Fixed(), wrapped).eval()
+    first, second = find(model, ["conv1", "conv2"], (3, 8, 8))
+    assert first.parameters == 3 and second.parameters == sum(one.numel() for one in wrapped.parameters()) == 116
