@@ -63,6 +63,12 @@ class Rules(TorchFunctionMode):
                 f"rule={rule} is defined for rectifiers (ReLU, ReLU6), and the network has {listing(plan.strange)}; "
                 f"rule=gradient, or extend=true, which clamps the signal there too"
             )
+        parts = [gate.name for gate in plan.gates if gate.partial]
+        if rule in ("guided", "deconvnet") and parts:
+            raise UserError(
+                f"rule={rule} cannot act where the network writes {listing(dict.fromkeys(parts))} into a part of a "
+                "value (as y[:, :4].relu_() does): rule=gradient, or join the parts by torch.cat in its forward"
+            )
         self.plan, self.rule, self.extend = plan, rule, extend
         self.counts: Counter = Counter()
         self.places: dict[Value, GradientEdge | Tensor] = {}

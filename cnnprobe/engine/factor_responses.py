@@ -46,7 +46,10 @@ class Site:
         if reading == "centre" and axes not in (0, 2):
             raise UserError(f"reading=centre needs a map (y, x), {layer.name} has one of {axes} axis: say reading=max")
         if reading == "centre" and layer.field.along:
-            raise UserError(f"reading=centre needs a map (y, x), the axes of {layer.name} are others: say reading=max")
+            raise UserError(
+                f"reading=centre needs a map (y, x); how that of {layer.name} lies over the image is not known "
+                f"({layer.note or 'its axes are others'}): say reading=max"
+            )
         self.whole = reading == "max" or axes != 2
 
     def middle(self, reach: float) -> tuple[slice, ...]:

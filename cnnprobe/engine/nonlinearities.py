@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cnnprobe.engine.functions import KINDS
 from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.probing import untouched
-from cnnprobe.engine.replay import Unrepeatable, run, value_at
+from cnnprobe.engine.replay import Unrepeatable, is_in_place, run, value_at
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, _Tracer, leaves, noise_image
 from cnnprobe.findings import kept
@@ -53,6 +53,7 @@ class Gate:
         entry, exit: values it is a function from and to; no entry where that is not one.
         slope: s.
         single: whether it is one call, which gets the entry.
+        partial: whether it writes into a part of a value (`y[:, :4].relu_()`), where no rule can act.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Gate:
     exit: Value
     slope: float = 1.0
     single: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,9 @@ class _Search:
     def _explained(self, value: Value) -> tuple[Gate | None, list[Value]]:
         """Return what stands between a value and others below it, and those."""
         call, origin = self._call(value), self.origins[value]
+        if value.part and is_in_place(call) and value.shape != call.outputs[0].shape:  # what a view is a part of
+            gate, below = self._explained(call.outputs[0])
+            return (replace(gate, partial=True) if gate else None), below
         kind = KINDS.get(call.name)
         if kind is not None and kind not in ("rectifier", "dropout"):
             return None, list(call.inputs)
@@ -240,7 +245,7 @@ class _Search:
 
             def function(numbers: Tensor) -> Tensor:
                 known = {given: numbers.to(given.device)}  # where the constants are that it meets
-                for call in calls:
+                for call in map(_alone, calls):
                     known.update(zip(call.outputs, run(call, known)))
                 return known[made].cpu()
 
@@ -262,6 +267,7 @@ class _Search:
         return _LINEAR[key]
 
     def _tried(self, call: Call, made: Value) -> bool:
+        call = _alone(call)
         generator, inputs = torch.Generator().manual_seed(0), list(dict.fromkeys(call.inputs))
         one, other = ({value: _random(value, generator) for value in inputs} for _ in range(2))
         middle = {value: (one[value] + 3 * other[value]) / 4 for value in inputs}
@@ -336,6 +342,12 @@ def profile(function: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tup
     if float((slope * x.clamp(0, top) - y).abs().max()) > bound:
         return "other", 1.0
     return "ReLU" if top >= float(x.max()) * 0.999 else "ReLU6", slope
+
+
+def _alone(call: Call) -> Call:
+    """Return a call that writes into a part of a value without that value, which it cannot make by itself."""
+    parts = is_in_place(call) and call.outputs[-1].shape != call.outputs[0].shape
+    return replace(call, outputs=call.outputs[:1]) if parts else call
 
 
 def _random(value: Value, generator: Tensor) -> Tensor:

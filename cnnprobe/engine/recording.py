@@ -138,7 +138,8 @@ class _Pass:
     def read(self, where: Tap, output: Any) -> Any:
         """Hand the value at a tap on; end the pass if it was the last one. Return what the pass goes on with."""
         value = output if where.part is None else output[where.part]
-        with torch.set_grad_enabled(self.grad):  # a forward may keep a graph for itself
+        grad = self.grad and torch.is_grad_enabled()  # a forward may keep a graph for itself, or none
+        with torch.set_grad_enabled(grad):
             for layer in self.waiting[where]:
                 activation = layer.activation(value, self.images)
                 self._keep(layer.name, activation)

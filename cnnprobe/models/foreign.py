@@ -156,7 +156,8 @@ def problem(model: nn.Module) -> str | None:
         if value.is_meta:
             return f"{name} has no values (it is on the device meta)"
         if value.dtype != torch.float32 and (value.is_floating_point() or value.is_complex()):
-            return f"{name} is of type {str(value.dtype).removeprefix('torch.')}; return the network.float()"
+            way = "keep it as torch.view_as_real gives it" if value.is_complex() else "return the network.float()"
+            return f"{name} is of type {str(value.dtype).removeprefix('torch.')}; {way}"
     return None
 
 

@@ -400,3 +400,47 @@ def test_ascent_under_autocast(layer):
         with torch.no_grad():
             answers = model(torch.from_numpy(np.asarray(columns["image"])).reshape(2, 3, 12, 12))
         np.testing.assert_allclose(columns["response"].ravel(), answers.diagonal(), rtol=0.02)
+
+
+class Partly(nn.Module):
+    """Between two convolutions something is written into half of the channels; or the same by joining halves."""
+
+    def __init__(self, write, joined=False):
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.write, self.joined = write, joined
+        self.eval()
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.joined:
+            x = torch.cat([self.write(x[:, :2].clone()), x[:, 2:]], 1)
+        else:
+            self.write(x[:, :2])
+        return F.relu(self.second(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize("extend", [False, True])
+@pytest.mark.parametrize("write", [lambda y: y.relu_(), lambda y: y.clamp_(min=0), lambda y: F.relu(y, inplace=True)])
+def test_what_is_written_into_a_part_of_a_value_is_refused(write, extend):
+    """F87: autograd has it inside of the writing, where no rule can act; never the plain gradient there."""
+    model = Partly(write)
+    plan = plan_of(model, find(model, "logits", (3, 6, 6)), (3, 6, 6))
+    assert plan.counts == {"ReLU": 2}
+    for rule in ("guided", "deconvnet"):
+        with pytest.raises(UserError, match=rf"rule={rule} cannot act where the network writes ReLU into a part"):
+            Rules(plan, rule, extend)
+    Rules(plan, "gradient")
+
+
+def test_a_gain_that_is_written_into_a_part_is_none():
+    """F87: guided maps are those of the network that joins the parts."""
+    image = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(4))
+    found = []
+    for model in (Partly(lambda y: y.mul_(2)), Partly(lambda y: 2 * y, joined=True)):
+        (layer,) = find(model, "logits", (3, 6, 6))
+        with Gradients(model, layer, (3, 6, 6), Recipe(rule="guided")) as gradients:
+            found.append(gradients.maps(image, np.zeros(1, int), np.array([1]), np.zeros((1, 0), int)).values)
+        assert gradients.rectifiers == {"ReLU": 1}
+    np.testing.assert_allclose(*found, atol=1e-7)
