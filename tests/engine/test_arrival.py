@@ -300,6 +300,10 @@ def test_commands_with_a_gradient_beside_other_results_go_on_without_it(caplog):
 @pytest.mark.parametrize("kind", ["gradcam", "layercam"])
 def test_a_layer_that_is_read_without_a_graph_has_no_class_maps(kind):
     """F87: being read does not give it one."""
-    model = Net(lambda y: y, without(torch.no_grad))
-    with pytest.raises(UserError, match="no gradient gets from the logits to first"):
-        ClassMaps(model, find(model, "first", SIZE)[0], SIZE, kind)
+    model = Net(torch.relu, without(torch.no_grad))
+    image = torch.rand(1, *SIZE, generator=torch.Generator().manual_seed(5))
+    with (
+        pytest.raises(UserError, match="no gradient gets from the logits to conv1"),
+        ClassMaps(model, find(model, "conv1", SIZE)[0], SIZE, kind) as maps,
+    ):
+        maps.maps(image, torch.tensor([-1]), lambda y, _: torch.arange(5)[None])
