@@ -86,7 +86,10 @@ def unknown(kind: str, word: str, choices: Iterable[str], of: str = "", plural: 
         "no layer 'conv_3' in mousenet; did you mean 'conv3'? layers: conv1, conv3".
     """
     names = list(choices)
-    hint = nearest(word, names)
+    listed = word.startswith("[") and "," in word  # a list that could not be read as one
+    hint = (
+        "; in a list, names with # or [ ] stand in double quotes ('[a,\"a#2\"]');" if listed else nearest(word, names)
+    )
     place = f" in {of}" if of else ""
     gap = " " if hint else "; "
     return UserError(f"no {kind} {word!r}{place}{hint}{gap}{plural or kind + 's'}: {listing(names)}")

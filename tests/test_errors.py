@@ -8,6 +8,12 @@ def test_an_unknown_name_is_told_with_the_nearest_and_the_list():
     assert str(error) == "no layer 'conv_3' in mousenet; did you mean 'conv3'? layers: conv1, conv2, conv3"
 
 
+def test_a_list_that_could_not_be_read_as_one_is_told_how():
+    """F95: layer=[a,a#2] is a word to the shell and to Hydra."""
+    said = "no layer '[a,a#2]' in net; in a list, names with # or [ ] stand in double quotes ('[a,\"a#2\"]'); layers: a, a#2"
+    assert str(unknown("layer", "[a,a#2]", ["a", "a#2"], of="net")) == said
+
+
 def test_the_nearest_number_is_suggested():
     """F95: by its letters conv27 is most like conv7."""
     layers = [f"conv{number}" for number in range(1, 27)]
