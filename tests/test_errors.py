@@ -10,8 +10,8 @@ def test_an_unknown_name_is_told_with_the_nearest_and_the_list():
 
 def test_a_list_that_could_not_be_read_as_one_is_told_how():
     """F95: layer=[a,a#2] is a word to the shell and to Hydra."""
-    said = "no layer '[a,a#2]' in net; in a list, names with # or [ ] stand in double quotes ('[a,\"a#2\"]'); layers: a, a#2"
-    assert str(unknown("layer", "[a,a#2]", ["a", "a#2"], of="net")) == said
+    said = "in a list, names with # or [ ] stand in double quotes ('[a,\"a#2\"]')"
+    assert str(unknown("layer", "[a,a#2]", ["a", "a#2"])) == f"no layer '[a,a#2]'; {said}; layers: a, a#2"
 
 
 def test_the_nearest_number_is_suggested():
