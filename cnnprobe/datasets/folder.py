@@ -73,7 +73,7 @@ def build(
     if not files:
         others = [name for name in found.others if name.startswith(part.below)]
         raise none_in(folder, others, f" {part.below}".rstrip(), found.notes)
-    if part.half:
+    if part.half or (labels and split is None):
         files, told = _half(found, every, part, split, labels)
         found.notes.extend(told)
     if not files:
@@ -217,7 +217,7 @@ def _half(
 ) -> tuple[list[str], list[str]]:
     """Return the images of a split of a folder that has no folders for it, and what is to be said.
 
-    A column of the table of labels says which they are, else every fifth image is held out.
+    A column of the table of labels says which they are, else every fifth image is held out, if a split is asked for.
 
     Args:
         found, every, part, labels: see `_labelled`.
@@ -225,6 +225,8 @@ def _half(
     """
     below = [name.removeprefix(part.below) for name in every]
     said = splits_by_file(below, labels, f"{found.root}/{part.below}") if labels and not part.splits else None
+    if said is None and part.half is None:
+        return every, []
     if said is None:
         return [name for name in every if _held_out(name) == (part.half == "held out")], []
     column, splits = said

@@ -101,7 +101,9 @@ def test_a_column_of_the_table_says_the_split(pictures, caplog, words):
         assert [dataset.classes[i] for i in dataset.labels] == ["ab"[int(name[:-4]) % 2] for name in dataset.names]
         said = f"split {split}: the {len(expected)} images of which 'split' in the table of labels says so (1 of 12 "
         assert said in caplog.text
-    assert len(build(root, **asked)) == 12
+    caplog.clear()
+    assert sorted(build(root, **asked).names) == ["7.png", "8.png"] and "split val: the 2 images" in caplog.text
+    assert len(build(root, labels=f"{root / 'table.csv'}:split")) == 12
     by_split = build(root, split="train", labels=f"{root / 'table.csv'}:split")  # as the class it says no split
     assert sorted(by_split.names) == sorted(f"{i}.png" for i in range(12) if not folder._held_out(f"{i}.png"))
 
