@@ -209,7 +209,7 @@ class _Looking(Watch):
                     self._keep(Tap(where.module, where.call, where.function, where.nth, part), own)
 
     def _keep(self, where: Tap, tensor: Tensor) -> None:
-        with torch._C.DisableTorchFunction():  # what is done here is no part of the pass
+        with torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.no_grad():  # no part of the pass
             if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
                 return
             if torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # of one image, inside of vmap
