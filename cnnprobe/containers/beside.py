@@ -40,8 +40,7 @@ def number_of(found: Container, name: str, words: Iterable[str]) -> float | None
 
 
 def times_of(found: Container, name: str, also: Iterable[str] = ()) -> tuple[np.ndarray, str] | None:
-    """Return the times of an array and their unit as the file says it, "s" or "ms"; "index" or "unit unknown" where it
-    does not.
+    """Return the times of an array and their unit: "s" or "ms" as the file says it, else "index" or "unit unknown".
 
     Args:
         found: file.

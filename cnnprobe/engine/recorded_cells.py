@@ -29,10 +29,9 @@ def recorded_cells(file: str | None) -> list[Table]:
     try:
         must_be_a_file(path)
         with path.open(newline="", encoding="utf-8-sig") as source:
-            text = source.read()
-            head = text.partition("\n")[0]
-            separator = max(",;\t", key=head.count)
-            rows = list(csv.DictReader(text.splitlines(), delimiter=separator))
+            separator = max(",;\t", key=source.readline().count)
+            source.seek(0)
+            rows = list(csv.DictReader(source, delimiter=separator))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cells={file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not rows or not set(AXES) <= set(rows[0]):

@@ -314,7 +314,7 @@ def test_a_rectifier_with_its_own_backward_is_one(rule):
 
 
 class Rescaling(nn.Module):
-    """Reads its images where it is told to, so that they pass one by one; on and off cells rectify the image itself."""
+    """On and off cells that rectify the image; with `reads`, Python reads a value of it, and images pass one by one."""
 
     def __init__(self, reads):
         super().__init__()
