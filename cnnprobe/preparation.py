@@ -228,6 +228,9 @@ def model_options(block: dict[str, Any], weights: Weights, explicit: bool) -> di
         # a file of weights must not decide which Python file is run
         raise UserError(f"{weights.label} belongs to a network of your own; say model=custom model.file=…")
     if trained["name"] == "custom":
+        for key in ("mean", "std"):
+            if block.get(key) not in (None, trained.get(key)):
+                LOG.warning(f"model.{key}={block[key]} is not that of its training, {trained.get(key) or 'none'}")
         said = {key: trained.get(key) for key in AS_TRAINED if block.get(key) is None}
         return block | said | {"num_classes": None}
     return trained | {"num_classes": None}

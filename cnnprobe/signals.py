@@ -11,6 +11,8 @@ from typing import Any
 PATIENCE = 0.5
 """Seconds after which a line says what is finished before a stop."""
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+COMPILED = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "contourpy", "kiwisolver", "h5py", "PIL")
+"""Libraries whose imports run Python from C++, where an exception can end the process."""
 
 
 Handler = Callable[[int, object], None]
@@ -43,7 +45,7 @@ def noted() -> Iterator[None]:
 
     def note(number: int, _frame: object) -> None:
         global _early
-        if _torch_is_imported():  # its C++ would abort the process
+        if _a_library_is_imported():  # its C++ would abort the process
             later = threading.Timer(0.1, os.kill, (os.getpid(), number))
             later.daemon = True
             later.start()
@@ -63,11 +65,11 @@ def noted() -> Iterator[None]:
         _early, sys.unraisablehook = None, before
 
 
-def _torch_is_imported() -> bool:
-    """Say whether torch, torchvision or a part of them is just being imported."""
+def _a_library_is_imported() -> bool:
+    """Say whether one of the `COMPILED` libraries or a part of one is just being imported."""
     under_way = (name for name, module in list(sys.modules.items())
                  if getattr(getattr(module, "__spec__", None), "_initializing", False))  # fmt: skip
-    return any(name.partition(".")[0] in ("torch", "torchvision") for name in under_way)
+    return any(name.partition(".")[0] in COMPILED for name in under_way)
 
 
 class Stop:

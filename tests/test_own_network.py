@@ -107,6 +107,21 @@ def test_what_a_network_learned_is_found_again(cnnprobe, kind):
     assert right == int(np.trace(written))
 
 
+def test_another_normalisation_than_that_of_the_training_is_told(cnnprobe):
+    """F88."""
+    Path("net.py").write_text(SOURCE.replace("NETWORK", "plain()"))
+    mine = ["model=custom", "model.file=net.py"]
+    assert cnnprobe("train", *mine, IMAGENET[0], *LEARN, "name=own").status == 0
+    told, mine = [], [*mine, "weights=train/own/v001"]
+    for number, words in enumerate(([], IMAGENET[:1], ["model.mean=[0.5,0.5,0.5]"], ["model.std=0.5"])):
+        assert cnnprobe(*RECORD, *mine, *words, f"name=r{number}").status == 0
+        run = f"outputs/record/r{number}/v001"
+        told.append([line for line in warned(run) if "not that of its training" in line])
+    assert told[:2] == [[], []]
+    assert told[2] == ["model.mean=[0.5, 0.5, 0.5] is not that of its training, [0.485, 0.456, 0.406]"]
+    assert told[3] == ["model.std=0.5 is not that of its training, none"]
+
+
 def test_a_state_beside_the_tensors_comes_back(cnnprobe):
     """F88: what `get_extra_state` gave in training scales the logits afterwards."""
     Path("net.py").write_text(SOURCE.replace("NETWORK", "Keeps(plain())"))
