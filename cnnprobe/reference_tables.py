@@ -253,7 +253,11 @@ def _of_subjects(
             apart.append(place)
     chosen = next((place for place in apart if known_dimensions([head[place]]) == ["subject"]), None)
     if chosen is None:
-        said = f"; column {head[apart[0]]!r} tells them apart: give one file or column for each" if apart else ""
+        said = (
+            f"; column {head[apart[0]]!r} tells them apart: give one file or column for each"
+            if apart
+            else ("; average repeats first, or name the subjects by a column subject")
+        )
         raise UserError(one_line(f"{path} has two numbers for {twice[0]} and {twice[1]}{said}"))
     words = np.array(columns[chosen], object)
     rows = [np.flatnonzero(words == word) for word in dict.fromkeys(words)]

@@ -86,7 +86,7 @@ def test_pairs_with_a_number_for_each_subject_are_subjects(tmp_path, caplog):
     assert one.axes == ("subject",) and "1 of 45 pairs have no value" in caplog.text
     with pytest.raises(UserError, match=r"has two numbers for \w+ and \w+; column 'task' tells them apart: give one"):
         read(tmp_path / "a.csv", [["task", *head[1:]], *long])
-    with pytest.raises(UserError, match=r"has two numbers for \w+ and \w+$"):
+    with pytest.raises(UserError, match=r"has two numbers for \w+ and \w+; average repeats first"):
         read(tmp_path / "a.csv", [head, *(["t", *row[1:4], 1, row[5]] for row in long)])
 
 

@@ -52,6 +52,11 @@ class Site:
             )
         self.whole = reading == "max" or axes != 2
 
+    @property
+    def position(self) -> list[int]:
+        """The place (y, x) on the map of the neuron that answers to gratings; [] where it is no certain one."""
+        return [] if self.whole else [places.start for places in self.middle(0.0)]
+
     def middle(self, reach: float) -> tuple[slice, ...]:
         """Return the slices (y, x) of the neurons whose fields have their centres within a share of the image's side.
 

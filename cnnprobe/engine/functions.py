@@ -17,7 +17,7 @@ _KINDS = {  # the first kind that occurs in a module is the module's
     "linear": ["linear"],
     "pool": [f"{k}_pool{d}d" for k in ("max", "avg", "adaptive_avg", "adaptive_max", "lp") for d in (1, 2, 3)],
     "norm": ["batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"],
-    "rectifier": [name + end for name in RECTIFIERS for end in ("", "_")],
+    "nonlinearity": [name + end for name in RECTIFIERS for end in ("", "_")],
     "dropout": ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"],
 }
 KINDS = {name: kind for kind, names in _KINDS.items() for name in names}

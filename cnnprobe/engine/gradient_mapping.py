@@ -133,7 +133,7 @@ class GradientMapping:
             "normalised_map": Column("mean of maps each divided by its own largest |value|", axes, each),
             "coverage": Column("images that cover the pixel", axes, each, "int16", "images"),
             "consistency": Column("mean correlation of the maps with their mean"),
-            "pairwise": Column("mean correlation of two maps"),
+            "pairwise": Column("mean correlation of two maps over the pixels that all maps of the unit cover"),
             "reliability": Column("correlation of the means of two sets of n images", "n", (len(counts(how.k)),)),
             "low_share": Column(f"share of the mean map's power below {LOW} cycles per px"),
         }

@@ -5,7 +5,8 @@ that image; what its images share stands in their mean. Three numbers say how fa
 
     consistency   mean correlation of the maps with their mean; the mean holds each map itself, so that noise alone
                   gives about 1 / sqrt(number of maps)
-    pairwise      mean correlation of two maps of different images; noise gives 0, however many there are
+    pairwise      mean correlation of two maps of different images, over the pixels that all of them cover; noise gives
+                  0, however many there are
     reliability   correlation of the means of two disjoint sets of n images; how the mean grows with the stimuli
 """
 

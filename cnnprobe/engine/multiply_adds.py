@@ -7,11 +7,16 @@ pooling, normalisation and interpolation count nothing, as is usual.
 
 import math
 import re
+from collections.abc import Callable
 from string import ascii_letters
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, leaves
+from cnnprobe.engine.conduct import conduct_of
+from cnnprobe.engine.probing import untouched
+from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, Watch, leaves, noise_image, replaced
 
 _CONVOLUTION = re.compile(r"(conv[123]d|conv_transpose[123]d|_?convolution|conv_tbc|deform_conv2d)")
 _PRODUCT = re.compile(r"matmul|__r?matmul__|linalg_matmul|mm|bmm|mv|inner")
@@ -63,9 +68,43 @@ def multiply_accumulates(call: Call) -> int:
     return _of_attention(call, name, out)
 
 
-def total(trace: Trace) -> int:
-    """Count the multiply-accumulate operations of a pass, each once."""
-    return sum(map(multiply_accumulates, trace.calls))
+class _Bill(Watch):
+    """Sums up the operations of everything that runs in a pass, whether it reads the image or not."""
+
+    count = 0
+
+    def called(self, function: Callable, arguments: tuple, keywords: dict[str, Any]) -> Any:
+        result = function(*arguments, **keywords)
+        outputs = tuple(_shape(tensor) for tensor in leaves(result, Tensor))
+        if self.stack and outputs:
+            given = replaced((arguments, keywords), Tensor, _shape)
+            name = getattr(function, "__name__", str(function))
+            self.count += multiply_accumulates(Call(0, name, function, *self.stack[-1], 0, *given, outputs))
+        return result
+
+
+def per_image(model: nn.Module, size: tuple[int, ...]) -> int:
+    """Count the multiply-accumulate operations that an image costs, each once.
+
+    They are what a second image adds to a pass: the steps that a recurrent network takes from its state of zeros are
+    counted, kernels that are made from parameters alone, once for a batch, are not. Where images pass one by one, they
+    are all that the pass does.
+
+    Args:
+        model: any network; it is given back as it was.
+        size: (channel, y, x) or (channel, time) of its images.
+    """
+    alone, ends = _bill(model, size, 1), conduct_of(model, size).output
+    return alone if ends.problem or ends.handing == "one by one" else _bill(model, size, 2) - alone
+
+
+def _bill(model: nn.Module, size: tuple[int, ...], images: int) -> int:
+    with torch.inference_mode(False):
+        batch = noise_image(model, size).repeat_interleave(images, 0)  # alike: a router sends both the same way
+    bill = _Bill(model)
+    with untouched(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), bill:
+        model(batch)
+    return bill.count
 
 
 def uncounted(trace: Trace) -> list[str]:
@@ -87,6 +126,10 @@ def apart(trace: Trace, model: nn.Module) -> list[str]:
         values = leaves(call.output, Value)
         found[call.path] = found.get(call.path, True) and all(value.call == CONSTANT for value in values)
     return [path for path, alone in found.items() if alone and path in weighed]
+
+
+def _shape(tensor: Tensor) -> Value:
+    return Value(CONSTANT, 0, tuple(tensor.shape))
 
 
 def _count(value: Value) -> int:

@@ -163,7 +163,7 @@ class _Search:
         self.origins: dict[Value, Value] = {}
         for call in trace.calls:  # the value that another one is made from alone, without mixing
             sources = {self.origins.get(value, value) for value in call.inputs}
-            alone = len(sources) == 1 and KINDS.get(call.name) in (None, "rectifier", "dropout")
+            alone = len(sources) == 1 and KINDS.get(call.name) in (None, "nonlinearity", "dropout")
             self.origins.update((value, *sources) if alone else (value, value) for value in call.outputs)
 
     def plan(self, targets: Sequence[Value], keys: dict[int, tuple[Callable, int]]) -> Plan:
@@ -196,7 +196,7 @@ class _Search:
             gate, below = self._explained(call.outputs[0])
             return (replace(gate, partial=True) if gate else None), below
         kind = KINDS.get(call.name)
-        if kind is not None and kind not in ("rectifier", "dropout"):
+        if kind is not None and kind not in ("nonlinearity", "dropout"):
             return None, list(call.inputs)
         whole: Profile | None = None
         between = self._between(origin, value) if origin != value and value.shape == origin.shape else []

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnprobe.engine.readout import Readout
-from cnnprobe.engine.tracing import IMAGE, Trace, trace
+from cnnprobe.engine.tracing import IMAGE, Trace, Value, leaves, parameters_behind, trace_anew
 from cnnprobe.errors import UserError
 
 RATES = {"probe": [1.0], "partial": [1.0, 0.1], "full": [1.0, 0.1], "staged": [1.0, 0.1], "scratch": [1.0]}
@@ -63,6 +63,7 @@ class Protocol:
     Attributes:
         blocks: in order of depth, the readout last.
         shares: (block, stage) of the learning rate; 0 where a block rests.
+        unused: modules with parameters that a pass does not use: they never learn.
 
     Raises:
         UserError: more blocks than there are, or blocks of a mode that has none to choose.
@@ -81,6 +82,10 @@ class Protocol:
     ):
         self.model = model
         self.blocks = blocks_of(model, readout, size)
+        inside = {parameter for block in self.blocks for parameter in block.parameters}
+        self.unused = [
+            path for path in _paths(model, "", readout.path) if not inside & set(model.get_submodule(path).parameters())
+        ]
         below = len(self.blocks) - 1
         if blocks is not None and mode not in ("partial", "staged"):
             raise UserError(f"blocks={blocks} is for mode=partial and staged, not for {mode}")
@@ -140,14 +145,18 @@ def blocks_of(model: nn.Module, readout: Readout, size: tuple[int, ...]) -> list
 
     A block is a convolution, a dense layer, or a module that computes by itself (a Fire module, a residual block);
     lists of modules, and modules that hold a list of blocks, are taken apart. BatchNorm and the like, a layer of its
-    own, joins the blocks it reads from: an area of MouseNet is one block with all its convolutions. Parameters that
-    belong to no such module join the first block; modules that are not used in a pass belong to none.
+    own, joins the blocks it reads from: an area of MouseNet is one block with all its convolutions. A module whose
+    parameters alone are used (a kernel that is standardised in the forward above) is one where they are, or part of the
+    block that uses them. Parameters that belong to no such module join the first block; modules that are not used in a
+    pass belong to none.
     """
-    written = trace(model, size)
+    written = trace_anew(model, size, learning=True)
     paths = [path for path in _paths(model, "", readout.path) if path != readout.path]
     owners = [_owner(call.module, paths) for call in written.calls]
+    lent = _lent(model, written, owners, [path for path in paths if path not in owners])
     finished = {path: number for number, path in enumerate(owners) if path is not None}
-    joined = {path: path for path in finished}
+    joined = {path: path for path in finished} | {path: owners[call] for path, call in lent.items()}
+    finished |= {path: finished[joined[path]] for path in lent if path not in finished}
     for path in sorted(finished, key=finished.get):
         if not any(parameter.ndim > 1 for parameter in model.get_submodule(path).parameters()):
             for source in _sources(written, owners, path):
@@ -162,6 +171,24 @@ def blocks_of(model: nn.Module, readout: Readout, size: tuple[int, ...]) -> list
         first = blocks[0]
         blocks[0] = Block(first.modules, (*bare, *first.parameters), first.batch_norms)
     return _each_once([*blocks, _block(model, (readout.path,))])
+
+
+def _lent(model: nn.Module, written: Trace, owners: list[str | None], paths: list[str]) -> dict[str, int]:
+    """Return by path of a module that is not called the last call that uses its parameters.
+
+    Args:
+        owners: by call, the path it belongs to; a call of none is given to the module whose parameters it uses.
+        paths: of modules that are not called.
+    """
+    own = {path: set(model.get_submodule(path).parameters()) for path in paths}
+    found: dict[str, int] = {}
+    for call in written.calls if own else []:
+        made_from = [parameters_behind(value.constant) for value in leaves((call.arguments, call.keywords), Value)]
+        for path, parameters in own.items():
+            if parameters & set().union(*made_from):
+                owners[call.index] = owners[call.index] or path
+                found[path] = call.index
+    return found
 
 
 def _each_once(blocks: list[Block]) -> list[Block]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cnnprobe.engine.replay import ancestors, value_at
 from cnnprobe.engine.taps import Layer
-from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, leaves, trace
+from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, leaves, parameters_behind, trace_anew
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 SUMS = ("add", "iadd", "radd")
@@ -43,7 +43,7 @@ def blocks(model: nn.Module, size: tuple[int, ...], layer: Layer | None = None) 
     Raises:
         UserError: the network cannot take an image of this size.
     """
-    written = trace(model, size)
+    written = trace_anew(model, size, learning=True)
     calls = ancestors(written, value_at(written, layer.tap)) if layer else written.calls
     users = _users(model, calls)
     first = {path: index for index in sorted(users, reverse=True) for path in users[index]}
@@ -61,8 +61,8 @@ def blocks(model: nn.Module, size: tuple[int, ...], layer: Layer | None = None) 
 def _users(model: nn.Module, calls: Sequence[Call]) -> dict[int, list[str]]:
     """Return by the place of a call the paths of the modules whose parameters it uses.
 
-    Parameters are known by what a call is given; failing that (weights that are computed from parameters first) the
-    module that a call runs in is taken, with those modules inside it that nothing else calls.
+    Parameters are known by what a call is given, or what that was computed from; failing that (a computation that
+    autograd does not see) the module that a call runs in is taken, with those inside it that nothing else calls.
     """
     owners = {path: module for path, module in model.named_modules() if module._parameters}
     owners = {
@@ -72,7 +72,8 @@ def _users(model: nn.Module, calls: Sequence[Call]) -> dict[int, list[str]]:
     users: dict[int, list[str]] = {}
     for call in calls:
         given = [v.constant for v in leaves((call.arguments, call.keywords), Value) if v.call == CONSTANT]
-        paths = dict.fromkeys(of[id(tensor)] for tensor in given if id(tensor) in of)
+        behind = {id(parameter) for tensor in given for parameter in parameters_behind(tensor)}
+        paths = dict.fromkeys(path for place, path in of.items() if place in behind)
         if paths or call.module in owners:
             users[call.index] = list(paths or [call.module])
     seen = {path for paths in users.values() for path in paths}

@@ -154,11 +154,16 @@ class Geometry:
 
     @property
     def channel_axis(self) -> int:
-        """The axis of the units; where channels are mixed with something, the axis they went into."""
+        """The axis of the units; where channels are mixed with something, the axis they went into.
+
+        Of several it is the first if they stand before the map, as channels do in torch, and the last if not.
+        """
         if CHANNEL in self.roles:
             return self.roles.index(CHANNEL)
         mixed = [axis for axis, role in enumerate(self.roles) if role is None and axis]
-        return mixed[-1] if mixed else min(1, len(self.roles) - 1)
+        if not mixed:
+            return min(1, len(self.roles) - 1)
+        return mixed[0] if min(self.spatial(), default=0) > mixed[-1] else mixed[-1]
 
     def spatial(self) -> dict[int, int]:
         """Return by axis of the tensor the axis of the image it runs along."""

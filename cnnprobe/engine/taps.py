@@ -43,7 +43,7 @@ class Layer:
         name: as asked: "conv3", "features.6", "VISp23".
         module: path of the convolution, or of the module itself.
         reads: where it is read, for people: "features.7", "block: relu()".
-        kind: convolution, linear, rectifier, norm, pool, attention, dropout, area, block or other.
+        kind: convolution, linear, nonlinearity, norm, pool, attention, dropout, area, block or other.
         tap: where it is read, for `recording`.
         channels: number of units.
         map_size: positions: (y, x), (time,), (token,), or () for a dense layer.

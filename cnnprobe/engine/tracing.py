@@ -299,15 +299,23 @@ def trace(model: nn.Module, size: tuple[int, ...]) -> Trace:
     Raises:
         UserError: the network cannot take an image of this size.
     """
-    return kept(model, ("trace", tuple(size)), lambda: _traced(model, size))
+    return kept(model, ("trace", tuple(size)), lambda: trace_anew(model, size))
 
 
-def _traced(model: nn.Module, size: tuple[int, ...]) -> Trace:
+def trace_anew(model: nn.Module, size: tuple[int, ...], learning: bool = False) -> Trace:
+    """Return what `trace` does, kept nowhere.
+
+    Args:
+        model, size: see `trace`.
+        learning: let all parameters learn in the pass: constants know by autograd from which of them they are made.
+    """
     with torch.inference_mode(False):
         image = noise_image(model, size)
     tracer = _Tracer(model, image)
     # Not in inference mode: its tensors do not say whether they were changed in place. Nothing here needs a gradient.
     with untouched(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), tracer:
+        for parameter in model.parameters() if learning else ():
+            parameter.requires_grad_(parameter.is_floating_point())
         try:
             model(image)
         except (RuntimeError, ValueError) as error:
@@ -317,3 +325,17 @@ def _traced(model: nn.Module, size: tuple[int, ...]) -> Trace:
             shape = "x".join(map(str, size))
             raise UserError(f"the network cannot take an image of {shape} (channels x side): {reason}") from error
     return tracer.trace
+
+
+def parameters_behind(constant: Tensor | None) -> set[Tensor]:
+    """Return the parameters that a constant of a pass of `trace_anew` that learns is made from, itself if it is one."""
+    if constant is None or constant.grad_fn is None:
+        return set() if constant is None else {constant}
+    found, seen, waiting = set(), set(), [constant.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        found |= {node.variable} if hasattr(node, "variable") else set()
+        before = {one for one, _ in node.next_functions if one is not None} - seen
+        seen |= before
+        waiting += before
+    return found

@@ -11,7 +11,7 @@ from torch import nn
 from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.functions import parameters
 from cnnprobe.engine.layers import Layer, layers_of, left_out, main_layers
-from cnnprobe.engine.multiply_adds import apart, total, uncounted
+from cnnprobe.engine.multiply_adds import apart, per_image, uncounted
 from cnnprobe.engine.tracing import trace
 from cnnprobe.errors import listing
 from cnnprobe.records import Advance, Column, Measurement, Rows, Table
@@ -33,9 +33,9 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
 
     Returns:
         one table "layers". `map_size` has as many axes as the largest map, and as the image at least; a missing axis is
-        -1 (a dense layer has no map). The attribute `macs` is that of the whole pass, each operation once, also what a
-        forward computes outside of these layers. Layers that cannot be had for each image are warned of, and so are
-        sums of products that are not counted.
+        -1 (a dense layer has no map). The attribute `macs` is what an image costs in the whole pass, each operation
+        once, also what a forward computes outside of these layers. Layers that cannot be had for each image are warned
+        of, and so are sums of products that are not counted.
 
     Raises:
         UserError: the network cannot take such an image.
@@ -50,9 +50,10 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
         LOG.warning(f"multiply-adds of {listing(names)} are not counted")
     if names := [name for name in apart(seen, model) if name not in chain(*lacking.values())]:
         LOG.warning(
-            f"{listing(names, 4)}: made without the image or out of sight, not among the layers and multiply-adds"
+            f"{listing(names, 4)}: made without the image or out of sight, not among the layers; multiply-adds count "
+            "where they are seen and done for each image"
         )
-    totals = {"parameters": parameters(model), "macs": total(seen), "input_size": list(size)}
+    totals = {"parameters": parameters(model), "macs": per_image(model, size), "input_size": list(size)}
     table = Table("layers", "layer", len(found), _columns(found, axes), batch=max(1, len(found)), attributes=totals)
     return Measurement([table], _rows(found, table), total=len(found), counts="layers")
 
@@ -67,7 +68,9 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
     return {
         "name": words("name to ask for the layer by", "name"),
         "module": words("path of the module", "module"),
-        "kind": words("convolution, linear, rectifier, norm, pool, attention, dropout, area, block or other", "kind"),
+        "kind": words(
+            "convolution, linear, nonlinearity, norm, pool, attention, dropout, area, block or other", "kind"
+        ),
         "reads": words("where the name is read", "reads"),
         "channels": Column("number of units", dtype="int64"),
         "map_size": Column(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
@@ -25,6 +26,8 @@ from cnnprobe.errors import UserError, listing
 from cnnprobe.options import Range, Run
 from cnnprobe.records import Measurement
 from cnnprobe.unfinished import Unfinished
+
+LOG = logging.getLogger("cnnprobe")
 
 
 def compute(
@@ -127,6 +130,8 @@ def compute(
     must_answer_in_training(model, new, dataset.size)
     plan = {"mode": mode, "blocks": blocks, "stage_epochs": stage_epochs, "rates": rates}
     protocol = Protocol(model, new, dataset.size, **plan)
+    if protocol.unused and mode in ("full", "staged", "scratch"):
+        LOG.warning(f"{listing(protocol.unused)}: not used in a pass, and not taught")
     shown = dataset if fraction == 1 else dataset.part(label_fraction(dataset.labels, fraction, seed))
     training = Training(
         *(model, shown, held_out, recipe),

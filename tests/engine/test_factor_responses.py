@@ -60,6 +60,17 @@ def test_centre_is_the_neuron_in_the_middle_and_small_things_have_the_largest_of
                 assert found[one.name][row, image] == pytest.approx(float(expected), abs=1e-6)
 
 
+def test_of_an_even_map_the_neuron_whose_field_is_nearest_the_middle_is_named():
+    """F95: of 16 places at a step of 2 px the field of 8 is centred on 16, of 7 on 14; the middle of 32 px is 15.5."""
+    model, size = nn.Sequential(nn.Conv2d(3, 2, 3, 1, 1), nn.Conv2d(2, 2, 3, 2, 1)).eval(), (3, 32, 32)
+    first, second = (Site(one, np.arange(2), size, "centre") for one in find(model, ["conv1", "conv2"], size))
+    assert first.position == [15, 15] and second.position == [8, 8]
+    images = torch.rand(3, *size)
+    found = run(model, {"conv2": second}, images, np.zeros(3))["conv2"]
+    np.testing.assert_allclose(found, model(images)[:, :, 8, 8].T.detach(), atol=1e-6)
+    assert Site(second.layer, np.arange(2), size, "max").position == []
+
+
 def test_batches_change_nothing():
     model, images = network(), torch.rand(7, *SIZE)
     reaches = np.arange(7) % 3 * 0.3

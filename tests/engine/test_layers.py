@@ -203,6 +203,29 @@ def test_tokens_and_signals():
     assert (conv.channels, conv.map_size, conv.field.size) == (4, (30,), (5,))
 
 
+class Turned(nn.Module):
+    """A layer that answers in four rotations (p4): 5 channels of them, in 20 of a convolution, split as it says."""
+
+    def __init__(self, *split):
+        super().__init__()
+        self.conv, self.maps, self.split = nn.Conv2d(3, 20, 3), nn.Identity(), split
+
+    def forward(self, images):
+        made = self.conv(images)
+        return self.maps(made.unflatten(1, self.split)).amax(2).mean((-2, -1))
+
+
+@pytest.mark.parametrize("split", [(5, 4), (4, 5), (5, 2, 2)])
+def test_of_channels_in_several_axes_the_first_are_the_units(split):
+    """F85: rotations were taken for the units, and channels for an axis of the map."""
+    torch.manual_seed(0)
+    model, images = Turned(*split).eval(), torch.rand(3, 3, 8, 8)
+    (layer,) = find(model, "maps", (3, 8, 8))
+    assert layer.channels == split[0] and layer.map_size == (*split[1:], 6, 6)
+    expected = model.conv(images).unflatten(1, split)
+    torch.testing.assert_close(activations(model, [layer], images)["maps"], expected)
+
+
 def test_units():
     """F17."""
     layer = find(planted.Functional(), "conv1", (3, 8, 8))[0]

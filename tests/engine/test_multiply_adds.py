@@ -6,7 +6,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from cnnprobe.engine.multiply_adds import total, uncounted
+from cnnprobe.engine.multiply_adds import per_image, uncounted
 from cnnprobe.engine.tracing import trace
 
 
@@ -128,8 +128,8 @@ COSTS = {
 def test_sums_of_products_are_counted_wherever_they_are_written(name):
     """F95: all but convolutions, dense layers and products of two images counted as nothing."""
     function, part, weight, size, products = COSTS[name]
-    written = trace(Forward(function, part, *weight).eval(), size)
-    assert total(written) == products and not uncounted(written)
+    model = Forward(function, part, *weight).eval()
+    assert per_image(model, size) == products and not uncounted(trace(model, size))
 
 
 @pytest.mark.parametrize(
@@ -160,5 +160,5 @@ def test_sums_of_products_without_a_count_are_named_once(function, told):
     ],
 )
 def test_what_is_not_counted_by_convention_is_not_told(function):
-    written = trace(Forward(function, None, 8), ROWS)
-    assert total(written) == 0 and uncounted(written) == []
+    model = Forward(function, None, 8)
+    assert per_image(model, ROWS) == 0 and uncounted(trace(model, ROWS)) == []

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from blobs import Blobs, recipe
 from torch import nn
 from zoo import HEAVY, built
@@ -137,6 +138,45 @@ def taught(mode, epochs=2, state=None, **options):
 def activations(model, upto, images):
     with torch.no_grad():
         return model.eval()[:upto](images)
+
+
+class Borrowing(nn.Conv2d):
+    """A block that uses a kernel of another module beside its own."""
+
+    def forward(self, images):
+        return F.conv2d(super().forward(images), self.lender[0].weight[:, :, None, None])
+
+
+class Lending(nn.Module):
+    """Kernels are used where their modules are not called: one as it is, one made another, one inside of a block."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.mixed = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+        self.block, self.turned, self.idle = Borrowing(4, 4, 1), nn.Linear(4, 4, bias=False), nn.Linear(2, 2)
+        self.out, self.block.lender = nn.Linear(4, 3), [self.turned]
+
+    def forward(self, images):
+        weight = self.stem.weight - self.stem.weight.mean((1, 2, 3), keepdim=True)
+        maps = F.conv2d(images, weight, self.stem.bias).relu()
+        maps = F.conv2d(maps, self.mixed.weight).relu()
+        return self.out(self.block(maps).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_parameters_that_are_used_outside_of_their_module_learn(rests):
+    """F95: they belonged to no block, and `full` left them as they were."""
+    torch.manual_seed(0)
+    model = Lending().eval().requires_grad_(not rests)
+    made = protocol(model)
+    assert [block.modules for block in made.blocks] == [("stem",), ("mixed",), ("block", "turned"), ("out",)]
+    assert made.unused == ["idle"]
+    assert all(parameter.requires_grad is not rests for parameter in model.parameters())
+    made.begin(0, made.groups)
+    model(torch.rand(2, *SIZE)).square().sum().backward()
+    learn = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert learn == {"stem.weight", "stem.bias", "mixed.weight", "block.weight", "block.bias", "turned.weight",
+                     "out.weight", "out.bias"}  # fmt: skip
 
 
 def test_a_probe_leaves_every_layer_below_as_it_was():

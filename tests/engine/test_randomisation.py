@@ -84,6 +84,25 @@ def test_blocks_stand_in_the_order_of_the_pass_and_leave_out_what_is_not_used():
     assert [name for name, _ in names(planted.Bare())] == ["kernels"]
 
 
+class Standardised(nn.Module):
+    """A kernel without a bias that the forward above its module standardises."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.readout = nn.Conv2d(3, 4, 3, bias=False), nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        weight = self.stem.weight - self.stem.weight.mean((1, 2, 3), keepdim=True)
+        return self.readout(nn.functional.conv2d(images, weight).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_a_kernel_that_is_made_another_outside_of_its_module_is_a_block(rests):
+    """F95: it belonged to none, and kept what it had learned."""
+    model = Standardised().eval().requires_grad_(not rests)
+    assert [block.modules for block in blocks(model, IMAGE)] == [("stem",), ("readout",)]
+
+
 def test_a_convolution_and_its_normalisation_are_one_block():
     assert names(residual()) == [
         ("0.conv1", ("0.conv1", "0.bn1")),

@@ -51,7 +51,7 @@ def test_all_lists_every_module_and_only_once():
     columns = table_of(layers.compute(model=planted.Block(), size=(3, 8, 8), kind="all"))
     names = columns["name"].tolist()
     assert names == ["conv1#1", "bn1", "conv1", "relu#1", "conv2", "conv2#1", "bn2", "relu#2"]
-    assert columns["kind"].tolist()[1::2] == ["norm", "rectifier", "convolution", "rectifier"]
+    assert columns["kind"].tolist()[1::2] == ["norm", "nonlinearity", "convolution", "nonlinearity"]
     assert len(set(names)) == len(names)
 
 
@@ -156,9 +156,7 @@ def test_layers_that_cannot_be_followed_are_told_and_those_that_read_no_image(ca
     rows = list(cnnprobe.measure("layers", model=ThroughNumpy().eval(), size=(3, 16, 16)))
     assert [row.name for row in rows] == ["conv1"]
     assert "left out: second: what it is made from leaves torch (numpy()), and is lost there" in caplog.text
-    assert (
-        caplog.messages[-1] == "scales: made without the image or out of sight, not among the layers and multiply-adds"
-    )
+    assert caplog.messages[-1].startswith("scales: made without the image or out of sight, not among the layers; ")
 
 
 def test_a_number_that_is_the_name_of_another_module_gives_a_warning():
@@ -184,6 +182,33 @@ def test_the_cost_of_a_network_is_that_of_all_it_computes_once(caplog):
         measurement = layers.compute(model=vit, size=(3, 32, 32), kind=kind)
         assert measurement.tables[0].attributes["macs"] == patches + 2 * each + 12 * 5
     assert "multiply-adds" not in caplog.text
+
+
+class Fed(nn.Module):
+    """Three steps from a state of zeros, by modules and by a product, and a kernel made once for all images."""
+
+    def __init__(self, squeezes: bool):
+        super().__init__()
+        self.forth, self.back, self.made = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(2, 4, bias=False)
+        self.mixing, self.squeezes = nn.Parameter(torch.rand(4, 4)), squeezes
+
+    def forward(self, images):
+        kernel = self.made(torch.eye(2))  # (2, 4): 2 rows of 4 sums over 2
+        state, mean = images.new_zeros(len(images), 4, 6, 6), images.new_zeros(len(images), 4)
+        for _ in range(3):
+            state = (self.forth(images) + self.back(state)).relu()
+            mean = mean @ self.mixing + state.mean((2, 3))
+        answer = mean @ kernel.T
+        return answer / answer.norm() if self.squeezes else answer  # images decide for each other: one by one
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_steps_from_a_state_of_zeros_cost_as_much_as_others(one_by_one):
+    """F95: the first call of the connections back read no image yet; a kernel made once a batch is not for each."""
+    torch.manual_seed(0)
+    attributes = layers.compute(model=Fed(one_by_one).eval(), size=(3, 8, 8), kind="main").tables[0].attributes
+    each = 3 * (36 * 4 * 27 + 36 * 4 * 4 + 4 * 4) + 4 * 2
+    assert attributes["macs"] == each + (2 * 4 * 2 if one_by_one else 0)
 
 
 class Distances(nn.Module):
