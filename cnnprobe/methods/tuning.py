@@ -113,8 +113,8 @@ def compute(
     tables = []
     for place, one in enumerate(layers):
         shown = [-1] if asked is None else [page for page in asked if page in chosen[one.name]]
-        own = about | {"order": place, "pages": shown, "families": " ".join(FAMILIES), "direction": STILL}
-        own["position"] = sites[one.name].position
+        own = about | {"order": place, "pages": shown, "position": sites[one.name].position}
+        own |= {"families": " ".join(FAMILIES), "direction": STILL}
         tables.append(_unit_table(one, chosen[one.name], len(dataset), own))
     tables += [_gabor_table(one, chosen[one.name], filters[one.name]) for one in layers if one.name in filters]
     stimuli = _stimuli(dataset, batch_size)
@@ -301,11 +301,10 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
 
 def _reading(own: dict[str, Any]) -> str:
     """Say which neuron answers, and what of its answers."""
-    which = {"centre": "the neuron that looks at the middle of the image", "max": "the maximum of the map"}[
-        own["reading"]
-    ]
-    if not own["map_size"]:
-        which = "the only neuron"
+    at_centre = "the neuron that looks at the middle of the image"
+    which = (
+        {"centre": at_centre, "max": "the maximum of the map"}[own["reading"]] if own["map_size"] else "the only neuron"
+    )
     kinds = {"mean": "mean over phases", "max": "best phase", "f1": "first harmonic over phases"}
     return f"{which}; gratings: {kinds[own['strength']]}" + (", blank subtracted" if own["subtract"] else "")
 
