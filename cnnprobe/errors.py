@@ -78,6 +78,11 @@ def listing(choices: Iterable[str], most: int = 12) -> str:
     return f"{', '.join(names[: most - last])}, …, {', '.join(names[-last:])} ({len(names)} in all)"
 
 
+def is_list(word: str) -> bool:
+    """Say whether a word is a list that could not be read as one: it holds a # or a bracket."""
+    return word.startswith("[") and "," in word
+
+
 def unknown(kind: str, word: str, choices: Iterable[str], of: str = "", plural: str = "") -> UserError:
     """Build the error for a name that does not exist.
 
@@ -86,7 +91,7 @@ def unknown(kind: str, word: str, choices: Iterable[str], of: str = "", plural: 
         "no layer 'conv_3' in mousenet; did you mean 'conv3'? layers: conv1, conv3".
     """
     names = list(choices)
-    listed = word.startswith("[") and "," in word  # a list that could not be read as one
+    listed = is_list(word)
     hint = (
         "; in a list, names with # or [ ] stand in double quotes ('[a,\"a#2\"]');" if listed else nearest(word, names)
     )

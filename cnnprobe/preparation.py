@@ -146,6 +146,11 @@ def _check_foreign(model: Any, dataset: Any, weights: Weights, command: str, giv
         if images and largest > 2:  # 0.5 and 0.5 make -1 to 1; 1/255 makes 0 to 255
             raise UserError(f"model.{name} is on the scale of images from 0 to 1, got {largest:g}; divide by 255")
     foreign.check(model, dataset.size, command)
+    if not images and input_statistics.reads_images(model, dataset.size):
+        raise UserError(
+            f"the network takes images, the dataset gives signals of {'x'.join(map(str, dataset.size))} (channel x "
+            "time); if they are grey images, say dataset.axes=[recording,y,x]"
+        )
     told = input_statistics.remark(model, dataset)
     strange = weights.kind == "file" and not weights.of_a_run
     if images and told is None and strange and input_statistics.is_unknown(model, dataset.size):

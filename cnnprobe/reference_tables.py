@@ -256,7 +256,10 @@ def _of_subjects(
         said = (
             f"; column {head[apart[0]]!r} tells them apart: give one file or column for each"
             if apart
-            else ("; average repeats first, or name the subjects by a column subject")
+            else (
+                "; average repeats first"
+                + ", or name the subjects by a column subject" * ("subject" not in known_dimensions(head))
+            )
         )
         raise UserError(one_line(f"{path} has two numbers for {twice[0]} and {twice[1]}{said}"))
     words = np.array(columns[chosen], object)

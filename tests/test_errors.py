@@ -1,5 +1,10 @@
 import pickle
+from collections import OrderedDict
 
+import pytest
+from torch import nn
+
+from cnnprobe.engine.layers import find
 from cnnprobe.errors import UserError, listing, nearest, one_line, unknown
 
 
@@ -12,6 +17,14 @@ def test_a_list_that_could_not_be_read_as_one_is_told_how():
     """F95: layer=[a,a#2] is a word to the shell and to Hydra."""
     said = "in a list, names with # or [ ] stand in double quotes ('[a,\"a#2\"]')"
     assert str(unknown("layer", "[a,a#2]", ["a", "a#2"])) == f"no layer '[a,a#2]'; {said}; layers: a, a#2"
+
+
+def test_such_a_list_is_no_pattern_either():
+    """F95: of [a,h,a#2], as a pattern any of these letters, h alone was measured."""
+    model = nn.Sequential(OrderedDict(first=nn.Conv2d(3, 4, 3), h=nn.ReLU(), second=nn.Conv2d(4, 4, 3))).eval()
+    with pytest.raises(UserError, match="in a list, names with #"):
+        find(model, "[first,h,second#1]", (3, 8, 8))
+    assert [layer.name for layer in find(model, "[hj]", (3, 8, 8))] == ["h"]
 
 
 def test_the_nearest_number_is_suggested():

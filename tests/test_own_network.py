@@ -230,3 +230,15 @@ def test_layers_of_a_network_for_other_channels_need_no_images(cnnprobe, channel
     table = package.open("outputs/layers/custom-manufactured/v001")["layers"]
     assert table.attributes["macs"] == 30 * 30 * 4 * channels * 9
     assert list(table.attributes["input_size"]) == [channels, 32, 32]
+
+
+def test_grey_images_that_are_taken_for_signals_are_told(cnnprobe):
+    """F90: of (image, y, x) y became channels, and a convolution took each signal for one image without a batch."""
+    Path("net.py").write_text(SOURCE.replace("NETWORK", "nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten())"))
+    images = np.random.default_rng(0).random((5, 12, 12), np.float32)
+    np.save("grey.npy", images)
+    words = ["record", "model=custom", "model.file=net.py", "model.channels=1", "model.input_size=12", "weights=random"]
+    words += ["layer=conv1", "dataset=arrays", "dataset.root=grey.npy", "device.workers=0"]
+    answer = cnnprobe(*words)
+    assert answer.status == 2 and "if they are grey images, say dataset.axes=[recording,y,x]" in answer.err
+    assert cnnprobe(*words, "dataset.axes=[recording,y,x]").status == 0

@@ -47,6 +47,8 @@ Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam"]
 Filling = Literal["mean", "zero"]
 HELD = 192 * 2**20
 """Bytes that what the backward pass needs of the images that pass together may take, about."""
+ROUNDING = 1e-5
+"""Mean gradient, as a share of the mean |gradient|, that is rounding: a softmax over positions has none at its map."""
 AFFINE = 1e-4
 """Largest departure of a head from pooling and one linear layer, as a share of its largest logit, by rounding."""
 
@@ -361,7 +363,11 @@ def _weighed(kind: Kind, gradients: Tensor, activation: Tensor) -> Tensor:
     """Return maps (n, k, y, x) from gradients (k, n, channel, y, x) and the activation (n, channel, y, x)."""
     if kind == "layercam":
         return torch.einsum("kncyx,ncyx->nkyx", gradients.clamp(min=0), activation)
-    weights = gradients.sum((-2, -1)) if kind == "cam" else gradients.mean((-2, -1))
+    if kind == "cam":
+        return torch.einsum("knc,ncyx->nkyx", gradients.sum((-2, -1)), activation)
+    weights, sizes = gradients.mean((-2, -1)), gradients.abs().mean((-2, -1))
+    nothing = (weights.abs() <= ROUNDING * sizes).all(-1, keepdim=True)  # no unit's mean is more than rounding
+    weights = weights.masked_fill(nothing, 0)
     return torch.einsum("knc,ncyx->nkyx", weights, activation)
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from cnnprobe.engine.functions import einsum_indices
 from cnnprobe.engine.receptive_field import BATCH, CHANNEL, Geometry, Span, fitted, regions, union
 from cnnprobe.engine.tracing import CONSTANT, LIKE, Call, Value, leaves, replaced
 
@@ -18,8 +19,12 @@ from cnnprobe.engine.tracing import CONSTANT, LIKE, Call, Value, leaves, replace
 def everywhere(call: Call, read: list[Geometry], out: Value) -> Geometry:
     """Every position of the result depends on every one that is read."""
     roles = next((one.roles for one in of_its_kind(call, read, out)), read[0].roles)
+    if (place := product_channels(call, read)) is not None:
+        roles = tuple(CHANNEL if at == place else BATCH if not at else None for at in range(len(out.shape)))
     if len(roles) != len(out.shape) or (roles and isinstance(roles[0], int)):
-        roles = (BATCH, *[None] * (len(out.shape) - 2), CHANNEL)[: len(out.shape)]
+        rest = [None] * (len(out.shape) - 2)
+        first = len(out.shape) > 3 and not any(one.channels_last for one in read)
+        roles = ((BATCH, CHANNEL, *rest) if first else (BATCH, *rest, CHANNEL))[: len(out.shape)]
     return replace(read[0].whole(), roles=tuple(None if isinstance(role, int) else role for role in roles))
 
 
@@ -32,6 +37,47 @@ def of_its_kind(call: Call, read: list[Geometry], out: Value) -> list[Geometry]:
     pairs = [(value.shape, own) for value, own in zip(call.inputs, read) if len(own.roles) == len(out.shape)]
     known = [(own.roles.index(CHANNEL), shape, own) for shape, own in pairs if CHANNEL in own.roles]
     return [own for at, shape, own in sorted(known, key=lambda one: one[1][one[0]] != out.shape[one[0]])]
+
+
+def product_channels(call: Call, read: list[Geometry]) -> int | None:
+    """Return the axis of channels of a sum of products whose axes are named; None where that does not say it.
+
+    It is the axis of those that are read, or, where these are summed, the only one that comes from the other factors.
+    """
+    try:
+        spelled = _spelled(call)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # spelled as no version of torch did yet
+        return None
+    if spelled is None:
+        return None
+    factors, result = spelled
+    for value, own in zip(call.inputs, read):
+        if CHANNEL not in own.roles:
+            continue
+        names = next(names for tensor, names in factors if tensor == value)
+        channels = names[own.roles.index(CHANNEL)]
+        new = [name for name in result if name not in names]
+        if channels in result or len(new) == 1:
+            return result.index(channels if channels in result else new[0])
+    return None
+
+
+def _spelled(call: Call) -> tuple[list[tuple[Value, list[str]]], list[str]] | None:
+    """Return the factors of an `einsum` or `tensordot` with names of their axes, and the names of the result's."""
+    tensors = leaves((call.arguments, call.keywords), Value)
+    if call.name == "einsum":
+        factors, result, _ = einsum_indices(call)
+        return list(zip(tensors, factors)), result
+    if call.name != "tensordot":
+        return None
+    one, other = ([f"{side}{axis}" for axis in range(len(value.shape))] for side, value in zip("ab", tensors))
+    dims = call.argument("dims", 2, 2)
+    pairs = ([list(range(-dims, 0)), list(range(dims))] if isinstance(dims, int) else
+             [side if isinstance(side, Sequence) else [side] for side in dims])  # fmt: skip
+    for first, second in zip(*pairs):
+        other[second] = one[first]
+    summed = set(one) & set(other)
+    return list(zip(tensors, (one, other))), [name for name in one + other if name not in summed]
 
 
 # ---- moving --------------------------------------------------------------------------------------------------------
@@ -52,6 +98,8 @@ def moved(call: Call, read: list[Geometry], out: Value) -> Geometry:
         if not isinstance(role, int):
             if len(axes) == 1 and sole.count(axes[0]) == 1:
                 roles[axes[0]] = role
+            elif role == CHANNEL and (free := [axis for axis in axes if axis not in sole]):
+                roles[free[-1] if source.channels_last else free[0]] = role
             continue
         found = _located(to[role], axes, value.shape[places[role]])
         if found is None or (axes and sole.count(found[0]) > (len(axes) == 1)):

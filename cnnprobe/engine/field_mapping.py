@@ -164,7 +164,7 @@ class Mapping:
         if self.how.effective:
             columns |= {
                 "effective": Column(
-                    "mean |gradient|, summed over channels, re-centred", "y x", canvas, unit="activation"
+                    "mean |gradient|, summed over channels, re-centred", "y x", canvas, unit="activation per pixel"
                 ),
                 "effective_size": Column(f"{area} {TWO_SIGMA} of the peak", unit="px"),
                 "effective_sigma": Column("standard deviation of the effective field", "yx", (2,), unit="px"),

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnprobe.engine.field_joins import everywhere, merged, of_its_kind
+from cnnprobe.engine.field_joins import everywhere, merged, of_its_kind, product_channels
 from cnnprobe.engine.receptive_field import BATCH, CHANNEL, Geometry, fitted, regions
 from cnnprobe.engine.replay import Unrepeatable, run
 from cnnprobe.engine.tracing import Call, Value
@@ -56,7 +56,9 @@ def measured(call: Call, read: list[Geometry], out: Value) -> Geometry:
     roles = [None if role in lost else role for role in roles]
     if roles and roles[0] is None and out.shape[0] == 1:
         roles[0] = BATCH
-    channel = next((one.roles.index(CHANNEL) for one in of_its_kind(call, read, out)), None)
+    channel = product_channels(call, read)
+    if channel is None:
+        channel = next((one.roles.index(CHANNEL) for one in of_its_kind(call, read, out)), None)
     if channel is not None and roles[channel] is None:
         roles[channel] = CHANNEL
     aligned = alike is not None and alike.aligned and not located

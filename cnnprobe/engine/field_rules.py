@@ -27,7 +27,7 @@ MOVES = (
     "permute|transpose|swapaxes|swapdims|movedim|moveaxis|t|reshape|reshape_as|view|view_as|flatten|unflatten|ravel|"
     "squeeze|unsqueeze|expand|expand_as|repeat|tile|__getitem__|narrow|select|chunk|split|split_with_sizes|"
     "tensor_split|unbind|flip|fliplr|flipud|roll|rot90|pixel_shuffle|pixel_unshuffle|channel_shuffle|"
-    "native_channel_shuffle|unfold|repeat_interleave|index_select|gather|take_along_dim|take"
+    "native_channel_shuffle|unfold|repeat_interleave|index_select|gather|take_along_dim|take|T|mT|H|mH|adjoint"
 )
 WRITES = "__setitem__|slice_scatter|select_scatter|index_copy|index_put|scatter|hstack|vstack|dstack|column_stack"
 REDUCTIONS = (
@@ -39,7 +39,7 @@ ALONG = {
     **{"normalize": 1, "local_response_norm": 1, "sort": -1, "argsort": -1, "glu": -1, "msort": 0},
 }
 """Functions that mix the positions along one axis, and which that is where none is said."""
-UNCHANGED = "(alpha_|feature_alpha_)?dropout|clone|contiguous|detach|requires_grad"
+UNCHANGED = "(alpha_|feature_alpha_)?dropout|clone|contiguous|detach|requires_grad|data"
 GLOBAL = ".*deform.*|as_strided"
 """Functions that read where values, or the order in memory, say: a trial does not show how far they may."""
 
@@ -86,6 +86,8 @@ def _noted(call: Call, how: Callable, read: list[Geometry], made: Geometry) -> G
 def rule(call: Call) -> Callable[[Call, list[Geometry], Value], Geometry]:
     """Return the rule for a call."""
     name = re.sub(r"\.\w+$", "", call.name)  # the overload of an operator
+    if name == "__get__":  # a property of the tensor, by its own name
+        name = getattr(getattr(call.function, "__self__", None), "__name__", name)
     name = name if name.startswith("__") else name.rstrip("_")
     name = re.sub(r"[123]d$", "", name.removesuffix("_with_indices"))
     if re.fullmatch(GLOBAL, name):
@@ -96,7 +98,9 @@ def rule(call: Call) -> Callable[[Call, list[Geometry], Value], Geometry]:
         return concatenated
     if name == "pad":
         return moved if call.argument("mode", 2, "constant") == "circular" else _padded
-    if re.fullmatch(MOVES, name) and call.function is not F.unfold:
+    if call.function is F.unfold:
+        return _windows
+    if re.fullmatch(MOVES, name):
         return moved
     if len(set(call.inputs)) == 1 and call.argument("input", 0) == call.inputs[0]:
         if name in RULES:
@@ -286,6 +290,11 @@ def _dense(call: Call, read: list[Geometry], out: Value) -> Geometry:
     lost = [last] if isinstance(last, int) else []
     last = None if CHANNEL in before else CHANNEL
     return replace(read[0].whole(lost), roles=(*before, last))
+
+
+def _windows(call: Call, read: list[Geometry], out: Value) -> Geometry:
+    """Windows one behind the other, (image, channel and place in the window, window)."""
+    return replace(read[0].whole(), roles=(BATCH, CHANNEL, None)[-len(out.shape) :])
 
 
 def _reduced(call: Call, read: list[Geometry], out: Value) -> Geometry:

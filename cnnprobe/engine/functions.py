@@ -2,6 +2,7 @@
 
 import math
 import re
+from string import ascii_letters
 
 from torch import nn
 
@@ -36,6 +37,8 @@ POINTWISE = "|".join(
     )
 )
 """Functions that make each number of the numbers at its place, by name without the "_" of those in place."""
+RESHAPES = re.compile(r"view|reshape|flatten|unflatten|squeeze|unsqueeze|contiguous|mul|div|__r?mul__|__truediv__")
+"""Functions that give each number a place or a scale: nothing is summed."""
 _PASSING = "(max_pool|avg_pool|adaptive_avg_pool|adaptive_max_pool|dropout)([123]d)?|cat|flatten"
 
 
@@ -92,3 +95,76 @@ def weights(call: Call, model: nn.Module) -> int:
 def parameters(module: nn.Module) -> int:
     """Count the parameters of a module, each once."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def has_map(value: Value) -> bool:
+    """Say whether a value is (image, channel, y, x) with more than one position."""
+    return len(value.shape) == 4 and value.shape[2] * value.shape[3] > 1
+
+
+def pools_evenly(call: Call) -> bool:
+    """Say whether a call makes one number of each map."""
+    given, made = call.inputs[0] if call.inputs else None, call.outputs[0].shape
+    pools = "avg_pool2d" in call.name or call.name == "mean"
+    return pools and given is not None and has_map(given) and made[:2] == given.shape[:2] and set(made[2:]) <= {1}
+
+
+def followed(calls: list[Call], value: Value) -> Value:
+    """Return the last map of the same size that is made from a map without pooling."""
+    made, last = {value}, value
+    for call in calls:
+        if made & set(call.inputs) and KINDS.get(call.name) != "pool":
+            made |= set(call.outputs)
+            maps = [one for one in call.outputs if has_map(one) and one.shape[2:] == value.shape[2:]]
+            last = maps[0] if maps and not is_gate(calls, maps[0]) else last
+    return last
+
+
+def is_gate(calls: list[Call], value: Value) -> bool:
+    """Say whether a map only weighs the positions of others: all that reads it is a softmax over positions.
+
+    Args:
+        calls: from which the output is made.
+        value: (image, channel, y, x).
+    """
+    moved, weighs = {value}, False
+    for call in calls:
+        if not moved & set(call.inputs):
+            continue
+        name, dim = call.name.rstrip("_"), call.argument("dim", 1)
+        if name == "softmax" and isinstance(dim, int) and dim % len(call.outputs[0].shape) > 1:
+            weighs = True
+        elif RESHAPES.fullmatch(name) and len(call.inputs) == 1:
+            moved |= set(call.outputs)
+        else:
+            return False
+    return weighs
+
+
+def einsum_indices(call: Call) -> tuple[list[list[str]], list[str], dict[str, int]]:
+    """Return by factor of an `einsum` the names of its axes, those of its result, and how far each runs."""
+    tensors = leaves((call.arguments, call.keywords), Value)
+    if isinstance(call.arguments[0], str):
+        left, arrow, right = call.arguments[0].replace(" ", "").partition("->")
+        words = left.split(",")
+    else:
+        lists = [one for one in call.arguments if not isinstance(one, Value)]
+        written = ["".join("..." if at is Ellipsis else ascii_letters[at] for at in one) for one in lists]
+        words, arrow, right = written[: len(tensors)], len(written) > len(tensors), "".join(written[len(tensors) :])
+    sizes: dict[str, int] = {}
+    factors, longest = [], []
+    for word, value in zip(words, tensors):
+        before, dots, after = word.partition("...")
+        rest = len(value.shape) - len(before) - len(after)
+        hidden = [f"axis {at}" for at in range(rest, 0, -1)] if dots else []
+        names = [*before, *hidden, *after]
+        longest = max(longest, hidden, key=len)
+        factors.append(names)
+        for name, side in zip(names, value.shape):
+            sizes[name] = max(sizes.get(name, 1), side)
+    if arrow:
+        before, dots, after = right.partition("...")
+        result = [*before, *(longest if dots else []), *after]
+    else:  # what stands once, in the order of the alphabet
+        result = longest + sorted(name for name in sizes if "".join(words).count(name) == 1)
+    return factors, result, sizes

@@ -138,7 +138,9 @@ class GradientMapping:
             "low_share": Column(f"share of the mean map's power below {LOW} cycles per px"),
         }
         if recipe.plain:
-            columns["gradient_map"] = Column("the same mean of the plain gradient", axes, each, unit=unit)
+            columns["gradient_map"] = Column(
+                "the same mean of the plain gradient", axes, each, unit="activation per pixel"
+            )
         if moments := len(how.moments):
             columns |= {
                 "learned_map": Column(

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,17 @@ class Grid:
         if str(self.orientation):
             LOG.warning(f"the map of {layer.name} lies over the image {self.orientation}: it is turned back")
         self.shape = self.shape[::-1] if self.orientation.exchanged else self.shape
+        self.layer = layer
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What a store says of the layer, see `Layer.attributes`, of the map as it is laid here."""
+        start, stride = list(self.layer.field.start), list(self.layer.field.stride)
+        for axis in self.orientation.mirrored:
+            start[axis] += (self.shape[axis] - 1) * stride[axis]
+            stride[axis] = -stride[axis]
+        laid = {"map_size": list(self.shape), "field_start": start, "field_stride": stride}
+        return self.layer.attributes | laid
 
     def of(self, activation: Tensor) -> Tensor:
         """Return (…, channel, y, x) of an activation (…, channel, *map)."""

@@ -50,6 +50,13 @@ def is_unknown(model: nn.Module, size: tuple[int, ...]) -> bool:
     return _first(trace(model, size)) is not None and seen(model, size) is None
 
 
+def reads_images(model: nn.Module, size: tuple[int, ...]) -> bool:
+    """Say whether a network takes a signal (channel, time) for one grey image: a convolution over images reads it."""
+    written = trace(model, size)
+    reader = _reader(written, Value(IMAGE, 0, (1, *size)))
+    return len(size) == 2 and reader is not None and reader.name == "conv2d"
+
+
 def seen(model: nn.Module, size: tuple[int, ...]) -> Seen | None:
     """Return what a network has learned from, where a BatchNorm tells; None where none does, or none has learned yet.
 

@@ -23,13 +23,24 @@ from torch import nn
 from cnnprobe.engine.conduct import Place, conduct_of
 from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.field_rules import geometries
-from cnnprobe.engine.functions import KINDS, alone_rectified, nonnegative, parameters, weights
+from cnnprobe.engine.functions import (
+    KINDS,
+    alone_rectified,
+    followed,
+    has_map,
+    is_gate,
+    nonnegative,
+    parameters,
+    pools_evenly,
+    weights,
+)
 from cnnprobe.engine.multiply_adds import multiply_accumulates
 from cnnprobe.engine.replay import ancestors
+from cnnprobe.engine.rounding import only_rounding
 from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import CONSTANT, Call, ModuleCall, Value, trace
 from cnnprobe.engine.unfollowed import unfollowed
-from cnnprobe.errors import UserError, listing, unknown
+from cnnprobe.errors import UserError, is_list, listing, unknown
 from cnnprobe.protocol import about
 
 
@@ -71,11 +82,14 @@ def find(
     chosen: dict[Tap, Layer] = {}
     for word in [spec] if isinstance(spec, str) else list(spec):
         for layer in catalogue.named(str(word), of):
-            chosen.setdefault(layer.tap, layer)
+            if (same := chosen.setdefault(layer.tap, layer)).name not in (layer.name, word):
+                catalogue.conduct.say(f"{layer.name} is {same.name} of {of}: it is measured once, under that name")
             if told := catalogue.conduct.place(layer.tap).told:
                 catalogue.conduct.say(f"layer {layer.name!r} of {of}: {told}")
     if not chosen:
         raise UserError(f"no layer is asked for; layers of {of}: {listing(layer.name for layer in catalogue.main)}")
+    for name, how in only_rounding(model, list(chosen.values()), input_size).items():
+        catalogue.conduct.say(f"layer {name!r} of {of} does not depend on the image but for rounding: {how}")
     return checked(model, list(chosen.values()), input_size)
 
 
@@ -94,8 +108,9 @@ def last_map(model: nn.Module, input_size: tuple[int, ...]) -> Layer:
     """Return where the last map stands that the output is made from: what becomes of the last convolution's output.
 
     Where the head pools maps evenly it is what is pooled; else the last convolution's output behind all that keeps its
-    size (BatchNorm, sum, joining, rectifier). In a transformer with a class token it is the normalisation before the
-    last attention: of what follows that, the class token alone is read.
+    size (BatchNorm, sum, joining, rectifier), but not one that only says how positions are weighed (by a softmax). In a
+    transformer with a class token it is the normalisation before the last attention: of what follows that, the class
+    token alone is read.
 
     Raises:
         UserError: there is no such map.
@@ -152,7 +167,7 @@ class _Catalogue:
         if word in names:
             self._tell_namesake(word, names[word])
             return [replace(names[word], name=word)]
-        if any(sign in word for sign in "*?["):
+        if any(sign in word for sign in "*?[") and not is_list(word):
             short = [name for name in names if name in self.short and fnmatchcase(name, word)]
             found = short or [name for name in names if fnmatchcase(name, word)]
             order = {layer.tap: place for place, layer in enumerate(self.every)}
@@ -304,15 +319,15 @@ class _Catalogue:
         """Return the layer of `last_map`."""
         output = self.trace.modules[-1].output
         needed = ancestors(self.trace, output) if isinstance(output, Value) else []
-        folded = [call for call in needed if KINDS.get(call.name) == "convolution" and _has_map(call.outputs[0])]
+        folded = [call for call in needed if KINDS.get(call.name) == "convolution" and has_map(call.outputs[0])]
         if not folded:
             raise UserError("the output is made from no convolution with a map (image, channel, y, x); say layer=…")
-        last = folded[-1]
-        pooled = [call for call in needed if call.index > last.index and _pools_evenly(call)]
+        last = next((call for call in folded[::-1] if not is_gate(needed, call.outputs[0])), folded[-1])
+        pooled = [call for call in needed if call.index > last.index and pools_evenly(call)]
         attention = [call for call in needed if KINDS.get(call.name) == "attention" and call.index > last.index]
         if attention and not pooled:
             return self._before(attention[-1])
-        value = pooled[-1].inputs[0] if pooled else _followed(needed, last.outputs[0])
+        value = pooled[-1].inputs[0] if pooled else followed(needed, last.outputs[0])
         around = [call for call in self.trace.modules if call.output == value and call.path]
         short = [layer.name for layer in self.every if layer.name in self.short and layer.tap == self._tap(value)]
         if short or not around:
@@ -376,24 +391,3 @@ class _Catalogue:
 
     def _output(self, path: str) -> object:
         return next((call.output for call in self.trace.modules if call.path == path), None)
-
-
-def _has_map(value: Value) -> bool:
-    return len(value.shape) == 4 and value.shape[2] * value.shape[3] > 1
-
-
-def _pools_evenly(call: Call) -> bool:
-    """Say whether a call makes one number of each map."""
-    given, made = call.inputs[0] if call.inputs else None, call.outputs[0].shape
-    pools = "avg_pool2d" in call.name or call.name == "mean"
-    return pools and given is not None and _has_map(given) and made[:2] == given.shape[:2] and set(made[2:]) <= {1}
-
-
-def _followed(calls: list[Call], value: Value) -> Value:
-    """Return the last map of the same size that is made from a map without pooling."""
-    made, last = {value}, value
-    for call in calls:
-        if made & set(call.inputs) and KINDS.get(call.name) != "pool":
-            made |= set(call.outputs)
-            last = next((one for one in call.outputs if _has_map(one) and one.shape[2:] == value.shape[2:]), last)
-    return last

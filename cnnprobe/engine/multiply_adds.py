@@ -8,13 +8,13 @@ pooling, normalisation and interpolation count nothing, as is usual.
 import math
 import re
 from collections.abc import Callable
-from string import ascii_letters
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cnnprobe.engine.conduct import conduct_of
+from cnnprobe.engine.functions import einsum_indices
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.tracing import CONSTANT, Call, Trace, Value, Watch, leaves, noise_image, replaced
 
@@ -201,7 +201,8 @@ def _of_chain(shapes: list[tuple[int, ...]]) -> int:
 
 def _of_einsum(call: Call) -> int:
     """Count the products that are summed, the factors multiplied from left to right."""
-    factors, result, sizes = _indices(call)
+    written, result, sizes = einsum_indices(call)
+    factors = [set(names) for names in written]
     done, count = factors[0], 0
     for place, factor in enumerate(factors[1:], 2):
         together = done | factor
@@ -211,30 +212,3 @@ def _of_einsum(call: Call) -> int:
             count += math.prod(sizes[index] for index in together - summed_alone)
         done = needed
     return count
-
-
-def _indices(call: Call) -> tuple[list[set[str]], set[str], dict[str, int]]:
-    """Return the indices of the factors of an `einsum` and of its result, and how far each runs."""
-    tensors = leaves((call.arguments, call.keywords), Value)
-    if isinstance(call.arguments[0], str):
-        left, arrow, right = call.arguments[0].replace(" ", "").partition("->")
-        words = left.split(",")
-    else:
-        lists = [one for one in call.arguments if not isinstance(one, Value)]
-        written = ["".join("..." if at is Ellipsis else ascii_letters[at] for at in one) for one in lists]
-        words, arrow, right = written[: len(tensors)], len(written) > len(tensors), "".join(written[len(tensors) :])
-    sizes: dict[str, int] = {}
-    factors, ellipses = [], set()
-    for word, value in zip(words, tensors):
-        before, dots, after = word.partition("...")
-        rest = len(value.shape) - len(before) - len(after)
-        hidden = [f"axis {at}" for at in range(rest, 0, -1)] if dots else []
-        names = [*before, *hidden, *after]
-        ellipses |= set(hidden)
-        factors.append(set(names))
-        sizes |= {name: max(sizes.get(name, 1), side) for name, side in zip(names, value.shape)}
-    if arrow:
-        result = set(right.replace("...", "")) | (ellipses if "..." in right else set())
-    else:
-        result = {name for name in sizes if "".join(words).count(name) == 1} | ellipses
-    return factors, result, sizes

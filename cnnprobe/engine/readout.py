@@ -53,6 +53,12 @@ def readout_of(model: nn.Module, size: tuple[int, ...]) -> Readout:
     written = trace(model, size)
     path, _ = _last_layer(model, written)
     module = model.get_submodule(path)
+    if isinstance(several := written.modules[-1].output, (tuple, dict)):
+        kind = f"{type(several).__name__} of {len(several)}"
+        raise UserError(
+            f"no readout to replace: the network returns a {kind}, of which it is not known what the logits are; "
+            "return them alone, or in a dict as `logits`"
+        )
     if not path:
         raise UserError("no readout to replace: the logits must come from one linear layer or convolution of its own")
     times = sum(one.path == path for one in written.modules)

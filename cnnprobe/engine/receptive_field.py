@@ -156,14 +156,20 @@ class Geometry:
     def channel_axis(self) -> int:
         """The axis of the units; where channels are mixed with something, the axis they went into.
 
-        Of several it is the first if they stand before the map, as channels do in torch, and the last if not.
+        Of several it is the first if they stand before the map or are a map, as channels do in torch, else the last.
         """
         if CHANNEL in self.roles:
             return self.roles.index(CHANNEL)
         mixed = [axis for axis, role in enumerate(self.roles) if role is None and axis]
         if not mixed:
             return min(1, len(self.roles) - 1)
-        return mixed[0] if min(self.spatial(), default=0) > mixed[-1] else mixed[-1]
+        first = min(spatial) > mixed[-1] if (spatial := self.spatial()) else len(self.roles) > 3
+        return mixed[0] if first else mixed[-1]
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether channels stand behind positions, as in tokens."""
+        return CHANNEL in self.roles[2:] and self.roles[-1] == CHANNEL
 
     def spatial(self) -> dict[int, int]:
         """Return by axis of the tensor the axis of the image it runs along."""

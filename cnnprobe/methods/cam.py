@@ -140,7 +140,8 @@ def compute(
     about = {"kind": kind, "image_size": list(dataset.size), "classes": names_json(names), "shared": shared}
     about |= {"outputs": known.kind}
     about |= {"fixed": list(fixed), "top_classes": top, "pages": [-1] if shown is None else shown}
-    about |= {"finer": bool(getattr(engine, "finer", False))} | read.attributes
+    grid = getattr(engine, "grid", None)
+    about |= {"finer": bool(getattr(engine, "finer", False))} | (grid.attributes if grid else read.attributes)
     tables = mapping.tables(about, chosen if search is None else None)
     return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), number, "images", kept)
 
@@ -194,7 +195,8 @@ def headline(recording: Any) -> dict[str, Any]:
     """Count images and maps, and say how well they point."""
     table = recording["images"]
     rows = table["class"] >= 0
-    found: dict[str, Any] = {"images": len(np.unique(table["image"][rows])), "maps": int(rows.sum())}
+    found: dict[str, Any] = {"layer": table.attributes["layer"]}
+    found |= {"images": len(np.unique(table["image"][rows])), "maps": int(rows.sum())}
     found["without evidence"] = int(table["silent"].sum())
     if "localisation" in recording:
         row = {name: recording["localisation"][name][0] for name in ("pointing", "pointing_chance")}

@@ -207,3 +207,23 @@ def test_what_has_no_meaning_is_refused(model, kind, layer, said):
     with pytest.raises(UserError) as error:
         mapped(model.eval(), kind, layer=layer)
     assert said in str(error.value)
+
+
+class Weighed(nn.Module):
+    """Attention pooling: what says how much a place counts may be shifted without any change of the logits."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.maps, self.weights, self.out = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 1, 1), nn.Linear(6, 4)
+
+    def forward(self, images):
+        maps = self.maps(images).relu()
+        return self.out((maps.flatten(2) * self.weights(maps).flatten(2).softmax(-1)).sum(-1))
+
+
+def test_a_mean_gradient_of_rounding_is_none():
+    """F87: maps of 1e-10 were drawn as evidence."""
+    model = Weighed().eval()
+    assert not mapped(model, "gradcam", layer="weights").maps.any()
+    assert mapped(model, "layercam", layer="weights").maps.any()

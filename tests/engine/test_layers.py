@@ -5,7 +5,9 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
+from calling import Told
 from torch import nn
 
 from cnnprobe.engine.layers import Tap, find, last_map, layers_of, main_layers
@@ -201,6 +203,78 @@ def test_tokens_and_signals():
     assert attention.kind == "attention" and attention.macs == 17 * (4 * 12**2 + 2 * 17 * 12)
     conv = named(planted.signals(), (2, 64))["conv1"]
     assert (conv.channels, conv.map_size, conv.field.size) == (4, (30,), (5,))
+
+
+UNFOLDED = {  # channels and map of what a function makes of maps (6, 8, 8), and the function
+    "unfold": ((6, 8, 8), lambda maps: (torch.ones(6, 54) @ F.unfold(maps, 3, padding=1)).view(-1, 6, 8, 8)),
+    "flat": ((7, 64), lambda maps: torch.einsum("bkl,okl->bol", F.unfold(maps, 3, padding=1), torch.ones(7, 54, 64))),
+    "sum": ((6, 8, 8), lambda maps: F.unfold(maps, 3, padding=1).view(-1, 6, 9, 8, 8).sum(2)),
+    "maximum": ((6, 8, 8), lambda maps: F.unfold(maps, 3, padding=1).view(-1, 6, 9, 64).amax(2).view(-1, 6, 8, 8)),
+    "fold": ((6, 8, 8), lambda maps: F.fold(F.unfold(maps, 3, padding=1), (8, 8), 3, padding=1)),
+    "flat and back": ((6, 8, 8), lambda maps: maps.flatten(1).view(-1, 6, 8, 8)),
+    "heads": ((3, 2, 64), lambda maps: maps.view(-1, 3, 2, 64)),
+    "heads of tokens": ((2, 64, 3), lambda maps: maps.flatten(2).mT.reshape(-1, 64, 3, 2)),
+    "tokens": ((7, 64), lambda maps: F.linear(maps.flatten(2).mT, torch.ones(7, 6))),
+    "adjoint": ((7, 64), lambda maps: F.linear(maps.flatten(2).adjoint(), torch.ones(7, 6))),
+    "einsum": ((7, 64), lambda maps: torch.einsum("bcl,cd->bld", maps.flatten(2), torch.ones(6, 7))),
+    "einsum, factors turned": ((7, 64), lambda maps: torch.einsum("cd,bcl->bdl", torch.ones(6, 7), maps.flatten(2))),
+    "einsum by numbers": ((6, 64), lambda maps: torch.einsum(maps.flatten(2), [0, 1, 2], [0, 2, 1])),
+    "einsum of a map": ((7, 8, 8), lambda maps: torch.einsum("b...yx,...d->byxd", maps, torch.ones(6, 7))),
+    "tensordot": ((7, 64), lambda maps: torch.tensordot(maps.flatten(2), torch.ones(6, 7), ([1], [0]))),
+    "matmul": ((7, 64), lambda maps: maps.flatten(2).mT @ torch.ones(6, 7)),
+    "attention": ((6, 64), lambda maps: F.scaled_dot_product_attention(*[maps.flatten(2).mT] * 3)),
+    "parts": ((6, 8, 8), lambda maps: torch.stack(maps.unbind(1), -1)),
+}
+
+
+class Made(nn.Module):
+    """A layer that is made of the maps of a convolution by a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.conv, self.made, self.function = nn.Conv2d(3, 6, 3, padding=1), nn.Identity(), function
+
+    def forward(self, images):
+        return self.made(self.function(self.conv(images))).flatten(1)[:, :5]
+
+
+@pytest.mark.parametrize("name", UNFOLDED)
+def test_units_are_channels_also_of_maps_whose_places_cannot_be_followed(name):
+    """F85: behind unfold(), .mT or einsum() columns of the image or tokens were units, and channels an axis of maps."""
+    (channels, *places), function = UNFOLDED[name]
+    model = Made(function).eval()
+    (layer,) = find(model, "made", (3, 8, 8))
+    assert (layer.channels, layer.map_size) == (channels, tuple(places))
+
+
+class Weighing(nn.Module):
+    """Attention pooling: a convolution says how much each place of the map counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps, self.weights, self.out = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 1, 1), nn.Linear(6, 4)
+
+    def forward(self, images):
+        maps = self.maps(images).relu()
+        weights = (self.weights(maps).flatten(2) / 2).softmax(-1)
+        return self.out((maps.flatten(2) * weights).sum(-1))
+
+
+def test_a_map_that_weighs_places_is_not_the_last_map():
+    """F87: its mean gradient is 0 but for rounding, which was drawn as evidence."""
+    layer = last_map(Weighing().eval(), (3, 8, 8))
+    assert (layer.channels, layer.map_size, layer.tap.module) == (6, (6, 6), "")
+
+
+def test_a_second_name_of_the_same_place_is_told():
+    """F95."""
+    model = nn.Sequential(OrderedDict(first=nn.Conv2d(3, 4, 3), second=nn.Conv2d(4, 4, 3))).eval()
+    with Told() as lines:
+        assert [one.name for one in find(model, ["conv1", "first", "conv1", "second"], (3, 8, 8))] == [
+            "conv1",
+            "second",
+        ]
+    assert lines == ["first is conv1 of the model: it is measured once, under that name"]
 
 
 class Turned(nn.Module):

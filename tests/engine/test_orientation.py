@@ -84,3 +84,21 @@ def test_ordinary_networks_lie_as_their_images(name, side, seed):
     with Told() as lines:
         Grid(model, last_map(model, (3, side, side)), (3, side, side))
     assert not lines
+
+
+@pytest.mark.parametrize("name", ["up", "aside", "both"])
+def test_the_field_of_a_map_that_is_turned_back_is_that_of_its_places(name):
+    """F91: it was that of the mirrored map: its first place seemed to see the other end of the image."""
+    model, image = Turning(TURNS[name][0]), torch.rand(1, *SIZE)
+    layer = find(model, "conv2", SIZE)[0]
+    about = (grid := Grid(model, layer, SIZE)).attributes
+    for place in ((0, 0), (grid.shape[0] - 1, 2)):
+        image.requires_grad_(True).grad = None
+        laid = grid.of(F.relu(model.second(model.turn(F.relu(model.first(image))))))
+        (gradient,) = torch.autograd.grad(laid[0, :, *place].sum(), image)
+        for axis, at in enumerate(place):
+            seen = gradient[0].abs().sum(0).sum(1 - axis).nonzero()
+            first = about["field_start"][axis] + at * about["field_stride"][axis]
+            assert first <= seen.min() and seen.max() < first + about["field_size"][axis]
+            assert seen.max() - seen.min() >= about["field_size"][axis] - 2  # at a border of the image one less
+    assert list(about["map_size"]) == list(grid.shape)

@@ -209,6 +209,14 @@ def test_a_stopped_run_does_not_rank_again():
     assert phases == ["ranking", "gradients of conv2"]
 
 
+def test_the_plain_gradient_is_per_pixel_whatever_the_rule():
+    """F95: beside maps of rule=integrated it had their unit."""
+    for rule in ("integrated", "input-x-gradient", "guided"):
+        columns = run(one_gabor(), noise(), layer="conv1", rule=rule, top_images=4).tables[0].columns
+        assert columns["gradient_map"].unit == "activation per pixel"
+        assert columns["map"].unit == ("activation per pixel" if rule == "guided" else "activation")
+
+
 def test_dead_units_have_no_maps_and_say_so():
     model = one_gabor()
     model[0].weight.data[1], model[0].bias.data[1] = 0, -1

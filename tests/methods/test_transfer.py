@@ -293,6 +293,16 @@ def test_a_network_is_given_back_able_to_learn():
         assert readout_of(model, (3, 8, 8)).classes == 2
 
 
+class Pair(nn.Sequential):
+    """A network that returns two tables (image, column)."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(192, 3))
+
+    def forward(self, images):
+        return super().forward(images), images.flatten(1)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -302,6 +312,7 @@ def test_a_network_is_given_back_able_to_learn():
         ({"forgetting": "new", "layer": ["conv1", "logits"]}, "layer logits is the readout"),
         ({"forgetting": "new", "layer": "6"}, "layer 6 is the readout"),
         ({"model": nn.Sequential(nn.Conv2d(3, 3, 8, groups=3), nn.Flatten())}, "no readout to replace: 0 is a conv"),
+        ({"model": Pair()}, "no readout to replace: the network returns a tuple of 2, of which it is not known"),
         (
             {"dataset": Blobs(9, 0, classes=1), "held_out": Blobs(9, 1, classes=1)},
             "needs 2 or more classes, blobs has 1",
