@@ -85,5 +85,6 @@ def _spreads(model: nn.Module, layers: list[Layer], images: Tensor) -> dict[str,
 
     with tap(model, layers, receive) as run, torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)  # a network may draw numbers
-        run(images)
+        for image in images.split(1):  # a batch is for what handles it to judge
+            run(image)
     return {name: (float((high - low).max()), float(max(high.max(), -low.min()))) for name, (low, high) in ends.items()}
