@@ -202,7 +202,7 @@ def network(
     def built(classes: int | None) -> Any:
         torch.manual_seed(seed)
         model = kind.build(num_classes=classes, **given)
-        foreign.materialise(model, size, options["name"])
+        foreign.materialise(model, size, options["name"], options.get("channels"))
         return model
 
     torch.manual_seed(seed)

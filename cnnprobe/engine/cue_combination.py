@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from cnnprobe.engine.class_choice import Choose, class_count
 from cnnprobe.engine.class_maps import Found
 from cnnprobe.engine.grids import Grid
-from cnnprobe.engine.heads import cut
-from cnnprobe.engine.memory import Carried
+from cnnprobe.engine.heads import Head, WholeHead, cut
+from cnnprobe.engine.memory import Carried, is_short
 from cnnprobe.engine.outputs import Outputs
 from cnnprobe.engine.probing import untouched
+from cnnprobe.engine.rounding import in_double
 from cnnprobe.engine.taps import Layer
 from cnnprobe.engine.tracing import noise_image
 from cnnprobe.errors import UserError
@@ -69,12 +70,13 @@ class CueCombination:
         self.shape = self.grid.shape
         with untouched(model), torch.inference_mode():
             self.head = cut(model, layer, size)
+            self.exact = _exact(model, layer, size)
             if finer:
                 self.shape = tuple(self.head.finer(noise_image(model, size)).shape[2:])
         self.finer = finer and self.shape != self.grid.shape
         if finer and len(self.shape) != 2:
             self.finer, self.shape = False, self.grid.shape
-        one = 4 * layer.channels * math.prod(layer.map_size)
+        one = 8 * layer.channels * math.prod(layer.map_size)
         self.carried = Carried(int(np.clip(HELD / one, 1, 512)), "batch of removed cues")
         self.pieces = Carried(max(1, int(HELD / (4 * layer.channels * math.prod(self.shape)))), "batch of finer maps")
         self.total = np.zeros((self.classes, layer.channels))
@@ -99,20 +101,32 @@ class CueCombination:
             costs = np.zeros((len(images), self.layer.channels))
             for row in np.flatnonzero(classes >= 0):
                 own = {value: tensor[row : row + 1] for value, tensor in sides.items()}
-                costs[row] = self._costs(activation[row], own, logits[row], int(classes[row]))
+                costs[row] = self._costs(activation[row], own, int(classes[row]))
         for row, label in enumerate(classes):
             if label >= 0:
                 self.total[label] += costs[row]
                 self.count[label] += 1
         return costs
 
-    def _costs(self, activation: Tensor, sides: dict, logits: Tensor, label: int) -> np.ndarray:
-        """Return (cue,) of one image."""
+    def _costs(self, activation: Tensor, sides: dict, label: int) -> np.ndarray:
+        """Return (cue,) of one image.
+
+        In double precision where the network can be had in it: what a faint cue costs is less than rounding of single
+        precision, and is divided by the little that it is.
+        """
         size = activation.double().square().flatten(1).sum(1)  # E_nf
         there = torch.nonzero(size > 0)[:, 0]
         costs = torch.zeros(len(activation), dtype=torch.float64, device=activation.device)
-        before = -self.outputs.log_probabilities(logits[None].double())[0, label]
-        start = 0
+        head = self.head
+        if self.exact is not None:
+            head, activation = self.exact, activation.double()
+            sides = {value: one.double() if one.is_floating_point() else one for value, one in sides.items()}
+
+        def likelihood(activation: Tensor, sides: dict) -> Tensor:
+            scores = self.outputs.scores(head.logits(activation, sides))
+            return self.outputs.log_probabilities(scores.double())[:, label]
+
+        before, start = -likelihood(activation[None], sides), 0
         while start < len(there):
             some = there[start : start + self.carried.most]
 
@@ -120,7 +134,7 @@ class CueCombination:
                 without = activation.expand(len(some), *activation.shape).clone()
                 without[torch.arange(len(some)), some] = 0
                 own = {value: tensor.expand(len(some), *tensor.shape[1:]) for value, tensor in sides.items()}
-                return -self.outputs.log_probabilities(self._scores(without, own).double())[:, label]
+                return -likelihood(without, own)
 
             after = self.carried.attempt(len(some), removed)
             if after is not None:
@@ -161,6 +175,18 @@ class CueCombination:
         maps = torch.einsum("nkc,ncyx->nkyx", weights[classes.clamp(min=0)], activation.float())
         maps[classes < 0] = float("nan")
         return logits, classes, maps
+
+
+def _exact(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> Head | WholeHead | None:
+    """Return the head in double precision, None where the network cannot be had in it."""
+    try:
+        exact = in_double(model, size)
+        with untouched(exact):
+            return cut(exact, layer, size)
+    except Exception as error:  # whatever stands in a network that was never seen before
+        if is_short(error):
+            raise
+        return None
 
 
 @dataclass

@@ -73,7 +73,8 @@ def _noted(call: Call, how: Callable, read: list[Geometry], made: Geometry) -> G
     axes = range(len(made.sides))
     new = [axis for axis in axes if not made.spans[axis].stride and all(g.spans[axis].stride for g in read)]
     if new:
-        words = "the whole image" if len(new) == len(axes) else f"all of {' and '.join('zyx'[axis - len(axes)] for axis in new)}"
+        named = " and ".join("zyx"[axis - len(axes)] for axis in new)
+        words = "the whole image" if len(new) == len(axes) else f"all of {named}"
         notes[f"{call.name.strip('_')}() sees {words}"] = None
     elif how is measured and not all(map(made.is_whole, axes)):
         notes[f"{call.name.strip('_')}() was measured"] = None

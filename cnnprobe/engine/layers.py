@@ -86,6 +86,9 @@ def find(
                 catalogue.conduct.say(f"{layer.name} is {same.name} of {of}: it is measured once, under that name")
             if told := catalogue.conduct.place(layer.tap).told:
                 catalogue.conduct.say(f"layer {layer.name!r} of {of}: {told}")
+    if not chosen and catalogue.main_problems:
+        why, names = next(iter(catalogue.by_reason(catalogue.main_problems).items()))
+        raise UserError(f"no layer of {of} can be read: {listing(names)}: {why}")
     if not chosen:
         raise UserError(f"no layer is asked for; layers of {of}: {listing(layer.name for layer in catalogue.main)}")
     for name, how in only_rounding(model, list(chosen.values()), input_size).items():

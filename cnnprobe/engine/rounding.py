@@ -52,15 +52,24 @@ def only_rounding(model: nn.Module, layers: list[Layer], size: tuple[int, ...]) 
     return {layer.name: known[layer.tap] for layer in layers if known[layer.tap]}
 
 
+def in_double(model: nn.Module, size: tuple[int, ...]) -> nn.Module:
+    """Return a copy of a network in double precision, whose warnings are left to the network itself.
+
+    Raises:
+        Exception: any, where it cannot be copied or tried so.
+    """
+    exact = copy.deepcopy(model).double()
+    conduct_of(exact, tuple(size)).told = _Everything()
+    return exact
+
+
 def _judged(model: nn.Module, layers: list[Layer], size: tuple[int, ...]) -> dict:
     images = _unlike(noise_image(model, size))
     spreads = _spreads(model, layers, images)
     doubtful = [one for one in layers if 0 < spreads[one.name][0] < SMALL * max(1.0, spreads[one.name][1])]
     if not doubtful:
         return {}
-    exact = copy.deepcopy(model).double()
-    conduct_of(exact, tuple(size)).told = _Everything()
-    found = {}
+    exact, found = in_double(model, size), {}
     for one, (spread, _) in zip(doubtful, _spreads(exact, doubtful, images.double()).values()):
         before = spreads[one.name][0]
         if spread < LESS * before:

@@ -161,13 +161,14 @@ def problem(model: nn.Module) -> str | None:
     return None
 
 
-def materialise(model: nn.Module, size: tuple[int, ...], name: str) -> None:
+def materialise(model: nn.Module, size: tuple[int, ...], name: str, said: int | None = None) -> None:
     """Give lazy layers their shapes, by one pass over a black image of the size of the images.
 
     Args:
         model: in eval() mode.
         size: (channel, y, x) or (channel, time).
         name: of the network, for messages.
+        said: channels that the options say it takes.
 
     Raises:
         UserError: the pass fails, or some layer is still without a shape.
@@ -179,7 +180,9 @@ def materialise(model: nn.Module, size: tuple[int, ...], name: str) -> None:
             model(torch.zeros(1, *size))
     except Exception as error:  # a network may raise anything
         shape, reason = "x".join(map(str, size)), " ".join(str(error).split())[:160] or type(error).__name__
-        raise UserError(f"{name} has lazy layers and takes no image of {shape}: {reason}") from None
+        channels = f"; images of model.channels={said} come from dataset=arrays or dataset=manufactured"
+        way = channels if said not in (None, size[0]) else ""
+        raise UserError(f"{name} has lazy layers and takes no image of {shape}: {reason}{way}") from None
     if left := _lazy(model):
         raise UserError(f"{name}: the lazy layer of {left[0]} gets no shape from an image; give it one in the file")
 

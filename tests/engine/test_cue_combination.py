@@ -59,6 +59,22 @@ def test_the_weight_of_a_planted_cue_is_that_of_the_formula():
     assert y in (2, 3) and x in (3, 4) and abs(found.maps[1, 0]).max() < 1e-4
 
 
+def test_what_a_faint_cue_costs_is_not_rounding():
+    """F98: it was a difference of single precision, divided by the faint cue's square: 3.7 for 2.0."""
+    model, (images, labels) = Planted().eval(), planted_images(40)
+    model.out.weight.data = torch.randn(2, 6, generator=torch.Generator().manual_seed(1)) * 3
+    images[:, 3] *= 1e-4
+    engine = CueCombination(model, find(model, "conv1", (6, 7, 7))[0], (6, 7, 7), finer=False)
+    costs = engine.weigh(images, labels)
+    maps, weight = images.double(), model.out.weight.data.double()
+    means = maps.mean((2, 3))
+    before = (means @ weight.T).log_softmax(1)[range(40), labels]
+    without = ((means @ weight.T) - means[:, 3:4] * weight[:, 3]).log_softmax(1)[range(40), labels]
+    expected = (before - without) / maps[:, 3].square().sum((1, 2))
+    assert expected.abs().min() > 1
+    np.testing.assert_allclose(costs[:, 3], expected.numpy(), rtol=1e-6)
+
+
 def test_costs_are_those_of_a_loop_over_removed_maps():
     model = Deep().eval().double()
     model.conv.bias.data[2] = -100  # a silent cue

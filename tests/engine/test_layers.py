@@ -247,6 +247,24 @@ def test_units_are_channels_also_of_maps_whose_places_cannot_be_followed(name):
     assert (layer.channels, layer.map_size) == (channels, tuple(places))
 
 
+class Folding(nn.Module):
+    """Both halves of an image in one batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, images):
+        views = torch.cat([images[..., :4], images[..., 4:].flip(-1)])
+        return self.out(self.conv(views).mean((2, 3))).unflatten(0, (2, -1)).sum(0)
+
+
+def test_where_no_layer_can_be_read_the_reason_is_told():
+    """F95: it said that none was asked for."""
+    with pytest.raises(UserError, match=r"no layer of the model can be read: conv1, out: .*views"):
+        find(Folding().eval(), "all", (3, 8, 8))
+
+
 class Weighing(nn.Module):
     """Attention pooling: a convolution says how much each place of the map counts."""
 

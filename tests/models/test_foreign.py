@@ -249,6 +249,10 @@ def test_lazy_layers_get_their_shapes():
         foreign.materialise(net.eval(), (3, 8, 8), "mine")
     with pytest.raises(UserError, match=r"^mine has lazy layers and takes no image of 3x8x8: "):
         foreign.materialise(nn.Sequential(nn.LazyConv2d(2, 9)), (3, 8, 8), "mine")
+    with pytest.raises(
+        UserError, match=r"images of model\.channels=1 come from dataset=arrays or dataset=manufactured$"
+    ):
+        foreign.materialise(nn.Sequential(nn.Conv2d(1, 2, 3), nn.LazyConv2d(2, 3)), (3, 8, 8), "mine", 1)
 
 
 class Always(nn.Module):
