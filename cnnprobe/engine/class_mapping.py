@@ -213,6 +213,12 @@ class ClassMapping:
             self.engine.weigh(batch.images[keep], None if labels is None else labels[batch.readable])
             shown += len(batch)
             yield Advance(len(batch))
+        if missing := int((self.engine.count == 0).sum()):
+            whose = "is" if self.shared else "is decided to be"
+            LOG.warning(
+                f"no image {whose} of {missing} of the {self.engine.classes} classes: they have no weights, and their "
+                "maps are NaN"
+            )
         unfinished.end("cues")
 
     def _found(self, batch: Batch, at: State) -> Generator[Advance, None, Found]:

@@ -198,6 +198,8 @@ def headline(recording: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"layer": table.attributes["layer"]}
     found |= {"images": len(np.unique(table["image"][rows])), "maps": int(rows.sum())}
     found["without evidence"] = int(table["silent"].sum())
+    if undefined := int(np.isnan(table["evidence"][rows]).sum()):
+        found["undefined"] = undefined
     if "localisation" in recording:
         row = {name: recording["localisation"][name][0] for name in ("pointing", "pointing_chance")}
         found |= {name.replace("_", " "): float(value) for name, value in row.items() if np.isfinite(value)}

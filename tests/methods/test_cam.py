@@ -221,9 +221,10 @@ def test_shapes_hand_out_their_masks():
     assert "localisation" not in tables(run(model, dataset, evaluate=False))
 
 
-def test_weights_and_means_of_cccam_are_stored():
+def test_weights_and_means_of_cccam_are_stored(caplog):
     labels = np.arange(10) % 3
     found = tables(run(Deep().eval(), Labelled(IMAGES, labels), kind="cccam", draws=50, batch_size=4))
+    assert "no image is of 1 of the 4 classes: they have no weights, and their maps are NaN" in caplog.text
     assert found["classes"]["class"].tolist() == [0, 1, 2] and found["classes"]["images"].tolist() == [4, 3, 3]
     rows = found["images"]
     own = rows["class"] == np.repeat(labels, 4)
