@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cnnprobe import catalogue, foreign_yaml, schema
-from cnnprobe.errors import UserError, path_of, unknown
+from cnnprobe.errors import UserError, listing, path_of, unknown
 
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
@@ -218,6 +218,8 @@ def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(one_line(error)) from None
+    except ValueError as error:  # a group of Hydra's own chosen by null
+        raise UserError(f"cannot read {listing(words)}: {one_line(error)}") from None
 
 
 def _check_keys(words: list[str], choosing: list[str], search: list[str], config: Any = None) -> None:

@@ -47,6 +47,7 @@ def test_any_command_line_is_understood_or_told(cnnprobe, tmp_path, count):
     @example(command="record", words=["~\x1b[31m"])
     @example(command="record", words=["hydra.mode=#"])
     @example(command="train", words=["~method.k "])
+    @example(command="train", words=["hydra/launcher=null"])
     def tried(command, words):
         answer = cnnprobe(command, *words, "--cfg", "job")
         assert answer.status in (0, 2), answer.err
