@@ -58,7 +58,13 @@ def in_double(model: nn.Module, size: tuple[int, ...]) -> nn.Module:
     Raises:
         Exception: any, where it cannot be copied or tried so.
     """
-    exact = copy.deepcopy(model).double()
+    exact, made = copy.deepcopy(model), {}
+    for module in exact.modules():  # not by .double(), which changes tensors where they are: not every device can
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None and tensor.is_floating_point():
+                double = tensor.detach().double()
+                double = nn.Parameter(double, tensor.requires_grad) if name in module._parameters else double
+                setattr(module, name, made.setdefault(id(tensor), double))
     conduct_of(exact, tuple(size)).told = _Everything()
     return exact
 
