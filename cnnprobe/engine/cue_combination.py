@@ -111,8 +111,8 @@ class CueCombination:
     def _costs(self, activation: Tensor, sides: dict, label: int) -> np.ndarray:
         """Return (cue,) of one image.
 
-        In double precision where the network can be had in it: what a faint cue costs is less than rounding of single
-        precision, and is divided by the little that it is.
+        They are computed in double precision where the network allows it: the cost of a faint cue is smaller than the
+        rounding error of single precision, and it is divided by a small E_nf.
         """
         size = activation.double().square().flatten(1).sum(1)  # E_nf
         there = torch.nonzero(size > 0)[:, 0]
@@ -178,7 +178,7 @@ class CueCombination:
 
 
 def _exact(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> Head | WholeHead | None:
-    """Return the head in double precision, None where the network cannot be had in it."""
+    """Return the head in double precision, None where the network cannot be computed in it."""
     try:
         exact = in_double(model, size)
         with untouched(exact):

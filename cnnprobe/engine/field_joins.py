@@ -54,7 +54,9 @@ def product_channels(call: Call, read: list[Geometry]) -> int | None:
     for value, own in zip(call.inputs, read):
         if CHANNEL not in own.roles:
             continue
-        names = next(names for tensor, names in factors if tensor == value)
+        names = next((names for tensor, names in factors if tensor == value), [])
+        if len(names) != len(own.roles):
+            continue
         channels = names[own.roles.index(CHANNEL)]
         new = [name for name in result if name not in names]
         if channels in result or len(new) == 1:
