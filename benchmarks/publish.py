@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 import cnnprobe
-from cnnprobe import runs
+from cnnprobe import run_json
 from cnnprobe.models import packing, weights
 
 MOMENTS = ("update=000000", "update=000128", "epoch=001", "epoch=003", "epoch=010")
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--images", default="as they are published", help="what its images were, for the card")
     arguments = parser.parse_args()
     run = arguments.run
-    about = runs.info(run)
+    about = run_json.read(run)
     if about["command"] != "train" or about["status"] != "complete" or about["commit"].endswith("+"):
         raise SystemExit(f"{run} is not a complete training by committed code")
     config = yaml.safe_load((run / "config.yaml").read_text())

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnnprobe import catalogue, foreign_yaml, runs
+from cnnprobe import catalogue, foreign_yaml, run_json, runs
 from cnnprobe.errors import UserError, listing, path_of
 
 TRAINING = ("train", "transfer")
@@ -288,7 +288,7 @@ def _newest(config: dict[str, Any], commands: tuple[str, ...]) -> Weights | None
     found = []
     for command in commands:
         for path in Path(config["out"]).glob(f"{command}/*/v*/config.yaml"):
-            if runs.info(path.parent).get("status") != "complete":
+            if run_json.read(path.parent).get("status") != "complete":
                 continue
             try:
                 model = foreign_yaml.read(path)["model"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnprobe import catalogue, foreign_yaml, preparation, runs, schema
+from cnnprobe import catalogue, foreign_yaml, preparation, run_json, runs, schema
 from cnnprobe.errors import UserError, path_of
 from cnnprobe.named_weights import TRAINING
 from cnnprobe.protocol import about
@@ -68,7 +68,7 @@ def _images(folder: Path, made: preparation.Preparation) -> Any:
     schema.limit_is_known(limit)
     options = {key: value for key, value in made.options.items() if key not in ("name", "num_classes")}
     needs = preparation.module("model", made.options["name"]).needs(**options)
-    training = runs.info(folder).get("command") in TRAINING
+    training = run_json.read(folder).get("command") in TRAINING
     shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit, "seed": seed}, needs, training)
     return held_out if training else shown
 
@@ -92,7 +92,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _has_not_changed(dataset: Any, folder: Path) -> None:
-    about = runs.info(folder)
+    about = run_json.read(folder)
     runs.same_images(dataset, about.get("held_out" if about.get("command") in TRAINING else "dataset"), folder.name)
 
 

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from cnnprobe import catalogue, files, foreign_yaml, runs, schema
+from cnnprobe import catalogue, files, foreign_yaml, run_json, runs, schema
 from cnnprobe.errors import UserError, listing, path_of
 from cnnprobe.reading import Recording
 
@@ -121,7 +121,7 @@ def same_images(folder: Path, made: Any) -> None:
     Raises:
         UserError: how many images there are and were, and the first that are new, gone or changed.
     """
-    about = runs.info(folder)
+    about = run_json.read(folder)
 
     def which() -> list[str]:
         if not (folder / "store.h5").exists():
@@ -195,7 +195,7 @@ def same_files(folder: Path, config: dict[str, Any]) -> None:
     Raises:
         UserError: which one.
     """
-    if found := other_files(runs.info(folder), {"named_files": named_files(config)}):
+    if found := other_files(run_json.read(folder), {"named_files": named_files(config)}):
         raise UserError(f"{folder.name} cannot go on: {listing(found, 3)} since it was begun; begin a new run")
 
 
@@ -224,7 +224,7 @@ def remark_repeated(folder: Path, made: Any, now: dict[str, Any]) -> None:
         made: the `Preparation`.
         now: the `run.json` of the new one.
     """
-    before, found = runs.info(folder), []
+    before, found = run_json.read(folder), []
     try:
         same_images(folder, made)
     except UserError as error:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnprobe import compose, files, foreign_yaml, run, runs, schema, terminal
+from cnnprobe import compose, files, foreign_yaml, run, run_json, runs, schema, terminal
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
 
@@ -72,7 +72,7 @@ def repeated(request: "Request") -> run.Job:
     config = foreign_yaml.read(folder / "config.yaml")
     if not isinstance(config, dict):
         raise UserError(f"{folder / 'config.yaml'} holds no configuration")
-    command = runs.info(folder).get("command", request.command)
+    command = run_json.read(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     config = schema.checked(config, command, stored=True)
@@ -82,9 +82,9 @@ def repeated(request: "Request") -> run.Job:
     device = _device(config["device"], composed["device"], request)
     out = str(folder.parents[2]) if len(folder.parents) > 2 else composed["out"]  # it may have been moved
     if which == "resume":
-        if runs.info(folder).get("status") == "complete":
+        if run_json.read(folder).get("status") == "complete":
             raise UserError(f"{runs.short(folder, config['out'])} is complete; --rerun does it once more")
-        words = tuple(runs.info(folder).get("overrides", ()))
+        words = tuple(run_json.read(folder).get("overrides", ()))
         return run.Job(command, config | {"out": out}, words, folder, device=device, home=home)
     if any(word.startswith("out=") for word in request.overrides):
         out = str(Path(composed["out"]).absolute()) if home else composed["out"]
@@ -126,17 +126,18 @@ def redraw(request: "Request") -> int:
     composed = compose.compose(_without_values(request, *PLACE))
     name = run.Job(request.command, composed).name
     folder = runs.find(request.flags["redraw"], composed["out"], request.command, name)
-    command = runs.info(folder).get("command", request.command)
+    command = run_json.read(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{runs.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     runs.no_detours(folder)
     if not Recording(folder / "store.h5").complete:
         return redraw_so_far(folder, command)
     count = _drawn(drawing.draw, folder)
-    about = runs.info(folder)
+    about = run_json.read(folder)
     if about.get("status") == "complete":  # another version of the drawing library may have drawn other bytes
         drawn = {str(path.relative_to(folder)): files.sha256(path) for path in (folder / "figures").glob("*.png")}
-        files.write_json(folder / "run.json", about | {"files": runs.checksums(about) | drawn})
+        now = run_json.as_written(folder) | {"files": about.get("files", {}) | drawn}
+        files.write_json(folder / run_json.NAME, now)
     terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {folder / 'figures'}")
     return 0
 
@@ -164,8 +165,8 @@ def _drawn(draw: Callable[[Path], Any], folder: Path) -> Any:
     try:
         return draw(folder)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        store, about = folder / "store.h5", runs.info(folder)
-        if runs.checksums(about).get(store.name) == files.sha256(store):
+        store, about = folder / "store.h5", run_json.read(folder)
+        if about.get("files", {}).get(store.name) == files.sha256(store):
             raise
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{store} does not hold what {about.get('command')} writes ({reason})") from None

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe import runs, training_state
+from cnnprobe import run_json, training_state
 from cnnprobe.reading import Recording
 from cnnprobe.unfinished import FOLDER, Unfinished
 
@@ -19,13 +19,13 @@ def left_by(folder: Path | None) -> dict[str, Any]:
     """
     path = None if folder is None else folder / "store.h5"
     if path is None or not path.exists():
-        facts = {} if folder is None else runs.info(folder).get("facts", {})
+        facts = {} if folder is None else run_json.read(folder).get("facts", {})
         return {"start": 0, "finished": {}, "facts": facts, "state": None, "unfinished": Unfinished()}
     kept = folder / FOLDER
     return {
         "start": whole_rows(path),
         "finished": finished_batches(path),
-        "facts": runs.info(folder).get("facts", {}),
+        "facts": run_json.read(folder).get("facts", {}),
         "state": training_state.read(folder / "weights"),
         # where rows are damaged, which were finished before it, nothing that came after them is trusted
         "unfinished": Unfinished(kept if kept.is_dir() and is_whole(path) else None),

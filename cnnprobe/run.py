@@ -26,6 +26,7 @@ from cnnprobe import (
     preparation,
     provenance,
     resuming,
+    run_json,
     runs,
     shortage,
     terminal,
@@ -222,7 +223,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
             run.about["place"] = os.path.relpath(folder)
             if job.resume:
                 runs.tidy(folder)
-                origin.remark_resumed(folder.name, runs.info(folder), run.about)
+                origin.remark_resumed(folder.name, run_json.read(folder), run.about)
             if job.rerun:
                 origin.remark_repeated(job.rerun, made, run.about)
             remarks.open(folder / "run.log")
@@ -236,7 +237,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
 
 def about(job: Job, made: preparation.Preparation, device: str, threads: int) -> dict[str, Any]:
     """Return the provenance of a run that begins: the first state of its `run.json`."""
-    before = runs.info(job.resume) if job.resume else {}
+    before = run_json.read(job.resume) if job.resume else {}
     weights = {"label": made.weights.label, "sha256": made.sha256}
     return {
         "command": job.command,

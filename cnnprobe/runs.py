@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import re
 import socket
@@ -11,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cnnprobe import files
+from cnnprobe import files, run_json
 from cnnprobe.errors import UserError, listing, path_of
 
 VERSION = re.compile(r"v[0-9]{3,}")
@@ -100,14 +99,30 @@ def holder(folder: Path) -> str | None:
     return None
 
 
+def is_complete(folder: Path) -> bool:
+    """Tell whether a folder is a run that came to its end, and is not being written now."""
+    return run_json.read(folder).get("status") == "complete" and (folder / "store.h5").is_file()
+
+
+def latest(place: Path) -> Path | None:
+    """Return the newest complete run of one name, whatever the link `latest` in its folder says; None without one."""
+    numbered = (path for path in place.glob("v*") if VERSION.fullmatch(path.name) and not path.is_symlink())
+    return next(filter(is_complete, sorted(numbered, key=number, reverse=True)), None)
+
+
+def number(folder: Path) -> int:
+    """Return 12 for v012."""
+    return int(folder.name.removeprefix("v"))
+
+
 def mark_latest(folder: Path) -> None:
-    """Point `latest` beside a complete run at it, unless it points at a newer one already."""
+    """Point `latest` beside a complete run at the newest complete one."""
+    newest = latest(folder.parent) or folder
     pointer = folder.parent / "latest"
     try:
-        newer = pointer.is_symlink() and int(pointer.readlink().name[1:]) > int(folder.name[1:])
-        if not newer:
-            files.link(pointer, folder.name)
-    except (OSError, ValueError):
+        if not pointer.is_symlink() or pointer.readlink() != Path(newest.name):
+            files.link(pointer, newest.name)
+    except OSError:
         return  # a file system without symbolic links has no `latest`
 
 
@@ -115,23 +130,6 @@ def tidy(folder: Path) -> None:
     """Take away what a killed process left half written in a run folder."""
     for path in (*files.left_over(folder), *folder.parent.glob(".latest.tmp.*")):
         path.unlink(missing_ok=True)
-
-
-def info(folder: Path) -> dict[str, Any]:
-    """Read `run.json`; {} where there is none or it cannot be read."""
-    if not (folder / "run.json").is_file():  # a pipe would be waited for
-        return {}
-    try:
-        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def checksums(about: dict[str, Any]) -> dict[str, str]:
-    """Return what a `run.json`, which anyone may have written, says of the run's files: sha256 by name."""
-    listed = about.get("files")
-    return {str(name): str(value) for name, value in listed.items()} if isinstance(listed, dict) else {}
 
 
 def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> Path:
@@ -148,15 +146,16 @@ def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> P
     """
     for path in (path_of(run), Path(out) / run):
         folder = path.parent if path.name == "store.h5" else path
+        folder = (folder.name == "latest" and latest(folder.parent)) or folder
         if (folder / "run.json").is_file() or (folder / "store.h5").is_file():
             return folder.resolve() if folder.is_symlink() else folder
     if VERSION.fullmatch(run) or run == "latest":
-        own = Path(out) / command / name / run
-        if command and name and own.exists():
-            return own.resolve() if own.is_symlink() else own
-        fits = sorted(Path(out).glob(f"{command or '*'}/*/{run}"))
+        own = Path(out) / command / name
+        if command and name and (found := _called(run, own)):
+            return found
+        fits = [found for place in sorted(Path(out).glob(f"{command or '*'}/*")) if (found := _called(run, place))]
         if len(fits) == 1:
-            return fits[0].resolve() if fits[0].is_symlink() else fits[0]
+            return fits[0]
         if fits:
             raise UserError(f"several runs are called {run}: {listing(short(fit, out) for fit in fits)}")
     there = sorted(short(path, out) for path in Path(out).glob(f"{command or '*'}/*/v*") if path.is_dir())
@@ -167,19 +166,30 @@ def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> P
     raise UserError(f"no run {run!r}; runs in {out}: {listing(there) or 'none'}")
 
 
+def _called(run: str, place: Path) -> Path | None:
+    """Return the run of one name that `v001` or `latest` means."""
+    folder = latest(place) if run == "latest" else place / run
+    return folder if folder is not None and folder.is_dir() else None
+
+
 def unfinished(out: str, command: str) -> Path | None:
-    """Return the run of a command that was stopped last, or None."""
+    """Return the run of a command that was stopped last and that nobody writes now, or None."""
     found = Path(out).glob(f"{command}/*/v*")
-    return newest(path for path in found if info(path).get("status") not in ("complete", None))
+    return newest(path for path in found if _was_stopped(path, command) and holder(path) is None)
+
+
+def _was_stopped(folder: Path, command: str) -> bool:
+    about = run_json.read(folder)
+    return about.get("status") not in ("complete", None) and about.get("command", command) == command
 
 
 def newest(folders: Iterable[Path]) -> Path | None:
     """Return the newest of some run folders: of one name the one with the largest number, whatever the clock said."""
     last: dict[Path, Path] = {}
     numbered = (path for path in folders if VERSION.fullmatch(path.name))  # copies that a user put beside are not runs
-    for folder in sorted(numbered, key=lambda path: int(path.name.removeprefix("v"))):
+    for folder in sorted(numbered, key=number):
         last[folder.parent] = folder
-    about = {folder: info(folder) for folder in last.values()}
+    about = {folder: run_json.read(folder) for folder in last.values()}
     return max(
         last.values(),
         key=lambda path: (about[path].get("ended") or about[path].get("started") or "", path),
@@ -195,8 +205,8 @@ def home(folder: Path) -> Path | None:
 
 def working_directory_of(folder: Path) -> Path | None:
     """Return the working directory that a run was made in; None where that is not known, or the run was moved."""
-    said, place = (info(folder).get(key) for key in ("working_directory", "place"))
-    if not isinstance(said, str) or not isinstance(place, str):
+    said, place = (run_json.read(folder).get(key) for key in ("working_directory", "place"))
+    if said is None or place is None or "\0" in said + place:
         return None
     home = Path(os.path.expanduser(said))  # noqa: PTH111 (never raises)
     return home if Path(os.path.normpath(home / place)) == folder.resolve() else None

@@ -21,7 +21,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cnnprobe import catalogue, files, preparation, run, runs, schema, shortage, terminal
+from cnnprobe import catalogue, files, preparation, run, run_json, runs, schema, shortage, terminal
 from cnnprobe.errors import UserError
 
 SHARING = ("joblib",)
@@ -92,7 +92,7 @@ def do(asked: Asked) -> int:
             explicit_model=any(word.startswith("model=") for word in asked.words),
         )
         status, where = run.execute(job)
-        about = runs.info(where)
+        about = run_json.read(where)
         line |= {"status": about["status"], "version": runs.short(where, job.config["out"]), "folder": str(where)}
         line["headline"] = about.get("headline", {})
     except Exception as error:
@@ -178,7 +178,7 @@ def settle(folder: Path, jobs: list[list[str]]) -> None:
 def _run_of(folder: Path, note: dict[str, Any]) -> Path | None:
     """Return the run folder of a job that has left no line, None where it had not come so far."""
     for path in sorted(Path(note["out"]).glob(f"{note['command']}/*/v*")):
-        about = runs.info(path)
+        about = run_json.read(path)
         if (about.get("sweep"), about.get("process")) == (folder.name, note["process"]):
             return path
     return None

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import torch
 
-from cnnprobe import drawing, files, run, runs
+from cnnprobe import drawing, files, run, run_json
 from cnnprobe.records import Measurement
 from cnnprobe.store import Writer
 from cnnprobe.store_layout import SAVED
@@ -157,7 +157,7 @@ def left_by(folder):
             found[name] = b"" if path.name in WITH_TIMES else path.read_bytes()
     lines = found["config.yaml"].splitlines()
     found["config.yaml"] = b"\n".join(line for line in lines if not line.startswith(b"out: "))  # where a run lies
-    about = runs.info(folder)
+    about = run_json.read(folder)
     return found | {f"run.json: {key}": json.dumps(about.get(key)).encode() for key in SAME}
 
 

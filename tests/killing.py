@@ -16,7 +16,7 @@ from pathlib import Path
 
 from interrupting import same
 
-from cnnprobe import run, runs
+from cnnprobe import run, run_json
 from cnnprobe.cli import main
 from cnnprobe.reading import Recording
 from cnnprobe.records import Measurement
@@ -106,7 +106,7 @@ def kill_until(words, name, kills, seed):
             recording = Recording(folder / "store.h5")
             for table, batch in (line.rsplit(" ", 1) for line in reported):
                 assert recording[table].done[int(batch)], f"{table}, batch {batch}: reported as saved and gone"
-        if folder and runs.info(folder).get("status") == "complete":  # perhaps killed just after that
+        if folder and run_json.read(folder).get("status") == "complete":  # perhaps killed just after that
             same(folder, calm)
             ended, folder, reported = ended + 1, None, set()
     return killed, ended, saved

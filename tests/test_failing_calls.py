@@ -7,7 +7,7 @@ import os
 import pytest
 from test_run import contents, words
 
-from cnnprobe import compose, drawing, methods, runs
+from cnnprobe import compose, drawing, methods, run_json
 
 CALLS = ("pwrite", "fsync", "fdatasync", "replace", "posix_fallocate", "mkdir", "symlink")
 COMMANDS = {
@@ -96,7 +96,7 @@ def try_all(cnnprobe, pictures, monkeypatch, tmp_path, command, points, error, l
             told += 1
             one_line(answer, os.strerror(error))
         # a link that cannot be made is no failure of a run, nor is what fails when all is written
-        if runs.info(folder).get("status") != "complete":
+        if run_json.read(folder).get("status") != "complete":
             assert answer.status == 2
             again = ["--resume", str(folder)] if (folder / "config.yaml").exists() else [*asked[1:], f"out={point}"]
             answer = cnnprobe(command, *again)

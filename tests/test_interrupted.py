@@ -7,7 +7,7 @@ import pytest
 from interrupting import AT_THE_END, COMPLETE, DRAWN, Interruptions, same
 from test_run import name_of, words
 
-from cnnprobe import catalogue, runs
+from cnnprobe import catalogue, run_json
 from cnnprobe.reading import Recording
 
 LATE = (AT_THE_END, COMPLETE, DRAWN)
@@ -57,7 +57,7 @@ def drawn_so_far(cnnprobe, command, folder):
         return
     answer = cnnprobe(command, "--redraw", folder)
     assert "Traceback" not in answer.err, answer.err
-    kept = runs.info(folder).get("kept", "").removesuffix(" kept")
+    kept = run_json.read(folder).get("kept", "").removesuffix(" kept")
     rows = re.escape(kept) or r"\d+ of \d+ rows"  # not known if it was interrupted before it saved any more
     what = f"{re.escape(str(folder))} is not complete, {rows}"
     if answer.status == 0:

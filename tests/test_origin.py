@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from cnnprobe import runs
+from cnnprobe import run_json
 from cnnprobe.cli import main
 from cnnprobe.reading import Recording
 
@@ -29,7 +29,7 @@ def made(pictures, tmp_path_factory, sketched):
 def begun(made, tmp_path):
     """A copy of them, in which the run says that it was stopped."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True, symlinks=True)
-    about = runs.info(tmp_path / RUN)
+    about = run_json.read(tmp_path / RUN)
     (tmp_path / RUN / "run.json").write_text(json.dumps(about | {"status": "interrupted", "files": None}))
     return tmp_path / RUN, tmp_path / "images"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnprobe import files, runs
+from cnnprobe import files, run_json
 
 ASKED = ["record", "model=convnet", "weights=random", "layer=conv1", "device.workers=0", "dataset=folder"]
 
@@ -29,7 +29,7 @@ def made(cnnprobe, pictures, tmp_path, monkeypatch):
 def again(cnnprobe, folder, *more):
     answer = cnnprobe("record", "--rerun", folder, *more)
     assert answer.status == 0, answer.err
-    return answer, runs.info(Path(answer.out.splitlines()[-1]))
+    return answer, run_json.read(Path(answer.out.splitlines()[-1]))
 
 
 def test_once_more_from_elsewhere_are_the_same_images_in_the_same_out(cnnprobe, made, tmp_path, monkeypatch):
@@ -41,7 +41,7 @@ def test_once_more_from_elsewhere_are_the_same_images_in_the_same_out(cnnprobe, 
     )
     assert "not the same run" not in answer.err
     assert answer.out.splitlines()[-1] == str(made.parent / "v002")
-    assert about["dataset"] == runs.info(made)["dataset"]
+    assert about["dataset"] == run_json.read(made)["dataset"]
     assert Path.cwd() == tmp_path / "away"
     answer, _ = again(cnnprobe, made, "out=mine")
     assert answer.out.splitlines()[-1] == str(tmp_path / "away/mine/record/convnet-folder/v001")
@@ -53,7 +53,7 @@ def test_what_has_changed_is_said(cnnprobe, made, tmp_path):
     assert "not the same run" not in answer.err
     (tmp_path / "home/plain/disc/03.png").unlink()
     (tmp_path / "home/labels.csv").write_text("file,class\ndisc/00.png,a\ndisc/01.png,a\ndisc/02.png,b\n")
-    before = runs.info(made)
+    before = run_json.read(made)
     files.write_json(made / "run.json", before | {"versions": before["versions"] | {"torch": "1.0"}})
     answer, about = again(cnnprobe, made)
     for told in (
@@ -71,7 +71,7 @@ def test_what_has_changed_is_said(cnnprobe, made, tmp_path):
 
 def test_a_stopped_run_does_not_go_on_with_another_file(cnnprobe, made, tmp_path):
     """F94: half of its rows would be of the one, half of the other."""
-    files.write_json(made / "run.json", runs.info(made) | {"status": "interrupted"})
+    files.write_json(made / "run.json", run_json.read(made) | {"status": "interrupted"})
     (tmp_path / "home/labels.csv").write_text("file,class\n" + "".join(f"disc/0{i}.png,b\n" for i in range(4)))
     answer = cnnprobe("record", "--resume", made)
     assert answer.status == 2

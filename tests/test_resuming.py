@@ -16,7 +16,7 @@ import yaml
 from test_run import contents, words
 
 import cnnprobe as package
-from cnnprobe import drawing, files, run, runs
+from cnnprobe import drawing, files, run, run_json, runs
 from cnnprobe.datasets.folder import FolderSet
 from cnnprobe.figures import style
 from cnnprobe.store import Writer
@@ -45,7 +45,7 @@ def stopped(cnnprobe, pictures, tmp_path, monkeypatch, asked=ASKED, batches=4, s
 
 
 def change(folder, **values):
-    (folder / "run.json").write_text(json.dumps(runs.info(folder) | values))
+    (folder / "run.json").write_text(json.dumps(run_json.read(folder) | values))
 
 
 def one_line(answer):
@@ -59,7 +59,7 @@ def one_line(answer):
 def test_a_killed_run_says_so_and_how_much_is_there_and_tidies_up(cnnprobe, pictures, tmp_path, monkeypatch):
     """F55, F60, F61: run.json says running, nobody holds the lock, a half written file lies about."""
     folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch, status="running")
-    kept = runs.info(folder)["kept"]
+    kept = run_json.read(folder)["kept"]
     assert kept.endswith("of 12 rows kept") and not kept.startswith(("0 ", "12 "))
     left = [folder / "run.json.tmp.99", folder / "figures/x.png.tmp.7", folder.parent / ".latest.tmp.5"]
     (folder / "figures").mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ def test_other_versions_and_threads_are_warned_of(cnnprobe, pictures, tmp_path, 
     assert answer.status == 0, answer.err
     assert "v001 goes on with other circumstances" in answer.err
     assert told in answer.err
-    assert any(told in line for line in runs.info(folder)["warnings"])
+    assert any(told in line for line in run_json.read(folder)["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_run_goes_on_with_other_threads_and_loaders_where_that_is_asked(
         assert answer.status == 0, answer.err
         assert ("goes on with other circumstances" in answer.err) == bool(told) == ((told or "?") in answer.err)
         assert yaml.safe_load((folder / "config.yaml").read_text())["device"] == before
-        assert runs.info(folder)["threads"] == torch.get_num_threads()
+        assert run_json.read(folder)["threads"] == torch.get_num_threads()
         assert cnnprobe("record", "--rerun", str(folder), *asked).status == 0
         again = yaml.safe_load((folder.parent / "v002/config.yaml").read_text())["device"]
         assert again["threads"] == (3 if told else None if asked == ["device=cpu"] else 1)
@@ -230,13 +230,13 @@ def test_figures_of_what_is_not_complete_say_of_how_many_rows_they_are(cnnprobe,
         patch.setattr(style, "png", lambda made: titles.append(made.get_suptitle()) or png(made))
         answer = cnnprobe("record", "--redraw", str(folder))
     assert answer.status == 0, answer.err
-    rows, again = runs.info(folder)["kept"].removesuffix(" kept"), again.replace("v001", "v002")
+    rows, again = run_json.read(folder)["kept"].removesuffix(" kept"), again.replace("v001", "v002")
     assert rows == "4 of 12 rows"
     assert answer.out == f"1 figure drawn: {folder}/figures/so-far; {folder} is not complete, {rows}; {again}\n"
     first, own = titles[0].split("\n", 1)
     assert (first, own[:22]) == ("not complete: 4 of 12 rows", "folder: first 4 images")
     assert [path.name for path in folder.rglob("*.png")] == ["images.png"]
-    assert runs.info(folder)["status"] == "interrupted"
+    assert run_json.read(folder)["status"] == "interrupted"
     assert cnnprobe("record", "--resume", str(folder)).status == 0
     assert [str(path.relative_to(folder)) for path in folder.rglob("*.png")] == ["figures/images.png"]
     assert not (folder / "figures" / "so-far").exists()
@@ -328,7 +328,7 @@ def test_a_clock_that_goes_back_changes_neither_numbers_nor_durations(cnnprobe, 
     for _ in range(2):
         assert cnnprobe(*words("train", pictures, "epochs=1")).status == 0
     folder = tmp_path / "outputs/train/convnet-folder"
-    first, second = (runs.info(folder / name) for name in ("v001", "v002"))
+    first, second = (run_json.read(folder / name) for name in ("v001", "v002"))
     assert first["started"] > first["ended"] > second["started"] > second["ended"]
     assert min(first["seconds"], second["seconds"]) > 0
     assert (folder / "latest").readlink().name == "v002"

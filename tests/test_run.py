@@ -19,7 +19,7 @@ from described import COMMANDS
 from sketches import sketch
 
 import cnnprobe as package
-from cnnprobe import runs
+from cnnprobe import run_json, runs
 from cnnprobe.engine.occlusion import Occlusion
 from cnnprobe.errors import UserError
 from cnnprobe.figures import style
@@ -558,7 +558,7 @@ def test_a_run_that_was_moved_goes_on_where_it_is(cnnprobe, pictures, tmp_path, 
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "interrupted"}))
     answer = cnnprobe("record", "--resume", place)
     assert answer.status == 0, answer.err
-    assert runs.info(tmp_path / place)["status"] == "complete"
+    assert run_json.read(tmp_path / place)["status"] == "complete"
 
 
 def test_another_run_than_a_recording_is_no_source(cnnprobe, pictures):

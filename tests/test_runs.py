@@ -1,10 +1,11 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from cnnprobe import runs
+from cnnprobe import run_json, runs
 from cnnprobe.errors import UserError
 
 
@@ -34,11 +35,50 @@ def test_a_run_has_one_short_name_however_its_path_is_written(tmp_path, monkeypa
     assert runs.short(folder, tmp_path / "elsewhere") == str(folder)
 
 
+def complete(folder: Path, name: str) -> Path:
+    run = make(folder, name)
+    (run / "run.json").write_text('{"status": "complete"}')
+    (run / "store.h5").touch()
+    return run
+
+
 def test_latest_is_the_newest_complete_run_by_number(tmp_path):
     """F74."""
     for number in (1, 3, 2):
-        runs.mark_latest(make(tmp_path, f"topk/a-b/v00{number}"))
+        runs.mark_latest(complete(tmp_path, f"topk/a-b/v00{number}"))
     assert runs.find("latest", str(tmp_path), "topk", "a-b").name == "v003"
+
+
+def test_what_is_gone_or_not_complete_is_never_the_latest(tmp_path):
+    """F101."""
+    place = tmp_path / "topk/a-b"
+    one, two, three = (complete(tmp_path, f"topk/a-b/v00{number}") for number in (1, 2, 3))
+    runs.mark_latest(three)
+    for gone in (two, three):
+        shutil.rmtree(gone)
+    for name in ("latest", "topk/a-b/latest", str(place / "latest"), str(place / "latest/store.h5")):
+        assert runs.find(name, str(tmp_path), "topk", "a-b") == one, name
+    again = complete(tmp_path, "topk/a-b/v002")
+    runs.mark_latest(again)
+    assert (place / "latest").readlink() == Path("v002")
+    (again / "run.json").write_text('{"status": "interrupted"}')  # where an older link leads
+    assert runs.find("topk/a-b/latest", str(tmp_path)) == one
+    (one / "store.h5").unlink()
+    with pytest.raises(UserError, match="no run 'latest'"):
+        runs.find("latest", str(tmp_path), "topk", "a-b")
+
+
+def test_of_runs_that_were_stopped_the_newest_that_nobody_writes_is_gone_on_with(tmp_path):
+    """F101: one that is under way is not, nor one of another command that was copied here."""
+    for number, about in enumerate(({}, {}, {"ended": 5}, {"command": "rsa"}), 1):
+        run = make(tmp_path, f"topk/{'ab'[number > 2]}{number}/v001")
+        (run / "run.json").write_text(json.dumps({"status": "interrupted", "started": f"2026-0{number}"} | about))
+    stopped = [runs.unfinished(str(tmp_path), "topk")]
+    with runs.Lock(tmp_path / "topk/b3/v001"):
+        stopped.append(runs.unfinished(str(tmp_path), "topk"))
+        with runs.Lock(tmp_path / "topk/a2/v001"):
+            stopped.append(runs.unfinished(str(tmp_path), "topk"))
+    assert [path.parent.name for path in stopped] == ["b3", "a2", "a1"]
 
 
 def test_a_copy_beside_the_runs_is_no_run(tmp_path):
@@ -112,7 +152,7 @@ def test_who_writes_a_folder_is_known_without_disturbing_it(tmp_path):
 @pytest.mark.parametrize("text", ["", "[1]", "5", "[" * 100_000, "\udcff"], ids=range(5))
 def test_a_run_json_that_holds_something_else_says_nothing(tmp_path, text):
     (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert runs.info(tmp_path) == {}
+    assert run_json.read(tmp_path) == {}
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):

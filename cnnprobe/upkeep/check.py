@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe import files, runs
+from cnnprobe import files, run_json, runs
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording, TableView
 from cnnprobe.upkeep.findings import Finding, told
@@ -53,9 +53,9 @@ def _named(name: str, out: str) -> Iterator[Finding]:
 
 def inspected(folder: Path) -> Iterator[Finding]:
     """Look at everything in a run folder; where all is well the one finding says so."""
-    holder, about = runs.holder(folder), runs.info(folder)
+    holder, about = runs.holder(folder), run_json.read(folder)
     found = [*_stated(folder, about, holder), *_left_over(folder, holder), *_latest(folder, about)]
-    listed = runs.checksums(about)
+    listed = about.get("files", {})
     found += _files(folder, about, listed)
     tables: list[TableView] = []
     begun = about.get("status") in ("running", "interrupted", "failed")
@@ -97,6 +97,9 @@ def _stated(folder: Path, about: dict[str, Any], holder: str | None) -> Iterator
         yield Finding(
             "error", str(folder), "run.json is missing or damaged", "put it back from a copy, or run once more"
         )
+    elif strange := run_json.strange(folder):
+        text = f"run.json holds values of the wrong type: {listing(strange)}"
+        yield Finding("error", str(folder), text, "they count as absent")
     elif status == "running" and holder is None:
         go_on = f"go on with: {_again(folder, about, 'resume')}"
         yield Finding("warning", str(folder), "says it is running, and no process does: it was killed", go_on)
@@ -113,9 +116,7 @@ def _left_over(folder: Path, holder: str | None) -> Iterator[Finding]:
 
 def _latest(folder: Path, about: dict[str, Any]) -> Iterator[Finding]:
     """Check the link beside the runs: it is that of the newest complete one."""
-    complete = [path for path in folder.parent.glob("v*") if runs.info(path).get("status") == "complete"]
-    numbered = [path for path in complete if runs.VERSION.fullmatch(path.name)]
-    newest = max(numbered, key=lambda path: int(path.name[1:]), default=None)
+    newest = runs.latest(folder.parent)
     pointer = folder.parent / "latest"
     if newest is None or not runs.VERSION.fullmatch(folder.name):
         return

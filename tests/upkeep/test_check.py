@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from stores import batch_of, filled, tables
 
-from cnnprobe import files, runs
+from cnnprobe import files, run_json, runs
 from cnnprobe.cli import main
 from cnnprobe.store import Writer
 from cnnprobe.upkeep.check import stretches
@@ -76,7 +76,7 @@ def test_runs_that_are_whole_are_said_to_be(cnnprobe, out):
 def test_every_file_that_changed_or_is_missing_is_named(cnnprobe, out, command):
     """F71: of all files that run.json lists, weights included; and how each is had again."""
     folder = out / command / "convnet-folder" / "v001"
-    listed = runs.info(folder)["files"]
+    listed = run_json.read(folder)["files"]
     kinds = {Path(name).suffix for name in listed}
     assert kinds == ({".h5", ".png", ".safetensors"} if command == "train" else {".h5", ".png"})
     for name in listed:
@@ -137,7 +137,7 @@ def test_a_stopped_run_is_looked_at_too(cnnprobe, stopped):
 
 def test_a_killed_run_is_told_from_one_under_way(cnnprobe, stopped):
     """F55: run.json says running; only who holds the lock does."""
-    about = runs.info(stopped) | {"status": "running"}
+    about = run_json.read(stopped) | {"status": "running"}
     (stopped / "run.json").write_text(json.dumps(about))
     (stopped / "store.h5.tmp.123").write_text("half")
     lock = runs.Lock(stopped)
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_read_is_told(cnnprobe, out, monkeypatch):
 
 def test_weights_of_a_stopped_training_are_compared_with_what_is_written_beside_them(cnnprobe, out):
     folder = out / "train/convnet-folder/v001"
-    about = runs.info(folder) | {"status": "interrupted"}
+    about = run_json.read(folder) | {"status": "interrupted"}
     del about["files"]
     (folder / "run.json").write_text(json.dumps(about))
     answer = cnnprobe("check", str(folder))
@@ -198,7 +198,7 @@ def test_weights_of_a_stopped_training_are_compared_with_what_is_written_beside_
 
 def test_what_run_json_and_config_yaml_say_is_compared_with_the_store(cnnprobe, out):
     folder = out / "topk/convnet-folder/v001"
-    about, config = runs.info(folder), (folder / "config.yaml").read_text()
+    about, config = run_json.read(folder), (folder / "config.yaml").read_text()
     for change, words in (
         ({"seed": 9}, "run.json says seed 9, store.h5 0"),
         ({"command": "record"}, "run.json says command record, store.h5 topk"),
@@ -288,14 +288,14 @@ def test_a_damaged_or_hostile_store_is_told_and_shows_nothing_of_another_file(cn
         "[1]",
         "[" * 100_000,
         '{"status": ["complete"]}',
-        '{"status": "complete", "files": {"../../../../x": "0", "/etc/hostname": "0", "pipe": "0", "\\u001b[31m": 1}}',
+        '{"status": "complete", "files": {"../../../../x": "0", "/etc/hostname": "0", "p": "0", "\\u001b[31m": "1"}}',
         '{"status": "complete", "files": [1], "weights": 3, "dataset": [], "command": {"a": 1}, "seed": null}',
     ],
     ids=range(6),
 )
 def test_a_run_json_of_someone_else_is_data(cnnprobe, stopped, about):
     """F73: what it lists is looked for inside the run only."""
-    os.mkfifo(stopped / "pipe")
+    os.mkfifo(stopped / "p")
     (stopped / "run.json").write_text(about)
     answer = cnnprobe("check", str(stopped))
     one_line(answer)
@@ -307,7 +307,7 @@ def test_a_run_json_of_someone_else_is_data(cnnprobe, stopped, about):
 def test_figures_drawn_again_match_their_checksums(cnnprobe, out):
     """Also where a drawing library of another version had drawn other bytes."""
     folder = out / "topk/convnet-folder/v001"
-    about = runs.info(folder)
+    about = run_json.read(folder)
     for path in (folder / "figures").glob("*.png"):
         path.write_bytes(b"drawn by another version")
         about["files"][f"figures/{path.name}"] = files.sha256(path)
