@@ -11,9 +11,8 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
 
-from cnnprobe import __version__, shortage, signals
+from cnnprobe import __version__, screen, shortage, signals
 from cnnprobe.errors import UserError, listing, nearest, one_line, path_of
 
 FLAGS = (
@@ -102,7 +101,8 @@ def main(words: list[str] | None = None) -> int:
         if told is not None:
             complain(f"cnnprobe {command}".rstrip() + f": {told}")
             return 2
-        traceback.print_exc()
+        with suppress(OSError):
+            screen.say(traceback.format_exc(), sys.stderr)
         return 1
 
 
@@ -119,25 +119,18 @@ def own_streams() -> None:
 def complain(line: str) -> None:
     """Print one line to the error stream, where that takes it."""
     with suppress(OSError):
-        tell(one_line(line), sys.stderr)
-
-
-def tell(text: str, stream: TextIO | None = None) -> None:
-    """Print a text; letters that the terminal does not have are escaped."""
-    stream = stream or sys.stdout
-    encoding = stream.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        screen.say(one_line(line), sys.stderr)
 
 
 def dispatch(request: Request) -> int:
     """Answer help and completion here; hand everything else to the runner."""
     if "version" in request.flags:
-        tell(f"cnnprobe {__version__}")
+        screen.say(f"cnnprobe {__version__}")
         return 0
     if "completion" in request.flags:
         from cnnprobe import completion
 
-        tell(completion.script(request.flags["completion"]))
+        screen.say(completion.script(request.flags["completion"]))
         return 0
     from cnnprobe import catalogue, help
 
@@ -150,13 +143,13 @@ def dispatch(request: Request) -> int:
             raise UserError(f"--{together[0]} needs a command before it: {listing(commands, 20)}")
         if request.overrides:
             raise UserError(f"{request.overrides[0]!r} needs a command before it: {listing(commands, 20)}")
-        tell(help.overview())
+        screen.say(help.overview())
         return 0
     if request.command not in commands:
         raise unknown_command(request.command, commands)
     care = request.command in catalogue.upkeep()
     if "help" in request.flags:
-        tell(help.upkeep(request.command) if care else help.command(request))
+        screen.say(help.upkeep(request.command) if care else help.command(request))
         return 0
     try:
         Path.cwd()

@@ -6,27 +6,57 @@ from pathlib import Path
 from cnnprobe import catalogue
 from cnnprobe.errors import UserError
 
-BASH = """\
+BASH = r"""
 _cnnprobe() {
-  local IFS=$'\\n' word="${COMP_LINE:0:$COMP_POINT}"
-  COMPREPLY=($(CNNPROBE_WORDS="$word" "${COMP_WORDS[0]}" --completion words 2>/dev/null))
-  [[ ${#COMPREPLY[@]} -eq 0 && "$word" == *=* ]] && COMPREPLY=($(compgen -f -- "${word##*=}"))
-  [[ ${#COMPREPLY[@]} -eq 1 && "${COMPREPLY[0]}" == *= ]] && compopt -o nospace
+  local line="${COMP_LINE:0:$COMP_POINT}" word="${COMP_WORDS[COMP_CWORD]}" home="" found
+  COMPREPLY=()
+  while IFS= read -r found; do
+    [[ -z "$found" ]] && continue
+    [[ "$word" == [\"\']* ]] || printf -v found %q "$found"
+    COMPREPLY+=("$found")
+  done < <(CNNPROBE_WORDS="$line" "${COMP_WORDS[0]}" --completion words 2>/dev/null)
+  if [[ ${#COMPREPLY[@]} -eq 0 && "$line" == *=* ]]; then
+    [[ "$word" == "=" ]] && word=""
+    word="${word#[\"\']}"
+    word="${word//\\/}"
+    [[ "$word" == "~/"* ]] && home="$HOME" word="${word:1}"
+    for found in "$home$word"*; do
+      [[ -e "$found" || -L "$found" ]] && COMPREPLY+=("${home:+~}${found#"$home"}")
+    done
+    compopt -o filenames 2>/dev/null
+  fi
+  [[ ${#COMPREPLY[@]} -eq 1 && "${COMPREPLY[0]}" == *= ]] && compopt -o nospace 2>/dev/null
   return 0
 }
 complete -F _cnnprobe cnnprobe"""
-
-ZSH = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n" + BASH
+"""Names of files are a stranger's: they are never evaluated, and reach the command line quoted (by %q and readline)."""
+ZSH = r"""
+autoload -U +X compinit && compinit
+_cnnprobe() {
+  local -a found
+  found=("${(@f)$(CNNPROBE_WORDS="${(j: :)words[1,CURRENT-1]} $PREFIX" "${words[1]}" --completion words 2>/dev/null)}")
+  compset -P '*='
+  if [[ -z "$found[1]" ]]; then
+    _files
+  elif [[ "$found[1]" == *= ]]; then
+    compadd -S '' -a found
+  else
+    compadd -a found
+  fi
+}
+compdef _cnnprobe cnnprobe"""
+"""`compadd` and `_files` quote what they put on the command line."""
 
 
 def script(shell: str) -> str:
     """Return what `eval "$(cnnprobe --completion bash)"` runs, or the words that may come next."""
     if shell == "words":
-        return "\n".join(candidates(os.environ.get("CNNPROBE_WORDS", "")))
+        found = candidates(os.environ.get("CNNPROBE_WORDS", ""))
+        return "\n".join(word for word in found if word.isprintable())
     scripts = {"bash": BASH, "zsh": ZSH}
     if shell not in scripts:
         raise UserError(f"--completion takes bash or zsh, got {shell!r}")
-    return scripts[shell]
+    return scripts[shell].strip()
 
 
 def candidates(line: str) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from cnnprobe.screen import escaped
+
 
 class UserError(Exception):
     """Whatever is not our bug: a wrong word, a missing file, a full disk. Exit status 2, no traceback.
@@ -65,8 +67,7 @@ def must_be_a_file(path: Path) -> None:
 
 def one_line(text: str) -> str:
     """Return a text as one line that a terminal shows as it is: control characters are escaped."""
-    words = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return escaped(" ".join(text.split()))
 
 
 def listing(choices: Iterable[str], most: int = 12) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnprobe import compose, files, foreign_yaml, run, run_json, runs, schema, terminal
+from cnnprobe import compose, files, foreign_yaml, run, run_json, runs, schema, screen, terminal
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
 
@@ -36,7 +36,7 @@ def main(request: "Request") -> int:
     if "cfg" in request.flags:
         if request.flags["cfg"] not in ("job", "all"):
             raise UserError(f"--cfg takes job, got {request.flags['cfg']!r}")
-        print(run.as_yaml(job.config), end="")
+        screen.say(run.as_yaml(job.config).removesuffix("\n"))
         return 0
     with chdir(job.home) if job.home else nullcontext():
         status, _ = run.execute(job)

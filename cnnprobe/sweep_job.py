@@ -103,7 +103,7 @@ def do(asked: Asked) -> int:
         else:
             status = 1
             line |= {"reason": f"{type(error).__name__}: {error}", "bug": True}
-            traceback.print_exc()
+            terminal.say(traceback.format_exc(), stream=sys.stderr)
     files.write_json(asked.folder / "jobs" / f"{asked.number}.json", line)
     return status
 
@@ -138,7 +138,7 @@ def _only_child(asked: Asked, parent: int) -> None:
         if os.getppid() == parent:
             status = do(asked)
     except BaseException:
-        traceback.print_exc()
+        terminal.say(traceback.format_exc(), stream=sys.stderr)
     finally:
         with suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -3,9 +3,11 @@
 import logging
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cnnprobe import screen
 from cnnprobe.figures.style import printable
 
 LOG = logging.getLogger("cnnprobe")
@@ -56,13 +58,9 @@ class Remarks(logging.Handler):
 
 
 def say(line: str, stream: Any = None) -> None:
-    """Print one line, with what the terminal cannot show escaped; a closed pipe is silent."""
-    stream = stream or sys.stdout
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except (BrokenPipeError, OSError):
-        return
+    """Print one line, see `screen.say`; a closed pipe is silent."""
+    with suppress(OSError):
+        screen.say(line, stream)
 
 
 class Progress:
@@ -151,7 +149,7 @@ class Progress:
 
             speed = TextColumn("{task.fields[rate]}")
             self.bar = Bar(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn(self.shown),
@@ -160,7 +158,7 @@ class Progress:
                 console=Console(stderr=True),
                 transient=True,
             )
-            self.task = self.bar.add_task(self.label, total=self.total, rate="")
+            self.task = self.bar.add_task(printable(self.label, most=200), total=self.total, rate="")
             self.bar.start()
             count = self.done
         self.bar.update(self.task, advance=count, rate=f"{self.rate:.3g}/s")
@@ -182,13 +180,14 @@ def table(columns: dict[str, list[str]], title: str = "") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title or None, box=None, header_style="bold", pad_edge=False)
-    numeric = {
-        name for name, cells in columns.items() if all(cell[:1].isdigit() or cell in ("", "-") for cell in cells)
-    }
-    for name in columns:
-        drawn.add_column(name, justify="right" if name in numeric else "left", no_wrap=True, overflow="ignore")
+    def literal(text: str) -> Text:
+        return Text(printable(text, most=200))
+
+    drawn = Table(title=literal(title) if title else None, box=None, header_style="bold", pad_edge=False)
+    for name, cells in columns.items():
+        numeric = all(cell[:1].isdigit() or cell in ("", "-") for cell in cells)
+        drawn.add_column(literal(name), justify="right" if numeric else "left", no_wrap=True, overflow="ignore")
     for cells in zip(*columns.values(), strict=True):
-        drawn.add_row(*(Text(printable(cell, most=200)) for cell in cells))
+        drawn.add_row(*map(literal, cells))
     console = Console(width=1000)  # names are never broken, so that they can be copied and searched for
     console.print(drawn)

@@ -15,6 +15,7 @@ import numpy as np
 from cnnprobe.containers.nifti import ENDINGS, Scan, nibabel, scan, size
 from cnnprobe.errors import UserError, listing, one_line, path_of
 from cnnprobe.matching import ORDERS, by_names, overlap, rows_of
+from cnnprobe.screen import escaped
 
 LOG = logging.getLogger("cnnprobe")
 
@@ -186,5 +187,4 @@ def _name(path: Path) -> str:
 
 def _shown(path: Path, whole: bool = False) -> str:
     """Return a stranger's file name as one printable line."""
-    text = str(path) if whole else path.name
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped(path if whole else path.name)

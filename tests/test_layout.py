@@ -12,7 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 MAY_IMPORT = {
     # part: the parts of cnnprobe it may import; a folder counts as one part
-    "errors": set(),
+    "screen": set(),
+    "errors": {"screen"},
     "options": {"errors"},
     "files": set(),
     "records": set(),
@@ -23,58 +24,61 @@ MAY_IMPORT = {
     "foreign_yaml": {"errors"},
     "schema": {"errors", "catalogue"},
     "help": {"catalogue", "options", "cli", "foreign_yaml"},
-    "figures": set(),
+    "figures": {"screen"},
     "unfinished": {"errors", "files"},
     "findings": set(),
     "engine": {"errors", "options", "protocol", "records", "unfinished", "findings"},
     "models": {"errors", "options", "files", "protocol", "findings"},
-    "datasets": {"errors", "options", "containers"},
+    "datasets": {"errors", "options", "containers", "screen"},
     "methods": {"errors", "options", "protocol", "records", "engine", "figures", "unfinished"},
     "provenance": set(),
     "signals": set(),
     "shortage": {"errors", "engine"},
-    "terminal": {"figures"},
-    "runs": {"errors", "files"},
+    "terminal": {"figures", "screen"},
+    "run_json": set(),
+    "runs": {"errors", "files", "run_json"},
     "store_layout": {"records"},
     "reading": {"errors", "store_layout"},
     "store": {"errors", "files", "records", "store_layout", "reading"},
     "matching": {"errors", "containers"},
-    "volumes": {"errors", "containers", "matching"},
+    "volumes": {"errors", "containers", "matching", "screen"},
     "drawing": {"errors", "files", "figures", "methods", "reading", "volumes"},
     "training_state": {"records", "models"},
     "reference_pairs": {"errors", "containers", "engine", "matching"},
     "reference_files": {"errors", "containers", "engine", "matching", "reference_pairs"},
     "reference_tables": {"errors", "containers", "engine", "matching", "reference_pairs"},
-    "resuming": {"reading", "runs", "training_state", "unfinished"},
+    "resuming": {"run_json", "reading", "runs", "training_state", "unfinished"},
     "references": {"errors", "containers", "engine", "reference_files", "reference_tables", "reading", "runs"},
-    "named_weights": {"errors", "catalogue", "foreign_yaml", "runs", "models"},
+    "named_weights": {"run_json", "errors", "catalogue", "foreign_yaml", "runs", "models"},
     "old_task": {
-        "errors", "catalogue", "foreign_yaml", "named_weights", "preparation", "protocol", "runs", "schema",
+        "run_json", "errors", "catalogue", "foreign_yaml", "named_weights", "preparation", "protocol", "runs", "schema",
     },
     "preparation": {"errors", "catalogue", "named_weights", "engine", "models", "datasets", "protocol"},
     "companions": {"engine", "old_task", "preparation", "references", "volumes"},
-    "origin": {"errors", "catalogue", "files", "foreign_yaml", "runs", "reading", "schema"},
+    "origin": {"run_json", "errors", "catalogue", "files", "foreign_yaml", "runs", "reading", "schema"},
     "compose": {"errors", "catalogue", "cli", "foreign_yaml", "schema"},
     "run": {
-        "errors", "options", "catalogue", "files", "records", "runs", "reading", "store", "drawing", "methods",
-        "companions", "engine", "origin", "preparation", "provenance", "resuming", "shortage", "signals", "terminal",
-        "training_state", "unfinished",
+        "errors", "options", "catalogue", "files", "records", "run_json", "runs", "reading", "store", "drawing",
+        "methods", "companions", "engine", "origin", "preparation", "provenance", "resuming", "shortage", "signals",
+        "terminal", "training_state", "unfinished",
     },
     "sweep": {
         "errors", "files", "catalogue", "compose", "drawing", "run", "runs", "signals", "sweep_job", "terminal", "cli",
     },
     "sweep_job": {
-        "errors", "files", "catalogue", "preparation", "run", "runs", "schema", "shortage", "terminal",
+        "run_json", "errors", "files", "catalogue", "preparation", "run", "runs", "schema", "shortage", "terminal",
     },
     "requests": {
-        "errors", "compose", "files", "foreign_yaml", "named_weights", "reading", "run", "runs", "drawing", "schema",
+        "errors", "compose", "files", "foreign_yaml", "named_weights", "reading", "run", "run_json", "runs", "drawing",
+        "schema", "screen",
         "sweep", "terminal", "cli",
     },
     "upkeep": {
-        "errors", "catalogue", "files", "figures", "runs", "reading", "records", "store", "provenance", "terminal",
+        "errors", "catalogue", "files", "figures", "run_json", "runs", "reading", "records", "screen", "store",
+        "provenance", "terminal",
         "models", "engine", "preparation", "cli",
     },
-    "cli": {"errors", "catalogue", "help", "completion", "requests", "shortage", "signals", "upkeep"},
+    "cli": {"screen", "errors", "catalogue", "help", "completion", "requests", "shortage", "signals", "upkeep"},
     "__init__": {
         "runs", "reading", "catalogue", "methods", "datasets", "engine", "errors", "options", "models", "protocol",
     },
@@ -131,6 +135,19 @@ def test_every_part_is_in_the_picture():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_one_way(path):
     assert ours(path) <= MAY_IMPORT[part_of(path)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_texts_go_to_the_terminal_through_one_function(path):
+    """F102."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    said = {ast.unparse(call) for call in calls} & {
+        "print",
+        "traceback.print_exc",
+        "sys.stdout.write",
+        "sys.stderr.write",
+    }
+    assert not said or path.name == "screen.py"
 
 
 def test_the_picture_has_no_circle():

@@ -14,6 +14,7 @@ from cnnprobe.datasets.fitting import as_float, resized
 from cnnprobe.datasets.names import Names
 from cnnprobe.datasets.value_ranges import whole_of
 from cnnprobe.errors import UserError
+from cnnprobe.screen import escaped
 
 log = logging.getLogger("cnnprobe")
 
@@ -357,4 +358,4 @@ def sha256(*parts: str | bytes) -> str:
 
 def shown(name: str) -> str:
     """Return a name as one printable line: control characters and broken bytes are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return escaped(name)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cnnprobe.figures import fonts
+from cnnprobe.screen import escaped
 
 DPI = 150
 ACCENT = "#d1495b"
@@ -76,7 +77,7 @@ def by_depth(place: int, count: int) -> tuple[float, ...] | str:
 
 def printable(text: object, most: int = 60) -> str:
     """Return a stranger's text as one printable line: control characters escaped, shortened in the middle."""
-    line = "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in str(text))
+    line = escaped("".join(" " if unicodedata.category(c) == "Zs" else c for c in str(text)))
     return line if len(line) <= most else line[: most // 2] + "…" + line[-(most // 2 - 1) :]
 
 

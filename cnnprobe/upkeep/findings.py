@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from cnnprobe.cli import tell
+from cnnprobe import screen
 from cnnprobe.errors import one_line
 
 
@@ -33,6 +33,6 @@ def told(findings: Iterable[Finding]) -> int:
     """Print findings as they come, and return how many are errors."""
     errors = 0
     for finding in findings:
-        tell(str(finding))
+        screen.say(str(finding))
         errors += finding.level == "error"
     return errors
