@@ -69,6 +69,8 @@ def matrices(
         stored, pairs = (stored, None) if name in aside else _paired(file, name, stored, conditions, beside)
         if name in aside or (name in columns and pairs is None):
             continue
+        if not inside and pairs is None and _counts(values_of(file, name, stored) if stored.ndim == 1 else None):
+            continue
         place, theirs = _names(file, name, stored, conditions, pairs)
         count = len(theirs) if theirs is not None else len(conditions)
         if not (inside in (name, name.replace("/", ".")) or fits(stored.shape, count)):
@@ -76,7 +78,7 @@ def matrices(
             if stored.ndim > 1 or (stored.ndim == 1 and conditions_of(len(stored)) and len(stored) > 2):
                 others.append(f"{title} with {counted(stored.shape)}" if stored.shape else f"{title} {what}")
             continue
-        made = _made(file, name, title, stored, count, axes)
+        made = _made(file, name, title, stored, count, axes, pairs is not None)
         rows = _rows(file, name, title, pairs, count, (place, theirs), conditions, order)
         if rows.guessed and not found:
             LOG.warning(rows.guessed)
@@ -93,6 +95,11 @@ def matrices(
             one_line(f"{path.name}: passed over {listing(others, 6)}; the dataset gives {len(conditions)} conditions")
         )
     return [replace(one, passed_over="; ".join(others)) for one in found]
+
+
+def _counts(values: np.ndarray | None) -> bool:
+    """Say whether numbers are 0, 1, 2 … or 1, 2, 3 …: those of cells or pairs, and no distances."""
+    return values is not None and len(values) > 1 and values[0] in (0, 1) and bool((np.diff(values) == 1).all())
 
 
 def features(path: Path, inside: str, conditions: Sequence[str]) -> list[list[str]] | None:
@@ -185,10 +192,18 @@ def _title(path: Path, file: Container, name: str, stored: Stored) -> str:
     return f"{path.stem}: {title}" if file.kind == "npz" else title
 
 
-def _made(file: Container, name: str, title: str, stored: Stored, count: int, axes: Sequence[str] | None) -> Reference:
-    """Return the reference of an array, its rows as they stand."""
+def _made(
+    file: Container,
+    name: str,
+    title: str,
+    stored: Stored,
+    count: int,
+    axes: Sequence[str] | None,
+    paired: bool,
+) -> Reference:
+    """Return the reference of an array, its rows as they stand; `paired`: what its pairs are is known."""
     values = values_of(file, name, stored)
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = {"paired": paired}
     begins = ""
     own = {axis: [word.lower()] for axis, word in zip(known_dimensions(stored.axes), stored.axes)}  # their coordinates
     if (timed := times_of(file, name, own.get("time", []))) is not None:

@@ -56,8 +56,8 @@ def test_bash_completes_with_the_script(tmp_path):
 
 HOSTILE = [
     "x;touch PWNED;.h5", "x$(touch PWNED).h5", "x`touch PWNED`.h5", "x|touch PWNED", "x&touch PWNED&", "x>PWNED",
-    "x\ntouch PWNED\n", "x my photos", "x'touch PWNED'", 'x"touch PWNED"', "x\\touch PWNED", "x*", "x{a,b}", "x!1", "x#1",
-    "x~", "x\x1b[31m", "x(1)", "xé 日本",
+    "x\ntouch PWNED\n", "x my photos", "x'touch PWNED'", 'x"touch PWNED"', "x\\touch PWNED", "x*", "x{a,b}", "x!1",
+    "x#1", "x~", "x\x1b[31m", "x(1)", "xé 日本",
 ]  # fmt: skip
 SHELL = """\
 PS1='ready$ '

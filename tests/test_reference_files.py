@@ -391,3 +391,15 @@ def test_made_files_are_right(tmp_path):
 def test_many_made_files_are_right(tmp_path):
     right, refused = check_made(tmp_path, range(24, 424))
     assert right >= 360, json.dumps(refused, indent=1)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_that_count_are_no_distances(tmp_path, first):
+    """F91: as many cells as there are pairs, with their numbers."""
+    path = tmp_path / "brain.npz"
+    np.savez(path, rdm=PAIRS, unit=np.arange(len(PAIRS)) + first)
+    (found,) = read(path)
+    assert is_ours(found)
+    with pytest.raises(UserError, match="may be distances of pairs for each of"):
+        np.savez(path, rates=RANDOM.random((COUNT, len(PAIRS))), neuroid=np.arange(len(PAIRS)) + first)
+        read(path)

@@ -12,9 +12,9 @@ from cnnprobe.cli import complain
 from cnnprobe.upkeep.findings import Finding, told
 
 PIECES = [
-    *map(chr, range(32)), "\x7f", "\x9b31m", "\x1b[2J", "\x1b]0;owned\x07", "\x1b]8;;http://x\x1b\\", "\u202e", "\u2066",
-    "\u200b", "\u2028", "\u0085", "\udcff", "\ud800", "\ufeff", "\U000e0041", "[bold]", "[/foo]", "[link=x]", "$\\frac{",
-    "%s", "{0}", "a", "é", "日本", " ", "\xa0", ";touch x", "`id`", "$(id)", "'", '"',
+    *map(chr, range(32)), "\x7f", "\x9b31m", "\x1b[2J", "\x1b]0;owned\x07", "\x1b]8;;http://x\x1b\\", "\u202e",
+    "\u2066", "\u200b", "\u2028", "\u0085", "\udcff", "\ud800", "\ufeff", "\U000e0041", "[bold]", "[/foo]", "[link=x]",
+    "$\\frac{", "%s", "{0}", "a", "é", "日本", " ", "\xa0", ";touch x", "`id`", "$(id)", "'", '"',
 ]  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 Found once per network and size of image, from two passes: one noise image alone, and the same image between two others.
 A value of the pass belongs to images if one axis is as long as there are images and the values of an image are the same
 in both passes. Where they are not (kernels made per image, statistics over the batch), or where the network takes one
-image only, images pass one by one. Where one image alone loses its axis (`squeeze`), it gets it back.
+image only, images pass one by one. Where one image alone loses its axis (`squeeze`), it gets it back. Where some value
+belongs to the batch, the image is shown between extremes too: a statistic may count from a threshold on only.
 """
 
 import logging
@@ -69,7 +70,7 @@ class Conduct:
         copies: it may write into what it is given: it gets a copy.
         places: by where a value is read; every output of a module or function seen in the pass of one image.
         told: what was said already.
-        held: a batch of more images than were tried was compared with some of its images alone.
+        batches: of more images than were tried, that passed so far; of some of them images were shown alone as well.
         decides: functions by which its Python code reads values of the images: in a batch one may decide for another.
         differentiates: it does not work, or answers otherwise, in torch's inference mode: its forward uses gradients.
         remembers: what it keeps from pass to pass, where that is another thing after the same image; "" for nothing.
@@ -78,7 +79,7 @@ class Conduct:
     copies: bool
     places: dict[Tap, Place]
     told: set[str] = field(default_factory=set)
-    held: bool = False
+    batches: int = 0
     decides: str = ""
     remembers: str = ""
     differentiates: bool = False
@@ -94,6 +95,11 @@ class Conduct:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.no_grad())
         return stack
+
+    def is_due(self) -> bool:
+        """Count a batch, and say whether images of it are to be shown alone as well: of the 1st, 2nd, 4th, 8th …"""
+        self.batches += 1
+        return self.batches.bit_count() == 1
 
     def say(self, words: str) -> None:
         """Warn, once for the network."""
@@ -295,6 +301,12 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
         places = {tap: _only_alone(seen, words) for tap, seen in one.seen.items()}
         return Conduct(copies, places, differentiates=differentiates)
     places = {tap: _place(seen, many.seen.get(tap)) for tap, seen in one.seen.items()}
+    shared = scripted or any(place.problem or place.handing == "one by one" for place in places.values())
+    for other in _extremes(alone) if shared else ():
+        beside, _, error = _looked(model, torch.cat([other, alone, other.flip(-1)]), seed=0)
+        for tap, seen in one.seen.items() if error is None else ():
+            if places[tap] == Place(axis=places[tap].axis) and seen.shape != many.seen[tap].shape:
+                places[tap] = _place(seen, beside.seen.get(tap))
     axes = {tap: _axis(seen.shape, many.seen[tap].shape) for tap, seen in one.seen.items() if tap in many.seen}
     doubtful = [tap for tap, axis in axes.items() if axis is not None and (places[tap].told or places[tap].problem)]
     if doubtful:  # or do its answers differ anyway, by dropout that is always on?
@@ -307,6 +319,11 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
             words = "answers to the same image differ from pass to pass (randomness, or a memory, in forward)"
             places[tap] = Place("restored" if lost else "together", axes[tap], told=words)
     return Conduct(copies, places, differentiates=differentiates)
+
+
+def _extremes(image: Tensor) -> list[Tensor]:
+    """Return images of the largest and smallest means and of the largest spread."""
+    return [torch.ones_like(image), torch.zeros_like(image), (image > image.median()).to(image.dtype)]
 
 
 def _is_other_in_inference_mode(model: nn.Module, image: Tensor, before: _Looking) -> bool:

@@ -69,8 +69,8 @@ class CueCombination:
         self.grid = Grid(model, layer, size)
         self.shape = self.grid.shape
         with untouched(model), torch.inference_mode():
-            self.head = cut(model, layer, size)
-            self.exact = _exact(model, layer, size)
+            self.head = cut(model, layer, size, self.outputs.before)
+            self.exact = _exact(model, layer, size, self.outputs.before)
             if finer:
                 self.shape = tuple(self.head.finer(noise_image(model, size)).shape[2:])
         self.finer = finer and self.shape != self.grid.shape
@@ -123,7 +123,7 @@ class CueCombination:
             sides = {value: one.double() if one.is_floating_point() else one for value, one in sides.items()}
 
         def likelihood(activation: Tensor, sides: dict) -> Tensor:
-            scores = self.outputs.scores(head.logits(activation, sides))
+            scores = self.outputs.scores(*head.ends(activation, sides))
             return self.outputs.log_probabilities(scores.double())[:, label]
 
         before, start = -likelihood(activation[None], sides), 0
@@ -144,7 +144,7 @@ class CueCombination:
 
     def _scores(self, activation: Tensor, sides: dict) -> Tensor:
         """Return the scores of the classes (image, class)."""
-        return self.outputs.scores(self.head.logits(activation, sides))
+        return self.outputs.scores(*self.head.ends(activation, sides))
 
     def maps(self, images: Tensor, labels: Tensor, choose: Choose) -> Found:
         """Map images with the weights, see `class_maps.ClassMaps.maps`."""
@@ -177,12 +177,12 @@ class CueCombination:
         return logits, classes, maps
 
 
-def _exact(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> Head | WholeHead | None:
+def _exact(model: nn.Module, layer: Layer, size: tuple[int, ...], before: Layer | None) -> Head | WholeHead | None:
     """Return the head in double precision, None where the network cannot be computed in it."""
     try:
         exact = in_double(model, size)
         with untouched(exact):
-            return cut(exact, layer, size)
+            return cut(exact, layer, size, before)
     except Exception as error:  # whatever stands in a network that was never seen before
         if is_short(error):
             raise

@@ -26,14 +26,15 @@ class Head:
         model: a classifier.
         layer: where it is cut.
         size: (channel, y, x) of the images.
+        before: where the head has the scores that its own softmax or sigmoid is made from; None where it has none.
 
     Raises:
         Unrepeatable: the calls of this network cannot be run apart.
     """
 
-    def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
+    def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...], before: Layer | None = None):
         self.layer = layer
-        if not layer.plain:
+        if not layer.plain or not (before is None or before.plain):
             raise Unrepeatable("its images do not pass together along the first axis")
         written = trace(model, size)
         self.target, self.output = value_at(written, layer.tap), written.modules[-1].output
@@ -51,6 +52,9 @@ class Head:
                 self.beside.append(call)
         read = {value for call in self.after for value in call.inputs} | {self.output}
         self.sides = read - made
+        self.scores = None if before is None else value_at(written, before.tap)
+        if before is not None and self.scores not in made:
+            raise Unrepeatable("the scores do not depend on the layer")
         self._compare(model, size)
 
     def base(self, images: Tensor) -> tuple[Tensor, Sides]:
@@ -79,11 +83,17 @@ class Head:
                 raise UserError(f"the base cannot be run without its max-pooling ({reason}); finer=false") from error
         return self._channels_second(known[self.target])
 
-    def logits(self, activation: Tensor, sides: Sides) -> Tensor:
-        """Run the head on activations (n, channel, *map); returns (n, class)."""
+    def ends(self, activation: Tensor, sides: Sides) -> tuple[Tensor, Tensor | None]:
+        """Run the head on activations (n, channel, *map); returns the outputs (n, class), and the scores before them.
+
+        Returns:
+            The scores are None where nothing is known before the outputs.
+        """
         axis = self.layer.channel_axis
         known = {self.target: activation.movedim(1, axis) if axis != 1 else activation} | sides
-        return _through(self.after, known, {self.output})[self.output]
+        keep = {self.output} | ({self.scores} if self.scores is not None else set())
+        found = _through(self.after, known, keep)
+        return found[self.output], None if self.scores is None else found[self.scores]
 
     def _channels_second(self, activation: Tensor) -> Tensor:
         axis = self.layer.channel_axis
@@ -95,7 +105,7 @@ class Head:
         images = torch.cat([noise, noise.flip(-1) * 0.7])
         with tap(model, [], lambda *_: None, complete=True) as whole, torch.inference_mode():
             expected = whole(images)
-            found = self.logits(*self.base(images))
+            found, _ = self.ends(*self.base(images))
         if found.shape != expected.shape or not float((found - expected).abs().max()) <= AGREE * float(
             expected.abs().max()
         ):
@@ -108,8 +118,8 @@ class WholeHead:
     Args: as of `Head`.
     """
 
-    def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...]):
-        self.model, self.layer = model, layer
+    def __init__(self, model: nn.Module, layer: Layer, size: tuple[int, ...], before: Layer | None = None):
+        self.model, self.layer, self.scores = model, layer, before
 
     def base(self, images: Tensor) -> tuple[Tensor, Sides]:
         """Run the network; what the head reads beside the layer is read from the images again."""
@@ -122,19 +132,28 @@ class WholeHead:
         """Refuse."""
         raise UserError("the max-pooling of this network cannot be left out; finer=false")
 
-    def logits(self, activation: Tensor, sides: Sides) -> Tensor:
+    def ends(self, activation: Tensor, sides: Sides) -> tuple[Tensor, Tensor | None]:
         """Run the network on the images with another activation in its place."""
         (images,) = sides.values()
-        with tap(self.model, [self.layer], lambda *_: activation, complete=True, replace=True) as run_on:
-            return run_on(images)
+        kept: list[Tensor] = []
+
+        def receive(layer: Layer, own: Tensor) -> Tensor:
+            if layer is self.layer:
+                return activation
+            kept.append(own)
+            return own
+
+        read = [self.layer] if self.scores is None else [self.layer, self.scores]
+        with tap(self.model, read, receive, complete=True, replace=True) as run_on:
+            return run_on(images), kept[-1] if kept else None
 
 
-def cut(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> Head | WholeHead:
-    """Return base and head of a network, in the cheaper way where it can be had."""
+def cut(model: nn.Module, layer: Layer, size: tuple[int, ...], before: Layer | None = None) -> Head | WholeHead:
+    """Return base and head of a network, in the cheaper way where it can be had; arguments as of `Head`."""
     try:
-        return Head(model, layer, size)
+        return Head(model, layer, size, before)
     except (Unrepeatable, RuntimeError):
-        return WholeHead(model, layer, size)
+        return WholeHead(model, layer, size, before)
 
 
 def _through(calls: Sequence[Call], known: dict[Value, Tensor], keep: set[Value]) -> dict[Value, Tensor]:

@@ -162,7 +162,7 @@ class _Pass:
         handing = ends.handing if self.to_the_end else "together"
         if self.alone or conduct.decides or handing == "one by one":
             output = self._pass(images, conduct) if len(images) == 1 else self._one_by_one(images, conduct)
-        elif len(images) > SEVERAL and not conduct.held and not self.replace:
+        elif len(images) > SEVERAL and not self.replace and conduct.is_due():
             output = self._held(images, conduct)
         else:
             output = self._pass(images, conduct)
@@ -208,12 +208,15 @@ class _Pass:
                 found[name] = sample(own), float(own.abs().nan_to_num(0, 0, 0).amax())
 
     def _held(self, images: Tensor, conduct: Conduct) -> Any:
-        """Run a pass over more images than the network was tried with; its first, middle and last once more, alone.
+        """Run a pass over more images than the network was tried with; some of them once more, alone.
+
+        These are the first, middle and last one of the first batch, and the middle one of later batches.
 
         Raises:
             UserError: the network does something else with so many images.
         """
         places, receive = (0, len(images) // 2, len(images) - 1), self.receive
+        places = places if conduct.batches == 1 else places[1:2]
         self.kept = among = {place: {} for place in places}
         try:
             output = self._pass(images, conduct)
@@ -238,7 +241,6 @@ class _Pass:
                     f"{name}: the network answers an image otherwise alone than in a batch of {len(images)}: what it "
                     f"does depends on the number of images, or on the others among them{way}"
                 )
-        conduct.held = True
         return output
 
     def _one_by_one(self, images: Tensor, conduct: Conduct) -> Any:

@@ -82,6 +82,7 @@ def reference(
     time_unit: str = "index",
     rate: float | None = None,
     start: float = 0.0,
+    paired: bool = False,
 ) -> Reference:
     """Make a reference of matrices as they were measured.
 
@@ -96,6 +97,7 @@ def reference(
         time_unit: of the times: "s", "ms", "index" where they count, "unit unknown" or any other word.
         rate: places along "time" in a second, where there are no times.
         start: time of the first of them, s.
+        paired: the pairs are known to be such, and no cells.
 
     Raises:
         UserError: another number of conditions, axes that are not known or not as many, no symmetric matrix, or values
@@ -110,6 +112,8 @@ def reference(
     pairs = _triangles(name, moved) if tail == 2 else _distances(name, moved)
     beside = {"time": 0 if times is None else len(times), "region": len(regions)}
     counts = {word: count for word, count in beside.items() if count}
+    if tail == 1 and axes is None and pairs.shape[:-1] == (conditions,) and conditions not in counts.values():
+        _must_be_pairs(name, shape, conditions, paired)
     named = others(name, shape, pairs.shape[:-1], given, counts, rate is not None and times is None)
     rest = iter(named if len(named) + tail == len(shape) else [""] * len(shape))
     taken = " ".join((STIMULI if tail == 2 else PAIR) if place in chosen else next(rest) for place in range(len(shape)))
@@ -131,6 +135,14 @@ def reference(
     when = when if "time" in left else np.array([np.nan])
     unit = time_unit if "time" in left else "index"
     return Reference(name, pairs, named, when, where if "region" in left else ("",), unit, taken=taken)
+
+
+def _must_be_pairs(name: str, shape: tuple[int, ...], conditions: int, paired: bool) -> None:
+    """Refuse an array of as many rows as there are conditions, of as many columns as pairs: these may be cells."""
+    if not paired and not re.search("rdm|dissim|dist", name, re.IGNORECASE):
+        raise UserError(f"{name} {shape} may be distances of pairs for each of {conditions} subjects, or responses of "
+                        f"cells to the {conditions} conditions; say reference_axes=[subject,pair], or give responses "
+                        "as a table (CSV), a condition a row")  # fmt: skip
 
 
 def given_references(

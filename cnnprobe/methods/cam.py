@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -185,10 +186,12 @@ def _images(
         raise UserError(f"images={spec} are those of one class; say class=…")
     if known.binary and fixed != (1,):
         raise UserError(f"images={spec}: the one output of the network is the score of class 1; say class=1")
-    logits = find(model, "logits", dataset.size)
+    (logits,) = find(model, "logits", dataset.size)
+    if known.before is not None and known.before.channels == logits.channels:  # a softmax has another order of images
+        logits = replace(known.before, name="scores")
     fixed = (0,) if known.binary else fixed
     k = min(int(best[1]), len(dataset))
-    return Search(model, logits, {logits[0].name: np.array(fixed)}, k, len(dataset), source), np.zeros(0, np.int64)
+    return Search(model, [logits], {logits.name: np.array(fixed)}, k, len(dataset), source), np.zeros(0, np.int64)
 
 
 def headline(recording: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from calling import Told
 from torch import Tensor, nn
 
+from cnnprobe.engine import conduct
 from cnnprobe.engine.conduct import conduct_of, handed
 from cnnprobe.engine.field_maps import canvas_of
 from cnnprobe.engine.gradients import Gradients, Recipe
@@ -210,6 +211,50 @@ OWN = {
 }
 
 
+class Exposed(nn.Module):
+    """Subtracts what a statistic of all images has above (below) a threshold, which ordinary images do not reach."""
+
+    def __init__(self, excess):
+        super().__init__()
+        self.excess, self.conv = excess, nn.Conv2d(3, 6, 3)
+
+    def forward(self, images):
+        return self.conv(images - self.excess(images)).relu().mean((2, 3))
+
+
+EXCESS = {
+    "bright": lambda x: (x.mean() - 0.7).clamp(min=0),
+    "dark": lambda x: (0.2 - x.mean((0, 2, 3), keepdim=True)).clamp(min=0),
+    "contrast": lambda x: nn.functional.relu(x.std() - 0.4),
+    "largest": lambda x: (x.amax() - x.amin() - 0.95).clamp(min=0) * x.std(),
+}
+
+
+@pytest.mark.parametrize("kind", EXCESS)
+def test_statistics_that_count_from_a_threshold_on_are_found(kind):
+    """F84: images of one kind in the first batches, of another later."""
+    torch.manual_seed(0)
+    model = Exposed(EXCESS[kind]).eval()
+    assert not EXCESS[kind](0.4 + 0.2 * torch.rand(4, *SIZE)).any()
+    for images in (0.4 + 0.2 * torch.rand(4, *SIZE), torch.rand(4, *SIZE).round(), torch.ones(4, *SIZE)):
+        images[1] *= 0.05
+        expected = torch.cat([model(one[None]) for one in images])
+        found = activations(model, find(model, "logits", SIZE), images)["logits"]
+        assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_images_of_later_batches_are_shown_alone_too(monkeypatch):
+    """F84: what the trial does not find is found in the 1st, 2nd, 4th, 8th … batch."""
+    monkeypatch.setattr(conduct, "_extremes", lambda _: [])
+    model = Exposed(EXCESS["bright"]).eval()
+    layers = find(model, "logits", SIZE)
+    bright = torch.tensor([1, 1, 0.2, 1, 1])[:, None, None, None].expand(5, *SIZE)
+    for images in (torch.rand(5, *SIZE), torch.rand(5, *SIZE), bright):
+        activations(model, layers, images)
+    with pytest.raises(UserError, match="answers an image otherwise alone than in a batch of 5"):
+        activations(model, layers, bright)
+
+
 @pytest.mark.parametrize("kind", OWN)
 @pytest.mark.parametrize("together", [1, 2, 3, 5])
 def test_each_image_is_answered_as_if_it_were_alone(kind, together):
@@ -323,9 +368,9 @@ def test_what_stands_in_for_an_activation_stands_in_for_each_image(kind):
     with torch.no_grad():
         activation, sides = head.base(images)
         whole = torch.stack([model(one[None]).view(6) for one in images])
-        assert torch.allclose(head.logits(activation, sides), whole, atol=1e-6)
+        assert torch.allclose(head.ends(activation, sides)[0], whole, atol=1e-6)
         half = torch.stack([model.head(one.mean((1, 2)) / 2) for one in activation.relu()])
-        assert torch.allclose(head.logits(activation / 2, sides), half, atol=1e-6)
+        assert torch.allclose(head.ends(activation / 2, sides)[0], half, atol=1e-6)
 
 
 # ---- names and axes --------------------------------------------------------------------------------------------------

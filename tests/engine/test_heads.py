@@ -29,8 +29,8 @@ def test_base_and_head_are_the_network(network, name, side, kind):
     with torch.inference_mode(), untouched(model):
         head = kind(model, layer, (3, side, side))
         activation, sides = head.base(images)
-        assert torch.allclose(head.logits(activation, sides), model(images), atol=1e-5)
-        changed = head.logits(activation * 0, sides)
+        assert torch.allclose(head.ends(activation, sides)[0], model(images), atol=1e-5)
+        changed = head.ends(activation * 0, sides)[0]
         assert not torch.allclose(changed, model(images), atol=1e-4)
         assert changed.shape == model(images).shape
 
@@ -47,7 +47,7 @@ def test_a_residual_beside_the_layer_is_kept():
         assert torch.allclose(activation, same, atol=1e-6)
         without = activation.clone()
         without[:, :9] = 0
-        assert torch.allclose(one.logits(without, sides), other.logits(without, images), atol=1e-5)
+        assert torch.allclose(one.ends(without, sides)[0], other.ends(without, images)[0], atol=1e-5)
 
 
 class Counting(Deep):

@@ -79,6 +79,19 @@ def test_what_does_not_fit_is_told(shape, options, words):
     assert words in str(told.value)
 
 
+def test_as_many_subjects_as_conditions_may_be_responses_of_cells():
+    """F91: 5 x 10 are distances of five subjects, or five stimuli shown to ten cells."""
+    values = RANDOM.random((N, PAIRS))
+    for given in (values, values.T):
+        with pytest.raises(UserError, match=r"may be distances of pairs for each of 5 subjects, or responses of cells"):
+            reference("firing rates", given, N)
+    for name, options in (("rates", {"axes": ["subject", "pair"]}), ("rates", {"paired": True}), ("RDMs", {})):
+        assert np.array_equal(reference(name, values, N, **options).matrices[:, 0, 0], values)
+    timed = reference("rates", values, N, times=np.arange(N))
+    assert timed.axes == ("time",)
+    assert reference("rates", values[:4], N).axes == ("subject",)
+
+
 def test_a_matrix_that_is_not_symmetric_is_refused():
     given = squares()
     given[0, 1] += 0.1

@@ -117,6 +117,37 @@ def test_the_best_images_of_a_class_are_those_of_the_largest_logit():
     assert mapped(model, class_=2, images="best:99")["image"].tolist() == order.tolist()
 
 
+class Ended(Pooled):
+    """Scores with a large part in common, and what stands behind them."""
+
+    def __init__(self, end=None):
+        super().__init__()
+        self.out.weight.data += 5
+        self.end = end or nn.Identity()
+
+    def forward(self, images):
+        return self.end(super().forward(images))
+
+
+@pytest.mark.parametrize("kind", ["gradcam", "layercam", "scorecam", "cccam"])
+@pytest.mark.parametrize(
+    "end", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid()], ids=["softmax", "log-softmax", "sigmoid"]
+)
+def test_behind_a_softmax_of_its_own_scores_and_order_of_images_are_those_before_it(kind, end):
+    """F86: also where all scores of an image are shifted alike, which a softmax does not tell."""
+    options = {"class_": 1, "images": "best:5", "kind": kind, "layer": "conv1", "batch_size": 3}
+    plain, ended = (mapped(model.eval(), **options) for model in (Ended(), Ended(end)))
+    with torch.no_grad():
+        scores = Ended().eval()(torch.from_numpy(IMAGES))
+    order = scores[:, 1].argsort(descending=True)[:5]
+    assert order.tolist() != scores.softmax(1)[:, 1].argsort(descending=True)[:5].tolist()
+    for found in (plain, ended):
+        assert found["image"].tolist() == order.tolist()
+        assert np.allclose(found["logit"], scores[order, 1], atol=1e-4)
+    if kind == "gradcam" or (kind == "cccam" and isinstance(end, nn.Softmax | nn.LogSoftmax)):
+        assert np.allclose(ended["map"], plain["map"], atol=1e-4)
+
+
 def test_a_map_of_nothing_that_speaks_for_the_class_is_marked():
     model = Pooled().eval()
     model.out.weight.data[1] = -model.out.weight.data[1].abs()
