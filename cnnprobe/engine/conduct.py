@@ -10,15 +10,27 @@ belongs to the batch, the image is shown between extremes too: a statistic may c
 import logging
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.engine.image_places import (
+    AGREE,
+    AGREE_LOW,
+    ONE_BY_ONE,
+    Place,
+    Seen,
+    alike,
+    axis_of,
+    only_alone,
+    place_of,
+    sample,
+)
 from cnnprobe.engine.memory import is_short
 from cnnprobe.engine.probing import OF_TORCH, untouched
 from cnnprobe.engine.taps import Tap
@@ -27,39 +39,6 @@ from cnnprobe.errors import UserError, listing
 from cnnprobe.findings import state_of
 
 LOG = logging.getLogger("cnnprobe")
-Handing = Literal["together", "one by one", "restored"]
-"""How images pass: together, one by one, or together with the axis given back that one image alone loses."""
-ONE_BY_ONE = "images pass one by one (a batch of n takes n passes)"
-SEVERAL = 3
-"""Images in the second pass; the one that was alone stands in the middle."""
-SAMPLE = 256
-"""Values of a tensor that are compared, about."""
-AGREE = 1e-4
-"""Largest difference by rounding between an image's values alone and among others, as a share of the largest."""
-AGREE_LOW = 0.03
-"""The same of 16-bit values, and of float32 on a GPU, whose products may have 10 bits."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where images are in one value of a pass.
-
-    Args:
-        handing: how images must be handed over for this value to be right, see `Handing`.
-        axis: of the images.
-        problem: why the value cannot be had for each image, "" where it can.
-        told: what is to be said of it where it can, "" for nothing.
-    """
-
-    handing: Handing = "together"
-    axis: int = 0
-    problem: str = ""
-    told: str = ""
-
-    def restored(self, value: Any, images: int) -> Any:
-        """Return a value with the axis of the images, where one image alone has lost it."""
-        lost = self.handing == "restored" and images == 1 and isinstance(value, Tensor)
-        return value.unsqueeze(self.axis) if lost else value
 
 
 @dataclass
@@ -98,6 +77,8 @@ class Conduct:
 
     def is_due(self) -> bool:
         """Count a batch, and say whether images of it are to be shown alone as well: of the 1st, 2nd, 4th, 8th …"""
+        if self.batches and torch.is_grad_enabled():  # of images that were shown before, and a graph is in the making
+            return False
         self.batches += 1
         return self.batches.bit_count() == 1
 
@@ -171,16 +152,6 @@ def joined(parts: list[Any], axis: int) -> Any:
 # ---- trying --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A tensor of a pass: its shape, some of its values, and by axis that may be the images' some of one of them."""
-
-    shape: tuple[int, ...]
-    whole: Tensor
-    samples: dict[int, Tensor]
-    agree: float
-
-
 class _Looking(Watch):
     """Looks at what every module and function of a pass returns.
 
@@ -192,7 +163,7 @@ class _Looking(Watch):
     def __init__(self, model: nn.Module, images: int):
         super().__init__(model)
         self.images = images
-        self.seen: dict[Tap, _Seen] = {}
+        self.seen: dict[Tap, Seen] = {}
         self.hands_out = False
 
     def left(self, module: nn.Module, path: str, number: int, output: Any) -> None:
@@ -224,14 +195,7 @@ class _Looking(Watch):
             axes = [axis for axis, length in enumerate(shape) if length == self.images]
             samples = {axis: sample(tensor.select(axis, self.images // 2)) for axis in axes if self.images > 1}
             coarse = tensor.dtype in (torch.float16, torch.bfloat16) or tensor.device.type != "cpu"
-            self.seen[where] = _Seen(shape, sample(tensor), samples, AGREE_LOW if coarse else AGREE)
-
-
-def sample(values: Tensor) -> Tensor:
-    """Return some values, spread evenly, as float64 on the CPU."""
-    values = values.detach()
-    flat = (torch.view_as_real(values) if values.is_complex() else values).reshape(-1)
-    return flat[:: max(1, len(flat) // SAMPLE)].to("cpu", torch.float64, copy=True)
+            self.seen[where] = Seen(shape, sample(tensor), samples, AGREE_LOW if coarse else AGREE)
 
 
 def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
@@ -298,22 +262,22 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
         again, *_ = _looked(model, alone, seed=0)
         if _differ(one, again):
             words += "; its answers differ from pass to pass (a memory in forward)"
-        places = {tap: _only_alone(seen, words) for tap, seen in one.seen.items()}
+        places = {tap: only_alone(seen, words) for tap, seen in one.seen.items()}
         return Conduct(copies, places, differentiates=differentiates)
-    places = {tap: _place(seen, many.seen.get(tap)) for tap, seen in one.seen.items()}
+    places = {tap: place_of(seen, many.seen.get(tap)) for tap, seen in one.seen.items()}
     shared = scripted or any(place.problem or place.handing == "one by one" for place in places.values())
     for other in _extremes(alone) if shared else ():
         beside, _, error = _looked(model, torch.cat([other, alone, other.flip(-1)]), seed=0)
         for tap, seen in one.seen.items() if error is None else ():
             if places[tap] == Place(axis=places[tap].axis) and seen.shape != many.seen[tap].shape:
-                places[tap] = _place(seen, beside.seen.get(tap))
-    axes = {tap: _axis(seen.shape, many.seen[tap].shape) for tap, seen in one.seen.items() if tap in many.seen}
+                places[tap] = place_of(seen, beside.seen.get(tap))
+    axes = {tap: axis_of(seen.shape, many.seen[tap].shape) for tap, seen in one.seen.items() if tap in many.seen}
     doubtful = [tap for tap, axis in axes.items() if axis is not None and (places[tap].told or places[tap].problem)]
     if doubtful:  # or do its answers differ anyway, by dropout that is always on?
         again, *_ = _looked(model, alone, seed=1)
         for tap in doubtful:
             repeated = again.seen.get(tap)
-            if repeated is None or _alike(one.seen[tap].whole, repeated.whole, one.seen[tap].agree):
+            if repeated is None or alike(one.seen[tap].whole, repeated.whole, one.seen[tap].agree):
                 break  # it depends on its batch, and so may all that follows
             lost = len(one.seen[tap].shape) < len(many.seen[tap].shape)
             words = "answers to the same image differ from pass to pass (randomness, or a memory, in forward)"
@@ -334,7 +298,7 @@ def _is_other_in_inference_mode(model: nn.Module, image: Tensor, before: _Lookin
 
 def _differ(one: _Looking, other: _Looking) -> bool:
     pairs = [(seen, other.seen[tap]) for tap, seen in one.seen.items() if tap in other.seen]
-    return any(not _alike(mine.whole, theirs.whole, mine.agree) for mine, theirs in pairs)
+    return any(not alike(mine.whole, theirs.whole, mine.agree) for mine, theirs in pairs)
 
 
 def _looked(model: nn.Module, images: Tensor, seed: int, fast: bool = False) -> tuple[_Looking, bool, Exception | None]:
@@ -358,60 +322,3 @@ def _looked(model: nn.Module, images: Tensor, seed: int, fast: bool = False) -> 
 
 def _words(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-def _only_alone(seen: _Seen, words: str) -> Place:
-    """Return where the image is in what a network returned that takes one only."""
-    if 1 in seen.shape:
-        return Place("one by one", seen.shape.index(1), told=words)
-    return Place(problem=f"it has no axis for images ({_sides(seen.shape)} for one image)")
-
-
-def _place(one: _Seen, many: _Seen | None) -> Place:
-    """Return where the images are in a value, from its shapes with one image and with several."""
-    if many is None:
-        return _only_alone(one, f"what the network does depends on the number of images: {ONE_BY_ONE}")
-    if one.shape == many.shape and _alike(one.whole, many.whole, one.agree):
-        return Place()  # a constant
-    shapes = f"{_sides(one.shape)} for one image, {_sides(many.shape)} for {SEVERAL}"
-    axis = _axis(one.shape, many.shape)
-    if axis is not None and len(one.shape) == len(many.shape):
-        if _alike(one.whole, many.samples[axis], one.agree):
-            return Place(axis=axis)
-        return Place(
-            "one by one",
-            axis,
-            told="the answer to an image depends on the other images of its batch (statistics of the batch?): "
-            f"{ONE_BY_ONE}",
-        )
-    if axis is not None:
-        if _alike(one.whole, many.samples[axis], one.agree):
-            return Place("restored", axis)
-        return Place(
-            problem=f"it drops the axis of a batch of one image ({shapes}), and answers otherwise to one alone"
-        )
-    if one.shape[:1] == (1,):
-        return Place("one by one", 0, told=f"images have no axis of their own ({shapes}): {ONE_BY_ONE}")
-    return Place(problem=f"it has no axis for images ({shapes}): views or parts of an image are folded into one")
-
-
-def _axis(one: tuple[int, ...], many: tuple[int, ...]) -> int | None:
-    """Return the axis of the images among the axes of the larger batch, None where there is none of their own."""
-    if len(one) == len(many):
-        changed = [axis for axis, sides in enumerate(zip(one, many)) if sides[0] != sides[1]]
-        return changed[0] if [(one[axis], many[axis]) for axis in changed] == [(1, SEVERAL)] else None
-    places = [axis for axis, side in enumerate(many) if side == SEVERAL and (*many[:axis], *many[axis + 1 :]) == one]
-    return places[0] if places else None
-
-
-def _alike(one: Tensor, other: Tensor, agree: float) -> bool:
-    """Say whether values are the same but for rounding; what is not a number counts as 0."""
-    if one.shape != other.shape:
-        return False
-    one, other = (values.nan_to_num(0, 0, 0) for values in (one, other))
-    scale = max(float(one.abs().max()), float(other.abs().max())) if len(one) else 0.0
-    return not len(one) or float((one - other).abs().max()) <= agree * scale
-
-
-def _sides(shape: Iterable[int]) -> str:
-    return "x".join(map(str, shape)) or "a single number"

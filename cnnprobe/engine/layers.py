@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from torch import nn
 
-from cnnprobe.engine.conduct import Place, conduct_of
+from cnnprobe.engine.conduct import conduct_of
 from cnnprobe.engine.field_check import checked
 from cnnprobe.engine.field_rules import geometries
 from cnnprobe.engine.functions import (
@@ -34,6 +34,7 @@ from cnnprobe.engine.functions import (
     pools_evenly,
     weights,
 )
+from cnnprobe.engine.image_places import Place
 from cnnprobe.engine.multiply_adds import multiply_accumulates
 from cnnprobe.engine.replay import ancestors
 from cnnprobe.engine.rounding import only_rounding

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnprobe.engine.conduct import SEVERAL, Conduct, Place, conduct_of, joined, sample
+from cnnprobe.engine.conduct import Conduct, conduct_of, joined
+from cnnprobe.engine.image_places import SEVERAL, Place, sample
 from cnnprobe.engine.probing import untouched
 from cnnprobe.engine.taps import Layer, Tap
 from cnnprobe.engine.tracing import Watch
@@ -173,15 +174,15 @@ class _Pass:
             conduct.say(f"what the network returns: {ends.told}")
         return output
 
-    def _pass(self, images: Tensor, conduct: Conduct) -> Any:
-        """Run one pass over images together."""
+    def _pass(self, images: Tensor, conduct: Conduct, followed: bool = True) -> Any:
+        """Run one pass over images together; `followed`: whether the followers are shown what passes."""
         self.calls.clear()
         self.unread, self.images = set(self.waiting), len(images)
         try:
             self.grad = torch.is_grad_enabled()
             with conduct.mode(), _Listening(self.model, self) if self.in_functions else nullcontext():
                 given = conduct.own(images)
-                for one in FOLLOWERS:
+                for one in FOLLOWERS if followed else ():
                     one.show(given)
                 output = self.model(given)
         except _Enough:
@@ -226,7 +227,7 @@ class _Pass:
             for place in places:
                 self.kept = {0: alone.setdefault(place, {})}
                 with torch.no_grad():
-                    answer = self._pass(images[place : place + 1], conduct)
+                    answer = self._pass(images[place : place + 1], conduct, followed=False)
                 if conduct.output == Place():
                     self._keep("logits", answer)
         finally:
