@@ -99,8 +99,14 @@ class Run:
 
     def save(self, **changes: Any) -> None:
         """Bring `run.json` up to date."""
-        self.about |= changes
+        self.about |= {"warnings": list(self.remarks.warnings), "skipped": list(self.remarks.skipped)} | changes
         files.write_json(self.folder / "run.json", self.about)
+
+    def note(self, facts: dict[str, Any]) -> None:
+        """Write down what was found out or left out before the rows that hold it are saved, or a kill would lose it."""
+        counts = len(self.about["warnings"]), len(self.about["skipped"])
+        if facts != self.about["facts"] or counts != (len(self.remarks.warnings), len(self.remarks.skipped)):
+            self.save(facts=copy.deepcopy(facts))
 
     def close(self, status: str, **changes: Any) -> None:
         """Write how it ended."""
@@ -109,8 +115,6 @@ class Run:
             ended=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(self.about["seconds"] + time.monotonic() - self.started, 3),
             peak_memory_bytes=provenance.peak_memory(),
-            warnings=self.remarks.warnings,
-            skipped=self.remarks.skipped,
             **changes,
         )
 
@@ -179,6 +183,8 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
     Returns:
         the measurement, ready to run; the run; and the root attributes of its store.
     """
+    if job.resume:
+        remarks.go_on(run_json.read(job.resume))
     origin.remark_home(job.resume or job.rerun, job.home)
     with ExitStack() as undo:  # refused or interrupted before its first row, a run leaves no lock and no folder
         lock = undo.enter_context(runs.Lock(job.resume)) if job.resume else None
@@ -329,6 +335,7 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
         with terminal.Progress(run.job.command, measurement.total, measurement.counts, images) as bar:
             stop.notice = partial(stopping, run.job.command, bar)
             for event in measurement.events:
+                run.note(measurement.facts)
                 match event:
                     case Rows():
                         writer.write(event)
@@ -339,11 +346,10 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
                     case Checkpoint():
                         beside = {"model": run.job.config["model"]} | event.about
                         training_state.save(run.folder / "weights", event, beside)
-                if measurement.facts != run.about["facts"]:
-                    run.save(facts=copy.deepcopy(measurement.facts))
                 if stop() and not ends_itself and run.unfinished.keep():
                     break
                 run.unfinished.keep_in_time()
+        run.note(measurement.facts)
         run.about |= {f"{counts}_per_second": round(rate, 3) for counts, rate in bar.rates.items()}
         if stop():
             run.under_way = f", and {bar}" if run.unfinished.parts else ""

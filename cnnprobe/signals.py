@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: the first one lets the batch under way finish, the second one leaves at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one lets the batch under way finish, the second one leaves at once.
+
+SIGHUP (the terminal is gone) counts as SIGTERM, unless whoever began the process had it ignored, as `nohup` does.
+"""
 
 import os
 import signal
@@ -10,7 +13,7 @@ from typing import Any
 
 PATIENCE = 0.5
 """Seconds after which a line says what is finished before a stop."""
-EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 COMPILED = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "contourpy", "kiwisolver", "h5py", "PIL")
 """Libraries whose imports run Python from C++, where an exception can end the process."""
 
@@ -23,8 +26,13 @@ _early: int | None = None
 @contextmanager
 def handled(handlers: dict[int, Handler]) -> Iterator[None]:
     """Handle signals, by number, inside the block; elsewhere than in the main thread nothing is changed."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     try:
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        before = {
+            number: signal.signal(number, handler)
+            for number, handler in handlers.items()
+            if not (ignored and number == signal.SIGHUP)
+        }
     except ValueError:
         before = {}
     try:
@@ -73,7 +81,7 @@ def _a_library_is_imported() -> bool:
 
 
 class Stop:
-    """Notes the first Ctrl-C or SIGTERM so that the batch under way is finished; the second one leaves at once.
+    """Notes the first Ctrl-C, SIGTERM or SIGHUP so that the batch under way is finished; the second one leaves at once.
 
     Attributes:
         notice: called, in another thread, where that takes longer than `PATIENCE`.
@@ -95,7 +103,7 @@ class Stop:
             KeyboardInterrupt, SystemExit: it did.
         """
         if self.signal is not None:
-            raise SystemExit(EXIT_STATUS[self.signal]) if self.signal == signal.SIGTERM else KeyboardInterrupt
+            raise KeyboardInterrupt if self.signal == signal.SIGINT else SystemExit(EXIT_STATUS[self.signal])
 
     def _note(self, number: int, _frame: object) -> None:
         if self.signal is not None:
@@ -108,7 +116,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Handle both signals inside the block; elsewhere than in the main thread nothing is changed."""
+        """Handle the signals inside the block; elsewhere than in the main thread nothing is changed."""
         with handled(dict.fromkeys(EXIT_STATUS, self._note)):
             self.signal = self.signal or _early
             try:

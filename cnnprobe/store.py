@@ -146,7 +146,7 @@ class Writer:
         if missing:
             raise ValueError(f"rows of {', '.join(missing)} were never written")
         self.sync()
-        with h5py.File(self.path, "r+") as file:
+        with _unlocked(self.path) as file:
             file.attrs.modify("complete", np.True_)
         self.sync()
 
@@ -155,6 +155,20 @@ class Writer:
         if self.file >= 0:
             os.close(self.file)
             self.file = -1
+
+
+def _unlocked(path: Path) -> h5py.File:
+    """Open a store to change a byte of it, also while somebody else reads it: a notebook may hold it open, with a lock.
+
+    HDF5 refuses to mix ways of locking in one process, which may have it open as well.
+    """
+    for locking in (False, None):
+        try:
+            return h5py.File(path, "r+", locking=locking)
+        except OSError as error:
+            if "flag values" not in str(error):
+                raise
+    return h5py.File(path, "r+", locking=True)
 
 
 def same_attributes(recording: Recording, attributes: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
     sys.argv = ["cnnprobe", "--multirun", *settings, *compose.searchpath(request.config_dirs), *words]
     os.environ[FULL] = "1"  # errors come as they are, instead of pages and the end of the process
     try:
-        with handled({signal.SIGTERM: _end}):
+        with handled({signal.SIGTERM: _end, signal.SIGHUP: _end}):
             hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
     except SystemExit as end:  # a signal came: the jobs behind this one are not begun
         return int(end.code or 0)
@@ -97,7 +97,7 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
 
 
 def _end(number: int, _frame: object) -> None:
-    """Let a SIGTERM that comes between jobs end the sweep in order, its table written."""
+    """Let a SIGTERM or SIGHUP that comes between jobs end the sweep in order, its table written."""
     raise SystemExit(EXIT_STATUS[number])
 
 

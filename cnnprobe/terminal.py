@@ -28,8 +28,14 @@ class Remarks(logging.Handler):
         super().__init__(logging.INFO)
         self.warnings: list[str] = []
         self.skipped: list[str] = []
+        self.before: set[str] = set()
         self.log: Path | None = None
         self.early: list[str] = []
+
+    def go_on(self, about: dict[str, Any]) -> None:
+        """Begin with what the `run.json` of a stopped run says it has warned of and left out; each counts once."""
+        self.warnings, self.skipped = list(about.get("warnings", ())), list(about.get("skipped", ()))
+        self.before = {*self.warnings, *self.skipped}
 
     def open(self, path: Path) -> None:
         """Write to `run.log` from here on, what was said before included."""
@@ -49,9 +55,11 @@ class Remarks(logging.Handler):
                 target.write(line)
         if record.levelno < logging.WARNING:
             return
-        self.warnings.append(text)
+        if text not in self.before:
+            self.warnings.append(text)
         if hasattr(record, "skipped"):
-            self.skipped.append(record.skipped)
+            if record.skipped not in self.before:
+                self.skipped.append(record.skipped)
             if len(self.skipped) > SHOWN_SKIPS:
                 return
         say(f"warning: {text}", stream=sys.stderr)

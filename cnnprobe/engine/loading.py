@@ -190,7 +190,8 @@ def _end() -> None:
 
 
 def _start(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the main process, which finishes its batch and ends us."""
+    """Leave Ctrl-C, SIGTERM and SIGHUP to the main process, which finishes its batch and ends us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     torch.set_num_threads(1)

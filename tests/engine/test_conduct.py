@@ -249,10 +249,11 @@ def test_images_of_later_batches_are_shown_alone_too(monkeypatch):
     model = Exposed(EXCESS["bright"]).eval()
     layers = find(model, "logits", SIZE)
     bright = torch.tensor([1, 1, 0.2, 1, 1])[:, None, None, None].expand(5, *SIZE)
-    for images in (torch.rand(5, *SIZE), torch.rand(5, *SIZE), bright):
-        activations(model, layers, images)
-    with pytest.raises(UserError, match="answers an image otherwise alone than in a batch of 5"):
-        activations(model, layers, bright)
+    with torch.no_grad():
+        for images in (torch.rand(5, *SIZE), torch.rand(5, *SIZE), bright):
+            activations(model, layers, images)
+        with pytest.raises(UserError, match="answers an image otherwise alone than in a batch of 5"):
+            activations(model, layers, bright)
 
 
 @pytest.mark.parametrize("kind", OWN)

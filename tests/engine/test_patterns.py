@@ -64,7 +64,7 @@ def test_one_pass_for_all_layers_where_memory_suffices():
                         batch_size=4, device="cpu", workers=0)  # fmt: skip
     seen.clear()
     list(recorder.record())
-    assert seen == [4, 1, 1, 1, 4, 3]  # three images of the first batch once more alone
+    assert seen == [4, 1, 1, 1, 4, 1, 3]  # three images of the first batch once more alone, and one of the second
 
 
 @pytest.mark.parametrize("memory", [1, 40_000, 200_000])
