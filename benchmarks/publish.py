@@ -67,10 +67,11 @@ def card(run: Path, about: dict, images: str) -> str:
     method, model, total = about["method"], about["model"], int(matrix.sum())
     right = int(np.trace(matrix))
     assert abs(right / total - about["headline"]["best val_accuracy"]) < 1e-4, "the confusion is of another epoch"
-    seconds = float(epochs["seconds"][:].sum())
+    times = [one["seconds"] for one in about["facts"]["epochs"]]
+    seconds = sum(times)
     interval = 1.96 * np.sqrt(right / total * (1 - right / total) / total)
     learned, held_out = about["dataset"], about["held_out"]
-    rows = zip(*(epochs[key][:] for key in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds")))
+    rows = zip(*(epochs[key][:] for key in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr")), times)
     lines = [
         f"# {model['name']} ({model['variant']}), trained on {learned['name']}",
         "",

@@ -47,17 +47,17 @@ FIELDS: dict[str, Any] = {
     "skipped": [str],
     "error": str,
     "peak_memory_bytes": int,
-    "epochs": [{"epoch": int, "seconds": float}],
     "facts": {
-        "batch?": int,
+        "epochs?": [{"seconds": float, "images_per_second": float}],
+        "batch?": (int, {str: int}),
         "chosen?": [int],
         "ranked?": {str: [int]},
         "skipped?": {int: [int]},
         "judged?": {int: {int: {str: [float]}}},
     },
 }
-"""Kind of each field: a type; some types or values; [kind of every item]; {type of every key: kind of every value}; or
-{name: kind}, where names with "?" may be missing."""
+"""Kind of each field: a type; several kinds or texts; [kind of every item]; {type of every key: kind of every value};
+or {name: kind}, where names with "?" may be missing."""
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _is_known(key: str, value: Any) -> bool:
 def fits(value: Any, kind: Any) -> bool:
     """Tell whether a value of JSON is of a kind, see `FIELDS`; an int is a float, a bool is neither."""
     if isinstance(kind, tuple):
-        return any(fits(value, one) if isinstance(one, type) else value == one for one in kind)
+        return any(value == one if isinstance(one, str | None) else fits(value, one) for one in kind)
     if isinstance(kind, list):
         return isinstance(value, list) and all(fits(item, kind[0]) for item in value)
     if isinstance(kind, dict):

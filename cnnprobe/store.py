@@ -83,6 +83,11 @@ class Writer:
         known = {table.name: table for table in tables}
         if set(known) != set(recording.tables()):
             raise UserError(f"{path.parent.name} cannot go on: its tables are {', '.join(recording.tables())}")
+        for name, table in known.items():
+            there = str(recording[name].attributes.get("written", "")).split()
+            if there != list(written(table)):
+                other = f"by another version of cnnprobe, with columns {', '.join(there)}"
+                raise UserError(f"{path.parent.name} cannot go on: {name} was begun {other}; --rerun does it once more")
         writer = cls(path, tables)
         for name, done in writer.done.items():
             done &= ~recording[name].damaged()

@@ -15,8 +15,6 @@ from cnnprobe.datasets import manufactured, shapes
 from cnnprobe.datasets.imageset import Given, ImageSet
 from cnnprobe.records import Measurement, Rows
 
-TIMES = ("seconds", "images_per_second")
-"""Columns that measure time."""
 SIZE = (3, 32, 32)
 LOOSE = {"embedding": 1e-4}
 """Columns at the end of an iteration, by the share that rounding may move them."""
@@ -116,11 +114,11 @@ def called(command: str, model: nn.Module | None = None, dataset: Any = None, **
 
 
 def joined(measurement: Measurement) -> dict[tuple[str, str], np.ndarray]:
-    """Return what was measured by table and column, without times."""
+    """Return what was measured by table and column."""
     parts: dict[tuple[str, str], list[tuple[int, np.ndarray]]] = {}
     for event in measurement.events:
         if isinstance(event, Rows):
-            for name in event.columns.keys() - set(TIMES):
+            for name in event.columns:
                 parts.setdefault((event.table, name), []).append((event.start, np.array(event.columns[name])))
     return {
         key: np.concatenate([part for _, part in sorted(found, key=lambda pair: pair[0])])

@@ -6,19 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import h5py
-import numpy as np
 import torch
 
 from cnnprobe import drawing, files, run, run_json
 from cnnprobe.records import Measurement
 from cnnprobe.store import Writer
-from cnnprobe.store_layout import SAVED
 
-TIMES = {"epochs": ("seconds", "images_per_second")}
-"""Columns that measure time, by table: all that may differ between two stores of one run, with their checksums."""
 WITH_TIMES = ("resume.safetensors",)
-"""Files of weights that hold such times as well."""
+"""Files of weights that hold times."""
 SAME = ("command", "seed", "device", "weights", "dataset", "held_out", "headline", "facts", "batch_size", "built_from")
 """What `run.json` has to say in the same words."""
 DRAWN, AT_THE_END, COMPLETE = "before a figure is drawn", "before the store is complete", "after the store is complete"
@@ -132,25 +127,9 @@ class Interruptions:
             self.working = False
 
 
-def without_times(path):
-    """Return the bytes of a store, with zeros for what measures time."""
-    image = np.fromfile(path, np.uint8)
-    with h5py.File(path) as file:
-        for table, columns in TIMES.items():
-            if table not in file:
-                continue
-            crc = file[f"{SAVED}/{table}/crc"]
-            sums = image[crc.id.get_offset() :][: crc.nbytes].view("<u4").reshape(crc.shape)
-            for column in columns:
-                item = file[f"{table}/{column}"]
-                image[item.id.get_offset() :][: item.nbytes] = 0
-                sums[:, file[table].attrs["written"].split().index(column)] = 0
-    return image.tobytes()
-
-
 def left_by(folder):
     """Return what a run left: the bytes of its files by name, and what `run.json` says of what it found."""
-    found = {"store.h5": without_times(folder / "store.h5")}
+    found = {"store.h5": (folder / "store.h5").read_bytes()}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_file() and name not in ("store.h5", "run.json", "run.log", ".lock"):
@@ -158,6 +137,7 @@ def left_by(folder):
     lines = found["config.yaml"].splitlines()
     found["config.yaml"] = b"\n".join(line for line in lines if not line.startswith(b"out: "))  # where a run lies
     about = run_json.read(folder)
+    about["facts"] = {key: value for key, value in about["facts"].items() if key != "epochs"}  # times
     return found | {f"run.json: {key}": json.dumps(about.get(key)).encode() for key in SAME}
 
 

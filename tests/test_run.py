@@ -46,12 +46,12 @@ def name_of(command):
 
 
 def contents(folder):
-    """Return the store's datasets and attributes, without what measures time."""
+    """Return the store's datasets and attributes."""
     found = {}
 
     def note(name, item):
         found[name] = {key: np.asarray(value).tolist() for key, value in item.attrs.items()}
-        if isinstance(item, h5py.Dataset) and not name.endswith(("seconds", "images_per_second", "crc")):
+        if isinstance(item, h5py.Dataset) and not name.endswith("crc"):
             found[name]["values"] = str(np.asarray(item[()]).tolist())  # as text, in which NaN equals NaN
 
     with h5py.File(folder / "store.h5") as file:

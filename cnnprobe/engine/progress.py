@@ -20,8 +20,6 @@ EPOCH = {
     ),
     "val_accuracy": Column("share of held-out images answered right, after the epoch, in float32", dtype="float64"),
     "lr": Column("learning rate of the epoch's last update", dtype="float64"),
-    "seconds": Column("learning and measuring", dtype="float64", unit="s"),
-    "images_per_second": Column("training images learned per second, measuring apart", dtype="float64", unit="1/s"),
 }
 
 
@@ -51,6 +49,8 @@ class Progress:
         epoch, step: finished epochs, and finished updates of the next one.
         seconds, learning_seconds: spent on the unfinished epoch.
         history: of the finished epochs, by column of `/epochs`.
+        times: of the finished epochs: seconds for learning and measuring, and training images learned per second,
+            measuring apart. They are no results, and stand in `run.json`.
         best_epoch: with the highest accuracy on the held-out set, from 1, the first of equals; 0: none yet.
         best_confusion: (true, predicted) images of the held-out set after it.
         kept: name of the last weights kept; they are finite.
@@ -62,6 +62,7 @@ class Progress:
     seconds: float = 0.0
     learning_seconds: float = 0.0
     history: dict[str, list[float]] = field(default_factory=dict)
+    times: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_confusion: Tensor | None = None
     kept: str = "none"
@@ -71,8 +72,10 @@ class Progress:
         self.seconds += seconds
         self.learning_seconds += seconds if learning else 0.0
 
-    def finish_epoch(self, row: dict[str, float], confusion: Tensor) -> bool:
-        """Write down an epoch; say whether it is the best so far."""
+    def finish_epoch(self, row: dict[str, float], confusion: Tensor, shown: float) -> bool:
+        """Write down an epoch, in which `shown` images were learned; say whether it is the best so far."""
+        rate = shown / max(self.learning_seconds, 1e-9)
+        self.times.append({"seconds": round(self.seconds, 3), "images_per_second": round(rate, 3)})
         best = not self.best_epoch or row["val_accuracy"] > self.history["val_accuracy"][self.best_epoch - 1]
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)

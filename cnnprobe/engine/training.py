@@ -289,10 +289,8 @@ class Training:
             "val_loss": val_loss,
             "val_accuracy": int(confusion.diagonal().sum()) / int(confusion.sum()),
             "lr": self.rates((progress.epoch + 1) * len(self.parts) - 1),
-            "seconds": progress.seconds,
-            "images_per_second": shown / max(progress.learning_seconds, 1e-9),
         }
-        best = progress.finish_epoch(row | observed, confusion)
+        best = progress.finish_epoch(row | observed, confusion, shown)
         self.tally.zero_()
         self.looked = 0
         if progress.epoch > start:

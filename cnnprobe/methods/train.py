@@ -77,7 +77,8 @@ def compute(
     about = {"precision": training.precision.number}
     confusion = confusion_table(tuple(dataset.classes), len(held_out))
     tables = [epochs_table(epochs, len(dataset), attributes=about), confusion]
-    return Measurement(tables, training.events(start), total=epochs * len(dataset), counts="images")
+    facts = {"epochs": training.progress.times}
+    return Measurement(tables, training.events(start), total=epochs * len(dataset), counts="images", facts=facts)
 
 
 def headline(recording: Any) -> dict[str, Any]:

@@ -159,7 +159,8 @@ def compute(
         *([source.table()] if source else []),
         *(table for look in looks for table in look.tables()),
     ]
-    return Measurement(tables, course.events(), total=epochs * len(shown), counts="images")
+    facts = {"epochs": training.progress.times}
+    return Measurement(tables, course.events(), total=epochs * len(shown), counts="images", facts=facts)
 
 
 def comparisons(

@@ -13,8 +13,6 @@ from cnnprobe.engine.training import Training
 from cnnprobe.errors import UserError
 from cnnprobe.records import Advance, Checkpoint, Rows
 
-TIMES = ("seconds", "images_per_second")
-
 
 def events(model=None, train=None, held_out=None, state=None, start=0, stop=None, **changes):
     train, held_out = train or Blobs(33, 0), held_out or Blobs(20, 1)
@@ -29,7 +27,7 @@ def kept(stream):
 def rows(stream):
     """Return the rows of /epochs without times, and the confusion matrix."""
     found = [event for event in stream if isinstance(event, Rows)]
-    plain = [{k: v.item() for k, v in r.columns.items() if k not in TIMES} for r in found if r.table == "epochs"]
+    plain = [{k: v.item() for k, v in r.columns.items()} for r in found if r.table == "epochs"]
     return plain, [r.columns["matrix"].tolist() for r in found if r.table == "confusion"]
 
 

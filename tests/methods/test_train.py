@@ -47,7 +47,7 @@ def test_the_tables_are_known_before_and_filled_after():
     measurement = measured()
     tables = {table.name: table for table in measurement.tables}
     assert set(tables) == {"epochs", "confusion"}
-    assert {"loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds"} <= set(tables["epochs"].columns)
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "lr"} <= set(tables["epochs"].columns)
     assert json.loads(tables["confusion"].attributes["classes"]) == ["0", "1", "2"]
     filled = {name: [] for name in tables}
     for event in measurement.events:

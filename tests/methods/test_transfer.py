@@ -39,7 +39,6 @@ OWN = {
     "layer": None,
     "units": "all",
 }
-TIMES = ("seconds", "images_per_second")
 OLD = SimpleNamespace(run="train/net-blobs/v001", dataset=Blobs(24, 3))
 OLD.dataset.fingerprint = "of the old images"
 
@@ -64,7 +63,7 @@ def taken(measurement):
             kept[event.name] = event
     assert set(starts.values()) <= {1}
     rows = {
-        table: {name: np.concatenate(parts) for name, parts in columns.items() if parts and name not in TIMES}
+        table: {name: np.concatenate(parts) for name, parts in columns.items() if parts}
         for table, columns in tables.items()
     }
     return rows, kept, starts
@@ -120,9 +119,8 @@ def test_tables_are_known_before_and_filled_after(whole):
     for name, table in whole.items():
         for column, values in table.items():
             declared = table.declared.columns[column]
-            if column not in TIMES:
-                assert values.shape == (table.declared.rows, *declared.shape), (name, column)
-                assert values.dtype == np.dtype("object" if declared.dtype == "str" else declared.dtype), (name, column)
+            assert values.shape == (table.declared.rows, *declared.shape), (name, column)
+            assert values.dtype == np.dtype("object" if declared.dtype == "str" else declared.dtype), (name, column)
     assert json.loads(whole["old_task"].attributes["classes"]) == ["0", "1", "2"]
     assert json.loads(whole["confusion"].attributes["classes"]) == ["0", "1"]
     assert whole["layers"].attributes["images"] == 15  # the share of 16 in 24, of 3 classes of 8
