@@ -205,18 +205,42 @@ def test_of_two_sets_one_is_named_on_the_command_line(cnnprobe, pictures):
             "1 has no running statistics",
         ),
         ("Chance()", "answers the same image differently each time"),
+        ("Stuck()", "1 stays in training mode after eval()"),
     ],
 )
 def test_what_answers_by_chance_or_batch_is_refused_and_nothing_is_left(cnnprobe, made, told):
     """F88: `layers`, which measures no response, warns."""
     chance = "class Chance(nn.Conv2d):\n    def __init__(self): super().__init__(3, 2, 3)\n"
     chance += "    def forward(self, x): return nn.functional.dropout(super().forward(x))\n"
-    Path("net.py").write_text(f"from torch import nn\n{chance}\ndef build(): return {made}\n")
+    stuck = (
+        "class Stuck(nn.Sequential):\n    def __init__(self): super().__init__(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2))\n"
+    )
+    stuck += "    def train(self, mode=True): return super().train(True)\n"
+    Path("net.py").write_text(f"from torch import nn\n{chance}\n{stuck}\ndef build(): return {made}\n")
     mine = ["model=custom", "model.file=net.py", "model.input_size=16", "weights=random"]
     answer = cnnprobe(*RECORD, *mine)
     assert answer.status == 2 and told in answer.err and not Path("outputs").exists()
     assert cnnprobe("layers", *mine, "name=x").status == 0
     assert any(told in line for line in warned("outputs/layers/x/v001"))
+
+
+@pytest.mark.parametrize("hook", ["lambda m, i, o: {'logits': o.flip(1)}", "lambda m, i, o: (o.flip(1),)"])
+def test_logits_are_found_in_what_a_hook_of_the_network_makes(cnnprobe, hook):
+    """F86."""
+    Path("net.py").write_text(
+        SOURCE.replace("NETWORK", "hooked(plain())")
+        + f"def hooked(net): net.register_forward_hook({hook}); return net\n"
+    )
+    answer = cnnprobe(
+        *RECORD, "model=custom", "model.file=net.py", "model.input_size=16", "weights=random", "layer=logits"
+    )
+    assert answer.status == 0, answer.err
+    found = package.open("outputs/record/custom-arrays/v001")
+    space: dict = {}
+    exec(SOURCE.replace("NETWORK", "plain()"), space)
+    expected = space["plain"]().eval()(IMAGES).flip(1).detach().numpy()
+    np.testing.assert_allclose(found["activations/logits"]["max"], expected, atol=1e-6)
+    assert found["images"]["prediction"].tolist() == expected.argmax(1).tolist()
 
 
 @pytest.mark.parametrize("channels", [1, 4])

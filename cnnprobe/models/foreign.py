@@ -227,10 +227,16 @@ def adopt(model: nn.Module, mean: list[float] | None = None, deviation: list[flo
         raise UserError(f"a network of class {own.__name__} cannot be measured: {error}") from None
     if "forward" in vars(model):  # put there by hand
         model._cnnprobe_forward = vars(model).pop("forward")
+    if model._forward_hooks:  # of the user's own, which may make something else of what it returns
+        model.register_forward_hook(_as_logits)
     if mean is not None or deviation is not None:
         for name, values in zip(BUFFERS, (mean or [0.0], deviation or [1.0])):
             model.register_buffer(name, torch.tensor(values), persistent=False)
     return model
+
+
+def _as_logits(model: nn.Module, _: Any, output: Any) -> Any:
+    return output if isinstance(output, Tensor) else main_output(model, output)
 
 
 def main_output(model: nn.Module, output: Any) -> Any:
@@ -304,8 +310,9 @@ def check(model: nn.Module, size: tuple[int, ...], command: str) -> None:
 def _batch_statistics(model: nn.Module) -> str | None:
     """Name a BatchNorm that has no statistics of its own, or goes by those of the batch in eval mode as well."""
     for path, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.running_mean is None or module.training):
             lacks = f"{path} has no running statistics (track_running_stats=False)"
+            lacks = lacks if module.running_mean is None else f"{path} stays in training mode after eval()"
             return f"{lacks}: what the network answers to an image depends on the others in its batch"
     return None
 
