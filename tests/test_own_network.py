@@ -227,13 +227,12 @@ def test_what_answers_by_chance_or_batch_is_refused_and_nothing_is_left(cnnprobe
 @pytest.mark.parametrize("hook", ["lambda m, i, o: {'logits': o.flip(1)}", "lambda m, i, o: (o.flip(1),)"])
 def test_logits_are_found_in_what_a_hook_of_the_network_makes(cnnprobe, hook):
     """F86."""
-    Path("net.py").write_text(
-        SOURCE.replace("NETWORK", "hooked(plain())")
-        + f"def hooked(net): net.register_forward_hook({hook}); return net\n"
-    )
-    answer = cnnprobe(
-        *RECORD, "model=custom", "model.file=net.py", "model.input_size=16", "weights=random", "layer=logits"
-    )
+    hooked = f"def hooked(net): net.register_forward_hook({hook}); return net\n"
+    Path("net.py").write_text(SOURCE.replace("NETWORK", "hooked(plain())") + hooked)
+    np.savez("shown.npz", images=IMAGES.numpy())
+    shown = "dataset=arrays", "dataset.root=shown.npz", "dataset.axes=[recording,channel,y,x]"
+    mine = "model=custom", "model.file=net.py", "model.input_size=16", "weights=random", "layer=logits"
+    answer = cnnprobe("record", *shown, *mine)
     assert answer.status == 0, answer.err
     found = package.open("outputs/record/custom-arrays/v001")
     space: dict = {}
