@@ -1,5 +1,6 @@
 """What `weights=` names: random or published weights, those of a run or a file, or several moments of a training."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from cnnprobe import catalogue, foreign_yaml, run_json, runs
 from cnnprobe.errors import UserError, listing, path_of
 
+LOG = logging.getLogger("cnnprobe")
 TRAINING = ("train", "transfer")
 FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar")
 """As weights are called; its content decides what is in one."""
@@ -115,6 +117,17 @@ def from_scratch(config: dict[str, Any], command: str) -> bool:
 def published() -> Weights:
     """Return the weights that torchvision publishes."""
     return Weights("published", "published")
+
+
+def published_is_here(config: dict[str, Any]) -> bool:
+    """Say whether the published weights of a configuration's model are on disk, so that nothing is fetched."""
+    from cnnprobe.models import weights as weight_files
+
+    given = {key: value for key, value in config["model"].items() if key not in ("name", "num_classes")}
+    try:
+        return bool(_packaged(config) or weight_files.published_on_disk(config["model"]["name"], given))
+    except UserError:
+        return False
 
 
 def _packaged(config: dict[str, Any]) -> Path | None:
@@ -296,6 +309,9 @@ def _newest(config: dict[str, Any], commands: tuple[str, ...]) -> Weights | None
                 continue
             if _is_same(model, wanted):
                 found.append(path.parent)
+                if strange := run_json.strange(path.parent):
+                    place = runs.short(path.parent, config["out"])
+                    LOG.warning(f"{place}: {listing(strange)} in its run.json is none of ours, and counts as absent")
     newest = runs.newest(found)
     return from_run(str(newest), config) if newest else None
 

@@ -67,6 +67,8 @@ def _images(folder: Path, made: preparation.Preparation) -> Any:
     limit, seed = (catalogue.ROOT[key].check(config.get(key), key) for key in ("limit", "seed"))
     schema.limit_is_known(limit)
     options = {key: value for key, value in made.options.items() if key not in ("name", "num_classes")}
+    if block.get("download"):  # the run may come from anybody
+        block |= {"download": False}
     needs = preparation.module("model", made.options["name"]).needs(**options)
     training = run_json.read(folder).get("command") in TRAINING
     shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit, "seed": seed}, needs, training)

@@ -1,11 +1,13 @@
 """What a run is built from; nothing is mixed with weights or images that are not its own."""
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cnnprobe import catalogue, files, foreign_yaml, run_json, runs, schema
-from cnnprobe.errors import UserError, listing, path_of
+from cnnprobe import catalogue, foreign_yaml, identity, named_weights, run_json, runs, schema
+from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
 
 LOG = logging.getLogger("cnnprobe")
@@ -14,8 +16,13 @@ SOURCES = {"topk": ("record",)}
 """Commands whose runs a command can be built from; the others take the runs of topk and record."""
 
 
-def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any]]:
+def open_source(config: dict[str, Any], resumed: Path | None, places: Sequence[str]) -> tuple[Recording | None, dict]:
     """Open the run that `source=` names.
+
+    Args:
+        config: checked.
+        resumed: folder of a stopped run that was begun with it; then the same run is meant, wherever it lies now.
+        places: folders of runs in which it is looked for as well.
 
     Returns:
         the run, None where none is named; and the configuration, with that run's network where no
@@ -27,9 +34,8 @@ def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any
     name = config["method"].get("source")
     if not name:
         return None, config
-    default = f"{config['model']['name']}-{config['dataset']['name']}"
     accepted = SOURCES.get(config["method"]["name"], ("topk", "record"))
-    folder = runs.find(name, config["out"], "" if "/" in name else accepted[0], default)
+    folder = _source_folder(config, name, accepted, resumed, places)
     recording = Recording(folder / "store.h5")
     command = recording.attributes["command"]
     if command not in accepted:
@@ -43,8 +49,40 @@ def open_source(config: dict[str, Any]) -> tuple[Recording | None, dict[str, Any
             raise UserError(
                 f"{name} would run the Python file {file}; if it is yours, add model=custom model.file={file}"
             )
+        if stored["weights"] == "published" and not _published_is_here(stored):
+            raise UserError(f"{name} would fetch published weights; if you want that, add weights=published")
         config = config | {key: stored[key] for key in ("weights", "model", "seed")}
     return recording, config
+
+
+def _source_folder(
+    config: dict[str, Any], name: str, accepted: Sequence[str], resumed: Path | None, places: Sequence[str]
+) -> Path:
+    default = f"{config['model']['name']}-{config['dataset']['name']}"
+    wanted = run_json.read(resumed).get("identity", {}).get(f"{identity.RUN} source") if resumed else None
+    named: Path | UserError
+    try:
+        named = runs.find(name, config["out"], "" if "/" in name else accepted[0], default)
+        if wanted is None or identity.run_digest(named) == wanted:
+            return named
+    except UserError as error:
+        named = error
+    found = identity.found_again(wanted, [config["out"], *places], accepted) if wanted else None
+    if found is not None:
+        LOG.warning(f"source={name} is another run now; {found} is the one that {resumed.name} was begun with")
+        return found
+    if isinstance(named, UserError):
+        raise named
+    raise UserError(
+        f"{resumed.name} cannot go on: source={name} is another run than when it was begun; begin a new run"
+    )
+
+
+def _published_is_here(config: dict[str, Any]) -> bool:
+    """Say whether published weights need not be fetched."""
+    from cnnprobe.named_weights import published_is_here
+
+    return published_is_here(config)
 
 
 def _configuration(recording: Recording, name: str, out: str) -> dict[str, Any]:
@@ -58,40 +96,52 @@ def _configuration(recording: Recording, name: str, out: str) -> dict[str, Any]:
         raise UserError(f"{name}: {error}") from None
 
 
-def built_from(config: dict[str, Any], made: Any) -> list[str]:
+def built_from(config: dict[str, Any], made: Any, read: dict[str, Path]) -> list[str]:
     """Name the weights and the runs that a run is built from.
 
     Args:
         config: of the run, see `schema.checked`.
         made: its `Preparation`.
+        read: see `read_runs`.
     """
-    method = config["method"]
     found = [one.label for one in made.weights.moments or (made.weights,) if one.kind == "file"]
-    # a run of its own; one whose network, and one whose images, a method asks for beside its own
-    asked = [method.get(key) for key in ("source", "brain", "old_task")]
-    return found + [run for run in asked if run and run not in ("auto", "none")] + _references(config)
+    return found + [runs.short(folder, config["out"]) for folder in read.values()]
 
 
-def _references(config: dict[str, Any]) -> list[str]:
+def read_runs(config: dict[str, Any], source: Recording | None) -> dict[str, Path]:
+    """Return the folders of the runs that a run reads beside its weights, by the option that names them.
+
+    Args:
+        config: checked.
+        source: as opened.
+    """
+    found = {"source": source.path.parent} if source is not None else {}
+    for key in ("brain", "old_task"):
+        word = config["method"].get(key)
+        if isinstance(word, str) and word not in ("auto", "none"):
+            with suppress(UserError):  # told where it is opened
+                found[key] = named_weights.checkpoints(word.partition("@")[0], config)[0]
+    return found | _references(config)
+
+
+def _references(config: dict[str, Any]) -> dict[str, Path]:
     """Return the runs that references are taken from."""
     words = config["method"].get("reference") or []
-    found = []
+    found = {}
     for word in [words] if isinstance(words, str) else words:
-        try:
-            run = runs.find(word, config["out"], "" if "/" in word else "rsa")
-        except UserError:  # a file, or pixels
-            continue
-        found.append(runs.short(run, config["out"]))
+        with suppress(UserError):  # a file, or pixels
+            found[f"reference {word}"] = runs.find(word, config["out"], "" if "/" in word else "rsa")
     return found
 
 
-def same_origin(source: Recording, name: str, made: Any) -> None:
-    """Refuse a run that was made with other weights, images or an other image size.
+def same_origin(source: Recording, name: str, made: Any, now: dict[str, str]) -> None:
+    """Refuse a run that was made with other weights, images, an other image size or other code of a network.
 
     Args:
         source: the run.
         name: as typed, for the message.
         made: the `Preparation` it would be mixed with.
+        now: the identity of what would be, see `identity`.
     """
     there, here = len(source["stimuli"]["index"]), len(made.dataset)
     if there != here:
@@ -109,6 +159,11 @@ def same_origin(source: Recording, name: str, made: Any) -> None:
         first = f" ({listing(images, 3)})" if images else ""
         other = " and ".join(differ)
         raise UserError(f"{name} was made with other {other}{first}; use those of that run, or rank again")
+    before = identity.of_store(source)
+    if code := identity.differences(before, now, identity.is_of_the_network):
+        raise UserError(f"{name} was made with other code of the network: {listing(code, 3)} since then; rank again")
+    if labels := identity.differences(before, now, lambda part: part == identity.LABELS):
+        LOG.warning(f"{name} was made with other labels of the images ({labels[0]}); those of now are shown")
 
 
 def same_images(folder: Path, made: Any) -> None:
@@ -157,46 +212,19 @@ def changed(recording: Recording, dataset: Any) -> list[str]:
     return found
 
 
-def named_files(config: dict[str, Any]) -> dict[str, str]:
-    """Return what tells whether the files are the same that a configuration names, by key.
-
-    Args:
-        config: checked. Left out is what has a fingerprint of its own: weights, images, runs.
-    """
-    found = {}
-    for group in ("model", "dataset", "method"):
-        for key, value in config[group].items():
-            for word in value if isinstance(value, list) else [value]:
-                path = _file(word) if key not in ("name", "root", "source", "brain", "old_task") else None
-                if path is not None:
-                    found[f"{group}.{key} {word}"] = files.digest(path)
-    return found
-
-
-def _file(word: Any) -> Path | None:
-    """Return the file that a value names, FILE or FILE:part; None where it names none."""
-    words = [word, word.rpartition(":")[0]] if isinstance(word, str) else []
-    try:
-        return next((path for path in map(path_of, filter(None, words)) if path.is_file()), None)
-    except (OSError, ValueError, UserError):
-        return None
-
-
-def other_files(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Name the files that are other ones now than they were when a run was begun, from both `run.json`."""
-    both = (about.get("named_files") for about in (before, now))
-    old, new = (one if isinstance(one, dict) else {} for one in both)
-    return [f"{key} changed" if key in new else f"{key} is gone" for key, value in old.items() if new.get(key) != value]
-
-
-def same_files(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse to go on with a run when a file that its configuration names is another one.
+def same_identity(folder: Path, now: dict[str, str]) -> None:
+    """Refuse to go on with a run when something it depends on is another thing.
 
     Raises:
-        UserError: which one.
+        UserError: what it is.
     """
-    if found := other_files(run_json.read(folder), {"named_files": named_files(config)}):
+    if found := identity.differences(_identity_of(folder), now):
         raise UserError(f"{folder.name} cannot go on: {listing(found, 3)} since it was begun; begin a new run")
+
+
+def _identity_of(folder: Path) -> dict[str, str]:
+    about = run_json.read(folder)
+    return about.get("identity") or about.get("named_files", {})
 
 
 def remark_home(folder: Path | None, home: Path | None) -> None:
@@ -232,7 +260,7 @@ def remark_repeated(folder: Path, made: Any, now: dict[str, Any]) -> None:
     old, new = (about.get("weights") if isinstance(about.get("weights"), dict) else {} for about in (before, now))
     if old.get("sha256") and old != new:
         found.append(f"weights changed ({old.get('label')}, was {old['sha256'][:12]}, now {new['sha256'][:12]})")
-    found += other_files(before, now)
+    found += identity.differences(_identity_of(folder), now["identity"])
     if differ := _circumstances(before, now):
         found.append(f"circumstances: {listing(differ)}")
     if found:
@@ -254,9 +282,11 @@ def remark_resumed(name: str, before: dict[str, Any], now: dict[str, Any]) -> No
 
 
 def _circumstances(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return what a run is computed with now that it was not before: threads, device, versions."""
+    """Return what a run is computed with now that it was not before: threads, device, processor, versions."""
     old, new = (
-        {"threads": about.get("threads"), "device": about.get("device")} | (about.get("versions") or {})
+        {"threads": about.get("threads"), "device": about.get("device")}
+        | {"processor": about.get("machine", {}).get("processor")}
+        | about.get("versions", {})
         for about in (before, now)
     )
     return [

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PLACE = "out", "name", "model", "dataset"
 """Keys that say where a run lies."""
+FETCHING = "dataset.download=true", "weights=published"
+"""Words that let a run that is repeated fetch what it says."""
 CIRCUMSTANCES = "device", "device.threads", "device.workers"
 """Keys that say what it is computed with, which may be other than before."""
 
@@ -79,16 +81,19 @@ def repeated(request: "Request") -> run.Job:
     home = runs.home(folder)
     folder = folder.resolve() if home else folder
     _file_is_named(config["model"], request, home)
+    _fetches_nothing(config, request)
     device = _device(config["device"], composed["device"], request)
-    out = str(folder.parents[2]) if len(folder.parents) > 2 else composed["out"]  # it may have been moved
+    elsewhere = str(Path(composed["out"]).absolute()) if home else composed["out"]
+    places = (elsewhere, config["out"])
+    typed = any(word.startswith("out=") for word in request.overrides)
+    lies_in_a_tree = runs.VERSION.fullmatch(folder.name) and folder.absolute().parents[1].name == command
+    out = str(folder.parents[2]) if lies_in_a_tree else elsewhere if typed else config["out"]  # it may have been moved
     if which == "resume":
         if run_json.read(folder).get("status") == "complete":
             raise UserError(f"{runs.short(folder, config['out'])} is complete; --rerun does it once more")
         words = tuple(run_json.read(folder).get("overrides", ()))
-        return run.Job(command, config | {"out": out}, words, folder, device=device, home=home)
-    if any(word.startswith("out=") for word in request.overrides):
-        out = str(Path(composed["out"]).absolute()) if home else composed["out"]
-    config |= {"out": out, "device": device}
+        return run.Job(command, config | {"out": out}, words, folder, device=device, home=home, places=places)
+    config |= {"out": elsewhere if typed else out, "device": device}
     return run.Job(command, config, (f"--rerun={request.flags[which]}",), rerun=folder, home=home)
 
 
@@ -101,6 +106,21 @@ def _file_is_named(model: dict[str, Any], request: "Request", home: Path | None)
         raise UserError(f"this would run the Python file {file}; if it is yours, add model.file={file}")
 
 
+def _fetches_nothing(config: dict[str, Any], request: "Request") -> None:
+    """Refuse to fetch images or weights, and to make a folder for them, where only the folder of the run says so."""
+    if config["dataset"].get("download") and "dataset.download=true" not in request.overrides:
+        raise UserError(
+            f"this would download {config['dataset']['name']} into {config['dataset'].get('root')} where it is not "
+            "there; if you want that, add dataset.download=true"
+        )
+    if config["weights"] == "published" and "weights=published" not in request.overrides:
+        from cnnprobe.named_weights import published_is_here
+
+        if not published_is_here(config):
+            name = config["model"]["name"]
+            raise UserError(f"this would fetch published weights of {name}; if you want that, add weights=published")
+
+
 def _device(before: dict[str, Any], composed: dict[str, Any], request: "Request") -> dict[str, Any]:
     """Return what a run is repeated on: as before, but for what the command line says."""
     keys = [word.split("=")[0] for word in request.overrides]
@@ -110,9 +130,10 @@ def _device(before: dict[str, Any], composed: dict[str, Any], request: "Request"
 
 
 def _without_values(request: "Request", *keys: str) -> "Request":
-    """Refuse other words than those of some keys, and those that are let through for a Python file."""
+    """Refuse other words than those of some keys, and those that let a Python file be run, or something fetched."""
     kept = [word for word in request.overrides if word.split("=")[0] in keys]
-    other = [word for word in request.overrides if word not in kept and not word.startswith("model.file=")]
+    let = tuple(word for word in request.overrides if word.startswith("model.file=") or word in FETCHING)
+    other = [word for word in request.overrides if word not in (*kept, *let)]
     if other:
         possible = ", ".join(f"{key}=" for key in keys)
         raise UserError(f"{listing(other)}: a run is repeated with its own options; give only {possible}")

@@ -1,15 +1,14 @@
 """One run: build, compute, store, draw."""
 
-import copy
 import inspect
+import json
 import logging
 import os
 import shutil
 import sys
-import time
 import traceback
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from cnnprobe import (
     catalogue,
     drawing,
     files,
+    identity,
     methods,
     origin,
     preparation,
@@ -31,6 +31,7 @@ from cnnprobe import (
     shortage,
     terminal,
     training_state,
+    under_way,
 )
 from cnnprobe.errors import UserError, listing
 from cnnprobe.options import option_name
@@ -39,11 +40,8 @@ from cnnprobe.records import Advance, Checkpoint, Measurement, Phase, Rows
 from cnnprobe.signals import EXIT_STATUS, Stop
 from cnnprobe.store import Writer, same_attributes
 from cnnprobe.unfinished import FOLDER as UNFINISHED
-from cnnprobe.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
-RESULTS = (".h5", ".png", ".safetensors", ".nii.gz")
-"""Files of a run whose checksums are kept."""
 
 
 @dataclass
@@ -60,6 +58,7 @@ class Job:
         device: options of the block device to compute with; None: those of `config`.
         rerun: folder of a run that is done once more.
         home: working directory to do it in, see `runs.home`; None: this one.
+        places: folders in which runs that a resumed run reads are looked for as well, by what they hold.
     """
 
     command: str
@@ -71,52 +70,12 @@ class Job:
     device: dict[str, Any] | None = None
     rerun: Path | None = None
     home: Path | None = None
+    places: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the run's folder: as given, else <model>-<dataset>."""
         return self.config["name"] or f"{self.config['model']['name']}-{self.config['dataset']['name']}"
-
-
-@dataclass
-class Run:
-    """A run under way: its folder, its lock, and what `run.json` says of it."""
-
-    job: Job
-    folder: Path
-    lock: runs.Lock
-    about: dict[str, Any]
-    remarks: terminal.Remarks
-    unfinished: Unfinished = field(default_factory=Unfinished)
-    under_way: str = ""
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def again(self) -> str:
-        """The command that goes on with it."""
-        file = self.job.config["model"].get("file")
-        return f"cnnprobe {self.job.command} --resume {self.folder}{f' model.file={file}' if file else ''}"
-
-    def save(self, **changes: Any) -> None:
-        """Bring `run.json` up to date."""
-        self.about |= {"warnings": list(self.remarks.warnings), "skipped": list(self.remarks.skipped)} | changes
-        files.write_json(self.folder / "run.json", self.about)
-
-    def note(self, facts: dict[str, Any]) -> None:
-        """Write down what was found out or left out before the rows that hold it are saved, or a kill would lose it."""
-        counts = len(self.about["warnings"]), len(self.about["skipped"])
-        if facts != self.about["facts"] or counts != (len(self.remarks.warnings), len(self.remarks.skipped)):
-            self.save(facts=copy.deepcopy(facts))
-
-    def close(self, status: str, **changes: Any) -> None:
-        """Write how it ended."""
-        self.save(
-            status=status,
-            ended=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(self.about["seconds"] + time.monotonic() - self.started, 3),
-            peak_memory_bytes=provenance.peak_memory(),
-            **changes,
-        )
 
 
 def as_yaml(config: dict[str, Any]) -> str:
@@ -139,7 +98,7 @@ def execute(job: Job) -> tuple[int, Path]:
     LOG.propagate = False
     try:
         with Stop().listening() as stop:
-            stop.notice = partial(stopping, job.command, "the preparation")
+            stop.notice = partial(under_way.stopping, job.command, "the preparation")
             measurement, run, attributes = begin(job, remarks, stop)
             try:
                 return finished(measurement, run, attributes, stop), run.folder
@@ -149,22 +108,22 @@ def execute(job: Job) -> tuple[int, Path]:
         LOG.removeHandler(remarks)
 
 
-def finished(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: Stop) -> int:
+def finished(measurement: Measurement, run: under_way.Run, attributes: dict[str, Any], stop: Stop) -> int:
     """Do the work, and write into `run.json` how it ended. Returns the exit status."""
     try:
         status = work(measurement, run, attributes, stop)
         if status == 0:
             drawing.draw(run.folder)
-            complete(measurement, run)
+            under_way.complete(measurement, run)
         else:
-            interrupted(run)
+            under_way.interrupted(run)
         return status
     except KeyboardInterrupt:
-        interrupted(run)
+        under_way.interrupted(run)
         return 130
     except Exception as error:
         if stop() and shortage.is_killed_loader(error):  # by the signal that stops this process too
-            interrupted(run)
+            under_way.interrupted(run)
             return EXIT_STATUS[stop.signal]
         told = shortage.of_run(error, run.folder, run.about, run.again)
         told = error if told is None and isinstance(error, UserError) else told
@@ -177,7 +136,7 @@ def finished(measurement: Measurement, run: Run, attributes: dict[str, Any], sto
         raise told from None
 
 
-def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement, Run, dict[str, Any]]:
+def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement, under_way.Run, dict[str, Any]]:
     """Build everything, check everything, and only then make the run folder.
 
     Returns:
@@ -191,14 +150,17 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         preparation.look(job.config)
         device, threads, workers = preparation.device_of(job.device or job.config["device"])
         stop.leave()
-        source, job.config = origin.open_source(job.config)
+        source, job.config = origin.open_source(job.config, job.resume, job.places)
         made = preparation.prepare(job.config, job.command, job.explicit_model)
         stop.leave()
         if job.resume:
-            origin.same_files(job.resume, job.config)
             origin.same_images(job.resume, made)
+        read = origin.read_runs(job.config, source)
+        depends = identity.identity_of(job.config, made, read)
+        if job.resume:
+            origin.same_identity(job.resume, depends)
         if source is not None:
-            origin.same_origin(source, f"source={job.config['method']['source']}", made)
+            origin.same_origin(source, f"source={job.config['method']['source']}", made, depends)
         origin.warn_if_random(job.command, made, job.config["weights"])
         job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
         attributes = {
@@ -210,6 +172,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
             "weights_sha256": made.sha256,
             "dataset_fingerprint": made.dataset.fingerprint,
             "size": list(made.dataset.size),
+            identity.ATTRIBUTE: json.dumps(depends, ensure_ascii=False),
             # where a run lies says nothing about its results
             "config": as_yaml({key: value for key, value in job.config.items() if key != "out"}),
         }
@@ -225,7 +188,10 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         undo.callback(setattr, remarks, "log", None)
         try:
             lock = lock or undo.enter_context(runs.Lock(folder))
-            run = Run(job, folder, lock, about(job, made, device, threads), remarks, left["unfinished"])
+            more = {"identity": depends, "built_from": origin.built_from(job.config, made, read)}
+            run = under_way.Run(
+                job, folder, lock, about(job, made, device, threads) | more, remarks, left["unfinished"]
+            )
             run.about["place"] = os.path.relpath(folder)
             if job.resume:
                 runs.tidy(folder)
@@ -262,8 +228,6 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "dataset": runs.images_of(made.dataset),
         "batch_size": job.config.get("batch_size"),
         "held_out": runs.images_of(made.held_out) if made.held_out is not None else None,
-        "built_from": origin.built_from(job.config, made),
-        "named_files": origin.named_files(job.config),
         "working_directory": runs.working_directory(),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
@@ -321,7 +285,7 @@ def _needs_layer(made: preparation.Preparation) -> UserError:
     return UserError(f"needs layer=…; layers of {made.options['name']}: {listing(names)}")
 
 
-def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: Stop) -> int:
+def work(measurement: Measurement, run: under_way.Run, attributes: dict[str, Any], stop: Stop) -> int:
     """Write every row and checkpoint as it comes. Returns 0 when all is done, else 130 or 143."""
     store = run.folder / "store.h5"
     resumed = store.exists()
@@ -333,7 +297,7 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
     try:
         images = "signals" if len(attributes["size"]) == 2 else "images"
         with terminal.Progress(run.job.command, measurement.total, measurement.counts, images) as bar:
-            stop.notice = partial(stopping, run.job.command, bar)
+            stop.notice = partial(under_way.stopping, run.job.command, bar)
             for event in measurement.events:
                 run.note(measurement.facts)
                 match event:
@@ -361,46 +325,3 @@ def work(measurement: Measurement, run: Run, attributes: dict[str, Any], stop: S
         run.about["kept"] = writer.kept()
         measurement.close()
         writer.close()
-
-
-def complete(measurement: Measurement, run: Run) -> None:
-    """Mark a run complete and say what it found and where it is."""
-    results = [path for path in sorted(run.folder.rglob("*")) if path.name.endswith(RESULTS)]
-    sums = {str(path.relative_to(run.folder)): files.sha256(path) for path in results}
-    method = methods.module(run.job.command)
-    recording = Recording(run.folder / "store.h5")
-    headline = method.headline(recording) if hasattr(method, "headline") else {}
-    run.close("complete", headline=headline, files=sums)
-    runs.mark_latest(run.folder)
-    if hasattr(method, "summary"):
-        terminal.table(method.summary(recording))
-    found = ", ".join(f"{key} {_figure(value)}" for key, value in headline.items())
-    rate = _figure(float(run.about.get(f"{measurement.counts}_per_second", 0)))
-    skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
-    seconds = terminal.duration(run.about["seconds"])
-    kind = "signals" if len(run.about["dataset"]["size"]) == 2 else "images"
-    speed = f" ({rate} {kind}/s)" if measurement.counts == "images" and rate != "0" else ""
-    expected = "weights" in catalogue.page(catalogue.yaml_path("method", run.job.command)).root
-    weights = "" if expected else f"; weights: {run.about['weights']['label']}"
-    part = f"; images: {run.about['dataset']['sample']}" if run.about["dataset"].get("sample") else ""
-    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}{part}")
-    terminal.say(str(run.folder))
-
-
-def _figure(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
-
-
-def interrupted(run: Run) -> None:
-    """Say what is kept and how to go on."""
-    run.close("interrupted")
-    kept = run.about.get("kept", "no rows kept") + run.under_way
-    terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; go on with: {run.again}", stream=sys.stderr)
-
-
-def stopping(command: str, what: object) -> None:
-    """Say what is finished before a run stops."""
-    again = "a second Ctrl-C leaves at once"
-    terminal.say(f"cnnprobe {command}: stopping when {what} has come to a point to go on from; {again}", sys.stderr)

@@ -117,7 +117,9 @@ def number(folder: Path) -> int:
 
 def mark_latest(folder: Path) -> None:
     """Point `latest` beside a complete run at the newest complete one."""
-    newest = latest(folder.parent) or folder
+    newest = latest(folder.parent)
+    if newest is None:  # a copy that somebody called otherwise
+        return
     pointer = folder.parent / "latest"
     try:
         if not pointer.is_symlink() or pointer.readlink() != Path(newest.name):

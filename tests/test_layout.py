@@ -55,12 +55,18 @@ MAY_IMPORT = {
     },
     "preparation": {"errors", "catalogue", "named_weights", "engine", "models", "datasets", "protocol"},
     "companions": {"engine", "old_task", "preparation", "references", "volumes"},
-    "origin": {"run_json", "errors", "catalogue", "files", "foreign_yaml", "runs", "reading", "schema"},
+    "identity": {"errors", "files", "reading", "runs"},
+    "origin": {
+        "errors", "catalogue", "foreign_yaml", "identity", "named_weights", "reading", "run_json", "runs", "schema",
+    },
+    "under_way": {
+        "catalogue", "files", "methods", "provenance", "reading", "records", "runs", "terminal", "unfinished",
+    },
     "compose": {"errors", "catalogue", "cli", "foreign_yaml", "schema"},
     "run": {
         "errors", "options", "catalogue", "files", "records", "run_json", "runs", "reading", "store", "drawing",
-        "methods", "companions", "engine", "origin", "preparation", "provenance", "resuming", "shortage", "signals",
-        "terminal", "training_state", "unfinished",
+        "methods", "companions", "engine", "identity", "under_way", "origin", "preparation", "provenance", "resuming",
+        "shortage", "signals", "terminal", "training_state", "unfinished",
     },
     "sweep": {
         "errors", "files", "catalogue", "compose", "drawing", "run", "runs", "signals", "sweep_job", "terminal", "cli",
@@ -74,9 +80,8 @@ MAY_IMPORT = {
         "sweep", "terminal", "cli",
     },
     "upkeep": {
-        "errors", "catalogue", "files", "figures", "run_json", "runs", "reading", "records", "screen", "store",
-        "provenance", "terminal",
-        "models", "engine", "preparation", "cli",
+        "errors", "catalogue", "files", "figures", "identity", "run_json", "runs", "reading", "records", "screen",
+        "store", "provenance", "terminal", "models", "engine", "preparation", "cli",
     },
     "cli": {"screen", "errors", "catalogue", "help", "completion", "requests", "shortage", "signals", "upkeep"},
     "__init__": {

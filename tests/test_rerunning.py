@@ -75,4 +75,4 @@ def test_a_stopped_run_does_not_go_on_with_another_file(cnnprobe, made, tmp_path
     (tmp_path / "home/labels.csv").write_text("file,class\n" + "".join(f"disc/0{i}.png,b\n" for i in range(4)))
     answer = cnnprobe("record", "--resume", made)
     assert answer.status == 2
-    assert "v001 cannot go on: dataset.labels labels.csv changed since it was begun" in answer.err
+    assert "v001 cannot go on: dataset.labels labels.csv changed, labels changed since it was begun" in answer.err

@@ -16,7 +16,7 @@ import yaml
 from test_run import contents, words
 
 import cnnprobe as package
-from cnnprobe import drawing, files, run, run_json, runs
+from cnnprobe import drawing, files, run, run_json, runs, under_way
 from cnnprobe.datasets.folder import FolderSet
 from cnnprobe.figures import style
 from cnnprobe.store import Writer
@@ -325,6 +325,7 @@ class Backwards(run.datetime):
 def test_a_clock_that_goes_back_changes_neither_numbers_nor_durations(cnnprobe, pictures, tmp_path, monkeypatch):
     """F74: the newest run is the one with the largest number, and a run takes no negative time."""
     monkeypatch.setattr(run, "datetime", Backwards)
+    monkeypatch.setattr(under_way, "datetime", Backwards)
     for _ in range(2):
         assert cnnprobe(*words("train", pictures, "epochs=1")).status == 0
     folder = tmp_path / "outputs/train/convnet-folder"

@@ -618,3 +618,20 @@ def test_a_diverged_training_keeps_what_was_learned(cnnprobe, pictures, tmp_path
     folder = tmp_path / "outputs/train/convnet-folder/v001"
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"
     assert (folder / "weights" / "epoch=000.safetensors").is_file()
+
+
+@pytest.mark.parametrize("command", ["train", "transfer"])
+def test_the_same_training_twice_gives_the_same_bytes(cnnprobe, pictures, tmp_path, command):
+    """F105: how long its epochs took stands in run.json."""
+    given = ["weights=train/convnet-folder/v001"] if command == "transfer" else []
+    assert cnnprobe(*words("train", pictures, "epochs=2")).status == 0
+    for _ in range(2):
+        assert cnnprobe(*words(command, pictures, "epochs=2", *given)).status == 0
+    folder = tmp_path / "outputs" / command / name_of(command)
+    one, other = sorted(folder.glob("v*"))[-2:]
+    assert (one / "store.h5").read_bytes() == (other / "store.h5").read_bytes()
+    for path in sorted((one / "weights").glob("*.safetensors")):
+        if path.name != "resume.safetensors":
+            assert path.read_bytes() == (other / "weights" / path.name).read_bytes(), path.name
+    epochs = json.loads((one / "run.json").read_text())["facts"]["epochs"]
+    assert len(epochs) == 2 and all(epoch["seconds"] > 0 < epoch["images_per_second"] for epoch in epochs)

@@ -18,6 +18,8 @@ from cnnprobe.options import Range
 
 SIDE, CHANNELS = 224, 3
 """Of the images, where neither options nor weights say."""
+_BESIDE: set[str] = set()
+"""Modules imported from beside the files that were run; another file may mean another one by the same name."""
 
 
 Numbers = float | list[float] | None
@@ -113,8 +115,12 @@ def _run(path: Path) -> ModuleType:
             told += " that builds the network; weights= takes a state dict (TorchScript and exports are none)"
         raise UserError(told)
     module = importlib.util.module_from_spec(specification)
+    while _BESIDE:
+        sys.modules.pop(_BESIDE.pop(), None)
+    before = set(sys.modules)
     sys.modules[module.__name__] = module
     sys.path.insert(0, str(path.parent))
+    importlib.invalidate_caches()
     try:
         specification.loader.exec_module(module)
     except KeyboardInterrupt:
@@ -124,7 +130,13 @@ def _run(path: Path) -> ModuleType:
     finally:
         with suppress(ValueError):  # the file took it out itself
             sys.path.remove(str(path.parent))
+        _BESIDE.update(name for name in set(sys.modules) - before if _lies_in(sys.modules[name], path.parent))
     return module
+
+
+def _lies_in(module: Any, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and Path(file).resolve().is_relative_to(folder)
 
 
 def _takes(function: Any, name: str) -> bool:

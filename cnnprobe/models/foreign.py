@@ -7,9 +7,8 @@ aside for the network within. That stays as it is: its module paths, the keys of
 import copy
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from cnnprobe.errors import UserError
 from cnnprobe.findings import kept
 from cnnprobe.models import extra_state
+from cnnprobe.models.returned import as_logits, entries_of
 from cnnprobe.protocol import about
 
 LOG = logging.getLogger("cnnprobe")
@@ -202,7 +202,7 @@ class _Foreign:
             axes = [1] * (images.ndim - 2)
             images = (images - mean.view(-1, *axes)) / deviation.view(-1, *axes)
         output = (self.__dict__.get("_cnnprobe_forward") or super().forward)(images)
-        return output if isinstance(output, Tensor) else main_output(self, output)
+        return as_logits(self, None, output)
 
 
 def adopt(model: nn.Module, mean: list[float] | None = None, deviation: list[float] | None = None) -> nn.Module:
@@ -228,58 +228,11 @@ def adopt(model: nn.Module, mean: list[float] | None = None, deviation: list[flo
     if "forward" in vars(model):  # put there by hand
         model._cnnprobe_forward = vars(model).pop("forward")
     if model._forward_hooks:  # of the user's own, which may make something else of what it returns
-        model.register_forward_hook(_as_logits)
+        model.register_forward_hook(as_logits)
     if mean is not None or deviation is not None:
         for name, values in zip(BUFFERS, (mean or [0.0], deviation or [1.0])):
             model.register_buffer(name, torch.tensor(values), persistent=False)
     return model
-
-
-def _as_logits(model: nn.Module, _: Any, output: Any) -> Any:
-    return output if isinstance(output, Tensor) else main_output(model, output)
-
-
-def main_output(model: nn.Module, output: Any) -> Any:
-    """Return the logits out of what a network returns where they can be told; else what it returns.
-
-    They are the entry `logits` of a dict, dataclass or named tuple; the only tensor; of a tuple or list the only one
-    that is (image, class). A network that returns several while it trains is taught its first, and that is said.
-    """
-    named = _entries(output)
-    entries = list(named.values()) if named is not None else list(output) if isinstance(output, tuple | list) else []
-    tensors = [entry for entry in entries if isinstance(entry, Tensor)]
-    if named is not None and isinstance(named.get("logits"), Tensor):
-        if len([one for one in tensors if one.ndim == 2]) > 1:
-            _tell_taught(model, output, entries, "logits")
-        return named["logits"]
-    if len(tensors) == 1 and all(entry is None or isinstance(entry, Tensor) for entry in entries):
-        return tensors[0]
-    flat = [tensor for tensor in tensors if tensor.ndim == 2]
-    if named is None and len(flat) == 1 and len(tensors) == len(entries):
-        return flat[0]
-    if model.training and flat and entries[0] is flat[0]:
-        _tell_taught(model, output, entries, "the first")
-        return flat[0]
-    return output
-
-
-def _tell_taught(model: nn.Module, output: Any, entries: Sequence[Any], what: str) -> None:
-    """Warn, once, that of what a network returns while it trains one alone has a loss."""
-    if model.training and not vars(model).get("_cnnprobe_told"):
-        model._cnnprobe_told = True
-        kind = type(output).__name__
-        LOG.warning(f"the network returns a {kind} of {len(entries)} while it trains: {what} is taught, the others not")
-
-
-def _entries(output: Any) -> dict[str, Any] | None:
-    """Return what a structure calls its entries; None where they have no names."""
-    if isinstance(output, Mapping):
-        return {str(key): value for key, value in output.items()}
-    if is_dataclass(output):
-        return {one.name: getattr(output, one.name) for one in fields(output)}
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return dict(zip(output._fields, output))
-    return None
 
 
 def check(model: nn.Module, size: tuple[int, ...], command: str) -> None:
@@ -401,6 +354,6 @@ def _tensors(output: Any) -> list[Tensor]:
     """Return the tensors of real numbers that a network returns, in order."""
     if isinstance(output, Tensor):
         return [output.detach().float().clone()] if not output.is_complex() else []
-    named = _entries(output)
+    named = entries_of(output)
     entries = named.values() if named is not None else output if isinstance(output, tuple | list) else ()
     return [tensor for entry in entries for tensor in _tensors(entry)]

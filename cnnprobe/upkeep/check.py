@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe import files, run_json, runs
+from cnnprobe import files, identity, run_json, runs
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording, TableView
 from cnnprobe.upkeep.findings import Finding, told
@@ -175,6 +175,8 @@ def _agree(folder: Path, about: dict[str, Any], recording: Recording) -> Iterato
     weights, dataset = (part if isinstance(part, dict) else {} for part in (about.get("weights"), about.get("dataset")))
     stated = {"command": about.get("command"), "seed": about.get("seed")}
     stated |= {"weights_sha256": weights.get("sha256"), "dataset_fingerprint": dataset.get("fingerprint")}
+    if "identity" in about and about["identity"] != identity.of_store(recording):
+        yield Finding("error", str(folder), "run.json and store.h5 say different identities", "one is of another run")
     for key, value in stated.items() if about else ():
         if key in own and own[key] != value:
             text = f"run.json says {key} {str(value)[:16]}, store.h5 {str(own[key])[:16]}"

@@ -1,0 +1,171 @@
+"""What the results of a run depend on, as digests: written when it begins, compared whenever rows would be mixed.
+
+Beside the weights, the images and their size, which a store names in attributes of their own: the labels and classes,
+every file that the configuration names (tables, masks, references), the code of a network of one's own with what it
+imports from beside it, and the runs it is built from, found by what they hold and not by where they lie.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnprobe import files
+from cnnprobe.errors import UserError, path_of
+from cnnprobe.reading import Recording
+
+ATTRIBUTE = "identity"
+"""Of the root of a store: JSON, digests by part."""
+CODE, LABELS, RUN = "code", "labels", "run"
+"""How the parts are called, what stands behind is which one: "code helpers.py"; "method.reference brain.h5"."""
+APART = ("name", "root", "source", "brain", "old_task")
+"""Options that name no file whose bytes count: images and runs have digests of their own."""
+
+
+def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dict[str, str]:
+    """Return the digests of everything a run depends on beside its weights, images and options.
+
+    Args:
+        config: checked.
+        made: the `Preparation`.
+        read: the folders of the runs it is built from, by option.
+    """
+    found = dict(_named(config))
+    file = config["model"].get("file")
+    if file:
+        found |= {f"{CODE} {name}": files.sha256(path) for name, path in imported(path_of(file)).items()}
+    found[LABELS] = labels_of(made.dataset)
+    if made.held_out is not None:
+        found[f"held-out {LABELS}"] = labels_of(made.held_out)
+    return found | {f"{RUN} {option}": run_digest(folder) for option, folder in read.items()}
+
+
+def of_store(recording: Recording) -> dict[str, str]:
+    """Return what a store says of its identity, {} where it was written before there was such a thing."""
+    try:
+        found = json.loads(str(recording.attributes.get(ATTRIBUTE, "{}")))
+    except (ValueError, RecursionError):
+        return {}
+    plain = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+    return found if plain else {}
+
+
+def differences(before: dict[str, str], now: dict[str, str], about: Callable[[str], bool] = bool) -> list[str]:
+    """Name the parts that are other ones now: "code helpers.py changed"; parts that were not known are not compared.
+
+    Args:
+        before, now: of two runs, or of a run and what would go on with it.
+        about: says of a part whether it counts.
+    """
+    return [
+        f"{part} changed" if part in now else f"{part} is gone"
+        for part, digest in before.items()
+        if about(part) and now.get(part) != digest
+    ]
+
+
+def is_of_the_network(part: str) -> bool:
+    """Tell whether a part says what the network computes, so that nothing is built on a run in which it differs."""
+    return part.startswith((CODE, "model."))
+
+
+def labels_of(dataset: Any) -> str:
+    """Return the digest of the labels and names of classes of an image set."""
+    digest = hashlib.sha256(np.ascontiguousarray(dataset.labels, "<i8").tobytes())
+    digest.update(json.dumps([str(name) for name in dataset.classes]).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def run_digest(folder: Path) -> str:
+    """Return what tells a run from another one, wherever it lies: the checksums of all there is in its store.
+
+    Raises:
+        UserError: the store cannot be read.
+    """
+    recording = Recording(folder / "store.h5")
+    digest = hashlib.sha256()
+    for name in sorted(recording):
+        table = recording[name]
+        digest.update(f"{name} {table.attributes.get('checksum')} ".encode())
+        if table.done is not None:
+            digest.update(table.done.tobytes() + np.ascontiguousarray(table.sums).tobytes())
+    digest.update(str(recording.attributes.get("checksum")).encode())
+    return digest.hexdigest()
+
+
+def found_again(digest: str, places: Iterable[str], commands: Iterable[str]) -> Path | None:
+    """Return the run with a digest among those of some commands below some folders, None where there is none."""
+    for place in dict.fromkeys(places):
+        for command in commands:
+            for store in sorted(Path(place).glob(f"{command}/*/*/store.h5")):
+                try:
+                    if not store.parent.is_symlink() and run_digest(store.parent) == digest:
+                        return store.parent
+                except UserError:
+                    continue
+    return None
+
+
+def _named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the digests of the files that a configuration names, by option."""
+    for group in ("model", "dataset", "method"):
+        for key, value in config[group].items():
+            for word in value if isinstance(value, list) else [value]:
+                path = file_of(word) if key not in APART and (group, key) != ("model", "file") else None
+                if path is not None:
+                    yield f"{group}.{key} {word}", files.sha256(path)
+
+
+def file_of(word: Any) -> Path | None:
+    """Return the file that a value names, FILE or FILE:part; None where it names none."""
+    words = [word, word.rpartition(":")[0]] if isinstance(word, str) else []
+    try:
+        return next((path for path in map(path_of, filter(None, words)) if path.is_file()), None)
+    except (OSError, ValueError, UserError):
+        return None
+
+
+def imported(file: Path) -> dict[str, Path]:
+    """Return the Python files that one runs from beside it, itself first, by their path below its folder.
+
+    They are found in the text of the files, wherever an import stands in it.
+    """
+    folder = file.resolve().parent
+    found, waiting = {}, [file.resolve()]
+    while waiting:
+        path = waiting.pop()
+        name = path.relative_to(folder).as_posix()
+        if name not in found:
+            found[name] = path
+            waiting += [one for word in _imports(path, folder) for one in _modules(folder, word)]
+    return dict([*found.items()][:1] + sorted([*found.items()][1:]))
+
+
+def _imports(path: Path, folder: Path) -> Iterator[str]:
+    """Give the full names of all modules that a file may import."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return
+    package = path.relative_to(folder).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{name.name}".strip(".") for name in node.names)
+
+
+def _modules(folder: Path, name: str) -> Iterator[Path]:
+    """Give the files below a folder that are run where a module, or something in it, is imported by its full name."""
+    place = folder
+    for part in name.split("."):
+        place = place / part
+        for path in (place / "__init__.py", place.with_name(f"{part}.py")):
+            if path.is_file():
+                yield path.resolve() if path.resolve().is_relative_to(folder) else path
