@@ -26,11 +26,11 @@ def draw(folder: Path) -> int:
     for name, figure in method.draw(recording):
         if sample:
             style.mark(figure, f"images: {sample}")
-        files.write(target / f"{name}.png", style.png(figure))
+        files.write(files.named(target, name, ".png"), style.png(figure))
         count += 1
     for name, values, affine in getattr(method, "volumes", lambda _: ())(recording):
         (folder / "maps").mkdir(exist_ok=True)
-        files.write(folder / "maps" / f"{name}.nii.gz", volumes.nifti(values, affine, name))
+        files.write(files.named(folder / "maps", name, ".nii.gz"), volumes.nifti(values, affine, name))
     shutil.rmtree(target / SO_FAR, ignore_errors=True)
     _tell_unwritten()
     return count
@@ -53,7 +53,7 @@ def draw_so_far(folder: Path) -> tuple[int, str]:
     for name, figure in methods.module(recording.attributes["command"]).draw(recording):
         target.mkdir(parents=True, exist_ok=True)
         style.mark(figure, f"not complete: {recording.progress}")
-        files.write(target / f"{name}.png", style.png(figure))
+        files.write(files.named(target, name, ".png"), style.png(figure))
         count += 1
     return count, recording.progress
 
@@ -73,7 +73,7 @@ def compare(command: str, folders: list[Path], overrides: list[list[str]], targe
     count = 0
     for name, figure in draw_all([Recording(folder / "store.h5") for folder in folders], overrides):
         target.mkdir(exist_ok=True)
-        files.write(target / f"{name}.png", style.png(figure))
+        files.write(files.named(target, name, ".png"), style.png(figure))
         count += 1
     return count
 

@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
+LONGEST = 200
+"""Bytes of the name of a file; file systems take 255, of which some are needed while it is written."""
 ENDS = 8 * 2**20
 """Bytes at either end of a file that are looked at; what is smaller than both is looked at whole."""
 
@@ -47,6 +50,14 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value
+
+
+def named(folder: Path, name: str, ending: str) -> Path:
+    """Return the path of a file called after something that may have a name of any length."""
+    data = name.encode("utf-8", "surrogatepass")
+    if len(data) > LONGEST:
+        name = f"{data[: LONGEST - 9].decode('utf-8', 'ignore')}-{zlib.crc32(data):08x}"
+    return folder / f"{name}{ending}"
 
 
 def left_over(folder: Path) -> list[Path]:

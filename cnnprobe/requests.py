@@ -185,6 +185,12 @@ def _drawn(draw: Callable[[Path], Any], folder: Path) -> Any:
     """
     try:
         return draw(folder)
+    except FileNotFoundError as error:  # the end of a run takes away the figures that were drawn while it worked
+        if not (folder / "store.h5").is_file():
+            raise
+        what = Path(error.filename or "").name
+        raise UserError(f"{folder} was changed while it was drawn ({what} is gone): the run ends just now, or somebody "
+                        "tidies up; draw it again") from None  # fmt: skip
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         store, about = folder / "store.h5", run_json.read(folder)
         if about.get("files", {}).get(store.name) == files.sha256(store):

@@ -13,8 +13,15 @@ SYSTEM = "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM"
 CODES = {getattr(errno, name) for name in (*DISK, *SYSTEM) if hasattr(errno, name)}
 
 
+UNLOADED = ("failed to map segment", "cannot allocate memory", "cannot enable executable stack")
+"""Words of the system where a library does not fit into the memory, or the address space, of a process."""
+
+
 def of_call(error: BaseException) -> UserError | None:
     """Return the line for what the machine refused, a system call or memory, None for any other error."""
+    if isinstance(error, ImportError | OSError) and any(words in str(error).lower() for words in UNLOADED):
+        library = str(error).partition(":")[0]
+        return UserError(f"memory does not suffice to load {library} (see ulimit -v, or the limit of your container)")
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "torch" in sys.modules):
         from cnnprobe.engine import memory  # with torch
 

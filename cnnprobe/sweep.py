@@ -4,15 +4,13 @@ Hydra expands the combinations and, with `hydra/launcher=joblib` or `submitit_sl
 Each job is a run folder of its own and leaves a line in the sweep's folder; the parent joins the lines.
 """
 
-import csv
-import io
 import os
 import re
 import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -20,17 +18,16 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnprobe import catalogue, compose, drawing, files, run, runs, terminal
+from cnnprobe import catalogue, compose, drawing, files, run, runs, sweep_table, terminal
 from cnnprobe.errors import UserError, one_line
 from cnnprobe.signals import EXIT_STATUS, handled
-from cnnprobe.sweep_job import lines_of, settle, task, typed
+from cnnprobe.sweep_job import PARENT, settle, task, typed
+from cnnprobe.sweep_table import lines_of
 
 if TYPE_CHECKING:
     from cnnprobe.cli import Request
 
 FULL = "HYDRA_FULL_ERROR"
-FIXED = ("job", "overrides", "version", "status", "reason")
-"""Columns of `runs.csv` beside what was swept and found."""
 MOST = 10_000  # jobs; all of them are written down before the first begins
 
 
@@ -45,10 +42,11 @@ def main(request: "Request") -> int:
     except OSError as error:
         raise runs.unwritable(Path(first.config["out"]), error) from None
     (folder / "jobs").mkdir()
-    stopped = launched(folder, request, words)
-    settle(folder, [] if stopped > 2 else jobs_of(folder, words))
-    status = summary(folder)
-    figures(folder, request.command)
+    with runs.Lock(folder):
+        stopped = launched(folder, request, words)
+        settle(folder, [] if stopped > 2 else jobs_of(folder, words))
+        status = sweep_table.summary(folder)
+        figures(folder, request.command)
     return max(stopped, status)
 
 
@@ -71,6 +69,7 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
     ]
     before, full = sys.argv, os.environ.get(FULL)
     sys.argv = ["cnnprobe", "--multirun", *settings, *compose.searchpath(request.config_dirs), *words]
+    os.environ[PARENT] = str(os.getpid())
     os.environ[FULL] = "1"  # errors come as they are, instead of pages and the end of the process
     try:
         with handled({signal.SIGTERM: _end, signal.SIGHUP: _end}):
@@ -91,6 +90,7 @@ def launched(folder: Path, request: "Request", words: list[str]) -> int:
     finally:
         sys.argv = before
         os.environ.pop(FULL)
+        os.environ.pop(PARENT)
         if full is not None:
             os.environ[FULL] = full
     return 0
@@ -109,13 +109,21 @@ def _told(error: Exception) -> UserError:
     return UserError(compose.one_line(error))
 
 
-def jobs_of(folder: Path, words: list[str]) -> list[list[str]]:
-    """Return the overrides of every job of a sweep, in Hydra's order; [] where it cannot be said from here."""
+def jobs_of(folder: Path, words: list[str] | None = None) -> list[list[str]]:
+    """Return the overrides of every job of a sweep, in Hydra's order; [] where it cannot be said from here.
+
+    Args:
+        folder: of the sweep.
+        words: as they were typed; None: as Hydra has written them down.
+    """
     try:
-        params = OmegaConf.load(folder / "multirun.yaml").get("hydra", {}).get("sweeper", {}).get("params") or {}
+        written = OmegaConf.load(folder / "multirun.yaml").get("hydra", {})
+        params = written.get("sweeper", {}).get("params") or {}
+        if words is None:
+            words = [word for word in written["overrides"]["task"] if not word.startswith("+sweep=")]
         parsed = compose.parsed([*(f"{key}={value}" for key, value in params.items()), *words])
         return [typed(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
-    except (HydraException, OmegaConfBaseException, OSError):
+    except (HydraException, OmegaConfBaseException, OSError, LookupError, TypeError, AttributeError, ValueError):
         return []
 
 
@@ -124,49 +132,3 @@ def figures(folder: Path, command: str) -> int:
     done = [line for line in lines_of(folder) if line["status"] == "complete" and line.get("folder")]
     overrides = [line["overrides"] for line in done]
     return drawing.compare(command, [Path(line["folder"]) for line in done], overrides, folder / "figures")
-
-
-def summary(folder: Path) -> int:
-    """Join the jobs' lines into `runs.csv` and a table on the terminal; return the exit status.
-
-    Raises:
-        UserError: the sweep had no jobs.
-    """
-    lines = lines_of(folder)
-    if not lines:
-        raise UserError("the sweep has no jobs: a list of values is empty")
-    figures = list(dict.fromkeys(key for line in lines for key in line.get("headline", {})))
-    asked = [dict(word.lstrip("+").partition("=")[::2] for word in line["overrides"]) for line in lines]
-    swept = [key for key in dict.fromkeys(key for one in asked for key in one)
-             if len({one.get(key) for one in asked}) > 1]  # fmt: skip
-    named = {key: f"{key}=" if key in (*FIXED, *figures) else key for key in swept}
-    columns = ["job", *named.values(), "overrides", "version", "status", *figures, "reason"]
-    rows = []
-    for line, one in zip(lines, asked):
-        values = {key: line.get("headline", {}).get(key, "") for key in figures}
-        own = {key: line[key] for key in ("job", "version", "status", "reason")}
-        own |= {column: one.get(key, "") for key, column in named.items()}
-        rows.append(own | values | {"overrides": " ".join(line["overrides"])})
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows([_safe(row[column]) for column in columns] for row in rows)
-    files.write(folder / "runs.csv", text.getvalue().encode())
-    done = sum(line["status"] == "complete" for line in lines)
-    spared = ("overrides",) if swept else ()  # what is the same in all of them, and the swept ones once more
-    shown = [column for column in columns if column not in spared and any(row[column] != "" for row in rows)]
-    terminal.table({column: [_cell(row[column]) for row in rows] for column in shown})
-    terminal.say(f"sweep: {done} of {len(lines)} jobs done")
-    terminal.say(str(folder))
-    if any(line.get("bug") for line in lines):
-        return 1
-    return 0 if done == len(lines) else 2
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _safe(value: Any) -> Any:
-    """Keep a spreadsheet from reading a text as a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

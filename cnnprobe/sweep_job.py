@@ -23,9 +23,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnprobe import catalogue, files, preparation, run, run_json, runs, schema, shortage, terminal
 from cnnprobe.errors import UserError
+from cnnprobe.sweep_table import lines_of, write_in_time
 
 SHARING = ("joblib",)
 """Launchers whose processes do one job after the other."""
+PARENT = "CNNPROBE_SWEEP"
+"""Variable of the environment with the number of the process that launched the sweep."""
 PARENT_DIES = 1
 """Of prctl(2): the signal a process gets when its parent dies."""
 PATIENCE = 60.0
@@ -66,7 +69,9 @@ def task(config: DictConfig) -> int:
     about = HydraConfig.get()
     asked = Asked(Path(plain.pop("sweep")), about.job.num, typed(about.overrides.task), plain)
     if about.runtime.choices.get("hydra/launcher") in SHARING and hasattr(os, "fork") and _in_main_thread():
-        return _apart(asked)
+        if _die_with_the(os.environ.get(PARENT)):
+            return _apart(asked)
+        os._exit(1)  # the sweep is gone already
     status = do(asked)
     if status > 2:
         raise SystemExit(status)
@@ -82,6 +87,7 @@ def do(asked: Asked) -> int:
     """Do a job here and leave its line; returns its exit status."""
     note = {"process": os.getpid(), "out": asked.config.get("out"), "command": asked.command, "overrides": asked.words}
     files.write_json(asked.folder / "jobs" / f"{asked.number}.begun", note)
+    write_in_time(asked.folder)
     status, line = 2, asked.line("failed")
     try:
         job = run.Job(
@@ -105,6 +111,7 @@ def do(asked: Asked) -> int:
             line |= {"reason": f"{type(error).__name__}: {error}", "bug": True}
             terminal.say(traceback.format_exc(), stream=sys.stderr)
     files.write_json(asked.folder / "jobs" / f"{asked.number}.json", line)
+    write_in_time(asked.folder)
     return status
 
 
@@ -129,14 +136,22 @@ def _apart(asked: Asked) -> int:
     return os.waitstatus_to_exitcode(how)
 
 
+def _die_with_the(parent: str | None) -> bool:
+    """Have this process end by SIGTERM when the one that began it does; returns False where that is gone already."""
+    with suppress(AttributeError, OSError):  # Linux has it
+        ctypes.CDLL(None).prctl(PARENT_DIES, signal.SIGTERM)
+        return parent is None or os.getppid() == int(parent)
+    return True
+
+
 def _only_child(asked: Asked, parent: int) -> None:
     """Do a job and end this process; a signal stops it in order when the one that waits for it dies."""
     status = 1
     try:
-        with suppress(AttributeError, OSError):  # Linux has it
-            ctypes.CDLL(None).prctl(PARENT_DIES, signal.SIGTERM)
-        if os.getppid() == parent:
+        if _die_with_the(str(parent)):
             status = do(asked)
+            if os.getppid() != parent:
+                write_in_time(asked.folder, now=True)  # nobody else will
     except BaseException:
         terminal.say(traceback.format_exc(), stream=sys.stderr)
     finally:
@@ -144,12 +159,6 @@ def _only_child(asked: Asked, parent: int) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)  # what the other process would do at its end is not ours
-
-
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    """Return what the jobs of a sweep have left, in their order."""
-    lines = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "jobs").glob("*.json")]
-    return sorted(lines, key=lambda line: line["job"])
 
 
 def settle(folder: Path, jobs: list[list[str]]) -> None:
@@ -160,7 +169,7 @@ def settle(folder: Path, jobs: list[list[str]]) -> None:
         jobs: the overrides of every job there should be, by its number; fewer where that is not known.
     """
     for path in sorted((folder / "jobs").glob("*.begun")):
-        with suppress(FileNotFoundError, ValueError):
+        with suppress(FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
             note, number = json.loads(path.read_text(encoding="utf-8")), int(path.stem)
             line = folder / "jobs" / f"{number}.json"
             end = time.monotonic() + PATIENCE

@@ -31,7 +31,7 @@ def test_commands_are_those_that_work():
 
 
 def test_commands_of_upkeep_are_the_files_that_run():
-    assert set(catalogue.upkeep()) == {"doctor", "check"}
+    assert set(catalogue.upkeep()) == {"doctor", "check", "status"}
     assert all(sentence and not sentence.endswith(".") for sentence in catalogue.upkeep().values())
 
 

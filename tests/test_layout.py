@@ -69,11 +69,14 @@ MAY_IMPORT = {
         "shortage", "signals", "terminal", "training_state", "unfinished",
     },
     "sweep": {
-        "errors", "files", "catalogue", "compose", "drawing", "run", "runs", "signals", "sweep_job", "terminal", "cli",
+        "errors", "files", "catalogue", "compose", "drawing", "run", "runs", "signals", "sweep_job", "sweep_table",
+        "terminal", "cli",
     },
     "sweep_job": {
-        "run_json", "errors", "files", "catalogue", "preparation", "run", "runs", "schema", "shortage", "terminal",
+        "run_json", "errors", "files", "catalogue", "preparation", "run", "runs", "schema", "shortage", "sweep_table",
+        "terminal",
     },
+    "sweep_table": {"errors", "files", "terminal"},
     "requests": {
         "errors", "compose", "files", "foreign_yaml", "named_weights", "reading", "run", "run_json", "runs", "drawing",
         "schema", "screen",
@@ -81,7 +84,8 @@ MAY_IMPORT = {
     },
     "upkeep": {
         "errors", "catalogue", "files", "figures", "identity", "run_json", "runs", "reading", "records", "screen",
-        "store", "provenance", "terminal", "models", "engine", "preparation", "cli",
+        "store", "provenance", "sweep", "sweep_job", "sweep_table", "terminal", "models", "engine", "preparation",
+        "cli",
     },
     "cli": {"screen", "errors", "catalogue", "help", "completion", "requests", "shortage", "signals", "upkeep"},
     "__init__": {

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from stores import filled
 
-from cnnprobe import drawing, sweep
+from cnnprobe import drawing, sweep, sweep_table
 from cnnprobe.errors import UserError
 from cnnprobe.figures import style
 
@@ -17,7 +17,7 @@ def test_the_table_joins_the_jobs_in_their_order(tmp_path, capsys):
         (tmp_path / "jobs" / f"{job}.json").write_text(
             json.dumps(line | ({"headline": {"units": 5}} if job == 0 else {}))
         )
-    assert sweep.summary(tmp_path) == 2
+    assert sweep_table.summary(tmp_path) == 2
     with (tmp_path / "runs.csv").open() as source:
         rows = list(csv.DictReader(source))
     assert [row["overrides"] for row in rows] == ["k=0", "k=1"]
@@ -34,7 +34,7 @@ def test_the_table_has_a_column_for_each_swept_option(tmp_path, capsys):
         line = {"job": job, "overrides": words, "version": f"v00{job}", "status": "complete", "reason": ""}
         line["headline"] = {"gain": 0.5 + job, "seed": 7}
         (tmp_path / "jobs" / f"{job}.json").write_text(json.dumps(line))
-    assert sweep.summary(tmp_path) == 0
+    assert sweep_table.summary(tmp_path) == 0
     with (tmp_path / "runs.csv").open() as source:
         rows = list(csv.DictReader(source))
     assert [(row["layer"], row["seed="], row["gain"]) for row in rows] == [
@@ -49,7 +49,7 @@ def test_the_table_has_a_column_for_each_swept_option(tmp_path, capsys):
 def test_a_sweep_without_jobs_is_told(tmp_path):
     (tmp_path / "jobs").mkdir()
     with pytest.raises(UserError, match="has no jobs"):
-        sweep.summary(tmp_path)
+        sweep_table.summary(tmp_path)
 
 
 def test_complete_runs_are_drawn_together(tmp_path, monkeypatch):

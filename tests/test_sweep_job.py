@@ -12,7 +12,7 @@ import time
 import pytest
 from test_run import ROOT, contents, leading, wait_for
 
-from cnnprobe import sweep, sweep_job
+from cnnprobe import sweep, sweep_job, sweep_table
 from cnnprobe.models import convnet
 from cnnprobe.sweep_job import Asked
 
@@ -47,7 +47,7 @@ def test_a_job_that_left_no_line_was_killed_or_never_begun(tmp_path, capsys):
     (tmp_path / "jobs/1.json").write_text(json.dumps(done))
     note(tmp_path, 3, os.getpid())  # broken off in this very process
     sweep_job.settle(tmp_path, [["k=0"], ["k=1"], ["k=2"], ["k=3"], ["k=4"]])
-    assert sweep.summary(tmp_path) == 2
+    assert sweep_table.summary(tmp_path) == 2
     with (tmp_path / "runs.csv").open() as source:
         rows = list(csv.DictReader(source))
     assert [row["status"] for row in rows] == ["killed", "complete", "killed", "killed", "not begun"]

@@ -49,6 +49,7 @@ class Conduct:
         copies: it may write into what it is given: it gets a copy.
         places: by where a value is read; every output of a module or function seen in the pass of one image.
         told: what was said already.
+        folds: some value of a pass holds several images without an axis of their own (tokens of all, a statistic).
         batches: of more images than were tried, that passed so far; of some of them images were shown alone as well.
         decides: functions by which its Python code reads values of the images: in a batch one may decide for another.
         differentiates: it does not work, or answers otherwise, in torch's inference mode: its forward uses gradients.
@@ -58,6 +59,7 @@ class Conduct:
     copies: bool
     places: dict[Tap, Place]
     told: set[str] = field(default_factory=set)
+    folds: bool = False
     batches: int = 0
     decides: str = ""
     remembers: str = ""
@@ -282,7 +284,7 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
             lost = len(one.seen[tap].shape) < len(many.seen[tap].shape)
             words = "answers to the same image differ from pass to pass (randomness, or a memory, in forward)"
             places[tap] = Place("restored" if lost else "together", axes[tap], told=words)
-    return Conduct(copies, places, differentiates=differentiates)
+    return Conduct(copies, places, differentiates=differentiates, folds=shared)
 
 
 def _extremes(image: Tensor) -> list[Tensor]:

@@ -1,6 +1,9 @@
 """Images by the batch, on the device where the network is, in an order that nothing changes."""
 
 import atexit
+import logging
+import math
+import os
 import re
 import signal
 import threading
@@ -10,6 +13,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
 from typing import Any
 from weakref import WeakSet
 
@@ -20,8 +24,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from cnnprobe.errors import UserError
 
+SHARED = "/dev/shm"
+"""Where processes hand images over, on Linux; a container's may be small."""
+AHEAD = 2
+"""Batches that a process loads before they are asked for."""
 DEATH = re.compile("exited unexpectedly|killed by signal|shared memory")  # torch's words for a loader process gone
 LOADERS: WeakSet[BaseProcess] = WeakSet()  # processes we started
+
+
+LOG = logging.getLogger("cnnprobe")
 
 
 class LoaderKilledError(UserError):
@@ -92,8 +103,9 @@ def _loaded_in_order(
     """Load batch by batch and bring each to the device."""
     on_device = dataset.in_memory and dataset.source_size is not None
     loaded = _Loaded(dataset, dataset.load_source if on_device else dataset.load, places)
-    if workers and not dataset.in_memory and len(places) > 1:
-        parts = _by_processes(loaded, min(workers, len(places)), torch.device(device).type == "cuda")
+    workers = 0 if dataset.in_memory or len(places) < 2 else _that_can_share(min(workers, len(places)), dataset, places)
+    if workers:
+        parts = _by_processes(loaded, workers, torch.device(device).type == "cuda")
     else:
         parts = (loaded[number] for number in range(len(places)))
     with closing(parts):
@@ -145,7 +157,7 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
         num_workers=workers,
         pin_memory=pinned,
         worker_init_fn=_start,
-        prefetch_factor=2,
+        prefetch_factor=AHEAD,
     )
     try:
         with ExitStack() as end:
@@ -157,6 +169,22 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
         if isinstance(error, RuntimeError) and not DEATH.search(str(error)):
             raise
         raise LoaderKilledError("a loader process was killed (memory?); try workers=0") from None
+
+
+def _that_can_share(workers: int, dataset: Any, places: list[np.ndarray]) -> int:
+    """Return how many processes there is shared memory for: as many as asked for, or none, which is told."""
+    try:
+        free = os.statvfs(SHARED).f_bavail * os.statvfs(SHARED).f_frsize
+    except OSError:
+        return workers
+    needed = (workers * AHEAD + 1) * len(places[0]) * math.prod(dataset.size)  # bytes of 8-bit images
+    if workers and free < needed:
+        LOG.warning(
+            f"shared memory ({SHARED}) has {free / 1e6:.3g} MB free, {workers} loader processes need "
+            f"{needed / 1e6:.3g} MB: images are loaded in this process, as with device.workers=0"
+        )
+        return 0
+    return workers
 
 
 def _begun(loader: DataLoader) -> Any:
@@ -194,4 +222,6 @@ def _start(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # what cannot be handed over is dropped, and waited for without end: an end of this process is noticed
+    Queue._on_queue_feeder_error = staticmethod(lambda *_: os._exit(1))
     torch.set_num_threads(1)

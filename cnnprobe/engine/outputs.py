@@ -101,7 +101,8 @@ class Outputs:
         elif self.kind == "softmax":
             values = values.clamp(min=TINY).log()
         elif self.kind == "sigmoid":
-            values = torch.logit(values.float(), 1e-7)
+            low, high = values.float().clamp(min=TINY), values.float().clamp(max=1 - torch.finfo(torch.float32).eps / 2)
+            values = low.log() - (-high).log1p()
         return torch.cat([-values, values], 1) if self.binary else values
 
     def probabilities(self, scores: Tensor) -> Tensor:

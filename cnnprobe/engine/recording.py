@@ -18,6 +18,8 @@ from cnnprobe.engine.tracing import Watch
 from cnnprobe.errors import UserError
 
 LOG = logging.getLogger("cnnprobe")
+FOLDED = 16
+"""Images of the first batch that are shown alone to a network in which some value belongs to the batch."""
 OTHERWISE = 1e-3
 """Difference between an image in a batch and the same one alone that is no rounding, as a share of its largest
 value; in 16 bits, and on a GPU, whose products may have 10 bits, `OTHERWISE_LOW`."""
@@ -211,13 +213,15 @@ class _Pass:
     def _held(self, images: Tensor, conduct: Conduct) -> Any:
         """Run a pass over more images than the network was tried with; some of them once more, alone.
 
-        These are the first, middle and last one of the first batch, and the middle one of later batches.
+        These are the first, middle and last one of the first batch (more where images are folded into each other, by
+        which one may push another out), and the middle one of later batches.
 
         Raises:
             UserError: the network does something else with so many images.
         """
-        places, receive = (0, len(images) // 2, len(images) - 1), self.receive
-        places = places if conduct.batches == 1 else places[1:2]
+        receive, count = self.receive, FOLDED if conduct.folds else SEVERAL
+        places = sorted(set(np.linspace(0, len(images) - 1, count).round().astype(int).tolist()))
+        places = places if conduct.batches == 1 else [len(images) // 2]
         self.kept = among = {place: {} for place in places}
         try:
             output = self._pass(images, conduct)

@@ -243,6 +243,37 @@ def test_statistics_that_count_from_a_threshold_on_are_found(kind):
         assert torch.allclose(found, expected, atol=1e-6)
 
 
+class Capacity(nn.Module):
+    """An expert takes the tokens of the brightest three quarters of a batch; those of the others stay as they are."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.expert = nn.Conv2d(3, 6, 3), nn.Linear(6, 6)
+
+    def forward(self, images):
+        maps = self.conv(images)
+        tokens = maps.flatten(2).transpose(1, 2).reshape(-1, 6)
+        gates = images.mean((1, 2, 3)).repeat_interleave(len(tokens) // len(images))
+        taken = gates.topk(max(1, len(gates) * 3 // 4)).indices if len(images) > 4 else torch.arange(len(gates))
+        out = tokens.clone()
+        out[taken] = self.expert(tokens[taken])
+        return out.reshape(len(images), -1, 6).mean(1)
+
+
+def test_of_a_network_that_folds_images_many_are_shown_alone():
+    """F84: images of one kind push out others; three of them need not be among these."""
+    model, images = Capacity().eval(), torch.rand(40, *SIZE)
+    with torch.no_grad():
+        alone = torch.cat([model(one[None]) for one in images])
+        other = ((model(images) - alone).abs().amax(1) > 0.01).nonzero()[:, 0].tolist()
+        kept = [place for place in range(40) if place not in other]
+        order = [kept[0], *other, *kept[1:]]
+        order.insert(20, order.pop(order.index(kept[1])))
+        with pytest.raises(UserError, match="answers an image otherwise alone than in a batch of 40"):
+            activations(model, find(model, "logits", SIZE), images[order])
+
+
 def test_images_of_later_batches_are_shown_alone_too(monkeypatch):
     """F84: what the trial does not find is found in the 1st, 2nd, 4th, 8th … batch."""
     monkeypatch.setattr(conduct, "_extremes", lambda _: [])

@@ -362,3 +362,22 @@ def test_a_linear_layer_that_is_used_in_every_step_gives_logits():
     """F86: of a recurrent network, which reads out after each of its steps."""
     found = outputs_of(Small(steps=3).eval(), SIZE, ())
     assert found.kind == "logits" and found.remark.startswith("nothing says what the 3 outputs")
+
+
+def test_of_small_outputs_as_of_sigmoids_logit_and_gradient_are_their_own():
+    """F86: a mean of sigmoids whose scores were not found, 1e-11 and less."""
+    net = Net(lambda y: ((y - 25).sigmoid() + (y - 26).sigmoid()) / 2)
+    found = outputs_of(net, SIZE, tuple("abcd"))
+    assert found.kind == "sigmoid" and found.before is None
+    pixels, _ = images()
+    pixels.requires_grad_()
+    returned = net(pixels)
+    scores = found.scores(returned)
+    exact = returned.detach().double()
+    assert float(exact.max()) < 1e-7
+    torch.testing.assert_close(scores.double(), (exact / (1 - exact)).log(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.probabilities(scores), returned, rtol=1e-4, atol=0)
+    (gradient,) = torch.autograd.grad(scores.sum(), pixels)
+    assert float(gradient.abs().max()) > 1e-3
+    ends = found.scores(torch.tensor([[0.0, 1.0, 0.5, 1e-20]]))
+    assert torch.isfinite(ends).all() and float(ends[0, 0]) < float(ends[0, 3]) < float(ends[0, 2]) < float(ends[0, 1])
