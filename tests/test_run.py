@@ -32,7 +32,7 @@ OWN = {command: one.stimuli for command, one in COMMANDS.items() if one.stimuli}
 """Commands that make their own stimuli, and the dataset they come from."""
 LATER = ("topk", "rf-map", "gbp", "optimize")
 """Commands beside record that are stopped before any of their writes in the slow tests."""
-TYPED = ("config", "checksum")
+TYPED = ("config", "checksum", "identity")
 """Attributes of a store that tell how a run was asked for, and the checksum of them all."""
 
 

@@ -19,6 +19,8 @@ from cnnprobe.errors import UserError
 Kind = Literal["softmax", "log-softmax", "sigmoid"]
 AGREE = 1e-5
 """Largest difference of probabilities that are the same."""
+LEAST, LEAST_COARSE = 1e-30, 1e-5
+"""Probabilities above these are compared as shares of themselves; below, numbers of 32 and 16 bits have few digits."""
 END = 1e-6
 """How far a value may be from the largest or smallest one to be at that end."""
 PILE = 3
@@ -82,17 +84,25 @@ def is_piled(table: Tensor) -> bool:
 def _match(values: Tensor, table: Tensor, kind: Kind, near: int) -> tuple[Kind, bool] | None:
     """Say what is made from scores (image, output) where it is what was returned."""
     links = {"softmax": lambda v: v.softmax(1), "log-softmax": lambda v: v.log_softmax(1), "sigmoid": torch.sigmoid}
+    coarse = is_coarse(table)
     exact = torch.allclose(links[kind](values[:near]), table[:near], atol=AGREE)
+    exact &= kind == "log-softmax" or _same_shares(links[kind](values[:near]), table[:near], coarse)
     finite = values.isfinite().all(1) & table.isfinite().all(1)
     values, shares = values[finite], (table.exp() if kind == "log-softmax" else table)[finite]
     others: tuple[Kind, ...] = ("softmax", "sigmoid") if kind == "sigmoid" else (kind,)
     for other in (kind,) if exact else others:
         made = links["sigmoid" if other == "sigmoid" else "softmax"](values)
-        if torch.allclose(made, shares, rtol=0, atol=AGREE):
+        if torch.allclose(made, shares, rtol=0, atol=AGREE) and _same_shares(made, shares, coarse):
             return other, False
         if _is_altered(made, shares):
             return other, True
     return (kind, False) if exact else None
+
+
+def _same_shares(made: Tensor, shares: Tensor, coarse: bool) -> bool:
+    """Say whether probabilities are the same as shares of themselves: all that are near 0 are otherwise alike."""
+    large = shares > (LEAST_COARSE if coarse else LEAST)
+    return torch.allclose(made[large], shares[large], rtol=0.1 if coarse else 1e-3, atol=0)
 
 
 def _is_altered(made: Tensor, shares: Tensor) -> bool:

@@ -366,7 +366,7 @@ def test_a_linear_layer_that_is_used_in_every_step_gives_logits():
 
 def test_of_small_outputs_as_of_sigmoids_logit_and_gradient_are_their_own():
     """F86: a mean of sigmoids whose scores were not found, 1e-11 and less."""
-    net = Net(lambda y: ((y - 25).sigmoid() + (y - 26).sigmoid()) / 2)
+    net = Net(lambda y: ((y - 25).sigmoid() + (y.roll(1, 1) - 26).sigmoid()) / 2)
     found = outputs_of(net, SIZE, tuple("abcd"))
     assert found.kind == "sigmoid" and found.before is None
     pixels, _ = images()
