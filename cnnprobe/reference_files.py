@@ -69,14 +69,14 @@ def matrices(
         stored, pairs = (stored, None) if name in aside else _paired(file, name, stored, conditions, beside)
         if name in aside or (name in columns and pairs is None):
             continue
-        if not inside and pairs is None and _counts(values_of(file, name, stored) if stored.ndim == 1 else None):
-            continue
         place, theirs = _names(file, name, stored, conditions, pairs)
         count = len(theirs) if theirs is not None else len(conditions)
         if not (inside in (name, name.replace("/", ".")) or fits(stored.shape, count)):
             what = "is a number" if not stored.shape else f"has {counted(stored.shape)}"
             if stored.ndim > 1 or (stored.ndim == 1 and conditions_of(len(stored)) and len(stored) > 2):
                 others.append(f"{title} with {counted(stored.shape)}" if stored.shape else f"{title} {what}")
+            continue
+        if not inside and pairs is None and stored.ndim == 1 and _counts(values_of(file, name, stored)):
             continue
         made = _made(file, name, title, stored, count, axes, pairs is not None)
         rows = _rows(file, name, title, pairs, count, (place, theirs), conditions, order)
@@ -97,9 +97,9 @@ def matrices(
     return [replace(one, passed_over="; ".join(others)) for one in found]
 
 
-def _counts(values: np.ndarray | None) -> bool:
+def _counts(values: np.ndarray) -> bool:
     """Say whether numbers are 0, 1, 2 … or 1, 2, 3 …: those of cells or pairs, and no distances."""
-    return values is not None and len(values) > 1 and values[0] in (0, 1) and bool((np.diff(values) == 1).all())
+    return len(values) > 1 and values[0] in (0, 1) and bool((np.diff(values) == 1).all())
 
 
 def features(path: Path, inside: str, conditions: Sequence[str]) -> list[list[str]] | None:

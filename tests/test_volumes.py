@@ -204,7 +204,7 @@ HOSTILE = {
     "other.mgz": (lambda path, values: nibabel.save(nibabel.MGHImage(values, AFFINE), path), "is MGHImage, not NIfTI"),
     "cut.nii": (cut, "is cut off: 600 bytes for 4 x 5 x 3 x 6"),
     "packed.nii.gz": (packed_and_cut, "is damaged"),
-    "claims.nii.gz": (claims, "is cut off: .* 32767 x 32767 x 32767 x 6"),
+    "claims.nii.gz": (claims, r"claims 8.44e\+05 GB in 0.0015 MB of a compressed file"),
     "complex.nii": (lambda path, values: save(path, values.astype(np.complex64)), "of complex64; needed are"),
     "flat.nii": (flat, "how large its voxels are"),
     "five.nii": (lambda path, values: save(path, values.reshape(*SHAPE, 2, 3)), "three or four axes"),

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from cnnprobe.containers.packed import DENSE, PACKED, Sparse, unpacked
-from cnnprobe.containers.stored import MOST, Container, Stored, told, vector
+from cnnprobe.containers.stored import MOST, Container, Stored, is_affordable, not_affordable, told, vector
 from cnnprobe.errors import UserError, one_line
 
 DEPTH = 20
@@ -120,6 +120,10 @@ class _Walk:
         held = item.id.get_storage_size()
         if item.chunks is None and held < item.size * item.dtype.itemsize and item.id.get_offset() is not None:
             self.found.passed[name] = "is cut off"
+            return
+        claimed = item.size * item.dtype.itemsize
+        if item.chunks is not None and not is_affordable(claimed, held):
+            self.found.passed[name] = not_affordable(claimed, held)
             return
         if _text(item.attrs.get("NAME", "")).startswith(NETCDF):
             return

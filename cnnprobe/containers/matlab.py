@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 
 from cnnprobe.containers.packed import DENSE
-from cnnprobe.containers.stored import LARGEST, Container, Stored, told, vector
+from cnnprobe.containers.stored import LARGEST, Container, Stored, is_affordable, not_affordable, told, vector
 from cnnprobe.errors import UserError
 
-PACKED = 1032
-"""Bytes that one byte of a compressed file can stand for at most."""
 DEPTH = 20
 """Structs and cells within each other that are looked into."""
 
@@ -25,10 +23,12 @@ def opened(path: Path) -> Container:
     """
     from scipy.io import loadmat, whosmat
 
+    held, total = path.stat().st_size, 0
     for name, shape, _ in whosmat(path):
         values = int(np.prod([int(side) for side in shape], dtype=object))
-        if values > min(LARGEST, PACKED * path.stat().st_size):
-            raise UserError(f"{told(path, name)} claims to be {'x'.join(map(str, shape))} values large; refused")
+        total += 8 * values
+        if values > LARGEST or not is_affordable(total, held):
+            raise UserError(f"{told(path, name)} {not_affordable(total, held)}")
     found = Container(path, "MATLAB 5")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of objects, which are named among what is passed over

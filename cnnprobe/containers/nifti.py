@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.containers.stored import Container, Stored
+from cnnprobe.containers.stored import Container, Stored, is_affordable, not_affordable
 from cnnprobe.errors import UserError, one_line
 
 ENDINGS = (".nii", ".nii.gz", ".hdr", ".img")
-SHRINKS = 1032
-"""Bytes that one byte of a gzip file can stand for at most."""
 MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -84,8 +82,10 @@ def scan(path: Path) -> Scan:
         raise UserError(f"{name} has shape {size(whole)} of {dtype}; needed are three or four axes of numbers")
     data = Path(image.file_map["image"].filename)
     claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    packed = SHRINKS if data.suffix in (".gz", ".bz2", ".zst") else 1
-    if claimed > data.stat().st_size * packed:
+    held, packed = data.stat().st_size, data.suffix in (".gz", ".bz2", ".zst")
+    if packed and not is_affordable(4 * claimed // dtype.itemsize, held):
+        raise UserError(f"{name} {not_affordable(4 * claimed // dtype.itemsize, held)}")
+    if not packed and claimed > held:
         raise UserError(f"{name} is cut off: {data.stat().st_size} bytes for {size(shape)} values of {dtype}")
     space, time = image.header.get_xyzt_units()
     affine = np.array(image.affine, float)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnprobe.containers.packed import DENSE, Sparse
-from cnnprobe.containers.stored import Container, Stored, told
+from cnnprobe.containers.stored import Container, Stored, is_affordable, not_affordable, told
 from cnnprobe.errors import UserError, one_line
 
 SPARSE = ("csr", "csc", "coo", "bsr", "dia")
@@ -54,6 +54,9 @@ def npz(path: Path) -> Container:
                 shape, _, dtype = _header(file)
             if int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size and not dtype.hasobject:
                 raise UserError(f"{told(path, name)} is cut off")
+            if not is_affordable(member.file_size, member.compress_size):
+                found.passed[name] = not_affordable(member.file_size, member.compress_size)
+                continue
             _take(found, name, shape, dtype, _Member(path, name))
     if found.texts.get("format", [""])[0] in SPARSE and {"shape", "data"} <= found.arrays.keys():
         _join_sparse(found)

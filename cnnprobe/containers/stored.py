@@ -16,6 +16,8 @@ import numpy as np
 from cnnprobe.errors import UserError, listing, one_line, unknown
 
 LOG = logging.getLogger("cnnprobe")
+FLOOR, SHRINKS = 2**28, 20
+"""Bytes that a compressed array may always have, and how many a byte of the file may stand for beyond that."""
 LARGEST = 2**40
 """Values an array may have."""
 MOST = 100_000
@@ -250,3 +252,18 @@ def vector(shape: tuple[int, ...]) -> tuple[int, ...]:
 def told(path: Path, name: str) -> str:
     """Return a file and an array in it, for people: "brain.h5: IT"."""
     return one_line(f"{path.name}{': ' if name else ''}{name}")
+
+
+def is_affordable(claimed: int, held: int) -> bool:
+    """Say whether an array may be unpacked: zeros compress a thousandfold, and would fill any memory.
+
+    Args:
+        claimed: bytes that it has by its shape.
+        held: bytes that it takes in the file.
+    """
+    return claimed <= max(FLOOR, SHRINKS * held)
+
+
+def not_affordable(claimed: int, held: int) -> str:
+    """Return why an array is not unpacked."""
+    return f"claims {claimed / 1e9:.3g} GB in {held / 1e6:.3g} MB of a compressed file; store it uncompressed"

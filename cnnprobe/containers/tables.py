@@ -17,6 +17,8 @@ SEPARATORS = ("\t", ";", ",", None)
 """In order of how surely they separate; None: blanks."""
 SAID = re.compile(r"sep=(.)", re.IGNORECASE)
 """The first line by which a spreadsheet says what separates the cells."""
+CELLS = 2 * 10**7
+"""Cells of a table that are read; each takes a hundred bytes until it is a number."""
 NOTHING = ("", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", ".", "-", "--", "?")
 """What stands where there is no number, in small letters."""
 STARS = re.compile(r"(?<=[\d.%])\s*\*+$")
@@ -78,6 +80,11 @@ def cells(path: Path) -> list[list[str]]:
     lines = lines[1:] if said else lines
     if not lines:
         raise UserError(f"{name} is no table: it is empty")
+    about = len(lines) * (1 + sum(map(lines[0].count, "\t;, ")))
+    if about > CELLS:
+        raise UserError(
+            f"{name} has about {about:.2g} cells, and of a table {CELLS:.0e} are read; store it as .npy or HDF5"
+        )
     try:
         separator = said[1] if said else _separator(lines)
         rows = [line.split() for line in lines] if separator is None else list(csv.reader(lines, delimiter=separator))

@@ -12,7 +12,7 @@ def finished(accuracies):
     best = []
     for number, accuracy in enumerate(accuracies, start=1):
         row = {"epoch": number, "val_accuracy": accuracy}
-        best.append(progress.finish_epoch(row, torch.tensor([[number, 1], [0, 0]])))
+        best.append(progress.finish_epoch(row, torch.tensor([[number, 1], [0, 0]]), 4))
     return progress, best
 
 
@@ -33,7 +33,7 @@ def test_a_copy_is_the_same_and_apart():
     progress, _ = finished([0.5])
     copy = Progress(**progress.plain())
     assert copy.row(0).columns == progress.row(0).columns
-    copy.finish_epoch({"epoch": 2, "val_accuracy": 1.0}, torch.zeros(2, 2))
+    copy.finish_epoch({"epoch": 2, "val_accuracy": 1.0}, torch.zeros(2, 2), 4)
     assert progress.epoch == 1
     assert len(progress.history["epoch"]) == 1
 
