@@ -5,12 +5,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from cnnprobe.errors import UserError, unknown
 from cnnprobe.store_layout import CHECKSUM, FORMAT_VERSION, SAVED, as_python, known_sum
+from cnnprobe.store_schema import wrong
 
 BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
 """What h5py and NumPy raise where the inside of a file is damaged."""
@@ -47,7 +49,7 @@ class TableView(Mapping):
         with recording.file() as file:
             group = file[name]
             recording.verify(group)
-            self.attributes = {key: as_python(value) for key, value in group.attrs.items()}
+            self.attributes = self.recording.checked(group)
             self.columns = [key for key in group if isinstance(group[key], h5py.Dataset)]
             self.row_count = group[self.columns[0]].shape[0]
             self.batch = int(self.attributes.get("batch", 1))
@@ -170,6 +172,7 @@ class Recording:
                 raise UserError(
                     f"{self.path} has format {self.version}; this cnnprobe reads up to format {FORMAT_VERSION}"
                 )
+            self.attributes = self.checked(file)
             self._tables = list(self._walk(file, set()))
             self.verify(file)
             if not isinstance(self.attributes["complete"], bool) or self.version < 1:
@@ -206,6 +209,17 @@ class Recording:
         held = "is open in this process in a way that does not go with reading; close it there first"
         reason = "is cut off" if "truncated" in words else held if "already open" in words or "flag" in words else ""
         raise UserError(f"{self.path} {reason or 'is not an HDF5 file'}")
+
+    def checked(self, group: h5py.Group) -> dict[str, Any]:
+        """Return the attributes of the root or of a table, in which no kind of value is a surprise.
+
+        Raises:
+            ValueError: one is of another kind than it has to be.
+        """
+        found = {key: as_python(value) for key, value in group.attrs.items()}
+        if others := wrong(found):
+            raise ValueError(f"attributes of {group.name} of the wrong kind: {', '.join(others)}")
+        return found
 
     def verify(self, group: h5py.Group) -> None:
         """Check, once, what is known of the root or of a table apart from its rows.

@@ -5,9 +5,10 @@ nothing.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
+
+from cnnprobe.kinds import fits
 
 NAME = "run.json"
 LARGEST = 2**26
@@ -56,8 +57,7 @@ FIELDS: dict[str, Any] = {
         "judged?": {int: {int: {str: [float]}}},
     },
 }
-"""Kind of each field: a type; several kinds or texts; [kind of every item]; {type of every key: kind of every value};
-or {name: kind}, where names with "?" may be missing."""
+"""Kind of each field, see `kinds.fits`."""
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -86,36 +86,3 @@ def as_written(folder: Path) -> dict[str, Any]:
 def _is_known(key: str, value: Any) -> bool:
     """Tell whether a field is what it should be, or not known here (of a newer version); null is absent."""
     return value is None or key not in FIELDS or fits(value, FIELDS[key])
-
-
-def fits(value: Any, kind: Any) -> bool:
-    """Tell whether a value of JSON is of a kind, see `FIELDS`; an int is a float, a bool is neither."""
-    if isinstance(kind, tuple):
-        return any(value == one if isinstance(one, str | None) else fits(value, one) for one in kind)
-    if isinstance(kind, list):
-        return isinstance(value, list) and all(fits(item, kind[0]) for item in value)
-    if isinstance(kind, dict):
-        return isinstance(value, dict) and _fits_names(value, kind)
-    if kind in (bool, str):
-        return isinstance(value, kind)
-    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) >= 2**53:
-        return False
-    return isinstance(value, int) or (kind is float and math.isfinite(value))
-
-
-def _fits_names(value: dict[str, Any], kind: dict[Any, Any]) -> bool:
-    ((first, inner), *_) = kind.items()
-    if isinstance(first, str):
-        for name, inner in kind.items():
-            own = name.removesuffix("?")
-            if own not in value:
-                if own == name:
-                    return False
-            elif not fits(value[own], inner):
-                return False
-        return True
-    return all((first is str or _is_number(key)) and fits(item, inner) for key, item in value.items())
-
-
-def _is_number(key: str) -> bool:
-    return key.isascii() and key.isdecimal() and len(key) < 16

@@ -1,7 +1,5 @@
 """Small files that claim to be large: nothing that its bytes cannot stand for is unpacked."""
 
-import gzip
-
 import h5py
 import numpy as np
 import pytest
@@ -50,7 +48,6 @@ def test_volumes_of_zeros_are_not_unpacked(tmp_path, small):
     """F102."""
     nibabel = pytest.importorskip("nibabel")
     nibabel.Nifti1Image(np.zeros((64, 64, 64), np.float32), np.eye(4)).to_filename(tmp_path / "a.nii.gz")
-    assert gzip.open(tmp_path / "a.nii.gz").read(4)
     with pytest.raises(UserError, match=r"a.nii.gz claims 0.00105 GB in .* store it uncompressed"):
         opened(tmp_path / "a.nii.gz")
 
@@ -59,7 +56,7 @@ def test_a_table_has_so_many_cells_at_most(tmp_path, monkeypatch):
     """F102."""
     monkeypatch.setattr(tables, "CELLS", 1000)
     (tmp_path / "a.csv").write_text("\n".join(["1,2,3,4"] * 251))
-    with pytest.raises(UserError, match=r"has about 1e\+03 cells, more than 1e\+03"):
+    with pytest.raises(UserError, match=r"has about 1e\+03 cells, and of a table 1e\+03 are read"):
         opened(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("\n".join(["1,2,3,4"] * 250))
     assert opened(tmp_path / "a.csv").arrays[""].shape == (250, 4)
