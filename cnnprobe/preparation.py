@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from cnnprobe import catalogue, protocol
+from cnnprobe import catalogue, protocol, schema
 from cnnprobe.errors import UserError, no_folder, path_of
 from cnnprobe.named_weights import FILES, TRAINING, Weights, from_run, from_scratch, moment_names, random, weights_of
 
@@ -227,6 +227,10 @@ def model_options(block: dict[str, Any], weights: Weights, explicit: bool) -> di
     trained = (weights.about or {}).get("model")
     if not trained:
         return block
+    try:
+        trained = schema.block("model", trained, stored=True)
+    except UserError as error:
+        raise UserError(f"{weights.label} is damaged: what was written beside its weights: {error}") from None
     if trained["name"] != block["name"] and explicit:
         raise UserError(f"{weights.label} holds weights of {trained['name']}, asked for model={block['name']}")
     if trained["name"] == "custom" and not (explicit and block["name"] == "custom"):

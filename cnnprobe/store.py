@@ -179,8 +179,8 @@ def _unlocked(path: Path) -> h5py.File:
 def same_attributes(recording: Recording, attributes: dict[str, Any]) -> None:
     """Refuse to go on with a store that was begun with other weights, images or options; the first difference."""
     for name, value in attributes.items():
-        if name == "identity" and name not in recording.attributes:
-            continue  # of a version that did not write it
+        if name == "weights" or (name == "identity" and name not in recording.attributes):
+            continue  # where weights lie is not what they are; a version before this one wrote no identity
         if as_python(recording.attributes.get(name)) != as_python(np.asarray(value)):
             was, now = _difference(recording.attributes.get(name), value)
             raise UserError(f"{recording.path.parent.name} cannot go on: its {name} was {was!r}, now {now!r}")

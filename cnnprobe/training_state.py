@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cnnprobe.errors import UserError
 from cnnprobe.records import Checkpoint
 
 STATE = "resume"
@@ -28,7 +29,13 @@ def read(folder: Path) -> dict[str, Any] | None:
     path = folder / f"{STATE}.safetensors"
     if not path.exists():
         return None
-    return _join(weights.about(path)["state"], weights.read(path))
+    try:
+        found = _join(weights.about(path)["state"], weights.read(path))
+    except (LookupError, TypeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: it holds no state of a training; --rerun does it once more")
+    return found
 
 
 def _separate(value: Any, place: str, tensors: dict[str, Any]) -> Any:

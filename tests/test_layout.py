@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "matching": {"errors", "containers"},
     "volumes": {"errors", "containers", "matching", "screen"},
     "drawing": {"errors", "files", "figures", "methods", "reading", "volumes"},
-    "training_state": {"records", "models"},
+    "training_state": {"errors", "records", "models"},
     "reference_pairs": {"errors", "containers", "engine", "matching"},
     "reference_files": {"errors", "containers", "engine", "matching", "reference_pairs"},
     "reference_tables": {"errors", "containers", "engine", "matching", "reference_pairs"},
@@ -55,7 +55,9 @@ MAY_IMPORT = {
     "old_task": {
         "run_json", "errors", "catalogue", "foreign_yaml", "named_weights", "preparation", "protocol", "runs", "schema",
     },
-    "preparation": {"errors", "catalogue", "named_weights", "engine", "models", "datasets", "protocol"},
+    "preparation": {
+        "errors", "catalogue", "named_weights", "engine", "models", "datasets", "protocol", "schema",
+    },
     "companions": {"engine", "old_task", "preparation", "references", "volumes"},
     "identity": {"errors", "files", "reading", "runs"},
     "origin": {

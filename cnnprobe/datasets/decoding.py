@@ -34,6 +34,10 @@ OTHER_CONTENT = {  # what a file begins with, where it is something else
     rb"....ftyp": "AVIF, HEIC or a film",
     rb"[\t\n\r\x20-\x7e]+$": "text",
 }
+DEEP = (
+    "its 16 bits become 8 (grey is rounded, of colour the upper 8 are taken), as those of every such file; "
+    "dataset=arrays keeps all"
+)
 
 
 class Unreadable(Exception):  # noqa: N818
@@ -62,7 +66,7 @@ def decode(
         if image.format != "JPEG" and getattr(image, "is_animated", False):
             remarks["frames"] = "the first of several frames is shown, as of every such file"
         if _is_deep(image):
-            remarks["depth"] = "its 16 bits are rounded to 8, as those of every such file; dataset=arrays keeps them"
+            remarks["depth"] = DEEP
         _scale_transparent(image)
         image.load()
         upright = _rgb(_turned(image))

@@ -23,7 +23,7 @@ def everywhere(call: Call, read: list[Geometry], out: Value) -> Geometry:
         roles = tuple(CHANNEL if at == place else BATCH if not at else None for at in range(len(out.shape)))
     if len(roles) != len(out.shape) or (roles and isinstance(roles[0], int)):
         rest = [None] * (len(out.shape) - 2)
-        first = len(out.shape) > 3 and not any(one.channels_last for one in read)
+        first = len(out.shape) > 1 + len(read[0].sides) and not any(one.channels_last for one in read)
         roles = ((BATCH, CHANNEL, *rest) if first else (BATCH, *rest, CHANNEL))[: len(out.shape)]
     return replace(read[0].whole(), roles=tuple(None if isinstance(role, int) else role for role in roles))
 

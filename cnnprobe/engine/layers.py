@@ -302,6 +302,7 @@ class _Catalogue:
         field = geometry.field_on(value.shape, known)
         handed = dict.fromkeys(name for name, calls in self.trace.handed_out if calls <= value.call and not field.whole)
         said = [f"Python decides by {name}() of values" for name in handed]
+        said += [f"its axis {axis} is taken for the units"] if geometry.is_guessed else []
         note = "; ".join(filter(None, [geometry.note_on(known), *said]))
         size = (shape[axis], tuple(shape[at] for at in places), axis, 0, 0, field, nonnegative(self.trace, value))
         return Layer(name, module, str(tap), kind, tap, *size, images, place.handing, note, lone=lone)

@@ -67,6 +67,27 @@ class Progress:
     best_confusion: Tensor | None = None
     kept: str = "none"
 
+    @classmethod
+    def of(cls, plain: Any, classes: int, epochs: int) -> "Progress":
+        """Return what `plain` gave, which anyone may have written.
+
+        Raises:
+            ValueError, TypeError, AttributeError: it is no progress of such a training.
+        """
+        found = cls(**plain)
+        numbers = (found.epoch, found.step, found.best_epoch)
+        lengths = {len(values) for values in found.history.values()} | {len(found.times)}
+        confusion = found.best_confusion
+        right = all(type(number) is int and number >= 0 for number in numbers) and found.classes == classes
+        right &= found.epoch <= epochs and found.best_epoch <= found.epoch and isinstance(found.kept, str)
+        right &= lengths == {found.epoch} and set(EPOCH) <= set(found.history) if found.epoch else not found.best_epoch
+        right &= all(isinstance(value, int | float) for values in found.history.values() for value in values)
+        right &= confusion is None if not found.best_epoch else confusion.shape == (classes, classes)
+        found.seconds, found.learning_seconds = float(found.seconds), float(found.learning_seconds)
+        if not right:
+            raise ValueError("it is no progress of this training")
+        return found
+
     def clock(self, seconds: float, learning: bool) -> None:
         """Add time to the unfinished epoch."""
         self.seconds += seconds

@@ -163,8 +163,14 @@ class Geometry:
         mixed = [axis for axis, role in enumerate(self.roles) if role is None and axis]
         if not mixed:
             return min(1, len(self.roles) - 1)
-        first = min(spatial) > mixed[-1] if (spatial := self.spatial()) else len(self.roles) > 3
+        first = min(spatial) > mixed[-1] if (spatial := self.spatial()) else len(self.roles) > 1 + len(self.sides)
         return mixed[0] if first else mixed[-1]
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether which axis is that of the units is known by nothing but the order that axes usually have."""
+        lost = [axis for axis, role in enumerate(self.roles) if role is None and axis]
+        return CHANNEL not in self.roles and len(lost) > 1 and not self.spatial()
 
     @property
     def channels_last(self) -> bool:

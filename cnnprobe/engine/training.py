@@ -5,6 +5,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,18 @@ LOOK = 50
 SHARE = 0.02
 """Of the time that saving what a resume needs may take."""
 LOSS, RIGHT, COUNT = range(3)  # columns of the tally of an epoch, one row an update
+
+
+@contextmanager
+def _state_of_this_training() -> Iterator[None]:
+    """Tell in one line that a state does not fit the training that would go on from it: anyone may have written it."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        if is_short(error):
+            raise
+        what = f"weights/resume.safetensors is not what this training left ({type(error).__name__})"
+        raise UserError(f"{what}; --rerun does it once more") from None
 
 
 class Training:
@@ -81,7 +94,10 @@ class Training:
         self.smallest = 2 if has_batch_norm(model) else 1
         self.groups = groups or [{"params": [p for p in model.parameters() if p.requires_grad], "factor": 1.0}]
         self.state = state
-        self.progress = Progress(**state["progress"]) if state else Progress(len(self.classes))
+        with _state_of_this_training():
+            self.progress = Progress.of(state["progress"], len(self.classes), recipe.epochs) if state else Progress(
+                len(self.classes)
+            )  # fmt: skip
 
     def events(self, start: int = 0) -> Iterator[Rows | Advance | Checkpoint]:
         """Teach the network.
@@ -129,7 +145,8 @@ class Training:
     def _prepare(self) -> None:
         """Bring network, optimiser and images to where they are needed, and to the state they had."""
         if self.state:
-            self.model.load_state_dict(self.state["model"])
+            with _state_of_this_training():
+                self.model.load_state_dict(self.state["model"])
         self.model.to(device=self.device, memory_format=self.precision.layout)
         conduct_of(self.model, tuple(self.dataset.size))  # now: whatever it draws there, no update draws after it
         self.optimiser = self.recipe.optimiser(self.groups)
@@ -152,9 +169,16 @@ class Training:
         self.looked, self.cost = 0, 0.0
         self.asked: list[tuple[Tensor, Tensor]] = []  # losses and cells of the confusion, of each held-out batch
         if self.state:
-            put_back(self.optimiser, self.state["moments"])
-            self.tally.copy_(self.state["tally"])
-            self.asked = [tuple(one.to(self.device) for one in pair) for pair in self.state.get("asked", ())]
+            with _state_of_this_training():
+                self._put_back()
+
+    def _put_back(self) -> None:
+        """Give optimiser and epoch what they had."""
+        put_back(self.optimiser, self.state["moments"])
+        self.tally.copy_(self.state["tally"])
+        self.asked = [tuple(one.to(self.device) for one in pair) for pair in self.state.get("asked", ())]
+        if self.progress.step > len(self.parts) or any(len(pair) != 2 for pair in self.asked):
+            raise ValueError("it is of another training")
 
     def _learn(self) -> Iterator[Advance | Checkpoint]:
         """Make the updates of an epoch that are still to make."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cnnprobe import files, protocol
 from cnnprobe.errors import UserError, listing
+from cnnprobe.kinds import fits
 from cnnprobe.models import checkpoints, likeness, matching
 
 LOG = logging.getLogger("cnnprobe")
@@ -63,12 +64,29 @@ def _checksum(state: Mapping[str, Tensor], about: dict[str, Any]) -> str:
     return hashlib.sha256((json.dumps(about, sort_keys=True) + sha256(state)).encode()).hexdigest()
 
 
+BESIDE = {
+    "model": {"name": str},
+    "num_classes": int,
+    "classes": [str],
+    "input_size": [int],
+    "epoch": int,
+    "update": int,
+    "val_accuracy": float,
+}
+"""Kinds of what is written beside weights, see `kinds.fits`."""
+
+
 def about(path: Path) -> dict[str, Any]:
     """Return what `save` wrote beside the weights; {} for a file of someone else."""
     found = checkpoints.metadata(path).get("about", {})
-    if not isinstance(found, dict):
-        raise UserError(f"{path.name} is damaged: what was written beside its weights cannot be read")
+    if not isinstance(found, dict) or (strange := [key for key in BESIDE if key in found and not _is(found, key)]):
+        of = f" ({', '.join(strange)})" if isinstance(found, dict) else ""
+        raise UserError(f"{path.name} is damaged: what was written beside its weights cannot be read{of}")
     return found
+
+
+def _is(found: dict[str, Any], key: str) -> bool:
+    return (key == "num_classes" and found[key] is None) or fits(found[key], BESIDE[key])
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnprobe.engine.layers import find
+from cnnprobe.engine.layers import find, layers_of
 
 LETTERS = "abcdefgh"
 
@@ -147,3 +147,30 @@ def test_units_are_the_channels_after_any_chain(seeds):
         chain = Chain(seed)
         (layer,) = find(Network(chain).eval(), "made", (3, 8, 6))
         assert (layer.channel_axis, layer.channels) == (chain.at, chain.channels), f"seed {seed}: {chain.names}"
+
+
+class Spectral(nn.Module):
+    """Signals whose channels are picked one by one behind a transform over time."""
+
+    def __init__(self):
+        super().__init__()
+        self.stacked, self.written, self.head = nn.Identity(), nn.Identity(), nn.Linear(3, 2)
+
+    def forward(self, signals):
+        spectrum = torch.fft.rfft(signals)
+        back = torch.fft.irfft(spectrum, n=signals.shape[-1])
+        picked = self.stacked(torch.stack([back[:, 0] ** 2, back[:, 2] ** 2, back[:, 1]], 1))
+        empty = torch.zeros_like(spectrum)
+        empty[:, 0] = spectrum[:, 0]
+        written = self.written(torch.fft.irfft(empty, n=signals.shape[-1]))
+        return self.head(picked.mean(-1)) + written.mean((1, 2))[:, None]
+
+
+def test_of_signals_whose_axes_cannot_be_followed_channels_come_first():
+    """F85: and that it is taken so is said."""
+    model = Spectral().eval()
+    found = {layer.module: layer for layer in layers_of(model, (4, 250))}
+    assert (found["stacked"].channels, found["stacked"].map_size) == (3, (250,))
+    assert (found["written"].channels, found["written"].map_size) == (4, (250,))
+    assert "its axis 1 is taken for the units" in found["stacked"].note
+    assert "is taken for" not in found["head"].note
