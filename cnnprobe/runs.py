@@ -53,6 +53,20 @@ def no_detours(folder: Path) -> None:
                 raise UserError(f"{path} is not a plain {kind}; nothing is written there")
 
 
+_HELD: set[int] = set()
+"""Handles of the locks that this process holds."""
+
+
+def _let_go() -> None:
+    """Close the locks in a process that was forked: a loader that outlives its killed parent must not hold them."""
+    while _HELD:
+        with suppress(OSError):
+            os.close(_HELD.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 class Lock:
     """Held by the one process that writes a run folder; the kernel lets go of it on any death.
 
@@ -69,12 +83,14 @@ class Lock:
             holder = os.pread(self.handle, 200, 0).decode(errors="replace") or "another process"
             os.close(self.handle)
             raise UserError(f"{folder.name} is being written by {holder}") from None
+        _HELD.add(self.handle)
         with suppress(OSError):  # who it is, is a courtesy: a full disk is reported where it matters
             os.ftruncate(self.handle, 0)
             os.pwrite(self.handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
 
     def release(self) -> None:
         """Let go."""
+        _HELD.discard(self.handle)
         os.close(self.handle)
 
     def __enter__(self) -> "Lock":

@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,22 @@ def test_at_another_size_and_of_older_runs_only_so_much_is_known():
     runs.same_images(Images(10, "b"), older, "v001")
     with pytest.raises(UserError, match="11 images, was 10"):
         runs.same_images(Images(11, "a"), older, "v001")
+
+
+def test_a_lock_is_not_held_by_what_was_forked(tmp_path):
+    """F103: loaders live on for some seconds where their parent was killed."""
+    folder = make(tmp_path, "topk/a-b/v001")
+    holder = os.fork()
+    if holder == 0:
+        runs.Lock(folder)
+        if os.fork() == 0:
+            time.sleep(20)
+        (folder / "held").touch()
+        time.sleep(20)
+        os._exit(0)
+    while not (folder / "held").exists():
+        time.sleep(0.01)
+    assert runs.holder(folder) is not None
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    assert runs.holder(folder) is None

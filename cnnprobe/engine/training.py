@@ -123,6 +123,8 @@ class Training:
 
     def _events(self, start: int) -> Iterator[Rows | Advance | Checkpoint]:
         self._prepare()
+        if self.stopped:
+            return
         progress = self.progress
         for epoch in range(start, progress.epoch):  # rows that were lost although the state was saved after them
             yield progress.row(epoch)
@@ -152,6 +154,9 @@ class Training:
         self.optimiser = self.recipe.optimiser(self.groups)
         self.supply.fill(self.should_stop)
         self.held_out.fill(self.should_stop)
+        self.stopped = self.should_stop()
+        if self.stopped:  # which images can be read is not known: no update is made of them, and no state is kept
+            return
         labels = self.dataset.labels[self.supply.readable]
         weights = class_weights(labels, len(self.classes))
         self.odds = weights[labels] if self.recipe.balance == "draw" else None

@@ -109,10 +109,10 @@ def test_stopped_after_any_batch_it_goes_on_to_the_same_bits(changes):
     """Stops during learning and during measuring; a fresh network takes all it needs from the state."""
     whole = list(events(**changes))
     expected, weights = rows(whole), kept(whole)["last"].weights
-    for batches in range(1, 9):  # two epochs of two updates and two measured batches
+    for batches in range(1, 12):  # images are read, then two epochs of two updates and two measured batches
         calls = iter(range(100))
         before = list(events(stop=lambda calls=calls, n=batches: next(calls) >= n, **changes))
-        state = kept(before)["last"].resume
+        state = kept(before)["last"].resume if kept(before) else None  # none while images are read
         done = rows(before)[0]
         torch.rand(batches)  # whatever else has drawn random numbers meanwhile
         after = list(events(state=state, start=len(done), **changes))
@@ -243,3 +243,12 @@ def test_random_numbers_outside_are_left_alone_and_the_network_comes_back_plain(
 def network_without_seeding():
     with torch.random.fork_rng([]):
         return network()
+
+
+@pytest.mark.parametrize("asked", [1, 2, 3])
+def test_a_stop_while_images_are_read_teaches_nothing(asked):
+    """F103: which images can be read is not known then; the epoch would have others in its batches."""
+    calls = iter(range(100))
+    data = Blobs(33, 0, broken=4)
+    stream = list(events(None, data, preload=True, stop=lambda: next(calls) >= asked - 1))
+    assert not [event for event in stream if isinstance(event, Rows | Checkpoint | Advance)]
