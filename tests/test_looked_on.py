@@ -31,6 +31,11 @@ def broken(tmp_path):
     return tmp_path / "images"
 
 
+def heard():
+    """Let SIGHUP stop a process, also where the tests themselves were begun with nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def rows(folder):
     """Return how many rows of images are saved, 0 before there is a store."""
     try:
@@ -47,7 +52,7 @@ def test_what_was_left_out_before_a_stop_counts_after_it(cnnprobe, tmp_path, bro
     undisturbed = tmp_path / "whole/record/n/v001"
     whole = run_json.read(undisturbed)
     assert whole["skipped"] == ["a/01.png", "b/31.png", "b/55.png"]
-    process = child(tmp_path, *words, "name=n")
+    process = child(tmp_path, *words, "name=n", preexec_fn=heard)
     folder = tmp_path / "outputs/record/n/v001"
     wait_for(lambda: rows(folder) >= 8 or process.poll() is not None)
     process.send_signal(how)

@@ -154,7 +154,7 @@ def test_a_run_whose_loader_was_killed_goes_on_without_one(cnnprobe, pictures, t
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("seed", 5, "its weights was 'random (seed 0)', now 'random (seed 5)'"),
+        ("seed", 5, "its seed was 0, now 5"),
         ("limit", 10, "dataset changed since v001 (10 images, was 12)"),
         ("batch_size", 3, "its config was 'batch_size: 2', now 'batch_size: 3'"),
     ],

@@ -12,6 +12,11 @@ from cnnprobe import runs, sweep_table
 from tests.test_run import child, wait_for
 
 
+def heard():
+    """Let SIGHUP stop a process, also where the tests themselves were begun with nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def made(folder, status, only=(0, 4)):
     folder.mkdir(parents=True)
     filled(folder / "store.h5", only=list(only)).close()
@@ -55,7 +60,7 @@ def test_the_table_of_a_sweep_whose_process_is_gone(cnnprobe, tmp_path, how):
         "limit=600",
         "layer=conv1",
     ]
-    process = child(tmp_path, *words, "batch_size=4", "name=k", "device.threads=1")
+    process = child(tmp_path, *words, "batch_size=4", "name=k", "device.threads=1", preexec_fn=heard)
     place = tmp_path / "outputs/record/k"
     wait_for(lambda: list(place.glob("v*/store.h5")) or process.poll() is not None)
     process.send_signal(how)
