@@ -9,8 +9,6 @@ from typing import Any
 
 LONGEST = 200
 """Bytes of the name of a file; file systems take 255, of which some are needed while it is written."""
-ENDS = 8 * 2**20
-"""Bytes at either end of a file that are looked at; what is smaller than both is looked at whole."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -92,17 +90,6 @@ def claim(folder: Path, prefix: str) -> Path:
             return path
         except FileExistsError:
             number += 1
-
-
-def digest(path: Path) -> str:
-    """Return what tells a file from another one: sha256 (hex) of its size and of its first and last bytes."""
-    size = path.stat().st_size
-    found = hashlib.sha256(b"%d:" % size)
-    with path.open("rb") as source:
-        found.update(source.read(ENDS))
-        source.seek(max(min(size, ENDS), size - ENDS))
-        found.update(source.read(ENDS))
-    return found.hexdigest()
 
 
 def sha256(path: Path) -> str:

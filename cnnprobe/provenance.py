@@ -11,7 +11,18 @@ from typing import Any
 
 import cnnprobe
 
-PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "h5py", "matplotlib", "pillow", "safetensors")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "scipy",
+    "h5py",
+    "matplotlib",
+    "pillow",
+    "safetensors",
+)
 
 
 def versions() -> dict[str, str]:
