@@ -11,8 +11,8 @@ from cnnprobe.kinds import fits
 
 TEXTS = (
     "axes", "channels", "checkpoint", "command", "comparison", "config", "criteria", "criterion", "dataset",
-    "dataset_fingerprint", "description", "direction", "display", "ends", "engine", "families", "field_axes",
-    "field_note", "filling", "fingerprint", "format", "groups", "identity", "kind", "kinds", "layer", "metric", "mode",
+    "dataset_fingerprint", "description", "direction", "display", "ends", "engine", "families", "field_note",
+    "filling", "fingerprint", "format", "groups", "identity", "kind", "kinds", "layer", "metric", "mode",
     "model", "module", "noise", "objective", "outputs", "over", "planted", "precision", "preset", "ranking", "readout",
     "reads", "rectifiers", "rule", "sample", "strength", "target", "unit", "weights", "weights_sha256", "written",
 )  # fmt: skip
@@ -25,8 +25,8 @@ COUNTS = (
 )  # fmt: skip
 NUMBERS = ("deviation", "engine_error", "fraction", "level", "low", "nyquist", "quantile", "scale", "trained")
 ROWS = (
-    "counts", "epochs", "field_size", "field_start", "field_stride", "fixed", "image_size", "input_size", "levels",
-    "map_size", "moments", "pages", "size",
+    "counts", "epochs", "field_axes", "field_size", "field_start", "field_stride", "fixed", "image_size", "input_size",
+    "levels", "map_size", "moments", "pages", "size",
 )  # fmt: skip
 """Of numbers."""
 JSON = {"classes": [str], "channels": [str]}

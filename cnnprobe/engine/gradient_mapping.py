@@ -113,11 +113,14 @@ class GradientMapping:
         unit = "activation² per pixel²" if recipe.rule == "smoothgrad" and recipe.squares else unit
         where = "re-centred on the field" if self.canvas.recentred else "of the image"
         axes = "channel y x"
+        group = recipe.target == "group"
+        measure = "mean" if group else "maximum"
+        of = "mean over positions of the group's weighted sum" if group else "maximum of the unit's map"
         columns = {
             "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
             "dead": Column("true where no image drives the unit: its maps are NaN", dtype="bool"),
-            "image": Column("index in the dataset, largest maximum first", "k", (how.k,), "int64", "index"),
-            "response": Column("maximum of the unit's map", "k", (how.k,), unit="activation"),
+            "image": Column(f"index in the dataset, largest {measure} first", "k", (how.k,), "int64", "index"),
+            "response": Column(of, "k", (how.k,), unit="activation"),
             "position": Column(
                 f"place of it on the map ({place})", "k yx", (how.k, len(self.layer.map_size)), "int64", "index"
             ),
