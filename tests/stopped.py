@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +90,10 @@ def left_out(folder: Path) -> dict:
     return {"skipped": sorted(about.get("skipped", [])), "warnings": sorted(told)}
 
 
-def trial(chance: random.Random, number: int, calm: dict[tuple[str, int], tuple[Path, float]]) -> str:
+def trial(chance: random.Random, number: int) -> str:
     """Stop one command up to three times, and compare its end with that of the undisturbed one."""
     command, workers = chance.choice(sorted(COMMANDS)), chance.choice([0, 2])
-    undisturbed, seconds = calm[command, workers]
+    undisturbed, seconds = undisturbed_run(command, workers)
     out = f"out={number}"
     words = [*COMMANDS[command], f"device.workers={workers}", out]
     if any(word.startswith("source=") for word in words):
@@ -120,6 +121,14 @@ def trial(chance: random.Random, number: int, calm: dict[tuple[str, int], tuple[
     return note
 
 
+@cache
+def undisturbed_run(command: str, workers: int) -> tuple[Path, float]:
+    """Run a command whole, and return its folder and how long it took."""
+    out, began = f"{workers} workers", time.monotonic()
+    assert ended(begun([*COMMANDS[command], f"device.workers={workers}", f"out={out}"])) == 0, Path("said").read_text()
+    return Path(f"{out}/{command}/n/v001"), time.monotonic() - began
+
+
 def sweep(chance: random.Random, number: int, seconds: float) -> str:
     """Stop a sweep, and ask for its table."""
     how = chance.choice(SIGNALS)
@@ -142,18 +151,13 @@ def run_all(asked: dict) -> None:
     """Make the undisturbed runs, then all trials."""
     pictures()
     ranked = ["topk", *(word for word in SHOWN if word != "name=n"), "name=s", LAYERS, "k=3", "device.workers=0"]
-    calm = {}
     for workers in (0, 2):
-        out = f"{workers} workers"
-        assert ended(begun([*ranked, f"out={out}"])) == 0, Path("said").read_text()
-        for command, words in COMMANDS.items():
-            began = time.monotonic()
-            assert ended(begun([*words, f"device.workers={workers}", f"out={out}"])) == 0, Path("said").read_text()
-            calm[command, workers] = Path(f"{out}/{command}/n/v001"), time.monotonic() - began
+        assert ended(begun([*ranked, f"out={workers} workers"])) == 0, Path("said").read_text()
     notes = []
     for number in range(asked["seed"], asked["seed"] + asked["trials"]):
         chance = random.Random(number)
-        one = sweep(chance, number, calm["record", 0][1]) if number % 10 == 9 else trial(chance, number, calm)
+        swept = number % 10 == 9
+        one = sweep(chance, number, undisturbed_run("record", 0)[1]) if swept else trial(chance, number)
         notes.append(one)
     print(json.dumps(notes))
 

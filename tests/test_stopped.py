@@ -25,7 +25,7 @@ def trials(tmp_path, seed, count):
 
 def test_a_stop_at_any_moment_changes_nothing_in_the_end(tmp_path):
     """F103: some of them; `make test-slow` takes 500."""
-    trials(tmp_path, 5, 5)
+    trials(tmp_path, 7, 3)
 
 
 @pytest.mark.slow

@@ -33,15 +33,17 @@ class Supply:
         self.labels = torch.from_numpy(dataset.labels).to(device)
         self.held: Tensor | None = None
 
-    def fill(self, should_stop: Callable[[], bool]) -> None:
+    def fill(self, should_stop: Callable[[], bool]) -> bool:
         """Read all images into memory where that is asked for and fits, and leave out those that cannot be read.
+
+        Returns False where that was stopped: then it is not known which images can be read.
 
         Bytes stay bytes: a quarter of the memory, and divided by 255 they are the same numbers as ever.
         """
         sample, _ = self.dataset.load(np.array([0]))
         count, needed = len(self.dataset), len(self.dataset) * sample[0].numel() * sample.element_size()
         if not (needed <= free_memory(self.device) / 2 if self.preload == "auto" else self.preload):
-            return
+            return True
         held = torch.empty((count, *sample.shape[1:]), dtype=sample.dtype, device=self.device)
         readable = np.zeros(count, dtype=bool)
         for batch in batches(self.dataset, batch_size=READING, workers=self.workers):
@@ -49,8 +51,9 @@ class Supply:
             held[batch.indices[0] : batch.indices[-1] + 1] = images
             readable[batch.indices] = batch.readable
             if should_stop():
-                return
+                return False
         self.held, self.readable = held, np.flatnonzero(readable)
+        return True
 
     def shown(
         self, order: np.ndarray, parts: list[tuple[int, int]], batch_size: int

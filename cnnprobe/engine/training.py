@@ -152,9 +152,7 @@ class Training:
         self.model.to(device=self.device, memory_format=self.precision.layout)
         conduct_of(self.model, tuple(self.dataset.size))  # now: whatever it draws there, no update draws after it
         self.optimiser = self.recipe.optimiser(self.groups)
-        self.supply.fill(self.should_stop)
-        self.held_out.fill(self.should_stop)
-        self.stopped = self.should_stop()
+        self.stopped = not all(supply.fill(self.should_stop) for supply in (self.supply, self.held_out))
         if self.stopped:  # which images can be read is not known: no update is made of them, and no state is kept
             return
         labels = self.dataset.labels[self.supply.readable]
