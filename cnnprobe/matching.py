@@ -54,13 +54,16 @@ def rows_of(
         ours: names of the images, in order of the dataset.
         count: rows of the file.
         theirs: their names; None where the file has none.
-        order: "lexical" or "natural": the rows are in this order of the images' names; a file that lists their names;
-            None: names decide, or the one order there is.
+        order: of rows without names of the images: "lexical" or "natural" order of the images' names, or a file that
+            lists their names; None: the one order there is.
         file: for people.
 
     Raises:
         UserError: names do not fit, or nothing decides.
     """
+    named = None if theirs is None else by_names(ours, theirs, loose=order is None)
+    if named is not None:  # whatever `order` says for the rows of other files, which have no names
+        return named
     if order in ORDERS:
         _must_be_as_many(ours, count, file)
         other, what = _otherwise(ours, order), "whole paths" if any("/" in name for name in ours) else "names"
@@ -76,9 +79,6 @@ def rows_of(
             raise _unmatched(ours, listed, one_line(order))
         return Rows(rows.order, f"{rows.how}{column}, as {one_line(path_of(order).name)} lists them")
     if theirs is not None:
-        rows = by_names(ours, theirs)
-        if rows is not None:
-            return rows
         if overlap(ours, theirs) or not _counted(theirs):
             raise _unmatched(ours, theirs, file)
         if _counted(ours) and not (_row_numbers(theirs) and not _row_numbers(ours)):

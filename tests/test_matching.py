@@ -215,3 +215,15 @@ def test_a_list_in_any_encoding_is_read(tmp_path, encoding):
         (tmp_path / "order.txt").write_bytes(content)
         with pytest.raises(UserError, match="is no table"):
             rows_of(names, 3, order=str(tmp_path / "order.txt"), file="brain.npy")
+
+
+@pytest.mark.parametrize("order", ["natural", "lexical", "FILE"])
+def test_an_order_is_for_rows_without_names(tmp_path, order):
+    """F89: a reference beside it may need one; where names of rows are none of the images, it says what they are."""
+    ours = ["a1.png", "a2.png", "a10.png"]
+    (tmp_path / "order.txt").write_text("a10.png\na1.png\na2.png\n")
+    order = str(tmp_path / "order.txt") if order == "FILE" else order
+    named = rows_of(ours, 3, ["a2", "a10", "a1"], order=order, file="brain.csv")
+    assert named.order.tolist() == [2, 0, 1] and named.how.startswith("by name")
+    expected = rows_of(ours, 3, order=order, file="brain.npy").order.tolist()
+    assert rows_of(ours, 3, ["x", "y", "z"], order=order, file="brain.csv").order.tolist() == expected
