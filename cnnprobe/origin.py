@@ -49,7 +49,7 @@ def open_source(config: dict[str, Any], resumed: Path | None, places: Sequence[s
             raise UserError(
                 f"{name} would run the Python file {file}; if it is yours, add model=custom model.file={file}"
             )
-        if stored["weights"] == "published" and not _published_is_here(stored):
+        if stored["weights"] == "published" and not named_weights.published_is_here(stored):
             raise UserError(f"{name} would fetch published weights; if you want that, add weights=published")
         config = config | {key: stored[key] for key in ("weights", "model", "seed")}
     return recording, config
@@ -76,13 +76,6 @@ def _source_folder(
     raise UserError(
         f"{resumed.name} cannot go on: source={name} is another run than when it was begun; begin a new run"
     )
-
-
-def _published_is_here(config: dict[str, Any]) -> bool:
-    """Say whether published weights need not be fetched."""
-    from cnnprobe.named_weights import published_is_here
-
-    return published_is_here(config)
 
 
 def _configuration(recording: Recording, name: str, out: str) -> dict[str, Any]:
@@ -135,7 +128,7 @@ def _references(config: dict[str, Any]) -> dict[str, Path]:
 
 
 def same_origin(source: Recording, name: str, made: Any, now: dict[str, str]) -> None:
-    """Refuse a run that was made with other weights, images, an other image size or other code of a network.
+    """Refuse a run that was made with other weights, images, another image size or other code of a network.
 
     Args:
         source: the run.
@@ -223,8 +216,8 @@ def same_identity(folder: Path, now: dict[str, str]) -> None:
 
 
 def _identity_of(folder: Path) -> dict[str, str]:
-    about = run_json.read(folder)
-    return about.get("identity") or about.get("named_files", {})
+    """Return what a run says of its identity; {} where it was begun before there was such a thing."""
+    return run_json.read(folder).get("identity", {})
 
 
 def remark_home(folder: Path | None, home: Path | None) -> None:

@@ -34,7 +34,6 @@ FIELDS: dict[str, Any] = {
     "batch_size": int,
     "built_from": [str],
     "identity": {str: str},
-    "named_files": {str: str},
     "working_directory": str,
     "place": str,
     "versions": {str: str},

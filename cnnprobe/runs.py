@@ -116,7 +116,7 @@ def holder(folder: Path) -> str | None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Tell whether a folder is a run that came to its end, and is not being written now."""
+    """Tell whether a folder is a run that came to its end and has its store."""
     return run_json.read(folder).get("status") == "complete" and (folder / "store.h5").is_file()
 
 

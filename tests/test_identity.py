@@ -112,7 +112,7 @@ def test_a_stopped_run_does_not_go_on_where_something_it_depends_on_is_another_t
 
 
 def test_what_was_ranked_with_other_code_is_no_source(cnnprobe, place):
-    """F100: other labels are told, for a ranking does not depend on them."""
+    """F100: other code is refused; other labels are only warned of, because no ranking depends on them."""
     assert cnnprobe("topk", *MINE, *SHOWN, "k=2").status == 0
     built = ["rf-map", *MINE, *SHOWN, "top_images=2", "effective=false", "source=topk/custom-folder/v001"]
     assert cnnprobe(*built).status == 0

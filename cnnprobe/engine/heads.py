@@ -149,7 +149,10 @@ class WholeHead:
 
 
 def cut(model: nn.Module, layer: Layer, size: tuple[int, ...], before: Layer | None = None) -> Head | WholeHead:
-    """Return base and head of a network, in the cheaper way where it can be had; arguments as of `Head`."""
+    """Return the base and the head of a network, cut at a layer; for the arguments see `Head`.
+
+    The traced calls are repeated where that is possible, which is cheaper than passes of the whole network.
+    """
     try:
         return Head(model, layer, size, before)
     except (Unrepeatable, RuntimeError):

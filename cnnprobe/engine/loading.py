@@ -172,7 +172,7 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
 
 
 def _that_can_share(workers: int, dataset: Any, places: list[np.ndarray]) -> int:
-    """Return how many processes there is shared memory for: as many as asked for, or none, which is told."""
+    """Return the number of loader processes: as asked for, or 0 with a warning where shared memory does not suffice."""
     try:
         free = os.statvfs(SHARED).f_bavail * os.statvfs(SHARED).f_frsize
     except OSError:
