@@ -155,6 +155,16 @@ def ranks(values: Tensor) -> Tensor:
     return found.where(given.isfinite().all(-1, keepdim=True), torch.nan)
 
 
+def single(values: np.ndarray) -> np.ndarray:
+    """Return values rounded to the 24 bits of single precision, in which matrices are stored, at any magnitude.
+
+    Dissimilarities that are equal but for the rounding of sums, as those of a picture that is there twice, are equal
+    afterwards, and share their rank.
+    """
+    mantissa, exponent = np.frexp(np.asarray(values, np.float64))
+    return np.ldexp(np.rint(np.ldexp(mantissa, 24)), exponent - 24)
+
+
 def upper(matrices: Tensor | np.ndarray) -> np.ndarray:
     """Return the upper triangles of square matrices row by row, (…, pair) float64, as NumPy and SciPy order them."""
     given = np.asarray(torch.as_tensor(matrices).detach().cpu(), np.float64)

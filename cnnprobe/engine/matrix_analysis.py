@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.engine.conditions import conditions_of
-from cnnprobe.engine.dissimilarity import Products, dissimilarity, square, upper
+from cnnprobe.engine.dissimilarity import Products, dissimilarity, single, square, upper
 from cnnprobe.engine.embedding import embed
 from cnnprobe.engine.loading import batches
 from cnnprobe.engine.matrix_comparison import Comparison, compare
@@ -81,7 +81,7 @@ class MatrixAnalysis:
         batch_size, device, workers: see `loading.batches`.
 
     Attributes:
-        matrices: (row, condition, condition) float64, once `events` has been read.
+        matrices: (row, condition, condition) rounded to single precision, once `events` has been read.
     """
 
     model: nn.Module
@@ -274,11 +274,11 @@ class MatrixAnalysis:
         yield Rows("layers", 0, own | compared)
 
     def _matrix(self, products: Products) -> np.ndarray:
-        """Return (condition, condition) float64."""
+        """Return (condition, condition) as it is stored, so that what is compared can be computed from the store."""
         if self.metric in NOISE:
-            return NOISE[self.metric](products, self.conditions.groups).cpu().numpy()
+            return single(NOISE[self.metric](products, self.conditions.groups).cpu().numpy())
         of = products.means(self.conditions.groups) if self.by_class else products
-        return dissimilarity(of, self.metric).cpu().numpy()
+        return single(dissimilarity(of, self.metric).cpu().numpy())
 
     def _undefined(self, row: Row, matrix: np.ndarray) -> int:
         """Count conditions without dissimilarities; tell why what is NaN is (F53)."""

@@ -9,6 +9,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from cnnprobe.engine.dissimilarity import single
+
 Comparison = Literal["spearman", "pearson", "kendall", "cosine", "rho-a"]
 COMPARISONS = get_args(Comparison)
 LEAST = 3
@@ -22,7 +24,7 @@ def compare(first: np.ndarray, second: np.ndarray, comparison: Comparison) -> np
 
     spearman: Pearson's correlation of mean ranks. kendall: tau-a, (concordant - discordant) / all pairs of pairs; ties
     count as neither. rho-a: Spearman's with ties broken at random, on average: 12 sum r s / (m^3 - m) on centred ranks
-    of m pairs. cosine: of the angle, without centring.
+    of m pairs. cosine: of the angle, without centring. What is equal in single precision is a tie.
 
     Args:
         first: (one, pair).
@@ -100,9 +102,9 @@ class _Vectors:
     """Finite values (row, pair); of ranked ones the order is found once."""
 
     def __init__(self, values: np.ndarray, comparison: Comparison):
-        self.values, self.comparison = values, comparison
         ranked = comparison in ("spearman", "rho-a")
-        self.codes = [np.unique(row, return_inverse=True)[1].ravel() for row in values] if ranked else None
+        self.values, self.comparison = single(values) if ranked or comparison == "kendall" else values, comparison
+        self.codes = [np.unique(row, return_inverse=True)[1].ravel() for row in self.values] if ranked else None
 
     def standard(self, weights: np.ndarray) -> np.ndarray:
         """Return the values so that the weighted sum of products is the comparison; NaN where they do not differ."""

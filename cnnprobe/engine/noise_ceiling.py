@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cnnprobe.engine.dissimilarity import single
 from cnnprobe.engine.matrix_comparison import Comparison, compare
 
 
@@ -48,6 +49,6 @@ def as_seen(values: np.ndarray, comparison: Comparison) -> np.ndarray:
             return (values - np.nanmean(values, 1, keepdims=True)) / np.nanstd(values, 1, keepdims=True)
     from scipy.stats import rankdata
 
-    ranks = rankdata(values, axis=1, nan_policy="omit")
+    ranks = rankdata(single(values), axis=1, nan_policy="omit")
     count = np.isfinite(values).sum(1, keepdims=True)
     return (ranks - (count + 1) / 2) * (count.max() / np.maximum(count, 1))

@@ -8,6 +8,7 @@ from scipy import stats
 from scipy.spatial.distance import pdist
 
 from cnnprobe.engine.matrix_comparison import COMPARISONS, Comparing, compare
+from cnnprobe.engine.noise_ceiling import noise_ceiling
 
 RANDOM = np.random.default_rng(3)
 FIRST, SECOND = RANDOM.random((3, 45)), np.round(RANDOM.random((2, 45)), 1)
@@ -77,6 +78,18 @@ def test_pairs_that_are_missing_on_either_side_are_left_out(comparison):
     found = compare(first, second, comparison)
     assert np.isclose(found[1, 0], compare(first[[1], 9:40], second[[0], 9:40], comparison)[0, 0])
     assert np.isclose(found[2, 1], compare(FIRST[[2]], SECOND[[1]], comparison)[0, 0])
+
+
+@pytest.mark.parametrize("comparison", ["spearman", "kendall", "rho-a"])
+@pytest.mark.parametrize("scale", [1.0, 1e-60, 1e60])
+def test_what_is_equal_but_for_rounding_is_a_tie(comparison, scale):
+    """F98: as in the stored matrices, the distances of a picture that is there twice."""
+    equal = np.round(FIRST * 4) * 0.3 + 0.1
+    apart = equal * (1 + 1e-12 * RANDOM.random(equal.shape))
+    assert all(len(np.unique(row)) > 25 for row in apart)
+    assert np.allclose(compare(apart * scale, SECOND, comparison), compare(equal, SECOND, comparison), atol=1e-12)
+    assert np.allclose(compare(SECOND, apart * scale, comparison), compare(SECOND, equal, comparison), atol=1e-12)
+    assert np.allclose(noise_ceiling(apart * scale, comparison), noise_ceiling(equal, comparison), atol=1e-12)
 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)

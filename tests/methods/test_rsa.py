@@ -48,6 +48,41 @@ def test_from_python_with_an_array():
     assert np.isclose(found["conv1", "layer"].similarity[0], own, atol=1e-4)
 
 
+def _tau_a(one, other):
+    return (np.sign(one[:, None] - one) * np.sign(other[:, None] - other)).sum() / (len(one) * (len(one) - 1))
+
+
+def _rho_a(one, other):
+    ranks = [stats.rankdata(side) - (len(side) + 1) / 2 for side in (one, other)]
+    return 12 * (ranks[0] * ranks[1]).sum() / (len(one) ** 3 - len(one))
+
+
+@pytest.mark.parametrize(
+    ("comparison", "expected"),
+    [("spearman", lambda *sides: stats.spearmanr(*sides).statistic), ("kendall", _tau_a), ("rho-a", _rho_a),
+     ("pearson", lambda *sides: stats.pearsonr(*sides).statistic)],
+)  # fmt: skip
+def test_similarities_are_those_of_the_stored_matrices_where_a_picture_is_there_twice(
+    comparison, expected, cnnprobe, tmp_path
+):
+    """Its distances to the others are pairs of equals, which the rounding of sums tells apart."""
+    random = np.random.default_rng(4)
+    images = random.integers(0, 256, (9, 3, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", np.concatenate([images, images[:4], images[:2]]))
+    people = [random.permutation(105) + 0.1 for _ in range(3)]
+    np.save(tmp_path / "brain.npy", np.stack([squareform(one) for one in people]))
+    chosen = ["model=convnet", "dataset=arrays", "dataset.root=images.npy", "layer=[conv1,conv3,logits]", *QUICK]
+    answer = cnnprobe("rsa", *chosen, "reference=[brain.npy,pixels]", f"comparison={comparison}")
+    assert answer.status == 0, answer.err
+    with h5py.File(next((tmp_path / "outputs/rsa").glob("*/v001/store.h5"))) as store:
+        similarity = store["layers/similarity"][()]
+        layers, pixels = upper(store["layers/rdm"][()]), upper(store["references/rdm"][1])
+    assert all(len(np.unique(row)) < 65 for row in layers)  # there are ties
+    assert np.allclose(similarity[:, 1], [expected(row, pixels) for row in layers], rtol=0, atol=1e-7)
+    means = [np.mean([expected(row, one) for one in people]) for row in layers]
+    assert np.allclose(similarity[:, 0], means, rtol=0, atol=1e-7)
+
+
 def test_layers_are_convolutions_dense_layers_and_the_output_where_none_are_named():
     found = rows(package.measure("rsa", model=network(), dataset=Given(pictures(5, 16)), controls=None))
     assert [name for name, _ in found] == ["conv1", "conv2", "logits"]  # the last dense layer is the output
