@@ -38,7 +38,10 @@ FINER = ((2**-11, True), (2**-13, True), (2**-15, True), (2**-5, True))
 DIRECTIONS = 5
 TRIED = 128
 """Units at most of which it is found out one by one whether their own gradient arrives."""
-CUTS = "torch.no_grad, detach, .data, NumPy or a step such as sign, round or argmax in its forward"
+CUTS = (
+    "torch.no_grad, detach, .data, NumPy, the inside of an autograd.Function or a step such as sign, round or argmax "
+    "in its forward"
+)
 Answer = Callable[[Tensor], Tensor]
 """From a point (1, …) to activations (1, unit, *map)."""
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from cnnprobe.engine.tuning_curves import within
+
 LEAST, FREE = 5, 7
 """Smallest side that is fitted, and from which all parameters are free, px."""
 POLISHED = 8
@@ -258,9 +260,9 @@ def _described(p: np.ndarray, scale: float, one: np.ndarray, total: float) -> di
     """Return the columns of `Gabors` from the eight parameters."""
     a, b, x0, y0, wide, high, f, turn = p
     fit = scale * _wave(_points(len(one)), p)[0].reshape(one.shape)
-    phase, turns = np.arctan2(b, a), np.degrees(turn) % 360
-    if turns >= 180:  # seen from the other side
-        phase, turns = -phase, turns - 180
+    phase, turns = np.arctan2(b, a), within(np.degrees(turn), 360)
+    if np.float32(turns) >= 180:  # seen from the other side
+        phase, turns = -phase, np.maximum(turns - 180, 0)
     phase = np.degrees(phase)
     symmetry = min(abs(phase), 180 - abs(phase))
     explained = 1 - ((one - fit) ** 2).sum() / total

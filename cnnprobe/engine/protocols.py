@@ -11,7 +11,7 @@
 A block that does not learn keeps its BatchNorm statistics as well: it stays in eval mode (engine.recipe.train_mode).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,11 @@ class Protocol:
         return [
             {"params": list(self.blocks[block].parameters), "factor": self.shares[block, 0]} for block in self.learning
         ]
+
+    def taught(self, parameters: Collection[nn.Parameter]) -> list[str]:
+        """Return the modules of blocks that ever learn in which any of these parameters is."""
+        modules = [path for block in self.learning for path in self.blocks[block].modules]
+        return [path for path in modules if not set(parameters).isdisjoint(self.model.get_submodule(path).parameters())]
 
     def begin(self, epoch: int, groups: list[dict[str, Any]]) -> None:
         """Let the blocks of an epoch learn, and no others.

@@ -160,6 +160,12 @@ def half_height(curve: np.ndarray, periodic: bool) -> tuple[np.ndarray, np.ndarr
     return found[0], found[1]
 
 
+def within(angles: np.ndarray, period: float) -> np.ndarray:
+    """Return angles from 0 to below the period, 0 where single precision, as stored, makes the period of them."""
+    found = np.asarray(angles, np.float64) % period
+    return np.where(np.float32(found) >= period, 0.0, found)
+
+
 def half_width(curve: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the preferred angle and the half width at half height of curves around a circle, degrees.
 
@@ -175,7 +181,7 @@ def half_width(curve: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     step = angles[1] - angles[0]
     low, high = half_height(curve, True)
-    preferred = np.float32(angles[0] + step * peak(curve, True)[0]) % np.float32(step * len(angles))  # 0, not 179.9999…
+    preferred = within(angles[0] + step * peak(curve, True)[0], step * len(angles))
     known = curve.max(-1) > 0
     return np.where(known, preferred, np.nan), (low + high) / 2 * step
 

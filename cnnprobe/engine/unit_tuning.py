@@ -17,6 +17,7 @@ from cnnprobe.engine.tuning_curves import (
     rates,
     sparseness,
     strength,
+    within,
 )
 from cnnprobe.records import Column
 
@@ -223,5 +224,5 @@ def _gratings(curves: Curves, found: dict[str, np.ndarray], missing: np.ndarray,
     found["frequency_low"], found["frequency_high"], found["frequency_bandwidth"] = low, high, np.log2(high / low)
     if phases:
         found["f1_f0"] = modulation_ratio(curves.phase)
-        turn = np.degrees(-np.angle(harmonic(curves.phase))) % 360
+        turn = within(np.degrees(-np.angle(harmonic(curves.phase))), 360)
         found["preferred_phase"] = np.where(_changes(curves.phase), turn, np.nan)

@@ -129,9 +129,13 @@ def compute(
     new = readout_of(model, dataset.size)
     must_answer_in_training(model, new, dataset.size)
     plan = {"mode": mode, "blocks": blocks, "stage_epochs": stage_epochs, "rates": rates}
+    frozen = {parameter for parameter in model.parameters() if not parameter.requires_grad}
     protocol = Protocol(model, new, dataset.size, **plan)
+    thawed = protocol.taught(frozen)
     if protocol.unused and mode in ("full", "staged", "scratch"):
         LOG.warning(f"{listing(protocol.unused)}: not used in a pass, and not taught")
+    if thawed:
+        LOG.warning(f"{listing(thawed)}: frozen in the network as it is given; mode={mode} teaches them all the same")
     shown = dataset if fraction == 1 else dataset.part(label_fraction(dataset.labels, fraction, seed))
     training = Training(
         *(model, shown, held_out, recipe),

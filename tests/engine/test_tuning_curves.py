@@ -22,6 +22,15 @@ def test_half_width_of_a_gaussian_is_1_18_sigma(centre, sigma):
     assert width[0] == pytest.approx(sigma * np.sqrt(2 * np.log(2)), abs=0.6)
 
 
+@pytest.mark.parametrize("period", [180, 360])
+def test_angles_are_below_the_period_as_they_are_stored(period):
+    """F98: a rounding below 0 is 0, not the period, in single precision."""
+    angles = np.array([-1e-17, -1e-9, 0.0, period, period - 1e-9, 2 * period - 1e-17, 17.0, -17.0])
+    found = tc.within(angles, period)
+    assert np.float32(found).tolist() == [0, 0, 0, 0, 0, 0, 17, period - 17]
+    assert np.isnan(tc.within(np.nan, period))
+
+
 def test_a_curve_that_never_falls_to_half_has_no_half_width():
     preferred, width = tc.half_width(2 + gaussian(30, 20), ANGLES)
     assert preferred[0] == pytest.approx(30, abs=0.2)

@@ -291,6 +291,18 @@ def test_a_network_is_given_back_able_to_learn():
         assert readout_of(model, (3, 8, 8)).classes == 2
 
 
+@pytest.mark.parametrize(("mode", "is_told"), [("full", True), ("scratch", True), ("probe", False)])
+def test_what_is_taught_although_it_was_frozen_is_named(mode, is_told, caplog):
+    model = network()
+    model[0].requires_grad_(False)
+    _, kept, _ = taken(measured(model=model, mode=mode, epochs=1))
+    changed = not torch.equal(kept["epoch=001"].weights["0.weight"], kept["epoch=000"].weights["0.weight"])
+    assert changed == is_told
+    assert [text for text in caplog.messages if "frozen" in text] == (
+        [f"0: frozen in the network as it is given; mode={mode} teaches them all the same"] if is_told else []
+    )
+
+
 class Pair(nn.Sequential):
     """A network that returns two tables (image, column)."""
 
