@@ -1,8 +1,7 @@
 """cnnprobe: probe a convolutional network the way a physiologist probes a brain."""
 
 from cnnprobe.protocol import About as About
-
-__version__ = "0.1.0"
+from cnnprobe.version import __version__ as __version__
 
 
 def open(run):

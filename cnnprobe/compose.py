@@ -7,7 +7,7 @@ words with the names there are, and never by way of a half-built configuration.
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -20,9 +20,7 @@ from yaml import YAMLError
 
 from cnnprobe import catalogue, foreign_yaml, schema
 from cnnprobe.errors import UserError, listing, path_of, unknown
-
-if TYPE_CHECKING:
-    from cnnprobe.cli import Request
+from cnnprobe.words import Request
 
 ADDED = ("experiment", "launch")
 """Groups without a default: `experiment=x` is written `+experiment=x` for Hydra."""
@@ -30,7 +28,7 @@ NUMBERED = re.compile(r"cuda:\d+(,cuda:\d+)*")
 """`device=cuda:1`: the choice cuda, and which GPU."""
 
 
-def overrides(request: "Request") -> list[str]:
+def overrides(request: Request) -> list[str]:
     """Return the words of the command line as Hydra takes them.
 
     Short options get their `method.`, values that Hydra's grammar refuses are quoted, `~/` is expanded,
@@ -74,7 +72,7 @@ def _taken_apart(word: str) -> tuple[str, str, str | None]:
     return match[1] or "", match[2], match[3]
 
 
-def _choice_exists(request: "Request", group: str, value: str | None) -> None:
+def _choice_exists(request: Request, group: str, value: str | None) -> None:
     names = catalogue.choices(group, request.config_dirs)
     if group == "method":
         raise UserError(f"the method is the command itself; write cnnprobe {value} …")
@@ -163,7 +161,7 @@ def no_sweep(words: list[str], command: str) -> None:
         raise UserError(f"{key} got {several} values; for a sweep add -m{hint}")
 
 
-def compose(request: "Request") -> dict[str, Any]:
+def compose(request: Request) -> dict[str, Any]:
     """Compose and check the configuration of one command line.
 
     Returns:
@@ -183,7 +181,7 @@ def _needs_other_channels(config: dict[str, Any], words: list[str]) -> bool:
     return not asked and config["model"]["name"] == "custom" and config["model"].get("channels") not in (None, 3)
 
 
-def first_job(request: "Request") -> dict[str, Any]:
+def first_job(request: Request) -> dict[str, Any]:
     """Compose and check the first job of a sweep: a mistake that all jobs share is reported before any is begun."""
     words = [word for word in map(_first, overrides(request)) if word]
     return schema.checked(_composed(words, request.config_dirs), request.command)

@@ -3,11 +3,10 @@
 import errno
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-
-from cnnprobe.screen import escaped
 
 
 class UserError(Exception):
@@ -15,6 +14,17 @@ class UserError(Exception):
 
     The message is one line. It survives pickling, because workers of a sweep send it back.
     """
+
+
+def escaped(text: object) -> str:
+    r"""Return a text with control characters, marks of direction, odd spaces, broken bytes as "\x1b", "\u202e" …"""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def printable(text: object, most: int = 60) -> str:
+    """Return a stranger's text as one printable line: control characters escaped, shortened in the middle."""
+    line = escaped("".join(" " if unicodedata.category(c) == "Zs" else c for c in str(text)))
+    return line if len(line) <= most else line[: most // 2] + "…" + line[-(most // 2 - 1) :]
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -3,14 +3,12 @@
 import shutil
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnprobe import catalogue, foreign_yaml
 from cnnprobe.catalogue import Entry
 from cnnprobe.options import Option
-
-if TYPE_CHECKING:
-    from cnnprobe.cli import Request
+from cnnprobe.words import Request
 
 DAILY = """\
   cnnprobe train model=convnet dataset=avatar     teach a network a task
@@ -78,7 +76,7 @@ def overview() -> str:
     )
 
 
-def command(request: "Request") -> str:
+def command(request: Request) -> str:
     """Write the page of `cnnprobe COMMAND --help`; words like model=alexnet before it choose whose options it shows."""
     extra = request.config_dirs
     for folder in extra:
@@ -125,7 +123,7 @@ def upkeep(name: str) -> str:
     return "\n".join([*parts, "", "Examples", *commands, "", "Options", entries(own, catalogue.ROOT)])
 
 
-def experiment(request: "Request") -> list[str]:
+def experiment(request: Request) -> list[str]:
     """Write what an experiment is that the command line names, and what it chooses."""
     name = named_experiment(request)
     if not name:
@@ -134,14 +132,14 @@ def experiment(request: "Request") -> list[str]:
     return ["", *textwrap.wrap(f"experiment={name}: {page.summary}", width()), *(f"  {one}" for one in page.examples)]
 
 
-def named_experiment(request: "Request") -> str:
+def named_experiment(request: Request) -> str:
     """Return the experiment that the command line names; "" for none."""
     words = [word.lstrip("+").removeprefix("experiment=") for word in request.overrides
              if word.lstrip("+").startswith("experiment=")]  # fmt: skip
     return words[-1].split(",")[0] if words else ""
 
 
-def chosen_groups(request: "Request") -> dict[str, str]:
+def chosen_groups(request: Request) -> dict[str, str]:
     """Return the choice of every group: typed on the command line, else of an experiment, else the default."""
     chosen = catalogue.defaults(request.command, request.config_dirs, named_experiment(request))
     for word in request.overrides:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import cnnprobe
+from cnnprobe import version
 
 PACKAGES = (
     "torch",
@@ -27,7 +27,7 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, cnnprobe and what it stands on."""
-    found = {"python": platform.python_version(), "cnnprobe": cnnprobe.__version__}
+    found = {"python": platform.python_version(), "cnnprobe": version.__version__}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """Return the git commit of the checkout cnnprobe runs from, with "+" where files were changed; None outside one."""
-    folder = Path(cnnprobe.__file__).parent.parent
+    folder = Path(version.__file__).parent.parent
     if not (folder / ".git").exists():
         return None
     try:

@@ -4,14 +4,12 @@ from collections.abc import Callable
 from contextlib import chdir, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnprobe import compose, files, foreign_yaml, run, run_json, runs, schema, screen, terminal
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
-
-if TYPE_CHECKING:
-    from cnnprobe.cli import Request
+from cnnprobe.words import Request
 
 PLACE = "out", "name", "model", "dataset"
 """Keys that say where a run lies."""
@@ -21,7 +19,7 @@ CIRCUMSTANCES = "device", "device.threads", "device.workers"
 """Keys that say what it is computed with, which may be other than before."""
 
 
-def main(request: "Request") -> int:
+def main(request: Request) -> int:
     """Do what a command line asks for and return the exit status."""
     if "redraw" in request.flags:
         return redraw(request)
@@ -45,7 +43,7 @@ def main(request: "Request") -> int:
     return status
 
 
-def every_moment(request: "Request") -> "Request":
+def every_moment(request: Request) -> Request:
     """In a sweep, turn `weights=RUN@*` into one value for each moment of that training, in their order."""
     words = [word for word in request.overrides if word.startswith("weights=") and word.endswith("@*")]
     if not words or "multirun" not in request.flags:
@@ -59,7 +57,7 @@ def every_moment(request: "Request") -> "Request":
     return replace(request, overrides=(*others, f"weights={values}"))
 
 
-def repeated(request: "Request") -> run.Job:
+def repeated(request: Request) -> run.Job:
     """Make the job of --resume or --rerun from the configuration in the run's folder."""
     which = "resume" if "resume" in request.flags else "rerun"
     composed = compose.compose(_without_values(request, *PLACE, *CIRCUMSTANCES))
@@ -97,7 +95,7 @@ def repeated(request: "Request") -> run.Job:
     return run.Job(command, config, (f"--rerun={request.flags[which]}",), rerun=folder, home=home)
 
 
-def _file_is_named(model: dict[str, Any], request: "Request", home: Path | None) -> None:
+def _file_is_named(model: dict[str, Any], request: Request, home: Path | None) -> None:
     """Refuse to run a Python file that only the folder of the run names: that may come from anybody."""
     if "file" not in model:
         return
@@ -106,7 +104,7 @@ def _file_is_named(model: dict[str, Any], request: "Request", home: Path | None)
         raise UserError(f"this would run the Python file {file}; if it is yours, add model.file={file}")
 
 
-def _fetches_nothing(config: dict[str, Any], request: "Request") -> None:
+def _fetches_nothing(config: dict[str, Any], request: Request) -> None:
     """Refuse to fetch images or weights, and to make a folder for them, where only the folder of the run says so."""
     if config["dataset"].get("download") and "dataset.download=true" not in request.overrides:
         raise UserError(
@@ -121,7 +119,7 @@ def _fetches_nothing(config: dict[str, Any], request: "Request") -> None:
             raise UserError(f"this would fetch published weights of {name}; if you want that, add weights=published")
 
 
-def _device(before: dict[str, Any], composed: dict[str, Any], request: "Request") -> dict[str, Any]:
+def _device(before: dict[str, Any], composed: dict[str, Any], request: Request) -> dict[str, Any]:
     """Return what a run is repeated on: as before, but for what the command line says."""
     keys = [word.split("=")[0] for word in request.overrides]
     if "device" in keys:
@@ -129,7 +127,7 @@ def _device(before: dict[str, Any], composed: dict[str, Any], request: "Request"
     return before | {key: value for key, value in composed.items() if f"device.{key}" in keys}
 
 
-def _without_values(request: "Request", *keys: str) -> "Request":
+def _without_values(request: Request, *keys: str) -> Request:
     """Refuse other words than those of some keys, and those that let a Python file be run, or something fetched."""
     kept = [word for word in request.overrides if word.split("=")[0] in keys]
     let = tuple(word for word in request.overrides if word.startswith("model.file=") or word in FETCHING)
@@ -140,7 +138,7 @@ def _without_values(request: "Request", *keys: str) -> "Request":
     return replace(request, overrides=tuple(kept))
 
 
-def redraw(request: "Request") -> int:
+def redraw(request: Request) -> int:
     """Draw the figures of a run again, without its model and its images."""
     from cnnprobe import drawing
 

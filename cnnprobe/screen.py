@@ -3,10 +3,7 @@
 import sys
 from typing import TextIO
 
-
-def escaped(text: object) -> str:
-    r"""Return a text with control characters, marks of direction, odd spaces, broken bytes as "\x1b", "\u202e" …"""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+from cnnprobe.errors import escaped
 
 
 def say(text: object, stream: TextIO | None = None) -> None:

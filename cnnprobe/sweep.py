@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -23,15 +22,13 @@ from cnnprobe.errors import UserError, one_line
 from cnnprobe.signals import EXIT_STATUS, handled
 from cnnprobe.sweep_job import PARENT, settle, task, typed
 from cnnprobe.sweep_table import lines_of
-
-if TYPE_CHECKING:
-    from cnnprobe.cli import Request
+from cnnprobe.words import Request
 
 FULL = "HYDRA_FULL_ERROR"
 MOST = 10_000  # jobs; all of them are written down before the first begins
 
 
-def main(request: "Request") -> int:
+def main(request: Request) -> int:
     """Run a sweep and return the worst exit status of its jobs."""
     words = compose.overrides(request)
     if (count := compose.jobs(words)) > MOST:
@@ -50,7 +47,7 @@ def main(request: "Request") -> int:
     return max(stopped, status)
 
 
-def launched(folder: Path, request: "Request", words: list[str]) -> int:
+def launched(folder: Path, request: Request, words: list[str]) -> int:
     """Let Hydra launch all jobs and wait for them; returns 130 or 143 where a signal came, else 0.
 
     Raises:

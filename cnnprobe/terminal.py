@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnprobe import screen
-from cnnprobe.figures.style import printable
+from cnnprobe.errors import printable
 
 LOG = logging.getLogger("cnnprobe")
 PATIENCE = 2.0

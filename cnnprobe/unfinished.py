@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe import __version__, files
+from cnnprobe import files
 from cnnprobe.errors import UserError
+from cnnprobe.version import __version__
 
 LOG = logging.getLogger("cnnprobe")
 FOLDER = "unfinished"

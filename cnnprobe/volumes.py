@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from cnnprobe.containers.nifti import ENDINGS, Scan, nibabel, scan, size
-from cnnprobe.errors import UserError, listing, one_line, path_of
+from cnnprobe.errors import UserError, escaped, listing, one_line, path_of
 from cnnprobe.matching import ORDERS, by_names, overlap, rows_of
-from cnnprobe.screen import escaped
 
 LOG = logging.getLogger("cnnprobe")
 

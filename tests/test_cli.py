@@ -8,24 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnprobe.cli import parse
-from cnnprobe.errors import UserError
-
 ROOT = Path(__file__).parent.parent
-
-
-def test_words_are_taken_apart():
-    request = parse(["topk", "layer=conv1", "-m", "k=1,2", "--config-dir", "mine", "--resume=v001"])
-    assert request.command == "topk"
-    assert request.overrides == ("layer=conv1", "k=1,2")
-    assert request.flags == {"multirun": "", "config-dir": "mine", "resume": "v001"}
-
-
-def test_an_unknown_flag_is_told_with_the_nearest():
-    with pytest.raises(UserError, match="no flag '--resum'; did you mean '--resume'"):
-        parse(["topk", "--resum", "v001"])
-    with pytest.raises(UserError, match="--resume needs a value"):
-        parse(["topk", "--resume"])
 
 
 PLACES = (
@@ -185,7 +168,7 @@ def test_help_and_slips_do_not_import_torch(words):
 
 def test_composing_does_not_import_torch():
     code = (
-        "import sys; from cnnprobe.cli import parse; from cnnprobe import compose; "
+        "import sys; from cnnprobe.words import parse; from cnnprobe import compose; "
         "compose.compose(parse(['topk', 'layer=conv1'])); print('torch' in sys.modules)"
     )
     assert run_python("-c", code).stdout.strip() == "False"

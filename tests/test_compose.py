@@ -1,8 +1,8 @@
 import pytest
 
 from cnnprobe import compose
-from cnnprobe.cli import parse
 from cnnprobe.errors import UserError
+from cnnprobe.words import parse
 
 
 def overrides(*words):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cnnprobe import catalogue, compose, methods
-from cnnprobe.cli import parse
 from cnnprobe.options import Option, option_name
+from cnnprobe.words import parse
 
 ROOT = Path(__file__).parent.parent
 FILLED_IN = {

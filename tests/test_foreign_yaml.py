@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from cnnprobe import compose, foreign_yaml
-from cnnprobe.cli import parse
 from cnnprobe.errors import UserError
+from cnnprobe.words import parse
 
 HEAD = "# @package _global_\n"
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(

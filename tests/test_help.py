@@ -1,5 +1,5 @@
 from cnnprobe import catalogue, help
-from cnnprobe.cli import parse
+from cnnprobe.words import parse
 
 
 def test_the_overview_names_every_command_and_choice():

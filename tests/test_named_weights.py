@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from cnnprobe import catalogue, compose, named_weights, preparation
-from cnnprobe.cli import main, parse
+from cnnprobe.cli import main
 from cnnprobe.errors import UserError
 from cnnprobe.models import weights as weight_files
 from cnnprobe.reading import Recording
+from cnnprobe.words import parse
 
 ROOT = Path(__file__).parent.parent
 IN_ORDER = ["epoch=000", "update=000001", "update=000002", "update=000004", "epoch=001", "epoch=002"]

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 import cnnprobe as package
 from cnnprobe import compose, named_weights, old_task, preparation
-from cnnprobe.cli import main, parse
+from cnnprobe.cli import main
 from cnnprobe.errors import UserError
+from cnnprobe.words import parse
 
 SMALL = ["model=convnet", "dataset=avatar", "dataset.count=24", "batch_size=8", "precision=float32", "augment=none"]
 LEARNED = "train/convnet-avatar/v001"

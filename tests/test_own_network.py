@@ -15,7 +15,7 @@ from torch import nn
 
 import cnnprobe as package
 from cnnprobe import compose, preparation
-from cnnprobe.cli import parse
+from cnnprobe.words import parse
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Your own network, your own images")[1].split("\n## ")[0]

@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 
 from cnnprobe import compose, preparation
-from cnnprobe.cli import parse
 from cnnprobe.errors import UserError
 from cnnprobe.models import weights as weight_files
+from cnnprobe.words import parse
 
 
 def prepared(*words, command="record", explicit=True):

@@ -41,6 +41,6 @@ def test_looking_for_the_commit_writes_nothing_into_the_checkout(tmp_path, monke
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     os.utime(file, (1, 1))  # so that git would bring its index up to date
     before = (tmp_path / ".git/index").read_bytes()
-    monkeypatch.setattr(provenance.cnnprobe, "__file__", str(file))
+    monkeypatch.setattr(provenance.version, "__file__", str(file))
     assert re.fullmatch(r"[0-9a-f]{40}", provenance.commit())
     assert (tmp_path / ".git/index").read_bytes() == before

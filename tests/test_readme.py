@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnnprobe import catalogue, compose
-from cnnprobe.cli import parse
+from cnnprobe.words import parse
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

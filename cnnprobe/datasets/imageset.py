@@ -13,8 +13,7 @@ from torch import Tensor
 from cnnprobe.datasets.fitting import as_float, resized
 from cnnprobe.datasets.names import Names
 from cnnprobe.datasets.value_ranges import whole_of
-from cnnprobe.errors import UserError
-from cnnprobe.screen import escaped
+from cnnprobe.errors import UserError, escaped
 
 log = logging.getLogger("cnnprobe")
 

@@ -37,7 +37,7 @@ def legible(text: str) -> str:
 
 
 def _drawn(letter: str) -> bool:
-    """Tell whether a letter can be drawn, or is none: what controls is escaped by `style.printable`."""
+    """Tell whether a letter can be drawn, or is none: what controls is escaped by `errors.printable`."""
     return unicodedata.category(letter)[0] in "CZ" or family(letter) is not None
 
 

@@ -1,7 +1,6 @@
 """How every figure looks: sizes, colours, and text that is shown as it is written."""
 
 import textwrap
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
@@ -12,8 +11,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from cnnprobe.errors import printable
 from cnnprobe.figures import fonts
-from cnnprobe.screen import escaped
 
 DPI = 150
 ACCENT = "#d1495b"
@@ -73,12 +72,6 @@ def by_depth(place: int, count: int) -> tuple[float, ...] | str:
     if count <= len(SERIES):
         return SERIES[place]
     return matplotlib.colormaps["viridis"](0.92 * place / (count - 1))
-
-
-def printable(text: object, most: int = 60) -> str:
-    """Return a stranger's text as one printable line: control characters escaped, shortened in the middle."""
-    line = escaped("".join(" " if unicodedata.category(c) == "Zs" else c for c in str(text)))
-    return line if len(line) <= most else line[: most // 2] + "…" + line[-(most // 2 - 1) :]
 
 
 def plain(text: object, most: int = 60) -> str:

@@ -2,16 +2,13 @@
 
 import importlib
 import re
-from typing import TYPE_CHECKING
 
 from cnnprobe import catalogue
 from cnnprobe.errors import UserError, path_of, unknown
-
-if TYPE_CHECKING:
-    from cnnprobe.cli import Request
+from cnnprobe.words import Request
 
 
-def main(request: "Request") -> int:
+def main(request: Request) -> int:
     """Do what a command line asks for and return the exit status.
 
     Raises:

@@ -20,10 +20,11 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from cnnprobe import __version__, catalogue, files, provenance, runs
+from cnnprobe import catalogue, files, provenance, runs
 from cnnprobe.engine import room
 from cnnprobe.errors import UserError, listing
 from cnnprobe.upkeep.findings import Finding, told
+from cnnprobe.version import __version__
 
 LITTLE_MEMORY = 2e9  # bytes; with less, batches of large images may have to be made smaller
 LITTLE_DISK = 1e9  # bytes; maps of some thousand images take more
