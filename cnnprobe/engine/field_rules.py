@@ -39,6 +39,7 @@ ALONG = {
     **{"normalize": 1, "local_response_norm": 1, "sort": -1, "argsort": -1, "glu": -1, "msort": 0},
 }
 """Functions that mix the positions along one axis, and which that is where none is said."""
+APART = "brings together pixels that lie far apart (as circular padding does): the field holds all between them"
 UNCHANGED = "(alpha_|feature_alpha_)?dropout|clone|contiguous|detach|requires_grad|data"
 GLOBAL = ".*deform.*|as_strided"
 """Functions that read where values, or the order in memory, say: a trial does not show how far they may."""
@@ -78,10 +79,18 @@ def _noted(call: Call, how: Callable, read: list[Geometry], made: Geometry) -> G
         notes[f"{call.name.strip('_')}() sees {words}"] = None
     elif how is measured and not all(map(made.is_whole, axes)):
         notes[f"{call.name.strip('_')}() was measured"] = None
+    if how in (moved, concatenated, measured) and any(_spread(axis, read, made) for axis in axes):
+        notes[f"{call.name.strip('_')}() {APART}"] = None
     mirrors: dict[int, tuple[float, float]] = {}
     for role, ends in [pair for geometry in (*read, made) for pair in geometry.mirrors.items()]:
         mirrors[role] = _tighter(mirrors.get(role), ends)
     return replace(made, notes=tuple(notes), mirrors=mirrors)
+
+
+def _spread(axis: int, read: list[Geometry], made: Geometry) -> bool:
+    """Tell whether an interval has grown by more than half the image: positions read pixels that lie far apart."""
+    grown = made.spans[axis].size - max(geometry.spans[axis].size for geometry in read)
+    return bool(made.spans[axis].stride) and grown > made.sides[axis] / 2
 
 
 def rule(call: Call) -> Callable[[Call, list[Geometry], Value], Geometry]:

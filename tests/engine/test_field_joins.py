@@ -95,6 +95,10 @@ TURNED = {
 NOTED = {
     "one row for all": "add() sees all of y",
     "one column, named": "mul() sees all of x",
+    "roll": "roll() brings together",
+    "halves exchanged": "cat() brings together",
+    "beside its mirror": "cat() brings together",
+    "circular": "pad() brings together",
 }
 
 

@@ -178,3 +178,31 @@ def test_images_that_are_not_square_and_signals():
     assert grey.field == Field((3, 5), (1, 2), (0, -2)) and grey.map_size == (7, 10)
     fields = [layer.field for layer in find(planted.signals(), "conv*", (2, 64))]
     assert fields == [Field((5,), (2,), (0,)), Field((23,), (4,), (0,))]  # 5, + pool 2, + 4 x 4
+
+
+@pytest.mark.parametrize(
+    ("function", "is_told"),
+    [
+        (lambda x: F.pad(x, (1, 1, 1, 1), mode="circular"), True),
+        (lambda x: torch.cat([x[..., -1:], x, x[..., :1]], -1), True),
+        (lambda x: x.roll((1, -2), (2, 3)), True),
+        (lambda x: x[..., [7, 0, 6, 1, 5, 2, 4, 3, 15, 8, 14, 9, 13, 10, 12, 11]], True),
+        (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), False),
+        (lambda x: torch.cat([x[..., :1], x, x[..., -1:]], -1), False),
+        (lambda x: torch.cat([torch.zeros_like(x), x], -1), False),
+        (lambda x: x.flip(-1)[..., ::2], False),
+    ],
+)
+def test_an_interval_that_holds_what_lies_between_far_pixels_is_told(function, is_told):
+    """F85: behind circular padding a field of three pixels is an interval wider than the image."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.next = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, padding=1)
+
+        def forward(self, images):
+            return self.next(self.conv(function(images)))
+
+    layers = find(Net().eval(), ["conv", "next"], (1, 16, 16))
+    assert all(("brings together pixels that lie far apart" in layer.note) == is_told for layer in layers)
