@@ -7,6 +7,7 @@ nested dict, joined by dots, and a set of weights fits where one prefix there, i
 the network's names present, in their shapes.
 """
 
+import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 """Parts of names that torch's own wrappers put anywhere: DataParallel, torch.compile, FSDP, checkpointing."""
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "params", "module")
 """Keys under which weights usually stand; where none fit, what is there is compared with other networks."""
+ORIGINAL = re.compile(r"(.*?)parametrizations\.(\w+)\.original([01])")
+"""Length and direction of a normalised weight, by the names that torch gives them since 2.0."""
 COUNTER = "num_batches_tracked"
 """Of a BatchNorm: files of before 2018 lack it, and nothing depends on it."""
 
@@ -59,7 +62,7 @@ def found(state: Mapping[str, Tensor], own: Mapping[str, Tensor], optional: Cont
     """
     needed = [name for name in own if name not in optional] or list(own)
     several: list[Found] = []
-    for spelling in (str, _unwrapped):  # as they are; then without the parts that wrappers add
+    for spelling in (str, _unwrapped, _older):  # as they are; without the parts that wrappers add; by older names
         theirs, ours = ({spelling(name): name for name in names} for names in (state, own))
         if len(theirs) < len(state) or len(ours) < len(own):
             continue
@@ -112,6 +115,12 @@ def _set(
 def _unwrapped(name: str) -> str:
     """Return a name without the parts that wrappers add."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _older(name: str) -> str:
+    """Return an unwrapped name as torch's first weight normalisation spelled it: weight_g and weight_v."""
+    match = ORIGINAL.fullmatch(_unwrapped(name))
+    return f"{match[1]}{match[2]}_{'gv'[int(match[3])]}" if match else _unwrapped(name)
 
 
 def _heads(names: list[str]) -> list[str]:

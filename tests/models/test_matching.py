@@ -196,3 +196,21 @@ def test_the_number_of_classes_is_found_under_a_prefix():
     assert weights.classes_in(more, model) == 7
     with pytest.raises(UserError, match=r"^x\.pt is for 7 classes, mine was asked for with 3"):
         weights.fit(model, more, "x.pt", "mine")
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("prefix", ["", "state_dict.model._orig_mod."])
+def test_older_names_of_normalised_weights_are_those_of_todays(prefix):
+    """F88: as torch loads them itself."""
+
+    def made(norm, seed):
+        torch.manual_seed(seed)
+        return nn.Sequential(norm(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(4, 2), dim=None))
+
+    older, now = made(nn.utils.weight_norm, 1), made(nn.utils.parametrizations.weight_norm, 2)
+    weights.fit(now, {prefix + name: value for name, value in older.state_dict().items()}, "custom", "file")
+    image = torch.rand(2, 3, 3, 3)
+    assert torch.equal(now(image), older(image))
+    expected = made(nn.utils.parametrizations.weight_norm, 3)
+    expected.load_state_dict(older.state_dict())
+    assert all(torch.equal(value, now.state_dict()[name]) for name, value in expected.state_dict().items())
