@@ -20,11 +20,22 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def made(path: Path, how: int = os.O_WRONLY) -> int:
+    """Make a new file and return its handle; what stood under its name is taken away, a link is never followed.
+
+    Args:
+        path: of the file.
+        how: it is opened, os.O_WRONLY or os.O_RDWR.
+    """
+    path.unlink(missing_ok=True)
+    return os.open(path, how | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+
+
 def write(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that a kill at any instant leaves the old or the new one, never half of it."""
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
-        with temporary.open("wb") as target:
+        with os.fdopen(made(temporary), "wb") as target:
             target.write(data)
             target.flush()
             os.fsync(target.fileno())

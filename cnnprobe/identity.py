@@ -1,8 +1,9 @@
 """What the results of a run depend on, as digests: written when it begins, compared whenever rows would be mixed.
 
-Beside the weights, the images and their size, which a store names in attributes of their own: the labels and classes,
-every file that the configuration names (tables, masks, references), the code of a network of one's own with what it
-imports from beside it, and the runs it is built from, found by what they hold and not by where they lie.
+Beside the weights, the images and their size, which a store names in attributes of their own: the labels, classes and
+objects, every file and folder that the configuration names (tables, masks, references, volumes), the code of a network
+of one's own with what it imports from beside it, the weights of every moment and of a second network, and the runs it
+is built from, found by what they hold and not by where they lie.
 """
 
 import ast
@@ -20,8 +21,12 @@ from cnnprobe.reading import Recording
 
 ATTRIBUTE = "identity"
 """Of the root of a store: JSON, digests by part."""
-CODE, LABELS, RUN = "code", "labels", "run"
+CODE, LABELS, OBJECTS, MOMENT, RUN = "code", "labels", "objects", "moment", "run"
 """How the parts are called, what stands behind is which one: "code helpers.py"; "method.reference brain.h5"."""
+FOLDERS = ("searchlight",)
+"""Options that may name a folder of files; a word of another one may be that of a folder by chance."""
+PAIRS = {".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".img.gz": (".hdr", ".hdr.gz"), ".hdr.gz": (".img.gz",)}
+"""Endings of files that are read together with one."""
 APART = ("name", "root", "source", "brain", "old_task")
 """Options that name no file whose bytes count: images and runs have digests of their own."""
 
@@ -37,10 +42,14 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
     found = dict(_named(config))
     file = config["model"].get("file")
     if file:
-        found |= {f"{CODE} {name}": files.sha256(path) for name, path in imported(path_of(file)).items()}
+        code = imported(path_of(file), made.code)
+        found |= {f"{CODE} {name}": files.sha256(path) for name, path in code.items()}
     found[LABELS] = labels_of(made.dataset)
     if made.held_out is not None:
         found[f"held-out {LABELS}"] = labels_of(made.held_out)
+    if (objects := made.dataset.objects_digest()) is not None:
+        found[OBJECTS] = objects
+    found |= {f"{MOMENT} {label}": digest for label, digest in made.sums.items()}
     return found | {f"{RUN} {option}": run_digest(folder) for option, folder in read.items()}
 
 
@@ -115,9 +124,29 @@ def _named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for group in ("model", "dataset", "method"):
         for key, value in config[group].items():
             for word in value if isinstance(value, list) else [value]:
-                path = file_of(word) if key not in APART and (group, key) != ("model", "file") else None
-                if path is not None:
-                    yield f"{group}.{key} {word}", files.sha256(path)
+                paths = files_of(word, key in FOLDERS) if key not in APART and (group, key) != ("model", "file") else []
+                if len(paths) == 1:
+                    yield f"{group}.{key} {word}", files.sha256(paths[0])
+                elif paths:
+                    several = "".join(f"{path.name} {files.sha256(path)} " for path in paths)
+                    yield f"{group}.{key} {word}", hashlib.sha256(several.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def files_of(word: Any, folders: bool = False) -> list[Path]:
+    """Return the files that are read where a value names one: itself and its other half, or those of a folder."""
+    path = file_of(word)
+    if path is not None:
+        halves = [ending for ending in PAIRS if path.name.lower().endswith(ending)]
+        stem = path.name[: -len(halves[-1])] if halves else ""
+        others = (path.with_name(stem + ending) for ending in PAIRS[halves[-1]]) if halves else ()
+        return [path, *(other for other in others if other.is_file())]
+    try:
+        folder = path_of(word) if folders and isinstance(word, str) and word else None
+        if folder is None or not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except (OSError, ValueError, UserError):
+        return []
 
 
 def file_of(word: Any) -> Path | None:
@@ -129,20 +158,25 @@ def file_of(word: Any) -> Path | None:
         return None
 
 
-def imported(file: Path) -> dict[str, Path]:
-    """Return the Python files that one runs from beside it, itself first, by their path below its folder.
+def imported(file: Path, ran: Iterable[Path] = ()) -> dict[str, Path]:
+    """Return the Python files that one runs from its folder, itself first, by their path below it.
 
     They are found in the text of the files, wherever an import stands in it.
+
+    Args:
+        file: of a network.
+        ran: those that were seen to run when it was built, wherever below the folder.
     """
     folder = file.resolve().parent
-    found, waiting = {}, [file.resolve()]
+    found, waiting = {}, [*(path for path in ran if path.is_relative_to(folder)), file.resolve()]
     while waiting:
         path = waiting.pop()
         name = path.relative_to(folder).as_posix()
         if name not in found:
             found[name] = path
             waiting += [one for word in _imports(path, folder) for one in _modules(folder, word)]
-    return dict([*found.items()][:1] + sorted([*found.items()][1:]))
+    first = file.resolve().relative_to(folder).as_posix()
+    return {first: found.pop(first), **dict(sorted(found.items()))}
 
 
 def _imports(path: Path, folder: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnprobe import catalogue, foreign_yaml, preparation, run_json, runs, schema
+from cnnprobe import catalogue, foreign_yaml, identity, preparation, run_json, runs, schema
 from cnnprobe.errors import UserError, path_of
 from cnnprobe.named_weights import TRAINING
 from cnnprobe.protocol import about
@@ -95,7 +95,11 @@ def _is_there(path: Path) -> bool:
 
 def _has_not_changed(dataset: Any, folder: Path) -> None:
     about = run_json.read(folder)
-    runs.same_images(dataset, about.get("held_out" if about.get("command") in TRAINING else "dataset"), folder.name)
+    held_out = about.get("command") in TRAINING
+    runs.same_images(dataset, about.get("held_out" if held_out else "dataset"), folder.name)
+    labels = f"held-out {identity.LABELS}" if held_out else identity.LABELS
+    if about.get("identity", {}).get(labels, identity.labels_of(dataset)) != identity.labels_of(dataset):
+        raise UserError(f"the labels of its images are others than when {folder.name} was made")
 
 
 def _has_the_classes(dataset: Any, made: preparation.Preparation) -> None:

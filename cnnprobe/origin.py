@@ -6,12 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cnnprobe import catalogue, foreign_yaml, identity, named_weights, run_json, runs, schema
+from cnnprobe import catalogue, files, foreign_yaml, identity, named_weights, run_json, runs, schema
 from cnnprobe.errors import UserError, listing
 from cnnprobe.reading import Recording
 
 LOG = logging.getLogger("cnnprobe")
 AGAIN = "; put it back, or begin a new run"
+ELSEWHERE = ("name", "file", "num_classes", "input_size", "channels")
+"""Options of a network that are compared by what they lead to: its code, weights, size of the images."""
+PIXELS = ("resize", "scale", "channels", "axes", "data")
+"""Options of a dataset that its fingerprint and size leave open."""
 SOURCES = {"topk": ("record",)}
 """Commands whose runs a command can be built from; the others take the runs of topk and record."""
 
@@ -127,14 +131,24 @@ def _references(config: dict[str, Any]) -> dict[str, Path]:
     return found
 
 
-def same_origin(source: Recording, name: str, made: Any, now: dict[str, str]) -> None:
-    """Refuse a run that was made with other weights, images, another image size or other code of a network.
+def second_weights(config: dict[str, Any]) -> dict[str, str]:
+    """Return the part of the identity that is the weights of a second network, {} where there is none."""
+    word = config["method"].get("brain")
+    if isinstance(word, str):
+        with suppress(UserError):  # told where it is opened
+            return {"brain weights": files.sha256(named_weights.from_run(word, config).path)}
+    return {}
+
+
+def same_origin(source: Recording, name: str, made: Any, now: dict[str, str], config: dict[str, Any]) -> None:
+    """Refuse a run that was made with other weights, images, or another network: its code, or options that count.
 
     Args:
         source: the run.
         name: as typed, for the message.
         made: the `Preparation` it would be mixed with.
         now: the identity of what would be, see `identity`.
+        config: of what would be, checked.
     """
     there, here = len(source["stimuli"]["index"]), len(made.dataset)
     if there != here:
@@ -152,11 +166,48 @@ def same_origin(source: Recording, name: str, made: Any, now: dict[str, str]) ->
         first = f" ({listing(images, 3)})" if images else ""
         other = " and ".join(differ)
         raise UserError(f"{name} was made with other {other}{first}; use those of that run, or rank again")
+    if other := _options_apart(source, name, config | {"model": config["model"] | made.options}):
+        raise UserError(
+            f"{name} was made with other options ({listing(other, 3)}); use those of that run, or rank again"
+        )
     before = identity.of_store(source)
     if code := identity.differences(before, now, identity.is_of_the_network):
         raise UserError(f"{name} was made with other code of the network: {listing(code, 3)} since then; rank again")
     if labels := identity.differences(before, now, lambda part: part == identity.LABELS):
         LOG.warning(f"{name} was made with other labels of the images ({labels[0]}); those of now are shown")
+
+
+def _options_apart(source: Recording, name: str, config: dict[str, Any]) -> list[str]:
+    """Name options of a run that make the same weights, or the same images, give other responses."""
+    try:
+        stored = _configuration(source, name, config["out"])
+    except UserError:  # of a version that had other ones
+        return []
+    told = []
+    for group in ("model", "dataset"):
+        there, here = stored[group], config[group]
+        keys = PIXELS if group == "dataset" else [key for key in there if key not in ELSEWHERE]
+        told += [f"{group}.{key} {_plain(there[key])} there, {_plain(here[key])} here"
+                 for key in keys if key in there and key in here and there[key] != here[key]]  # fmt: skip
+    return told
+
+
+def _plain(value: Any) -> str:
+    return "not given" if value is None else str(value)
+
+
+def remark_trained(made: Any, now: dict[str, str]) -> None:
+    """Say of weights of a run that the code of the network is another one than when they were learned.
+
+    Args:
+        made: the `Preparation`.
+        now: the identity of what is measured.
+    """
+    if made.weights.kind == "file" and made.weights.of_a_run:
+        before = _identity_of(made.weights.path.parent.parent)
+        if code := identity.differences(before, now, identity.is_of_the_network):
+            since = f"learned in another network: {listing(code, 3)} since then"
+            LOG.warning(f"{made.weights.label} {since}; what is measured is the network as it is now")
 
 
 def same_images(folder: Path, made: Any) -> None:

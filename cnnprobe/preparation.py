@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,7 @@ class Preparation:
         sums: sha256 of the weights of each moment, by its label.
         classes: names of the network's own classes, () where unknown.
         options: the `model` block it was built from.
+        code: Python files that a network of the user's own was seen to run from beside its file.
     """
 
     model: Any
@@ -42,6 +44,7 @@ class Preparation:
     sums: dict[str, str]
     classes: tuple[str, ...]
     options: dict[str, Any]
+    code: tuple[Path, ...] = ()
 
 
 def module(group: str, name: str) -> Any:
@@ -128,7 +131,8 @@ def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Prepa
         _check_foreign(model, dataset, weights, command, {key: given[key] for key in ("mean", "std")})
     classes = tuple(dataset.classes if training else about.get("classes") or protocol.about(model).classes)
     sha256 = weight_files.sha256(model.state_dict())
-    return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options)
+    code = kind.ran_from_beside() if options["name"] == "custom" else ()
+    return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options, code)
 
 
 def _check_foreign(model: Any, dataset: Any, weights: Weights, command: str, given: dict[str, Any]) -> None:
@@ -237,9 +241,9 @@ def model_options(block: dict[str, Any], weights: Weights, explicit: bool) -> di
         # a file of weights must not decide which Python file is run
         raise UserError(f"{weights.label} belongs to a network of your own; say model=custom model.file=…")
     if trained["name"] == "custom":
-        for key in ("mean", "std"):
-            if block.get(key) not in (None, trained.get(key)):
-                LOG.warning(f"model.{key}={block[key]} is not that of its training, {trained.get(key) or 'none'}")
+        for key in ("mean", "std", "function"):
+            if key in trained and block.get(key) not in (None, trained[key]):
+                LOG.warning(f"model.{key}={block[key]} is not that of its training, {trained[key] or 'none'}")
         said = {key: trained.get(key) for key in AS_TRAINED if block.get(key) is None}
         return block | said | {"num_classes": None}
     return trained | {"num_classes": None}

@@ -64,6 +64,18 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def birth(process: int) -> int | None:
+    """Return when a process of this machine began, in ticks since the machine did; None where there is none.
+
+    Numbers of processes are given again; number and birth together are not.
+    """
+    try:
+        text = Path(f"/proc/{process}/stat").read_bytes()
+        return int(text.rpartition(b")")[2].split()[19])  # field 22; the name before it may hold anything
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def peak_memory() -> int:
     """Return the largest resident size of this process so far, bytes."""
     with suppress(OSError, StopIteration, ValueError):  # Linux: what `getrusage` says begins with that of the parent

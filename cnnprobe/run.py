@@ -156,11 +156,12 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         if job.resume:
             origin.same_images(job.resume, made)
         read = origin.read_runs(job.config, source)
-        depends = identity.identity_of(job.config, made, read)
+        depends = identity.identity_of(job.config, made, read) | origin.second_weights(job.config)
         if job.resume:
             origin.same_identity(job.resume, depends)
         if source is not None:
-            origin.same_origin(source, f"source={job.config['method']['source']}", made, depends)
+            origin.same_origin(source, f"source={job.config['method']['source']}", made, depends, job.config)
+        origin.remark_trained(made, depends)
         origin.warn_if_random(job.command, made, job.config["weights"])
         job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
         attributes = {

@@ -14,9 +14,9 @@ from cnnprobe import files, run_json
 from cnnprobe.errors import UserError, listing, path_of
 
 VERSION = re.compile(r"v[0-9]{3,}")
-IN_PLACE = ".lock", "run.log"
+IN_PLACE = ".lock", "run.log", "store.h5"
 """Files of a run folder that are opened for writing; others are replaced whole."""
-INTO = "figures", "figures/so-far", "weights", "maps", "unfinished"
+INTO = "figures", "figures/so-far", "weights", "maps", "unfinished", "jobs"
 """Folders in it."""
 
 
@@ -42,7 +42,7 @@ def unwritable(out: Path, error: OSError) -> UserError:
 
 
 def no_detours(folder: Path) -> None:
-    """Refuse to write in a run folder, which anyone may have made, where that would write somewhere else.
+    """Refuse to write in the folder of a run or sweep, which anyone may have made, where that would write elsewhere.
 
     Raises:
         UserError: what is written in place, or into, is a link, a pipe or the like.

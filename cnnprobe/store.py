@@ -16,8 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cnnprobe import files
 from cnnprobe.errors import UserError
-from cnnprobe.files import sync_folder
 from cnnprobe.reading import Recording
 from cnnprobe.records import Rows, Table
 from cnnprobe.store_layout import SAVED, Blank, as_python, layout, nan_fills, written
@@ -42,7 +42,7 @@ class Writer:
             self.done = {
                 t.name: file[f"{SAVED}/{t.name}/done"][:].astype(bool) for t in tables if written(t) and t.rows
             }
-        self.file = os.open(path, os.O_RDWR)
+        self.file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         self.synced = time.monotonic()
 
     def _note_offset(self, name: str, item: h5py.HLObject) -> None:
@@ -61,7 +61,7 @@ class Writer:
         try:
             _reserve(temporary, blank, nan_fills(blank, tables))
             temporary.replace(path)
-            sync_folder(path.parent)
+            files.sync_folder(path.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             free = os.statvfs(path.parent)
@@ -213,7 +213,7 @@ def _checked(table: Table, rows: Rows) -> dict[str, np.ndarray]:
 
 def _reserve(path: Path, blank: Blank, fills: list[tuple[int, int, np.dtype]]) -> None:
     """Write the layout to disk and take its whole size, so that a full disk is noticed now."""
-    target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+    target = files.made(path, os.O_RDWR)
     try:
         if hasattr(os, "posix_fallocate") and blank.size:
             os.posix_fallocate(target, 0, blank.size)

@@ -16,7 +16,7 @@ TEXTS = (
     "model", "module", "noise", "objective", "outputs", "over", "planted", "precision", "preset", "ranking", "readout",
     "reads", "rectifiers", "rule", "sample", "strength", "target", "unit", "weights", "weights_sha256", "written",
 )  # fmt: skip
-LISTS = ("measures", "presets", "rules", "states")
+LISTS = ("measures", "moments", "presets", "rules", "states")
 """Of texts."""
 FLAGS = ("complete", "crop", "finer", "plain", "recentred", "rectified", "shared")
 COUNTS = (
@@ -26,7 +26,7 @@ COUNTS = (
 NUMBERS = ("deviation", "engine_error", "fraction", "level", "low", "nyquist", "quantile", "scale", "trained")
 ROWS = (
     "counts", "epochs", "field_axes", "field_size", "field_start", "field_stride", "fixed", "image_size", "input_size",
-    "levels", "map_size", "moments", "pages", "size",
+    "levels", "map_size", "pages", "size",
 )  # fmt: skip
 """Of numbers."""
 JSON = {"classes": [str], "channels": [str]}

@@ -14,10 +14,9 @@ from pathlib import Path
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnprobe import catalogue, compose, drawing, files, run, runs, sweep_table, terminal
+from cnnprobe import catalogue, compose, drawing, files, foreign_yaml, run, runs, sweep_table, terminal
 from cnnprobe.errors import UserError, one_line
 from cnnprobe.signals import EXIT_STATUS, handled
 from cnnprobe.sweep_job import PARENT, settle, task, typed
@@ -41,7 +40,7 @@ def main(request: Request) -> int:
     (folder / "jobs").mkdir()
     with runs.Lock(folder):
         stopped = launched(folder, request, words)
-        settle(folder, [] if stopped > 2 else jobs_of(folder, words))
+        settle(folder, jobs_of(folder, words))
         status = sweep_table.summary(folder)
         figures(folder, request.command)
     return max(stopped, status)
@@ -114,13 +113,15 @@ def jobs_of(folder: Path, words: list[str] | None = None) -> list[list[str]]:
         words: as they were typed; None: as Hydra has written them down.
     """
     try:
-        written = OmegaConf.load(folder / "multirun.yaml").get("hydra", {})
-        params = written.get("sweeper", {}).get("params") or {}
+        written = foreign_yaml.read(folder / "multirun.yaml")["hydra"]  # plain: nothing in it is resolved
+        params = (written.get("sweeper") or {}).get("params") or {}
         if words is None:
             words = [word for word in written["overrides"]["task"] if not word.startswith("+sweep=")]
-        parsed = compose.parsed([*(f"{key}={value}" for key, value in params.items()), *words])
-        return [typed(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
-    except (HydraException, OmegaConfBaseException, OSError, LookupError, TypeError, AttributeError, ValueError):
+        words = [*(f"{key}={value}" for key, value in params.items()), *words]
+        if compose.jobs(words) > MOST:
+            return []
+        return [typed(job) for job in BasicSweeper.split_arguments(compose.parsed(words), None)[0]]
+    except (HydraException, UserError, OSError, LookupError, TypeError, AttributeError, ValueError):
         return []
 
 

@@ -6,7 +6,6 @@ killed.
 """
 
 import ctypes
-import json
 import os
 import signal
 import sys
@@ -21,9 +20,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cnnprobe import catalogue, files, preparation, run, run_json, runs, schema, shortage, terminal
+from cnnprobe import catalogue, files, preparation, provenance, run, run_json, runs, schema, shortage, terminal
 from cnnprobe.errors import UserError
-from cnnprobe.sweep_table import lines_of, write_in_time
+from cnnprobe.sweep_table import lines_of, notes_of, write_in_time
 
 SHARING = ("joblib",)
 """Launchers whose processes do one job after the other."""
@@ -32,7 +31,7 @@ PARENT = "CNNPROBE_SWEEP"
 PARENT_DIES = 1
 """Of prctl(2): the signal a process gets when its parent dies."""
 PATIENCE = 60.0
-"""Seconds that a job whose launcher died is waited for where it writes no run; its number may be another process's."""
+"""Seconds that the jobs whose launcher died are waited for where they write no run."""
 POLL = 0.2
 """Seconds between two looks whether jobs that were left alone have ended."""
 
@@ -85,7 +84,8 @@ def typed(words: Any) -> list[str]:
 
 def do(asked: Asked) -> int:
     """Do a job here and leave its line; returns its exit status."""
-    note = {"process": os.getpid(), "out": asked.config.get("out"), "command": asked.command, "overrides": asked.words}
+    note = {"process": os.getpid(), "born": provenance.birth(os.getpid()), "out": asked.config.get("out"),
+            "command": asked.command, "overrides": asked.words}  # fmt: skip
     files.write_json(asked.folder / "jobs" / f"{asked.number}.begun", note)
     write_in_time(asked.folder)
     status, line = 2, asked.line("failed")
@@ -167,17 +167,19 @@ def settle(folder: Path, jobs: list[list[str]]) -> None:
     Args:
         folder: of the sweep.
         jobs: the overrides of every job there should be, by its number; fewer where that is not known.
+
+    Raises:
+        UserError: a stranger's folder in which that would write somewhere else.
     """
-    for path in sorted((folder / "jobs").glob("*.begun")):
-        with suppress(FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
-            note, number = json.loads(path.read_text(encoding="utf-8")), int(path.stem)
-            line = folder / "jobs" / f"{number}.json"
-            end = time.monotonic() + PATIENCE
-            while not line.exists() and (_writes(folder, note) or (_lives(note) and time.monotonic() < end)):
-                time.sleep(POLL)
-            if not line.exists():
-                _killed(folder, number, note)
-        path.unlink(missing_ok=True)
+    runs.no_detours(folder)
+    end = time.monotonic() + PATIENCE
+    for number, note in notes_of(folder).items():
+        line = folder / "jobs" / f"{number}.json"
+        while not line.exists() and (_writes(folder, note) or (_lives(note) and time.monotonic() < end)):
+            time.sleep(POLL)
+        if not line.exists():
+            _killed(folder, number, note)
+        (folder / "jobs" / f"{number}.begun").unlink(missing_ok=True)
     there = {line["job"] for line in lines_of(folder)}
     for number in sorted(set(range(len(jobs))) - there):
         line = {"job": number, "overrides": jobs[number], "status": "not begun", "version": "", "reason": ""}
@@ -188,7 +190,8 @@ def _run_of(folder: Path, note: dict[str, Any]) -> Path | None:
     """Return the run folder of a job that has left no line, None where it had not come so far."""
     for path in sorted(Path(note["out"]).glob(f"{note['command']}/*/v*")):
         about = run_json.read(path)
-        if (about.get("sweep"), about.get("process")) == (folder.name, note["process"]):
+        one = about.get("sweep"), about.get("process"), about.get("overrides")
+        if one == (folder.name, note["process"], note["overrides"]):  # a process may do several jobs
             return path
     return None
 
@@ -200,12 +203,8 @@ def _writes(folder: Path, note: dict[str, Any]) -> bool:
 
 
 def _lives(note: dict[str, Any]) -> bool:
-    """Tell whether there is a process of a job's number; on another machine there is none to be seen from here."""
-    try:
-        os.kill(note["process"], 0)
-    except OSError:
-        return False
-    return note["process"] != os.getpid()
+    """Tell whether the process of a job is there; on another machine there is none to be seen from here."""
+    return note["process"] != os.getpid() and provenance.birth(note["process"]) == note["born"] is not None
 
 
 def _killed(folder: Path, number: int, note: dict[str, Any]) -> None:

@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from cnnprobe import files, terminal
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, escaped
+from cnnprobe.kinds import fits
 
 NAME = "runs.csv"
 FIXED = ("job", "overrides", "version", "status", "reason")
 """Columns beside what was swept and found."""
 BLANK: dict[str, Any] = {"overrides": [], "version": "", "reason": "", "headline": {}}
 """What a job's line has, besides its number and status."""
+NOTE = {"process": int, "born?": (int, None), "out": str, "command": str, "overrides": [str]}
+"""What a job notes when it begins, see `kinds.fits`; `born`: when its process did, see `provenance.birth`."""
+LARGEST = 2**22
+"""Bytes of a note or line."""
 OFTEN, SHARE = 5.0, 50
 """Seconds between two writings while jobs are at work, and how many times as long as a writing took at least."""
 
@@ -29,16 +34,20 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return sorted((line for line in found if line is not None), key=lambda line: line["job"])
 
 
+def notes_of(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the notes of jobs that are at work or were killed at it, by number; a file that is none is left alone."""
+    found = {path.stem: _json(path) for path in (folder / "jobs").glob("*.begun")}
+    known = {int(stem): note for stem, note in found.items() if stem.isdecimal() and fits(note, NOTE)}
+    return {number: {"born": None} | known[number] for number in sorted(known)}
+
+
 def begun(folder: Path) -> list[dict[str, Any]]:
     """Return a line for every job that is at work, or was killed at it."""
-    found = []
-    for path in (folder / "jobs").glob("*.begun"):
-        note = _json(path)
-        words = note.get("overrides") if isinstance(note, dict) else None
-        if path.stem.isdecimal() and isinstance(words, list) and not path.with_suffix(".json").exists():
-            line = {"job": int(path.stem), "overrides": [str(word) for word in words], "version": ""}
-            found.append(line | {"status": "begun", "reason": ""})
-    return found
+    return [
+        {"job": number, "overrides": note["overrides"], "version": "", "status": "begun", "reason": ""}
+        for number, note in notes_of(folder).items()
+        if not (folder / "jobs" / f"{number}.json").exists()
+    ]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -52,7 +61,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _json(path: Path) -> Any:
     with suppress(OSError, ValueError, RecursionError):
-        if path.is_file():
+        if path.is_file() and path.stat().st_size <= LARGEST:  # a pipe would be waited for
             return json.loads(path.read_text(encoding="utf-8"))
     return None
 
@@ -117,4 +126,5 @@ def _cell(value: Any) -> str:
 
 def _safe(value: Any) -> Any:
     """Keep a spreadsheet from reading a text as a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    text = escaped(value) if isinstance(value, str) else value
+    return f"'{text}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else text

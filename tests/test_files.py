@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -63,6 +64,19 @@ def test_a_link_is_replaced_in_one_step(tmp_path, monkeypatch):
                 files.link(tmp_path / "latest", "v001")
         assert (tmp_path / "latest").readlink() == Path("v002")
         assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "v001", "v002"]
+
+
+def test_a_link_under_the_name_of_what_is_written_is_not_followed(tmp_path):
+    """F102: a stranger knows the name, but for the number of the process."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / f"run.json.tmp.{os.getpid()}").symlink_to(victim)
+    files.write(tmp_path / "run.json", b"{}")
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "run.json").is_symlink() and (tmp_path / "run.json").read_text() == "{}"
+    (tmp_path / "new").symlink_to(victim)
+    os.close(files.made(tmp_path / "new", os.O_RDWR))
+    assert victim.read_text() == "mine" and not (tmp_path / "new").is_symlink()
 
 
 def test_what_a_killed_process_left_is_found(tmp_path):

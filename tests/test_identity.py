@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import made_collections
 import numpy as np
 import pytest
 from PIL import Image
 
 import cnnprobe as package
-from cnnprobe import identity, run_json
+from cnnprobe import identity, origin, run_json
+from cnnprobe.datasets import coco
+from cnnprobe.datasets.imageset import limited
 from cnnprobe.models import custom
 
 NETWORK = """
@@ -169,3 +172,100 @@ def test_the_identity_stands_in_run_json_and_in_the_store(cnnprobe, place):
     answer = cnnprobe("check", str(folder))
     assert answer.status == 2
     assert "run.json and store.h5 say different identities" in answer.out
+
+
+def test_files_that_are_read_together_count_together(tmp_path, monkeypatch):
+    """F100: the volumes of a folder, and both halves of a pair of files; a word that only names a folder does not."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("subjects", "val"):
+        Path(folder).mkdir()
+        for name in ("s0.nii", "s1.nii"):
+            (Path(folder) / name).write_text(name)
+    Path("pair.hdr").write_text("header")
+    Path("pair.img").write_text("values")
+    method = {"searchlight": ["subjects", "pair.hdr"]}
+    config = {"model": {}, "dataset": {"split": "val", "root": "val"}, "method": method}
+    before = dict(identity._named(config))
+    assert set(before) == {"method.searchlight subjects", "method.searchlight pair.hdr"}
+    Path("val/s0.nii").write_text("other")
+    assert dict(identity._named(config)) == before
+    Path("subjects/s0.nii").write_text("other")
+    Path("pair.img").write_text("other")
+    now = dict(identity._named(config))
+    assert identity.differences(before, now) == [
+        "method.searchlight subjects changed", "method.searchlight pair.hdr changed"
+    ]  # fmt: skip
+
+
+def test_objects_count_and_so_do_the_weights_of_moments(tmp_path):
+    """F100: maps are judged by boxes and outlines, which labels leave open."""
+    about = made_collections.coco(tmp_path)
+    options = {"root": str(tmp_path), "split": "val", "classes": "largest", "size": 16, "resize": None, "strict": False}
+
+    def now(sums):
+        dataset = limited(coco.build(**options), "first:3")
+        made = SimpleNamespace(dataset=dataset, held_out=None, sums=sums, code=())
+        return identity.identity_of({"model": {}, "dataset": {}, "method": {}}, made, {})
+
+    before = now({"epoch=000": "a", "epoch=001": "b"})
+    assert now({"epoch=000": "a", "epoch=001": "b"}) == before
+    about["annotations"][0]["bbox"][0] += 1
+    made_collections.annotate(tmp_path, about)
+    after = now({"epoch=000": "c", "epoch=001": "b"})
+    assert identity.differences(before, after) == ["objects changed", "moment epoch=000 changed"]
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_what_runs_from_a_folder_below_is_part_of_a_network(cnnprobe, place, mine):
+    """F100: also where the file puts it on the path itself."""
+    (place / "lib").mkdir()
+    shutil.move("parts.py", "lib/parts.py")
+    if not mine:
+        Path("lib/alone.py").write_text("")
+    text = "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent / 'lib'))\n"
+    Path("net.py").write_text(text + NETWORK)
+    assert cnnprobe("record", *MINE, *SHOWN).status == 0
+    folder = place / "outputs/record/custom-folder/v001"
+    code = {part for part in run_json.read(folder)["identity"] if part.startswith("code ")}
+    assert code == {"code net.py", "code lib/parts.py"}
+
+
+def test_weights_that_learned_in_another_network_are_told(cnnprobe, place):
+    """F100: with every command that takes them; what a person does to their code is their affair."""
+    mine, shown = [*MINE[:3]], [*SHOWN, "batch_size=3"]
+    trained = ["train", *mine, *shown, "epochs=1", "augment=none"]
+    for part in ("train", "val"):
+        shutil.copytree("images", f"split/{part}")
+    trained[trained.index("dataset.root=images")] = "dataset.root=split"
+    assert (answer := cnnprobe(*trained)).status == 0, answer.err
+    asked = ["record", *mine, *shown, "layer=conv1", "weights=train/custom-folder/v001"]
+    assert "learned in another network" not in cnnprobe(*asked).err
+    Path("parts.py").write_text(PARTS.format("Tanh"))
+    answer = cnnprobe(*asked)
+    assert answer.status == 0
+    assert "train/custom-folder/v001@best learned in another network: code parts.py changed since then" in answer.err
+
+
+@pytest.mark.parametrize("other", ["model.mean=0.5", "model.function=other", "dataset.resize=20"])
+def test_what_was_ranked_with_other_options_is_no_source(cnnprobe, place, other):
+    """F100: such as leave weights, images and their size as they are."""
+    Path("net.py").write_text(NETWORK + "other = build\n")
+    assert cnnprobe("topk", *MINE, *SHOWN, "k=2").status == 0
+    built = ["rf-map", *MINE, *SHOWN, "top_images=2", "effective=false", "source=topk/custom-folder/v001"]
+    answer = cnnprobe(*built, other)
+    name, _, value = other.partition("=")
+    assert answer.status == 2
+    assert "topk/custom-folder/v001 was made with other options (" in answer.err
+    assert f"{name} " in answer.err and f"{value} here" in answer.err
+
+
+def test_a_second_network_counts_by_its_weights(tmp_path, monkeypatch):
+    """F100."""
+    (tmp_path / "best.safetensors").write_text("one")
+    found = SimpleNamespace(path=tmp_path / "best.safetensors")
+    monkeypatch.setattr(origin.named_weights, "from_run", lambda word, config: found)
+    config = {"method": {"brain": "train/b/v001"}}
+    before = origin.second_weights(config)
+    (tmp_path / "best.safetensors").write_text("two")
+    assert set(before) == {"brain weights"} and origin.second_weights(config) != before
+    assert origin.second_weights({"method": {"brain": None}}) == {}

@@ -55,7 +55,8 @@ MAY_IMPORT = {
     "references": {"errors", "containers", "engine", "reference_files", "reference_tables", "reading", "runs"},
     "named_weights": {"run_json", "errors", "catalogue", "foreign_yaml", "runs", "models"},
     "old_task": {
-        "run_json", "errors", "catalogue", "foreign_yaml", "named_weights", "preparation", "protocol", "runs", "schema",
+        "run_json", "errors", "catalogue", "foreign_yaml", "identity", "named_weights", "preparation", "protocol",
+        "runs", "schema",
     },
     "preparation": {
         "errors", "catalogue", "named_weights", "engine", "models", "datasets", "protocol", "schema",
@@ -63,7 +64,8 @@ MAY_IMPORT = {
     "companions": {"engine", "old_task", "preparation", "references", "volumes"},
     "identity": {"errors", "files", "reading", "runs"},
     "origin": {
-        "errors", "catalogue", "foreign_yaml", "identity", "named_weights", "reading", "run_json", "runs", "schema",
+        "errors", "catalogue", "files", "foreign_yaml", "identity", "named_weights", "reading", "run_json", "runs",
+        "schema",
     },
     "under_way": {
         "catalogue", "files", "methods", "provenance", "reading", "records", "runs", "terminal", "unfinished",
@@ -75,14 +77,14 @@ MAY_IMPORT = {
         "shortage", "signals", "terminal", "training_state", "unfinished",
     },
     "sweep": {
-        "errors", "files", "catalogue", "compose", "drawing", "run", "runs", "signals", "sweep_job", "sweep_table",
-        "terminal", "words",
+        "errors", "files", "catalogue", "compose", "drawing", "foreign_yaml", "run", "runs", "signals", "sweep_job",
+        "sweep_table", "terminal", "words",
     },
     "sweep_job": {
-        "run_json", "errors", "files", "catalogue", "preparation", "run", "runs", "schema", "shortage", "sweep_table",
-        "terminal",
+        "run_json", "errors", "files", "catalogue", "preparation", "provenance", "run", "runs", "schema", "shortage",
+        "sweep_table", "terminal",
     },
-    "sweep_table": {"errors", "files", "terminal"},
+    "sweep_table": {"errors", "files", "kinds", "terminal"},
     "requests": {
         "errors", "compose", "files", "foreign_yaml", "named_weights", "reading", "run", "run_json", "runs", "drawing",
         "schema", "screen",

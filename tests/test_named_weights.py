@@ -343,3 +343,16 @@ def test_a_training_of_ones_own_comes_before_the_published_one(tmp_path):
     words = ["model=mousenet", "model.input_size=16", "dataset=shapes", "dataset.count=16", "epochs=1", "batch_size=8"]
     assert main(["train", *words, f"out={tmp_path}"]) == 0
     assert asked(tmp_path, "model.input_size=16").label == "train/mousenet-shapes/v001@best"
+
+
+@pytest.mark.parametrize("command", ["gbp", "optimize"])
+def test_what_units_prefer_while_a_network_learns_is_stored_and_drawn(command, out, cnnprobe):
+    """F100: the moments stand in the store as they were read, which opens."""
+    own = {"gbp": ["top_images=2"], "optimize": ["steps=2"]}[command]
+    asked = [f"weights={RUN}@*", "dataset=shapes", "limit=8", "layer=conv2", "units=[0,1]", f"out={out}", *own]
+    answer = cnnprobe(command, "model=convnet", *asked)
+    assert answer.status == 0, answer.err
+    folder = Path(answer.out.splitlines()[-1])
+    recording = Recording(folder / "store.h5")
+    assert list(recording["units/conv2"].attributes["moments"]) == IN_ORDER
+    assert any("learning" in path.name or "growth" in path.name for path in (folder / "figures").iterdir())

@@ -163,6 +163,27 @@ def test_one_class_is_told(cnnprobe, out, pictures, tmp_path):
     assert "training needs 2 or more classes, folder has 1" in answer.err
 
 
+def test_an_old_task_whose_labels_are_others_now_is_refused(cnnprobe, pictures, tmp_path):
+    """F100: the network has learned other ones."""
+    for part in ("train", "val"):
+        shutil.copytree(pictures, tmp_path / "own" / part)
+    names = [f"{kind}/{number:02d}.png" for kind in ("disc", "stripes") for number in range(12)]
+    table = "".join(f"{part}/{name},{name[0]}\n" for part in ("train", "val") for name in names)
+    (tmp_path / "labels.csv").write_text("file,class\n" + table)
+    images = ["dataset=folder", f"dataset.root={tmp_path}/own", f"dataset.labels={tmp_path}/labels.csv"]
+    small = ["model=convnet", "epochs=1", "precision=float32", f"out={tmp_path}/outputs"]
+    assert (answer := cnnprobe("train", *small, *images, "augment=none")).status == 0, answer.err
+    taught = ["transfer", *small, "dataset=shapes", "dataset.count=16", "forgetting=none",
+              "weights=train/convnet-folder/v001"]  # fmt: skip
+    assert (answer := cnnprobe(*taught)).status == 0, answer.err
+    (tmp_path / "labels.csv").write_text(
+        "file,class\n" + table.replace(",d", ",x").replace(",s", ",d").replace(",x", ",s")
+    )
+    answer = cnnprobe(*taught)
+    assert answer.status == 2
+    assert "the labels of its images are others than when v001 was made; old_task=none goes without" in answer.err
+
+
 @pytest.mark.parametrize("command", ["transfer", "record"])
 def test_a_stopped_run_does_not_go_on_with_other_images(cnnprobe, out, pictures, tmp_path, command):
     """F46: an image is added before a resume."""

@@ -120,7 +120,7 @@ def test_a_folder_has_one_writer(tmp_path):
     runs.Lock(tmp_path).release()
 
 
-@pytest.mark.parametrize("name", [".lock", "run.log", "figures", "weights", "maps"])
+@pytest.mark.parametrize("name", [".lock", "run.log", "store.h5", "figures", "weights", "maps", "jobs"])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "other"])
 def test_nothing_is_written_by_way_of_a_link(tmp_path, name, kind):
     """F73: in a run that somebody handed over, it would lead to a file of the reader's."""

@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import time
 import pytest
 from test_run import ROOT, contents, leading, wait_for
 
-from cnnprobe import sweep, sweep_job, sweep_table
+from cnnprobe import provenance, sweep, sweep_job, sweep_table
+from cnnprobe.errors import UserError
 from cnnprobe.models import convnet
 from cnnprobe.sweep_job import Asked
 
@@ -27,36 +29,98 @@ MANY = ["record", "model=convnet", "dataset=shapes", "dataset.count=120", "layer
 
 def note(folder, number, process, **more):
     (folder / "jobs").mkdir(exist_ok=True)
-    said = {"process": process, "out": str(folder / "outputs"), "command": "topk", "overrides": [f"k={number}"]} | more
+    said = {"process": process, "out": str(folder / "outputs"), "command": "topk", "overrides": [f"k={number}"]}
+    said |= {"born": provenance.birth(process)} | more
     (folder / "jobs" / f"{number}.begun").write_text(json.dumps(said))
 
 
 def test_a_job_that_left_no_line_was_killed_or_never_begun(tmp_path, capsys):
-    """F15: a row each, and where the killed one had got to."""
+    """F15, F103: a row each, and where the killed one had got to."""
     gone = os.fork()
     if gone == 0:
         os._exit(0)
     os.waitpid(gone, 0)
     run = tmp_path / "outputs/topk/convnet-shapes/v007"
     run.mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"sweep": tmp_path.name, "process": gone, "status": "running"}))
+    (run / "run.json").write_text(
+        json.dumps({"sweep": tmp_path.name, "process": gone, "status": "running", "overrides": ["k=0"]})
+    )
     for number in (0, 1):
         note(tmp_path, number, gone)
     note(tmp_path, 2, gone, command="rsa")  # of another command, before it had a folder
     done = {"job": 1, "overrides": ["k=1"], "status": "complete", "version": "v008", "reason": ""}
     (tmp_path / "jobs/1.json").write_text(json.dumps(done))
     note(tmp_path, 3, os.getpid())  # broken off in this very process
-    sweep_job.settle(tmp_path, [["k=0"], ["k=1"], ["k=2"], ["k=3"], ["k=4"]])
+    note(tmp_path, 5, gone)  # in the process that had done job 0: that run is not its own
+    sweep_job.settle(tmp_path, [[f"k={number}"] for number in range(6)])
     assert sweep_table.summary(tmp_path) == 2
     with (tmp_path / "runs.csv").open() as source:
         rows = list(csv.DictReader(source))
-    assert [row["status"] for row in rows] == ["killed", "complete", "killed", "killed", "not begun"]
-    assert [row["overrides"] for row in rows] == ["k=0", "k=1", "k=2", "k=3", "k=4"]
+    assert [row["status"] for row in rows] == ["killed", "complete", "killed", "killed", "not begun", "killed"]
+    assert [row["overrides"] for row in rows] == [f"k={number}" for number in range(6)]
     assert rows[0]["version"] == "topk/convnet-shapes/v007"
     assert f"go on with: cnnprobe topk --resume {run}" in rows[0]["reason"]
-    assert "before it had a run folder" in rows[2]["reason"]
+    assert all("before it had a run folder" in rows[number]["reason"] for number in (2, 3, 5))
     assert "topk: job 0: its process was killed" in capsys.readouterr().err
     assert not list((tmp_path / "jobs").glob("*.begun"))
+
+
+def test_what_a_stranger_has_put_into_a_sweep_is_left_alone(tmp_path, monkeypatch):
+    """F102: neither followed, nor waited for, nor taken away."""
+    sweep_folder, elsewhere = tmp_path / "sweep-001", tmp_path / "elsewhere"
+    (sweep_folder / "jobs").mkdir(parents=True)
+    elsewhere.mkdir()
+    os.mkfifo(sweep_folder / "jobs/0.begun")
+    (sweep_folder / "jobs/1.begun").write_text("my notes")
+    note(sweep_folder, 2, 10**23)
+    note(sweep_folder, 3, os.getppid(), born=1)  # another process has its number now
+    (sweep_folder / "jobs/4.begun").mkdir()
+    note(sweep_folder, 5, 1, command=7)
+    before = set((sweep_folder / "jobs").iterdir())
+    began = time.monotonic()
+    sweep_job.settle(sweep_folder, [])
+    assert time.monotonic() - began < 5
+    names = {path.name for path in before} - {"3.begun"} | {"3.json"}
+    assert {path.name for path in (sweep_folder / "jobs").iterdir()} == names
+    shutil.move(sweep_folder / "jobs", elsewhere / "jobs")
+    (sweep_folder / "jobs").symlink_to(elsewhere / "jobs")
+    before = sorted(path.name for path in (elsewhere / "jobs").iterdir())
+    with pytest.raises(UserError, match="jobs is not a plain folder; nothing is written there"):
+        sweep_job.settle(sweep_folder, [["k=0"]])
+    assert sorted(path.name for path in (elsewhere / "jobs").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "jobs"),
+    [
+        (["seed=1,2", "name=${oc.env:MY_SECRET}"], [[f"seed={n}", "name='${oc.env:MY_SECRET}'"] for n in (1, 2)]),
+        (["seed=range(0,100000000)"], []),
+        (["layer=range(1,6000)", "k=range(1,5000)"], []),
+        ("pipe", []),
+        ("&a [*a, *a]", []),
+    ],
+)
+def test_what_a_stranger_has_written_down_as_the_jobs_of_a_sweep_is_data(tmp_path, monkeypatch, words, jobs):
+    """F102: no variable of the environment is read, no pipe waited for, no more jobs than a sweep can have."""
+    monkeypatch.setenv("MY_SECRET", "s3cret")
+    if words == "pipe":
+        os.mkfifo(tmp_path / "multirun.yaml")
+    else:
+        (tmp_path / "multirun.yaml").write_text(f"hydra:\n  overrides:\n    task: {json.dumps(words)}\n"
+                                                if isinstance(words, list) else f"hydra: {words}\n")  # fmt: skip
+    found = sweep.jobs_of(tmp_path)
+    assert len(found) == len(jobs)
+    assert "s3cret" not in str(found)
+
+
+def test_the_table_of_a_sweep_holds_no_control_character(tmp_path):
+    """F102."""
+    (tmp_path / "jobs").mkdir()
+    line = {"job": 0, "status": "complete", "overrides": ["a=\x1b[31m"], "reason": "\u202e\nx,=1"}
+    (tmp_path / "jobs/0.json").write_text(json.dumps(line))
+    sweep_table.write(tmp_path)
+    text = (tmp_path / "runs.csv").read_text()
+    assert all(letter.isprintable() or letter in "\r\n" for letter in text) and len(text.splitlines()) == 2
 
 
 def test_a_job_whose_launcher_died_is_waited_for(tmp_path):

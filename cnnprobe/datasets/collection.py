@@ -80,6 +80,10 @@ class Collection(FolderSet):
             raise Unreadable("leads out of the folder")
         return path
 
+    def objects_digest(self) -> str | None:
+        """Return the sha256 (hex) of all that is known of the objects."""
+        return self.objects and self.objects.digest()
+
     def truth(self, index: int) -> dict[str, np.ndarray]:
         """Return where the objects of the image's class are, see `Objects.truth`; {} where that is not known."""
         if self.objects is None:

@@ -73,6 +73,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    def objects_digest(self) -> str | None:
+        """Return the sha256 (hex) of where objects are in the images; None where that is not known."""
+        return None
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) that changes when any image, its name, or their order changes."""
@@ -190,6 +194,10 @@ class Part(ImageSet):
     def fingerprint_of(self, indices: Iterable[int]) -> str:
         """sha256 (hex) of some of these images."""
         return self.whole.fingerprint_of(self.indices[list(indices)])
+
+    def objects_digest(self) -> str | None:
+        """Return that of the whole."""
+        return self.whole.objects_digest()
 
     def checksums_of(self, indices: Iterable[int]) -> np.ndarray | None:
         """Those of the whole."""

@@ -1,8 +1,9 @@
 """Objects in images: which class an image has, and where in the picture shown the objects of that class are."""
 
+import hashlib
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -70,6 +71,17 @@ class Objects:
         images, first = np.unique(self.images, return_index=True)
         found[images] = self.classes[self.order[first]]
         return found
+
+    def digest(self) -> str:
+        """Return the sha256 (hex) of all that says where objects are, and of which class."""
+        known = [self.order, self.images, self.classes, self.boxes, np.array(self.shares)]
+        for more in (self.outlines, self.masks):
+            known += [] if more is None else [getattr(more, one.name) for one in fields(more)]
+        digest = hashlib.sha256()
+        for values in known:
+            array = np.ascontiguousarray(values)
+            digest.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+        return digest.hexdigest()
 
     def renumbered(self, numbers: np.ndarray) -> Self:
         """Return the same objects, of images that have other indices; `numbers`: (image,) the new ones, ascending."""

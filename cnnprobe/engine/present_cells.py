@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cnnprobe.engine.dissimilarity import single
 from cnnprobe.engine.matrix_comparison import LEAST, SMALL, Comparison
 from cnnprobe.engine.reference_matrices import Reference
 from cnnprobe.errors import listing
@@ -18,6 +19,8 @@ def usable(matrices: np.ndarray, comparison: Comparison) -> np.ndarray:
     """Return which upper triangles (…, pair) can be compared: of enough pairs, and not all equal; (…) bool."""
     known = np.isfinite(matrices)
     count = known.sum(-1)
+    if comparison not in ("pearson", "cosine"):
+        matrices = single(matrices)
     lowest, highest = (end(matrices, -1, where=known, initial=far)
                        for end, far in ((np.min, np.inf), (np.max, -np.inf)))  # fmt: skip
     varies = highest > lowest

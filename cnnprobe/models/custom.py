@@ -134,6 +134,11 @@ def _run(path: Path) -> ModuleType:
     return module
 
 
+def ran_from_beside() -> tuple[Path, ...]:
+    """Return the files that the last network was seen to import from its folder, wherever below it they lie."""
+    return tuple(sorted({Path(sys.modules[name].__file__).resolve() for name in _BESIDE if name in sys.modules}))
+
+
 def _lies_in(module: Any, folder: Path) -> bool:
     file = getattr(module, "__file__", None)
     return isinstance(file, str) and Path(file).resolve().is_relative_to(folder)

@@ -99,7 +99,7 @@ def test_what_can_be_compared_is_what_has_a_comparison(comparison):
     """F99: as the comparison itself says, for every measure."""
     rows = matrices(6, 2)
     rows[1], rows[2], rows[3, 2:], rows[4, 3:], rows[5] = np.nan, 0.3, np.nan, np.nan, 0.1
-    rows[5, 0] = np.nextafter(0.1, 1)  # another rank, and rounding for what counts the size
+    rows[5, 0] = np.nextafter(np.float32(0.1), np.float32(1))  # another rank, near rounding for what counts the size
     ranked = comparison in ("spearman", "kendall", "rho-a")
     defined = [np.isfinite(compare(row[None], row[None], comparison)[0, 0]) for row in rows]
     assert usable(rows, comparison).tolist() == defined == [True, False, False, False, True, ranked]
