@@ -11,10 +11,8 @@ _cnnprobe() {
   local line="${COMP_LINE:0:$COMP_POINT}" word="${COMP_WORDS[COMP_CWORD]}" home="" found
   COMPREPLY=()
   while IFS= read -r found; do
-    [[ -z "$found" ]] && continue
-    [[ "$word" == [\"\']* ]] || printf -v found %q "$found"
-    COMPREPLY+=("$found")
-  done < <(CNNPROBE_WORDS="$line" "${COMP_WORDS[0]}" --completion words 2>/dev/null)
+    [[ -n "$found" ]] && printf -v found %q "$found" && COMPREPLY+=("$found")
+  done < <([[ "$word" == *[\"\'\\\$\`]* ]] || CNNPROBE_WORDS="$line" "${COMP_WORDS[0]}" --completion words 2>/dev/null)
   if [[ ${#COMPREPLY[@]} -eq 0 && "$line" == *=* ]]; then
     [[ "$word" == "=" ]] && word=""
     word="${word#[\"\']}"
@@ -29,7 +27,11 @@ _cnnprobe() {
   return 0
 }
 complete -F _cnnprobe cnnprobe"""
-"""Names of files are a stranger's: they are never evaluated, and reach the command line quoted (by %q and readline)."""
+"""Names of files are a stranger's: they are never evaluated, and reach the command line quoted (by %q and readline).
+
+What %q returns is right outside of quotes alone, and we take words apart at blanks: a word that has a quote, an escape
+or something to expand gets none of our words, only files, which readline quotes as they have to be there.
+"""
 ZSH = r"""
 autoload -U +X compinit && compinit
 _cnnprobe() {

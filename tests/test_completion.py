@@ -121,6 +121,26 @@ def test_names_of_strangers_arrive_whole_and_run_nothing(tmp_path, opened):
         typist.leave()
 
 
+def test_in_a_word_with_quotes_the_name_of_a_run_does_nothing(tmp_path):
+    """F102: candidates belong to what stands behind the last blank, and replace the whole word."""
+    if not shutil.which("bash"):
+        pytest.skip("no bash here")
+    (tmp_path / "rc").write_text(SHELL)
+    for place, name in (("gbp", 'z";touch PWNED;"'), ("record", "y'; touch PWNED; '")):
+        (tmp_path / "outputs" / place / name / "v001").mkdir(parents=True)
+    typist = Typist(tmp_path)
+    try:
+        typist.types("", lambda seen: b"ready$ " in seen)
+        for opened in ('"foo outputs/gbp/z', "'foo outputs/record/y", "$'foo outputs/record/y", "a'b outputs/record/y"):
+            written = f"cnnprobe check {opened}"
+            typist.types(f"{written}\t", lambda seen: len(seen) > len(written))  # noqa: B023
+            typist.types("\n", lambda seen: seen.endswith((b"> ", b"$ ")))
+            assert not list(tmp_path.rglob("PWNED"))
+            typist.types("\x03", lambda seen: seen.endswith(b"ready$ "))
+    finally:
+        typist.leave()
+
+
 def test_no_shell_has_words_that_are_evaluated():
     """F102: zsh is not everywhere, so that its script is only looked at."""
     for shell in ("bash", "zsh"):
