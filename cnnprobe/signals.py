@@ -3,17 +3,20 @@
 SIGHUP (the terminal is gone) counts as SIGTERM, unless whoever began the process had it ignored, as `nohup` does.
 """
 
+import ctypes
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 PATIENCE = 0.5
 """Seconds after which a line says what is finished before a stop."""
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
+PARENT_DIES = 1
+"""Of prctl(2): the signal a process gets when its parent dies."""
 COMPILED = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "contourpy", "kiwisolver", "h5py", "PIL")
 """Libraries whose imports run Python from C++, where an exception can end the process."""
 
@@ -21,6 +24,8 @@ COMPILED = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "contourpy",
 Handler = Callable[[int, object], None]
 _early: int | None = None
 """A Ctrl-C from before anything ran."""
+_listening: "Stop | None" = None
+"""Who notes the signals now."""
 
 
 @contextmanager
@@ -40,6 +45,30 @@ def handled(handlers: dict[int, Handler]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def leave() -> None:
+    """Leave at once if a signal was noted: for work that takes long and of which nothing is kept.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: it was.
+    """
+    if _listening is not None:
+        _listening.leave()
+
+
+def only_for(parent: int) -> None:
+    """Make this process one that works for its parent: signals are the parent's, who ends us, or dies and so ends us.
+
+    Args:
+        parent: its number, from before this process was made.
+    """
+    for number in EXIT_STATUS:
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(AttributeError, OSError):  # Linux has it
+        ctypes.CDLL(None).prctl(PARENT_DIES, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 @contextmanager
@@ -117,10 +146,13 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
         """Handle the signals inside the block; elsewhere than in the main thread nothing is changed."""
+        global _listening
         with handled(dict.fromkeys(EXIT_STATUS, self._note)):
             self.signal = self.signal or _early
+            before, _listening = _listening, self
             try:
                 yield self
             finally:
+                _listening = before
                 if self.waiting is not None:
                     self.waiting.cancel()

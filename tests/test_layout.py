@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "findings": set(),
     "engine": {"errors", "options", "protocol", "records", "unfinished", "findings"},
     "models": {"errors", "options", "files", "kinds", "protocol", "findings"},
-    "datasets": {"errors", "options", "containers"},
+    "datasets": {"errors", "options", "containers", "signals"},
     "methods": {"errors", "options", "protocol", "records", "engine", "figures", "unfinished"},
     "provenance": {"version"},
     "signals": set(),

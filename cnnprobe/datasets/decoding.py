@@ -6,26 +6,30 @@ formats, known by its content; only Pillow reads it, and only its first frame.
 
 import os
 import re
-import signal
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from cnnprobe import signals
 from cnnprobe.datasets.fitting import geometry
+from cnnprobe.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 LARGEST_FILE = 256 * 2**20  # bytes
 LARGEST_IMAGE = 64_000_000  # px
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF, and a value
 PORTION = 1000  # files that a process decodes at a time
+POLL = 0.1  # seconds between two looks whether a signal came
 OTHER_CONTENT = {  # what a file begins with, where it is something else
     rb"\s*<(!doctype )?html": "an HTML page",
     rb"\s*(<\?xml.*)?<svg": "an SVG drawing",
@@ -92,33 +96,78 @@ def decode_all(paths: Sequence[Path], size: tuple[int, int]) -> tuple[np.ndarray
     Returns:
         images: (image, channel, y, x) uint8; 0 where a file cannot be read.
         reasons: why not, by the file's place in `paths`.
+
+    Raises:
+        UserError: one of the processes was killed.
+        KeyboardInterrupt, SystemExit: a signal came.
     """
     parts = [paths[first : first + PORTION] for first in range(0, len(paths), PORTION)]
     work = partial(_decode_part, size=size)
     workers = min(len(os.sched_getaffinity(0)), len(parts)) if hasattr(os, "sched_getaffinity") else 1
-    if workers <= 1:
-        done = list(map(work, parts))
-    else:
-        with warnings.catch_warnings(), ProcessPoolExecutor(workers, get_context("fork"), _leave_signals) as pool:
-            warnings.simplefilter("ignore")  # of forking beside torch's threads; the children only decode
-            done = list(pool.map(work, parts))
+    done = list(map(work, parts)) if workers <= 1 else _by_processes(work, parts, workers)
     reasons = {n * PORTION + row: why for n, (_, part) in enumerate(done) for row, why in part.items()}
     return np.concatenate([images for images, _ in done]), reasons
+
+
+def _by_processes(work: Callable[[Any], Any], parts: Sequence[Any], workers: int) -> list[Any]:
+    """Do each part of some work in one of several processes, which are gone afterwards; return the results in order."""
+    processes = get_context("fork")
+    with ExitStack() as end:
+        results = []
+        for first in range(workers):
+            result, sent = processes.Pipe(duplex=False)
+            do = (work, parts[first::workers], sent, os.getpid())
+            process = processes.Process(target=_work_for, args=do, daemon=True)
+            end.callback(_end, process)
+            with sent, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of forking beside torch's threads; the children only decode
+                process.start()
+            results.append(end.enter_context(result))
+        return [_received(results[number % workers]) for number in range(len(parts))]
+
+
+def _received(result: Connection) -> Any:
+    """Wait for what a process has found; a signal that comes meanwhile is heeded."""
+    while not result.poll(POLL):
+        signals.leave()
+    try:
+        found = result.recv()
+    except (EOFError, OSError):
+        signals.leave()
+        way = "try again with more memory, or by one process (taskset -c 0 cnnprobe …)"
+        raise UserError(f"a process that decodes images was killed (memory?); {way}") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _work_for(work: Callable[[Any], Any], parts: Sequence[Any], sent: Connection, parent: int) -> None:
+    """Do parts of some work in this process, for its parent."""
+    signals.only_for(parent)
+    for part in parts:
+        try:
+            found = work(part)
+        except Exception as error:
+            found = error
+        sent.send(found)
+
+
+def _end(process: BaseProcess) -> None:
+    if process.pid is not None:
+        process.kill()
+        process.join()
 
 
 def _decode_part(paths: Sequence[Path], size: tuple[int, int]) -> tuple[np.ndarray, dict[int, str]]:
     images = np.zeros((len(paths), 3, *size), dtype=np.uint8)
     reasons = {}
     for row, path in enumerate(paths):
+        signals.leave()
         try:
             images[row] = decode(path, size)[0].transpose(2, 0, 1)
         except Unreadable as reason:
             reasons[row] = str(reason)
     return images, reasons
-
-
-def _leave_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
 
 
 @contextmanager

@@ -1,14 +1,19 @@
 import os
+import signal
 import struct
+import threading
 import time
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cnnprobe.datasets.decoding import Unreadable, decode, decode_all, dimensions
+from cnnprobe.datasets.decoding import Unreadable, _by_processes, _decode_part, decode, decode_all, dimensions
+from cnnprobe.errors import UserError
+from cnnprobe.signals import EXIT_STATUS, Stop
 from tests.hostile import COLOUR, corpus, noise
 
 
@@ -175,6 +180,98 @@ def test_many_files_at_once_equal_one_after_the_other(hostile, monkeypatch):
             if words
             else np.array_equal(images[row], decode(folder / name, (8, 8))[0].T.swapaxes(1, 2))
         )
+
+
+def gone(number, seconds=5):
+    """Wait until a process has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":  # its parent is whoever takes orphans in, and may be slow
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def sleeping(folder):
+    """Return work that does not end: it leaves the number of its process as the name of a file."""
+
+    def work(_part):
+        (folder / str(os.getpid())).touch()
+        time.sleep(60)
+
+    return work
+
+
+def both(folder):
+    """Wait for two processes that sleep, and return their numbers."""
+    while len(found := list(folder.iterdir())) < 2:
+        time.sleep(0.01)
+    return [int(path.name) for path in found]
+
+
+def test_a_killed_process_is_told_and_takes_the_others_with_it(tmp_path):
+    """F103: of a pool of Python's the others went on for ever."""
+
+    def work(part):
+        if part:
+            return sleeping(tmp_path)(part)
+        (tmp_path / str(os.getpid())).touch()
+        both(tmp_path)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(UserError, match=r"a process that decodes images was killed \(memory\?\); try again"):
+        _by_processes(work, [0, 1], 2)
+    assert all(map(gone, both(tmp_path)))
+
+
+@pytest.mark.parametrize("number", EXIT_STATUS)
+def test_a_signal_ends_the_decoding_at_once(tmp_path, number):
+    """F103."""
+
+    def send():
+        both(tmp_path)
+        os.kill(os.getpid(), number)
+
+    began = time.monotonic()
+    with pytest.raises((KeyboardInterrupt, SystemExit)), Stop().listening() as stop:
+        threading.Thread(target=send).start()
+        _by_processes(sleeping(tmp_path), [0, 1], 2)
+    assert stop.signal == number and time.monotonic() - began < 5
+    assert all(map(gone, both(tmp_path)))
+
+
+def test_one_process_alone_heeds_a_signal_too(hostile):
+    """F103."""
+    with pytest.raises(SystemExit), Stop().listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        _decode_part([hostile[0] / "plain.bmp"], (8, 8))
+
+
+def test_processes_leave_signals_to_their_parent():
+    """F103: a handler of the parent's would take the signal that is to end them."""
+    with Stop().listening():
+        found = _by_processes(lambda number: signal.getsignal(number), list(EXIT_STATUS), 2)
+    assert found == [signal.SIG_IGN] * 3
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    """F103."""
+    parent = os.fork()
+    if parent == 0:
+        _by_processes(sleeping(tmp_path), [0, 1], 2)
+    numbers = both(tmp_path)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert all(map(gone, numbers))
+
+
+def test_what_goes_wrong_in_a_process_is_raised_here():
+    with pytest.raises(ZeroDivisionError):
+        _by_processes(lambda number: 1 / number, [1, 0], 2)
 
 
 def test_a_very_long_picture_is_scaled_only_where_it_is_kept(tmp_path):
