@@ -312,8 +312,21 @@ def _newest(config: dict[str, Any], commands: tuple[str, ...]) -> Weights | None
                 if strange := run_json.strange(path.parent):
                     place = runs.short(path.parent, config["out"])
                     LOG.warning(f"{place}: {listing(strange)} in its run.json is none of ours, and counts as absent")
-    newest = runs.newest(found)
+    newest = _with_weights(found, config["out"])
     return from_run(str(newest), config) if newest else None
+
+
+def _with_weights(found: list[Path], out: str) -> Path | None:
+    """Return the newest run whose weights are there; where those of none are, the newest one."""
+    left, without = list(found), []
+    while (newest := runs.newest(left)) is not None and not (newest / "weights/best.safetensors").is_file():
+        without.append(newest)
+        left.remove(newest)
+    if newest is None:
+        return runs.newest(found)
+    for folder in without:
+        LOG.warning(f"{runs.short(folder, out)} has lost its best weights; {runs.short(newest, out)} is taken instead")
+    return newest
 
 
 def _is_same(model: Any, wanted: dict[str, Any]) -> bool:

@@ -45,7 +45,7 @@ def open_source(config: dict[str, Any], resumed: Path | None, places: Sequence[s
     if command not in accepted:
         raise UserError(f"source={name} is a run of {command}, not of {' or '.join(accepted)}")
     if not recording.complete:
-        raise UserError(f"{name} is not complete; go on with it first: cnnprobe {command} --resume {folder}")
+        raise UserError(f"{name} is not complete; go on with it first: {runs.command_for(folder, command)}")
     if config["weights"] == "auto":
         stored = _configuration(recording, name, config["out"])
         file = stored["model"].get("file")

@@ -136,7 +136,7 @@ def _run(word: str, conditions: list[str], out: str) -> list[Reference]:
     if command != "rsa":
         raise UserError(f"reference={word} is a run of {command}, not of rsa")
     if not recording.complete:
-        raise UserError(f"{word} is not complete; go on with it first: cnnprobe rsa --resume {folder}")
+        raise UserError(f"{word} is not complete; go on with it first: {runs.command_for(folder, command)}")
     there = {name: place for place, name in enumerate(recording["conditions"]["name"])}
     missing = [name for name in conditions if name not in there]
     if missing:

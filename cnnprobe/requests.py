@@ -167,7 +167,7 @@ def redraw_so_far(folder: Path, command: str) -> int:
 
     count, rows = _drawn(drawing.draw_so_far, folder)
     left = f"{folder} is not complete, {rows}"
-    again = "" if runs.holder(folder) else f"; go on with: cnnprobe {command} --resume {folder}"
+    again = "" if runs.holder(folder) else f"; go on with: {runs.command_for(folder, command)}"
     if not count:
         raise UserError(f"{left}: nothing to draw yet{again}")
     place = folder / "figures" / drawing.SO_FAR

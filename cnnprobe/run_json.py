@@ -5,6 +5,7 @@ nothing.
 """
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ FIELDS: dict[str, Any] = {
     "command": str,
     "overrides": [str],
     "status": STATES,
-    "started": str,
-    "ended": str,
+    "started": datetime,
+    "ended": datetime,
     "seconds": float,
     "resumed": int,
     "sweep": str,

@@ -4,9 +4,12 @@ import errno
 import fcntl
 import os
 import re
+import shlex
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +147,26 @@ def mark_latest(folder: Path) -> None:
         return  # a file system without symbolic links has no `latest`
 
 
+def left_over(folder: Path) -> list[Path]:
+    """Return what a killed process left half written in a run folder.
+
+    Raises:
+        UserError: it holds folders in each other, more of them than can be looked through.
+    """
+    try:
+        return files.left_over(folder)
+    except RecursionError:
+        most = f"about {sys.getrecursionlimit()} deep at most"
+        raise UserError(f"{folder} holds folders in each other, too deep to be looked through ({most})") from None
+
+
 def tidy(folder: Path) -> None:
-    """Take away what a killed process left half written in a run folder."""
-    for path in (*files.left_over(folder), *folder.parent.glob(".latest.tmp.*")):
+    """Take away what a killed process left half written in a run folder.
+
+    Raises:
+        UserError: it cannot be looked through, see `left_over`.
+    """
+    for path in (*left_over(folder), *folder.parent.glob(".latest.tmp.*")):
         path.unlink(missing_ok=True)
 
 
@@ -207,12 +227,19 @@ def newest(folders: Iterable[Path]) -> Path | None:
     numbered = (path for path in folders if VERSION.fullmatch(path.name))  # copies that a user put beside are not runs
     for folder in sorted(numbered, key=number):
         last[folder.parent] = folder
-    about = {folder: run_json.read(folder) for folder in last.values()}
-    return max(
-        last.values(),
-        key=lambda path: (about[path].get("ended") or about[path].get("started") or "", path),
-        default=None,
-    )
+    moments = {folder: _moment(run_json.read(folder)) for folder in last.values()}
+    return max(last.values(), key=lambda path: (moments[path], path), default=None)
+
+
+def _moment(about: dict[str, Any]) -> datetime:
+    """Return when a run ended, else when it began; the first of all moments where it does not say so."""
+    said = about.get("ended") or about.get("started")
+    return datetime.fromisoformat(said) if said else datetime.min.replace(tzinfo=UTC)
+
+
+def command_for(folder: Path, command: str | None, flag: str = "resume") -> str:
+    """Return the line that does something with a run once more, to be pasted: a folder and what is in it may lie."""
+    return f"cnnprobe {shlex.quote(command or 'COMMAND')} --{flag} {shlex.quote(str(folder))}"
 
 
 def home(folder: Path) -> Path | None:

@@ -214,6 +214,6 @@ def _killed(folder: Path, number: int, note: dict[str, Any]) -> None:
     line["reason"] = "its process was killed before it had a run folder (memory?)"
     if path is not None:
         line |= {"version": runs.short(path, note["out"]), "folder": str(path)}
-        line["reason"] = f"its process was killed (memory?); go on with: cnnprobe {command} --resume {path}"
+        line["reason"] = f"its process was killed (memory?); go on with: {runs.command_for(path, command)}"
     files.write_json(folder / "jobs" / f"{number}.json", line)
     terminal.say(f"cnnprobe {command}: job {number}: {line['reason']}", stream=sys.stderr)

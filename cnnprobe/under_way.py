@@ -1,6 +1,7 @@
 """A run under way: its folder, its lock, what `run.json` says of it, and how it ends."""
 
 import copy
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ class Run:
     def again(self) -> str:
         """The command that goes on with it."""
         file = self.job.config["model"].get("file")
-        return f"cnnprobe {self.job.command} --resume {self.folder}{f' model.file={file}' if file else ''}"
+        own = f" {shlex.quote(f'model.file={file}')}" if file else ""
+        return runs.command_for(self.folder, self.job.command) + own
 
     def save(self, **changes: Any) -> None:
         """Bring `run.json` up to date."""

@@ -12,7 +12,6 @@ import logging
 import re
 import shutil
 import time
-import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 
 from cnnprobe import files
 from cnnprobe.errors import UserError
+from cnnprobe.kinds import fits
 from cnnprobe.version import __version__
 
 LOG = logging.getLogger("cnnprobe")
@@ -32,6 +32,8 @@ PERIOD = 20.0
 """Seconds between two moments at which everything is kept."""
 SHARE = 0.02
 """Of the time of a run that keeping may take: where it takes longer, it is done less often."""
+ABOUT = {"name": str, "version": str, "done": bool}
+"""Kind of what stands in a file beside the state, see `kinds.fits`."""
 State = dict[str, Any]
 """Arrays (of NumPy or torch), numbers, texts, and lists and dicts of these."""
 
@@ -81,7 +83,7 @@ class Unfinished:
             return False
         try:
             restore(found["state"])
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             path = self._path(self.before, name)
             why = f"({type(error).__name__}); delete it, and that part is done again"
             raise UserError(f"{path} is not what this run left of {name} {why}") from None
@@ -150,7 +152,9 @@ class Unfinished:
             return None
         try:
             found = unpacked(path.read_bytes())
-        except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        except MemoryError:
+            raise
+        except Exception:  # whatever reading a stranger's archive raises
             LOG.warning(f"{path.name} cannot be read; what the stopped run had of {name} is done again")
             return None
         return found if (found["name"], found["version"]) == (name, __version__) else None
@@ -210,6 +214,8 @@ def unpacked(data: bytes | memoryview) -> dict[str, Any]:
     with np.load(io.BytesIO(data), allow_pickle=False) as found:
         arrays = dict(found)
     about = json.loads(arrays.pop("about").tobytes())
+    if not fits(about, ABOUT):
+        raise ValueError(f"it must say {', '.join(ABOUT)}")
     return about | {"state": _join(about["state"], arrays)}
 
 

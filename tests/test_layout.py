@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "schema": {"errors", "catalogue"},
     "help": {"catalogue", "options", "words", "foreign_yaml"},
     "figures": {"errors"},
-    "unfinished": {"errors", "files", "version"},
+    "unfinished": {"errors", "files", "kinds", "version"},
     "findings": set(),
     "engine": {"errors", "options", "protocol", "records", "unfinished", "findings"},
     "models": {"errors", "options", "files", "kinds", "protocol", "findings"},

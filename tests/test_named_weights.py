@@ -331,6 +331,23 @@ def test_a_star_names_all_moments_of_the_published_training(tmp_path):
     assert np.all(np.diff([moment.epoch for moment in weights.moments]) > 0)
 
 
+def test_of_a_training_that_has_lost_its_weights_the_one_before_is_taken(out, tmp_path, caplog):
+    """F101: and that is said; where no other is left, nothing is taken in its place."""
+    shutil.copytree(out / "train/convnet-shapes", tmp_path / "train/convnet-shapes", symlinks=True)
+    assert found(tmp_path, "auto").label == "train/convnet-shapes/v002@best"
+    copy = tmp_path / "train/later/v001"
+    shutil.copytree(out / "train/convnet-shapes/v002", copy)
+    about = json.loads((copy / "run.json").read_text()) | {"ended": "2999-01-01T00:00:00+00:00"}
+    (copy / "run.json").write_text(json.dumps(about))
+    shutil.rmtree(copy / "weights")
+    assert found(tmp_path, "auto").label == "train/convnet-shapes/v002@best"
+    told = "train/later/v001 has lost its best weights; train/convnet-shapes/v002 is taken instead"
+    assert told in caplog.text
+    shutil.rmtree(tmp_path / "train/convnet-shapes")
+    with pytest.raises(UserError, match="train/later/v001 holds no weights"):
+        found(tmp_path, "auto")
+
+
 def test_of_other_options_there_are_no_published_weights_and_auto_takes_random_ones(tmp_path):
     assert asked(tmp_path, "model.input_size=64").kind == "random"
     assert asked(tmp_path, "model.mask=none").kind == "random"

@@ -1,7 +1,10 @@
+import inspect
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -74,13 +77,56 @@ def test_of_runs_that_were_stopped_the_newest_that_nobody_writes_is_gone_on_with
     """F101: one that is under way is not, nor one of another command that was copied here."""
     for number, about in enumerate(({}, {}, {"ended": 5}, {"command": "rsa"}), 1):
         run = make(tmp_path, f"topk/{'ab'[number > 2]}{number}/v001")
-        (run / "run.json").write_text(json.dumps({"status": "interrupted", "started": f"2026-0{number}"} | about))
+        began = {"status": "interrupted", "started": f"2026-0{number}-01T00:00:00+00:00"}
+        (run / "run.json").write_text(json.dumps(began | about))
     stopped = [runs.unfinished(str(tmp_path), "topk")]
     with runs.Lock(tmp_path / "topk/b3/v001"):
         stopped.append(runs.unfinished(str(tmp_path), "topk"))
         with runs.Lock(tmp_path / "topk/a2/v001"):
             stopped.append(runs.unfinished(str(tmp_path), "topk"))
     assert [path.parent.name for path in stopped] == ["b3", "a2", "a1"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "last"),
+    [
+        ("2026-02-01T00:00:00+00:00", "b"),
+        ("2026-03-02T00:00:00+00:00", "a"),
+        ("2026-02-28T23:30:00-01:00", "a"),
+        ("yesterday", "b"),
+        ("zzz", "b"),
+        ("9999", "b"),
+        (None, "b"),
+    ],
+)
+def test_the_newest_is_that_which_ended_last_by_a_moment_that_is_one(tmp_path, ended, last):
+    """F101: whatever else stands there says nothing, and the run began before the other."""
+    for name, moment in (("a", ended), ("b", "2026-03-01T00:00:00+00:00")):
+        run = complete(tmp_path, f"train/{name}/v001")
+        (run / "run.json").write_text(json.dumps({"started": "2026-01-01T00:00:00+00:00", "ended": moment}))
+    assert runs.newest(tmp_path.glob("*/*/v001")).parent.name == last
+
+
+@pytest.mark.parametrize("name", ["a; touch X", "$(id)", "it's", "a b"])
+def test_a_line_to_be_pasted_names_a_run_and_does_nothing_else(tmp_path, name):
+    """F102: the folder and what its run.json says of a command are a stranger's."""
+    line = runs.command_for(tmp_path / name, name)
+    said = subprocess.run(["bash", "-c", f"cnnprobe() {{ printf '%s\\0' \"$@\"; }}; {line}"], capture_output=True,
+                          text=True, check=True, cwd=tmp_path).stdout  # fmt: skip
+    assert said.split("\0")[:-1] == [name, "--resume", str(tmp_path / name)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_too_deep_in_each_other_are_told(tmp_path):
+    """F102: 1500 in each other, here of a stack so much smaller."""
+    (tmp_path / "a/" * 150).mkdir(parents=True)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        with pytest.raises(UserError, match=r"holds folders in each other, too deep to be looked through \(about \d+"):
+            runs.tidy(tmp_path)
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def test_a_copy_beside_the_runs_is_no_run(tmp_path):

@@ -12,6 +12,7 @@ from cnnprobe import methods
 from cnnprobe.errors import UserError
 from cnnprobe.records import Advance, Measurement, Rows
 from cnnprobe.unfinished import Unfinished, packed, put, unpacked
+from cnnprobe.version import __version__
 
 EVERY = [name for name in COMMANDS if name not in ("train", "transfer", "layers", "record")]
 """Left out are those that save every batch by themselves, and those that end by themselves."""
@@ -113,3 +114,38 @@ def test_what_is_damaged_is_done_again_and_what_is_another_one_is_refused(tmp_pa
     assert not Unfinished(tmp_path).begin("part", lambda: values, lambda state: put(values, state))
     assert "cannot be read; what the stopped run had of part is done again" in caplog.text
     assert np.array_equal(values["x"], np.arange(1000.0))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"version": VERSION, "done": false, "state": {"map": []}}',
+        '{"name": "part", "done": false, "state": {"map": []}}',
+        '{"name": "part", "version": VERSION, "state": {"map": []}}',
+        '{"name": "part", "version": VERSION, "done": "no", "state": {"map": []}}',
+        '{"name": "part", "version": VERSION, "done": false, "state": DEEP}',
+        '{"name": "part", "version": VERSION, "done": false}',
+        '["name"]',
+    ],
+    ids=range(7),
+)
+def test_what_a_stranger_left_unfinished_is_done_again(tmp_path, caplog, text):
+    """F102."""
+    kept = Unfinished(tmp_path)
+    kept.begin("part", dict, lambda state: None)
+    kept.keep()
+    (path,) = tmp_path.iterdir()
+    text = text.replace("VERSION", f'"{__version__}"').replace("DEEP", "[" * 100_000 + "]" * 100_000)
+    np.savez(path, about=np.frombuffer(text.encode(), np.uint8))
+    assert not Unfinished(tmp_path).begin("part", dict, lambda state: None)
+    assert "cannot be read; what the stopped run had of part is done again" in caplog.text
+
+
+def test_a_number_that_no_array_takes_is_not_what_a_run_left(tmp_path):
+    """F102."""
+    values = {"count": 2**80}
+    kept = Unfinished(tmp_path)
+    kept.begin("part", lambda: values, lambda state: None)
+    kept.keep()
+    with pytest.raises(UserError, match=r"is not what this run left of part \(OverflowError\)"):
+        Unfinished(tmp_path).begin("part", dict, lambda state: np.zeros(1, int).__setitem__(0, state["count"]))

@@ -153,8 +153,15 @@ def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:
 
 
 def _safetensors(path: Path, head: bytes) -> dict[str, Tensor]:
+    state = {}
     with _opened(path, head) as source:
-        return {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 - not a dict
+        for name in source.keys():  # noqa: SIM118 - not a dict
+            try:
+                state[name] = source.get_tensor(name)
+            except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
+                kind = f"{name[:60]!r} is of a type that cannot be read ({' '.join(str(error).split())[:120]})"
+                raise UserError(f"{path.name}: {kind}; save it in float32") from None
+    return state
 
 
 def _opened(path: Path, head: bytes) -> Any:
@@ -184,6 +191,9 @@ def _check_tensor(path: Path, name: str, value: Tensor) -> None:
     if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
         kind = value.layout if value.layout != torch.strided else "quantized" if value.is_quantized else value.device
         raise UserError(f"{path.name} holds {name[:60]!r} as a {kind} tensor; only plain ones may stand there")
+    if value.is_floating_point() and value.element_size() < 2:  # torch stores them, and cannot compute with most
+        kind = str(value.dtype).removeprefix("torch.")
+        raise UserError(f"{path.name} holds {name[:60]!r} as {kind}, of less than 16 bits; save it in float32")
     claimed = value.numel() * value.element_size()
     there = value.untyped_storage().nbytes()
     if claimed > there:

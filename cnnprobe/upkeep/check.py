@@ -11,6 +11,7 @@ COMMAND/NAME/v001, or v001 or latest where only one fits. Status 2 where somethi
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def inspected(folder: Path) -> Iterator[Finding]:
 
 
 def _again(folder: Path, about: dict[str, Any], flag: str) -> str:
-    return f"cnnprobe {about.get('command', 'COMMAND')} --{flag} {folder}"
+    return runs.command_for(folder, about.get("command"), flag)
 
 
 def _anew(folder: Path, about: dict[str, Any]) -> str:
@@ -107,7 +108,7 @@ def _stated(folder: Path, about: dict[str, Any], holder: str | None) -> Iterator
 
 def _left_over(folder: Path, holder: str | None) -> Iterator[Finding]:
     """Name what a kill left half written; files of a run under way are its own."""
-    names = [str(path.relative_to(folder)) for path in files.left_over(folder)]
+    names = [str(path.relative_to(folder)) for path in runs.left_over(folder)]
     if names and holder is None:
         yield Finding(
             "warning", str(folder), f"half written files of a process that is gone: {listing(names)}", "delete"
@@ -123,7 +124,7 @@ def _latest(folder: Path, about: dict[str, Any]) -> Iterator[Finding]:
     points = pointer.readlink().name if pointer.is_symlink() else "nothing"
     if points != newest.name and (folder == newest or points == folder.name or not pointer.exists()):
         text = f"latest points at {points}, the newest complete run is {newest.name}"
-        yield Finding("warning", str(folder), text, f"ln -sfn {newest.name} {pointer}")
+        yield Finding("warning", str(folder), text, f"ln -sfn {newest.name} {shlex.quote(str(pointer))}")
 
 
 def _files(folder: Path, about: dict[str, Any], listed: dict[str, str]) -> Iterator[Finding]:

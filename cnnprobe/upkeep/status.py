@@ -57,8 +57,8 @@ def _of_run(folder: Path, about: dict[str, Any]) -> Finding:
         return Finding("ok", str(folder), f"complete; {rows}")
     state = "was killed" if state == "running" else state
     reason = f" ({about['error']})" if "error" in about else ""
-    again = f"go on with: cnnprobe {about.get('command', 'COMMAND')} --resume {folder}"
-    return Finding("warning", str(folder), f"{state}{reason}; {rows}", again)
+    again = runs.command_for(folder, about.get("command"))
+    return Finding("warning", str(folder), f"{state}{reason}; {rows}", f"go on with: {again}")
 
 
 def _rows(folder: Path) -> str:

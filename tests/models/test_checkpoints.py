@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import os
 import zipfile
 
@@ -194,6 +195,23 @@ def test_a_safetensors_header_that_claims_more_than_the_file_is_refused(tmp_path
     refused(path, r"x.safetensors is cut off or damaged|not a checkpoint")
     path.write_bytes(data.replace(b"[4,3,3,3]", b"[9,9,9,9]"))
     refused(path, r"x.safetensors is cut off")
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "words"),
+    [
+        ("F6_E2M3", 3, "'a' is of a type that cannot be read .*F6_E2M3"),
+        ("F4", 2, "holds 'a' as float4"),
+        ("F8_E4M3", 4, "holds 'a' as float8_e4m3fn, of less than 16 bits"),
+        ("F8_E8M0", 4, "holds 'a' as float8"),
+    ],
+)
+def test_types_that_nothing_computes_with_are_refused(tmp_path, kind, count, words):
+    """F102."""
+    header = json.dumps({"a": {"dtype": kind, "shape": [4], "data_offsets": [0, count]}}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(count))
+    refused(path, rf"^x.safetensors:? {words}.*; save it in float32$")
 
 
 def test_arguments_and_numbers_of_numpy_beside_the_weights_are_let_be(tmp_path):
