@@ -1,6 +1,7 @@
 """What a run is built from; nothing is mixed with weights or images that are not its own."""
 
 import logging
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -50,9 +51,8 @@ def open_source(config: dict[str, Any], resumed: Path | None, places: Sequence[s
         stored = _configuration(recording, name, config["out"])
         file = stored["model"].get("file")
         if file and config["model"].get("file") != file:  # the store may come from anybody
-            raise UserError(
-                f"{name} would run the Python file {file}; if it is yours, add model=custom model.file={file}"
-            )
+            own = shlex.quote(f"model.file={file}")
+            raise UserError(f"{name} would run the Python file {file}; if it is yours, add model=custom {own}")
         if stored["weights"] == "published" and not named_weights.published_is_here(stored):
             raise UserError(f"{name} would fetch published weights; if you want that, add weights=published")
         config = config | {key: stored[key] for key in ("weights", "model", "seed")}

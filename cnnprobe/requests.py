@@ -1,5 +1,6 @@
 """What a command line asks of the runner: a run, a sweep, a run once more, or its figures drawn again."""
 
+import shlex
 from collections.abc import Callable
 from contextlib import chdir, nullcontext
 from dataclasses import replace
@@ -100,8 +101,9 @@ def _file_is_named(model: dict[str, Any], request: Request, home: Path | None) -
     if "file" not in model:
         return
     file = str(home / model["file"]) if home else model["file"]  # not one of that name that lies here
-    if f"model.file={file}" not in request.overrides:
-        raise UserError(f"this would run the Python file {file}; if it is yours, add model.file={file}")
+    own = f"model.file={file}"
+    if own not in request.overrides:
+        raise UserError(f"this would run the Python file {file}; if it is yours, add {shlex.quote(own)}")
 
 
 def _fetches_nothing(config: dict[str, Any], request: Request) -> None:

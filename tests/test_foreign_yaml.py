@@ -234,6 +234,10 @@ def test_the_configuration_in_the_folder_of_a_run_is_a_strangers_too(cnnprobe, t
         (yaml.safe_dump(good | {"model": {"name": "../x"}}), "no model '../x'"),
         (yaml.safe_dump(good | {"name": "../../x"}), "name may not contain '/'"),
         (
+            yaml.safe_dump(good | {"model": custom | {"file": "e;x.py"}}),
+            "e;x.py; if it is yours, add 'model.file=e;x.py'",
+        ),
+        (
             yaml.safe_dump(good | {"model": custom}),
             "would run the Python file evil.py; if it is yours, add model.file=",
         ),

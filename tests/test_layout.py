@@ -171,6 +171,14 @@ def test_texts_go_to_the_terminal_through_one_function(path):
     assert not said or path.name == "screen.py"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_lines_to_be_pasted_are_quoted(path):
+    """F102: what goes on with a run is said by `runs.command_for`, and a file of a run stands in quotes."""
+    text = path.read_text(encoding="utf-8")
+    bare = re.findall(r"--(?:resume|rerun|redraw|\{flag\}) \{(?!shlex)|add [^\"]*model\.file=\{", text)
+    assert not bare
+
+
 def test_the_picture_has_no_circle():
     arrows = dict(MAY_IMPORT)
     order = []

@@ -119,7 +119,7 @@ def test_a_line_to_be_pasted_names_a_run_and_does_nothing_else(tmp_path, name):
 
 def test_folders_too_deep_in_each_other_are_told(tmp_path):
     """F102: 1500 in each other, here of a stack so much smaller."""
-    (tmp_path / "a/" * 150).mkdir(parents=True)
+    (tmp_path / ("a/" * 150)).mkdir(parents=True)
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack()) + 100)
     try:

@@ -79,6 +79,17 @@ def test_the_table_of_a_sweep_whose_process_is_gone(cnnprobe, tmp_path, how):
         assert "--resume" in rows[0]["reason"]
 
 
+@pytest.mark.parametrize("command", ["status", "check"])
+def test_the_line_that_goes_on_can_be_pasted(cnnprobe, tmp_path, command):
+    """F102: the command and the name of a run may hold more than a word."""
+    folder = made(tmp_path / "outputs/record/a;touch X/v001", "running")
+    (folder / "run.json").write_text(json.dumps({"command": "record; touch X; $(id)", "status": "running"}))
+    named = () if command == "status" else ("record/a;touch X/v001",)
+    line = "cnnprobe 'record; touch X; $(id)' --resume '{}outputs/record/a;touch X/v001'"
+    answer = cnnprobe(command, *named)
+    assert any(f"go on with: {line.format(place)}" in answer.out for place in ("", f"{tmp_path}/")), answer.out
+
+
 def test_lines_of_strangers_are_data(cnnprobe, tmp_path):
     """F102."""
     jobs = tmp_path / "sweep-001/jobs"
