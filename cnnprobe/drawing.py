@@ -15,6 +15,7 @@ SO_FAR = "so-far"
 """Folder in `figures` for those of a run that is not complete."""
 
 
+@style.as_shipped()
 def draw(folder: Path) -> int:
     """Draw every figure of a run from its store alone, and return how many; maps of a brain go into `maps`."""
     recording = Recording(folder / "store.h5")
@@ -41,6 +42,7 @@ def sample_of(recording: Recording) -> str:
     return str(recording["stimuli"].attributes.get("sample", "")) if "stimuli" in recording else ""
 
 
+@style.as_shipped()
 def draw_so_far(folder: Path) -> tuple[int, str]:
     """Draw what can be drawn of a run that is not complete, into a folder of its own.
 
@@ -58,6 +60,7 @@ def draw_so_far(folder: Path) -> tuple[int, str]:
     return count, recording.progress
 
 
+@style.as_shipped()
 def compare(command: str, folders: list[Path], overrides: list[list[str]], target: Path) -> int:
     """Draw what the runs of a sweep say together, where the method has something to say; return how many figures.
 

@@ -75,6 +75,11 @@ def must_be_a_file(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is not a file")
 
 
+def in_the_way(error: OSError) -> str:
+    """Return the words for a folder that has the name of a file of ours (EISDIR)."""
+    return f"{error.filename2 or error.filename} is a folder where a file should be; move it elsewhere"
+
+
 def one_line(text: str) -> str:
     """Return a text as one line that a terminal shows as it is: control characters are escaped."""
     return escaped(" ".join(text.split()))

@@ -3,12 +3,16 @@
 import hashlib
 import json
 import os
+import re
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 LONGEST = 200
 """Bytes of the name of a file; file systems take 255, of which some are needed while it is written."""
+DIGITS = 15
+"""Of the largest number of a folder that others are counted on from."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -71,7 +75,13 @@ def named(folder: Path, name: str, ending: str) -> Path:
 
 def left_over(folder: Path) -> list[Path]:
     """Return what `write`, `link` or a store under construction left below a folder when their process was killed."""
-    return sorted(path for path in folder.rglob("*.tmp.*") if path.name.rpartition(".tmp.")[2].isdecimal())
+    named_so = (path for path in folder.rglob("*.tmp.*") if path.name.rpartition(".tmp.")[2].isdecimal())
+    return sorted(path for path in named_so if not is_folder(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder itself, no link to one."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def link(path: Path, target: str) -> None:
@@ -89,11 +99,12 @@ def link(path: Path, target: str) -> None:
 def claim(folder: Path, prefix: str) -> Path:
     """Make the next numbered folder (`v001`, `v002`, …); any number of processes never share one.
 
-    The number is one more than the largest there; `mkdir` itself decides who gets it.
+    The number is one more than the largest there; `mkdir` itself decides who gets it. A foreign name of more than
+    `DIGITS` digits is no number: one more than that would soon be no name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     taken = [p.name[len(prefix) :] for p in folder.iterdir() if p.name.startswith(prefix)]
-    number = max((int(digits) for digits in taken if digits.isdecimal()), default=0) + 1
+    number = max((int(digits) for digits in taken if re.fullmatch(rf"[0-9]{{1,{DIGITS}}}", digits)), default=0) + 1
     while True:
         path = folder / f"{prefix}{number:03d}"
         try:
@@ -107,3 +118,12 @@ def sha256(path: Path) -> str:
     """Return the sha256 (hex) of a file's content."""
     with path.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def sums(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """Return the sha256 of files below a folder, by their place in it.
+
+    What is no plain file is none that a run wrote, and left out: a pipe or a device would be read for ever.
+    """
+    plain = (path for path in sorted(paths) if path.is_file() and not path.is_symlink())
+    return {str(path.relative_to(folder)): sha256(path) for path in plain}

@@ -156,7 +156,7 @@ def redraw(request: Request) -> int:
     count = _drawn(drawing.draw, folder)
     about = run_json.read(folder)
     if about.get("status") == "complete":  # another version of the drawing library may have drawn other bytes
-        drawn = {str(path.relative_to(folder)): files.sha256(path) for path in (folder / "figures").glob("*.png")}
+        drawn = files.sums(folder, (folder / "figures").glob("*.png"))
         now = run_json.as_written(folder) | {"files": about.get("files", {}) | drawn}
         files.write_json(folder / run_json.NAME, now)
     terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {folder / 'figures'}")

@@ -83,8 +83,13 @@ def as_yaml(config: dict[str, Any]) -> str:
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=10**6)
 
 
-def execute(job: Job) -> tuple[int, Path]:
+def execute(job: Job, stop: Stop | None = None) -> tuple[int, Path]:
     """Run one job to its end, whatever that is.
+
+    Args:
+        job: what to do.
+        stop: of whoever wants to know afterwards whether a signal came; one that comes while the figures of a run are
+            drawn, all its rows written, does not change how the run ends.
 
     Returns:
         the exit status (0, 130 or 143) and the run folder.
@@ -97,7 +102,7 @@ def execute(job: Job) -> tuple[int, Path]:
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
     try:
-        with Stop().listening() as stop:
+        with (stop or Stop()).listening() as stop:
             stop.notice = partial(under_way.stopping, job.command, "the preparation")
             measurement, run, attributes = begin(job, remarks, stop)
             try:
@@ -122,7 +127,7 @@ def finished(measurement: Measurement, run: under_way.Run, attributes: dict[str,
         under_way.interrupted(run)
         return 130
     except Exception as error:
-        if stop() and shortage.is_killed_loader(error):  # by the signal that stops this process too
+        if stop() and shortage.is_of_loaders(error):  # by the signal that stops this process too
             under_way.interrupted(run)
             return EXIT_STATUS[stop.signal]
         told = shortage.of_run(error, run.folder, run.about, run.again)
@@ -292,7 +297,7 @@ def work(measurement: Measurement, run: under_way.Run, attributes: dict[str, Any
     resumed = store.exists()
     writer = (Writer.resume if resumed else Writer.create)(store, measurement.tables, attributes)
     if resumed:
-        terminal.say(f"resuming {run.folder.name}: {writer.kept()}", stream=sys.stderr)
+        terminal.say(f"resuming {run.folder.name}: {kept(writer, run)}", stream=sys.stderr)
     # a method that asks for `should_stop` ends by itself, after it has handed over its state
     ends_itself = "should_stop" in inspect.signature(methods.module(run.job.command).compute).parameters
     try:
@@ -323,6 +328,12 @@ def work(measurement: Measurement, run: under_way.Run, attributes: dict[str, Any
         run.unfinished.clear()
         return 0
     finally:
-        run.about["kept"] = writer.kept()
+        run.about["kept"] = kept(writer, run)
         measurement.close()
         writer.close()
+
+
+def kept(writer: Writer, run: under_way.Run) -> str:
+    """Say what there is to go on from: rows, and of a training how far its weights are, which rows do not tell."""
+    learns = "state" in inspect.signature(methods.module(run.job.command).compute).parameters
+    return writer.kept() + (f", {training_state.kept(run.folder / 'weights')}" if learns else "")

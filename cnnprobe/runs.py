@@ -7,6 +7,7 @@ import re
 import shlex
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnprobe import files, run_json
-from cnnprobe.errors import UserError, listing, path_of
+from cnnprobe.errors import UserError, in_the_way, listing, path_of
 
-VERSION = re.compile(r"v[0-9]{3,}")
+VERSION = re.compile(rf"v[0-9]{{3,{files.DIGITS + 1}}}")
 IN_PLACE = ".lock", "run.log", "store.h5"
 """Files of a run folder that are opened for writing; others are replaced whole."""
 INTO = "figures", "figures/so-far", "weights", "maps", "unfinished", "jobs"
@@ -40,6 +41,8 @@ def unwritable(out: Path, error: OSError) -> UserError:
     blocked = next((p for p in [out, *out.parents] if p.exists() and not p.is_dir()), None)
     if blocked is not None:
         return UserError(f"{blocked} is a file, not a folder; choose another out=")
+    if error.errno == errno.EISDIR:
+        return UserError(in_the_way(error))
     reason = {errno.EACCES: "no permission", errno.EROFS: "read-only file system"}.get(error.errno, error.strerror)
     return UserError(f"cannot write in {out}: {reason}; choose another out=")
 
@@ -58,6 +61,8 @@ def no_detours(folder: Path) -> None:
 
 _HELD: set[int] = set()
 """Handles of the locks that this process holds."""
+GLANCE = 1.0
+"""Seconds that a lock is waited for while others only look whether somebody holds it, see `holder`."""
 
 
 def _let_go() -> None:
@@ -81,7 +86,7 @@ class Lock:
         no_detours(folder)
         self.handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self.handle)
         except OSError:
             holder = os.pread(self.handle, 200, 0).decode(errors="replace") or "another process"
             os.close(self.handle)
@@ -101,6 +106,24 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _take(handle: int) -> None:
+    """Take a lock of one's own.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    end = time.monotonic() + GLANCE
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # refused where another one's own is in the way
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        time.sleep(0.001)
 
 
 def holder(folder: Path) -> str | None:
@@ -166,7 +189,8 @@ def tidy(folder: Path) -> None:
     Raises:
         UserError: it cannot be looked through, see `left_over`.
     """
-    for path in (*left_over(folder), *folder.parent.glob(".latest.tmp.*")):
+    links = (path for path in folder.parent.glob(".latest.tmp.*") if not files.is_folder(path))
+    for path in (*left_over(folder), *links):
         path.unlink(missing_ok=True)
 
 

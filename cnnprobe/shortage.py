@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, in_the_way
 
 DISK = "ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE", "ENAMETOOLONG"
 SYSTEM = "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM"
@@ -27,16 +27,18 @@ def of_call(error: BaseException) -> UserError | None:
 
         if memory.is_short(error):
             return UserError(f"memory does not suffice, {memory.free_memory('cpu') / 1e9:.3g} GB free")
+    if isinstance(error, IsADirectoryError):
+        return UserError(in_the_way(error))
     if not isinstance(error, OSError) or error.errno not in CODES:
         return None
     return UserError(error.strerror + (f": {error.filename}" if error.filename else ""))
 
 
-def is_killed_loader(error: BaseException) -> bool:
-    """Say whether an error is the end of a process that read images."""
-    from cnnprobe.engine.loading import LoaderKilledError  # with torch
+def is_of_loaders(error: BaseException) -> bool:
+    """Say whether an error is the end of a process that read images, or that none could begin."""
+    from cnnprobe.engine.loading import LoaderError  # with torch
 
-    return isinstance(error, LoaderKilledError)
+    return isinstance(error, LoaderError)
 
 
 def of_run(error: BaseException, folder: Path, about: dict[str, Any], again: str) -> UserError | None:
@@ -49,13 +51,15 @@ def of_run(error: BaseException, folder: Path, about: dict[str, Any], again: str
         again: the command that goes on with it.
     """
     kept = about.get("kept", "no rows kept")
+    if isinstance(error, IsADirectoryError):
+        return UserError(f"{in_the_way(error)}; {kept}; go on with: {again}")
     if isinstance(error, OSError) and (error.errno in CODES or (error.errno and not folder.is_dir())):
         there = f"; go on with: {again}" if folder.is_dir() else ""
         return UserError(f"cannot write in {folder}: {os.strerror(error.errno)}; {kept}{there}")
     from cnnprobe.engine import memory  # with torch
 
-    if is_killed_loader(error):
-        return UserError(f"a loader process was killed (memory?); {kept}; go on with: {again} device.workers=0")
+    if is_of_loaders(error):
+        return UserError(f"{error.reason}; {kept}; go on with: {again} device.workers=0")
     if not memory.is_short(error):
         return None
     size = "×".join(map(str, about["dataset"]["size"]))

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnprobe import catalogue, files, preparation, provenance, run, run_json, runs, schema, shortage, terminal
 from cnnprobe.errors import UserError
+from cnnprobe.signals import EXIT_STATUS, Stop
 from cnnprobe.sweep_table import lines_of, notes_of, write_in_time
 
 SHARING = ("joblib",)
@@ -83,12 +84,12 @@ def typed(words: Any) -> list[str]:
 
 
 def do(asked: Asked) -> int:
-    """Do a job here and leave its line; returns its exit status."""
+    """Do a job here and leave its line; returns its exit status: that of a signal where one came meanwhile."""
     note = {"process": os.getpid(), "born": provenance.birth(os.getpid()), "out": asked.config.get("out"),
             "command": asked.command, "overrides": asked.words}  # fmt: skip
     files.write_json(asked.folder / "jobs" / f"{asked.number}.begun", note)
     write_in_time(asked.folder)
-    status, line = 2, asked.line("failed")
+    status, line, stop = 2, asked.line("failed"), Stop()
     try:
         job = run.Job(
             asked.command,
@@ -97,7 +98,7 @@ def do(asked: Asked) -> int:
             sweep=asked.folder.name,
             explicit_model=any(word.startswith("model=") for word in asked.words),
         )
-        status, where = run.execute(job)
+        status, where = run.execute(job, stop)
         about = run_json.read(where)
         line |= {"status": about["status"], "version": runs.short(where, job.config["out"]), "folder": str(where)}
         line["headline"] = about.get("headline", {})
@@ -112,7 +113,7 @@ def do(asked: Asked) -> int:
             terminal.say(traceback.format_exc(), stream=sys.stderr)
     files.write_json(asked.folder / "jobs" / f"{asked.number}.json", line)
     write_in_time(asked.folder)
-    return status
+    return EXIT_STATUS[stop.signal] if stop() else status
 
 
 def _in_main_thread() -> bool:

@@ -19,7 +19,20 @@ def save(folder: Path, checkpoint: Checkpoint, about: dict[str, Any]) -> None:
     if checkpoint.resume is not None:
         tensors: dict[str, Any] = {}
         plain = _separate(checkpoint.resume, "", tensors)
-        weights.save(folder / f"{STATE}.safetensors", tensors, {"state": plain})
+        weights.save(folder / f"{STATE}.safetensors", tensors, about | {"state": plain})
+
+
+def kept(folder: Path) -> str:
+    """Say from where a stopped training would go on, which need not be behind its last row."""
+    from cnnprobe.models import weights
+
+    path = folder / f"{STATE}.safetensors"
+    if not path.exists():
+        return "no state of the training kept, which begins anew"
+    try:
+        return f"the training kept up to update {weights.about(path)['update']}"
+    except (UserError, LookupError):  # damaged, which is told by whoever goes on; or of an older version
+        return "a state of the training kept"
 
 
 def read(folder: Path) -> dict[str, Any] | None:

@@ -62,8 +62,7 @@ class Run:
 
 def complete(measurement: Measurement, run: Run) -> None:
     """Mark a run complete and say what it found and where it is."""
-    results = [path for path in sorted(run.folder.rglob("*")) if path.name.endswith(RESULTS)]
-    sums = {str(path.relative_to(run.folder)): files.sha256(path) for path in results}
+    sums = files.sums(run.folder, (path for path in run.folder.rglob("*") if path.name.endswith(RESULTS)))
     method = methods.module(run.job.command)
     recording = Recording(run.folder / "store.h5")
     headline = method.headline(recording) if hasattr(method, "headline") else {}

@@ -82,6 +82,7 @@ MAY_IMPORT = {
     },
     "sweep_job": {
         "run_json", "errors", "files", "catalogue", "preparation", "provenance", "run", "runs", "schema", "shortage",
+        "signals",
         "sweep_table", "terminal",
     },
     "sweep_table": {"errors", "files", "kinds", "terminal"},

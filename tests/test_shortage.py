@@ -247,7 +247,7 @@ def test_a_signal_that_kills_the_loaders_too_stops_the_run_in_order(without_load
 
     def stopped():
         os.kill(os.getpid(), signal.SIGTERM)
-        raise loading.LoaderKilledError("a loader process was killed")
+        raise loading.LoaderError("a loader process was killed")
 
     answer = without_loaders(stopped)
     assert answer.status == 143, answer.err

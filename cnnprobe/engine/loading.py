@@ -35,8 +35,19 @@ LOADERS: WeakSet[BaseProcess] = WeakSet()  # processes we started
 LOG = logging.getLogger("cnnprobe")
 
 
-class LoaderKilledError(UserError):
-    """A process that loads images was ended from outside; whoever loads in its own process needs none."""
+class LoaderError(UserError):
+    """Processes that load images cannot begin, or one was ended from outside; who loads in its own process needs none.
+
+    Attributes:
+        reason: without what is possible.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(f"{reason}; try device.workers=0")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason,)
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def batches(
 
     Raises:
         ValueError: `start` is not where a batch begins.
-        UserError: the dataset is strict and an image cannot be read, or a loader process died.
+        UserError: the dataset is strict and an image cannot be read, or a loader process died, or cannot begin.
     """
     if start % batch_size:
         raise ValueError(f"start must be a multiple of the batch size {batch_size}, got {start}")
@@ -148,7 +159,7 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
     """Load by processes, in order.
 
     Raises:
-        UserError: one of them died.
+        UserError: they cannot begin, or one of them died.
     """
     loader = DataLoader(
         loaded,
@@ -168,15 +179,21 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
     except (ConnectionError, EOFError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not DEATH.search(str(error)):
             raise
-        raise LoaderKilledError("a loader process was killed (memory?); try workers=0") from None
+        raise LoaderError("a loader process was killed (memory?)") from None
 
 
 def _that_can_share(workers: int, dataset: Any, places: list[np.ndarray]) -> int:
-    """Return the number of loader processes: as asked for, or 0 with a warning where shared memory does not suffice."""
+    """Return the number of loader processes: as asked for, or 0 with a warning where they could not share memory."""
     try:
         free = os.statvfs(SHARED).f_bavail * os.statvfs(SHARED).f_frsize
     except OSError:
         return workers
+    if workers and not os.access(SHARED, os.W_OK):
+        LOG.warning(
+            f"shared memory ({SHARED}) cannot be written to, and loader processes need it: "
+            "images are loaded in this process, as with device.workers=0"
+        )
+        return 0
     needed = (workers * AHEAD + 1) * len(places[0]) * math.prod(dataset.size)  # bytes of 8-bit images
     if workers and free < needed:
         LOG.warning(
@@ -191,6 +208,9 @@ def _begun(loader: DataLoader) -> Any:
     """Start the processes. That one is killed is noticed within 5 s of waiting for its images, and nowhere else.
 
     torch would have a SIGCHLD raise it at once, wherever the main process is: in the writing of rows, in a callback.
+
+    Raises:
+        UserError: the system refuses what they need: processes, open files, semaphores.
     """
     others = set(active_children())
     main = threading.current_thread() is threading.main_thread()  # in others torch sets no handler, and none can be
@@ -199,6 +219,8 @@ def _begun(loader: DataLoader) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # more workers than cores; fork beside torch's own threads
             return iter(loader)
+    except OSError as error:  # not of the disk that rows are written to
+        raise LoaderError(f"{loader.num_workers} loader processes cannot begin ({error.strerror})") from None
     finally:
         if main and before is not None:
             signal.signal(signal.SIGCHLD, before)

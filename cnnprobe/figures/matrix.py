@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cnnprobe.figures.style import SERIES, apart, figure
+from cnnprobe.figures.style import SERIES, apart, figure, shades
 
 NAMED = 40
 """Up to so many classes each one is named, beyond their index stands."""
@@ -28,7 +28,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str = ""
     side = min(max(2.6, 0.42 * size), 8.0)
     made = figure(side + 2.8, side + 1.2, title)
     axes, bars = made.subplots(1, 2, width_ratios=(side, 1.1), sharey=True)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    axes.imshow(share, cmap=shades("Blues"), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     if size <= COUNTED:
         _write_counts(axes, counts, share)
     _name(axes, classes)

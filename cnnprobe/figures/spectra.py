@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from cnnprobe.figures.canvas import footer, largest
-from cnnprobe.figures.style import ACCENT, DIVERGING, SERIES, figure, number, plain
+from cnnprobe.figures.style import ACCENT, DIVERGING, SERIES, figure, number, plain, shades
 
 MOST_UNITS = 12
 """Units that are shown in full where none are asked for."""
@@ -173,7 +173,7 @@ def channel_maps(units: Units, axes: Axes, means: tuple[np.ndarray, float], titl
     grid = made.add_gridspec(1 + rows, columns, height_ratios=[1.6] + [1] * rows)
     panel = made.add_subplot(grid[0, :])
     top = largest(mean)
-    shown = _map(panel, mean, axes, (0, top or 1), "Greys")
+    shown = _map(panel, mean, axes, (0, top or 1), shades("Greys"))
     panel.set_title(f"mean of |correlation| over {len(values)} units" + _said(mean), fontsize=8)
     panel.set_ylabel("channel", fontsize=8)
     _channels(panel, units.channels)
@@ -299,7 +299,7 @@ def depth(
         top = largest(one)
         panel.set_facecolor("#f6e7d8")
         rows = np.arange(len(names) + 1) - 0.5
-        shown = panel.pcolormesh(axes.rings, rows, _masked(one), cmap="Greys", vmin=0, vmax=top or 1)
+        shown = panel.pcolormesh(axes.rings, rows, _masked(one), cmap=shades("Greys"), vmin=0, vmax=top or 1)
         panel.vlines(np.minimum(nyquist, axes.rings[-1]), places - 0.5, places + 0.5, color=ACCENT, linewidth=1.6)
         panel.set_ylim(rows[-1], rows[0])
         panel.set_title(WORDS[kind] + _said(one), fontsize=8)

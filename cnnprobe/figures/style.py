@@ -3,11 +3,12 @@
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -23,10 +24,25 @@ DIVERGING = LinearSegmentedColormap.from_list(
     "cnnprobe", ["#08306b", "#4393c3", "#ffffff", "#d6604d", "#67000d"], N=257
 ).with_extremes(bad=(1, 1, 1, 0))
 """Of signed maps: negative blue, positive red. An odd number of steps makes zero white; NaN is left clear."""
+STEPS = 256
+"""Colours of matplotlib's own colormaps."""
 
 TITLE_SIZE = 9
 LETTERS_PER_INCH = 13
 """How many letters of a title stand on an inch, about."""
+
+
+def as_shipped() -> AbstractContextManager[None]:
+    """Return what has figures made from matplotlib's own defaults inside a `with`, or of a function it decorates.
+
+    A `matplotlibrc` of the user, or of the folder somebody stands in, would make other figures of the same numbers.
+    """
+    return matplotlib.rc_context({key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"})
+
+
+def shades(name: str) -> Colormap:
+    """Return a colormap of matplotlib in its usual number of steps, whatever a `matplotlibrc` made of it."""
+    return matplotlib.colormaps[name].resampled(STEPS)
 
 
 def figure(width: float, height: float, title: str = "") -> Figure:

@@ -110,7 +110,7 @@ def test_a_strict_dataset_ends_in_one_line_after_the_batches_before(workers):
 def test_a_loader_process_that_dies_is_told_in_one_line():
     """F58."""
     parts = batches(Levels(planted=die), batch_size=2, workers=2)
-    with pytest.raises(UserError, match=r"^a loader process was killed \(memory\?\); try workers=0$"):
+    with pytest.raises(UserError, match=r"^a loader process was killed \(memory\?\); try device\.workers=0$"):
         list(parts)
 
 
