@@ -336,4 +336,4 @@ def work(measurement: Measurement, run: under_way.Run, attributes: dict[str, Any
 def kept(writer: Writer, run: under_way.Run) -> str:
     """Say what there is to go on from: rows, and of a training how far its weights are, which rows do not tell."""
     learns = "state" in inspect.signature(methods.module(run.job.command).compute).parameters
-    return writer.kept() + (f", {training_state.kept(run.folder / 'weights')}" if learns else "")
+    return writer.kept() + (training_state.kept(run.folder / "weights") if learns else "")

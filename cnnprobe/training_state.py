@@ -23,16 +23,16 @@ def save(folder: Path, checkpoint: Checkpoint, about: dict[str, Any]) -> None:
 
 
 def kept(folder: Path) -> str:
-    """Say from where a stopped training would go on, which need not be behind its last row."""
+    """Say from where a stopped training would go on, behind the number of its rows: its last row may be ahead."""
     from cnnprobe.models import weights
 
     path = folder / f"{STATE}.safetensors"
     if not path.exists():
-        return "no state of the training kept, which begins anew"
+        return ", but no state of the training: it begins anew"
     try:
-        return f"the training kept up to update {weights.about(path)['update']}"
+        return f", and the training up to update {weights.about(path)['update']}"
     except (UserError, LookupError):  # damaged, which is told by whoever goes on; or of an older version
-        return "a state of the training kept"
+        return ""
 
 
 def read(folder: Path) -> dict[str, Any] | None:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import os
@@ -86,3 +87,29 @@ def test_what_a_killed_process_left_is_found(tmp_path):
     for name in [*left, "notes.tmp.txt", "a.tmp.", "tmp.5"]:
         (tmp_path / name).write_text("x")
     assert [str(path.relative_to(tmp_path)) for path in files.left_over(tmp_path)] == sorted(left)
+
+
+def test_folders_pipes_devices_and_links_have_no_checksum(tmp_path):
+    """F103: among the figures of a run, one would be waited for, or read without end."""
+    (tmp_path / "a.png").mkdir()
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    (tmp_path / "d.png").write_bytes(b"x")
+    (tmp_path / "e.png").symlink_to("d.png")
+    assert files.sums(tmp_path, tmp_path.glob("*.png")) == {"d.png": hashlib.sha256(b"x").hexdigest()}
+
+
+def test_a_number_that_is_none_is_not_counted_on_from(tmp_path):
+    """F102: one more than 254 nines is too long for a name; what follows 15 nines is found again."""
+    (tmp_path / ("v" + "9" * 254)).mkdir()
+    (tmp_path / "v\u0663").mkdir()
+    assert files.claim(tmp_path, "v").name == "v001"
+    (tmp_path / ("v" + "9" * files.DIGITS)).mkdir()
+    assert [files.claim(tmp_path, "v").name for _ in range(2)] == ["v1000000000000000", "v1000000000000001"]
+
+
+def test_a_folder_is_nothing_half_written(tmp_path):
+    """F102."""
+    (tmp_path / "x.tmp.1").mkdir()
+    (tmp_path / "y.tmp.1").symlink_to("x.tmp.1")
+    assert files.left_over(tmp_path) == [tmp_path / "y.tmp.1"]

@@ -1,3 +1,4 @@
+import fcntl
 import inspect
 import json
 import os
@@ -5,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -255,3 +257,46 @@ def test_a_lock_is_not_held_by_what_was_forked(tmp_path):
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)
     assert runs.holder(folder) is None
+
+
+def test_what_is_made_after_the_largest_number_is_a_run():
+    """F102: and no name with more digits is."""
+    assert runs.VERSION.fullmatch("v1000000000000000")
+    assert not runs.VERSION.fullmatch("v" + "9" * 254)
+
+
+def test_folders_are_left_alone_where_half_written_files_are_tidied_away(tmp_path):
+    """F102: nor do they stand in the way."""
+    folder = make(tmp_path, "topk/a-b/v001")
+    for path in (folder / "x.tmp.1", folder.parent / ".latest.tmp.2"):
+        path.mkdir()
+    runs.tidy(folder)
+    assert (folder / "x.tmp.1").is_dir() and (folder.parent / ".latest.tmp.2").is_dir()
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    """F102: another out= would not help."""
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        (make(tmp_path, "topk/a-b/v001") / "run.json").replace(tmp_path / "run.json")
+    told = f"{tmp_path / 'run.json'} is a folder where a file should be; move it elsewhere"
+    assert str(runs.unwritable(tmp_path, caught.value)) == told
+
+
+def test_a_look_at_a_run_keeps_nobody_from_writing_it(tmp_path):
+    """F104: `status` asks who holds it by holding it for a moment."""
+    (tmp_path / ".lock").touch()
+    looking = (tmp_path / ".lock").open("rb")
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.1, looking.close).start()
+    runs.Lock(tmp_path).release()
+
+
+def test_one_who_writes_is_told_at_once(tmp_path, monkeypatch):
+    """F104: only those who look are waited for."""
+    monkeypatch.setattr(runs, "GLANCE", 1.5)
+    with runs.Lock(tmp_path):
+        began = time.monotonic()
+        with pytest.raises(UserError, match="is being written by process"):
+            runs.Lock(tmp_path)
+    assert time.monotonic() - began < 1

@@ -5,13 +5,15 @@ import json
 import os
 import re
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from stores import filled
 from test_run import contents, name_of, words
 
-from cnnprobe import catalogue, run, shortage
+from cnnprobe import catalogue, files, run, shortage
 from cnnprobe.engine import loading, recording
 from cnnprobe.models import convnet
 from cnnprobe.reading import Recording
@@ -252,3 +254,31 @@ def test_a_signal_that_kills_the_loaders_too_stops_the_run_in_order(without_load
     answer = without_loaders(stopped)
     assert answer.status == 143, answer.err
     assert "a loader process was killed" not in answer.err
+
+
+def test_loaders_that_cannot_begin_are_no_disk(tmp_path):
+    """F58: what is kept, and how to go on without them."""
+    about = {"kept": "4 of 9 rows kept"}
+    told = shortage.of_run(loading.LoaderError("2 loader processes cannot begin (x)"), tmp_path, about, "cnnprobe r")
+    expected = "2 loader processes cannot begin (x); 4 of 9 rows kept; go on with: cnnprobe r device.workers=0"
+    assert str(told) == expected
+
+
+def test_a_folder_in_the_place_of_a_figure_is_told(tmp_path):
+    """F102: in the end of a run, and where it is drawn again."""
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        files.write(tmp_path / "a.png", b"x")
+    told = f"{tmp_path / 'a.png'} is a folder where a file should be; move it elsewhere"
+    assert str(shortage.of_call(caught.value)) == told
+    about = {"kept": "9 of 9 rows kept"}
+    again = "; 9 of 9 rows kept; go on with: cnnprobe r"
+    assert str(shortage.of_run(caught.value, tmp_path, about, "cnnprobe r")) == told + again
+
+
+def test_of_a_training_rows_are_not_all_that_is_kept(tmp_path):
+    """F66: a disk may fill before the state is saved that it would go on from."""
+    writer = filled(tmp_path / "store.h5", only=[0])
+    told = [run.kept(writer, SimpleNamespace(folder=tmp_path, job=run.Job(name, {}))) for name in ("topk", "train")]
+    writer.close()
+    assert told == ["4 of 10 rows kept", "4 of 10 rows kept, but no state of the training: it begins anew"]

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from test_run import ROOT, contents, leading, wait_for
 
-from cnnprobe import provenance, sweep, sweep_job, sweep_table
+from cnnprobe import provenance, run, sweep, sweep_job, sweep_table
 from cnnprobe.errors import UserError
 from cnnprobe.models import convnet
 from cnnprobe.sweep_job import Asked
@@ -234,3 +235,24 @@ def test_of_forty_jobs_four_at_a_time_two_are_killed_and_no_other_is_touched(cnn
         assert cnnprobe(*MANY, row["overrides"].split()[-1], "out=alone").status == 0
         assert contents(run) == contents((tmp_path / "alone/record/convnet-shapes/latest").resolve()), row
     assert cnnprobe("check", *map(str, sorted(folder.glob("v*")))).status == 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_job_is_drawn_stops_the_sweep_behind_it(tmp_path, monkeypatch, number, status):
+    """F103: that run is complete, and says so; the jobs behind it are not begun."""
+    folder = tmp_path / "topk/a-b/v001"
+
+    def finished(*_):
+        os.kill(os.getpid(), number)
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text('{"status": "complete"}')
+        return 0
+
+    begun = SimpleNamespace(folder=folder, lock=SimpleNamespace(release=lambda: None))
+    monkeypatch.setattr(run, "begin", lambda *_: (None, begun, {}))
+    monkeypatch.setattr(run, "finished", finished)
+    config = {"out": str(tmp_path), "method": {"name": "topk"}}
+    monkeypatch.setattr(sweep_job.schema, "checked", lambda config, command: config)
+    (tmp_path / "jobs").mkdir()
+    assert sweep_job.do(Asked(tmp_path, 0, ["seed=1"], config)) == status
+    assert json.loads((tmp_path / "jobs/0.json").read_text())["status"] == "complete"

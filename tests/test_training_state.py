@@ -21,3 +21,14 @@ def test_a_nested_state_comes_back_as_it_went_in(tmp_path):
 
 def test_without_a_state_there_is_none(tmp_path):
     assert training_state.read(tmp_path) is None
+
+
+def test_how_far_a_training_is_kept_is_known_before_it_goes_on(tmp_path):
+    """F66: a row may be there of which the state was not saved."""
+    assert training_state.kept(tmp_path) == ", but no state of the training: it begins anew"
+    for update, state in ((7, {}), (8, None)):
+        training_state.save(tmp_path, Checkpoint("last", {"w": torch.ones(2)}, resume=state), {"update": update})
+    assert training_state.kept(tmp_path) == ", and the training up to update 7"
+    for strange in (b"", b"{}" * 99):
+        (tmp_path / "resume.safetensors").write_bytes(strange)
+        assert training_state.kept(tmp_path) == ""

@@ -1,5 +1,7 @@
+import errno
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cnnprobe.datasets import folder
 from cnnprobe.datasets.imageset import ImageSet
+from cnnprobe.engine import loading
 from cnnprobe.engine.loading import LOADERS, Batch, batches
 from cnnprobe.errors import UserError
 from tests.hostile import corpus
@@ -173,3 +176,27 @@ sys.kept = kept
 raise SystemExit(3)
 """
     assert subprocess.run([sys.executable, "-c", words], timeout=60, check=False).returncode == 3
+
+
+def test_where_no_memory_can_be_shared_images_are_loaded_here(monkeypatch, caplog):
+    """F58: shared memory may be there for reading only."""
+    monkeypatch.setattr(loading.os, "access", lambda *_: False)
+    monkeypatch.setattr(loading, "_by_processes", None)
+    assert len(joined(batches(Levels(), batch_size=2, workers=2)).indices) == 10
+    assert f"shared memory ({loading.SHARED}) cannot be written to" in caplog.text
+    assert "as with device.workers=0" in caplog.text
+
+
+def test_processes_that_cannot_begin_are_told():
+    """F58: the folder of the run is not to blame."""
+
+    class Refused:
+        num_workers = 2
+
+        def __iter__(self):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    told = r"^2 loader processes cannot begin \(Read-only file system\); try device\.workers=0$"
+    with pytest.raises(loading.LoaderError, match=told) as caught:
+        loading._begun(Refused())
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

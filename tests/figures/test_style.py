@@ -1,5 +1,6 @@
 import warnings
 
+import matplotlib
 import numpy as np
 
 from cnnprobe.figures import style
@@ -57,3 +58,25 @@ def test_a_spread_is_that_of_a_sample_and_one_value_has_none():
     """F99: over n - 1, as everywhere."""
     assert style.spread(np.array([1.0, np.nan, 3.0, 8.0]), "{:.3f}") == "4.000 ± 3.606"
     assert style.spread(np.array([4.0, np.nan])) == "4.00" and style.spread(np.array([np.nan])) == "-"
+
+
+def test_a_matplotlibrc_changes_no_figure():
+    """F102: one lies in the folder somebody stands in."""
+
+    @style.as_shipped()
+    def drawn():
+        made = style.figure(2, 2, "title")
+        made.subplots().plot([1, 2, 3])
+        return style.png(made)
+
+    before = drawn()
+    with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 20, "text.usetex": True, "savefig.dpi": 9}):
+        assert drawn() == before
+        assert matplotlib.rcParams["font.size"] == 20
+
+
+def test_a_matplotlibrc_changes_no_colours(monkeypatch):
+    """F102: of `image.lut`, which counts where matplotlib is first loaded."""
+    whole = matplotlib.colormaps["Greys"]
+    monkeypatch.setattr(style.matplotlib, "colormaps", {"Greys": whole.resampled(4)})
+    assert style.shades("Greys")(0.4) == whole(0.4)
