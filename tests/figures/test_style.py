@@ -1,9 +1,16 @@
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pytest
 
 from cnnprobe.figures import style
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_the_same_figure_gives_the_same_bytes():
@@ -80,3 +87,18 @@ def test_a_matplotlibrc_changes_no_colours(monkeypatch):
     whole = matplotlib.colormaps["Greys"]
     monkeypatch.setattr(style.matplotlib, "colormaps", {"Greys": whole.resampled(4)})
     assert style.shades("Greys")(0.4) == whole(0.4)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "no text", "colours"])
+def test_matplotlib_is_loaded_whatever_lies_here(tmp_path, kind):
+    """F103: a pipe would be waited for."""
+    path = tmp_path / "matplotlibrc"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"a: \xff" if kind == "no text" else b"image.lut: 4")
+    code = "from cnnprobe import figures; figures.load(); import matplotlib; print(matplotlib.colormaps['Greys'].N)"
+    asked = [sys.executable, "-B", "-c", code]
+    done = subprocess.run(asked, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True, timeout=60)  # fmt: skip
+    assert done.stdout == "256\n", done.stderr
