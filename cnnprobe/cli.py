@@ -96,9 +96,6 @@ def dispatch(request: Request) -> int:
         Path.cwd()
     except FileNotFoundError:
         raise UserError("the folder it was called in is gone; cd to another one") from None
-    from cnnprobe import figures
-
-    figures.load()
     if care:
         from cnnprobe import upkeep
 

@@ -97,8 +97,8 @@ MAY_IMPORT = {
         "version", "words",
     },
     "cli": {
-        "version", "words", "screen", "errors", "catalogue", "figures", "help", "completion", "requests", "shortage",
-        "signals", "upkeep",
+        "version", "words", "screen", "errors", "catalogue", "help", "completion", "requests", "shortage", "signals",
+        "upkeep",
     },
     "__init__": {
         "runs", "reading", "catalogue", "methods", "datasets", "engine", "errors", "options", "models", "protocol",

@@ -16,3 +16,6 @@ def load() -> None:
     own = Path(found.submodule_search_locations[0]) / "mpl-data"
     with chdir(own if own.is_dir() else Path.cwd()):
         import matplotlib  # noqa: F401
+
+
+load()

@@ -97,7 +97,7 @@ def test_matplotlib_is_loaded_whatever_lies_here(tmp_path, kind):
         os.mkfifo(path)
     else:
         path.write_bytes(b"a: \xff" if kind == "no text" else b"image.lut: 4")
-    code = "from cnnprobe import figures; figures.load(); import matplotlib; print(matplotlib.colormaps['Greys'].N)"
+    code = "import cnnprobe.figures, matplotlib; print(matplotlib.colormaps['Greys'].N)"
     asked = [sys.executable, "-B", "-c", code]
     done = subprocess.run(asked, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
                           text=True, timeout=60)  # fmt: skip
