@@ -219,7 +219,7 @@ def test_yaml_cannot_read_the_environment(asked, tmp_path, monkeypatch, value, k
 
 
 def test_the_configuration_in_the_folder_of_a_run_is_a_strangers_too(cnnprobe, tmp_path):
-    """F09, F10, F12: what --rerun reads; a Python file is run only if the command line names it."""
+    """F102, F09, F10, F12: what --rerun reads; a Python file is run only if the command line names it."""
     assert cnnprobe("layers", "model=convnet", "dataset=shapes", "dataset.count=3").status == 0
     path = tmp_path / "outputs/layers/convnet-shapes/v001/config.yaml"
     good = yaml.safe_load(path.read_text())
