@@ -1,6 +1,5 @@
 """Read a file of tensors that anyone may have made: data, never code, and one line where it is something else."""
 
-import argparse
 import json
 import pickle
 import re
@@ -9,13 +8,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cnnprobe.errors import UserError
-from cnnprobe.models import extra_state
+from cnnprobe.models import extra_state, pickles
 
 LARGEST = 16 * 2**30  # bytes; the largest published classifiers have 2.6 GB
 ZIP = b"PK\x03\x04"
@@ -33,6 +31,8 @@ SIGNATURES = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself",
 }
 DEEPEST = 16  # dicts and lists in each other, in a .pt file
+SMALL = 2**26  # bytes that extra states and their tensors may have in any file
+LONGEST = 1000  # letters of the joined names of a tensor
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
@@ -53,6 +53,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
         state = _safetensors(path, head)
     for name, value in state.items():
         _check_tensor(path, name, value)
+    _check_storages(path, state)
     return state
 
 
@@ -106,11 +107,15 @@ def _check_archive(path: Path) -> None:
 
 
 def _unpickled(path: Path) -> Any:
-    """Load with `weights_only`, which builds tensors and plain containers and nothing else."""
+    """Load with `weights_only`, which builds tensors and plain containers and nothing else, of a size that can be."""
     try:
-        known = torch.serialization.safe_globals(_plain_types())
+        with path.open("rb") as file:
+            pickles.look(file)
+        known = torch.serialization.safe_globals(pickles.plain_types())
         with warnings.catch_warnings(action="ignore"), known:  # what torch warns of is refused below
             return torch.load(path, map_location="cpu", weights_only=True)
+    except pickles.Oversized as reason:
+        raise UserError(f"{path.name} is refused: {reason}. Save it as .safetensors") from None
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:class|type|operand) (\S+)", str(error))
         if not found:
@@ -119,14 +124,6 @@ def _unpickled(path: Path) -> Any:
         raise UserError(f"{path.name} holds more than tensors ({what}); refused. Save it as .safetensors") from None
     except Exception:  # what torch raises on a broken file: EOFError, KeyError, RuntimeError, OSError, …
         raise UserError(f"{path.name} is not a checkpoint, or is cut off") from None
-
-
-def _plain_types() -> list[Any]:
-    """Return what training programs keep beside weights and what is data: their arguments, NumPy's numbers."""
-    scalar = np.float64(0).__reduce__()[0]
-    older = (scalar, "numpy.core.multiarray.scalar")  # its name in NumPy 1
-    kinds = {type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "u1", "?")}
-    return [argparse.Namespace, scalar, older, np.dtype, *kinds]
 
 
 def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:
@@ -144,7 +141,10 @@ def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:
         elif isinstance(value, dict | list | tuple) and id(value) not in seen and depth < DEEPEST:
             seen.add(id(value))
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                collect(item, f"{name}.{key}" if name else str(key), depth + 1)
+                own = f"{name}.{key}" if name else str(key)
+                if len(own) > LONGEST:
+                    raise UserError(f"{path.name} has a name of {len(own)} letters; at most {LONGEST} are read")
+                collect(item, own, depth + 1)
 
     collect(loaded, "", 0)
     if not state:
@@ -199,3 +199,11 @@ def _check_tensor(path: Path, name: str, value: Tensor) -> None:
     if claimed > there:
         sizes = f"claims {claimed / 1e6:.0f} MB and has {there / 1e6:.1g} MB"
         raise UserError(f"{path.name} is refused: {name[:60]!r} {sizes}")
+
+
+def _check_storages(path: Path, state: dict[str, Tensor]) -> None:
+    """Refuse storages that are larger together than their file: a pickle can ask for one that nothing fills."""
+    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}
+    held, there = path.stat().st_size, sum(storages.values())
+    if there > max(held, SMALL):
+        raise UserError(f"{path.name} is refused: its tensors take {there / 1e6:.3g} MB, the file {held / 1e6:.3g} MB")

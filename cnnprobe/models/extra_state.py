@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.errors import UserError
+from cnnprobe.models import pickles
 
 KEY = "_extra_state"
 """The last part of its name in a state dict, which torch gives it."""
 ARCHIVE = b"PK"  # how what torch.save writes begins
+LETTERS = 2**22
+"""Of data that are kept as text; what has more is written by torch.save."""
 
 
 def encoded(value: Any, name: str) -> Tensor:
@@ -21,9 +24,9 @@ def encoded(value: Any, name: str) -> Tensor:
     Raises:
         UserError: it is anything else.
     """
-    text = repr(value)
     try:
-        if ast.literal_eval(text) == value:
+        text = repr(value) if _is_short(value) else ""
+        if text and ast.literal_eval(text) == value:
             return torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
     except (ValueError, SyntaxError, TypeError, RuntimeError, MemoryError, RecursionError):
         pass  # tensors in it, NaN
@@ -46,10 +49,28 @@ def decoded(data: Tensor, name: str) -> Any:
     written = data.cpu().numpy().tobytes()
     try:
         if written.startswith(ARCHIVE):
+            pickles.look(io.BytesIO(written))
             return torch.load(io.BytesIO(written), weights_only=True)
+        if len(written) > 4 * LETTERS:
+            raise ValueError
         return ast.literal_eval(written.decode())
     except Exception:  # a stranger's bytes
         raise UserError(f"{name} cannot be read: it is no state that cnnprobe stored") from None
+
+
+def _is_short(value: Any) -> bool:
+    """Say whether a value is of plain kinds and short enough to be kept as text; what stands in it twice counts twice."""
+    open_, letters = [value], 0
+    while open_ and letters <= LETTERS:
+        one = open_.pop()
+        letters += 8 + (len(one) if isinstance(one, str | bytes) else 0)
+        if isinstance(one, dict):
+            open_ += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set | frozenset):
+            open_ += one
+        elif not isinstance(one, int | float | complex | str | bytes | None):
+            return False
+    return letters <= LETTERS
 
 
 class _Stored:
