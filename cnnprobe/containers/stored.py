@@ -22,6 +22,12 @@ LARGEST = 2**40
 """Values an array may have."""
 MOST = 100_000
 """Arrays and texts a file may have."""
+LONGEST = 1000
+"""Letters of the name of an array, with those of what it lies in."""
+TEXT = 64
+"""Bytes that Python takes for a text, beside its letters."""
+TAILS = 20
+"""Endings of an array's name that others beside it may have too."""
 ELEMENT = re.compile(r"(.*)\((\d+)\)/([^/(){}]+)")
 """A field of an element of a struct array."""
 OBJECTS = "pickled objects, which could run code"
@@ -106,6 +112,7 @@ class Container:
         rows: by name of a structured array, compound dataset or struct array: its fields that have one number or text
             in each row, by their names among `arrays` and `texts`; only where it has no other fields.
         about: by name of a group, "" for the file: its attributes, as those of an array.
+        claimed: bytes of all that was found so far, as they will be in memory.
     """
 
     path: Path
@@ -115,6 +122,23 @@ class Container:
     passed: dict[str, str] = field(default_factory=dict)
     rows: dict[str, list[str]] = field(default_factory=dict)
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    claimed: int = 0
+    _small: tuple | None = field(default=None, init=False, repr=False, compare=False)
+
+    def no_room(self, claimed: int, held: int) -> str:
+        """Return why something is not unpacked; "", and it counts, where it is affordable, also beside all before it.
+
+        Args:
+            claimed: bytes that it will have in memory.
+            held: bytes that it takes in the file.
+        """
+        whole = self.path.stat().st_size
+        if not is_affordable(claimed, held):
+            return not_affordable(claimed, held)
+        if not is_affordable(self.claimed + claimed, whole):
+            return f"{not_affordable(self.claimed + claimed, whole)}, counted with what stands before it"
+        self.claimed += claimed
+        return ""
 
     def named(self, word: str) -> dict[str, Stored]:
         """Return the array of this name, or all arrays of a group, struct or cell array of this name.
@@ -147,17 +171,18 @@ class Container:
             place and value: an attribute, an array or a list of texts; None where there is nothing.
         """
         about = {key.lower(): (f"{name}@{key}", value) for key, value in self.arrays[name].about.items()}
-        there = {key.lower(): key for key in (*self.arrays, *self.texts) if key != name}
+        there, groups = self._in_small_letters()
         group, _, own = name.lower().rpartition("/")
-        tails = [own[at:] for at, letter in enumerate(own) if letter in "_-."] + [""]
+        tails = [*[own[at:] for at, letter in enumerate(own) if letter in "_-."][:TAILS], ""]
+        words = list(words)
         for word in words:
             if word in about:
                 return about[word]
-        groups = {key.lower(): (key, value) for key, value in self.about.items()}
         while True:
             for tail in tails:
                 for word in words:
-                    key = there.get(f"{group}/{word}{tail}".lstrip("/"))
+                    keys = there.get(f"{group}/{word}{tail}".lstrip("/"), ())
+                    key = next((key for key in keys if key != name), None)
                     if key is not None:
                         return key, self.texts[key] if key in self.texts else self.arrays[key]
             place, attributes = groups.get(group, ("", {}))
@@ -168,6 +193,17 @@ class Container:
             if not group:
                 return None
             group = group.rpartition("/")[0]
+
+    def _in_small_letters(self) -> tuple[dict[str, list[str]], dict[str, tuple[str, dict[str, Any]]]]:
+        """Return all names by their small letters, the last of them first, and the groups with their attributes."""
+        counts = (len(self.arrays), len(self.texts), len(self.about))
+        if self._small is None or self._small[0] != counts:
+            there: dict[str, list[str]] = {}
+            for key in (*self.arrays, *self.texts):
+                there.setdefault(key.lower(), []).insert(0, key)
+            groups = {key.lower(): (key, value) for key, value in self.about.items()}
+            self._small = (counts, there, groups)
+        return self._small[1:]
 
     def gather(self) -> "Container":
         """Join what each element of a struct array has one text or number of: stimuli(1)/name, … are stimuli/name.
@@ -213,6 +249,8 @@ class Container:
     def add(self, name: str, array: Stored) -> None:
         """Take an array in, or note why not: no plain numbers, or more than can be."""
         reason = unusable(array.shape, array.dtype)
+        if len(name) > LONGEST:
+            name, reason = f"{name[:40]}…", f"has a name of {len(name)} letters; at most {LONGEST} are read"
         if reason:
             self.passed[name] = reason
         else:
@@ -266,4 +304,5 @@ def is_affordable(claimed: int, held: int) -> bool:
 
 def not_affordable(claimed: int, held: int) -> str:
     """Return why an array is not unpacked."""
-    return f"claims {claimed / 1e9:.3g} GB in {held / 1e6:.3g} MB of a compressed file; store it uncompressed"
+    bound = f"at most {SHRINKS} times its bytes, or {FLOOR / 1e9:.2g} GB, are unpacked"
+    return f"claims {claimed / 1e9:.3g} GB in {held / 1e6:.3g} MB of a compressed file; store it uncompressed ({bound})"

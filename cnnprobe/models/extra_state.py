@@ -59,7 +59,7 @@ def decoded(data: Tensor, name: str) -> Any:
 
 
 def _is_short(value: Any) -> bool:
-    """Say whether a value is of plain kinds and short enough to be kept as text; what stands in it twice counts twice."""
+    """Say whether a value is of plain kinds and short enough to be kept as text; what it holds twice counts twice."""
     open_, letters = [value], 0
     while open_ and letters <= LETTERS:
         one = open_.pop()

@@ -69,12 +69,12 @@ def _look_through(pickled: bytes | BinaryIO) -> None:
     """Look through one pickle; a file is left behind it."""
     stack: list[Any] = []
     memo: dict[Any, _Thing] = {}
-    read = steps = 0
+    first = read = steps = 0
     try:
         for step, word, at in pickletools.genops(pickled):
             steps += 1
             first = at if steps == 1 else first
-            read = (at or 0) - (first or 0)
+            read = at - first
             if steps > MOST_STEPS:
                 raise Oversized(f"it takes more than {MOST_STEPS} steps to build")
             _take(step, word, stack, memo)

@@ -34,7 +34,8 @@ HOSTILE = {
                r"holds more than tensors \(numpy.dtype\('V100000000'\)\)"),
     "codes": (b"c_codecs\nencode\nX\x01\0\0\0aX\x03\0\0\0hex\x86R", "it encodes texts otherwise than as latin1"),
     "codes by another": (b"c_codecs\nencode\n\x85", "it encodes texts otherwise than as latin1"),
-    "laughs": (pickle.dumps(nested([1] * 10, 8, 10), 2)[2:-1], r"holds 1.11e\+07 values and letters in 0.\d+ kB; at most 1e\+07"),
+    "laughs": (pickle.dumps(nested([1] * 10, 8, 10), 2)[2:-1],
+               r"holds 1.11e\+07 values and letters in 0.\d+ kB; at most 1e\+07"),
     "laughs in tuples": (b"(tq\x00" + b"".join(b"(" + b"h%c" % n * 10 + b"tq%c" % (n + 1) for n in range(9)),
                          "values and letters in 0.2"),
     "depth": (b"]" * 3000 + b"a" * 2999, "holds things more than 1000 deep in each other"),
@@ -55,14 +56,14 @@ def test_what_takes_more_than_its_bytes_stand_for_is_refused(tmp_path, kind, mon
 def test_a_storage_that_nothing_fills_is_refused(tmp_path):
     """F102: torch would take it as it lies in memory."""
     path = written(tmp_path / "a.pt", b"ctorch\nFloatTensor\nJ\0\0\x00\x02\x85R")
-    with pytest.raises(UserError, match="its tensors take 134 MB, the file 0.0"):
+    with pytest.raises(UserError, match=r"its tensors take 134 MB, the file 0\."):
         checkpoints.tensors(path)
 
 
 def test_a_name_has_so_many_letters_at_most(tmp_path):
     """F102: names are joined, each with those of the dicts it lies in."""
     torch.save({"x" * 700: {"y" * 400: torch.zeros(1)}}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match="a.pt has a name of 1101 letters; at most 1000 are read"):
+    with pytest.raises(UserError, match=r"a\.pt has a name of 1101 letters; at most 1000 are read"):
         checkpoints.tensors(tmp_path / "a.pt")
 
 
