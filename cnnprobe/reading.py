@@ -10,6 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cnnprobe.containers.heaps import at_most, refers
+from cnnprobe.containers.stored import is_affordable, not_affordable
 from cnnprobe.errors import UserError, unknown
 from cnnprobe.store_layout import CHECKSUM, FORMAT_VERSION, SAVED, as_python, known_sum
 from cnnprobe.store_schema import wrong
@@ -163,7 +165,9 @@ class Recording:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.verified: set[str] = set()
+        self.claimed = 0
         with self.file() as file:
+            self._check_attributes(file)
             self.attributes = {key: as_python(value) for key, value in file.attrs.items()}
             if self.attributes.get("format") != "cnnprobe":
                 raise UserError(f"{self.path} is HDF5, but no store of cnnprobe")
@@ -244,12 +248,24 @@ class Recording:
             if address in seen or name.count("/") > DEEPEST or len(seen) > MOST_OBJECTS:
                 raise UserError(f"{self.path} is no plain tree of groups ({name[:80]}); refused")
             seen.add(address)
+            self._check_attributes(item)
             if isinstance(item, h5py.Dataset):
                 self._check_room(item)
                 continue
             if name.split("/")[0] != SAVED and any(isinstance(item.get(inner), h5py.Dataset) for inner in _hard(item)):
                 yield name
             yield from self._walk(item, seen, f"{name}/")
+
+    def _check_attributes(self, item: h5py.Group | h5py.Dataset) -> None:
+        """Refuse attributes that would take more, with those before them, than the bytes of the file can stand for."""
+        size = self.path.stat().st_size
+        for name in item.attrs:
+            about = item.attrs.get_id(name)
+            count = math.prod(about.shape or ())
+            self.claimed += at_most(self.path, count) if refers(about.dtype) else count * about.dtype.itemsize
+            if not is_affordable(self.claimed, size):
+                reason = not_affordable(self.claimed, size)
+                raise UserError(f"{self.path} is refused: attribute {name[:60]!r} of {item.name[:60]} {reason}")
 
     def _check_room(self, item: h5py.Dataset) -> None:
         """Refuse a column whose bytes are not in this file: they lie in another one, or nowhere."""

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "run_json": {"kinds"},
     "runs": {"errors", "files", "run_json"},
     "store_layout": {"records"},
-    "reading": {"errors", "store_layout", "store_schema"},
+    "reading": {"errors", "containers", "store_layout", "store_schema"},
     "store": {"errors", "files", "records", "store_layout", "reading"},
     "matching": {"errors", "containers"},
     "volumes": {"errors", "containers", "matching"},

@@ -1,13 +1,15 @@
 """Arrays in the files of MATLAB up to version 7 (v4, v6, v7; `save` without -v7.3): variables, structs and cells."""
 
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cnnprobe.containers import matlab_tags
 from cnnprobe.containers.packed import DENSE
-from cnnprobe.containers.stored import LARGEST, Container, Stored, is_affordable, not_affordable, told, vector
+from cnnprobe.containers.stored import Container, Stored, told, vector
 from cnnprobe.errors import UserError
 
 DEPTH = 20
@@ -18,18 +20,17 @@ def opened(path: Path) -> Container:
     """Return the arrays and texts of a file.
 
     Raises:
-        UserError: a variable claims to be larger than what is there.
+        UserError: a variable claims to be larger than what is there, or holds too much in each other.
         ValueError and others: it is damaged.
     """
-    from scipy.io import loadmat, whosmat
+    from scipy.io import loadmat
+    from scipy.io.matlab import matfile_version
 
-    held, total = path.stat().st_size, 0
-    for name, shape, _ in whosmat(path):
-        values = int(np.prod([int(side) for side in shape], dtype=object))
-        total += 8 * values
-        if values > LARGEST or not is_affordable(total, held):
-            raise UserError(f"{told(path, name)} {not_affordable(total, held)}")
     found = Container(path, "MATLAB 5")
+    if matfile_version(path)[0] == 1:
+        _check_room(found, matlab_tags.variables(path))
+    else:
+        _check_room(found, _shapes(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of objects, which are named among what is passed over
         variables = loadmat(path, mat_dtype=True)
@@ -37,6 +38,29 @@ def opened(path: Path) -> Container:
         if name is None or not name.startswith("__"):
             _take(found, _own_name(value) if name in (None, "None") else name, value, 0)
     return found.gather()
+
+
+def _check_room(found: Container, parts: Iterable[tuple[str, int]]) -> None:
+    """Check what variables claim, one after the other, before it is read.
+
+    Raises:
+        UserError: it is more than can be, or too deep.
+    """
+    held = found.path.stat().st_size
+    try:
+        for name, claimed in parts:
+            if reason := found.no_room(claimed, held):
+                raise UserError(f"{told(found.path, name)} {reason}")
+    except matlab_tags.Deep as reason:
+        raise UserError(told(found.path, str(reason))) from None
+
+
+def _shapes(path: Path) -> Iterator[tuple[str, int]]:
+    """Give the names of the variables of a file of version 4, which has nothing in cells, and their bytes."""
+    from scipy.io import whosmat
+
+    for name, shape, _ in whosmat(path):
+        yield name, 8 * int(np.prod([int(side) for side in shape], dtype=object))
 
 
 def _own_name(value: Any) -> str:

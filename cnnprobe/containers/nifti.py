@@ -1,5 +1,6 @@
 """Volumes in NIfTI files: nothing that claims to be larger than its file can hold is read."""
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from cnnprobe.containers.stored import Container, Stored, is_affordable, not_aff
 from cnnprobe.errors import UserError, one_line
 
 ENDINGS = (".nii", ".nii.gz", ".hdr", ".img")
+HEAD = 540
+"""Bytes of the longer of the two headers, NIfTI-2."""
+BEGINS = {348: (108, "f"), 540: (168, "q")}
+"""By the length that a header says it has: where in it stands at which byte the values begin, and as what."""
 MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -68,6 +73,7 @@ def scan(path: Path) -> Scan:
     name = one_line(path.name)
     if not path.is_file():
         raise UserError(f"no file {one_line(str(path))}")
+    _check_head(path, library)
     try:
         image = library.load(path)
     except Exception as error:
@@ -95,6 +101,27 @@ def scan(path: Path) -> Scan:
     zooms = image.header.get_zooms()
     step = float(zooms[3]) * SECONDS[time] if len(zooms) > 3 and time in SECONDS and zooms[3] > 0 else None
     return Scan(path, shape, affine, step)
+
+
+def _check_head(path: Path, library: Any) -> None:
+    """Check how much stands between the header of a file and its values: nibabel reads it with the header.
+
+    Raises:
+        UserError: it is more than the file's bytes can stand for.
+    """
+    try:
+        with library.openers.ImageOpener(path, "rb") as file:
+            head = file.read(HEAD)
+    except Exception:  # which nibabel tells, as it does of all that is damaged
+        return
+    places = {order: struct.unpack(f"{order}i", head[:4])[0] for order in "<>"} if len(head) == HEAD else {}
+    for order, length in places.items():
+        if length in BEGINS:
+            at, kind = BEGINS[length]
+            begins = struct.unpack_from(f"{order}{kind}", head, at)[0]
+            held = path.stat().st_size
+            if not begins <= held and not is_affordable(begins, held):
+                raise UserError(f"{one_line(path.name)} {not_affordable(begins, held)}")
 
 
 def nibabel() -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnprobe.containers.packed import DENSE, Sparse
-from cnnprobe.containers.stored import Container, Stored, is_affordable, not_affordable, told
+from cnnprobe.containers.stored import TEXT, Container, Stored, told
 from cnnprobe.errors import UserError, one_line
 
 SPARSE = ("csr", "csc", "coo", "bsr", "dia")
@@ -50,13 +50,13 @@ def npz(path: Path) -> Container:
                 found.passed[member.filename] = "is no array"
                 continue
             name = member.filename.removesuffix(".npy")
+            if reason := found.no_room(member.file_size, member.compress_size):
+                found.passed[name] = reason
+                continue
             with archive.open(member) as file:
                 shape, _, dtype = _header(file)
             if int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size and not dtype.hasobject:
                 raise UserError(f"{told(path, name)} is cut off")
-            if not is_affordable(member.file_size, member.compress_size):
-                found.passed[name] = not_affordable(member.file_size, member.compress_size)
-                continue
             _take(found, name, shape, dtype, _Member(path, name))
     if found.texts.get("format", [""])[0] in SPARSE and {"shape", "data"} <= found.arrays.keys():
         _join_sparse(found)
@@ -75,6 +75,10 @@ def _take(found: Container, name: str, shape: tuple[int, ...], dtype: np.dtype, 
             _take(found, f"{name}/{one}".lstrip("/"), (*shape, *inner.shape), inner.base, _Field(read, one))
         found.note_rows(name, dtype.names)
     elif dtype.kind in "US" and len(shape) <= 2 and np.prod(shape, dtype=object) <= 10**6:
+        count = int(np.prod(shape, dtype=object))
+        if reason := found.no_room(count * TEXT, found.path.stat().st_size):
+            found.passed[name] = reason
+            return
         values = np.asarray(read(...)).ravel().tolist()
         found.texts[name] = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in values]
     else:
@@ -86,7 +90,8 @@ def _join_sparse(found: Container) -> None:
     parts = [found.arrays.pop(key, None) for key in ("data", "indices", "indptr", "shape")]
     for key in ("row", "col", "coords", "offsets"):
         found.arrays.pop(key, None)
-    kind, shape = found.texts.pop("format")[0], parts[3].read().ravel().tolist()
+    kind = found.texts.pop("format")[0]
+    shape = parts[3].read().ravel().tolist() if parts[3].shape in ((1,), (2,), (3,)) else ()
     if kind not in ("csr", "csc") or None in parts or len(shape) != 2:
         found.passed["data"] = f"is a sparse matrix of the kind {kind}; save it as .tocsr()"
     elif shape[0] * shape[1] > DENSE:

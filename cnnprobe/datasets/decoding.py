@@ -28,6 +28,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 LARGEST_FILE = 256 * 2**20  # bytes
 LARGEST_IMAGE = 64_000_000  # px
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF, and a value
+STRIP = 512  # rows that are laid on white at a time
 PORTION = 1000  # files that a process decodes at a time
 POLL = 0.1  # seconds between two looks whether a signal came
 OTHER_CONTENT = {  # what a file begins with, where it is something else
@@ -260,9 +261,17 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise Unreadable(f"{'32-bit integer' if image.mode == 'I' else 'floating-point'} pixels have no known range")
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+        return _on_white(image)
     return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Lay a picture that is partly transparent on white, a strip at a time: each step takes as much as all of it."""
+    shown = Image.new("RGB", image.size)
+    for top in range(0, image.height, STRIP):
+        strip = image.crop((0, top, image.width, min(top + STRIP, image.height))).convert("RGBA")
+        shown.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
+    return shown
 
 
 def _scale_transparent(image: Image.Image) -> None:
