@@ -367,7 +367,7 @@ def _texts(file: Container, name: str, stored: Stored) -> Iterator[tuple[int, st
         if at is not None:
             yield from ((0, *one) for one in _as_texts(*at, word))
     described = f"{group}/pattern_descriptors/".lstrip("/")
-    for key in (*file.texts, *file.arrays):
+    for key in file.having("pattern_descriptors/"):
         if key.startswith(described):
             listed = _as_texts(key, file.texts.get(key) or file.arrays[key], key.rpartition("/")[2])
             yield from ((1, *one) for one in listed)

@@ -272,7 +272,8 @@ def compute(
     } | left
     from cnnprobe.companions import companions  # with torch
 
-    given |= companions(asked, job.config, made, device)
+    with stop.at_once():
+        given |= companions(asked, job.config, made, device)
     return methods.measurement(
         job.command, {name: given[option_name(name)] for name in asked if option_name(name) in given}
     )

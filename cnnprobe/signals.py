@@ -83,9 +83,7 @@ def noted() -> Iterator[None]:
     def note(number: int, _frame: object) -> None:
         global _early
         if _a_library_is_imported():  # its C++ would abort the process
-            later = threading.Timer(0.1, os.kill, (os.getpid(), number))
-            later.daemon = True
-            later.start()
+            _again(number)
             return
         _early = number
         raise KeyboardInterrupt
@@ -100,6 +98,13 @@ def noted() -> Iterator[None]:
             yield
     finally:
         _early, sys.unraisablehook = None, before
+
+
+def _again(number: int) -> None:
+    """Send this process a signal once more, a little later."""
+    later = threading.Timer(0.1, os.kill, (os.getpid(), number))
+    later.daemon = True
+    later.start()
 
 
 def _a_library_is_imported() -> bool:
@@ -120,6 +125,7 @@ class Stop:
         self.signal: int | None = None
         self.notice: Callable[[], None] | None = None
         self.waiting: threading.Timer | None = None
+        self.leaves = False
 
     def __call__(self) -> bool:
         """Say whether a signal came."""
@@ -134,10 +140,29 @@ class Stop:
         if self.signal is not None:
             raise KeyboardInterrupt if self.signal == signal.SIGINT else SystemExit(EXIT_STATUS[self.signal])
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Leave at the first signal inside the block, wherever it is: what a stranger's file makes of it may be long.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: a signal came.
+        """
+        self.leave()
+        self.leaves = True
+        try:
+            yield
+        finally:
+            self.leaves = False
+
     def _note(self, number: int, _frame: object) -> None:
-        if self.signal is not None:
+        if self.signal is not None and not self.leaves:
             raise KeyboardInterrupt
+        if self.leaves and _a_library_is_imported():  # its C++ would abort the process
+            _again(number)
+            return
         self.signal = number
+        if self.leaves:
+            self.leave()
         if self.notice is not None:
             self.waiting = threading.Timer(PATIENCE, self.notice)
             self.waiting.daemon = True

@@ -1,7 +1,9 @@
 """Arrays in the files of NumPy, .npy and .npz; pickled objects are never opened."""
 
+import os
 import re
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,12 @@ class _File:
         return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[index])
 
 
+@lru_cache(maxsize=2)
+def _archive(path: Path, _process: int, _size: int, _changed: int) -> zipfile.ZipFile:
+    """Return an archive opened: reading what is in it for each of many arrays anew would take for ever."""
+    return zipfile.ZipFile(path)
+
+
 class _Member:
     """Reads an array of an archive, whole at the first request: an archive has no rows."""
 
@@ -143,8 +151,10 @@ class _Member:
 
     def __call__(self, index: Any) -> np.ndarray:
         if self.array is None:
-            with np.load(self.path, allow_pickle=False) as archive:
-                self.array = archive[self.name]
+            about = self.path.stat()
+            archive = _archive(self.path, os.getpid(), about.st_size, about.st_mtime_ns)
+            with archive.open(f"{self.name}.npy") as file:
+                self.array = np.lib.format.read_array(file, allow_pickle=False)
         return self.array[index]
 
 

@@ -123,6 +123,7 @@ class Container:
     rows: dict[str, list[str]] = field(default_factory=dict)
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     claimed: int = 0
+    _parts: dict[tuple, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _small: tuple | None = field(default=None, init=False, repr=False, compare=False)
 
     def no_room(self, claimed: int, held: int) -> str:
@@ -193,6 +194,13 @@ class Container:
             if not group:
                 return None
             group = group.rpartition("/")[0]
+
+    def having(self, part: str) -> list[str]:
+        """Return the names of texts and arrays in which a part stands; the texts first."""
+        key = (part, len(self.arrays), len(self.texts))
+        if key not in self._parts:
+            self._parts = {key: [name for name in (*self.texts, *self.arrays) if part in name]}
+        return self._parts[key]
 
     def _in_small_letters(self) -> tuple[dict[str, list[str]], dict[str, tuple[str, dict[str, Any]]]]:
         """Return all names by their small letters, the last of them first, and the groups with their attributes."""

@@ -2,6 +2,7 @@
 
 import h5py
 import numpy as np
+import pytest
 
 from cnnprobe.containers.opening import opened
 from tests.matlab_files import Matlab
@@ -68,6 +69,31 @@ def test_what_is_no_array_of_numbers_is_passed_over_with_its_reason(tmp_path):
     assert passed["names"].startswith("is an object of MATLAB; save") and passed["none"] == "is empty"
     assert passed["away"] == "is a link to elsewhere" and passed["far"] == "keeps its values in other files; refused"
     assert "complex128" in passed["complex"]
+
+
+@pytest.mark.parametrize("kind", ["S4", "chars", "fields", "virtual", "octave", "references"])
+def test_what_lies_in_other_files_is_not_read(tmp_path, kind):
+    """F102: whatever it is, numbers, texts, characters or fields."""
+    (tmp_path / "secret").write_bytes(b"secret" * 20)
+    away = {"external": [(str(tmp_path / "secret"), 0, 64)]}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        if kind == "virtual":
+            layout = h5py.VirtualLayout((4,), "S4")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "b.h5"), "x", (4,))
+            file.create_virtual_dataset("x", layout)
+        elif kind == "octave":
+            group = file.create_group("x")
+            group.attrs["OCTAVE_NEW_FORMAT"], group["type"] = np.uint8(1), np.bytes_("string")
+            group.create_dataset("value", (4, 1), "i1", **away)
+        else:
+            dtype = {"chars": "u1", "fields": np.dtype([("x", "u1", (4,))]), "references": h5py.ref_dtype}.get(
+                kind, kind
+            )
+            item = file.create_dataset("x", (4,), dtype, **away)
+            matlab = {"chars": "char", "references": "cell"}.get(kind)
+            item.attrs["MATLAB_class"] = np.bytes_(matlab or "")
+    found = opened(tmp_path / "a.h5")
+    assert not found.arrays and not found.texts and found.passed == {"x": "keeps its values in other files; refused"}
 
 
 def test_a_cell_array_that_holds_itself_ends(tmp_path):
