@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from cnnprobe.containers.heaps import at_most, refers
-from cnnprobe.containers.stored import is_affordable, not_affordable
+from cnnprobe.containers.stored import bound, claims, is_affordable
 from cnnprobe.errors import UserError, unknown
 from cnnprobe.store_layout import CHECKSUM, FORMAT_VERSION, SAVED, as_python, known_sum
 from cnnprobe.store_schema import wrong
@@ -264,8 +264,8 @@ class Recording:
             count = math.prod(about.shape or ())
             self.claimed += at_most(self.path, count) if refers(about.dtype) else count * about.dtype.itemsize
             if not is_affordable(self.claimed, size):
-                reason = not_affordable(self.claimed, size)
-                raise UserError(f"{self.path} is refused: attribute {name[:60]!r} of {item.name[:60]} {reason}")
+                what = f"attribute {name[:60]!r} of {item.name[:60]} {claims(self.claimed, size)} with those before it"
+                raise UserError(f"{self.path} is refused: {what}; {bound()}")
 
     def _check_room(self, item: h5py.Dataset) -> None:
         """Refuse a column whose bytes are not in this file: they lie in another one, or nowhere."""

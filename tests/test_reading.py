@@ -12,6 +12,7 @@ import pytest
 from stores import ATTRIBUTES, batch_of, filled, tables
 
 import cnnprobe
+from cnnprobe.containers import stored
 from cnnprobe.errors import UserError
 from cnnprobe.provenance import peak_memory
 from cnnprobe.reading import LOOKS, Recording, SoFar, TableView
@@ -40,6 +41,24 @@ def test_what_is_not_ours_newer_damaged_or_hostile_is_refused_in_one_line(tmp_pa
         assert "do not show" not in str(told.value)
         assert len(str(told.value)) < 400
     assert peak_memory() - before < 3e8
+
+
+def test_what_attributes_refer_to_is_counted_for_each(tmp_path, monkeypatch):
+    """F102: 200 references to one text of 30 kB are 6 MB; all attributes are counted together."""
+    monkeypatch.setattr(stored, "FLOOR", 2**16)
+    for name in ("one.h5", "many.h5"):
+        writer = filled(tmp_path / name)
+        writer.finish()
+        writer.close()
+    with h5py.File(tmp_path / "one.h5", "a") as file:
+        file["units"].attrs.create("words", np.array(["A" * 30_000, *"b" * 200], object), dtype=h5py.string_dtype())
+    with h5py.File(tmp_path / "many.h5", "a") as file:
+        for number in range(200):
+            words = np.array(["A" * 60_000 if not number else "a"] * 21, object)
+            file["units"].attrs.create(f"words{number}", words, dtype=h5py.string_dtype())
+    for name in ("one.h5", "many.h5"):
+        with pytest.raises(UserError, match=r"is refused: attribute 'words\d*' of /units claims .* at most 20 times"):
+            Recording(tmp_path / name)
 
 
 def test_no_store_a_folder_and_a_pipe_in_its_place_are_told(tmp_path):

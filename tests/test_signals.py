@@ -38,6 +38,17 @@ def test_the_first_signal_is_noted_and_the_second_one_leaves_at_once():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_the_first_signal_leaves_where_nothing_can_be_kept_yet():
+    """F103: reading what a stranger's file makes long is not waited for."""
+    with Stop().listening() as stop:
+        with pytest.raises(SystemExit, match="143"), stop.at_once():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        assert stop() and not stop.leaves
+        with pytest.raises(SystemExit, match="143"), stop.at_once():
+            pytest.fail("the signal came before")
+
+
 def test_what_takes_longer_to_stop_is_told(monkeypatch):
     """F96: within a second a stopped run has ended, or says what it finishes."""
     monkeypatch.setattr("cnnprobe.signals.PATIENCE", 0.02)

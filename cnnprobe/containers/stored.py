@@ -312,5 +312,14 @@ def is_affordable(claimed: int, held: int) -> bool:
 
 def not_affordable(claimed: int, held: int) -> str:
     """Return why an array is not unpacked."""
-    bound = f"at most {SHRINKS} times its bytes, or {FLOOR / 1e9:.2g} GB, are unpacked"
-    return f"claims {claimed / 1e9:.3g} GB in {held / 1e6:.3g} MB of a compressed file; store it uncompressed ({bound})"
+    return f"{claims(claimed, held)} of a compressed file; store it uncompressed ({bound()})"
+
+
+def claims(claimed: int, held: int) -> str:
+    """Return how much something claims, for people."""
+    return f"claims {claimed / 1e9:.3g} GB in {held / 1e6:.3g} MB"
+
+
+def bound() -> str:
+    """Return what is affordable, for people."""
+    return f"at most {SHRINKS} times its bytes, or {FLOOR / 1e9:.2g} GB, are unpacked"

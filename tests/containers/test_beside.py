@@ -1,5 +1,7 @@
 """What stands beside an array: rates, times with their unit, names."""
 
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
@@ -56,3 +58,31 @@ def test_names_belong_to_the_array_that_ends_as_they_do(tmp_path):
     assert names_of(found, "rdmutv_anna", ["stimuli"]) == ("stimuli_anna", ["b", "a", "c"])
     assert names_of(found, "rdmutv_bo", ["stimuli"], 3)[1] == ["c", "b", "a"]
     assert names_of(found, "rdmutv_bo", ["stimuli"], 4) is None and channels_of(found, "rdmutv_bo") == ["Cz", "Oz"]
+
+
+def test_names_are_looked_up_and_not_gone_through(tmp_path, monkeypatch):
+    """F103: small letters are made of all names once, and archives opened once, however many arrays there are."""
+    opens, wide = [], []
+    np.savez(tmp_path / "a.npz", **{f"A{number}": np.zeros(2) for number in range(300)}, rate=100)
+    found = opened(tmp_path / "a.npz")
+    whole = zipfile.ZipFile.__init__
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", lambda *given, **more: opens.append(1) or whole(*given, **more))
+    monkeypatch.setattr(found, "texts", Counted(wide))
+    assert [rate_of(found, f"A{number}") for number in range(300)] == [100.0] * 300
+    assert [array.read().sum() for name, array in found.arrays.items() if name != "rate"] == [0] * 300
+    assert len(opens) == 1 and len(wide) == 1
+
+
+class Counted(dict):
+    """A dict that notes how often somebody goes through it."""
+
+    def __init__(self, noted: list):
+        self.noted = noted
+
+    def __iter__(self):
+        self.noted.append(1)
+        return super().__iter__()
+
+    def keys(self):
+        self.noted.append(1)
+        return super().keys()

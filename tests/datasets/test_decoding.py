@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnprobe.datasets import decoding
 from cnnprobe.datasets.decoding import Unreadable, _by_processes, _decode_part, decode, decode_all, dimensions
 from cnnprobe.errors import UserError
 from cnnprobe.signals import EXIT_STATUS, Stop
@@ -119,6 +120,19 @@ def test_sixteen_bit_grey_is_scaled_over_its_whole_range(tmp_path):
         assert decode(tmp_path / name)[0][0, :, 0].tolist() == list(range(256))
     (tmp_path / "ramp.pgm").write_bytes(b"P5 256 1 65535\n" + ramp.astype(">u2").tobytes())
     assert decode(tmp_path / "ramp.pgm")[0][0, :, 0].tolist() == list(range(256))
+
+
+def test_a_large_transparent_picture_is_laid_on_white_in_strips(tmp_path, monkeypatch):
+    """F102: no more than a strip is there four times over, and the pixels are those of the whole at once."""
+    monkeypatch.setattr(decoding, "STRIP", 7)
+    values = np.random.default_rng(0).integers(0, 256, (40, 9, 4), np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    sizes, whole = [], Image.alpha_composite
+    monkeypatch.setattr(Image, "alpha_composite", lambda *both: sizes.append(both[0].height) or whole(*both))
+    found = decoding.decode(tmp_path / "a.png")[0]
+    white = Image.new("RGBA", (9, 40), "white")
+    np.testing.assert_array_equal(found, np.array(whole(white, Image.fromarray(values)).convert("RGB")))
+    assert max(sizes) == 7
 
 
 def test_transparency_of_a_palette_shows_white(tmp_path):
