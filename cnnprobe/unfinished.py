@@ -12,6 +12,7 @@ import logging
 import re
 import shutil
 import time
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -134,7 +134,7 @@ class _Walk:
 
     def _array(self, item: h5py.Dataset, name: str, turned: bool, logical: bool = False, title: str = "") -> None:
         """Note an array of numbers."""
-        self._check(item)
+        self._check(item, kept=False)
         if self.said(item, "NAME").startswith(NETCDF):
             return
         shape = vector(item.shape[::-1]) if turned else item.shape
@@ -235,12 +235,13 @@ class _Walk:
         elif isinstance(value, h5py.Dataset) and value.dtype.kind in "iufb":
             self._array(value, name, True, "bool" in kind)
 
-    def _check(self, item: h5py.Dataset, beside: int = 0) -> None:
+    def _check(self, item: h5py.Dataset, beside: int = 0, kept: bool = True) -> None:
         """Check that a dataset's values are in this file and not more than they can be, before they are read.
 
         Args:
             item: the dataset.
             beside: bytes that they take in memory beside those in the file.
+            kept: see `Container.no_room`.
 
         Raises:
             _Refused: with the reason.
@@ -251,11 +252,11 @@ class _Walk:
         if item.chunks is None and held < item.size * size and item.id.get_offset() is not None:
             raise _Refused("is cut off")
         chunk = math.prod(item.chunks) if item.chunks else 0  # is unpacked as a whole
-        self._afford(max(item.size, chunk) * size + beside, min(held, self.size))
+        self._afford(max(item.size, chunk) * size + beside, min(held, self.size), kept)
 
-    def _afford(self, claimed: int, held: int) -> None:
+    def _afford(self, claimed: int, held: int, kept: bool = True) -> None:
         """Refuse what is not affordable, by itself or with all that was found before."""
-        if reason := self.found.no_room(claimed, held):
+        if reason := self.found.no_room(claimed, held, kept):
             raise _Refused(reason)
 
     def _texts(self, item: h5py.Dataset, field: str | None = None) -> list[str]:

@@ -52,7 +52,7 @@ def npz(path: Path) -> Container:
                 found.passed[member.filename] = "is no array"
                 continue
             name = member.filename.removesuffix(".npy")
-            if reason := found.no_room(member.file_size, member.compress_size):
+            if reason := found.no_room(member.file_size, member.compress_size, kept=False):
                 found.passed[name] = reason
                 continue
             with archive.open(member) as file:

@@ -126,16 +126,19 @@ class Container:
     _parts: dict[tuple, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _small: tuple | None = field(default=None, init=False, repr=False, compare=False)
 
-    def no_room(self, claimed: int, held: int) -> str:
+    def no_room(self, claimed: int, held: int, kept: bool = True) -> str:
         """Return why something is not unpacked; "", and it counts, where it is affordable, also beside all before it.
 
         Args:
             claimed: bytes that it will have in memory.
             held: bytes that it takes in the file.
+            kept: it stays in memory; else it is read when it is asked for, and counts by itself alone.
         """
         whole = self.path.stat().st_size
         if not is_affordable(claimed, held):
             return not_affordable(claimed, held)
+        if not kept:
+            return ""
         if not is_affordable(self.claimed + claimed, whole):
             return f"{not_affordable(self.claimed + claimed, whole)}, counted with what stands before it"
         self.claimed += claimed

@@ -58,7 +58,7 @@ def test_texts_characters_and_fields_are_not_unpacked(tmp_path, small):
 
 
 def test_what_is_small_by_itself_is_counted_together(tmp_path, small):
-    """F102: datasets, members of an archive, cells that refer to the same place."""
+    """F102: texts, and cells that refer to the same place; arrays are read one by one, when they are asked for."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for number in range(20):
             file.create_dataset(f"x{number}", (6000,), "f8", chunks=(1000,))
@@ -67,10 +67,10 @@ def test_what_is_small_by_itself_is_counted_together(tmp_path, small):
         cell = file.create_dataset("z", (1, 30), h5py.ref_dtype)
         cell.attrs["MATLAB_class"], cell[:] = np.bytes_("cell"), np.array([[place.ref] * 30], h5py.ref_dtype)
     found = opened(tmp_path / "a.h5")
-    assert 0 < len(found.arrays) < 20 and "counted with what stands before it" in found.passed["x19"]
-    assert "GB in 0.003 MB" in found.passed["z"]
+    assert len(found.arrays) == 20
+    assert "counted with what stands before it" in found.passed["z"]
     np.savez_compressed(tmp_path / "a.npz", **{f"x{number}": np.zeros(6000) for number in range(20)})
-    assert 0 < len(opened(tmp_path / "a.npz").arrays) < 20
+    assert len(opened(tmp_path / "a.npz").arrays) == 20
     np.savez_compressed(tmp_path / "b.npz", **{f"x{number}": np.full(500, "a") for number in range(20)})
     assert 0 < len(opened(tmp_path / "b.npz").texts) < 20
 
