@@ -15,6 +15,8 @@ LOG = logging.getLogger("cnnprobe")
 AGAIN = "; put it back, or begin a new run"
 ELSEWHERE = ("name", "file", "num_classes", "input_size", "channels")
 """Options of a network that are compared by what they lead to: its code, weights, size of the images."""
+OTHER = " changed since the run (checksum)"
+"""What is said of an image that is another one under the same name."""
 PIXELS = ("resize", "scale", "channels", "axes", "data")
 """Options of a dataset that its fingerprint and size leave open."""
 SOURCES = {"topk": ("record",)}
@@ -121,11 +123,15 @@ def read_runs(config: dict[str, Any], source: Recording | None) -> dict[str, Pat
     return found | _references(config)
 
 
+def words_of(value: str | list[str] | None) -> list[str]:
+    """Return the words of an option that takes one or several."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
 def _references(config: dict[str, Any]) -> dict[str, Path]:
     """Return the runs that references are taken from."""
-    words = config["method"].get("reference") or []
     found = {}
-    for word in [words] if isinstance(words, str) else words:
+    for word in words_of(config["method"].get("reference")):
         with suppress(UserError):  # a file, or pixels
             found[f"reference {word}"] = runs.find(word, config["out"], "" if "/" in word else "rsa")
     return found
@@ -252,7 +258,7 @@ def changed(recording: Recording, dataset: Any) -> list[str]:
     if sums is not None:
         known = dict(zip(before, table["checksum"].tolist()))
         other = (name for name, value in zip(now, sums.tolist()) if known.get(name, value) != value)
-        found += [f"{name} changed since the run (checksum)" for name in other]
+        found += [f"{name}{OTHER}" for name in other]
     return found
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cnnprobe import reference_files, reference_tables, runs
+from cnnprobe import origin, reference_files, reference_tables, runs
 from cnnprobe.containers.opening import ELSEWHERE, FILES, TABLES
 from cnnprobe.engine.conditions import conditions_of
 from cnnprobe.engine.dissimilarity import upper
@@ -57,7 +58,24 @@ def of_run(config: dict[str, Any], dataset: Any) -> list[Reference]:
     method = config["method"]
     found = conditions_of(dataset, method["conditions"] == "class")
     given = {"axes": method["reference_axes"], "order": method["order"], "out": config["out"]}
-    return load(method["reference"], conditions=found.names, labels=found.labels, **given)
+    references = load(method["reference"], conditions=found.names, labels=found.labels, **given)
+    for word in origin.words_of(method["reference"]):
+        _tell_other_images(word, dataset, config["out"])
+    return references
+
+
+def _tell_other_images(word: str, dataset: Any, out: str) -> None:
+    """Warn where a run of rsa was shown other images under the names that its rows are matched by."""
+    path, folder = path_of(word), None
+    with suppress(UserError):  # a file, labels or pixels
+        is_store = path.is_file() and _is_store(path)
+        folder = path.parent if is_store else runs.find(word, out, "" if "/" in word else "rsa")
+    recording = None if folder is None else Recording(folder / "store.h5")
+    if recording is not None and "stimuli" in recording:
+        told = [words for words in origin.changed(recording, dataset) if words.endswith(origin.OTHER)]
+        if told:
+            names = listing([words.removesuffix(origin.OTHER) for words in told], 3)
+            LOG.warning(f"{runs.short(folder, out)} was shown other images under the same names ({names})")
 
 
 def _named(

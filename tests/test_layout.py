@@ -52,7 +52,9 @@ MAY_IMPORT = {
     "reference_files": {"errors", "containers", "engine", "matching", "reference_pairs"},
     "reference_tables": {"errors", "containers", "engine", "matching", "reference_pairs"},
     "resuming": {"run_json", "reading", "runs", "training_state", "unfinished"},
-    "references": {"errors", "containers", "engine", "reference_files", "reference_tables", "reading", "runs"},
+    "references": {
+        "errors", "containers", "engine", "origin", "reference_files", "reference_tables", "reading", "runs",
+    },
     "named_weights": {"run_json", "errors", "catalogue", "foreign_yaml", "runs", "models"},
     "old_task": {
         "run_json", "errors", "catalogue", "foreign_yaml", "identity", "named_weights", "preparation", "protocol",

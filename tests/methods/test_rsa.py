@@ -1,6 +1,7 @@
 """rsa end to end: the command line, files and runs as references, resume, figures, real brains."""
 
 import json
+import shutil
 import signal
 
 import h5py
@@ -178,6 +179,20 @@ def test_the_layers_of_another_run_are_matched_by_the_names_of_stimuli(cnnprobe,
     assert about["built_from"] == ["rsa/convnet-folder/v001"]
     more = cnnprobe(*words, "reference=rsa/convnet-folder/v002")
     assert more.status == 2 and "rsa/convnet-folder/v002 has not the conditions" in more.err
+
+
+def test_a_run_that_was_shown_other_images_under_the_same_names_is_told(cnnprobe, pictures, tmp_path):
+    """F100."""
+    shutil.copytree(pictures, tmp_path / "own")
+    words = ["rsa", "model=convnet", "dataset=folder", f"dataset.root={tmp_path}/own", "layer=conv1", "controls=null"]
+    assert cnnprobe(*words, *QUICK, "reference=pixels").status == 0
+    words += [*QUICK, "reference=[rsa/convnet-folder/v001,labels]"]
+    answer = cnnprobe(*words)
+    assert answer.status == 0 and "other images" not in answer.err
+    shutil.copy(tmp_path / "own/disc/01.png", tmp_path / "own/disc/00.png")
+    answer = cnnprobe(*words)
+    assert answer.status == 0
+    assert "rsa/convnet-folder/v001 was shown other images under the same names (disc/00.png)" in answer.err
 
 
 @pytest.mark.slow
