@@ -57,7 +57,7 @@ def drawn_so_far(cnnprobe, command, folder):
         return
     answer = cnnprobe(command, "--redraw", folder)
     assert "Traceback" not in answer.err, answer.err
-    kept = run_json.read(folder).get("kept", "").removesuffix(" kept")
+    kept = run_json.read(folder).get("kept", "").partition(" kept")[0]
     rows = re.escape(kept) or r"\d+ of \d+ rows"  # not known if it was interrupted before it saved any more
     what = f"{re.escape(str(folder))} is not complete, {rows}"
     if answer.status == 0:

@@ -375,10 +375,10 @@ def test_an_interrupt_ends_a_sweep(tmp_path):
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "go on with: cnnprobe record --resume" in err
-    assert "0 of 1 jobs done" in out
+    assert "0 of 3 jobs done" in out
     assert not (folder / "v002").exists()
     with (folder / "sweep-001" / "runs.csv").open() as source:
-        assert [row["status"] for row in csv.DictReader(source)] == ["interrupted"]
+        assert [row["status"] for row in csv.DictReader(source)] == ["interrupted", "not begun", "not begun"]
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 import csv
 import json
-import os
-import threading
 from types import SimpleNamespace
 
 import pytest
@@ -83,13 +81,3 @@ def test_a_method_without_comparison_leaves_no_figures(tmp_path):
     (tmp_path / "jobs" / "0.json").write_text(json.dumps(line))
     assert sweep.figures(tmp_path, "topk") == 0
     assert not (tmp_path / "figures").exists()
-
-
-def test_a_pipe_in_the_place_of_what_hydra_wrote_is_not_waited_for(tmp_path):
-    """F103."""
-    path = tmp_path / "multirun.yaml"
-    os.mkfifo(path)
-    said = "hydra: {overrides: {task: [seed=1]}}"
-    threading.Thread(target=path.write_text, args=[said], daemon=True).start()  # waits for a reader
-    assert sweep.jobs_of(tmp_path) == []
-    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))

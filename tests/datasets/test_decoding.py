@@ -242,8 +242,16 @@ def test_a_killed_process_is_told_and_takes_the_others_with_it(tmp_path):
     assert all(map(gone, both(tmp_path)))
 
 
+@pytest.fixture
+def heard():
+    """Let SIGHUP count, also where the tests themselves were begun with nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", EXIT_STATUS)
-def test_a_signal_ends_the_decoding_at_once(tmp_path, number):
+def test_a_signal_ends_the_decoding_at_once(tmp_path, number, heard):
     """F103."""
 
     def send():
