@@ -65,10 +65,16 @@ def only_for(parent: int) -> None:
     """
     for number in EXIT_STATUS:
         signal.signal(number, signal.SIG_IGN)
-    with suppress(AttributeError, OSError):  # Linux has it
-        ctypes.CDLL(None).prctl(PARENT_DIES, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def end_with_parent(number: int) -> bool:
+    """Have this process sent a signal when its parent dies; returns False where the system cannot do that."""
+    with suppress(AttributeError, OSError):  # Linux can
+        return ctypes.CDLL(None).prctl(PARENT_DIES, number) == 0
+    return False
 
 
 @contextmanager

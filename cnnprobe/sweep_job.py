@@ -5,7 +5,6 @@ no other with it. A job leaves a note when it begins and its line when it ends: 
 killed.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -22,15 +21,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnprobe import catalogue, files, preparation, provenance, run, run_json, runs, schema, shortage, terminal
 from cnnprobe.errors import UserError
-from cnnprobe.signals import EXIT_STATUS, Stop
+from cnnprobe.signals import EXIT_STATUS, Stop, end_with_parent
 from cnnprobe.sweep_table import lines_of, notes_of, write_in_time
 
 SHARING = ("joblib",)
 """Launchers whose processes do one job after the other."""
 PARENT = "CNNPROBE_SWEEP"
 """Variable of the environment with the number of the process that launched the sweep."""
-PARENT_DIES = 1
-"""Of prctl(2): the signal a process gets when its parent dies."""
 PATIENCE = 60.0
 """Seconds that the jobs whose launcher died are waited for where they write no run."""
 POLL = 0.2
@@ -139,10 +136,7 @@ def _apart(asked: Asked) -> int:
 
 def _die_with_the(parent: str | None) -> bool:
     """Have this process end by SIGTERM when the one that began it does; returns False where that is gone already."""
-    with suppress(AttributeError, OSError):  # Linux has it
-        ctypes.CDLL(None).prctl(PARENT_DIES, signal.SIGTERM)
-        return parent is None or os.getppid() == int(parent)
-    return True
+    return not end_with_parent(signal.SIGTERM) or parent is None or os.getppid() == int(parent)
 
 
 def _only_child(asked: Asked, parent: int) -> None:

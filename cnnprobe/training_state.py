@@ -31,7 +31,7 @@ def kept(folder: Path) -> str:
         return ", but no state of the training: it begins anew"
     try:
         return f", and the training up to update {weights.about(path)['update']}"
-    except (UserError, LookupError):  # damaged, which is told by whoever goes on; or of an older version
+    except (UserError, LookupError):  # damaged (the resume reports it), or of an older version
         return ""
 
 

@@ -102,7 +102,7 @@ def test_of_runs_that_were_stopped_the_newest_that_nobody_writes_is_gone_on_with
     ],
 )
 def test_the_newest_is_that_which_ended_last_by_a_moment_that_is_one(tmp_path, ended, last):
-    """F101: whatever else stands there says nothing, and the run began before the other."""
+    """F101: any other value counts as absent, so that the run counts from its start, before the other."""
     for name, moment in (("a", ended), ("b", "2026-03-01T00:00:00+00:00")):
         run = complete(tmp_path, f"train/{name}/v001")
         (run / "run.json").write_text(json.dumps({"started": "2026-01-01T00:00:00+00:00", "ended": moment}))
