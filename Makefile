@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
 
 # torch has to know the pretend device before it takes the first gradient
-ALONE  := test_another_device.py
+ALONE  := promises/test_another_device.py
 
 .PHONY: help setup lint format test test-slow test-device test-processors demo bench clean
 

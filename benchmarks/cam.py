@@ -21,9 +21,9 @@ import torchvision
 from clock import shortest
 from torch import Tensor, nn
 
-from cnnprobe.engine.class_choice import Choice
-from cnnprobe.engine.class_maps import ClassMaps, Found
-from cnnprobe.engine.layers import find
+from cnnprobe.instruments.layers.naming import find
+from cnnprobe.methods.cam.class_choice import Choice
+from cnnprobe.methods.cam.maps import ClassMaps, Found
 
 SIZE = (3, 224, 224)
 CLASSES = 5

@@ -20,10 +20,10 @@ import torchvision
 from clock import shortest
 from torch import Tensor, nn
 
-from cnnprobe.engine.gradients import Gradients, Maps, Recipe
-from cnnprobe.engine.layers import find
-from cnnprobe.engine.recording import activations, tap
-from cnnprobe.engine.taps import Layer
+from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.network.activations import activations, tap
+from cnnprobe.instruments.network.layer import Layer
+from cnnprobe.methods.gbp.gradients import Gradients, Maps, Recipe
 from cnnprobe.models import mousenet
 
 

@@ -22,12 +22,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from cnnprobe.engine.ascent import ascending
-from cnnprobe.engine.layers import find
-from cnnprobe.engine.memory import Carried
-from cnnprobe.engine.objectives import Channel
-from cnnprobe.engine.presets import preset_of
-from cnnprobe.models.normalisation import IMAGENET, normalise
+from cnnprobe.instruments.layers.naming import find
+from cnnprobe.machine.memory import Carried
+from cnnprobe.methods.optimize.ascent.objectives import Channel
+from cnnprobe.methods.optimize.ascent.presets import preset_of
+from cnnprobe.methods.optimize.ascent.rows import ascending
+from cnnprobe.models.parts.normalisation import IMAGENET, normalise
 
 REPETITIONS = 5
 
@@ -83,7 +83,7 @@ def ours(model: nn.Module, options: argparse.Namespace, bare: Bare) -> tuple[flo
 
 def responses(model: nn.Module, layer: str, images: Tensor) -> np.ndarray:
     """Return the mean of each image's own channel, (channel,)."""
-    from cnnprobe.engine.recording import activations
+    from cnnprobe.instruments.network.activations import activations
 
     with torch.no_grad():
         maps = activations(model, find(model, layer, tuple(images.shape[1:])), images)[layer]

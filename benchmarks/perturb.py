@@ -16,12 +16,12 @@ import torchvision
 from clock import shortest
 from torch import Tensor, nn
 
-from cnnprobe.datasets.imageset import given_images
-from cnnprobe.engine.bands import image_bands, signal_bands
-from cnnprobe.engine.layers import find
-from cnnprobe.engine.loading import batches
-from cnnprobe.engine.perturbation import Noise, Showing, Trials
-from cnnprobe.engine.recording import tap
+from cnnprobe.datasets.base.imageset import given_images
+from cnnprobe.instruments.images.batches import batches
+from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.network.activations import tap
+from cnnprobe.methods.perturb.bands import image_bands, signal_bands
+from cnnprobe.methods.perturb.perturbation import Noise, Showing, Trials
 from cnnprobe.models import deep4net, mousenet
 
 LIMIT = 1.3

@@ -16,8 +16,9 @@ import numpy as np
 import yaml
 
 import cnnprobe
-from cnnprobe import run_json
-from cnnprobe.models import packing, weights
+from cnnprobe.models.weights import packing
+from cnnprobe.preparation import weights
+from cnnprobe.store import run_json
 
 MOMENTS = ("update=000000", "update=000128", "epoch=001", "epoch=003", "epoch=010")
 LARGEST = 1_000_000, 3_000_000  # bytes: of the best weights, of all together

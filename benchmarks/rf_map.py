@@ -20,11 +20,11 @@ import torchvision
 from clock import shortest
 from torch import Tensor, nn
 
-from cnnprobe.engine.layers import find
-from cnnprobe.engine.occluders import Grid
-from cnnprobe.engine.occlusion import Occlusion
-from cnnprobe.engine.window_engine import Plan, WindowEngine
-from cnnprobe.engine.window_operations import Convolution
+from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.windows.engine import Plan, WindowEngine
+from cnnprobe.instruments.windows.occluders import Grid
+from cnnprobe.instruments.windows.operations import Convolution
+from cnnprobe.methods.rf_map.occlusion import Occlusion
 from cnnprobe.models import mousenet
 
 SAMPLE = 128

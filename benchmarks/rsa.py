@@ -28,11 +28,11 @@ from clock import shortest
 from scipy.spatial.distance import pdist
 from torch import nn
 
-from cnnprobe.datasets.imageset import given_images
-from cnnprobe.engine.dissimilarity import dissimilarity
-from cnnprobe.engine.layers import find
-from cnnprobe.engine.patterns import Patterns
-from cnnprobe.engine.searchlight import searchlight
+from cnnprobe.datasets.base.imageset import given_images
+from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.statistics.dissimilarity import dissimilarity
+from cnnprobe.methods.rsa.brain.searchlight import searchlight
+from cnnprobe.methods.rsa.patterns import Patterns
 
 SHAPE, CONDITIONS, LAYERS, RADIUS = (40, 48, 40), 92, 8, 3
 LIMIT = 5

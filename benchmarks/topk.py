@@ -17,10 +17,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from cnnprobe.engine.areas import Areas
-from cnnprobe.engine.layers import Layer, find
-from cnnprobe.engine.ranking import CRITERIA, Ranker
-from cnnprobe.engine.recording import tap
+from cnnprobe.instruments.layers.naming import Layer, find
+from cnnprobe.instruments.network.activations import tap
+from cnnprobe.instruments.ranking.areas import Areas
+from cnnprobe.instruments.ranking.top_k import CRITERIA, Ranker
 
 
 def bare(model: nn.Module, images: Tensor, batch: int) -> None:

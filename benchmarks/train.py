@@ -22,13 +22,13 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnprobe.datasets.imageset import ImageSet
-from cnnprobe.engine import precision
-from cnnprobe.methods import train
+from cnnprobe.datasets.base.imageset import ImageSet
+from cnnprobe.machine import precision
+from cnnprobe.methods.train import method as train
 from cnnprobe.models import convnet, mousenet
-from cnnprobe.records import Rows
+from cnnprobe.store.tables import Rows
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parent.parent / "configs"
 SETTINGS = {"convnet": (32, 64, 100), "mousenet": (64, 32, 2)}  # side of the images, batch, updates per epoch
 
 

@@ -100,7 +100,7 @@ class Checkout:
 
 def compare(tree: Path, name: str, commands: list[str], pairs: int) -> None:
     """Print a line for each command."""
-    sides = [Checkout(Path(__file__).resolve().parents[1], name), Checkout(tree, name)]
+    sides = [Checkout(Path(__file__).resolve().parent.parent, name), Checkout(tree, name)]
     for side in sides:
         for _ in range(3):
             side.seconds("bare")

@@ -1,7 +1,7 @@
 """cnnprobe: probe a convolutional network the way a physiologist probes a brain."""
 
-from cnnprobe.protocol import About as About
-from cnnprobe.version import __version__ as __version__
+from cnnprobe.instruments.network.about import About as About
+from cnnprobe.machine.version import __version__ as __version__
 
 
 def open(run):
@@ -11,15 +11,15 @@ def open(run):
         run: a run folder, its `store.h5`, or the short form `COMMAND/NAME/v001` below `outputs`.
 
     Returns:
-        A `cnnprobe.reading.Recording`: tables by name, columns as numpy arrays.
+        A `cnnprobe.store.reader.Recording`: tables by name, columns as numpy arrays.
 
     Raises:
         UserError: there is no such run, or its store is not one of ours.
     """
-    from cnnprobe import runs
-    from cnnprobe.reading import Recording
+    from cnnprobe.store import folders
+    from cnnprobe.store.reader import Recording
 
-    return Recording(runs.store_of(run))
+    return Recording(folders.store_of(run))
 
 
 def measure(command, **given):
@@ -32,7 +32,7 @@ def measure(command, **given):
             Options left out have the defaults of the command line.
 
     Returns:
-        A `cnnprobe.records.Measurement`; iterating it gives the rows, each with `table`, `row` and its columns.
+        A `cnnprobe.store.tables.Measurement`; iterating it gives the rows, each with `table`, `row` and its columns.
 
     Raises:
         UserError: there is no such option, or it is not what it may be.
@@ -42,10 +42,11 @@ def measure(command, **given):
         for row in cnnprobe.measure("topk", model=net, dataset=images, layer="conv1", k=5):
             print(row.unit, row.image, row.response)
     """
-    from cnnprobe import catalogue, methods
-    from cnnprobe.datasets.imageset import given_images
+    from cnnprobe import methods
+    from cnnprobe.config import catalogue
+    from cnnprobe.config.options import option_name, parameter_name
+    from cnnprobe.datasets.base.imageset import given_images
     from cnnprobe.errors import unknown
-    from cnnprobe.options import option_name, parameter_name
 
     given = {option_name(key): value for key, value in given.items()}
     page = catalogue.page(catalogue.yaml_path("method", command))
@@ -72,11 +73,11 @@ def measure(command, **given):
 
 def _of_model(model):
     """Return what a network itself says where a call does not: where it is, and the names of its classes."""
-    from cnnprobe import protocol
+    from cnnprobe.instruments.network import about
 
     tensors = model.parameters() if hasattr(model, "parameters") else iter(())
     place = next((str(tensor.device) for tensor in tensors), "cpu")
-    return {"device": place, "classes": protocol.about(model).classes}
+    return {"device": place, "classes": about.about(model).classes}
 
 
 def _is_open(option, value):
@@ -88,8 +89,8 @@ def _handed_over(model, images, command):
     """Return a network as a command takes it, and say what is wrong with it for these images."""
     import logging
 
-    from cnnprobe.engine import input_statistics
-    from cnnprobe.models import foreign
+    from cnnprobe.instruments.outputs import input_statistics
+    from cnnprobe.models.foreign import network as foreign
 
     if images is None:
         return foreign.handed_over(model)

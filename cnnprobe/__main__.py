@@ -2,6 +2,6 @@
 
 import sys
 
-from cnnprobe.cli import main
+from cnnprobe.cli.main import main
 
 sys.exit(main())

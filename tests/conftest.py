@@ -9,13 +9,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: two pro
 
 import numpy as np
 import pytest
-from device import ASKED, missing
 from PIL import Image
-from sketches import sketch
 
-from cnnprobe.cli import main
-from cnnprobe.engine import devices
-from cnnprobe.figures import style
+from cnnprobe.cli.main import main
+from cnnprobe.machine import devices
+from cnnprobe.plots import style
+from tests.support.device import ASKED, missing
+from tests.support.sketches import sketch
 
 
 @dataclass(frozen=True)

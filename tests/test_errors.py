@@ -4,8 +4,8 @@ from collections import OrderedDict
 import pytest
 from torch import nn
 
-from cnnprobe.engine.layers import find
 from cnnprobe.errors import UserError, listing, nearest, one_line, unknown
+from cnnprobe.instruments.layers.naming import find
 
 
 def test_an_unknown_name_is_told_with_the_nearest_and_the_list():

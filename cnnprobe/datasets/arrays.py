@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnprobe.containers.beside import channels_of, names_of, rate_of, times_of
-from cnnprobe.containers.opening import opened
-from cnnprobe.containers.stored import Container, Stored, told
-from cnnprobe.datasets import array_axes
-from cnnprobe.datasets.array_axes import CHANNEL, NONE, ROW, TIME, X, Y
-from cnnprobe.datasets.array_cells import CHANNELS, TRIALS, count_said, joined
-from cnnprobe.datasets.array_labels import Labels, count_of, labels_at, labels_of, others, recording_names
-from cnnprobe.datasets.decoding import LARGEST_IMAGE
-from cnnprobe.datasets.fitting import as_float, resized
-from cnnprobe.datasets.imageset import ImageSet, sha256, shown
-from cnnprobe.datasets.value_ranges import whole_of
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.base import array_axes
+from cnnprobe.datasets.base.array_axes import CHANNEL, NONE, ROW, TIME, X, Y
+from cnnprobe.datasets.base.array_cells import CHANNELS, TRIALS, count_said, joined
+from cnnprobe.datasets.base.decoding import LARGEST_IMAGE
+from cnnprobe.datasets.base.fitting import as_float, resized
+from cnnprobe.datasets.base.imageset import ImageSet, sha256, shown
+from cnnprobe.datasets.base.labels.array_labels import Labels, count_of, labels_at, labels_of, others, recording_names
+from cnnprobe.datasets.base.value_ranges import whole_of
 from cnnprobe.errors import UserError, listing, path_of
-from cnnprobe.options import Range
+from cnnprobe.store.containers.beside import channels_of, names_of, rate_of, times_of
+from cnnprobe.store.containers.opening import opened
+from cnnprobe.store.containers.stored import Container, Stored, told
 
 HELD_OUT = 5  # every fifth recording is held out of the training
 KINDS = ("npy", "npz", "hdf5", "MATLAB 7.3", "MATLAB 5")

@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from cnnprobe.datasets.decals import LETTER, PANEL
-from cnnprobe.datasets.drawn import Drawn, sensor_noise, stream
-from cnnprobe.datasets.raycaster import trace
-from cnnprobe.datasets.rooms import HEADINGS, SHAPES, Camera, Room
-from cnnprobe.datasets.scenes import LANDMARKS, Scene, draw_scene
-from cnnprobe.datasets.solids import OBJECT
-from cnnprobe.options import Range
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.rendering.decals import LETTER, PANEL
+from cnnprobe.datasets.rendering.drawn import Drawn, sensor_noise, stream
+from cnnprobe.datasets.rendering.raycaster import trace
+from cnnprobe.datasets.rendering.rooms import HEADINGS, SHAPES, Camera, Room
+from cnnprobe.datasets.rendering.scenes import LANDMARKS, Scene, draw_scene
+from cnnprobe.datasets.rendering.solids import OBJECT
 
 DRAWING_VERSION = 1
 KINDS = {0: "none", 1: "corner", 2: "border", OBJECT: "object", PANEL: "panel", LETTER: "letter"}

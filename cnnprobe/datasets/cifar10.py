@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnprobe.datasets.decoding import decode_all
-from cnnprobe.datasets.folder import none_in, stored
-from cnnprobe.datasets.imageset import ImageSet, sha256
-from cnnprobe.datasets.listing import folder_at, listed
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.decoding import decode_all
+from cnnprobe.datasets.base.image_files import none_in, stored
+from cnnprobe.datasets.base.imageset import ImageSet, sha256
+from cnnprobe.datasets.base.listing import folder_at, listed
 from cnnprobe.errors import UserError, listing
-from cnnprobe.options import Range
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32  # px

@@ -7,16 +7,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from cnnprobe.datasets.collection import Collection, in_order, leads_out, part_folder, refused
-from cnnprobe.datasets.folder import FolderSet
-from cnnprobe.datasets.imageset import ImageSet, shown
-from cnnprobe.datasets.json_lists import elements
-from cnnprobe.datasets.labelling import UNKNOWN
-from cnnprobe.datasets.listing import folder_at, listed
-from cnnprobe.datasets.objects import Objects, Outlines
-from cnnprobe.datasets.run_lengths import Runs, lengths
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.collections.collection import Collection, in_order, leads_out, part_folder, refused
+from cnnprobe.datasets.base.collections.json_lists import elements
+from cnnprobe.datasets.base.collections.objects import Objects, Outlines
+from cnnprobe.datasets.base.collections.run_lengths import Runs, lengths
+from cnnprobe.datasets.base.image_files import FolderSet
+from cnnprobe.datasets.base.imageset import ImageSet, shown
+from cnnprobe.datasets.base.labels.labelling import UNKNOWN
+from cnnprobe.datasets.base.listing import folder_at, listed
 from cnnprobe.errors import UserError
-from cnnprobe.options import Range
 
 log = logging.getLogger("cnnprobe")
 

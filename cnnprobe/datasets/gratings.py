@@ -9,9 +9,9 @@ from typing import Annotated
 
 import numpy as np
 
-from cnnprobe.datasets.drawn import Drawn
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.rendering.drawn import Drawn
 from cnnprobe.errors import UserError
-from cnnprobe.options import Range
 
 DRAWING_VERSION = 1
 

@@ -23,11 +23,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from cnnprobe.datasets import letters, shapes
-from cnnprobe.datasets.drawn import Drawn
+from cnnprobe.config.options import Range
+from cnnprobe.datasets import shapes
 from cnnprobe.datasets.gratings import wave
+from cnnprobe.datasets.rendering import letters
+from cnnprobe.datasets.rendering.drawn import Drawn
 from cnnprobe.errors import UserError
-from cnnprobe.options import Range
 
 DRAWING_VERSION = 1
 FAMILIES = ("blank", "gratings", "contrast", "bars", "corners", "colours", "brightness", "letters", "shapes")

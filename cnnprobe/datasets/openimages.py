@@ -12,15 +12,15 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from cnnprobe.datasets.collection import Collection
-from cnnprobe.datasets.csv_columns import columns
-from cnnprobe.datasets.imageset import ImageSet, shown
-from cnnprobe.datasets.labelling import UNKNOWN
-from cnnprobe.datasets.listing import folder_at
-from cnnprobe.datasets.names import Names
-from cnnprobe.datasets.objects import Objects
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.collections.collection import Collection
+from cnnprobe.datasets.base.collections.csv_columns import columns
+from cnnprobe.datasets.base.collections.objects import Objects
+from cnnprobe.datasets.base.imageset import ImageSet, shown
+from cnnprobe.datasets.base.labels.labelling import UNKNOWN
+from cnnprobe.datasets.base.listing import folder_at
+from cnnprobe.datasets.base.names import Names
 from cnnprobe.errors import UserError, listing, must_be_a_file
-from cnnprobe.options import Range
 
 FILE = re.compile(r"[0-9a-f]{16}\.jpg")
 FOLDERS = {"train": "train", "val": "validation", "test": "test"}

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from cnnprobe.datasets.collection import Collection, in_order, leads_out, part_folder, refused
-from cnnprobe.datasets.imageset import ImageSet, shown
-from cnnprobe.datasets.listing import folder_at
-from cnnprobe.datasets.names import Names
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.collections.collection import Collection, in_order, leads_out, part_folder, refused
+from cnnprobe.datasets.base.imageset import ImageSet, shown
+from cnnprobe.datasets.base.listing import folder_at
+from cnnprobe.datasets.base.names import Names
 from cnnprobe.errors import UserError
-from cnnprobe.options import Range
 
 CATEGORIES = "categories_places365.txt"
 LISTS = {"train": "places365_train_standard.txt", "val": "places365_val.txt"}

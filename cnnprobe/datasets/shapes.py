@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from cnnprobe.datasets.drawn import Drawn, sensor_noise, stream
-from cnnprobe.datasets.textures import LEVELS, PATTERNS, TILE, atlas, natural_noise
-from cnnprobe.options import Range
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.rendering.drawn import Drawn, sensor_noise, stream
+from cnnprobe.datasets.rendering.textures import LEVELS, PATTERNS, TILE, atlas, natural_noise
 
 DRAWING_VERSION = 1
 CLASSES = ("disc", "ring", "crescent", "triangle", "square", "star", "cross", "bar")

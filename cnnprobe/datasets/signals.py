@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnprobe.datasets.drawn import stream
-from cnnprobe.datasets.imageset import ImageSet, sha256
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.imageset import ImageSet, sha256
+from cnnprobe.datasets.rendering.drawn import stream
 from cnnprobe.errors import UserError
-from cnnprobe.options import Range
 
 DRAWING_VERSION = 1
 SPLITS = ("train", "test")

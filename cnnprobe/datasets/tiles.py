@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnprobe.datasets.fitting import resized
-from cnnprobe.datasets.imageset import ImageSet, sha256
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.fitting import resized
+from cnnprobe.datasets.base.imageset import ImageSet, sha256
 from cnnprobe.errors import UserError
-from cnnprobe.options import Range
 
 
 def build(

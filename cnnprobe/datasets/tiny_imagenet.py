@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cnnprobe.datasets.folder import FolderSet
-from cnnprobe.datasets.imageset import ImageSet, shown
-from cnnprobe.datasets.labelling import UNKNOWN
-from cnnprobe.datasets.listing import folder_at, listed
+from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.image_files import FolderSet
+from cnnprobe.datasets.base.imageset import ImageSet, shown
+from cnnprobe.datasets.base.labels.labelling import UNKNOWN
+from cnnprobe.datasets.base.listing import folder_at, listed
 from cnnprobe.errors import UserError, must_be_a_file
-from cnnprobe.options import Range
 
 ARCHIVE = "tiny-imagenet-200"
 

@@ -1,4 +1,4 @@
-"""The experiments: one file, one subcommand."""
+"""The experiments: one subcommand each, a file or a folder whose `method.py` holds it."""
 
 import importlib
 from types import ModuleType
@@ -6,8 +6,10 @@ from typing import Any
 
 
 def module(command: str) -> ModuleType:
-    """Import the file of one command, e.g. "rf-map"."""
-    return importlib.import_module(f"cnnprobe.methods.{command.replace('-', '_')}")
+    """Import the module of one command, e.g. "rf-map"."""
+    name = f"cnnprobe.methods.{command.replace('-', '_')}"
+    found = importlib.import_module(name)
+    return importlib.import_module(f"{name}.method") if hasattr(found, "__path__") else found
 
 
 def measurement(command: str, given: dict[str, Any]) -> Any:
@@ -18,9 +20,9 @@ def measurement(command: str, given: dict[str, Any]) -> Any:
         given: arguments by the name of the parameter.
 
     Returns:
-        `records.Measurement`; a training chooses its number format itself.
+        `store.tables.Measurement`; a training chooses its number format itself.
     """
-    from cnnprobe.engine import precision  # with torch
+    from cnnprobe.machine import precision  # with torch
 
     exact = precision.exact(given.get("device", "cpu"))
     with precision.repeatable(exact):

@@ -8,13 +8,13 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from cnnprobe.engine.field_check import checked
-from cnnprobe.engine.functions import parameters
-from cnnprobe.engine.layers import Layer, layers_of, left_out, main_layers
-from cnnprobe.engine.multiply_adds import apart, per_image, uncounted
-from cnnprobe.engine.tracing import trace
 from cnnprobe.errors import listing
-from cnnprobe.records import Advance, Column, Measurement, Rows, Table
+from cnnprobe.instruments.fields.check import checked
+from cnnprobe.instruments.layers.multiply_adds import apart, per_image, uncounted
+from cnnprobe.instruments.layers.naming import Layer, layers_of, left_out, main_layers
+from cnnprobe.instruments.network.calls import parameters
+from cnnprobe.instruments.network.tracing import trace
+from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
 
@@ -147,7 +147,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     """Field size and map size of every layer, in the order in which they are computed."""
-    from cnnprobe.figures.style import SERIES, figure, plain
+    from cnnprobe.plots.style import SERIES, figure, plain
 
     table = recording["layers"]
     if not len(table.rows):

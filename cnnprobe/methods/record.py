@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnprobe.engine.layers import Layer, find
-from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.memory import UNBOUNDED, Carried, in_parts
-from cnnprobe.engine.outputs import Outputs, outputs_of
-from cnnprobe.engine.pictures import picture_kind, thumbnails
-from cnnprobe.engine.recording import tap, warn_of_nan
-from cnnprobe.engine.stimuli import say_classes, shared_classes, stimuli_table
-from cnnprobe.records import Advance, Column, Measurement, Rows, Table
+from cnnprobe.instruments.images.batches import Batch, batches
+from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, stimuli_table
+from cnnprobe.instruments.images.thumbnails import picture_kind, thumbnails
+from cnnprobe.instruments.layers.naming import Layer, find
+from cnnprobe.instruments.network.activations import tap, warn_of_nan
+from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
+from cnnprobe.machine.memory import UNBOUNDED, Carried, in_parts
+from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
 
 SHOWN = 64
 """Images on the contact sheet."""
@@ -52,14 +52,14 @@ def compute(
         model: any network; it is given back as it was.
         dataset: an image set.
         classes: the network's own class names, () where unknown.
-        layer: names of layers, see `engine.layers.find`; None: only what the network decides.
+        layer: names of layers, see `layers.naming.find`; None: only what the network decides.
         batch_size: images that pass through the network together, and are saved together.
         device: where the network is.
         workers: processes that load images.
         keep: what is stored of each map.
         dtype: type of the stored maps.
         start: image to go on from, a multiple of `batch_size`.
-        facts: of a stopped run, see `records.Measurement`: how many images fit in memory at once, where that is fewer.
+        facts: of a stopped run, see `store.tables.Measurement`: how many images fit in memory at once, if fewer.
 
     Returns:
         tables "images", "stimuli", "pictures" and one "activations/<layer>" per layer.
@@ -263,8 +263,8 @@ def headline(recording: Any) -> dict[str, Any]:
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     """One contact sheet: the first images with their class, and those decided wrongly framed."""
-    from cnnprobe.figures.sheet import contact_sheet
-    from cnnprobe.figures.traces import captioned_traces
+    from cnnprobe.plots.sheet import contact_sheet
+    from cnnprobe.plots.traces import captioned_traces
 
     images, pixels = recording["images"], recording["pictures"]["pixels"]
     pixels = pixels[: len(images.rows)]

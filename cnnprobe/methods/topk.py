@@ -10,18 +10,18 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from torch import nn
 
-from cnnprobe.engine.areas import Areas
-from cnnprobe.engine.layers import Layer, find
-from cnnprobe.engine.loading import Batch, batches
-from cnnprobe.engine.pictures import Album, picture_kind, picture_size
-from cnnprobe.engine.ranking import Ranker
-from cnnprobe.engine.stimuli import stimuli_table
-from cnnprobe.engine.strongest import Order, Strongest, by_pass, by_record, check_record
-from cnnprobe.engine.units import units_of
+from cnnprobe.config.options import Range, Run
 from cnnprobe.errors import UserError
-from cnnprobe.options import Range, Run
-from cnnprobe.records import Advance, Column, Measurement, Phase, Rows, Table
-from cnnprobe.unfinished import Unfinished
+from cnnprobe.instruments.images.batches import Batch, batches
+from cnnprobe.instruments.images.stimuli_table import stimuli_table
+from cnnprobe.instruments.images.thumbnails import Album, picture_kind, picture_size
+from cnnprobe.instruments.layers.naming import Layer, find
+from cnnprobe.instruments.network.units import units_of
+from cnnprobe.instruments.ranking.areas import Areas
+from cnnprobe.instruments.ranking.strongest import Order, Strongest, by_pass, by_record, check_record
+from cnnprobe.instruments.ranking.top_k import Ranker
+from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
+from cnnprobe.store.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
 Criterion = Literal["max", "mean", "area"]
@@ -61,7 +61,7 @@ def compute(
     Args:
         model: any network; it is given back as it was.
         dataset: an image set.
-        layer: names of layers, see `engine.layers.find`.
+        layer: names of layers, see `layers.naming.find`.
         units: channels of each layer.
         k: images per unit.
         criterion: one or several; the first one is stored under the plain names.
@@ -75,7 +75,7 @@ def compute(
         device: where the network is.
         workers: processes that load images.
         seed: no number is drawn.
-        unfinished: keeps the ranking so far, see `unfinished.Unfinished`.
+        unfinished: keeps the ranking so far, see `store.unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -228,7 +228,7 @@ def headline(recording: Any) -> dict[str, Any]:
 
 def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     """One sheet per layer and sorting, and a page for every unit asked for."""
-    from cnnprobe.figures.style import number
+    from cnnprobe.plots.style import number
 
     about = recording.attributes
     for group in recording.tables("units"):
@@ -256,8 +256,8 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
 
 def _sheet(table: Any, one: Sorting, names: list[str], title: str) -> Any:
     """Draw the sheet of one layer and sorting: pictures in boxes, or traces with the field shaded."""
-    from cnnprobe.figures.sheet import unit_sheet
-    from cnnprobe.figures.traces import unit_traces
+    from cnnprobe.plots.sheet import unit_sheet
+    from cnnprobe.plots.traces import unit_traces
 
     pictures = table[one.column("picture")][:, :SHOWN]
     silent = _silent(table, one)[:, :SHOWN] if one.end == "top" else np.zeros(pictures.shape[:2], bool)
@@ -279,7 +279,7 @@ def _box(own: dict[str, Any]) -> str:
 
 
 def _spans(table: Any, one: Sorting, samples: int) -> np.ndarray | None:
-    from cnnprobe.figures.traces import spans_of
+    from cnnprobe.plots.traces import spans_of
 
     if table.attributes["crop"]:
         return None
@@ -289,7 +289,7 @@ def _spans(table: Any, one: Sorting, samples: int) -> np.ndarray | None:
 
 
 def _boxes(table: Any, one: Sorting, picture: tuple[int, ...]) -> np.ndarray | None:
-    from cnnprobe.figures.sheet import outlines
+    from cnnprobe.plots.sheet import outlines
 
     own = table.attributes
     if own["crop"]:
@@ -305,9 +305,9 @@ def _silent(table: Any, one: Sorting) -> np.ndarray:
 
 
 def _page(recording: Any, table: Any, unit: int, network: str) -> Any:
-    from cnnprobe.figures.sheet import unit_page
-    from cnnprobe.figures.style import number
-    from cnnprobe.figures.traces import captioned_traces
+    from cnnprobe.plots.sheet import unit_page
+    from cnnprobe.plots.style import number
+    from cnnprobe.plots.traces import captioned_traces
 
     stimuli, own = recording["stimuli"], table.attributes
     names, labels, classes = stimuli.known("name"), stimuli.known("label"), json.loads(stimuli.attributes["classes"])

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError
-from cnnprobe.models.inputs import Input
-from cnnprobe.models.normalisation import normalise
-from cnnprobe.options import Range
-from cnnprobe.protocol import About
+from cnnprobe.instruments.network.about import About
+from cnnprobe.models.parts.inputs import Input
+from cnnprobe.models.parts.normalisation import normalise
 
 
 def needs(*, written: Literal["class", "sequential"], input_size: Annotated[int, Range(2)]) -> Input:

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 from torch import nn
 
+from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError, path_of, unknown
-from cnnprobe.models import extra_state, foreign
-from cnnprobe.models.inputs import Input
-from cnnprobe.options import Range
+from cnnprobe.models.foreign import network as foreign
+from cnnprobe.models.parts.inputs import Input
+from cnnprobe.models.weights import extra_state
 
 SIDE, CHANNELS = 224, 3
 """Of the images, where neither options nor weights say."""

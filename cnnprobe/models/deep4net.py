@@ -9,11 +9,11 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
+from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError
-from cnnprobe.models.inputs import Input
-from cnnprobe.models.signal_filters import OverTime, glorot
-from cnnprobe.options import Range
-from cnnprobe.protocol import About
+from cnnprobe.instruments.network.about import About
+from cnnprobe.models.parts.inputs import Input
+from cnnprobe.models.parts.signal_filters import OverTime, glorot
 
 POOL = 3  # samples of which the largest goes on
 BLOCKS = 4

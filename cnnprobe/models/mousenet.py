@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError
-from cnnprobe.models import anatomy
-from cnnprobe.models.inputs import Input
-from cnnprobe.models.normalisation import CIFAR10, normalise
-from cnnprobe.options import Range
-from cnnprobe.protocol import About
+from cnnprobe.instruments.network.about import About
+from cnnprobe.models.parts import anatomy
+from cnnprobe.models.parts.inputs import Input
+from cnnprobe.models.parts.normalisation import CIFAR10, normalise
 
 Variant = Literal["mousenet64", "mousenet32", "mousenet64_may2020", "mousenet64_oct2020", "rebuilt"]
 

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from cnnprobe.models.inputs import Input
+from cnnprobe.config.options import Range
+from cnnprobe.models.parts.inputs import Input
 from cnnprobe.models.torchvision import classifier, image_size
-from cnnprobe.options import Range
 
 Depth = Literal[18, 34, 50, 101, 152]
 Classes = Annotated[int, Range(1)] | None

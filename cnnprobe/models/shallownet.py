@@ -10,11 +10,11 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError
-from cnnprobe.models.inputs import Input
-from cnnprobe.models.signal_filters import OverTime, glorot
-from cnnprobe.options import Range
-from cnnprobe.protocol import About
+from cnnprobe.instruments.network.about import About
+from cnnprobe.models.parts.inputs import Input
+from cnnprobe.models.parts.signal_filters import OverTime, glorot
 
 SMALLEST_POWER = 1e-6  # below it the logarithm is cut off
 

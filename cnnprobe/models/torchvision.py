@@ -4,11 +4,11 @@ from typing import Annotated
 
 from torch import nn
 
+from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError, listing, unknown
-from cnnprobe.models.inputs import Input
-from cnnprobe.models.normalisation import IMAGENET, normalise
-from cnnprobe.options import Range
-from cnnprobe.protocol import About
+from cnnprobe.instruments.network.about import About
+from cnnprobe.models.parts.inputs import Input
+from cnnprobe.models.parts.normalisation import IMAGENET, normalise
 
 SIZES = {"squeezenet1_0": (227, 256), "inception_v3": (299, 342)}
 """Side and shorter side before cropping, px, where they are not 224 and 256."""

@@ -3,9 +3,9 @@
 import importlib
 import re
 
-from cnnprobe import catalogue
+from cnnprobe.config import catalogue
+from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, path_of, unknown
-from cnnprobe.words import Request
 
 
 def main(request: Request) -> int:

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe import files, identity, run_json, runs
 from cnnprobe.errors import UserError, listing
-from cnnprobe.reading import Recording, TableView
+from cnnprobe.machine import files
+from cnnprobe.preparation import identity
+from cnnprobe.store import folders, run_json
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.upkeep.findings import Finding, told
 
 
@@ -35,7 +37,7 @@ def run(names: list[str], out: str) -> int:
         UserError: no RUN is given; or one of them is damaged, or is not there.
     """
     if not names:
-        there = sorted(runs.short(path, out) for path in Path(out).glob("*/*/v*") if path.is_dir())
+        there = sorted(folders.short(path, out) for path in Path(out).glob("*/*/v*") if path.is_dir())
         raise UserError(f"needs a RUN; runs in {out}: {listing(there) or 'none'}")
     damaged = sum(told(_named(name, out)) > 0 for name in names)
     if damaged:
@@ -45,7 +47,7 @@ def run(names: list[str], out: str) -> int:
 
 def _named(name: str, out: str) -> Iterator[Finding]:
     try:
-        yield from inspected(runs.find(name, out))
+        yield from inspected(folders.find(name, out))
     except UserError as error:
         yield Finding("error", name, str(error))
     except OSError as error:
@@ -54,7 +56,7 @@ def _named(name: str, out: str) -> Iterator[Finding]:
 
 def inspected(folder: Path) -> Iterator[Finding]:
     """Look at everything in a run folder; where all is well the one finding says so."""
-    holder, about = runs.holder(folder), run_json.read(folder)
+    holder, about = folders.holder(folder), run_json.read(folder)
     found = [*_stated(folder, about, holder), *_left_over(folder, holder), *_latest(folder, about)]
     listed = about.get("files", {})
     found += _files(folder, about, listed)
@@ -81,7 +83,7 @@ def inspected(folder: Path) -> Iterator[Finding]:
 
 
 def _again(folder: Path, about: dict[str, Any], flag: str) -> str:
-    return runs.command_for(folder, about.get("command"), flag)
+    return folders.command_for(folder, about.get("command"), flag)
 
 
 def _anew(folder: Path, about: dict[str, Any]) -> str:
@@ -108,7 +110,7 @@ def _stated(folder: Path, about: dict[str, Any], holder: str | None) -> Iterator
 
 def _left_over(folder: Path, holder: str | None) -> Iterator[Finding]:
     """Name what a kill left half written; files of a run under way are its own."""
-    names = [str(path.relative_to(folder)) for path in runs.left_over(folder)]
+    names = [str(path.relative_to(folder)) for path in folders.left_over(folder)]
     if names and holder is None:
         yield Finding(
             "warning", str(folder), f"half written files of a process that is gone: {listing(names)}", "delete"
@@ -117,9 +119,9 @@ def _left_over(folder: Path, holder: str | None) -> Iterator[Finding]:
 
 def _latest(folder: Path, about: dict[str, Any]) -> Iterator[Finding]:
     """Check the link beside the runs: it is that of the newest complete one."""
-    newest = runs.latest(folder.parent)
+    newest = folders.latest(folder.parent)
     pointer = folder.parent / "latest"
-    if newest is None or not runs.VERSION.fullmatch(folder.name):
+    if newest is None or not folders.VERSION.fullmatch(folder.name):
         return
     points = pointer.readlink().name if pointer.is_symlink() else "nothing"
     if points != newest.name and (folder == newest or points == folder.name or not pointer.exists()):
@@ -207,7 +209,7 @@ def _weights(folder: Path, about: dict[str, Any], listed: dict[str, str]) -> Ite
     ]
     if not paths:
         return
-    from cnnprobe.models import weights
+    from cnnprobe.preparation import weights
 
     for path in paths:
         try:

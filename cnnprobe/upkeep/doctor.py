@@ -20,11 +20,12 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from cnnprobe import catalogue, files, provenance, runs
-from cnnprobe.engine import room
+from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError, listing
+from cnnprobe.machine import files, provenance, room
+from cnnprobe.machine.version import __version__
+from cnnprobe.store import folders
 from cnnprobe.upkeep.findings import Finding, told
-from cnnprobe.version import __version__
 
 LITTLE_MEMORY = 2e9  # bytes; with less, batches of large images may have to be made smaller
 LITTLE_DISK = 1e9  # bytes; maps of some thousand images take more
@@ -126,7 +127,7 @@ def device() -> Iterator[Finding]:
     """Say where networks will run and with how many threads, and try the GPU where there is one."""
     import torch
 
-    from cnnprobe.engine.devices import cores
+    from cnnprobe.machine.devices import cores
 
     said = os.environ.get("OMP_NUM_THREADS")
     limited = f" (OMP_NUM_THREADS={said})" if said else ""
@@ -194,11 +195,11 @@ def store(out: Path) -> Iterator[Finding]:
         out.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=out))
     except OSError as error:
-        raise runs.unwritable(out, error) from None
+        raise folders.unwritable(out, error) from None
     try:
         _write_and_read(folder / "store.h5")
-        lock = runs.Lock(folder)
-        held = runs.holder(folder) is not None
+        lock = folders.Lock(folder)
+        held = folders.holder(folder) is not None
         lock.release()
         if not held:
             text = f"files in {out} cannot be locked: two processes could write one run"
@@ -219,9 +220,9 @@ def store(out: Path) -> Iterator[Finding]:
 def _write_and_read(path: Path) -> None:
     import numpy as np
 
-    from cnnprobe.reading import Recording
-    from cnnprobe.records import Column, Rows, Table
-    from cnnprobe.store import Writer
+    from cnnprobe.store.reader import Recording
+    from cnnprobe.store.tables import Column, Rows, Table
+    from cnnprobe.store.writer import Writer
 
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
     table = Table("units/probe", "unit", 4, {"response": Column("what was written", "k", (3,))}, batch=2)
@@ -238,7 +239,7 @@ def _write_and_read(path: Path) -> None:
 
 def figures() -> Iterator[Finding]:
     """Draw a figure, and see whether the font has letters beyond the Latin ones."""
-    from cnnprobe.figures import style
+    from cnnprobe.plots import style
 
     pages = [style.png(style.figure(1, 1, title)) for title in ("one", "two", "日", "本")]
     if not all(page.startswith(b"\x89PNG") for page in pages) or pages[0] == pages[1]:

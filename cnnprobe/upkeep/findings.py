@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from cnnprobe import screen
 from cnnprobe.errors import one_line
+from cnnprobe.machine import screen
 
 
 @dataclass(frozen=True)

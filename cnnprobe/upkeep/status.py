@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cnnprobe import run_json, runs, sweep_table
 from cnnprobe.errors import UserError, path_of
-from cnnprobe.reading import SoFar
+from cnnprobe.runs import sweep_table
+from cnnprobe.store import folders as runs
+from cnnprobe.store import run_json
+from cnnprobe.store.reader import SoFar
 from cnnprobe.upkeep.findings import Finding, told
 
 
@@ -74,8 +76,8 @@ def _of_sweep(folder: Path) -> Finding:
     """Show the table of a sweep; where nobody waits for its jobs any more, settle what became of them before."""
     holder = runs.holder(folder)
     if holder is None:
-        from cnnprobe import sweep  # with Hydra
-        from cnnprobe.sweep_job import settle
+        from cnnprobe.runs import sweep  # with Hydra
+        from cnnprobe.runs.sweep_job import settle
 
         settle(folder, sweep.jobs_of(folder))
     sweep_table.summary(folder)

@@ -8,10 +8,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from cnnprobe.datasets.avatar import CLASSES, KINDS, build
-from cnnprobe.datasets.imageset import limited
-from cnnprobe.datasets.raycaster import trace
-from cnnprobe.datasets.scenes import LANDMARKS, linear
-from cnnprobe.datasets.solids import OBJECT
+from cnnprobe.datasets.base.imageset import limited
+from cnnprobe.datasets.rendering.raycaster import trace
+from cnnprobe.datasets.rendering.scenes import LANDMARKS, linear
+from cnnprobe.datasets.rendering.solids import OBJECT
 
 DEFAULTS = {
     "size": 64, "count": 40, "split": "train", "seed": 0, "landmarks": None, "noise": 0.02, "classes": "cue"

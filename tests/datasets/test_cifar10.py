@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from real_data import needs_real_data, unpack
 
 from cnnprobe.datasets import cifar10
 from cnnprobe.datasets.cifar10 import CLASSES
 from cnnprobe.errors import UserError
-from tests.hostile import noise
+from tests.support.faults.hostile import noise
+from tests.support.images.real_data import needs_real_data, unpack
 
 OPTIONS = {"split": None, "size": None, "resize": None, "download": False, "strict": False}
 PIXELS = np.random.default_rng(1).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)

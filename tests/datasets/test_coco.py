@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from cnnprobe.datasets import coco
-from cnnprobe.engine.localisation import Truth
 from cnnprobe.errors import UserError
-from tests import made_collections as made
-from tests.datasets.test_run_lengths import rle
+from cnnprobe.methods.cam.localisation import Truth
+from tests.datasets.base.collections.test_run_lengths import rle
+from tests.support.images import made_collections as made
 
 MASK = {"size": [60, 80]}
 OPTIONS = {"split": None, "classes": "largest", "size": None, "resize": None, "strict": False}

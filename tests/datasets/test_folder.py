@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from real_data import data_folder, needs_real_data, unpack
 
 from cnnprobe.datasets import folder
-from cnnprobe.datasets.imageset import limited
+from cnnprobe.datasets.base.imageset import limited
 from cnnprobe.errors import UserError
-from tests.hostile import COLOUR, NAMES, corpus, noise
+from tests.support.faults.hostile import COLOUR, NAMES, corpus, noise
+from tests.support.images.real_data import data_folder, needs_real_data, unpack
 
 OPTIONS = {"split": None, "classes": None, "labels": None, "size": 8, "resize": None, "strict": False}
 

@@ -5,7 +5,7 @@ import pytest
 
 from cnnprobe.datasets import openimages
 from cnnprobe.errors import UserError
-from tests import made_collections as made
+from tests.support.images import made_collections as made
 
 OPTIONS = {"split": None, "classes": "largest", "size": None, "resize": None, "strict": False}
 BOXES = "annotations/validation-annotations-bbox.csv"
@@ -53,7 +53,7 @@ def test_labels_of_images_are_the_first_that_is_confirmed(root):
 
 
 def test_labels_do_not_depend_on_where_the_table_is_cut(root, monkeypatch):
-    from cnnprobe.datasets import csv_columns
+    from cnnprobe.datasets.base.collections import csv_columns
 
     expected = build(root, classes="image").labels, build(root).labels
     for piece in (1, 40, 100):

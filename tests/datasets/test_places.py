@@ -11,7 +11,7 @@ import pytest
 
 from cnnprobe.datasets import places
 from cnnprobe.errors import UserError
-from tests import made_collections as made
+from tests.support.images import made_collections as made
 
 OPTIONS = {"split": None, "images": None, "size": None, "resize": None, "download": False, "strict": False}
 

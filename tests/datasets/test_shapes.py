@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnprobe.datasets.drawn import stream
+from cnnprobe.datasets.rendering.drawn import stream
 from cnnprobe.datasets.shapes import CLASSES, SHAPES, background, build, coverage
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cnnprobe.datasets.imageset import limited
+from cnnprobe.datasets.base.imageset import limited
 from cnnprobe.datasets.signals import background, build
 from cnnprobe.errors import UserError
 

@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 
 from cnnprobe.datasets import folder, tiles
-from cnnprobe.datasets.imageset import ImageSet
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
-from tests.hostile import noise
+from tests.support.faults.hostile import noise
 
 OPTIONS = {"of": "ramp", "root": None, "split": None, "overlap": 0.0, "count": None, "seed": 0, "size": 8}
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from calling import Told
 from torch import nn
 
 import cnnprobe
-from cnnprobe.engine.layers import find
 from cnnprobe.errors import UserError
-from cnnprobe.figures.style import png
+from cnnprobe.instruments.layers.naming import find
 from cnnprobe.methods import layers
-from cnnprobe.reading import Recording
-from cnnprobe.records import Rows
-from cnnprobe.store import Writer
-from tests import planted
+from cnnprobe.plots.style import png
+from cnnprobe.store.reader import Recording
+from cnnprobe.store.tables import Rows
+from cnnprobe.store.writer import Writer
+from tests.support.calling import Told
+from tests.support.networks import planted
 
 
 def table_of(measurement):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from calling import Told, Undefined, network
 from torch import nn
 
 from cnnprobe.datasets import shapes
 from cnnprobe.errors import UserError
 from cnnprobe.methods import record
 from cnnprobe.models import convnet
-from cnnprobe.records import Rows
+from cnnprobe.store.tables import Rows
+from tests.support.calling import Told, Undefined, network
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from cnnprobe.datasets import gratings, shapes
-from cnnprobe.datasets.imageset import given_images
+from cnnprobe.datasets.base.imageset import given_images
 from cnnprobe.errors import UserError
 from cnnprobe.methods import topk
 from cnnprobe.models import convnet
-from cnnprobe.records import Rows
+from cnnprobe.store.tables import Rows
 
 
 def ranked(model, dataset, **more):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cnnprobe.engine.layers import find, main_layers
 from cnnprobe.errors import UserError
+from cnnprobe.instruments.layers.naming import find, main_layers
 from cnnprobe.models import deep4net
 
 OPTIONS = {"input_size": 500, "channels": 8, "filters": 25, "filter_size": 10, "dropout": 0.5}

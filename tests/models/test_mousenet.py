@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cnnprobe.engine.layers import layers_of
 from cnnprobe.errors import UserError
-from cnnprobe.models import anatomy, mousenet
-from cnnprobe.protocol import about
+from cnnprobe.instruments.layers.naming import layers_of
+from cnnprobe.instruments.network.about import about
+from cnnprobe.models import mousenet
+from cnnprobe.models.parts import anatomy
 
 OPTIONS = {"readout": "pool4", "mask": "per_channel", "mask_seed": 2021, "input_size": None, "upsample_to": None}
 VARIANTS = ("mousenet64", "mousenet32", "mousenet64_may2020", "mousenet64_oct2020")

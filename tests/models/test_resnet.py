@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from cnnprobe.instruments.network.about import about
 from cnnprobe.models import resnet
-from cnnprobe.protocol import about
 
 
 @pytest.mark.parametrize(

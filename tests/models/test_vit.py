@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cnnprobe.errors import UserError
+from cnnprobe.instruments.network.about import about
 from cnnprobe.models import vit
-from cnnprobe.protocol import about
 
 
 @pytest.mark.parametrize(

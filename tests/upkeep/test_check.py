@@ -7,15 +7,16 @@ import shutil
 from pathlib import Path
 
 import h5py
-import hostile_stores
 import numpy as np
 import pytest
-from stores import batch_of, filled, tables
 
-from cnnprobe import files, run_json, runs
-from cnnprobe.cli import main
-from cnnprobe.store import Writer
+from cnnprobe.cli.main import main
+from cnnprobe.machine import files
+from cnnprobe.store import folders, run_json
+from cnnprobe.store.writer import Writer
 from cnnprobe.upkeep.check import stretches
+from tests.support.faults import hostile_stores
+from tests.support.files.stores import batch_of, filled, tables
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def test_a_killed_run_is_told_from_one_under_way(cnnprobe, stopped):
     about = run_json.read(stopped) | {"status": "running"}
     (stopped / "run.json").write_text(json.dumps(about))
     (stopped / "store.h5.tmp.123").write_text("half")
-    lock = runs.Lock(stopped)
+    lock = folders.Lock(stopped)
     answer = cnnprobe("check", "v001")
     assert answer.status == 0
     assert answer.out.startswith("ok ")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnprobe import files, runs, store
-from cnnprobe.engine import room
-from cnnprobe.figures import style
+from cnnprobe.machine import files, room
+from cnnprobe.plots import style
+from cnnprobe.store import folders, writer
 from cnnprobe.upkeep import doctor
 
 
@@ -69,7 +69,7 @@ def without_room(monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store.os, "posix_fallocate", full)
+    monkeypatch.setattr(writer.os, "posix_fallocate", full)
 
 
 def forgetting(monkeypatch):
@@ -79,11 +79,11 @@ def forgetting(monkeypatch):
     def write(handle, data, place):
         return real(handle, bytes(row) if len(data) == row else data, place)
 
-    monkeypatch.setattr(store.os, "pwrite", write)
+    monkeypatch.setattr(writer.os, "pwrite", write)
 
 
 def without_locks(monkeypatch):
-    monkeypatch.setattr(runs, "holder", lambda folder: None)
+    monkeypatch.setattr(folders, "holder", lambda folder: None)
 
 
 def without_links(monkeypatch):

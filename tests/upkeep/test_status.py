@@ -6,10 +6,11 @@ import os
 import signal
 
 import pytest
-from stores import filled
 
-from cnnprobe import runs, sweep_table
-from tests.test_run import child, wait_for
+from cnnprobe.runs import sweep_table
+from cnnprobe.store import folders
+from tests.runs.test_execute import child, wait_for
+from tests.support.files.stores import filled
 
 
 def heard():
@@ -31,7 +32,7 @@ def test_runs_that_are_not_complete_are_named_with_how_to_go_on(cnnprobe, tmp_pa
     )
     made(out / "rsa/a-b/v001", "complete")
     (out / "topk/a-b/v004").mkdir()
-    with runs.Lock(held):
+    with folders.Lock(held):
         answer = cnnprobe("status")
     assert answer.status == 0
     lines = answer.out.splitlines()

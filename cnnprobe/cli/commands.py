@@ -1,0 +1,202 @@
+"""What a command line asks of the runner: a run, a sweep, a run once more, or its figures drawn again."""
+
+import shlex
+from collections.abc import Callable
+from contextlib import chdir, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cnnprobe.config import compose, schema, untrusted_yaml
+from cnnprobe.config.words import Request
+from cnnprobe.errors import UserError, listing
+from cnnprobe.machine import files, screen, terminal
+from cnnprobe.runs import execute as run
+from cnnprobe.store import folders, run_json
+from cnnprobe.store.reader import Recording
+
+PLACE = "out", "name", "model", "dataset"
+"""Keys that say where a run lies."""
+FETCHING = "dataset.download=true", "weights=published"
+"""Words that let a run that is repeated fetch what it says."""
+CIRCUMSTANCES = "device", "device.threads", "device.workers"
+"""Keys that say what it is computed with, which may be other than before."""
+
+
+def main(request: Request) -> int:
+    """Do what a command line asks for and return the exit status."""
+    if "redraw" in request.flags:
+        return redraw(request)
+    request = every_moment(request)
+    if "multirun" in request.flags:
+        from cnnprobe.runs import sweep
+
+        return sweep.main(request)
+    if "resume" in request.flags or "rerun" in request.flags:
+        job = repeated(request)
+    else:
+        explicit = any(word.startswith("model=") for word in request.overrides)
+        job = run.Job(request.command, compose.compose(request), request.overrides, explicit_model=explicit)
+    if "cfg" in request.flags:
+        if request.flags["cfg"] not in ("job", "all"):
+            raise UserError(f"--cfg takes job, got {request.flags['cfg']!r}")
+        screen.say(run.as_yaml(job.config).removesuffix("\n"))
+        return 0
+    with chdir(job.home) if job.home else nullcontext():
+        status, _ = run.execute(job)
+    return status
+
+
+def every_moment(request: Request) -> Request:
+    """In a sweep, turn `weights=RUN@*` into one value for each moment of that training, in their order."""
+    words = [word for word in request.overrides if word.startswith("weights=") and word.endswith("@*")]
+    if not words or "multirun" not in request.flags:
+        return request
+    from cnnprobe.preparation import named_weights
+
+    others = tuple(word for word in request.overrides if word not in words)
+    given = words[-1].removeprefix("weights=").removesuffix("@*")
+    config = compose.compose(replace(request, overrides=others))
+    values = ",".join(f"{given}@{one.path.stem}" for one in named_weights.learned(given, config))
+    return replace(request, overrides=(*others, f"weights={values}"))
+
+
+def repeated(request: Request) -> run.Job:
+    """Make the job of --resume or --rerun from the configuration in the run's folder."""
+    which = "resume" if "resume" in request.flags else "rerun"
+    composed = compose.compose(_without_values(request, *PLACE, *CIRCUMSTANCES))
+    name = run.Job(request.command, composed).name
+    given = request.flags[which]
+    stopped = folders.unfinished(composed["out"], request.command) if (which, given) == ("resume", "latest") else None
+    if (which, given, stopped) == ("resume", "latest", None):
+        raise UserError(
+            f"no run of {request.command} in {composed['out']} was stopped; --rerun latest does one once more"
+        )
+    folder = stopped or folders.find(given, composed["out"], request.command, name)
+    config = untrusted_yaml.read(folder / "config.yaml")
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.yaml'} holds no configuration")
+    command = run_json.read(folder).get("command", request.command)
+    if command != request.command:
+        raise UserError(f"{folders.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
+    config = schema.checked(config, command, stored=True)
+    home = folders.home(folder)
+    folder = folder.resolve() if home else folder
+    _file_is_named(config["model"], request, home)
+    _fetches_nothing(config, request)
+    device = _device(config["device"], composed["device"], request)
+    elsewhere = str(Path(composed["out"]).absolute()) if home else composed["out"]
+    places = (elsewhere, config["out"])
+    typed = any(word.startswith("out=") for word in request.overrides)
+    lies_in_a_tree = folders.VERSION.fullmatch(folder.name) and folder.absolute().parents[1].name == command
+    out = str(folder.parents[2]) if lies_in_a_tree else elsewhere if typed else config["out"]  # it may have been moved
+    if which == "resume":
+        if run_json.read(folder).get("status") == "complete":
+            raise UserError(f"{folders.short(folder, config['out'])} is complete; --rerun does it once more")
+        words = tuple(run_json.read(folder).get("overrides", ()))
+        return run.Job(command, config | {"out": out}, words, folder, device=device, home=home, places=places)
+    config |= {"out": elsewhere if typed else out, "device": device}
+    return run.Job(command, config, (f"--rerun={request.flags[which]}",), rerun=folder, home=home)
+
+
+def _file_is_named(model: dict[str, Any], request: Request, home: Path | None) -> None:
+    """Refuse to run a Python file that only the folder of the run names: that may come from anybody."""
+    if "file" not in model:
+        return
+    file = str(home / model["file"]) if home else model["file"]  # not one of that name that lies here
+    own = f"model.file={file}"
+    if own not in request.overrides:
+        raise UserError(f"this would run the Python file {file}; if it is yours, add {shlex.quote(own)}")
+
+
+def _fetches_nothing(config: dict[str, Any], request: Request) -> None:
+    """Refuse to fetch images or weights, and to make a folder for them, where only the folder of the run says so."""
+    if config["dataset"].get("download") and "dataset.download=true" not in request.overrides:
+        raise UserError(
+            f"this would download {config['dataset']['name']} into {config['dataset'].get('root')} where it is not "
+            "there; if you want that, add dataset.download=true"
+        )
+    if config["weights"] == "published" and "weights=published" not in request.overrides:
+        from cnnprobe.preparation.named_weights import published_is_here
+
+        if not published_is_here(config):
+            name = config["model"]["name"]
+            raise UserError(f"this would fetch published weights of {name}; if you want that, add weights=published")
+
+
+def _device(before: dict[str, Any], composed: dict[str, Any], request: Request) -> dict[str, Any]:
+    """Return what a run is repeated on: as before, but for what the command line says."""
+    keys = [word.split("=")[0] for word in request.overrides]
+    if "device" in keys:
+        return composed
+    return before | {key: value for key, value in composed.items() if f"device.{key}" in keys}
+
+
+def _without_values(request: Request, *keys: str) -> Request:
+    """Refuse other words than those of some keys, and those that let a Python file be run, or something fetched."""
+    kept = [word for word in request.overrides if word.split("=")[0] in keys]
+    let = tuple(word for word in request.overrides if word.startswith("model.file=") or word in FETCHING)
+    other = [word for word in request.overrides if word not in (*kept, *let)]
+    if other:
+        possible = ", ".join(f"{key}=" for key in keys)
+        raise UserError(f"{listing(other)}: a run is repeated with its own options; give only {possible}")
+    return replace(request, overrides=tuple(kept))
+
+
+def redraw(request: Request) -> int:
+    """Draw the figures of a run again, without its model and its images."""
+    from cnnprobe.runs import drawing
+
+    composed = compose.compose(_without_values(request, *PLACE))
+    name = run.Job(request.command, composed).name
+    folder = folders.find(request.flags["redraw"], composed["out"], request.command, name)
+    command = run_json.read(folder).get("command", request.command)
+    if command != request.command:
+        raise UserError(f"{folders.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
+    folders.no_detours(folder)
+    if not Recording(folder / "store.h5").complete:
+        return redraw_so_far(folder, command)
+    count = _drawn(drawing.draw, folder)
+    about = run_json.read(folder)
+    if about.get("status") == "complete":  # another version of the drawing library may have drawn other bytes
+        drawn = files.sums(folder, (folder / "figures").glob("*.png"))
+        now = run_json.as_written(folder) | {"files": about.get("files", {}) | drawn}
+        files.write_json(folder / run_json.NAME, now)
+    terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {folder / 'figures'}")
+    return 0
+
+
+def redraw_so_far(folder: Path, command: str) -> int:
+    """Draw the rows that a run has which is not complete: stopped, or being written now."""
+    from cnnprobe.runs import drawing
+
+    count, rows = _drawn(drawing.draw_so_far, folder)
+    left = f"{folder} is not complete, {rows}"
+    again = "" if folders.holder(folder) else f"; go on with: {folders.command_for(folder, command)}"
+    if not count:
+        raise UserError(f"{left}: nothing to draw yet{again}")
+    place = folder / "figures" / drawing.SO_FAR
+    terminal.say(f"{count} figure{'' if count == 1 else 's'} drawn: {place}; {left}{again}")
+    return 0
+
+
+def _drawn(draw: Callable[[Path], Any], folder: Path) -> Any:
+    """Draw a run; an error over a store that is not as its run left it is the store's.
+
+    Raises:
+        UserError: the store does not hold what the command writes.
+    """
+    try:
+        return draw(folder)
+    except FileNotFoundError as error:  # the end of a run takes away the figures that were drawn while it worked
+        if not (folder / "store.h5").is_file():
+            raise
+        what = Path(error.filename or "").name
+        raise UserError(f"{folder} was changed while it was drawn ({what} is gone): the run ends just now, or somebody "
+                        "tidies up; draw it again") from None  # fmt: skip
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        store, about = folder / "store.h5", run_json.read(folder)
+        if about.get("files", {}).get(store.name) == files.sha256(store):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{store} does not hold what {about.get('command')} writes ({reason})") from None

@@ -1,1 +1,0 @@
-"""Arrays and texts in the files of other programs: one reader for all of them, see `opening.opened`."""

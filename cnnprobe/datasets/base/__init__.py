@@ -1,0 +1,1 @@
+"""Image sets: what every dataset is made of."""

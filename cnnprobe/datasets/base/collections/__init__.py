@@ -1,0 +1,1 @@
+"""Collections: images that large lists name, with their objects."""

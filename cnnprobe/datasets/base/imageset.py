@@ -1,0 +1,368 @@
+"""What every dataset is: a sequence of images at one size, with labels and names, loaded by the batch."""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnprobe.datasets.base.fitting import as_float, resized
+from cnnprobe.datasets.base.names import Names
+from cnnprobe.datasets.base.value_ranges import whole_of
+from cnnprobe.errors import UserError, escaped
+
+log = logging.getLogger("cnnprobe")
+
+
+class ImageSet:
+    """Images as they enter a network. A dataset overrides `load`, or `load_source` where all images share a size.
+
+    Args:
+        name: the dataset's name, e.g. "avatar".
+        names: one per image, unique, as stored.
+        labels: (image,) index of the class, -1 where unknown.
+        classes: name of each class; () where unlabelled.
+        size: (channel, height, width) as an image enters the network; (channel, time) of signals.
+        resize: the shorter side before the centre crop, px; None: no more is cut off than the shape demands.
+        source_size: (channel, height, width) before fitting, where all images share it.
+        strict: an image that cannot be read ends the run instead of being skipped.
+    """
+
+    in_memory = False
+    """Loading only picks images that are there already; loader processes would not help."""
+    rate: float | None = None
+    """Of signals: samples per second, where that is known."""
+    channel_names: list[str] | None = None
+    """Of signals: names of the channels, where they are known."""
+    sample: str = ""
+    """Which part of a larger set it is, in words; "" for the whole."""
+    planted: tuple[tuple[int, int, float], ...] = ()
+    """Of signals that were made: class, channel and frequency (Hz) of what was put into them."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        names: Sequence[str],
+        labels: Iterable[int],
+        classes: Iterable[str] = (),
+        size: tuple[int, ...],
+        resize: int | None = None,
+        source_size: tuple[int, ...] | None = None,
+        strict: bool = False,
+    ):
+        self.name = name
+        self.names = names if isinstance(names, Names) else list(names)
+        self.labels = np.asarray(labels, dtype=np.int64).reshape(-1)
+        self.classes = tuple(classes)
+        self.size = tuple(size)
+        self.resize = resize
+        self.source_size = source_size
+        self.strict = strict
+        self.problems: dict[str, str] = {}  # image's name -> why it cannot be read, as far as was seen
+        self.remarks: dict[str, str] = {}  # kind of remark -> the first one of this kind
+        self.reported: set[str] = set()  # names and kinds that the user was told of
+        self.about: dict[str, str | float] = {}  # what else was read or assumed, stored with the stimuli
+        if len(self.names) != len(self.labels):
+            raise ValueError(f"{len(self.names)} names but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def objects_digest(self) -> str | None:
+        """Return the sha256 (hex) of where objects are in the images; None where that is not known."""
+        return None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) that changes when any image, its name, or their order changes."""
+        return self.fingerprint_of(range(len(self)))
+
+    def fingerprint_of(self, indices: Iterable[int]) -> str:
+        """sha256 (hex) of a part of the images, by default from the fingerprint of the whole."""
+        return sha256(self.fingerprint, *(str(int(index)) for index in indices))
+
+    def checksums_of(self, indices: Iterable[int]) -> np.ndarray | None:
+        """Return (image,) uint32 that tell which image changed; None where images are no files of their own."""
+        return None
+
+    def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Return images at `size`.
+
+        Returns:
+            images: (image, channel, height, width), float32 0 to 1 or uint8 0 to 255.
+            readable: (image,) bool; the other rows are 0, and `problems` says why.
+
+        Raises:
+            UserError: `strict`, and an image cannot be read.
+        """
+        images, readable = self.load_source(indices)
+        return self.fit(images), readable
+
+    def load_source(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Return images before fitting, as `load` does; only where `source_size` is not None."""
+        raise NotImplementedError(f"the images of {self.name} do not share one size")
+
+    def original(self, index: int) -> Tensor | None:
+        """Return one image before fitting, (channel, height, width), or None where it cannot be read."""
+        images, readable = self.load_source([index])
+        return images[0] if readable[0] else None
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        """Return (height, width) of one image before fitting, or None where it cannot be read."""
+        return self.source_size and self.source_size[-2:]
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Scale and crop images to `size`: antialiased bilinear, shorter side to `resize`, centre crop.
+
+        Args:
+            images: (image, channel, height, width), float 0 to 1 or uint8; on any device.
+
+        Returns:
+            The same tensor where it fits already, else float32 0 to 1.
+        """
+        if tuple(images.shape[-2:]) == self.size[-2:]:
+            return images
+        return resized(images, self.size[-2:], self.resize)
+
+    def truth(self, index: int) -> dict[str, np.ndarray]:
+        """Return what is known about an image apart from its label, by name; {} unless it was drawn by us."""
+        return {}
+
+    def part(self, indices: Sequence[int] | np.ndarray) -> "Part":
+        """Return some of the images, in a given order, as a set of their own."""
+        return Part(self, indices)
+
+    def unreadable(self, index: int, reason: str) -> None:
+        """Note that an image cannot be read.
+
+        Raises:
+            UserError: `strict`.
+        """
+        if self.strict:
+            raise UserError(f"{shown(self.names[index])} cannot be read ({reason}); dataset.strict=false skips it")
+        self.problems[self.names[index]] = reason
+
+    def report(self, problems: dict[str, str], remarks: dict[str, str]) -> None:
+        """Warn of images that cannot be read and of other remarks, of each once.
+
+        Args:
+            problems: reason by image's name, as in `problems`; perhaps from a loader process.
+            remarks: as in `remarks`.
+        """
+        for name in [name for name in problems if name not in self.reported]:
+            log.warning("%s: skipped (%s)", shown(name), shown(problems[name]), extra={"skipped": name})
+        for kind in [kind for kind in remarks if kind not in self.reported]:
+            log.warning("%s", remarks[kind])
+        self.problems |= problems
+        self.reported |= problems.keys() | remarks.keys()
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return one image, (channel, height, width) float32 0 to 1, and its label."""
+        index = range(len(self))[index]
+        images, readable = self.load([index])
+        if not readable[0]:
+            name = self.names[index]
+            raise UserError(f"{shown(name)} cannot be read ({self.problems.get(name, 'unreadable')})")
+        return as_float(images)[0], int(self.labels[index])
+
+
+class Part(ImageSet):
+    """Some images of another set, in a given order."""
+
+    def __init__(self, whole: ImageSet, indices: Sequence[int] | np.ndarray):
+        self.whole = whole
+        self.indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        super().__init__(
+            name=whole.name,
+            names=[whole.names[i] for i in self.indices],
+            labels=whole.labels[self.indices],
+            classes=whole.classes,
+            size=whole.size,
+            resize=whole.resize,
+            source_size=whole.source_size,
+            strict=whole.strict,
+        )
+        self.in_memory, self.rate, self.planted = whole.in_memory, whole.rate, whole.planted
+        self.about, self.channel_names = whole.about, whole.channel_names
+        self.problems, self.remarks, self.reported = whole.problems, whole.remarks, whole.reported
+
+    def fingerprint_of(self, indices: Iterable[int]) -> str:
+        """sha256 (hex) of some of these images."""
+        return self.whole.fingerprint_of(self.indices[list(indices)])
+
+    def objects_digest(self) -> str | None:
+        """Return that of the whole."""
+        return self.whole.objects_digest()
+
+    def checksums_of(self, indices: Iterable[int]) -> np.ndarray | None:
+        """Those of the whole."""
+        return self.whole.checksums_of(self.indices[list(indices)])
+
+    def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Load from the whole."""
+        return self.whole.load(self.indices[np.asarray(indices)])
+
+    def load_source(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Load from the whole, before fitting."""
+        return self.whole.load_source(self.indices[np.asarray(indices)])
+
+    def original(self, index: int) -> Tensor | None:
+        """One image before fitting."""
+        return self.whole.original(int(self.indices[index]))
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        """(height, width) of one image before fitting."""
+        return self.whole.original_size(int(self.indices[index]))
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Scale and crop as the whole does."""
+        return self.whole.fit(images)
+
+    def truth(self, index: int) -> dict[str, np.ndarray]:
+        """What the whole knows about an image."""
+        return self.whole.truth(int(self.indices[index]))
+
+
+def limited(dataset: ImageSet, limit: int | str | None, seed: int = 0) -> ImageSet:
+    """Return a part of a dataset, in its order; all of it where it has no more images than that.
+
+    Args:
+        dataset: any.
+        limit: how many images, the same share of each class, see `even_share`; "first:n": the first n; None: all.
+        seed: of the shares.
+    """
+    first = isinstance(limit, str)
+    count = None if limit is None else int(str(limit).removeprefix("first:"))
+    if count is None or count >= len(dataset):
+        return dataset
+    part = Part(dataset, np.arange(count) if first else even_share(dataset.labels, count, seed))
+    classes = len(np.unique(dataset.labels[dataset.labels >= 0]))
+    there = len(np.unique(part.labels[part.labels >= 0]))
+    of = f", {there} of {classes} classes" if classes > 1 else ""
+    how = f"the first {count}" if first else f"{count} drawn in proportion to the classes (seed {seed})"
+    part.sample = f"{how} of {len(dataset)}{of}"
+    return part
+
+
+def even_share(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw images so that every class gives the same share of its own, and at least one where that can be.
+
+    The shares are rounded to whole images, those with the largest remainders upwards; which of equal ones, and which
+    images of a class, is drawn by the seed. Images without a class (-1) are as one more.
+
+    Args:
+        labels: (image,) index of the class.
+        count: how many, at most all.
+        seed: another one, other images.
+
+    Returns:
+        (count,) indices, rising.
+    """
+    groups, sizes = np.unique(labels, return_counts=True)
+    exact = count * sizes / len(labels)
+    taken = np.floor(exact).astype(np.int64)
+    if count >= len(groups):
+        taken = np.maximum(taken, 1)
+    ties = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 2, 0])).permutation(len(groups))
+    while taken.sum() != count:
+        step = 1 if taken.sum() < count else -1
+        may = taken < sizes if step > 0 else taken > 1
+        wanted = np.where(may, step * (exact - taken), -np.inf)
+        taken[np.lexsort((ties, wanted))[-1]] += step
+    chosen = []
+    for label, some in zip(groups, taken):
+        random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 3, int(label) + 1]))
+        chosen.append(random.permutation(np.flatnonzero(labels == label))[:some])
+    return np.sort(np.concatenate(chosen))
+
+
+class Given(ImageSet):
+    """Images handed over as one array. One that holds NaN or infinite values cannot be read.
+
+    Args:
+        images: (image, channel, y, x), float 0 to 1 or uint8.
+    """
+
+    in_memory = True
+
+    def __init__(self, images: Tensor):
+        self.images = images
+        size = tuple(images.shape[1:])
+        names = [f"{number:06d}" for number in range(len(images))]
+        super().__init__(name="given", names=names, labels=[-1] * len(images), size=size, source_size=size)
+
+    def fingerprint_of(self, indices: Iterable[int]) -> str:
+        """sha256 (hex) of the values."""
+        return sha256("given", str(self.size), self.images[list(indices)].contiguous().numpy().tobytes())
+
+    def load_source(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Pick images."""
+        indices = np.asarray(indices, dtype=np.int64)
+        images = self.images[torch.from_numpy(indices)]
+        bad = (~images.isfinite()).flatten(1).sum(1).numpy()
+        for place in np.flatnonzero(bad):
+            self.unreadable(int(indices[place]), f"{bad[place]} values are not finite")
+            images[place] = 0
+        return images, bad == 0
+
+
+def given_images(images: Any) -> ImageSet:
+    """Return an image set: itself, or one made from an array or tensor (image, channel, y, x).
+
+    Images of integers up to 255 or 65535 are divided by these, with a warning unless they are bytes; floats are taken
+    as they are, with a warning where they are beyond 0 to 1.
+
+    Raises:
+        UserError: it is neither, or its values are no plain numbers.
+    """
+    if isinstance(images, ImageSet):
+        return images
+    if isinstance(images, np.ndarray | Tensor) and images.ndim in (3, 4):
+        return Given(_plain(images))
+    raise UserError(
+        "dataset must be an image set, such as cnnprobe.datasets.shapes.build(...), or an array "
+        f"(image, channel, y, x), got {type(images).__name__}"
+    )
+
+
+def _plain(images: np.ndarray | Tensor) -> Tensor:
+    """Return images as a tensor of bytes or of float32, 0 to 1, whatever type, order of bytes and strides they have."""
+    if isinstance(images, Tensor):
+        images = images.detach().cpu().resolve_conj().resolve_neg()
+        images = (images.float() if images.is_floating_point() else images).numpy()
+    if images.dtype.kind not in "iufb":
+        raise UserError(f"dataset must be an array of plain numbers, got {images.dtype}")
+    if images.dtype == np.longdouble:
+        images = images.astype(np.float64)
+    images = np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("="))
+    if images.ndim == 4 and images.size:  # signals (recording, channel, time) have any range
+        low, high = float(images.min()), float(images.max())
+        if not np.isfinite([low, high]).all():  # rare: it takes as long as several passes over all
+            known = images[np.isfinite(images)]
+            low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        otherwise = "floats are taken as they are"
+        whole = whole_of(images.dtype, low, high, "dataset", otherwise, floats=False)
+        if images.dtype != np.uint8 or whole == 1:
+            images = images.astype(np.float32, copy=False)
+            images = images / np.float32(whole) if whole != 1 else images
+    return torch.from_numpy(images if images.dtype == np.uint8 else images.astype(np.float32, copy=False))
+
+
+def sha256(*parts: str | bytes) -> str:
+    """Return the sha256 (hex) of several parts, each with its length, so that no two lists look alike."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def shown(name: str) -> str:
+    """Return a name as one printable line: control characters and broken bytes are escaped."""
+    return escaped(name)

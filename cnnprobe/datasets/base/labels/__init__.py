@@ -1,0 +1,1 @@
+"""Labels: the class of an image, from folders, tables and arrays."""

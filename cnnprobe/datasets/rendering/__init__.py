@@ -1,0 +1,1 @@
+"""Rendering: drawn images, as functions of options and their own number."""

@@ -1,0 +1,1 @@
+"""Theoretical receptive fields: how every operation passes them on, by rule or by measurement."""

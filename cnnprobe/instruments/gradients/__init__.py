@@ -1,0 +1,1 @@
+"""Gradients through a network: whether they arrive, and what rectifiers do with them."""

@@ -1,0 +1,1 @@
+"""Layers by name: how they are called, and what they cost."""

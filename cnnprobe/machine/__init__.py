@@ -1,0 +1,1 @@
+"""The machine: files, signals, terminal, memory, number formats, and where a result comes from."""

@@ -1,0 +1,1 @@
+"""cam: class activation maps."""

@@ -1,0 +1,383 @@
+"""Class activation maps of a set of images: what is stored, and how it is made."""
+
+import json
+import logging
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from cnnprobe.instruments.images.batches import Batch, batches
+from cnnprobe.instruments.images.thumbnails import thumbnails
+from cnnprobe.instruments.outputs.kinds import Outputs
+from cnnprobe.methods.cam.class_choice import Choice
+from cnnprobe.methods.cam.cue_combination import ClassMeans, CueCombination
+from cnnprobe.methods.cam.localisation import MEASURES, OVERLAP, Tally, Truth, averaged, judge
+from cnnprobe.methods.cam.maps import ClassMaps, Found
+from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
+from cnnprobe.store.unfinished import State, Unfinished, put
+
+LOG = logging.getLogger("cnnprobe")
+
+
+@dataclass
+class ClassMapping:
+    """Maps images in batches.
+
+    Args:
+        engine: makes the maps.
+        dataset: an image set.
+        choice: of classes.
+        images: how many are mapped.
+        shared: the labels are classes of the network.
+        judged: compare maps with the truth of the dataset.
+        picture: (channel, y, x) of the stored pictures.
+        draws: of the bootstrap of class means (cccam).
+        seed: of the draws.
+        batch_size: images that are loaded, and saved, together.
+        device, workers: see `images.batches.batches`.
+        facts: of a stopped run: what is known of the images it has finished.
+    """
+
+    engine: ClassMaps | CueCombination
+    dataset: Any
+    choice: Choice
+    images: int
+    shared: bool
+    judged: bool
+    picture: tuple[int, ...]
+    draws: int
+    seed: int
+    batch_size: int
+    device: str
+    workers: int
+    facts: dict[str, Any]
+
+    def __post_init__(self):
+        self.cues = isinstance(self.engine, CueCombination)
+        self.shape = self.engine.shape if self.cues else self.engine.grid.shape
+        labels = self.dataset.labels
+        present = sorted({int(label) for label in labels if label >= 0})
+        self.rows_of = present if self.shared else list(range(self.engine.classes))
+        self.means = ClassMeans(self.draws, self.seed)
+        self.added: set[int] = set()  # first images of the batches that are in the means
+
+    # ---- what is stored ----------------------------------------------------------------------------------------------
+
+    def tables(self, about: dict[str, Any], chosen: np.ndarray | None) -> list[Table]:
+        """Lay out what is stored; `chosen`: the images, None where they are found out by the work."""
+        per, count = self.choice.count, self.images
+        self.searched = chosen is None
+        columns = self._columns(None if chosen is None else np.repeat(chosen, per))
+        found = [Table("images", "row", count * per, columns, self.batch_size * per, about | {"per_image": per})]
+        shown = {
+            "image": Column("index in the dataset, -1 = none", dtype="int64", unit="index"),
+            "pixels": Column("the image, made small", "channel y x", self.picture, "uint8", "0 to 255"),
+        }
+        if self.judged:
+            words = "true on the object, at the size of the picture"
+            shown["truth"] = Column(words, "y x", self.picture[1:], "bool")
+        found.append(Table("pictures", "image", count, shown, self.batch_size, aside=True))
+        if self.judged:
+            found.append(self._summary())
+        if self.cues:
+            found.append(self._classes())
+        return found
+
+    def _columns(self, images: np.ndarray | None) -> dict[str, Column]:
+        unit = "logit" if not self.cues else "nats per activation"
+        columns = {
+            "image": Column("index in the dataset, -1 = none", dtype="int64", unit="index", values=images),
+            "class": Column("whose map it is, in the network's own order, -1 = none", dtype="int64", unit="index"),
+            "rank": Column("place of the class among the outputs, 0 = first", dtype="int64", unit="index"),
+            "probability": Column("of the class, NaN where the network gives none"),
+            "logit": Column(
+                "score of the class: the output, or what its own softmax or sigmoid is made from", unit="logit"
+            ),
+            "map": Column("class activation map, signed", "y x", self.shape, unit=unit),
+            "evidence": Column("mean of the map; for cam plus the bias: the logit", unit=unit),
+            "silent": Column("true where nothing in the map speaks for the class", dtype="bool"),
+        }
+        if getattr(self.engine, "kind", "") == "guided-gradcam":
+            words = "guided backpropagation of the logit times the map's positive part"
+            columns["guided"] = Column(words, "channel y x", tuple(self.dataset.size), unit="logit² per pixel")
+        if self.judged:
+            words = {
+                "pointing": "1 where the maximum of the map lies on the object or near it",
+                "iou": "overlap of the 20 % box with the object's best fitting box",
+                "energy": "share of the map's positive part on the object",
+            }
+            for name in MEASURES:
+                columns[name] = Column(words[name])
+                columns[f"{name}_chance"] = Column(f"{name} of chance")
+            columns["box"] = Column("20 % box: top, left, bottom, right", "edge", (4,), unit="px")
+        return columns
+
+    def _summary(self) -> Table:
+        columns = {
+            "class": Column("class of the images, -1 = mean over classes", dtype="int64", unit="index",
+                            values=np.array([-1, *self.rows_of])),
+            "images": Column("how many maps there are; `localised` counts them all", dtype="int64", unit="images"),
+            "judged": Column("how many have anything positive: the means are over these", dtype="int64", unit="images"),
+            "localised": Column(f"share of images with an iou of {OVERLAP} or more whose class ranks first"),
+        }  # fmt: skip
+        for name in MEASURES:
+            columns[name] = Column("mean over images")
+            columns[f"{name}_low"] = Column("lower end of its 95 % interval over independent images; NaN of one")
+            columns[f"{name}_high"] = Column("upper end of its 95 % interval")
+            columns[f"{name}_chance"] = Column("mean of chance over the same images")
+        rows = len(self.rows_of) + 1
+        of = "the class of the label" if self.shared else "the class that ranks first"
+        return Table("localisation", "class", rows, columns, rows, {"of": of}, aside=True)
+
+    def _classes(self) -> Table:
+        cues, rows = self.engine.layer.channels, len(self.rows_of)
+        error = "its standard error over images drawn again"
+        columns = {
+            "class": Column("index", dtype="int64", unit="index", values=np.array(self.rows_of)),
+            "images": Column("maps that are averaged", dtype="int64", unit="images"),
+            "weight": Column(
+                "what removing each cue costs over the sum of its squared map, summed over images",
+                "cue",
+                (cues,),
+                "float64",
+                "nats per squared activation",
+            ),
+            "mean_map": Column("mean of the maps of its images", "y x", self.shape),
+            "mean_ratio": Column(f"mean map over {error}", "y x", self.shape),
+            "contrast": Column("mean map less that of the other classes", "y x", self.shape),
+            "contrast_ratio": Column(f"contrast over {error}: bootstrap ratio", "y x", self.shape),
+        }
+        return Table("classes", "class", rows, columns, max(1, rows), {"draws": self.draws}, aside=True)
+
+    # ---- work --------------------------------------------------------------------------------------------------------
+
+    def events(
+        self, chosen: np.ndarray, finished: dict[str, frozenset[int]], unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
+        """Map the chosen images (-1 for none).
+
+        Args:
+            finished: by table, first rows of the batches there are already.
+            unfinished: keeps what is in no row yet.
+        """
+        unfinished = unfinished or Unfinished()
+        if self.cues:
+            yield from self._weigh(chosen, unfinished)
+        # a stop between the two leaves a batch of maps without its pictures; means over classes need all maps
+        maps, pictures = (finished.get(name, frozenset()) for name in ("images", "pictures"))
+        there = {start for start in pictures if start * self.choice.count in maps}
+        if self.cues:
+            unfinished.begin("means", lambda: {"there": sorted(self.added), **self.means.state()}, self._restore_means)
+            there = there & self.added
+        todo = [start for start in range(0, len(chosen), self.batch_size) if start not in there]
+        places = np.concatenate([np.arange(len(chosen))[start : start + self.batch_size] for start in todo] or [[]])
+        places = places.astype(np.int64)
+        yield Phase("mapping classes", len(places), "images")
+        with nullcontext() if self.cues else self.engine:
+            for start, batch in zip(todo, self._loaded(chosen[places])):
+                at: State = {}
+                unfinished.begin(f"maps/{start}", at.copy, at.update)
+                own = chosen[start : start + len(batch)]
+                found = yield from self._found(batch, at)
+                columns, shown = self._batch(own, batch, found, start)
+                yield Advance(len(batch))  # what is known of the batch is saved before its rows
+                yield Rows("images", start * self.choice.count, columns)
+                yield Rows("pictures", start, shown)
+                unfinished.drop(f"maps/{start}")
+        if self.judged:
+            yield Rows("localisation", 0, self._judgement())
+        if self.cues:
+            yield Rows("classes", 0, self._means())
+
+    def _weigh(self, chosen: np.ndarray, unfinished: Unfinished) -> Iterator[Advance | Phase]:
+        """Weigh the cues."""
+        yield Phase("weighing cues", len(chosen), "images")
+        shown = 0
+
+        def restore(state: State) -> None:
+            nonlocal shown
+            put({"total": self.engine.total, "count": self.engine.count}, state)
+            shown = state["shown"]
+
+        unfinished.begin(
+            "cues", lambda: {"shown": shown, "total": self.engine.total, "count": self.engine.count}, restore
+        )
+        yield Advance(shown)
+        for batch in self._loaded(chosen[shown:]):
+            labels = self._labels(batch) if self.shared else None
+            keep = torch.from_numpy(batch.readable).to(batch.images.device)
+            self.engine.weigh(batch.images[keep], None if labels is None else labels[batch.readable])
+            shown += len(batch)
+            yield Advance(len(batch))
+        if missing := int((self.engine.count == 0).sum()):
+            whose = "is" if self.shared else "is decided to be"
+            LOG.warning(
+                f"no image {whose} of {missing} of the {self.engine.classes} classes: they have no weights, and their "
+                "maps are NaN"
+            )
+        unfinished.end("cues")
+
+    def _found(self, batch: Batch, at: State) -> Generator[Advance, None, Found]:
+        """Map a batch; `at`: how far it has come."""
+        labels = torch.from_numpy(self._labels(batch))
+        if self.cues:
+            return self.engine.maps(batch.images, labels, self.choice)
+        steps = self.engine.steps(batch.images, labels, self.choice, at)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+            yield Advance(0)
+
+    def _restore_means(self, state: State) -> None:
+        self.means.restore(state)
+        self.added = set(state["there"])
+
+    def _loaded(self, chosen: np.ndarray) -> Iterator[Batch]:
+        given = {"batch_size": self.batch_size, "device": self.device, "workers": self.workers}
+        loaded = batches(self.dataset, indices=np.maximum(chosen, 0), **given)
+        for number, batch in enumerate(loaded):
+            own = chosen[number * self.batch_size : (number + 1) * self.batch_size]
+            yield Batch(own, batch.images, batch.labels, batch.readable & (own >= 0))
+
+    def _labels(self, batch: Batch) -> np.ndarray:
+        return np.where(batch.readable & self.shared, batch.labels, -1)
+
+    def _batch(self, chosen: np.ndarray, batch: Batch, found: Found, start: int) -> tuple[dict, dict]:
+        """Return the rows of a batch, and its pictures."""
+        labels = self._labels(batch)
+        truths = [self._truth(int(i)) if ok else None for i, ok in zip(chosen, batch.readable)]
+        finite = np.isfinite(found.logits).all(1)
+        columns = decided(found, batch.readable & finite, self.engine.outputs)
+        if self.searched:
+            columns["image"] = np.repeat(chosen, self.choice.count)
+        bad = chosen[batch.readable & ~finite]
+        if len(bad):
+            LOG.warning(f"logits are not finite for {len(bad)} images, first image {bad[0]}")
+        if found.guided is not None:
+            columns["guided"] = found.guided.reshape(-1, *found.guided.shape[2:])
+        if self.judged:
+            columns |= self._compare(columns, truths, labels, start)
+        if self.cues and start not in self.added:
+            self._collect(columns, chosen, labels)
+            self.added.add(start)
+        self.facts.setdefault("skipped", {})[str(start)] = [int(i) for i in chosen[(chosen >= 0) & ~batch.readable]]
+        shown = {"image": chosen, "pixels": thumbnails(batch.images, self.picture[1:])}
+        shown["pixels"][~batch.readable] = 255
+        if self.judged:
+            shown["truth"] = np.stack([_small(truth, self.picture[1:]) for truth in truths])
+        return columns, shown
+
+    def _truth(self, index: int) -> Truth | None:
+        return Truth.of(self.dataset.truth(index), self.dataset.size[1:]) if self.judged else None
+
+    def _compare(self, columns: dict, truths: list[Truth | None], labels: np.ndarray, start: int) -> dict:
+        """Judge the maps of a batch, and note what counts for the summary."""
+        per = self.choice.count
+        count = len(columns["class"])
+        found = {name: np.full(count, np.nan, np.float32) for name in MEASURES}
+        found |= {f"{name}_chance": np.full(count, np.nan, np.float32) for name in MEASURES}
+        found["box"] = np.full((count, 4), np.nan, np.float32)
+        notes: dict[str, dict[str, Any]] = {}
+        for row in range(count):
+            truth, label = truths[row // per], int(labels[row // per])
+            if truth is None or columns["class"][row] < 0:
+                continue
+            judged = judge(columns["map"][row], truth)
+            found["box"][row] = judged.pop("box")
+            for name, (value, chance) in judged.items():
+                found[name][row], found[f"{name}_chance"][row] = value, chance
+            counts = columns["class"][row] == label if self.shared else columns["rank"][row] == 0
+            if counts:
+                note = notes.setdefault(str(int(columns["class"][row])), {})
+                for name, (value, chance) in judged.items():
+                    tally = Tally()
+                    tally.join(note.get(name, [0.0]))
+                    tally.add(float(value), float(chance))
+                    note[name] = tally.plain
+                hit = bool(judged["iou"][0] >= OVERLAP and columns["rank"][row] == 0)
+                seen = note.get("localised", [0, 0])
+                note["localised"] = [seen[0] + 1, seen[1] + hit]
+        self.facts.setdefault("judged", {})[str(start)] = notes
+        return found
+
+    def _judgement(self) -> dict[str, np.ndarray]:
+        """Return the summary: a row for the mean over classes, then one for each class."""
+        tallies = {label: {name: Tally() for name in MEASURES} for label in self.rows_of}
+        localised = {label: [0, 0] for label in self.rows_of}
+        for start in sorted(self.facts.get("judged", {}), key=int):
+            for label, note in self.facts["judged"][start].items():
+                for name in MEASURES:
+                    tallies[int(label)][name].join(note[name])
+                localised[int(label)] = [a + b for a, b in zip(localised[int(label)], note["localised"])]
+        groups = [self.rows_of, *([label] for label in self.rows_of)]
+        found: dict[str, list[float]] = {"images": [], "judged": [], "localised": []}
+        for group in groups:
+            shares = [localised[label][1] / localised[label][0] for label in group if localised[label][0]]
+            found["images"].append(sum(localised[label][0] for label in group))
+            found["judged"].append(sum(len(tallies[label]["pointing"].values) for label in group))
+            found["localised"].append(float(np.mean(shares)) if shares else np.nan)
+            for name in MEASURES:
+                numbers = averaged([tallies[label][name] for label in group])
+                for end, number in zip(("", "_low", "_high", "_chance"), numbers):
+                    found.setdefault(f"{name}{end}", []).append(number)
+        return {
+            name: np.array(values, np.int64 if name in ("images", "judged") else np.float32)
+            for name, values in found.items()
+        }
+
+    def _collect(self, columns: dict, chosen: np.ndarray, labels: np.ndarray) -> None:
+        """Add the maps of a batch to the means of their classes."""
+        for row in range(len(columns["class"])):
+            place = row // self.choice.count
+            label = int(columns["class"][row])
+            own = label == labels[place] if self.shared else columns["rank"][row] == 0
+            if own and label >= 0:
+                self.means.add(label, int(chosen[place]), columns["map"][row])
+
+    def _means(self) -> dict[str, np.ndarray]:
+        found = self.means.of(self.rows_of, self.shape)
+        return found | {"weight": self.engine.weights[self.rows_of]}
+
+
+def decided(found: Found, readable: np.ndarray, known: Outputs) -> dict[str, np.ndarray]:
+    """Return what the network decided, and its maps, as columns with one row for each image and class."""
+    classes = np.where(readable[:, None], found.classes, -1)
+    own = np.take_along_axis(found.logits, np.maximum(classes, 0), 1)
+    shares = known.probabilities(torch.from_numpy(found.logits).double()).numpy()
+    before = found.logits[:, None, :] > own[:, :, None]
+    equal = (found.logits[:, None, :] == own[:, :, None]) & (
+        np.arange(found.logits.shape[1]) < np.maximum(classes, 0)[:, :, None]
+    )
+    none = classes < 0
+    maps = np.where(none[:, :, None, None], np.float32(np.nan), found.maps)
+    with np.errstate(invalid="ignore"):
+        silent = ~none & np.isfinite(maps).all((2, 3)) & ~(maps > 0).any((2, 3))
+    columns = {
+        "class": classes,
+        "rank": np.where(none, -1, (before | equal).sum(2)),
+        "probability": np.where(none, np.nan, np.take_along_axis(shares, np.maximum(classes, 0), 1)).astype(np.float32),
+        "logit": np.where(none, np.float32(np.nan), own),
+        "map": maps,
+        "evidence": np.where(none, np.float32(np.nan), found.evidence),
+        "silent": silent,
+    }
+    return {name: values.reshape(-1, *values.shape[2:]) for name, values in columns.items()}
+
+
+def _small(truth: Truth | None, size: tuple[int, ...]) -> np.ndarray:
+    """Return the mask of a truth at the size of a picture: the nearest px."""
+    if truth is None:
+        return np.zeros(size, bool)
+    y, x = (((np.arange(length) + 0.5) * own / length).astype(int) for length, own in zip(size, truth.mask.shape))
+    return truth.mask[y][:, x]
+
+
+def names_json(names: tuple[str, ...]) -> str:
+    """Return names as an attribute."""
+    return json.dumps(list(names), ensure_ascii=False)

@@ -1,0 +1,358 @@
+"""Show what in an image speaks for a class: class activation maps, and how well they point at the object."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.config.options import Range, Run
+from cnnprobe.errors import UserError, listing, unknown
+from cnnprobe.instruments.images.batches import Batch, batches
+from cnnprobe.instruments.images.stimuli_table import images_of, say_classes, shared_classes, stimuli_table
+from cnnprobe.instruments.images.thumbnails import picture_size
+from cnnprobe.instruments.layers.naming import Layer, find, last_map
+from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
+from cnnprobe.instruments.ranking.strongest import BEST, Search
+from cnnprobe.methods.cam.class_choice import Choice, class_count
+from cnnprobe.methods.cam.cue_combination import CueCombination
+from cnnprobe.methods.cam.localisation import MEASURES
+from cnnprobe.methods.cam.mapping import ClassMapping, names_json
+from cnnprobe.methods.cam.maps import ClassMaps
+from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
+from cnnprobe.store.unfinished import Unfinished
+
+LOG = logging.getLogger("cnnprobe")
+SHOWN = 8
+"""Images whose predictions are drawn, and classes whose images are, when none are asked for."""
+SHEET = 48
+"""Images on the sheet of a class at most."""
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    classes: tuple[str, ...],
+    layer: str | None,
+    kind: Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam", "cccam"],
+    top_classes: Annotated[int, Range(1, 1000)],
+    class_: int | str | list[int | str] | None,
+    own_class: bool,
+    images: int | str | list[int | str],
+    evaluate: bool,
+    finer: bool,
+    filling: Literal["mean", "zero"],
+    extend: bool,
+    draws: Annotated[int, Range(10, 100000)],
+    picture: Annotated[int, Range(8, 1024)] | None,
+    pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
+    source: Run | None,
+    batch_size: int,
+    device: str,
+    workers: int,
+    seed: int,
+    facts: dict[str, Any] | None = None,
+    finished: dict[str, frozenset[int]] | None = None,
+    unfinished: Unfinished | None = None,
+) -> Measurement:
+    """Map the evidence for classes (what the kinds are: `maps`, `cue_combination`).
+
+    Args:
+        model: any classifier; it is given back as it was.
+        dataset: an image set.
+        classes: the network's own class names, () where unknown.
+        layer: name of a layer with a map, see `layers.naming.find`; None: see `layers.naming.last_map`.
+        kind: of map.
+        top_classes: how many classes are mapped for each image, those with the largest logits.
+        class_: index or name of the class, or classes, mapped instead for every image.
+        own_class: also the class an image is labelled with, where it is not among the top.
+        images: indices, ranges, "all", or "best:32": those with the largest logit of the one class asked for.
+        evaluate: compare the maps with the truth, where the dataset knows it.
+        finer: cccam: maps from the base without its max-pooling.
+        filling: scorecam: see `maps.ClassMaps`.
+        extend: guided-gradcam: see `gradients.backward_rules.Rules`.
+        draws: cccam: of the bootstrap.
+        picture: longer side of the stored pictures, px; None: as large as 128 MB allow.
+        pages: images whose predictions are drawn; None: the first 8.
+        source: a run of topk or record of layer=logits that has ranked the images, for images=best:N.
+        batch_size: images that are loaded, and saved, together.
+        device: where the network is.
+        workers: processes that load images.
+        seed: of the bootstrap.
+        facts: of a stopped run, see `store.tables.Measurement`.
+        finished: by table, first rows of the batches there are already.
+        unfinished: keeps what has no row yet, see `store.unfinished.Unfinished`.
+
+    Returns:
+        tables "images" (a row for each image and class), "pictures", "stimuli"; "localisation" where the truth is
+        known, "classes" for cccam.
+
+    Raises:
+        UserError: the network is no classifier, the layer has no map, the kind has no meaning for the network, or there
+            is no such class or image.
+    """
+    if len(dataset.size) != 3:
+        raise UserError(f"cam maps images (channel, y, x), got signals of {tuple(dataset.size)}")
+    class_count(model, dataset.size)
+    known = outputs_of(model, dataset.size, tuple(classes), dataset).tell()
+    count = known.classes
+    read = _layer(model, layer, dataset.size)
+    shared = shared_classes(classes, dataset, count)
+    say_classes(classes, dataset, count)
+    names = tuple(classes) or (tuple(dataset.classes) if shared else ())
+    fixed = _classes(class_, names, count)
+    search, chosen = _images(images, fixed, model, dataset, source, known)
+    number = len(chosen) if search is None else min(search.k, len(dataset))
+    top = min(top_classes, count)
+    choice = Choice(top, fixed, own_class and shared and not fixed and top < count)
+    judged = evaluate and bool({"cue", "boxes"} & set(dataset.truth(int(chosen[0]) if search is None else 0)))
+    shown = [pages] if isinstance(pages, int) else pages
+    if shown and search is None and (absent := [page for page in shown if page not in chosen]):
+        raise UserError(f"pages={absent[0]}: that image is not among those mapped")
+    if kind == "cccam":
+        engine: Any = CueCombination(model, read, dataset.size, finer, known)
+    else:
+        engine = ClassMaps(model, read, dataset.size, kind, extend, filling, known)
+    kept = facts if facts is not None else {}
+    size = picture_size(dataset.size, number, picture)
+    mapping = ClassMapping(engine, dataset, choice, number, shared, judged, size, draws, seed, batch_size, device,
+                           workers, kept)  # fmt: skip
+
+    def every(start: int) -> Iterator[Batch]:
+        return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+
+    def events() -> Iterator[Rows | Advance | Phase]:
+        indices = chosen
+        if search is not None:
+            if "chosen" not in kept:
+                found, _ = yield from search.run(every, unfinished)
+                kept["chosen"] = [int(i) for i in found[search.layers[0].name].ranks[BEST].images[0][:number]]
+            indices = np.array(kept["chosen"], np.int64)
+        yield from mapping.events(indices, finished or {}, unfinished)
+        skipped = np.isin(np.arange(len(dataset)), [i for part in kept.get("skipped", {}).values() for i in part])
+        for start in range(0, len(dataset), batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
+
+    about = {"kind": kind, "image_size": list(dataset.size), "classes": names_json(names), "shared": shared}
+    about |= {"outputs": known.kind}
+    about |= {"fixed": list(fixed), "top_classes": top, "pages": [-1] if shown is None else shown}
+    grid = getattr(engine, "grid", None)
+    about |= {"finer": bool(getattr(engine, "finer", False))} | (grid.attributes if grid else read.attributes)
+    tables = mapping.tables(about, chosen if search is None else None)
+    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), number, "images", kept)
+
+
+def _layer(model: nn.Module, name: str | None, size: tuple[int, ...]) -> Layer:
+    if name is None:
+        return last_map(model, size)
+    found = find(model, name, size)
+    if len(found) > 1:
+        raise UserError(f"cam reads one layer, {name} are {len(found)}: {listing(one.name for one in found)}")
+    return found[0]
+
+
+def _classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
+    """Return indices of the classes asked for, each once; where names are numbers, a number is a name."""
+    found, numbers = [], any(re.fullmatch(r"\d+", name) for name in names)
+    for word in [] if asked is None else asked if isinstance(asked, list) else [asked]:
+        if str(word) in names:
+            found.append(names.index(str(word)))
+            if re.fullmatch(r"\d+", str(word)) and found[-1] != int(word):
+                LOG.warning(f"class={word} is the class called {word}, output {found[-1]} of the network")
+        elif not numbers and (isinstance(word, int) or re.fullmatch(r"\d+", str(word))):
+            if not 0 <= int(word) < count:
+                raise UserError(f"the network has classes 0 to {count - 1}, got class={word}")
+            found.append(int(word))
+        else:
+            raise unknown("class", str(word), names or [f"0 to {count - 1}"], plural="classes")
+    return tuple(dict.fromkeys(found))
+
+
+def _images(
+    spec: Any, fixed: tuple[int, ...], model: nn.Module, dataset: Any, source: Any, known: Outputs
+) -> tuple[Search | None, np.ndarray]:
+    """Return the search for the best images of a class, or None and the indices asked for."""
+    best = re.fullmatch(r"best:([1-9]\d*)", str(spec))
+    if not best:
+        if source is not None:
+            raise UserError("source= has the ranking for images=best:N with class=…; leave it out")
+        return None, images_of(spec, len(dataset))
+    if len(fixed) != 1:
+        raise UserError(f"images={spec} are those of one class; say class=…")
+    if known.binary and fixed != (1,):
+        raise UserError(f"images={spec}: the one output of the network is the score of class 1; say class=1")
+    (logits,) = find(model, "logits", dataset.size)
+    if known.before is not None and known.before.channels == logits.channels:  # a softmax has another order of images
+        logits = replace(known.before, name="scores")
+    fixed = (0,) if known.binary else fixed
+    k = min(int(best[1]), len(dataset))
+    return Search(model, [logits], {logits.name: np.array(fixed)}, k, len(dataset), source), np.zeros(0, np.int64)
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Count images and maps, and say how well they point."""
+    table = recording["images"]
+    rows = table["class"] >= 0
+    found: dict[str, Any] = {"layer": table.attributes["layer"]}
+    found |= {"images": len(np.unique(table["image"][rows])), "maps": int(rows.sum())}
+    found["without evidence"] = int(table["silent"].sum())
+    if undefined := int(np.isnan(table["evidence"][rows]).sum()):
+        found["undefined"] = undefined
+    if "localisation" in recording:
+        row = {name: recording["localisation"][name][0] for name in ("pointing", "pointing_chance")}
+        found |= {name.replace("_", " "): float(value) for name, value in row.items() if np.isfinite(value)}
+    return found
+
+
+def summary(recording: Any) -> dict[str, list[str]]:
+    """Return the table that is printed: how maps point, overlap and lie on the object, by class, beside chance."""
+    if "localisation" not in recording:
+        table = recording["images"]
+        names, classes = _names(recording), table["class"]
+        first = classes[(table["rank"] == 0) & (classes >= 0)]
+        often = sorted(set(first.tolist()), key=lambda c: (-int((first == c).sum()), c))[:10]
+        return {"most often first": [names(c) for c in often], "images": [str(int((first == c).sum())) for c in often]}
+    table, names = recording["localisation"], _names(recording)
+    order = [row for row, images in enumerate(table["images"]) if images or not row][:12]
+    columns = {
+        "class": ["mean over classes" if c < 0 else names(c) for c in table["class"][order]],
+        "images": [
+            str(count) if count == judged else f"{count} ({judged} judged)"
+            for count, judged in zip(table["images"][order], table["judged" if "judged" in table else "images"][order])
+        ],
+    }
+    for name in MEASURES:
+        ends = [table[f"{name}{end}"][order] for end in ("", "_low", "_high", "_chance")]
+        columns[name] = [
+            f"{a:.2f} ({low:.2f} to {high:.2f})".replace(" (nan to nan)", "") if np.isfinite(a) else "-"
+            for a, low, high, _ in zip(*ends)
+        ]
+        columns[f"chance of {name}"] = [f"{chance:.2f}" if np.isfinite(chance) else "-" for chance in ends[3]]
+    columns["localised"] = [f"{share:.2f}" if np.isfinite(share) else "-" for share in table["localised"][order]]
+    return columns
+
+
+def _names(recording: Any) -> Any:
+    """Return a function that names a class of the network."""
+    names = json.loads(recording["images"].attributes["classes"])
+    return lambda index: names[index] if 0 <= index < len(names) else f"class {index}"
+
+
+WORDS = {
+    "cam": "CAM",
+    "gradcam": "Grad-CAM",
+    "guided-gradcam": "Guided Grad-CAM",
+    "layercam": "LayerCAM",
+    "scorecam": "Score-CAM",
+    "cccam": "ccCAM",
+}
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """The predictions of some images with the map of each; the images of each class sorted by logit; class means."""
+    about, own = recording.attributes, recording["images"].attributes
+    if not len(recording["pictures"].rows):
+        return
+    layer = f"{own['layer']} of {about['model']} (weights: {about['weights']}) on {about['dataset']}"
+    title = f"{WORDS[own['kind']]}: {layer}"
+    yield from _predictions(recording, title)
+    yield from _sheets(recording, title)
+    if "localisation" in recording and len(recording["localisation"].rows):
+        from cnnprobe.methods.cam.figures import localisation_points
+
+        table, names = recording["localisation"], _names(recording)
+        rows = np.flatnonzero(table["images"] > 0)[: SHOWN * 2]
+        called = ["mean over classes" if c < 0 else names(c) for c in table["class"][rows]]
+        labels = [f"{name}, n = {images}" for name, images in zip(called, table["images"][rows])]
+        ends = {
+            name: np.stack([table[f"{name}{end}"][rows] for end in ("", "_low", "_high", "_chance")], 1)
+            for name in MEASURES
+        }
+        yield "localisation", localisation_points(ends, labels, f"{title}\nmaps of {table.attributes['of']}")
+    if "classes" in recording and len(recording["classes"].rows):
+        from cnnprobe.methods.cam.figures import mean_figure
+
+        table, names = recording["classes"], _names(recording)
+        rows = np.flatnonzero(table["images"] > 0)[:SHOWN]
+        kinds = ("mean_map", "mean_ratio", "contrast", "contrast_ratio")
+        maps = np.stack([table[name][rows] for name in kinds], 1)
+        labels = [f"{names(c)}\n{n} images" for c, n in zip(table["class"][rows], table["images"][rows])]
+        heads = ("mean map", "mean / standard error", "less the other classes", "bootstrap ratio of it")
+        yield "classes", mean_figure(maps, labels, heads, title)
+
+
+def _predictions(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.methods.cam.figures import Prediction, prediction_rows
+    from cnnprobe.plots.style import number
+
+    table, pictures, names = recording["images"], recording["pictures"], _names(recording)
+    own, per = table.attributes, table.attributes["per_image"]
+    labels = recording["stimuli"].known("label")
+    there = pictures["image"][: len(table.rows) // per]
+    asked = own["pages"] if own["pages"] != [-1] else there[there >= 0][:SHOWN]
+    columns = {name: table[name] for name in ("class", "rank", "probability", "logit", "map")}
+    guided = table["guided"] if own["kind"] == "guided-gradcam" else None
+    rows, shown = [], []
+    for place in np.flatnonzero(np.isin(there, asked)):
+        part = slice(place * per, (place + 1) * per)
+        one = {name: values[part] for name, values in columns.items()}
+        used = one["class"] >= 0
+        label = int(labels[there[place]])
+        truth = f"\n{names(label)}" if own["shared"] and label >= 0 else ""
+        captions = [
+            f"{names(c)}\n{rank + 1}." + (f" {number(100 * p)} %" if np.isfinite(p) else "")
+            for c, rank, p in zip(one["class"][used], one["rank"][used], one["probability"][used])
+        ]
+        right = (one["class"][used] == label) & bool(own["shared"])
+        outline = pictures["truth"][place] if "truth" in pictures else None
+        rows.append(
+            Prediction(f"image {there[place]}{truth}", pictures["pixels"][place], one["map"][used], captions, right,
+                       outline)
+        )  # fmt: skip
+        shown.append(None if guided is None else guided[part][used])
+    words = f"{title}\nthe classes that rank first, left to right" if not own["fixed"] else title
+    yield "predictions", prediction_rows(rows, words)
+    if guided is not None:
+        from cnnprobe.methods.cam.figures import guided_rows
+
+        yield "guided", guided_rows(rows, shown, words)
+
+
+def _sheets(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    """One sheet for each class: its images with the map of that class, by logit."""
+    from cnnprobe.methods.cam.figures import class_sheet
+    from cnnprobe.plots.style import number
+
+    table, pictures, names = recording["images"], recording["pictures"], _names(recording)
+    own, per = table.attributes, table.attributes["per_image"]
+    pixels = pictures["pixels"]
+    classes, ranks, logits, maps, images = (
+        table[name][: len(pixels) * per] for name in ("class", "rank", "logit", "map", "image")
+    )
+    labels = recording["stimuli"].known("label")
+    owners = labels[np.maximum(images, 0)]
+    counts = {int(c): int(((classes == c) & (owners == c)).sum()) for c in np.unique(classes[classes >= 0])}
+    often = [c for c, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n > 1 and own["shared"]]
+    for wanted in own["fixed"] or often[:SHOWN]:
+        mine = (classes == wanted) & ((owners == wanted) | (not own["shared"]))
+        if not mine.any():
+            mine = classes == wanted
+        rows = np.flatnonzero(mine)
+        rows = rows[np.argsort(-logits[rows], kind="stable")]
+        said, total = "", len(rows)
+        if total > SHEET:  # the whole range, evenly
+            rows = rows[np.linspace(0, total - 1, SHEET).round().astype(int)]
+            said = f"; {SHEET} of {total}, evenly over the order"
+        wrong = ranks[rows] != 0
+        of = names(wanted)
+        whose = "of the class" if own["shared"] and (owners[rows] == wanted).all() else "shown"
+        words = f"{title}\nmaps of {of} for the images {whose}, largest logit first{said}; framed: classified otherwise"
+        captions = [f"image {images[row]}\n{number(logits[row])}" for row in rows]
+        outlines = pictures["truth"][rows // per] if "truth" in pictures else None
+        name = re.sub(r"[^\w-]+", "_", str(of))[:40]
+        yield f"class_{wanted}_{name}", class_sheet(pixels[rows // per], maps[rows], captions, wrong, words, outlines)

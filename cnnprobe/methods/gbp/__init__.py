@@ -1,0 +1,1 @@
+"""gbp: gradient maps of units, guided or plain, and how far they can be trusted."""

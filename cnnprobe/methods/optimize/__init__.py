@@ -1,0 +1,1 @@
+"""optimize: preferred images of units, by ascent."""

@@ -1,0 +1,1 @@
+"""The ascent: rows of images that climb an objective."""

@@ -1,0 +1,1 @@
+"""Population control: images found in one network that drive units of another."""

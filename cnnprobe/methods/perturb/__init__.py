@@ -1,0 +1,1 @@
+"""perturb: responses to images whose spectrum is perturbed."""

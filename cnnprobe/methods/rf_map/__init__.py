@@ -1,0 +1,1 @@
+"""rf-map: receptive fields of units, by exact incremental occlusion."""

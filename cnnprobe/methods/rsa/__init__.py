@@ -1,0 +1,1 @@
+"""rsa: dissimilarities of layers beside those of brains, behaviour and other networks."""

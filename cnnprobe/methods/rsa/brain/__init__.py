@@ -1,0 +1,1 @@
+"""Brains in space and time: volumes, searchlights, time courses."""

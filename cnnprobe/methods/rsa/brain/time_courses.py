@@ -1,0 +1,161 @@
+"""How like a brain each layer is from moment to moment and from region to region (Cichy et al. 2016)."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnprobe.instruments.images.passes import collected
+from cnnprobe.methods.rsa.brain.peak_latency import Latencies, latencies, peak_times
+from cnnprobe.methods.rsa.comparing.comparison import Comparison
+from cnnprobe.methods.rsa.comparing.inference import Over, bootstrap, sides, similarities
+from cnnprobe.methods.rsa.comparing.noise_ceiling import noise_ceiling
+from cnnprobe.methods.rsa.comparing.present_cells import usable
+from cnnprobe.methods.rsa.references.given import Reference
+from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
+from cnnprobe.store.unfinished import Unfinished
+
+LATENCY = {
+    "latency": "time of the largest similarity, the first of equal ones",
+    "latency_low": "lower end of its 95 % interval",
+    "latency_high": "upper end",
+    "peak": "similarity there",
+}
+ORDER = {
+    "order": "Spearman's correlation of the layers' latencies with depth",
+    "order_low": "lower end of its 95 % interval",
+    "order_high": "upper end",
+}
+
+
+@dataclass
+class TimeCourses:
+    """Compares layers with every moment and region of the references that have such an axis.
+
+    Args:
+        references: of any kind; those without time and region are left out.
+        names: of the rows that are compared.
+        kinds: "layer" of those in order of depth.
+        comparison: see `comparing.comparison.compare`.
+        draws: of the bootstrap.
+        over: what it draws again; over subjects, a reference with one subject has no interval.
+        seed: of the draws.
+    """
+
+    references: list[Reference]
+    names: list[str]
+    kinds: list[str]
+    comparison: Comparison
+    draws: int
+    over: Over
+    seed: int
+
+    def __post_init__(self):
+        self.references = [one for one in self.references if {"time", "region"} & set(one.axes)]
+
+    def tables(self) -> list[Table]:
+        """Lay out a table of curves, one of moments and one of regions for each reference."""
+        found = []
+        for place, one in enumerate(self.references):
+            times, regions = one.matrices.shape[1:3]
+            about = {
+                "reference": one.name, "regions": json.dumps(one.regions), "time_unit": one.time_unit,
+                "comparison": self.comparison, "over": self.over, "timed": "time" in one.axes,
+                "bootstrap": self._draws(one),
+            }  # fmt: skip
+            words = f"comparison ({self.comparison}) at each moment in each region, mean over subjects"
+            columns = {
+                "name": Column("layer, or pixels", dtype="str", values=np.array(self.names, object)),
+                "kind": Column("layer, random or pixels", dtype="str", values=np.array(self.kinds, object)),
+                "similarity": Column(words, "time region", (times, regions), "float64"),
+            }
+            for name, text in LATENCY.items():
+                unit = "1" if name == "peak" else one.time_unit
+                columns[name] = Column(text, "region", (regions,), "float64", unit)
+            found.append(Table(f"courses/{place}", "layer", len(self.names), columns, len(self.names), about))
+            columns = {"time": Column("moment", dtype="float64", unit=one.time_unit, values=one.times)}
+            columns["subjects"] = Column("how many can be compared", "region", (regions,), "int64",
+                                         values=self._subjects(one))  # fmt: skip
+            for end in ("lower", "upper"):
+                columns[f"noise_{end}"] = Column(f"{end} noise ceiling", "region", (regions,), "float64")
+            found.append(Table(f"moments/{place}", "time", times, columns, times, aside=True))
+            columns = {"name": Column("region", dtype="str", values=np.array(one.regions, object))}
+            columns |= {name: Column(text, dtype="float64") for name, text in ORDER.items()}
+            found.append(Table(f"regions/{place}", "region", regions, columns, regions, aside=True))
+        return found
+
+    def events(self, models: np.ndarray, unfinished: Unfinished | None = None) -> Iterator[Rows | Advance | Phase]:
+        """Compare.
+
+        Args:
+            models: (row, pair), upper triangles of the rows' matrices.
+            unfinished: keeps the draws so far.
+        """
+        for place, one in enumerate(self.references):
+            times, regions = one.matrices.shape[1:3]
+            there = usable(one.matrices, self.comparison).reshape(-1, times * regions)
+            who = [np.flatnonzero(cell) for cell in there.T]
+            cells = [one.matrices[who[t * regions + r], t, r] for t in range(times) for r in range(regions)]
+            curves = similarities(models, cells, self.comparison).reshape(-1, times, regions)
+            ceiling = np.array([noise_ceiling(cell, self.comparison) for cell in cells]).reshape(times, regions, 2)
+            yield Rows(f"moments/{place}", 0, {"noise_lower": ceiling[..., 0], "noise_upper": ceiling[..., 1]})
+            peaks = yield from self._drawn(place, models, cells, who, unfinished)
+            ordered = np.array([kind == "layer" for kind in self.kinds])
+            samples = [self._sample(counts, models.shape[1]) for counts in self._subjects(one).T]
+            found = [
+                latencies(curves[..., r], peaks[..., r], one.times, sample, ordered) for r, sample in enumerate(samples)
+            ]
+            yield Rows(f"regions/{place}", 0, {name: np.array([getattr(r, name) for r in found]) for name in ORDER})
+            yield Rows(f"courses/{place}", 0, {"similarity": curves, **_stacked(found)})
+
+    def _draws(self, one: Reference) -> int:
+        """Return how often a reference is drawn again."""
+        known = "time" in one.axes and (self.over != "subjects" or self._subjects(one).max(initial=0) > 1)
+        return self.draws if known else 0
+
+    def _subjects(self, one: Reference) -> np.ndarray:
+        """Return how many subjects can be compared, (time, region)."""
+        return usable(one.matrices, self.comparison).sum(0)
+
+    def _sample(self, counts: np.ndarray, pairs: int) -> int:
+        """Return how many subjects or conditions are drawn, the smaller number of both.
+
+        Args:
+            counts: (time,) of the subjects; the moment with the fewest says how many, those without any say nothing.
+            pairs: of conditions.
+        """
+        least = 0 if self.over == "subjects" else 1  # a moment of one subject says nothing of other subjects
+        subjects, conditions = int(min(counts[counts > least], default=least)), sides(pairs)[0]
+        if self.over == "subjects":
+            return subjects
+        return conditions if self.over == "conditions" or subjects < 2 else min(subjects, conditions)
+
+    def _drawn(
+        self,
+        place: int,
+        models: np.ndarray,
+        cells: list[np.ndarray],
+        who: list[np.ndarray],
+        unfinished: Unfinished | None,
+    ) -> Iterator[Advance | Phase]:
+        """Return the times of the peaks after drawing again, (draw, row, region)."""
+        one = self.references[place]
+        times, regions = one.matrices.shape[1:3]
+        draws = self._draws(one)
+        if not draws:
+            return np.zeros((0, len(models), regions))
+        yield Phase(f"bootstrap of the times in {one.name}", draws, "draws")
+        how = {"draws": draws, "over": self.over, "seed": self.seed, "who": who}
+
+        def peaks(start: int) -> Iterator[np.ndarray]:
+            for drawn in bootstrap(models, cells, self.comparison, start=start, **how):
+                yield peak_times(drawn.reshape(-1, times, regions).swapaxes(1, 2), one.times)
+
+        return (yield from collected(f"courses/{place}", (draws, len(models), regions), peaks, unfinished))
+
+
+def _stacked(found: list[Latencies]) -> dict[str, np.ndarray]:
+    """Return columns (row, region) of the latencies of each region."""
+    fields = dict(zip(LATENCY, ("latency", "low", "high", "peak")))
+    return {name: np.stack([getattr(one, field) for one in found], 1) for name, field in fields.items()}

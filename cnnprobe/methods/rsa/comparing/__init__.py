@@ -1,0 +1,1 @@
+"""Comparisons of dissimilarity matrices, and how sure they are."""

@@ -1,0 +1,400 @@
+"""Ask whether layers see stimuli as alike as a brain does: dissimilarity matrices, compared with references."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.config.options import Range, Run
+from cnnprobe.errors import UserError
+from cnnprobe.instruments.layers.naming import Layer, find, main_layers
+from cnnprobe.instruments.network.about import about
+from cnnprobe.instruments.statistics.dissimilarity import upper
+from cnnprobe.methods.rsa.analysis import SAMPLES, MatrixAnalysis
+from cnnprobe.methods.rsa.brain.brain_maps import BrainMaps, radius_of, searched
+from cnnprobe.methods.rsa.brain.time_courses import TimeCourses
+from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
+from cnnprobe.store.unfinished import Unfinished
+
+SHOWN = 36
+"""Layers at most whose matrices are drawn."""
+COMPARED = 12
+"""References at most that are drawn beside the closest layer."""
+PLANES = 4
+"""References at most whose stimuli are shown in a plane."""
+PANELS = 6
+"""References up to which each has a panel; more make a map."""
+SEARCHED = 12
+"""Layers at most whose searchlight is drawn."""
+SUBJECTS = 4
+"""Subjects at most whose searchlights are drawn; the files in `maps` are of all."""
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    layer: str | list[str] | None,
+    reference: Run | list[str] | None,
+    reference_axes: list[Literal["subject", "session", "time", "region", "stimulus", "pair"]] | None,
+    order: Run | None,
+    conditions: Literal["image", "class"],
+    metric: Literal["correlation", "spearman", "euclidean", "cosine", "mahalanobis", "crossnobis"],
+    comparison: Literal["spearman", "pearson", "kendall", "cosine", "rho-a"],
+    controls: list[Literal["pixels", "random"]] | None,
+    bootstrap: Annotated[int, Range(0, 100000)],
+    over: Literal["conditions", "subjects", "both"],
+    permutations: Annotated[int, Range(0, 1000000)],
+    searchlight: Run | list[str] | None,
+    mask: Run | None,
+    radius: Annotated[float, Range(above=0)] | str,
+    sphere: Literal["open", "closed"],
+    min_voxels: Annotated[float, Range(0)] | Literal["all"],
+    batch_size: int,
+    device: str,
+    workers: int,
+    seed: int,
+    unfinished: Unfinished | None = None,
+) -> Measurement:
+    """Make the dissimilarity matrix of every layer and compare it with references.
+
+    Args:
+        model: any network; it is given back as it was.
+        dataset: an image set.
+        layer: names of layers, see `layers.naming.find`; None: areas, or convolutions and dense layers; and the logits.
+        reference: see `references.given.given_references`; on the command line see `references.named.load`.
+        reference_axes: what the axes of a reference beside its conditions are, or all its axes.
+        order: of the rows of files without names; it says how the files of the command line are read, see
+            `references.matching.rows_of`.
+        conditions: every image by itself, or classes with their images as repeats.
+        metric: of dissimilarity, see `statistics.dissimilarity` and `noise_distances`.
+        comparison: of matrices, see `comparing.comparison`.
+        controls: rows beside the layers: the pixels, the same layers with random weights.
+        bootstrap: draws behind the intervals, see `matrix_uncertainty`.
+        over: what is drawn again.
+        permutations: of the conditions' labels, behind p; and of the signs of the maps of several subjects, at most.
+        searchlight: volumes of a brain, see `brain.brain_maps.BrainMaps`; on the command line `brain.volumes.subjects`.
+        mask: bool (x, y, z); on the command line a file, see `brain.volumes.mask`.
+        radius: of the sphere, see `brain.brain_maps.radius_of`.
+        sphere: whether its surface belongs to it (closed) or not.
+        min_voxels: of a sphere that must lie inside the mask: a number, a share below 1, or all.
+        batch_size: images that pass through the network together.
+        device: where the network is.
+        workers: processes that load images.
+        seed: of the draws, permutations and random weights.
+        unfinished: keeps what has no row yet, see `store.unfinished.Unfinished`.
+
+    Returns:
+        tables "layers", "references", "differences", "conditions", "stimuli", "pictures"; "courses", "moments" and
+        "regions" of each reference with times or regions; "searchlight" of each volume, their "masks", and "group".
+
+    Raises:
+        UserError: no such layer, a reference or a volume that does not fit, or fewer than 3 conditions.
+    """
+    if mask is not None and searchlight is None:
+        raise UserError("mask= is of the volumes of searchlight=…, which is missing")
+    analysis = MatrixAnalysis(
+        model, _layers(model, layer, dataset.size), dataset, reference, reference_axes, tuple(controls or ()),
+        conditions == "class", metric, comparison, bootstrap, over, permutations, seed, batch_size, device, workers,
+    )  # fmt: skip
+    names, kinds = ([getattr(row, word) for row in analysis.rows] for word in ("name", "kind"))
+    further: list[Any] = [TimeCourses(analysis.references, names, kinds, comparison, bootstrap, over, seed)]
+    if searchlight is not None:
+        further.append(
+            BrainMaps(searchlight, mask, names, kinds, analysis.count, metric, comparison, radius, sphere == "closed",
+                      min_voxels, permutations, seed)
+        )  # fmt: skip
+
+    def events() -> Iterator[Rows | Advance | Phase]:
+        yield from analysis.events(unfinished)
+        for one in further:
+            yield from one.events(upper(analysis.matrices), unfinished)
+
+    tables = [table for one in (analysis, *further) for table in one.tables()]
+    return Measurement(tables, events(), len(dataset), "images")
+
+
+def _layers(model: nn.Module, spec: str | list[str] | None, size: tuple[int, ...]) -> list[Layer]:
+    if spec is not None:
+        return find(model, spec, size)
+    main, (output,) = main_layers(model, size), find(model, "logits", size)
+    named = [name for name in about(model).aliases if not re.fullmatch(r"conv\d+", name)]
+    if named:  # areas, not every connection between them
+        places = {layer.tap: place for place, layer in enumerate(main)}
+        main = sorted(find(model, named, size), key=lambda layer: places.get(layer.tap, len(places)))
+    elif main and main[-1].kind == "linear" and main[-1].channels == output.channels:
+        main.pop()  # the output by another name
+    return find(model, [*(layer.name for layer in main), "logits"], size)
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Say which layer is closest to each reference, and how close."""
+    table = recording["layers"]
+    own = np.flatnonzero(table["kind"] == "layer")
+    found: dict[str, Any] = {"layers": len(own), "conditions": len(recording["conditions"]["name"])}
+    if _searched(recording):
+        found |= searched(recording["masks"], [recording[name] for name in _searched(recording)])
+    references = recording["references"]["name"][:4] if "references" in recording else ()
+    for place, name in enumerate(references):
+        values = table["similarity"][own, place]
+        if np.isfinite(values).any():
+            best = own[np.nanargmax(values)]
+            found[f"closest to {name}"] = f"{table['name'][best]} ({table['similarity'][best, place]:.3f})"
+    for name in ["group"] if "group" in recording else _searched(recording)[:SUBJECTS]:
+        table = recording[name]
+        best = _best(table["peak"], table["kind"] == "layer")
+        if best is not None:
+            found[f"peak in {name.rpartition('/')[2]}"] = f"{table['name'][best]} ({table['peak'][best]:.3f})"
+    return found
+
+
+def summary(recording: Any) -> dict[str, list[str]]:
+    """Return the table that is printed: the closest layer to each reference, beside controls and noise ceiling."""
+    if "references" not in recording:
+        return {}
+    table, references = recording["layers"], recording["references"]
+    kinds, names, similarity = table["kind"], table["name"], table["similarity"]
+    columns: dict[str, list[str]] = {"reference": [str(name) for name in references["name"]]}
+    closest = [_best(similarity[:, place], kinds == "layer") for place in range(len(references["name"]))]
+    low, high, p = table["similarity_low"], table["similarity_high"], table["p_corrected"]
+    columns["closest layer"] = ["-" if row is None else str(names[row]) for row in closest]
+    columns[table.attributes["comparison"]] = [
+        "-" if row is None else f"{similarity[row, n]:.3f}{_interval(low[row, n], high[row, n])}"
+        for n, row in enumerate(closest)
+    ]
+    columns["p, corrected"] = ["-" if row is None else f"{p[row, n]:.3g}" for n, row in enumerate(closest)]
+    for kind, words in (("random", "random weights, best"), ("pixels", "pixels")):
+        if (kinds == kind).any():
+            rows = [_best(similarity[:, place], kinds == kind) for place in range(len(closest))]
+            columns[words] = ["-" if row is None else f"{similarity[row, n]:.3f}" for n, row in enumerate(rows)]
+    if "rows" in references:  # a store may be older
+        columns["rows"] = [str(words) for words in references["rows"]]
+        columns["axes"] = [str(words) or "-" for words in references["axes"]]
+    ends = zip(references["noise_lower"], references["noise_upper"], references["subjects"])
+    alone = {1: "one subject"}
+    columns["noise ceiling"] = [f"{a:.3f} to {b:.3f}" if np.isfinite(a) else alone.get(n, "-") for a, b, n in ends]
+    return columns
+
+
+def _interval(low: float, high: float) -> str:
+    """Return " (low to high)"; nothing where it is not known."""
+    return f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
+
+
+def _best(values: np.ndarray, rows: np.ndarray) -> int | None:
+    """Return the row with the largest value among some rows; None where there is none."""
+    known = np.flatnonzero(rows & np.isfinite(values))
+    return int(known[values[known].argmax()]) if len(known) else None
+
+
+MEASURES = {"spearman": "Spearman's ρ", "pearson": "Pearson's r", "kendall": "Kendall's τa", "cosine": "cosine",
+            "rho-a": "ρa"}  # fmt: skip
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Matrices in one scale; the closest layer beside each reference; similarity by layer; stimuli in a plane."""
+    table, about = recording["layers"], recording.attributes
+    if not len(table.rows):  # they come last, all at once
+        return
+    title = f"{about['model']} (weights: {about['weights']}) on {about['dataset']}"
+    yield from _matrices(recording, title)
+    if "references" in recording:
+        yield from _similarity(recording, table.attributes["comparison"], title)
+    yield from _embedding(recording, title)
+    for name in recording.tables():
+        if not len(recording[name].rows):
+            continue
+        if name.startswith("courses/"):
+            yield from _courses(recording, name.partition("/")[2], title)
+        elif name == "group" or name in _searched(recording)[:SUBJECTS]:
+            yield from _slices(recording, name, title)
+
+
+def _matrices(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.methods.rsa.figures.matrices import matrix_grid, matrix_pair
+
+    table = recording["layers"]
+    order, sorted_by = _order(recording["conditions"]["label"])
+    names, kinds, matrices = table["name"], table["kind"], table["rdm"][:, order][:, :, order]
+    shown = _spread(np.flatnonzero(kinds != "random"), SHOWN)
+    words, found = [str(names[row]) for row in shown], [matrices[row] for row in shown]
+    pictures = _pictures(recording, order)
+    of = "classes" if table.attributes["conditions"] == "class" else "stimuli"
+    title = f"Dissimilarity ({table.attributes['metric']}) of {len(order)} {of}{sorted_by}: {title}"
+    if "references" in recording:
+        references = recording["references"]
+        if len(references["name"]) > COMPARED:
+            title += f"\nthe first {COMPARED} of {len(references['name'])} references"
+        others = references["rdm"][:COMPARED, order][:, :, order]
+        words = [f"reference:\n{name}" for name in references["name"][:COMPARED]] + words
+        found = [*others, *found]
+        for place, (name, other) in enumerate(zip(references["name"], others)):
+            best = _best(table["similarity"][:, place], kinds == "layer")
+            if best is not None:
+                pair = f"{name} (reference)", f"{names[best]}, the closest layer"
+                told = [f"{word}: {references[word][place] or '-'}" for word in ("rows", "axes") if word in references]
+                read = "\n".join([title, *(["reference: " + "; ".join(told)] if told else [])])
+                yield f"closest-{place + 1}", matrix_pair((other, matrices[best]), pair, pictures, read)
+    yield "matrices", matrix_grid(np.stack(found), words, title)
+
+
+def _order(labels: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return the order of conditions in a figure, by class where there are several, and what to say of it."""
+    if len(np.unique(labels[labels >= 0])) < 2:
+        return np.arange(len(labels)), ""
+    return np.argsort(np.where(labels < 0, labels.max() + 1, labels), kind="stable"), " sorted by class"
+
+
+def _pictures(recording: Any, order: np.ndarray) -> np.ndarray | None:
+    """Return a picture of each condition in this order; None where not every one has one."""
+    there = "pictures" in recording and len(recording["pictures"]["pixels"]) >= len(order)
+    return recording["pictures"]["pixels"][order] if there else None
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """Return rows, evenly chosen where there are too many."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+
+
+def _similarity(recording: Any, comparison: str, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.methods.rsa.figures.matrices import Curve, Panel, similarity_by_layer
+
+    table, references = recording["layers"], recording["references"]
+    kinds = table["kind"]
+    columns = {name: table[name] for name in ("similarity", "similarity_low", "similarity_high", "p_corrected")}
+    layers, names = np.flatnonzero(kinds == "layer"), references["name"]
+    title = f"Similarity of dissimilarity matrices: {title}"
+    shown = [str(name) for name in table["name"][layers]]
+    if len(names) > PANELS:
+        from cnnprobe.methods.rsa.figures.time_maps import region_map
+
+        p = columns["p_corrected"][layers]
+        drawn = region_map(columns["similarity"][layers], shown, list(names), title, MEASURES[comparison], p)
+        yield "similarity", drawn
+        return
+
+    def curve(kind: str, place: int) -> Curve | None:
+        rows = np.flatnonzero(kinds == kind)
+        return Curve(*(values[rows, place] for values in columns.values())) if len(rows) else None
+
+    panels = []
+    for place, name in enumerate(names):
+        pixels = columns["similarity"][kinds == "pixels", place]
+        count = references["subjects"][place]
+        people = f" ({count} subjects)" if count > 1 else "" if count else " (no values)"
+        ceiling = references["noise_lower"][place], references["noise_upper"][place]
+        panels.append(
+            Panel(f"{name}{people}", curve("layer", place), curve("random", place),
+                  pixels[0] if len(pixels) else np.nan, ceiling)
+        )  # fmt: skip
+    sample = SAMPLES[table.attributes["over"]]
+    yield "similarity", similarity_by_layer(panels, shown, MEASURES[comparison], title, sample)
+
+
+def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    from cnnprobe.methods.rsa.figures.embedding import embedding_panels
+
+    table = recording["layers"]
+    own = np.flatnonzero(table["kind"] == "layer")
+    rows, shown = [own[0], own[-1]], []
+    if "references" in recording:
+        references = recording["references"]
+        first = range(min(PLANES, len(references["name"])))
+        best = [_best(table["similarity"][:, place], table["kind"] == "layer") for place in first]
+        rows = [row for row in best if row is not None] + rows
+        panels = zip(references["embedding"][:PLANES], references["stress"], references["name"])
+        # categories are piles, not places
+        shown = [(points, stress, f"{name} (reference)") for points, stress, name in panels
+                 if len(np.unique(points.round(4), axis=0)) > len(points) / 2]  # fmt: skip
+    shown += [(table["embedding"][row], table["stress"][row], str(table["name"][row])) for row in dict.fromkeys(rows)]
+    points, stress, words = zip(*shown)
+    if not np.isfinite(points).any():
+        return
+    what = "Stimuli in a plane, near where their patterns are alike (metric scaling)"
+    labels = [str(name) for name in recording["conditions"]["name"]]
+    pictures = _pictures(recording, np.arange(len(labels)))
+    yield "embedding", embedding_panels(points, stress, words, pictures, f"{what}: {title}", labels)
+
+
+def _courses(recording: Any, place: str, title: str) -> Iterator[tuple[str, Any]]:
+    """Layer by time with the peaks, and when each layer peaks, of each region; layer by region."""
+    from cnnprobe.methods.rsa.figures.time_maps import peak_latencies, region_map, time_map
+
+    table, moments, order = recording[f"courses/{place}"], recording[f"moments/{place}"], recording[f"regions/{place}"]
+    own, times, about = np.flatnonzero(table["kind"] == "layer"), moments["time"], table.attributes
+    names, unit, measure = [str(name) for name in table["name"][own]], about["time_unit"], MEASURES[about["comparison"]]
+    title, number = f"{about['reference']}: {title}", int(place) + 1
+    if not about["timed"]:
+        columns = [f"{about['reference']}: {region}" for region in order["name"]]
+        given = {str(name): column for column, name in enumerate(recording["references"]["name"])}
+        p = recording["layers"]["p_corrected"][own][:, [given[column] for column in columns]]
+        values = table["similarity"][own, 0]
+        yield f"regions-{number}", region_map(values, names, list(order["name"]), title, measure, p)
+        return
+    for region, name in enumerate(order["name"]):
+        said = f"{title}\n{name}" if name else title
+        ends = {key: table[column][own, region] for key, column in LATENCY.items()}
+        ceiling = moments["noise_lower"][:, region], moments["noise_upper"][:, region]
+        ceiling = ceiling if np.isfinite(ceiling).any() else None
+        ending = f"{number}-{_file(name)}" if name else str(number)
+        curves = table["similarity"][own, :, region]
+        yield f"time-{ending}", time_map(curves, times, names, said, measure, unit, **ends, ceiling=ceiling)
+        rank = {key: float(order[key][region]) for key in ("order", "order_low", "order_high")}
+        yield f"latency-{ending}", peak_latencies(**ends, names=names, title=said, unit=unit, **rank)
+
+
+LATENCY = {"latency": "latency", "low": "latency_low", "high": "latency_high"}
+
+
+def _searched(recording: Any) -> list[str]:
+    """Return the names of the tables of searchlights."""
+    return [name for name in recording.tables() if name.startswith("searchlight/")]
+
+
+def _slices(recording: Any, name: str, title: str) -> Iterator[tuple[str, Any]]:
+    """Slices of the searchlight of a subject or the group, and which layer is closest where."""
+    from cnnprobe.methods.rsa.figures.slices import closest_layer, searchlight_slices
+
+    table = recording[name]
+    about, affine = table.attributes, np.reshape(table.attributes["affine"], (4, 4))
+    masks = recording["masks"]["inside"]
+    inside = masks.all(0) if name == "group" else masks[_searched(recording).index(name)]
+    size, in_mm = radius_of(about["radius"])
+    radius = f"{size:g} {'mm' if in_mm else 'voxels'}"
+    whose = f"mean of {about['subjects']} subjects" if name == "group" else about["subject"]
+    title = f"Searchlight of radius {radius} (up to {about['voxels']} voxels inside the mask), {whose}: {title}"
+    title += f"\nvolumes {about['rows']}" if about.get("rows") else ""
+    rows = np.flatnonzero(table["kind"] != "random")
+    shown = _spread(rows, SEARCHED)
+    if len(shown) < len(rows):
+        title += f"; {len(shown)} of {len(rows)} layers"
+    maps, p = table["map"], table["p"] if name == "group" and np.isfinite(table["p"]).any() else None
+    words, measure = [str(one) for one in table["name"]], MEASURES[about["comparison"]]
+    ending = _file(name.rpartition("/")[2])
+
+    def of(chosen: np.ndarray) -> dict[str, Any]:
+        return {"p": None if p is None else p[chosen], "inside": inside}
+
+    labels = [words[row] for row in shown]
+    yield f"slices-{ending}", searchlight_slices(maps[shown], labels, affine, title, measure, **of(shown))
+    own = np.flatnonzero(table["kind"] == "layer")
+    yield f"closest-layer-{ending}", closest_layer(maps[own], [words[row] for row in own], affine, title, **of(own))
+
+
+def volumes(recording: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, values (x, y, z) and affine of every map, for programs that show brains; p of the group as well."""
+    for name in [*_searched(recording), *(["group"] if "group" in recording else [])]:
+        table = recording[name]
+        affine = np.reshape(table.attributes["affine"], (4, 4))
+        for row, (layer, kind) in enumerate(zip(table["name"], table["kind"])):
+            words = [name.rpartition("/")[2], "random" if kind == "random" else "", str(layer)]
+            of = _file("_".join(filter(None, words)))
+            yield of, table["map"][row], affine
+            if name == "group":
+                yield f"{of}_p", table["p"][row], affine
+
+
+def _file(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", str(name))[:80]

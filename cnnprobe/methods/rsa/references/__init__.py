@@ -1,0 +1,1 @@
+"""Reference matrices out of files, runs and labels, and whose row is whose."""

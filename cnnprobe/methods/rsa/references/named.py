@@ -1,0 +1,172 @@
+"""What `reference=` names: matrices in HDF5, MATLAB and NumPy files, tables of features, runs of rsa, and labels."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cnnprobe.errors import UserError, listing, nearest, one_line, path_of
+from cnnprobe.instruments.statistics.dissimilarity import upper
+from cnnprobe.methods.rsa.references import files, tables
+from cnnprobe.methods.rsa.references.conditions import conditions_of
+from cnnprobe.methods.rsa.references.given import PIXELS, Reference, categorical
+from cnnprobe.preparation import compatibility
+from cnnprobe.store import folders
+from cnnprobe.store.containers.opening import ELSEWHERE, FILES, TABLES
+from cnnprobe.store.reader import Recording
+
+LOG = logging.getLogger("cnnprobe")
+HDF5 = (".h5", ".hdf5", ".hdf", ".mat")
+
+
+def load(
+    words: str | Sequence[str],
+    *,
+    conditions: Sequence[str],
+    labels: np.ndarray | None = None,
+    axes: Sequence[str] | None = None,
+    order: str | None = None,
+    out: str = "outputs",
+) -> list[Reference]:
+    """Read the references that are named.
+
+    Args:
+        words: FILE, FILE:dataset, a run of rsa, "labels" or "pixels", or a list of them. A FILE stands for every matrix
+            in it with as many conditions; a run for each of its layers.
+        conditions: names of the conditions, in order.
+        labels: (condition,) class of each, -1 where unknown; None where a condition is a class.
+        axes: what the axes beside the conditions are, or all axes, see `matrix_axes`; None: what the file says.
+        order: of the rows of files without names, see `matching.rows_of`.
+        out: folder of runs.
+
+    Raises:
+        UserError: there is no such file, dataset or run, it cannot be read, or it has other conditions.
+    """
+    found: list[Reference] = []
+    for word in dict.fromkeys([words] if isinstance(words, str) else words):
+        for one in _named(word, list(conditions), labels, axes, order, out):
+            same = sum(other.name.partition(" #")[0] == one.name for other in found)
+            found.append(replace(one, name=f"{one.name} #{same + 1}") if same else one)
+    return found
+
+
+def of_run(config: dict[str, Any], dataset: Any) -> list[Reference]:
+    """Read the references of a run of rsa, from its configuration."""
+    method = config["method"]
+    found = conditions_of(dataset, method["conditions"] == "class")
+    given = {"axes": method["reference_axes"], "order": method["order"], "out": config["out"]}
+    references = load(method["reference"], conditions=found.names, labels=found.labels, **given)
+    for word in compatibility.words_of(method["reference"]):
+        _tell_other_images(word, dataset, config["out"])
+    return references
+
+
+def _tell_other_images(word: str, dataset: Any, out: str) -> None:
+    """Warn where a run of rsa was shown other images under the names that its rows are matched by."""
+    path, folder = path_of(word), None
+    with suppress(UserError):  # a file, labels or pixels
+        is_store = path.is_file() and _is_store(path)
+        folder = path.parent if is_store else folders.find(word, out, "" if "/" in word else "rsa")
+    recording = None if folder is None else Recording(folder / "store.h5")
+    if recording is not None and "stimuli" in recording:
+        told = [words for words in compatibility.changed(recording, dataset) if words.endswith(compatibility.OTHER)]
+        if told:
+            names = listing([words.removesuffix(compatibility.OTHER) for words in told], 3)
+            LOG.warning(f"{folders.short(folder, out)} was shown other images under the same names ({names})")
+
+
+def _named(
+    word: str, conditions: list[str], labels: np.ndarray | None, axes: Sequence[str] | None, order: str | None, out: str
+) -> list[Reference]:
+    if word == "pixels":
+        return [PIXELS]
+    if word == "labels":
+        if labels is None or len(np.unique(labels[labels >= 0])) < 2:
+            why = "a condition is a class" if labels is None else "the dataset has fewer than two"
+            raise UserError(f"reference=labels compares with the classes of the images; {why}")
+        return [categorical(labels)]
+    path, inside = _split(word)
+    if path is None:
+        return _run(word, conditions, out)
+    if path.suffix.lower() in TABLES:
+        return _counted(path, [tables.table(path, inside, conditions, order)])
+    if path.suffix.lower() in HDF5 and _is_store(path):
+        return _run(str(path.parent), conditions, out)
+    try:
+        return _counted(path, files.matrices(path, inside, conditions, axes, order))
+    except files.NothingFitsError:
+        rows = files.features(path, inside, conditions)
+        if rows is None:
+            raise
+        return _counted(path, [tables.features(path, rows, "", conditions)])
+
+
+def _counted(path: Path, found: list[Reference]) -> list[Reference]:
+    """Return references; tell of those of which a matrix lacks the values of some pairs."""
+    for one in found:
+        known = np.isfinite(one.matrices)
+        some = known[known.any(-1)]
+        if not some.all():
+            name = path.name if len(found) == 1 else f"{path.name}: {one.name}"
+            missing = f"{(~some).sum()} of {some.size} pairs have no value and are left out"
+            LOG.warning(one_line(f"{name}: {missing}"))
+    return found
+
+
+def _split(word: str) -> tuple[Path | None, str]:
+    """Return the file and what stands behind the colon; None where it names no file."""
+    for name, inside in ((word, ""), tuple(word.rpartition(":")[::2])):
+        path = path_of(name)
+        if name and path.suffix.lower() in (*FILES, ".gz", *ELSEWHERE):
+            if not path.is_file():
+                raise UserError(f"there is no file {path}")
+            return path, inside
+    path = path_of(word)
+    if path.is_file():
+        raise UserError(f"{path} is no reference; a reference is a run or a file of {', '.join(FILES)}")
+    return None, ""
+
+
+# ---- runs of rsa -----------------------------------------------------------------------------------------------------
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return file.attrs.get("format") == "cnnprobe"
+    except OSError:
+        return False
+
+
+def _run(word: str, conditions: list[str], out: str) -> list[Reference]:
+    """Return the layers of a run of rsa, its conditions brought into our order by their names."""
+    try:
+        folder = folders.find(word, out, "" if "/" in word else "rsa")
+    except UserError as error:
+        raise UserError(
+            f"reference={word} is no file, labels or pixels{nearest(word, ['labels', 'pixels'])}; {error}"
+        ) from None
+    recording = Recording(folder / "store.h5")
+    command, label = recording.attributes["command"], folders.short(folder, out)
+    if command != "rsa":
+        raise UserError(f"reference={word} is a run of {command}, not of rsa")
+    if not recording.complete:
+        raise UserError(f"{word} is not complete; go on with it first: {folders.command_for(folder, command)}")
+    there = {name: place for place, name in enumerate(recording["conditions"]["name"])}
+    missing = [name for name in conditions if name not in there]
+    if missing:
+        raise UserError(f"{label} has not the conditions {listing(missing, 3)}; use the dataset of that run")
+    order = np.array([there[name] for name in conditions])
+    table = recording["layers"]
+    return [
+        Reference(
+            f"{label} {name}", upper(matrix[order][:, order])[None, None, None], (), np.array([np.nan]), rows="by name"
+        )
+        for name, kind, matrix in zip(table["name"], table["kind"], table["rdm"])
+        if kind == "layer"
+    ]

@@ -1,0 +1,1 @@
+"""train: teach a network, and keep the moments of its learning."""

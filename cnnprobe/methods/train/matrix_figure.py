@@ -1,0 +1,74 @@
+"""Matrices with named rows and columns: which classes are taken for which."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cnnprobe.plots.style import SERIES, apart, figure, shades
+
+NAMED = 40
+"""Up to so many classes each one is named, beyond their index stands."""
+COUNTED = 20
+"""Up to so many classes the number of images stands in each cell."""
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
+    """Draw counts of images by true and predicted class, shaded by the share of the true class, and its accuracy.
+
+    Args:
+        counts: (true, predicted) images.
+        classes: names of the classes.
+        title: above everything.
+    """
+    size = len(classes)
+    totals = counts.sum(1)
+    share = np.divide(counts, totals[:, None], out=np.zeros(counts.shape), where=totals[:, None] > 0)
+    side = min(max(2.6, 0.42 * size), 8.0)
+    made = figure(side + 2.8, side + 1.2, title)
+    axes, bars = made.subplots(1, 2, width_ratios=(side, 1.1), sharey=True)
+    axes.imshow(share, cmap=shades("Blues"), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    if size <= COUNTED:
+        _write_counts(axes, counts, share)
+    _name(axes, classes)
+    _accuracies(bars, np.diag(share), totals, write=size <= NAMED)
+    total = int(counts.sum())
+    right = int(np.trace(counts))
+    overall = f"{right} of {total} right: {right / total:.3f}" if total else "no images"
+    axes.set_title(overall, fontsize=8)
+    return made
+
+
+def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        shade = "white" if share[row, column] > 0.6 else "0.15" if count else "0.7"
+        axes.text(column, row, str(int(count)), ha="center", va="center", fontsize=7, color=shade)
+
+
+def _name(axes: Axes, classes: Sequence[str]) -> None:
+    axes.set_xlabel("prediction", fontsize=8)
+    axes.set_ylabel("truth", fontsize=8)
+    axes.tick_params(labelsize=7, length=0)
+    if len(classes) > NAMED:
+        return
+    names = apart(classes, most=18)
+    upright = max(map(len, names)) > 4 and len(names) > 3
+    places = range(len(names))
+    axes.set_xticks(places, names, rotation=45 if upright else 0, ha="right" if upright else "center")
+    axes.set_yticks(places, names)
+
+
+def _accuracies(axes: Axes, accuracy: np.ndarray, totals: np.ndarray, write: bool) -> None:
+    """Draw the share answered right of each class, and write it with the number of its images."""
+    places = np.arange(len(accuracy))
+    axes.barh(places, accuracy, height=0.8, color=SERIES[0], alpha=0.35)
+    axes.set_xlim(0, 1)
+    axes.set_title("class accuracy", fontsize=8)
+    axes.tick_params(labelsize=7, length=0, labelleft=False)
+    axes.set_xticks([0, 1], ["0", "1"])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    if write:
+        for place, value, total in zip(places, accuracy, totals):
+            words = f"{value:.3f}" if total else "no images"
+            axes.text(0.04, place, words, va="center", fontsize=7)

@@ -1,0 +1,126 @@
+"""The images a network is trained on, held in memory or loaded anew; their order is a function of seed and epoch."""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnprobe.instruments.images.batches import batches
+from cnnprobe.machine.memory import free_memory
+
+READING = 256  # images decoded at a time while filling the memory
+
+
+class Supply:
+    """Batches of a dataset in any order, as they lie before or after fitting them to the network.
+
+    Args:
+        dataset: an image set (datasets/base/imageset.py).
+        device: where the images shall be.
+        workers: loader processes.
+        preload: hold all decoded images in memory; "auto": where they take at most half of what is free.
+        source: give the images before fitting, where all share a size; `fit` is then left to the caller.
+    """
+
+    def __init__(self, dataset: Any, *, device: torch.device, workers: int, preload: bool | str, source: bool = False):
+        self.source = source and dataset.source_size is not None
+        self.dataset = _before_fitting(dataset) if self.source else dataset
+        self.device, self.workers, self.preload = device, workers, preload
+        self.readable = np.arange(len(dataset))
+        self.labels = torch.from_numpy(dataset.labels).to(device)
+        self.held: Tensor | None = None
+
+    def fill(self, should_stop: Callable[[], bool]) -> bool:
+        """Read all images into memory where that is asked for and fits, and leave out those that cannot be read.
+
+        Returns False where that was stopped: then it is not known which images can be read.
+
+        Bytes stay bytes: a quarter of the memory, and divided by 255 they are the same numbers as ever.
+        """
+        sample, _ = self.dataset.load(np.array([0]))
+        count, needed = len(self.dataset), len(self.dataset) * sample[0].numel() * sample.element_size()
+        if not (needed <= free_memory(self.device) / 2 if self.preload == "auto" else self.preload):
+            return True
+        held = torch.empty((count, *sample.shape[1:]), dtype=sample.dtype, device=self.device)
+        readable = np.zeros(count, dtype=bool)
+        for batch in batches(self.dataset, batch_size=READING, workers=self.workers):
+            images = batch.images if sample.is_floating_point() else batch.images.mul_(255).round_().to(torch.uint8)
+            held[batch.indices[0] : batch.indices[-1] + 1] = images
+            readable[batch.indices] = batch.readable
+            if should_stop():
+                return False
+        self.held, self.readable = held, np.flatnonzero(readable)
+        return True
+
+    def shown(
+        self, order: np.ndarray, parts: list[tuple[int, int]], batch_size: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give images, uint8 or float 0 to 1, their labels and their indices, all on the device.
+
+        Args:
+            order: (image,) indices in the dataset.
+            parts: (start, stop) in `order` of each batch, as `parted` makes them, from any batch on.
+            batch_size: what they were made with.
+        """
+        if self.held is not None:
+            indices = torch.from_numpy(order).to(self.device)
+            for start, stop in parts:
+                chosen = indices[start:stop]
+                yield self.held.index_select(0, chosen), self.labels.index_select(0, chosen), chosen
+        elif parts:
+            yield from self._loaded(order, parts, batch_size)
+
+    def _loaded(self, order: np.ndarray, parts: list[tuple[int, int]], batch_size: int) -> Iterator[tuple]:
+        source = batches(
+            self.dataset,
+            batch_size=batch_size,
+            device=self.device,
+            workers=self.workers,
+            indices=order,
+            start=parts[0][0],
+        )
+        for start, stop in parts:
+            arrived = [next(source) for _ in range(start, stop, batch_size)]  # two where the last one was alone
+            indices = torch.from_numpy(np.concatenate([batch.indices for batch in arrived]))
+            images = torch.cat([batch.images for batch in arrived]) if len(arrived) > 1 else arrived[0].images
+            readable = np.concatenate([batch.readable for batch in arrived])
+            if not readable.all():
+                kept = torch.from_numpy(np.flatnonzero(readable))
+                indices, images = indices[kept], images[kept.to(self.device)]
+            indices = indices.to(self.device)
+            yield images, self.labels[indices], indices
+
+
+def _before_fitting(dataset: Any) -> Any:
+    """Return the same dataset with its images as they are before `fit`."""
+    view = copy.copy(dataset)
+    view.load, view.fit = dataset.load_source, _as_it_is
+    return view
+
+
+def _as_it_is(images: Tensor) -> Tensor:
+    return images
+
+
+def parted(count: int, batch_size: int) -> list[tuple[int, int]]:
+    """Cut `count` images into batches; one left over joins the batch before it, as BatchNorm needs more than one."""
+    starts = list(range(0, count, batch_size))
+    if count % batch_size == 1 and len(starts) > 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], count]))
+
+
+def order_of(readable: np.ndarray, seed: int, epoch: int, odds: np.ndarray | None = None) -> np.ndarray:
+    """Return the images of one epoch in the order they are shown; a function of its arguments alone.
+
+    Args:
+        readable: (image,) indices to choose from.
+        odds: (image,) of `readable`, how often each is shown relative to others, drawn with replacement; None: once.
+    """
+    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, epoch]))
+    if odds is None:
+        return generator.permutation(readable)
+    return generator.choice(readable, size=len(readable), p=odds / odds.sum())

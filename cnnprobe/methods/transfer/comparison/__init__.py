@@ -1,0 +1,1 @@
+"""A network before and after it learned something else, compared."""

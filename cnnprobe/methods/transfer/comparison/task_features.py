@@ -1,0 +1,104 @@
+"""Which units tell the classes of a task apart, in the network that began and in the one that learned it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.instruments.layers.naming import Layer
+from cnnprobe.instruments.network.units import units_of
+from cnnprobe.methods.transfer.comparison.changed_units import SIDES
+from cnnprobe.methods.transfer.comparison.discrimination import discriminability, strongest_class
+from cnnprobe.methods.transfer.comparison.responses import answers
+from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
+from cnnprobe.store.unfinished import Unfinished
+
+
+class TaskFeatures:
+    """Measures d' of every unit for every class of a task, see `discrimination.discriminability`.
+
+    A unit's response to an image is the maximum of its map. Tables: `/discrimination/<layer>`, a row a unit.
+
+    Args:
+        before, after: networks of one architecture, on the device; they are given back as they were.
+        layers: of both.
+        images: an image set with classes: held-out images of the task.
+        units: channels of each layer, see `layers.naming.units_of`.
+        device, workers, batch_size: see `images.batches.batches`.
+
+    Raises:
+        UserError: no such unit.
+    """
+
+    def __init__(
+        self,
+        before: nn.Module,
+        after: nn.Module,
+        layers: list[Layer],
+        images: Any,
+        *,
+        units: str | int | list[int | str],
+        device: str,
+        workers: int,
+        batch_size: int,
+    ):
+        self.networks, self.layers, self.images = (before, after), layers, images
+        self.given = {"device": device, "workers": workers, "batch_size": batch_size}
+        self.units = {layer.name: units_of(layer, units) for layer in layers}
+
+    def tables(self) -> list[Table]:
+        """Lay out every table."""
+        classes = self.images.classes
+        about = {"dataset": self.images.name, "images": len(self.images)}
+        about["classes"] = json.dumps(list(classes), ensure_ascii=False)
+        made = []
+        for place, layer in enumerate(self.layers):
+            units = self.units[layer.name]
+            columns = {"unit": Column("channel of the layer", dtype="int64", unit="index", values=units)}
+            for side in SIDES:
+                columns |= {
+                    f"dprime_{side}": Column(f"d' for each class against the others, {side}", "class", (len(classes),)),
+                    f"best_class_{side}": Column(f"with the largest |d'|, {side}; -1: none", dtype="int64",
+                                                 unit="index"),
+                    f"best_dprime_{side}": Column(f"d' for that class, {side}"),
+                }  # fmt: skip
+            own = about | layer.attributes | {"order": place}
+            made.append(Table(_name(layer), "unit", len(units), columns, len(units), own))
+        return made
+
+    def events(
+        self, finished: dict[str, frozenset[int]], unfinished: Unfinished | None = None
+    ) -> Iterator[Rows | Advance | Phase]:
+        """Measure them.
+
+        Args:
+            finished: by table, first rows of the batches there are already.
+            unfinished: keeps the answers so far.
+        """
+        missing = [layer for layer in self.layers if 0 not in finished.get(_name(layer), ())]
+        if not missing:
+            return
+        found: dict[str, dict[str, np.ndarray]] = {layer.name: {} for layer in missing}
+        for side, model in zip(SIDES, self.networks):
+            yield Phase(f"task features {side}", len(self.images), "images")
+            how = {"name": f"features/{side}", "unfinished": unfinished}
+            seen = yield from answers(model, missing, self.images, np.zeros(0, np.int64), **self.given, **how)
+            for layer in missing:
+                some = seen[layer.name].largest[:, self.units[layer.name]]
+                found[layer.name] |= self._columns(some, side)
+        for layer in missing:
+            yield Rows(_name(layer), 0, found[layer.name])
+        if unfinished is not None:
+            unfinished.drop("features")
+
+    def _columns(self, responses: np.ndarray, side: str) -> dict[str, np.ndarray]:
+        values = discriminability(responses, self.images.labels, len(self.images.classes))
+        which, best = strongest_class(values)
+        columns = {f"dprime_{side}": values.astype(np.float32), f"best_class_{side}": which}
+        return columns | {f"best_dprime_{side}": best.astype(np.float32)}
+
+
+def _name(layer: Layer) -> str:
+    return f"discrimination/{layer.group}"

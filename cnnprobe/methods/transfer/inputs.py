@@ -1,0 +1,115 @@
+"""The task a network had learned before a transfer: which run tells of it, its images and its classes."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnprobe.config import catalogue, schema, untrusted_yaml
+from cnnprobe.errors import UserError, path_of
+from cnnprobe.instruments.network.about import about
+from cnnprobe.preparation import build as preparation
+from cnnprobe.preparation import identity
+from cnnprobe.preparation.named_weights import TRAINING
+from cnnprobe.store import folders, run_json
+
+LOG = logging.getLogger("cnnprobe")
+PATHS = ("root", "classes", "labels")
+"""Options of datasets that are paths."""
+
+
+@dataclass(frozen=True)
+class Old:
+    """What an old readout is asked about.
+
+    Args:
+        dataset: an image set; of a training run the images that were held out.
+        run: the run it is the dataset of, as shown.
+    """
+
+    dataset: Any
+    run: str
+
+
+def old_task(config: dict[str, Any], made: preparation.Preparation) -> Old | None:
+    """Open the images of the old task that `old_task=` names.
+
+    Args:
+        config: checked; "auto" is the run the weights come from, "none" no run.
+        made: the network with the weights it starts from.
+
+    Returns:
+        None where there is no old task: none is asked for, the weights are random, or "auto" and they are of no run.
+
+    Raises:
+        UserError: there is no such run, its images cannot be opened, have changed, or have other classes than the
+            network.
+    """
+    asked = config["method"]["old_task"]
+    if asked in (None, "none") or made.weights.kind == "random":
+        return None
+    if asked == "auto" and (made.weights.packaged or not made.weights.of_a_run):
+        return None
+    folder = made.weights.path.parent.parent if asked == "auto" else folders.find(asked, config["out"])
+    run = folders.short(folder, config["out"])
+    try:
+        dataset = _images(folder, made)
+        _has_not_changed(dataset, folder)
+        _has_the_classes(dataset, made)
+    except UserError as error:
+        raise UserError(f"old_task={run}: {error}; old_task=none goes without") from None
+    return Old(dataset, run)
+
+
+def _images(folder: Path, made: preparation.Preparation) -> Any:
+    """Build the dataset of a run at the size of the network that is taught now."""
+    config = untrusted_yaml.read(folder / "config.yaml")
+    if not isinstance(config, dict):
+        raise UserError("its config.yaml holds no configuration")
+    block = _from_home(schema.block("dataset", config.get("dataset"), stored=True), folder)
+    limit, seed = (catalogue.ROOT[key].check(config.get(key), key) for key in ("limit", "seed"))
+    schema.limit_is_known(limit)
+    options = {key: value for key, value in made.options.items() if key not in ("name", "num_classes")}
+    if block.get("download"):  # the run may come from anybody
+        block |= {"download": False}
+    needs = preparation.module("model", made.options["name"]).needs(**options)
+    training = run_json.read(folder).get("command") in TRAINING
+    shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit, "seed": seed}, needs, training)
+    return held_out if training else shown
+
+
+def _from_home(block: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the options of a run's dataset with the paths that they meant in its own working directory."""
+    named = {key: path_of(block[key]) for key in PATHS if isinstance(block.get(key), str)}
+    home = folders.home(folder) if not all(path.is_absolute() for path in named.values()) else None
+    if home is None:
+        return block
+    named = {key: path for key, path in named.items() if key == "root" or _is_there(home / path)}
+    if not named:  # classes=room is a choice
+        return block
+    LOG.warning(f"old_task: {folder.name} was made in another working directory: its images are taken from {home}")
+    return block | {key: str(home / path) for key, path in named.items()}
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether a path, or one with a column behind it (FILE:COLUMN), is there."""
+    return path.exists() or Path(str(path).rpartition(":")[0] or path).is_file()
+
+
+def _has_not_changed(dataset: Any, folder: Path) -> None:
+    about = run_json.read(folder)
+    held_out = about.get("command") in TRAINING
+    folders.same_images(dataset, about.get("held_out" if held_out else "dataset"), folder.name)
+    labels = f"held-out {identity.LABELS}" if held_out else identity.LABELS
+    if about.get("identity", {}).get(labels, identity.labels_of(dataset)) != identity.labels_of(dataset):
+        raise UserError(f"the labels of its images are others than when {folder.name} was made")
+
+
+def _has_the_classes(dataset: Any, made: preparation.Preparation) -> None:
+    """Compare the names of the classes; a file of weights may know none, then their number is compared later."""
+    own = tuple((made.weights.about or {}).get("classes") or about(made.model).classes)
+    if not dataset.classes or not (dataset.labels >= 0).any():
+        raise UserError(f"the images of {dataset.name} have no classes")
+    if own and own != tuple(dataset.classes):
+        there, here = (f"{names[0]} … {names[-1]} ({len(names)})" for names in (dataset.classes, own))
+        raise UserError(f"its classes are {there}, those of the weights {here}")

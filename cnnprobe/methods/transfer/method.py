@@ -1,0 +1,365 @@
+"""Teach a network another task, and follow what becomes of the old one: learning curves, confusion, forgetting."""
+
+import copy
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.config.options import Range, Run
+from cnnprobe.errors import UserError, listing
+from cnnprobe.instruments.layers.naming import Layer, find, main_layers
+from cnnprobe.instruments.outputs.readout import Readout, must_answer_in_training, new_readout, put, readout_of
+from cnnprobe.methods.train.epochs import confusion_table, epochs_table
+from cnnprobe.methods.train.loop import Training
+from cnnprobe.methods.train.recipe import Recipe, check
+from cnnprobe.methods.transfer.comparison.forgetting import Forgetting
+from cnnprobe.methods.transfer.comparison.task_features import TaskFeatures
+from cnnprobe.methods.transfer.confusion import Confusion
+from cnnprobe.methods.transfer.course import OBSERVED, Course, Source, blocks_table
+from cnnprobe.methods.transfer.label_fraction import label_fraction
+from cnnprobe.methods.transfer.old_task import OldTask
+from cnnprobe.methods.transfer.protocols import Protocol
+from cnnprobe.store.tables import Measurement
+from cnnprobe.store.unfinished import Unfinished
+
+LOG = logging.getLogger("cnnprobe")
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    held_out: Any,
+    device: str,
+    workers: int,
+    seed: int,
+    batch_size: Annotated[int, Range(1)],
+    layer: str | list[str] | None,
+    units: str | int | list[int | str],
+    mode: Literal["probe", "partial", "full", "staged", "scratch"],
+    blocks: Annotated[int, Range(0)] | None,
+    stage_epochs: Annotated[int, Range(1)],
+    rates: list[Annotated[float, Range(0)]] | None,
+    fraction: Annotated[float, Range(above=0, maximum=1)],
+    old_task: Run | None,
+    forgetting: Literal["auto", "old", "new", "none"],
+    compared: Annotated[int, Range(2)],
+    top_images: Annotated[int, Range(1)],
+    most_changed: Annotated[int, Range(0)],
+    epochs: Annotated[int, Range(1)],
+    lr: Annotated[float, Range(above=0)],
+    optimizer: Literal["sgd", "adam", "adamw"],
+    momentum: Annotated[float, Range(0, below=1)],
+    weight_decay: Annotated[float, Range(0)],
+    schedule: Literal["cosine", "step", "constant"],
+    warmup: Annotated[float, Range(0)],
+    step_epochs: Annotated[int, Range(1)],
+    step_factor: Annotated[float, Range(above=0, maximum=1)],
+    loss: Literal["cross-entropy", "squared-error"],
+    label_smoothing: Annotated[float, Range(0, below=1)],
+    balance: Literal["none", "loss", "draw"],
+    clip: Annotated[float, Range(above=0)] | None,
+    augment: list[Literal["crop", "resized-crop", "flip", "colour"]] | Literal["none"],
+    crop_padding: Annotated[int, Range(1)],
+    crop_scale: Annotated[float, Range(above=0, maximum=1)],
+    colour: Annotated[float, Range(above=0, below=1)],
+    precision: Literal["auto", "float32", "tf32", "bfloat16"],
+    channels_last: bool | Literal["auto"],
+    preload: bool | Literal["auto"],
+    checkpoints: list[int] | Literal["log", "all"],
+    save_minutes: Annotated[float, Range(above=0)],
+    finished: dict[str, frozenset[int]] | None = None,
+    state: dict[str, Any] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    unfinished: Unfinished | None = None,
+) -> Measurement:
+    """Teach `model` the classes of `dataset`, in place: its readout is replaced, the rest learns as the mode says.
+
+    Args:
+        model: with the weights it starts from, gives (image, old class); of mode scratch, random weights.
+        dataset, held_out: image sets of the new task; every image has a class.
+        device: torch device.
+        workers: loader processes.
+        seed: of the new readout, the labels that are kept, the order of images, their augmentation and dropout.
+        layer, units: compared before and after; None: the main layers.
+        mode, blocks, stage_epochs, rates: see `protocols.Protocol`.
+        fraction: share of the training images that is learned, the same of each class.
+        old_task: what the old readout is asked about after each epoch: an object with `dataset` and `run`; a word or
+            None: nothing.
+        forgetting: whose images units are compared on before and after: of the old task, the new one, the old one
+            where there is one, or no comparison at all. From scratch there is nothing to forget.
+        compared: images at most for that.
+        top_images: of a unit, that are compared.
+        most_changed: units whose fields and preferred images are compared.
+        finished: rows there are already, by table.
+        state: what the checkpoint `last` of a stopped transfer has as `resume`.
+        should_stop: asked after every batch; True ends with the checkpoint `last`.
+        unfinished: keeps what the comparisons have no row of yet, see `store.unfinished.Unfinished`.
+
+    Returns:
+        Measurement of `/epochs`, `/confusion`, `/blocks` (what learned, how fast); with an old task, `/old_task`; and
+        the comparisons: `/discrimination/<layer>`, `/forgetting/<layer>`, `/layers`, `/changed`. Checkpoints are those
+        of train; their readout is the new one. The old one is kept as `old_readout`.
+
+    Raises:
+        UserError: the network cannot learn this, has no readout of its own, or not so many blocks; while it runs, the
+            training diverged or memory is short.
+    """
+    recipe = Recipe.of(locals())
+    if mode == "staged" and stage_epochs >= epochs:
+        raise UserError(f"stage_epochs must be less than the {epochs} epochs of staged, got {stage_epochs}")
+    scratch = mode == "scratch"
+    old = readout_of(model, dataset.size)
+    where = {"device": device, "workers": workers, "batch_size": batch_size}
+    source = None
+    if not scratch and old_task is not None and not isinstance(old_task, str):
+        source = Source(old_task.run, OldTask(model, old, old_task.dataset, **where, preload=preload), compared, seed)
+    if forgetting == "old" and source is None and not scratch:
+        raise UserError("forgetting=old needs an old task; name a run by old_task=RUN")
+    layers = compared_layers(model, old, layer, dataset.size) if forgetting != "none" else []
+    before = copy.deepcopy(model) if layers else None
+    if not scratch or old.classes != len(dataset.classes):
+        put(model, old.path, new_readout(old.module, len(dataset.classes), seed))
+    check(model, dataset, held_out, recipe)
+    new = readout_of(model, dataset.size)
+    must_answer_in_training(model, new, dataset.size)
+    plan = {"mode": mode, "blocks": blocks, "stage_epochs": stage_epochs, "rates": rates}
+    frozen = {parameter for parameter in model.parameters() if not parameter.requires_grad}
+    protocol = Protocol(model, new, dataset.size, **plan)
+    thawed = protocol.taught(frozen)
+    if protocol.unused and mode in ("full", "staged", "scratch"):
+        LOG.warning(f"{listing(protocol.unused)}: not used in a pass, and not taught")
+    if thawed:
+        LOG.warning(f"{listing(thawed)}: frozen in the network as it is given; mode={mode} teaches them all the same")
+    shown = dataset if fraction == 1 else dataset.part(label_fraction(dataset.labels, fraction, seed))
+    training = Training(
+        *(model, shown, held_out, recipe),
+        device=device,
+        workers=workers,
+        groups=protocol.groups,
+        begin=protocol.begin,
+        observe=lambda: {"source_accuracy": source.task.accuracy() if source else np.nan},
+        state=state,
+        should_stop=should_stop,
+    )
+    looks = []
+    if layers:
+        judged = some(held_out, compared, seed)
+        asked = some(source.task.dataset, compared, seed) if source and forgetting != "new" else judged
+        given = where | {"units": units, "seed": seed, "most_changed": most_changed, "top_images": top_images}
+        looks = comparisons((before, model), layers, None if scratch else asked, judged, **given)
+    course = Course(training, source, None if scratch else old, looks, finished or {}, unfinished)
+    attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
+    attributes["precision"] = training.precision.number
+    tables = [
+        epochs_table(epochs, len(shown), OBSERVED, attributes),
+        confusion_table(tuple(dataset.classes), len(held_out)),
+        blocks_table(protocol),
+        *([source.table()] if source else []),
+        *(table for look in looks for table in look.tables()),
+    ]
+    facts = {"epochs": training.progress.times}
+    return Measurement(tables, course.events(), total=epochs * len(shown), counts="images", facts=facts)
+
+
+def comparisons(
+    networks: tuple[nn.Module, nn.Module],
+    layers: list[Layer],
+    old: Any,
+    new: Any,
+    *,
+    most_changed: int,
+    top_images: int,
+    **given: Any,
+) -> list[Forgetting | TaskFeatures]:
+    """Return what compares the network before with the one after.
+
+    Args:
+        networks: before and after.
+        layers: of both.
+        old: images that units are compared on; None: they are not.
+        new: images of the new task.
+        most_changed, top_images: see `comparison.forgetting.Forgetting`.
+        given: units, device, workers, batch_size and seed.
+    """
+    seed = given.pop("seed")
+    made: list[Forgetting | TaskFeatures] = [TaskFeatures(*networks, layers, new, **given)]
+    if old is not None:
+        made.append(Forgetting(*networks, layers, old, **given, k=top_images, most_changed=most_changed, seed=seed))
+    return made
+
+
+def compared_layers(
+    model: nn.Module, old: Readout, layer: str | list[str] | None, size: tuple[int, ...]
+) -> list[Layer]:
+    """Return the layers asked for, by default all main layers but the readout, which is another one afterwards.
+
+    Raises:
+        UserError: no such layer, or it is the readout.
+    """
+    found = main_layers(model, size) if layer is None else find(model, layer, size)
+    kept = [one for one in found if one.module != old.path and one.name != "logits"]
+    if layer is not None and len(kept) < len(found):
+        raise UserError(f"layer {listing({one.name for one in found} - {one.name for one in kept})} is the readout")
+    return kept
+
+
+def some(dataset: Any, count: int, seed: int) -> Any:
+    """Return about `count` images at most, the same share of each class; all of them where no class is known."""
+    if len(dataset) <= count or not (dataset.labels >= 0).any():
+        return dataset
+    return dataset.part(label_fraction(dataset.labels, count / len(dataset), seed))
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Return the best accuracy on the held-out images, its 95 % interval and epoch; the old task then and before.
+
+    The interval is of independent images; that the epoch was chosen for its accuracy on the same ones is not in it.
+    """
+    epochs, images = recording["epochs"], recording["confusion"].attributes["images"]
+    best = int(np.argmax(epochs["val_accuracy"]))
+    low, high = Confusion(recording["confusion"]["matrix"]).interval if images else (np.nan, np.nan)
+    found = {
+        "val_accuracy": float(epochs["val_accuracy"][best]),
+        "95 % low": low,
+        "95 % high": high,
+        "at epoch": int(epochs["epoch"][best]),
+    }
+    if "old_task" in recording:
+        found["old task"] = float(epochs["source_accuracy"][best])
+        found["old task before"] = float(recording["old_task"]["accuracy"][0])
+    return found
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Draw the learning curves of both tasks and the confusion matrix."""
+    from cnnprobe.methods.train.figures import learning_curves
+    from cnnprobe.methods.train.matrix_figure import confusion_matrix
+
+    epochs, confusion = recording["epochs"], recording["confusion"]
+    classes, matrix = json.loads(confusion.attributes["classes"]), confusion["matrix"]
+    share, task = epochs.attributes["fraction"], _task(recording.attributes["dataset"], classes)
+    part = f", {100 * share:.3g} % of the labels" if share < 1 else ""
+    title = f"{recording.attributes['model']} is taught {task}: {epochs.attributes['mode']}{part}"
+    curves = {name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")}
+    if "old_task" in recording:
+        before = recording["old_task"]["accuracy"]
+        curves |= {"old_accuracy": epochs["source_accuracy"], "old_before": before[0] if len(before) else np.nan}
+        curves["old_chance"] = 1 / max(1, len(json.loads(recording["old_task"].attributes["classes"])))
+    if not len(epochs.rows):
+        return
+    yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)
+    if len(matrix):  # written last: not there yet while a training goes on
+        low, high = Confusion(matrix).interval
+        words = f"held-out images, best weights; accuracy {low:.3f} to {high:.3f} (95 %)"
+        yield "confusion", confusion_matrix(matrix, classes, title=f"{title}: {words}")
+    yield from _features(recording, title)
+    yield from _forgotten(recording, title)
+
+
+def _task(dataset: str, classes: list[str]) -> str:
+    """Name a task by its images and its classes, which tell tasks on the same images apart."""
+    return f"{dataset} ({', '.join(classes) if len(classes) < 4 else f'{len(classes)} classes'})"
+
+
+def _features(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    """Draw which units tell the classes apart, where that has been measured."""
+    from cnnprobe.methods.transfer.figures.discrimination import task_features
+
+    tables = [table for table in recording.in_order("discrimination") if len(table.rows)]
+    if tables:
+        about = tables[0].attributes
+        units = {table.attributes["layer"]: dict(table) for table in tables}
+        words = f"{title}\nunits that tell its classes apart, on {about['images']} held-out images"
+        yield "features", task_features(units, json.loads(about["classes"]), words)
+
+
+def _forgotten(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+    """Draw what changed, where the comparison has been made whole."""
+    from cnnprobe.methods.transfer.figures import forgetting
+
+    if "layers" not in recording or not 0 < len(recording["layers"].rows) == recording["layers"].row_count:
+        return
+    layers = recording["layers"]
+    units = {table.attributes["layer"]: dict(table) for table in recording.in_order("forgetting")}
+    changed = recording["changed"] if "changed" in recording and len(recording["changed"].rows) else None
+    about = (changed or layers).attributes
+    about = about | {"classes": json.loads(about["classes"])}
+    words = f"{title}\ncompared on {about['images']} images of {_task(about['dataset'], about['classes'])}"
+    yield from forgetting.figures(units, dict(layers), None if changed is None else dict(changed), about, words)
+
+
+def compare(recordings: list[Any], overrides: list[list[str]]) -> Iterator[tuple[str, Any]]:
+    """Draw the runs of a sweep together: accuracy by share of labels and mode, and features of different tasks.
+
+    Args:
+        recordings: of the runs.
+        overrides: of each, as typed.
+    """
+    from cnnprobe.methods.transfer.figures.discrimination import differing_features
+    from cnnprobe.methods.transfer.figures.label_fractions import accuracy_by_fraction
+
+    modes, fractions = ([one["epochs"].attributes[key] for one in recordings] for key in ("mode", "fraction"))
+    classes = [json.loads(one["confusion"].attributes["classes"]) for one in recordings]
+    names = [one.attributes["dataset"] for one in recordings]
+    varied = changing(overrides)
+    lines = [" ".join([mode, *words["other"]]) for mode, words in zip(modes, varied)]
+    if any(words["dataset"] for words in varied):
+        tasks = [" ".join([name, *words["dataset"]]) for name, words in zip(names, varied)]
+    else:
+        tasks = [_task(name, own) for name, own in zip(names, classes)]
+    accuracies = np.array([one["epochs"]["val_accuracy"].max() for one in recordings])
+    chance = {task: 1 / len(own) for task, own in zip(tasks, classes)}
+    network = f"{recordings[0].attributes['model']} (weights: {recordings[0].attributes['weights']})"
+    title = f"{network} is taught from a share of the labels: best epoch of each run"
+    yield "label_fractions", accuracy_by_fraction(np.array(fractions), accuracies, lines, tasks, title, chance)
+    for line in dict.fromkeys(line for line, mode in zip(lines, modes) if mode != "scratch"):
+        some = [place for place, own in enumerate(lines) if own == line]
+        most = max(fractions[place] for place in some)
+        runs = {task: [recordings[p] for p in some if tasks[p] == task and fractions[p] == most] for task in tasks}
+        runs = {task: own for task, own in runs.items() if own}
+        dprime = features_of(list(runs.values()))
+        if len(runs) > 1 and dprime:
+            words = (
+                f"{network} is taught {len(runs)} tasks: {line}\nunits that tell the classes of each task apart, after"
+            )
+            yield f"features_{re.sub('[^A-Za-z0-9.-]+', '_', line)}", differing_features(dprime, list(runs), words)
+
+
+def changing(overrides: list[list[str]]) -> list[dict[str, list[str]]]:
+    """Return what runs differ in: by run the overrides of the `dataset`, without that word, and all `other` ones.
+
+    Left out are mode, fraction and seed, which every run has, and what is the same in all.
+
+    Args:
+        overrides: of each run, "key=value".
+    """
+    shared = set.intersection(*map(set, overrides)) if overrides else set()
+    found = []
+    for words in overrides:
+        own = [word.removeprefix("method.") for word in words if word not in shared]
+        own = [word for word in own if word.partition("=")[0] not in ("mode", "fraction", "seed")]
+        of_dataset = [word for word in own if word.startswith("dataset")]
+        kept = {"dataset": [word.removeprefix("dataset.") for word in of_dataset if not word.startswith("dataset=")]}
+        found.append(kept | {"other": [word for word in own if word not in of_dataset]})
+    return found
+
+
+def features_of(tasks: list[list[Any]]) -> dict[str, np.ndarray]:
+    """Return by layer |d'| of each unit for its best class, (task, unit), the mean over the runs of a task.
+
+    Layers that not all of the runs have looked at, or of which they have other units, are left out.
+    """
+    found = {}
+    for table in tasks[0][0].in_order("discrimination") if tasks else []:
+        every = [[run[table.name] for run in runs if table.name in run] for runs in tasks]
+        whole = all(len(own) == len(runs) for own, runs in zip(every, tasks))
+        if whole and all(np.array_equal(one["unit"], table["unit"]) for own in every for one in own):
+            values = [np.mean([np.abs(one["best_dprime_after"]) for one in own], 0) for own in every]
+            found[table.attributes["layer"]] = np.stack(values)
+    return found

@@ -1,0 +1,121 @@
+"""The task a network had learned before: how much of it is left, asked with the old readout."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnprobe.errors import UserError
+from cnnprobe.instruments.images.augmentation import as_float
+from cnnprobe.instruments.network.conduct import conduct_of, handed
+from cnnprobe.instruments.outputs.readout import Readout, instead, right_by_class
+from cnnprobe.methods.train.training_images import Supply, parted
+from cnnprobe.methods.transfer.label_fraction import label_fraction
+from cnnprobe.methods.transfer.recoverable import refitted_accuracy
+
+
+class OldTask:
+    """Images of the old task, and the old readout that is put back to answer them.
+
+    Args:
+        model: whose body learns something else meanwhile.
+        readout: the old one, as `readout_of` found it; it is never trained.
+        dataset: an image set with the classes of the old readout.
+        device: torch device.
+        workers: loader processes.
+        batch_size: images at a time.
+        preload: hold the images in memory, see `train.training_images.Supply`.
+
+    Raises:
+        UserError: the old readout has another number of classes than the images.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        readout: Readout,
+        dataset: Any,
+        *,
+        device: str,
+        workers: int,
+        batch_size: int,
+        preload: bool | str,
+    ):
+        if len(dataset.classes) != readout.classes:
+            theirs, ours = len(dataset.classes), readout.classes
+            raise UserError(f"old_task: {dataset.name} has {theirs} classes, the old readout {readout.path} has {ours}")
+        self.model, self.readout, self.dataset, self.batch_size = model, readout, dataset, batch_size
+        self.where = {"device": torch.device(device), "workers": workers}
+        self.supply = Supply(dataset, **self.where, preload=preload)
+        self.filled = False
+
+    @torch.no_grad()
+    def right_by_class(self) -> np.ndarray:
+        """Ask the network as it is now, its body in eval mode.
+
+        Returns:
+            (class, 2) counts: images, and images answered right.
+        """
+        if not self.filled:
+            self.supply.fill(lambda: False)
+            self.filled = True
+        total = torch.zeros(len(self.dataset.classes), 2, dtype=torch.int64)
+        modes = [(module, module.training) for module in self.model.modules()]
+        parts = parted(len(self.supply.readable), self.batch_size)
+        with instead(self.model, self.readout.path, self.readout.module) as model:
+            model.eval()
+            for images, labels, _ in self.supply.shown(self.supply.readable, parts, self.batch_size):
+                total += right_by_class(handed(model, as_float(images)), labels, len(total))
+        for module, training in modes:
+            module.training = training
+        return total.numpy()
+
+    @torch.no_grad()
+    def recoverable(self, most: int, seed: int) -> float:
+        """Return the share of the images a readout fitted anew answers right, see `recoverable.refitted_accuracy`.
+
+        Args:
+            most: images it is tried on at most, the same share of each class.
+            seed: of these images and of their parts.
+        """
+        labels = self.dataset.labels
+        count = int((labels >= 0).sum())
+        chosen = label_fraction(labels, min(1.0, most / max(count, 1)), seed)
+        images = Supply(self.dataset.part(chosen), **self.where, preload=False)
+        features, known, modes = [], [], [(module, module.training) for module in self.model.modules()]
+        conduct_of(self.model, tuple(self.dataset.size))  # before any hook of ours is there
+        reader = self.model.get_submodule(self.readout.path)
+        handle = reader.register_forward_pre_hook(lambda _, inputs: features.append(_as_features(inputs[0], reader)))
+        try:
+            self.model.eval()
+            for batch, own, _ in images.shown(images.readable, parted(len(chosen), self.batch_size), self.batch_size):
+                handed(self.model, as_float(batch))
+                known.append(own.cpu())
+        finally:
+            handle.remove()
+            for module, training in modes:
+                module.training = training
+        if not known:
+            return float("nan")
+        return refitted_accuracy(torch.cat(features).numpy(), torch.cat(known).numpy(), seed)
+
+    def accuracy(self) -> float:
+        """Return the share of the images answered right; NaN where none has a class."""
+        return share_right(self.right_by_class())
+
+
+def _as_features(inputs: Tensor, reader: nn.Module) -> Tensor:
+    """Return (image, feature) of what enters a readout: of maps the mean over positions, as they are pooled behind it.
+
+    A convolution as large as its map reads every position for itself, like a linear layer.
+    """
+    if inputs.ndim > 2 and any(side > 1 for side in getattr(reader, "kernel_size", ())):
+        return inputs.flatten(1).float().cpu()
+    return (inputs.flatten(2).mean(2) if inputs.ndim > 2 else inputs).float().cpu()
+
+
+def share_right(counts: np.ndarray) -> float:
+    """Return the share answered right from (class, 2) counts of images and of those right; NaN without images."""
+    images, right = counts.sum(0)
+    return float(right / images) if images else float("nan")

@@ -1,0 +1,1 @@
+"""tuning: curves of units over manufactured stimuli."""

@@ -1,0 +1,228 @@
+"""What units are tuned to: every number of their curves, from their responses to manufactured stimuli."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnprobe.methods.tuning.contrast_response import fit_contrast
+from cnnprobe.methods.tuning.curves import (
+    Strength,
+    circular_variance,
+    grid,
+    half_width,
+    harmonic,
+    modulation_ratio,
+    octaves,
+    orientation_index,
+    rates,
+    sparseness,
+    strength,
+    within,
+)
+from cnnprobe.store.tables import Column
+
+FAMILIES = ("gratings", "bars", "corners", "colours", "brightness", "letters", "shapes")
+"""In the order of `family_peak`."""
+FLAT = 1e-5
+"""A curve that changes by less than this share of its largest value is flat."""
+STILL = (
+    "NaN: still images have no direction of motion. A grating that drifts one way or the other is the same set of "
+    "phases, each answered by itself, so that any index would be 0 by construction; it takes a network with time"
+)
+CIRCLES = {"bars": ("orientation", 180), "corners": ("direction", 360), "colours": ("hue", 360)}
+"""Families whose factor lies on a circle, and its period in degrees."""
+WORDS = ("letters", "shapes")
+
+
+@dataclass
+class Curves:
+    """The curves of some units; None where the stimuli for them were not shown.
+
+    Args:
+        orientation: (unit, orientation) at the preferred frequency; `orientations` in degrees.
+        frequency: (unit, frequency) at the preferred orientation; `frequencies` in cycles per px.
+        phase: (unit, phase) at both, `phases` in degrees.
+        contrast: (unit, contrast) at the best orientation and frequency of those shown at all contrasts; `contrasts`.
+        others: by family (unit, value), the largest response over everything else that was varied; `values` by family.
+        rest: (unit,) the response to the blank image.
+    """
+
+    orientations: np.ndarray | None = None
+    orientation: np.ndarray | None = None
+    frequencies: np.ndarray | None = None
+    frequency: np.ndarray | None = None
+    phases: np.ndarray | None = None
+    phase: np.ndarray | None = None
+    contrasts: np.ndarray | None = None
+    contrast: np.ndarray | None = None
+    others: dict[str, np.ndarray] | None = None
+    values: dict[str, np.ndarray] | None = None
+    rest: np.ndarray | None = None
+
+
+class Design:
+    """Which stimulus is which.
+
+    Args:
+        factors: of the stimuli, by name (stimulus,), see `datasets.manufactured.Manufactured`.
+        kind: how the answers to the phases of a grating become one number.
+        subtract: the answer to the blank image is taken off first.
+    """
+
+    def __init__(self, factors: dict[str, np.ndarray], kind: Strength, subtract: bool):
+        self.factors, self.kind, self.subtract = factors, kind, subtract
+        self.family = factors["family"].astype(str)
+        self.gratings = self._grid("gratings", ("orientation", "frequency", "phase"))
+        self.contrast = self._grid("contrast", ("orientation", "frequency", "contrast", "phase"))
+
+    def _grid(self, family: str, names: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray] | None:
+        where = self.family == family
+        return grid(self.factors, names, where) if where.any() else None
+
+    def rates(self, responses: np.ndarray) -> np.ndarray:
+        """Return rates (unit, stimulus) from responses."""
+        blank = responses[:, self.family == "blank"][:, 0]
+        return rates(responses, blank if self.subtract else None)
+
+    def curves(self, responses: np.ndarray) -> Curves:
+        """Return the curves of some units from their responses (unit, stimulus)."""
+        found, shown = self.rates(np.asarray(responses, float)), Curves(others={}, values={})
+        blank = found[:, self.family == "blank"][:, 0]
+        shown.rest = np.zeros_like(blank) if self.kind == "f1" else blank
+        rows = np.arange(len(found))
+        if self.gratings:
+            (shown.orientations, shown.frequencies, shown.phases), index = self.gratings
+            phases = found[:, index]  # (unit, orientation, frequency, phase)
+            sizes = strength(phases, self.kind)
+            best, wave = np.unravel_index(sizes.reshape(len(found), -1).argmax(1), sizes.shape[1:])
+            shown.orientation, shown.frequency = sizes[rows, :, wave], sizes[rows, best]
+            shown.phase = phases[rows, best, wave]
+        if self.contrast:
+            shown.contrasts, shown.contrast = self._contrast(found)
+        for name in FAMILIES[1:]:
+            if (self.family == name).any():
+                shown.values[name], shown.others[name] = self._other(name, found)
+        return shown
+
+    def _contrast(self, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        (angles, waves, contrasts, _), index = self.contrast
+        sizes = strength(found[:, index], self.kind)  # (unit, orientation, frequency, contrast)
+        if self.gratings:
+            (every, frequencies, _), full = self.gratings
+            full = full[np.ix_(np.searchsorted(every, angles), np.searchsorted(frequencies, waves))]
+            sizes = np.concatenate([sizes, strength(found[:, full], self.kind)[..., None]], -1)
+            contrasts = np.append(contrasts, 1.0)
+        flat = sizes.reshape(len(found), -1, len(contrasts))
+        return contrasts, flat[np.arange(len(found)), flat[..., -1].argmax(1)]
+
+    def _other(self, family: str, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the values of a family's factor in their order, and the largest response at each."""
+        where = np.flatnonzero(self.family == family)
+        name = "word" if family in WORDS else CIRCLES.get(family, (family, 0))[0]
+        own = self.factors[name][where]
+        values = np.array(list(dict.fromkeys(own)))
+        return values, np.stack([found[:, where[own == value]].max(1) for value in values], 1)
+
+
+def columns() -> dict[str, Column]:
+    """Describe what `numbers` gives, by column."""
+    preferred = {"bars": "orientation of a bar", "corners": "direction into which a corner opens", "colours": "hue"}
+    found = {
+        "dead": Column("true where no stimulus drives the unit", dtype="bool"),
+        "rest": Column("response to the blank image", unit="activation"),
+        "peak": Column(
+            "largest rate to an orientation at contrast 1, over phases as `strength` says", unit="activation"
+        ),
+        "preferred": Column("preferred orientation, across the bars", unit="degrees"),
+        "bandwidth": Column("half width of the orientation curve at half of its interpolated peak", unit="degrees"),
+        "circular_variance": Column("1 - |sum R exp(2 i theta)| / sum R over orientations, R: rates"),
+        "orientation_index": Column("(preferred - orthogonal) / (preferred + orthogonal), of rates"),
+        "direction_index": Column(STILL),
+        "f1_f0": Column("F1/F0 of the rates to the phases of the preferred grating; above 1: simple"),
+        "preferred_phase": Column("phase in the middle of the image that is answered most", unit="degrees"),
+        "preferred_frequency": Column("preferred spatial frequency", unit="cycles per px"),
+        "frequency_low": Column("frequency below it at half of the interpolated peak", unit="cycles per px"),
+        "frequency_high": Column("frequency above it at half of the interpolated peak", unit="cycles per px"),
+        "frequency_bandwidth": Column("log2(high / low)", unit="octaves"),
+        "contrast_exponent": Column("n of R_0 + R_max c^n / (c^n + c50^n)"),
+        "contrast_half": Column("c50; NaN where it is beyond the largest contrast shown"),
+        "contrast_largest": Column("R_max; NaN where c50 is", unit="activation"),
+        "contrast_explained": Column("share of the variance over contrasts that this explains"),
+        "family_peak": Column("largest rate to an image of each family", "family", (len(FAMILIES),), unit="activation"),
+    }
+    for name, words in preferred.items():
+        found[f"preferred_{CIRCLES[name][0] if name != 'bars' else 'bar'}"] = Column(
+            f"preferred {words}", unit="degrees"
+        )
+        found[f"{name}_variance"] = Column(f"circular variance over the {words}")
+    for name in WORDS:
+        found[f"preferred_{name[:-1]}"] = Column(
+            "number of the one answered most, -1: none", dtype="int64", unit="index"
+        )
+        found[f"{name}_sparseness"] = Column("0: all answered alike, 1: only one (Vinje, Gallant 2000)")
+    return found
+
+
+@np.errstate(invalid="ignore", over="ignore")  # responses that are no numbers give numbers that are none
+def numbers(design: Design, responses: np.ndarray, phases: bool) -> dict[str, np.ndarray]:
+    """Return the columns of `columns` for some units.
+
+    Args:
+        design: which stimulus is which.
+        responses: (unit, stimulus).
+        phases: whether phases mean something; f1_f0 is NaN otherwise.
+    """
+    curves, found = design.curves(responses), {}
+    missing = np.full(len(responses), np.nan)
+    all_rates = design.rates(np.asarray(responses, float))
+    found["dead"] = (all_rates <= 0).all(1)
+    found["rest"] = responses[:, design.family == "blank"][:, 0]
+    families = [design.family == name for name in FAMILIES]
+    found["family_peak"] = np.stack([all_rates[:, one].max(1) if one.any() else missing for one in families], 1)
+    _gratings(curves, found, missing, phases)
+    fit = fit_contrast(curves.contrast, curves.contrasts, curves.rest) if curves.contrast is not None else None
+    for name in ("exponent", "half", "largest", "explained"):
+        found[f"contrast_{name}"] = missing if fit is None else getattr(fit, name)
+    for name, (factor, period) in CIRCLES.items():
+        word = "bar" if name == "bars" else factor
+        curve = curves.others.get(name)
+        angle, spread = (missing, missing) if curve is None else _circle(curve, curves.values[name], period)
+        found[f"preferred_{word}"], found[f"{name}_variance"] = angle, spread
+    for name in WORDS:
+        curve = curves.others.get(name)
+        best = np.full(len(responses), -1) if curve is None else np.where(_changes(curve), curve.argmax(1), -1)
+        found[f"preferred_{name[:-1]}"] = best
+        found[f"{name}_sparseness"] = missing if curve is None else sparseness(curve)
+    described = columns()
+    return {name: np.asarray(values).astype(described[name].dtype) for name, values in found.items()}
+
+
+def _changes(curve: np.ndarray) -> np.ndarray:
+    """Tell which curves (unit, …) have a peak at all."""
+    return np.ptp(curve, 1) > FLAT * np.abs(curve).max(1)
+
+
+def _circle(curve: np.ndarray, angles: np.ndarray, period: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the preferred angle, NaN for a flat curve, and the circular variance."""
+    return np.where(_changes(curve), half_width(curve, angles)[0], np.nan), circular_variance(curve, angles, period)
+
+
+def _gratings(curves: Curves, found: dict[str, np.ndarray], missing: np.ndarray, phases: bool) -> None:
+    """Add what gratings tell."""
+    names = "peak preferred bandwidth circular_variance orientation_index direction_index f1_f0 preferred_phase"
+    names += " preferred_frequency frequency_low frequency_high frequency_bandwidth"
+    found |= dict.fromkeys(names.split(), missing)
+    if curves.orientation is None:
+        return
+    found["peak"] = curves.orientation.max(1)
+    preferred, found["bandwidth"] = half_width(curves.orientation, curves.orientations)
+    found["preferred"] = np.where(_changes(curves.orientation), preferred, np.nan)
+    found["circular_variance"] = circular_variance(curves.orientation, curves.orientations)
+    found["orientation_index"] = orientation_index(curves.orientation, curves.orientations)
+    best, low, high = octaves(curves.frequency, curves.frequencies)
+    found["preferred_frequency"] = np.where(_changes(curves.frequency), best, np.nan)
+    found["frequency_low"], found["frequency_high"], found["frequency_bandwidth"] = low, high, np.log2(high / low)
+    if phases:
+        found["f1_f0"] = modulation_ratio(curves.phase)
+        turn = within(np.degrees(-np.angle(harmonic(curves.phase))), 360)
+        found["preferred_phase"] = np.where(_changes(curves.phase), turn, np.nan)

@@ -1,0 +1,400 @@
+"""Show manufactured stimuli with one factor each and find out what every unit is tuned to."""
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from torch import nn
+
+from cnnprobe.config.options import Range
+from cnnprobe.errors import UserError, listing
+from cnnprobe.instruments.images.batches import batches
+from cnnprobe.instruments.images.stimuli_table import stimuli_table
+from cnnprobe.instruments.layers.naming import Layer, find
+from cnnprobe.instruments.network.units import units_of
+from cnnprobe.methods.tuning.contrast_response import naka_rushton
+from cnnprobe.methods.tuning.first_filters import filters_of
+from cnnprobe.methods.tuning.gabors import ACCEPTED, CHROMATIC, LEAST, Gabors, fit_gabors, plane
+from cnnprobe.methods.tuning.mapping import FAMILIES, STILL, Curves, Design, columns, numbers
+from cnnprobe.methods.tuning.recorded_cells import recorded_cells
+from cnnprobe.methods.tuning.responses import Site, respond
+from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
+from cnnprobe.store.unfinished import Unfinished
+
+SAVED_UNITS, SAVED_FITS = 32, 8
+"""Units, and fitted filters, that are saved together."""
+ROWS = 12
+"""Units whose curves are drawn when none are asked for."""
+FITTED = {
+    "amplitude": "weight",
+    "x": "px",
+    "y": "px",
+    "sigma_x": "px",
+    "sigma_y": "px",
+    "frequency": "cycles per px",
+    "orientation": "degrees",
+    "phase": "degrees",
+    "symmetry": "degrees",
+    "n_x": "1",
+    "n_y": "1",
+    "explained": "1",
+}
+"""Numbers of a fit, with their units."""
+KINDS = ("gabor", "blob", "other")
+
+
+def compute(
+    *,
+    model: nn.Module,
+    dataset: Any,
+    layer: str | list[str],
+    units: str | int | list[int],
+    reading: Literal["centre", "max"],
+    strength: Literal["mean", "max", "f1"],
+    subtract: bool,
+    gabor: bool | None,
+    cells: str | None,
+    pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
+    batch_size: int,
+    device: str,
+    workers: int,
+    finished: dict[str, frozenset[int]] | None = None,
+    unfinished: Unfinished | None = None,
+) -> Measurement:
+    """Measure the tuning of units, of any layers in one pass.
+
+    The formulas stand with their sources in `curves` (bandwidth, circular variance, selectivity, F1/F0),
+    `contrast_response` and `gabors`. A response is cut at 0 first, as a firing rate is. The direction
+    index of still images is NaN, and says why.
+
+    Args:
+        model: any network; it is given back as it was.
+        dataset: manufactured stimuli (`datasets.manufactured`).
+        layer: names of layers, see `layers.naming.find`.
+        units: channels of each layer.
+        reading: which neuron of a unit answers, see `responses`.
+        strength: how the answers to the phases of a grating become one number, see `curves.strength`.
+        subtract: take the answer to the blank image off first.
+        gabor: fit Gabors to the filters of a first convolution; None: where there is one of 5 px and more.
+        cells: CSV file with the columns n_x and n_y, for comparison.
+        pages: units whose curves are drawn; None: the first living ones.
+        batch_size: stimuli that pass through the network together.
+        device: where the network is.
+        workers: processes that make stimuli.
+        finished: by table, first rows of the batches there are already.
+        unfinished: keeps the responses that are in no row yet, see `store.unfinished.Unfinished`.
+
+    Returns:
+        one table "units/<layer>" per layer with `curve`, the response to each row of "stimuli"; "gabor/<layer>" of
+        first layers; and "stimuli", with a column for every factor.
+
+    Raises:
+        UserError: no such layer or unit, the dataset has no factors, or Gabors are asked for where there are none.
+    """
+    factors = getattr(dataset, "factors", None)
+    if not isinstance(factors, dict):
+        limited = (
+            " without limit=" if isinstance(getattr(getattr(dataset, "whole", None), "factors", None), dict) else ""
+        )
+        raise UserError(f"tuning shows dataset=manufactured{limited}, whose factors are known; got {dataset.name}")
+    if strength == "f1" and reading == "max":
+        raise UserError("strength=f1 follows one neuron through the phases: say reading=centre")
+    layers = find(model, layer, dataset.size)
+    chosen = {one.name: units_of(one, units) for one in layers}
+    asked = [pages] if isinstance(pages, int) else pages
+    if absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]:
+        raise UserError(f"pages={absent[0]}: that unit is not among those measured")
+    sites = {one.name: Site(one, chosen[one.name], dataset.size, reading) for one in layers}
+    recorded = recorded_cells(cells)
+    design, finished = Design(factors, strength, subtract), finished or {}
+    filters = _filters(model, layers, chosen, dataset.size, gabor)
+    about = {"reading": reading, "strength": strength, "subtract": subtract, "image_size": list(dataset.size)}
+    tables = []
+    for place, one in enumerate(layers):
+        shown = [-1] if asked is None else [page for page in asked if page in chosen[one.name]]
+        own = about | {"order": place, "pages": shown, "position": sites[one.name].position}
+        own |= {"families": " ".join(FAMILIES), "direction": STILL}
+        tables.append(_unit_table(one, chosen[one.name], len(dataset), own))
+    tables += [_gabor_table(one, chosen[one.name], filters[one.name]) for one in layers if one.name in filters]
+    stimuli = _stimuli(dataset, batch_size)
+
+    def events() -> Iterator[Rows | Advance | Phase]:
+        if any(_missing(table, finished) for table in [*tables[: len(layers)], stimuli]):
+            where = {"batch_size": batch_size, "device": device, "workers": workers}
+            loaded = lambda start: batches(dataset, start=start, **where)  # noqa: E731
+            found = yield from respond(model, sites, loaded, factors["reach"], unfinished)
+            for start in _missing(stimuli, finished):
+                skipped = np.zeros(min(batch_size, len(dataset) - start), bool)
+                yield Rows("stimuli", start, {"skipped": skipped})
+            for one, table in zip(layers, tables):
+                for start in _missing(table, finished):
+                    curve = found[one.name][start : start + SAVED_UNITS]
+                    measured = numbers(design, curve, reading == "centre")
+                    yield Rows(table.name, start, measured | {"curve": curve})
+        fitted = tables[len(layers) :]
+        if fitted:
+            yield Phase("fitting Gabors", sum(table.rows for table in fitted), "filters")
+        for table in fitted:
+            for start in range(0, table.rows, SAVED_FITS):
+                flat = table.columns["plane"].values[start : start + SAVED_FITS]
+                if start in _missing(table, finished):
+                    yield Rows(table.name, start, _fitted(fit_gabors(flat)))
+                yield Advance(len(flat))
+
+    return Measurement([*tables, *recorded, stimuli], events(), len(dataset), "images")
+
+
+def _missing(table: Table, finished: dict[str, frozenset[int]]) -> list[int]:
+    """Return the first rows of the batches of a table that are not there yet."""
+    there = finished.get(table.name, frozenset())
+    return [start for start in range(0, table.rows, table.batch) if start not in there]
+
+
+def _filters(
+    model: nn.Module, layers: list[Layer], chosen: dict[str, np.ndarray], size: tuple[int, ...], gabor: bool | None
+) -> dict[str, np.ndarray]:
+    """Return the filters (unit, channel, y, x) of the layers that have such for Gabors, by name."""
+    if gabor is False:
+        return {}
+    found = {one.name: filters_of(model, one, size) for one in layers}
+    first = {name: one for name, one in found.items() if one is not None}
+    fitting = {name: one for name, one in first.items() if min(one.shape[2:]) >= LEAST and one.shape[2] == one.shape[3]}
+    if gabor and not first:
+        raise UserError(f"gabor=true needs a first convolution, got {listing(found)}")
+    if gabor and not fitting:
+        sides = listing(f"{one.shape[2]} x {one.shape[3]}" for one in first.values())
+        raise UserError(
+            f"Gabors have 8 parameters: they are fitted to square filters of {LEAST} px and more, got {sides}"
+        )
+    return {name: one[chosen[name]] for name, one in fitting.items()}
+
+
+def _unit_table(layer: Layer, units: np.ndarray, stimuli: int, about: dict[str, Any]) -> Table:
+    listed = {"unit": Column("channel of the layer", dtype="int64", unit="index", values=units)}
+    listed |= columns()
+    listed["curve"] = Column("response to each row of stimuli", "stimulus", (stimuli,), unit="activation")
+    own = about | layer.attributes | {"rectified": layer.rectified}
+    return Table(f"units/{layer.group}", "unit", len(units), listed, SAVED_UNITS, own)
+
+
+def _gabor_table(layer: Layer, units: np.ndarray, filters: np.ndarray) -> Table:
+    flat, chromatic = plane(filters)
+    sides = filters.shape[2:]
+    listed = {
+        "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
+        "filter": Column(
+            "what the unit weighs pixels with",
+            "channel y x",
+            filters.shape[1:],
+            unit="weight",
+            values=filters.astype("f4"),
+        ),
+        "plane": Column("first component of the filter over colours", "y x", sides, "float64", "weight", flat),
+        "chromatic": Column("share of the filter's energy that is colour", values=chromatic.astype("f4")),
+    }
+    described = {name: f"{name} of the fitted Gabor, see the table's attribute model" for name in FITTED}
+    listed |= {name: Column(described[name], dtype="float64", unit=unit) for name, unit in FITTED.items()}
+    listed["kind"] = Column(f"{', '.join(f'{place}: {name}' for place, name in enumerate(KINDS))}", dtype="int64")
+    listed["fit"] = Column("the fitted Gabor", "y x", sides, unit="weight")
+    words = "A exp(-x'^2/2 sigma_x^2 - y'^2/2 sigma_y^2) cos(2 pi f x' + phase), x' along the modulation; n = sigma f"
+    own = layer.attributes | {"model": words, "kinds": " ".join(KINDS)}
+    return Table(f"gabor/{layer.group}", "unit", len(units), listed, SAVED_FITS, own)
+
+
+def _fitted(fits: Gabors) -> dict[str, np.ndarray]:
+    found = {field.name: getattr(fits, field.name) for field in fields(Gabors)}
+    found["kind"] = np.array([KINDS.index(word) for word in found["kind"]], np.int64)
+    found["fit"] = found["fit"].astype(np.float32)
+    return found
+
+
+def _stimuli(dataset: Any, batch: int) -> Table:
+    """Describe the stimuli, with a column for each factor."""
+    table = stimuli_table(dataset, batch)
+    factors = dict(dataset.factors)
+    listed = dict(table.columns)
+    for name in ("family", "word"):
+        listed[name] = Column(name, dtype="str", values=factors.pop(name))
+    words = "share of the image's side within which neurons answer; 0: the one in the middle"
+    listed["reach"] = Column(words, dtype="float64", values=factors.pop("reach"))
+    for name, values in factors.items():
+        unit = dataset.units[name]
+        listed[name] = Column(f"{name}, NaN where there is none", dtype="float64", unit=unit, values=values)
+    return replace(table, columns=listed)
+
+
+def headline(recording: Any) -> dict[str, Any]:
+    """Count layers, units and dead units; how sharp and how simple they are."""
+    tables = recording.in_order()
+    found: dict[str, Any] = {"layers": len(tables), "units": sum(table.row_count for table in tables)}
+    found["dead"] = sum(int(table["dead"].sum()) for table in tables)
+    spread = np.concatenate([table["circular_variance"] for table in tables])
+    ratio = np.concatenate([table["f1_f0"] for table in tables])
+    if np.isfinite(spread).any():
+        found["median circular variance"] = float(np.nanmedian(spread))
+    if np.isfinite(ratio).any():
+        found["simple"] = f"{float((ratio[np.isfinite(ratio)] > 1).mean()):.0%}"
+    fits = [recording[name] for name in recording.tables("gabor")]
+    if fits:
+        kinds = np.concatenate([table["kind"] for table in fits])
+        found["Gabors"] = f"{int((kinds == KINDS.index('gabor')).sum())} of {len(kinds)}"
+    return found
+
+
+def summary(recording: Any) -> dict[str, list[str]]:
+    """Return the table that is printed: by layer the medians over units."""
+    tables = recording.in_order()
+    columns = {
+        "layer": [table.attributes["layer"] for table in tables],
+        "units": [str(table.row_count) for table in tables],
+        "dead": [str(int(table["dead"].sum())) for table in tables],
+    }
+    shown = {"circular_variance": "circular variance", "bandwidth": "half width (degrees)"}
+    shown |= {"preferred_frequency": "frequency (c/px)", "frequency_bandwidth": "octaves", "f1_f0": "F1/F0"}
+    for name, word in shown.items():
+        columns[word] = [_median(table[name]) for table in tables]
+    columns["simple"] = [_share(table["f1_f0"]) for table in tables]
+    return columns
+
+
+def _median(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return f"{np.median(known):.3g}" + (f" ({len(known)})" if len(known) < len(values) else "") if len(known) else "-"
+
+
+def _share(ratio: np.ndarray) -> str:
+    known = ratio[np.isfinite(ratio)]
+    return f"{(known > 1).mean():.0%}" if len(known) else "-"
+
+
+def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+    """Per layer the polar curves of all units and all curves of some; histograms of layers; Gabors and their plane."""
+    from cnnprobe.methods.tuning.figures import polar_sheet, population, unit_curves
+
+    about = recording.attributes
+    network = f"{about['model']} (weights: {about['weights']})"
+    stimuli = recording["stimuli"]
+    if len(stimuli.rows) < stimuli.row_count:  # they come first
+        return
+    layers = {}
+    for table in recording.in_order():
+        own, layer = table.attributes, table.name.removeprefix("units/")
+        if not len(table.rows):
+            continue
+        design = Design({name: stimuli[name] for name in stimuli}, own["strength"], own["subtract"])
+        curves = design.curves(table["curve"])
+        title = f"{own['layer']} of {network}, {_reading(own)}"
+        if curves.orientation is not None:
+            words = [f"{v:.2f}, {w:.0f}°" for v, w in zip(table["circular_variance"], table["bandwidth"])]
+            words = [word.replace("nan°", "–").replace("nan", "–") for word in words]
+            names = [str(unit) for unit in table["unit"]]
+            yield layer, polar_sheet(curves.orientation, curves.orientations, names, words, f"Orientation: {title}")
+            layers[own["layer"]] = {name: table[name] for name in table}
+        rows = _shown(table, curves)
+        if rows:
+            yield f"{layer}_units", unit_curves(rows, f"Responses of units: {title}")
+    if layers:
+        yield "population", population(layers, f"Tuning of the units of {network}")
+    yield from _gabors(recording, network)
+
+
+def _reading(own: dict[str, Any]) -> str:
+    """Say which neuron answers, and what of its answers."""
+    at_centre = "the neuron that looks at the middle of the image"
+    which = (
+        {"centre": at_centre, "max": "the maximum of the map"}[own["reading"]] if own["map_size"] else "the only neuron"
+    )
+    kinds = {"mean": "mean over phases", "max": "best phase", "f1": "first harmonic over phases"}
+    return f"{which}; gratings: {kinds[own['strength']]}" + (", blank subtracted" if own["subtract"] else "")
+
+
+def _shown(table: Any, curves: Curves) -> list[tuple[str, list[Any]]]:
+    """Return the panels of the units asked for, or of the first living ones."""
+    own, alive = table.attributes, ~table["dead"]
+    asked = np.isin(table["unit"], own["pages"]) if own["pages"] != [-1] else alive & (np.cumsum(alive) <= ROWS)
+    columns = {name: table[name] for name in table if name != "curve"}
+    rows = []
+    for row in np.flatnonzero(asked[: len(table.rows)]):
+        one = {name: values[row] for name, values in columns.items()}
+        name = f"unit {one['unit']}\npeak {one['peak']:.3g}\nblank {one['rest']:.3g}".replace("nan", "–")
+        rows.append((name, panels_of(one, curves, row)))
+    return rows
+
+
+def panels_of(one: dict[str, Any], curves: Curves, row: int) -> list[Any]:
+    """Return the panels of one unit.
+
+    Args:
+        one: its columns.
+        curves: of all units.
+        row: its place among them.
+    """
+    from cnnprobe.methods.tuning.figures import Panel
+
+    found = []
+    if curves.orientation is not None:
+        wide, half = one["bandwidth"], curves.orientation[row].max() / 2
+        note = f"best {one['preferred']:.0f}°, ± {wide:.0f}°, var. {one['circular_variance']:.2f}"
+        ends = (one["preferred"] - wide, one["preferred"] + wide, half)
+        found.append(Panel("line", curves.orientations, curves.orientation[row], "orientation (degrees)", note, ends))
+        note = f"best {one['preferred_frequency']:.3f}, {one['frequency_bandwidth']:.1f} octaves"
+        ends = (one["frequency_low"], one["frequency_high"], curves.frequency[row].max() / 2)
+        found.append(Panel("log", curves.frequencies, curves.frequency[row], "frequency (cycles per px)", note, ends))
+        note = f"F1/F0 {one['f1_f0']:.2f}"
+        found.append(Panel("line", curves.phases, curves.phase[row], "phase (degrees)", note))
+    if curves.contrast is not None:
+        x = np.geomspace(curves.contrasts[0], curves.contrasts[-1], 50)
+        fit = naka_rushton(x, curves.rest[row], *(one[f"contrast_{name}"] for name in ("largest", "half", "exponent")))
+        note = f"n {one['contrast_exponent']:.1f}, c50 {one['contrast_half']:.2f}"
+        line = (x, fit) if np.isfinite(fit).all() else None
+        found.append(Panel("log", curves.contrasts, curves.contrast[row], "contrast", note, None, line))
+    for name, values in curves.values.items():
+        y = curves.others[name][row]
+        if name == "bars":  # along the bars, as they lie on the screen
+            note = f"best {one['preferred_bar']:.0f}°, var. {one['bars_variance']:.2f}"
+            angles = np.concatenate([values + 90, values + 270])
+            found.append(Panel("polar", angles, np.tile(y, 2), "bar (along it)", note))
+        elif name == "corners":
+            note = f"best {one['preferred_direction']:.0f}°, var. {one['corners_variance']:.2f}"
+            found.append(Panel("polar", values, y, "corner opens to", note))
+        elif name == "colours":
+            note = f"best {one['preferred_hue']:.0f}°, var. {one['colours_variance']:.2f}"
+            found.append(Panel("hues", values, y, "hue (degrees)", note))
+        elif name == "brightness":
+            found.append(Panel("line", values, y, "brightness of a disc"))
+        else:
+            note = f"sparseness {one[f'{name}_sparseness']:.2f}"
+            found.append(Panel("words", values, y, name, note))
+    return [replace(panel, note=panel.note.replace("nan", "–")) for panel in found]
+
+
+def _gabors(recording: Any, network: str) -> Iterator[tuple[str, Any]]:
+    """Per first layer the filters with their fits, and the plane of shapes."""
+    from cnnprobe.methods.tuning.gabor_figures import GaborRow, gabor_sheet, shape_plane
+
+    for name in recording.tables("gabor"):
+        table, layer = recording[name], name.removeprefix("gabor/")
+        if not len(table.rows):
+            continue
+        kinds, rows = table["kind"], []
+        for row in range(len(table.rows)):
+            numbers_shown = f"{KINDS[kinds[row]]}, {table['explained'][row]:.2f}"
+            if kinds[row] == KINDS.index("gabor"):
+                numbers_shown += f", {table['orientation'][row]:.0f}°, {table['frequency'][row]:.2f} c/px"
+            note = numbers_shown.replace("nan", "–")
+            columns = (table[column][row] for column in ("filter", "plane", "fit"))
+            rows.append(GaborRow(str(table["unit"][row]), *columns, note))
+        title = f"Filters of {table.attributes['layer']} of {network} and the Gabors fitted to them"
+        yield f"{layer}_gabors", gabor_sheet(rows, f"{title}\nbelow: kind, explained variance, orientation, frequency")
+        fitted = kinds != KINDS.index("other")
+        cells, source = np.zeros((0, 2)), ""
+        if "cells" in recording:
+            cells = np.stack([recording["cells"][axis] for axis in ("n_x", "n_y")], 1)
+            source = recording["cells"].attributes["file"]
+        shapes = [table[column][fitted] for column in ("n_x", "n_y", "symmetry")]
+        words = (
+            f"Shapes of the filters of {table.attributes['layer']} of {network}\n{int(fitted.sum())} of {len(kinds)} "
+        )
+        words += f"are fitted (explained variance {ACCEPTED} or more)"
+        yield f"{layer}_shapes", shape_plane(*shapes, table["chromatic"][fitted] > CHROMATIC, cells, words, source)

@@ -1,0 +1,55 @@
+"""Cells recorded in a brain, from a table of the user's own, to be shown beside the filters of a network."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from cnnprobe.errors import UserError, listing, must_be_a_file, path_of
+from cnnprobe.store.tables import Column, Table
+
+AXES = ("n_x", "n_y")
+"""Columns of the table: the shape of each cell's field (Ringach 2002), see `gabors`."""
+
+
+def recorded_cells(file: str | None) -> list[Table]:
+    """Read a table with the columns n_x and n_y; others are left alone.
+
+    Commas, semicolons or tabs stand between its cells; unless they are commas, one may stand for the decimal point.
+
+    Returns:
+        a table "cells" in which everything is known; none where there is no file.
+
+    Raises:
+        UserError: no such file, or it lacks a column or has something else than finite numbers of 0 or more in it.
+    """
+    if file is None:
+        return []
+    path = path_of(file)
+    try:
+        must_be_a_file(path)
+        with path.open(newline="", encoding="utf-8-sig") as source:
+            separator = max(",;\t", key=source.readline().count)
+            source.seek(0)
+            rows = list(csv.DictReader(source, delimiter=separator))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cells={file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not rows or not set(AXES) <= set(rows[0]):
+        found = listing(word for word in rows[0] if word) if rows else "no rows"
+        raise UserError(f"cells={file} needs rows with the columns n_x and n_y, got {found}")
+    values = np.array([[_number(row[axis], file, line) for axis in AXES] for line, row in enumerate(rows, 2)])
+    columns = {
+        axis: Column(f"{axis} of a recorded cell", dtype="float64", values=values[:, place])
+        for place, axis in enumerate(AXES)
+    }
+    return [Table("cells", "cell", len(values), columns, aside=True, attributes={"file": Path(file).name})]
+
+
+def _number(text: str | None, file: str, line: int) -> float:
+    try:
+        value = float((text or "").replace(",", "."))
+    except ValueError:
+        value = np.nan
+    if not 0 <= value < np.inf:
+        raise UserError(f"cells={file}, line {line}: n_x and n_y must be numbers of 0 or more, got {text!r}")
+    return value

@@ -1,0 +1,320 @@
+"""The preparation and its stimuli: from the checked configuration to a network with weights and a dataset."""
+
+import importlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from cnnprobe.config import catalogue, schema
+from cnnprobe.errors import UserError, no_folder, path_of
+from cnnprobe.instruments.network import about as protocol
+from cnnprobe.preparation.named_weights import (
+    FILES,
+    TRAINING,
+    Weights,
+    from_run,
+    from_scratch,
+    moment_names,
+    random,
+    weights_of,
+)
+
+LOG = logging.getLogger("cnnprobe")
+AS_TRAINED = ("input_size", "channels", "mean", "std")
+"""Options of a network of one's own that are those of its training where the command line does not say them."""
+
+
+@dataclass
+class Preparation:
+    """A network with its weights and the images to show it.
+
+    Args:
+        model: in eval mode, on the device.
+        dataset: at the network's size.
+        held_out: the images a training is judged on; None for probing.
+        weights: where they come from.
+        sha256: of the weights as loaded.
+        moments: `network.snapshots.Moment`, in order of learning, the network carrying the last; [] for one network.
+        sums: sha256 of the weights of each moment, by its label.
+        classes: names of the network's own classes, () where unknown.
+        options: the `model` block it was built from.
+        code: Python files that a network of the user's own was seen to run from beside its file.
+    """
+
+    model: Any
+    dataset: Any
+    held_out: Any
+    weights: Weights
+    sha256: str
+    moments: list[Any]
+    sums: dict[str, str]
+    classes: tuple[str, ...]
+    options: dict[str, Any]
+    code: tuple[Path, ...] = ()
+
+
+def module(group: str, name: str) -> Any:
+    """Import the Python file behind a choice."""
+    return importlib.import_module(f"cnnprobe.{group}s.{name.replace('-', '_')}")
+
+
+FOLDERS = ("folder", "coco", "openimages", "tiny-imagenet")
+"""Datasets whose `root` is a folder that has to be there."""
+
+
+def look(config: dict[str, Any]) -> None:
+    """Refuse files and folders that are not there, before torch is loaded, which takes seconds.
+
+    Raises:
+        UserError: the weights, the folder of images or the Python file of a network that are named.
+    """
+    weights, dataset, file = config["weights"], config["dataset"], config["model"].get("file")
+    if isinstance(weights, str) and path_of(weights).suffix in FILES and not path_of(weights).exists():
+        raise UserError(f"there is no file {weights}")
+    if file and not path_of(file).exists():
+        raise UserError(f"model.file: there is no file {file}")
+    root = dataset.get("root") if dataset["name"] in FOLDERS else None
+    if root and not path_of(root).exists():
+        raise no_folder(path_of(root), dataset["name"])
+
+
+def load_torch() -> None:
+    """Import torch as runs want it."""
+    # Threads that wait for each other spin; where another process needs the core, that costs far more than it
+    # gains (4000 against 80 images/s in a small network). So they spin shortly. Read as torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    import torch  # noqa: F401
+
+
+def device_of(block: dict[str, Any]) -> tuple[str, int, int]:
+    """Return device, threads and loader workers; UserError for one that is not there."""
+    load_torch()
+    import torch
+
+    from cnnprobe.machine.devices import chosen, cores
+
+    device = chosen(block["name"])
+    threads = block["threads"] or cores()
+    torch.set_num_threads(threads)
+    workers = block["workers"] if block["workers"] is not None else min(8, cores() - 1)
+    return device, threads, workers
+
+
+def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Preparation:
+    """Build network and dataset.
+
+    Args:
+        config: checked, see `config.schema.checked`.
+        command: train takes the number of classes from the dataset, others from the weights; transfer puts its new
+            readout in itself, and builds anew what it teaches from scratch.
+        explicit_model: whether the model was asked for by name; then weights of another one are refused.
+
+    Raises:
+        UserError: something asked for does not exist or does not fit together.
+    """
+    training = command in TRAINING
+    weights = weights_of(config, command)
+    options = model_options(config["model"], weights, explicit_model)
+    kind = module("model", options["name"])
+    given = {key: value for key, value in options.items() if key not in ("name", "num_classes")}
+    needs = kind.needs(**given)
+    dataset, held_out = datasets_of(config, needs, training)
+    scratch = from_scratch(config, command)
+    if scratch:  # a network like the one those weights belong to, without them
+        weights = random(config)
+    about = weights.about or {}
+    own = command == "train" or scratch
+    wanted = options.get("num_classes") or (len(dataset.classes) if own else about.get("num_classes"))
+    model = network(kind, options, given, wanted, weights, config["seed"], dataset.size)
+    moments, sums = learned(model, options["name"], weights)
+    from cnnprobe.machine.memory import is_short
+    from cnnprobe.models.parts import inputs
+    from cnnprobe.preparation import weights as weight_files
+
+    said, fixed = options.get("channels"), "channels" not in config["dataset"]
+    inputs.check_fits(model, options["name"], dataset.size, is_short, said, fixed)
+    if options["name"] == "custom":
+        _check_foreign(model, dataset, weights, command, {key: given[key] for key in ("mean", "std")})
+    classes = tuple(dataset.classes if training else about.get("classes") or protocol.about(model).classes)
+    sha256 = weight_files.sha256(model.state_dict())
+    code = kind.ran_from_beside() if options["name"] == "custom" else ()
+    return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options, code)
+
+
+def _check_foreign(model: Any, dataset: Any, weights: Weights, command: str, given: dict[str, Any]) -> None:
+    """Check a network of one's own, and warn where images of 0 to 1 are not what it has learned from.
+
+    Raises:
+        UserError: what it answers depends on chance or on other images, or its normalisation is on another scale.
+    """
+    from cnnprobe.instruments.outputs import input_statistics
+    from cnnprobe.models.foreign import network as foreign
+    from cnnprobe.preparation import likeness
+
+    images = len(dataset.size) == 3
+    for name, values in given.items():
+        largest = max(map(abs, values if isinstance(values, list) else [values or 0]), default=0)
+        if images and largest > 2:  # 0.5 and 0.5 make -1 to 1; 1/255 makes 0 to 255
+            raise UserError(f"model.{name} is on the scale of images from 0 to 1, got {largest:g}; divide by 255")
+    foreign.check(model, dataset.size, command)
+    if not images and input_statistics.reads_images(model, dataset.size):
+        raise UserError(
+            f"the network takes images, the dataset gives signals of {'x'.join(map(str, dataset.size))} (channel x "
+            "time); if they are grey images, say dataset.axes=[recording,y,x]"
+        )
+    told = input_statistics.remark(model, dataset)
+    strange = weights.kind == "file" and not weights.of_a_run
+    if images and told is None and strange and input_statistics.is_unknown(model, dataset.size):
+        like = likeness.of_torchvision(model.state_dict())
+        told = f"this is {like}; its published weights want normalised images, {input_statistics.WAY}" if like else None
+    if told:
+        LOG.warning(told)
+
+
+def learned(model: Any, name: str, weights: Weights) -> tuple[list[Any], dict[str, str]]:
+    """Try every moment's weights in the network, one after the other; it is left with those of the last.
+
+    Returns:
+        the moments, which read their weights when they are asked to; and the sha256 of each, by label.
+
+    Raises:
+        UserError: a file is damaged or belongs to another network.
+    """
+    from cnnprobe.instruments.network.snapshots import Moment
+    from cnnprobe.preparation import weights as weight_files
+
+    def reader(one: Weights) -> Callable[[], dict[str, Any]]:
+        return lambda: weight_files.matched(model, weight_files.read(one.path), one.label, name, one.part, tell=False)
+
+    moments, sums = [], {}
+    for one, label in zip(weights.moments, moment_names(weights)):
+        moment = Moment(label, one.epoch, reader(one))
+        weight_files.fit(model, moment.load(), one.label, name)
+        moments.append(moment)
+        sums[label] = weight_files.sha256(model.state_dict())
+    return moments, sums
+
+
+def network(
+    kind: Any,
+    options: dict[str, Any],
+    given: dict[str, Any],
+    wanted: int | None,
+    weights: Weights,
+    seed: int,
+    size: tuple[int, ...],
+) -> Any:
+    """Build the network for images of a size and put its weights in; the readout has as many classes as they say."""
+    import torch
+
+    from cnnprobe.models.foreign import network as foreign
+    from cnnprobe.preparation import weights as weight_files
+
+    def built(classes: int | None) -> Any:
+        torch.manual_seed(seed)
+        model = kind.build(num_classes=classes, **given)
+        foreign.materialise(model, size, options["name"], options.get("channels"))
+        return model
+
+    torch.manual_seed(seed)
+    if weights.kind == "published":
+        return weight_files.published(options["name"], kind, given, wanted)
+    model = built(wanted)
+    if weights.kind == "file":
+        state = weight_files.read(weights.path)
+        count = weight_files.classes_in(state, model)
+        if count is not None and options.get("num_classes") in (None, count):
+            model = built(count)
+        weight_files.fit(model, state, weights.label, options["name"], weights.part)
+    return model
+
+
+def model_options(block: dict[str, Any], weights: Weights, explicit: bool) -> dict[str, Any]:
+    """Return the model's options with those the weights were trained with.
+
+    Raises:
+        UserError: the weights belong to another model than the one asked for.
+    """
+    trained = (weights.about or {}).get("model")
+    if not trained:
+        return block
+    try:
+        trained = schema.block("model", trained, stored=True)
+    except UserError as error:
+        raise UserError(f"{weights.label} is damaged: what was written beside its weights: {error}") from None
+    if trained["name"] != block["name"] and explicit:
+        raise UserError(f"{weights.label} holds weights of {trained['name']}, asked for model={block['name']}")
+    if trained["name"] == "custom" and not (explicit and block["name"] == "custom"):
+        # a file of weights must not decide which Python file is run
+        raise UserError(f"{weights.label} belongs to a network of your own; say model=custom model.file=…")
+    if trained["name"] == "custom":
+        for key in ("mean", "std", "function"):
+            if key in trained and block.get(key) not in (None, trained[key]):
+                LOG.warning(f"model.{key}={block[key]} is not that of its training, {trained[key] or 'none'}")
+        said = {key: trained.get(key) for key in AS_TRAINED if block.get(key) is None}
+        return block | said | {"num_classes": None}
+    return trained | {"num_classes": None}
+
+
+def datasets_of(config: dict[str, Any], needs: Any, training: bool) -> tuple[Any, Any]:
+    """Build the dataset at the network's size, and for training the held-out one beside it: the split val.
+
+    What a test split is kept for is not chosen by; where there is no val, the dataset gives test instead.
+    """
+    block = dict(config["dataset"])
+    if training and "split" not in block:
+        raise UserError(f"{block['name']} has no images to hold out; train on another dataset")
+    if training and block["split"] is not None:
+        raise UserError("training learns the split train and is judged on val, or on test where there is no val; "
+                        "leave out dataset.split")  # fmt: skip
+    if training:
+        splits = catalogue.options("dataset", block.get("of") or block["name"])["split"].choices
+        return (
+            _dataset(block | {"split": "train"}, needs, config["limit"], config["seed"]),
+            _dataset(block | {"split": "val" if "val" in splits else "test"}, needs, None),
+        )
+    return _dataset(block, needs, config["limit"], config["seed"]), None
+
+
+def _dataset(block: dict[str, Any], needs: Any, limit: int | str | None, seed: int = 0) -> Any:
+    from cnnprobe.datasets.base.imageset import limited
+
+    options = {key: value for key, value in block.items() if key != "name"}
+    for key, value in (("size", needs.size), ("resize", needs.resize), ("channels", needs.channels)):
+        if key in options and options[key] is None:
+            options[key] = value if key != "resize" or block.get("size") is None else None
+    if options.get("of") == block["name"]:
+        raise UserError(f"dataset.of names the dataset that is cut into tiles, not {block['name']} itself")
+    if "of" in options:
+        page = catalogue.page(catalogue.yaml_path("dataset", options["of"]))
+        inner = {key: entry.default for key, entry in page.entries.items()}
+        inner |= {key: options[key] for key in ("root", "split") if key in inner and options.get(key) is not None}
+        options["source"] = module("dataset", options["of"]).build(**inner)
+    return limited(module("dataset", block["name"]).build(**options), limit, seed)
+
+
+def brain(config: dict[str, Any], device: str) -> Any:
+    """Build the second network that `brain=RUN` names, with its weights.
+
+    Returns:
+        `model`, in eval mode on the device; `size`, (channel, y, x) of its inputs; `label` of its weights.
+
+    Raises:
+        UserError: there is no such run, or it does not say which network it trained.
+    """
+    weights = from_run(config["method"]["brain"], config)
+    about = weights.about or {}
+    options = about.get("model")
+    if not options or options["name"] == "custom":  # a file of weights must not decide which Python file is run
+        raise UserError(f"brain={config['method']['brain']} must be a run of train of a network of this package")
+    kind = module("model", options["name"])
+    given = {key: value for key, value in options.items() if key not in ("name", "num_classes")}
+    needs = kind.needs(**given)
+    size = (needs.channels, needs.size, needs.size)
+    classes = about.get("num_classes")
+    model = network(kind, options | {"num_classes": None}, given, classes, weights, config["seed"], size)
+    return SimpleNamespace(model=model.to(device), size=size, label=weights.label)

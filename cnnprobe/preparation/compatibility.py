@@ -1,0 +1,370 @@
+"""What a run is built from; nothing is mixed with weights or images that are not its own."""
+
+import logging
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cnnprobe.config import catalogue, schema, untrusted_yaml
+from cnnprobe.errors import UserError, listing
+from cnnprobe.machine import files
+from cnnprobe.preparation import identity, named_weights
+from cnnprobe.store import folders, run_json
+from cnnprobe.store.reader import Recording
+
+LOG = logging.getLogger("cnnprobe")
+AGAIN = "; put it back, or begin a new run"
+ELSEWHERE = ("name", "file", "num_classes", "input_size", "channels")
+"""Options of a network that are compared by what they lead to: its code, weights, size of the images."""
+OTHER = " changed since the run (checksum)"
+"""What is said of an image that is another one under the same name."""
+PIXELS = ("resize", "scale", "channels", "axes", "data")
+"""Options of a dataset that its fingerprint and size leave open."""
+SOURCES = {"topk": ("record",)}
+"""Commands whose runs a command can be built from; the others take the runs of topk and record."""
+
+
+def open_source(config: dict[str, Any], resumed: Path | None, places: Sequence[str]) -> tuple[Recording | None, dict]:
+    """Open the run that `source=` names.
+
+    Args:
+        config: checked.
+        resumed: folder of a stopped run that was begun with it; then the same run is meant, wherever it lies now.
+        places: folders of runs in which it is looked for as well.
+
+    Returns:
+        the run, None where none is named; and the configuration, with that run's network where no
+        weights were asked for.
+
+    Raises:
+        UserError: there is no such run, or it is not complete.
+    """
+    name = config["method"].get("source")
+    if not name:
+        return None, config
+    accepted = SOURCES.get(config["method"]["name"], ("topk", "record"))
+    folder = _source_folder(config, name, accepted, resumed, places)
+    recording = Recording(folder / "store.h5")
+    command = recording.attributes["command"]
+    if command not in accepted:
+        raise UserError(f"source={name} is a run of {command}, not of {' or '.join(accepted)}")
+    if not recording.complete:
+        raise UserError(f"{name} is not complete; go on with it first: {folders.command_for(folder, command)}")
+    if config["weights"] == "auto":
+        stored = _configuration(recording, name, config["out"])
+        file = stored["model"].get("file")
+        if file and config["model"].get("file") != file:  # the store may come from anybody
+            own = shlex.quote(f"model.file={file}")
+            raise UserError(f"{name} would run the Python file {file}; if it is yours, add model=custom {own}")
+        if stored["weights"] == "published" and not named_weights.published_is_here(stored):
+            raise UserError(f"{name} would fetch published weights; if you want that, add weights=published")
+        config = config | {key: stored[key] for key in ("weights", "model", "seed")}
+    return recording, config
+
+
+def _source_folder(
+    config: dict[str, Any], name: str, accepted: Sequence[str], resumed: Path | None, places: Sequence[str]
+) -> Path:
+    default = f"{config['model']['name']}-{config['dataset']['name']}"
+    wanted = run_json.read(resumed).get("identity", {}).get(f"{identity.RUN} source") if resumed else None
+    named: Path | UserError
+    try:
+        named = folders.find(name, config["out"], "" if "/" in name else accepted[0], default)
+        if wanted is None or identity.run_digest(named) == wanted:
+            return named
+    except UserError as error:
+        named = error
+    found = identity.found_again(wanted, [config["out"], *places], accepted) if wanted else None
+    if found is not None:
+        LOG.warning(f"source={name} is another run now; {found} is the one that {resumed.name} was begun with")
+        return found
+    if isinstance(named, UserError):
+        raise named
+    raise UserError(
+        f"{resumed.name} cannot go on: source={name} is another run than when it was begun; begin a new run"
+    )
+
+
+def _configuration(recording: Recording, name: str, out: str) -> dict[str, Any]:
+    """Return the configuration that a store holds, which anyone may have written."""
+    stored = untrusted_yaml.values(str(recording.attributes.get("config", "")), f"{name}, configuration")
+    if not isinstance(stored, dict):
+        raise UserError(f"{name} holds no configuration")
+    try:
+        return schema.checked(stored | {"out": out}, recording.attributes["command"], stored=True)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def built_from(config: dict[str, Any], made: Any, read: dict[str, Path]) -> list[str]:
+    """Name the weights and the runs that a run is built from.
+
+    Args:
+        config: of the run, see `config.schema.checked`.
+        made: its `Preparation`.
+        read: see `read_runs`.
+    """
+    found = [one.label for one in made.weights.moments or (made.weights,) if one.kind == "file"]
+    return found + [folders.short(folder, config["out"]) for folder in read.values()]
+
+
+def read_runs(config: dict[str, Any], source: Recording | None) -> dict[str, Path]:
+    """Return the folders of the runs that a run reads beside its weights, by the option that names them.
+
+    Args:
+        config: checked.
+        source: as opened.
+    """
+    found = {"source": source.path.parent} if source is not None else {}
+    for key in ("brain", "old_task"):
+        word = config["method"].get(key)
+        if isinstance(word, str) and word not in ("auto", "none"):
+            with suppress(UserError):  # told where it is opened
+                found[key] = named_weights.checkpoints(word.partition("@")[0], config)[0]
+    return found | _references(config)
+
+
+def words_of(value: str | list[str] | None) -> list[str]:
+    """Return the words of an option that takes one or several."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _references(config: dict[str, Any]) -> dict[str, Path]:
+    """Return the runs that references are taken from."""
+    found = {}
+    for word in words_of(config["method"].get("reference")):
+        with suppress(UserError):  # a file, or pixels
+            found[f"reference {word}"] = folders.find(word, config["out"], "" if "/" in word else "rsa")
+    return found
+
+
+def second_weights(config: dict[str, Any]) -> dict[str, str]:
+    """Return the part of the identity that is the weights of a second network, {} where there is none."""
+    word = config["method"].get("brain")
+    if isinstance(word, str):
+        with suppress(UserError):  # told where it is opened
+            return {"brain weights": files.sha256(named_weights.from_run(word, config).path)}
+    return {}
+
+
+def same_origin(source: Recording, name: str, made: Any, now: dict[str, str], config: dict[str, Any]) -> None:
+    """Refuse a run that was made with other weights, images, or another network: its code, or options that count.
+
+    Args:
+        source: the run.
+        name: as typed, for the message.
+        made: the `Preparation` it would be mixed with.
+        now: the identity of what would be, see `identity`.
+        config: of what would be, checked.
+    """
+    there, here = len(source["stimuli"]["index"]), len(made.dataset)
+    if there != here:
+        raise UserError(
+            f"{name} has {there} images, dataset={made.dataset.name} gives {here}; use the same dataset, limit"
+        )
+    pairs = (
+        ("weights", source.attributes["weights_sha256"], made.sha256),
+        ("dataset", source.attributes["dataset_fingerprint"], made.dataset.fingerprint),
+        ("image size", list(source.attributes["size"]), list(made.dataset.size)),
+    )
+    differ = [f"{what} ({str(own)[:12]} there, {str(here)[:12]} here)" for what, own, here in pairs if own != here]
+    if differ:
+        images = changed(source, made.dataset)
+        first = f" ({listing(images, 3)})" if images else ""
+        other = " and ".join(differ)
+        raise UserError(f"{name} was made with other {other}{first}; use those of that run, or rank again")
+    if other := _options_apart(source, name, config | {"model": config["model"] | made.options}):
+        raise UserError(
+            f"{name} was made with other options ({listing(other, 3)}); use those of that run, or rank again"
+        )
+    before = identity.of_store(source)
+    if code := identity.differences(before, now, identity.is_of_the_network):
+        raise UserError(f"{name} was made with other code of the network: {listing(code, 3)} since then; rank again")
+    if labels := identity.differences(before, now, lambda part: part == identity.LABELS):
+        LOG.warning(f"{name} was made with other labels of the images ({labels[0]}); those of now are shown")
+
+
+def _options_apart(source: Recording, name: str, config: dict[str, Any]) -> list[str]:
+    """Name options of a run that make the same weights, or the same images, give other responses."""
+    try:
+        stored = _configuration(source, name, config["out"])
+    except UserError:  # of a version that had other ones
+        return []
+    told = []
+    for group in ("model", "dataset"):
+        there, here = stored[group], config[group]
+        keys = PIXELS if group == "dataset" else [key for key in there if key not in ELSEWHERE]
+        told += [f"{group}.{key} {_plain(there[key])} there, {_plain(here[key])} here"
+                 for key in keys if key in there and key in here and there[key] != here[key]]  # fmt: skip
+    return told
+
+
+def _plain(value: Any) -> str:
+    return "not given" if value is None else str(value)
+
+
+def remark_trained(made: Any, now: dict[str, str]) -> None:
+    """Say of weights of a run that the code of the network is another one than when they were learned.
+
+    Args:
+        made: the `Preparation`.
+        now: the identity of what is measured.
+    """
+    if made.weights.kind == "file" and made.weights.of_a_run:
+        before = _identity_of(made.weights.path.parent.parent)
+        if code := identity.differences(before, now, identity.is_of_the_network):
+            since = f"learned in another network: {listing(code, 3)} since then"
+            LOG.warning(f"{made.weights.label} {since}; what is measured is the network as it is now")
+
+
+def same_images(folder: Path, made: Any) -> None:
+    """Refuse to go on with a run whose images are not those it was begun with.
+
+    Args:
+        folder: of the stopped run.
+        made: the `Preparation` to go on with.
+
+    Raises:
+        UserError: how many images there are and were, and the first that are new, gone or changed.
+    """
+    about = run_json.read(folder)
+
+    def which() -> list[str]:
+        if not (folder / "store.h5").exists():
+            return []
+        recording = Recording(folder / "store.h5")
+        return changed(recording, made.dataset) if "stimuli" in recording else []
+
+    try:
+        folders.same_images(made.dataset, about.get("dataset"), folder.name, which)
+        if made.held_out is not None:
+            folders.same_images(made.held_out, about.get("held_out"), folder.name)
+    except UserError as error:
+        raise UserError(f"{error}{AGAIN}") from None
+
+
+def changed(recording: Recording, dataset: Any) -> list[str]:
+    """Name the images that are new, gone, or other than they were in a run, at most all of them.
+
+    Args:
+        recording: a store with the table "stimuli".
+        dataset: an image set.
+    """
+    table = recording["stimuli"]
+    before, now = table["name"].tolist(), list(dataset.names)
+    old, new = set(before), set(now)
+    found = [f"{name} is gone" for name in before if name not in new]
+    found += [f"{name} is new" for name in now if name not in old]
+    sums = dataset.checksums_of(range(len(now))) if "checksum" in table else None
+    if sums is not None:
+        known = dict(zip(before, table["checksum"].tolist()))
+        other = (name for name, value in zip(now, sums.tolist()) if known.get(name, value) != value)
+        found += [f"{name}{OTHER}" for name in other]
+    return found
+
+
+def same_identity(folder: Path, now: dict[str, str]) -> None:
+    """Refuse to go on with a run when something it depends on is another thing.
+
+    Raises:
+        UserError: what it is.
+    """
+    if found := identity.differences(_identity_of(folder), now):
+        raise UserError(f"{folder.name} cannot go on: {listing(found, 3)} since it was begun; begin a new run")
+
+
+def _identity_of(folder: Path) -> dict[str, str]:
+    """Return what a run says of its identity; {} where it was begun before there was such a thing."""
+    return run_json.read(folder).get("identity", {})
+
+
+def remark_home(folder: Path | None, home: Path | None) -> None:
+    """Say of a run that is gone on with, or done once more, where its relative paths are taken from.
+
+    Args:
+        folder: of that run; None: a new run.
+        home: its working directory, see `store.folders.home`.
+    """
+    said = folders.working_directory_of(folder) if folder else None
+    if home:
+        LOG.warning(f"{folder.name} was made in another working directory: its relative paths are taken from {home}")
+    elif said is not None and not said.is_dir():
+        LOG.warning(
+            f"{folder.name} was made in another working directory, {said}, which is not there: its relative paths are "
+            "taken from here"
+        )
+
+
+def remark_repeated(folder: Path, made: Any, now: dict[str, Any]) -> None:
+    """Say in what a run that is done once more is not the same run: other images, weights, files or versions.
+
+    Args:
+        folder: of the run that is repeated.
+        made: the `Preparation`.
+        now: the `run.json` of the new one.
+    """
+    before, found = run_json.read(folder), []
+    try:
+        same_images(folder, made)
+    except UserError as error:
+        found.append(str(error).removesuffix(AGAIN))
+    old, new = (about.get("weights") if isinstance(about.get("weights"), dict) else {} for about in (before, now))
+    if old.get("sha256") and old != new:
+        found.append(f"weights changed ({old.get('label')}, was {old['sha256'][:12]}, now {new['sha256'][:12]})")
+    found += identity.differences(_identity_of(folder), now["identity"])
+    if differ := _circumstances(before, now):
+        found.append(f"circumstances: {listing(differ)}")
+    if found:
+        LOG.warning(f"this is not the same run as {folder.name}: {'; '.join(found)}")
+
+
+def remark_resumed(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Say of a run that is gone on with that it was killed, and what may give its new rows other bits.
+
+    Args:
+        name: of the run.
+        before: its `run.json` as it was left.
+        now: and as it will be.
+    """
+    if before.get("status") == "running":
+        LOG.warning(f"{name} was killed, and goes on from its last saved rows")
+    if differ := _circumstances(before, now):
+        LOG.warning(f"{name} goes on with other circumstances ({listing(differ)}); bits of its new rows may differ")
+
+
+def _circumstances(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what a run is computed with now that it was not before: threads, device, processor, versions."""
+    old, new = (
+        {"threads": about.get("threads"), "device": about.get("device")}
+        | {"processor": about.get("machine", {}).get("processor")}
+        | about.get("versions", {})
+        for about in (before, now)
+    )
+    return [
+        f"{key} {new.get(key)}, was {value}"
+        for key, value in old.items()
+        if value is not None and new.get(key) != value
+    ]
+
+
+def warn_if_random(command: str, made: Any, asked: Any) -> None:
+    """Warn of random weights that nobody asked for.
+
+    Args:
+        command: its own YAML says `weights` where random ones are what it expects.
+        made: the `Preparation`.
+        asked: what `weights=` says.
+    """
+    root = catalogue.page(catalogue.yaml_path("method", command)).root
+    if made.weights.kind != "random" or "weights" in root or asked == "random":
+        return
+    name = made.options["name"]
+    ways = f"train it (cnnprobe train model={name}) or give weights="
+    if name == "custom":
+        file = made.options["file"]
+        ways = (
+            f"they are as {file} makes them, random unless it loads some; train it (cnnprobe train), or give weights="
+        )
+    LOG.warning(f"RANDOM WEIGHTS: no training of {name} with these options was found; {ways}")

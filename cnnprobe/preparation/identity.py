@@ -1,0 +1,205 @@
+"""What the results of a run depend on, as digests: written when it begins, compared whenever rows would be mixed.
+
+Beside the weights, the images and their size, which a store names in attributes of their own: the labels, classes and
+objects, every file and folder that the configuration names (tables, masks, references, volumes), the code of a network
+of one's own with what it imports from beside it, the weights of every moment and of a second network, and the runs it
+is built from, found by what they hold and not by where they lie.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnprobe.errors import UserError, path_of
+from cnnprobe.machine import files
+from cnnprobe.store.reader import Recording
+
+ATTRIBUTE = "identity"
+"""Of the root of a store: JSON, digests by part."""
+CODE, LABELS, OBJECTS, MOMENT, RUN = "code", "labels", "objects", "moment", "run"
+"""How the parts are called, what stands behind is which one: "code helpers.py"; "method.reference brain.h5"."""
+FOLDERS = ("searchlight",)
+"""Options that may name a folder of files; a word of another one may be that of a folder by chance."""
+PAIRS = {".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".img.gz": (".hdr", ".hdr.gz"), ".hdr.gz": (".img.gz",)}
+"""Endings of files that are read together with one."""
+APART = ("name", "root", "source", "brain", "old_task")
+"""Options that name no file whose bytes count: images and runs have digests of their own."""
+
+
+def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dict[str, str]:
+    """Return the digests of everything a run depends on beside its weights, images and options.
+
+    Args:
+        config: checked.
+        made: the `Preparation`.
+        read: the folders of the runs it is built from, by option.
+    """
+    found = dict(_named(config))
+    file = config["model"].get("file")
+    if file:
+        code = imported(path_of(file), made.code)
+        found |= {f"{CODE} {name}": files.sha256(path) for name, path in code.items()}
+    found[LABELS] = labels_of(made.dataset)
+    if made.held_out is not None:
+        found[f"held-out {LABELS}"] = labels_of(made.held_out)
+    if (objects := made.dataset.objects_digest()) is not None:
+        found[OBJECTS] = objects
+    found |= {f"{MOMENT} {label}": digest for label, digest in made.sums.items()}
+    return found | {f"{RUN} {option}": run_digest(folder) for option, folder in read.items()}
+
+
+def of_store(recording: Recording) -> dict[str, str]:
+    """Return what a store says of its identity, {} where it was written before there was such a thing."""
+    try:
+        found = json.loads(str(recording.attributes.get(ATTRIBUTE, "{}")))
+    except (ValueError, RecursionError):
+        return {}
+    plain = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+    return found if plain else {}
+
+
+def differences(before: dict[str, str], now: dict[str, str], about: Callable[[str], bool] = bool) -> list[str]:
+    """Name the parts that are other ones now: "code helpers.py changed"; parts that were not known are not compared.
+
+    Args:
+        before, now: of two runs, or of a run and what would go on with it.
+        about: says of a part whether it counts.
+    """
+    return [
+        f"{part} changed" if part in now else f"{part} is gone"
+        for part, digest in before.items()
+        if about(part) and now.get(part) != digest
+    ]
+
+
+def is_of_the_network(part: str) -> bool:
+    """Tell whether a part says what the network computes, so that nothing is built on a run in which it differs."""
+    return part.startswith((CODE, "model."))
+
+
+def labels_of(dataset: Any) -> str:
+    """Return the digest of the labels and names of classes of an image set."""
+    digest = hashlib.sha256(np.ascontiguousarray(dataset.labels, "<i8").tobytes())
+    digest.update(json.dumps([str(name) for name in dataset.classes]).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def run_digest(folder: Path) -> str:
+    """Return what tells a run from another one, wherever it lies: the checksums of all there is in its store.
+
+    Raises:
+        UserError: the store cannot be read.
+    """
+    recording = Recording(folder / "store.h5")
+    digest = hashlib.sha256()
+    for name in sorted(recording):
+        table = recording[name]
+        digest.update(f"{name} {table.attributes.get('checksum')} ".encode())
+        if table.done is not None:
+            digest.update(table.done.tobytes() + np.ascontiguousarray(table.sums).tobytes())
+    digest.update(str(recording.attributes.get("checksum")).encode())
+    return digest.hexdigest()
+
+
+def found_again(digest: str, places: Iterable[str], commands: Iterable[str]) -> Path | None:
+    """Return the run with a digest among those of some commands below some folders, None where there is none."""
+    for place in dict.fromkeys(places):
+        for command in commands:
+            for store in sorted(Path(place).glob(f"{command}/*/*/store.h5")):
+                try:
+                    if not store.parent.is_symlink() and run_digest(store.parent) == digest:
+                        return store.parent
+                except UserError:
+                    continue
+    return None
+
+
+def _named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the digests of the files that a configuration names, by option."""
+    for group in ("model", "dataset", "method"):
+        for key, value in config[group].items():
+            for word in value if isinstance(value, list) else [value]:
+                paths = files_of(word, key in FOLDERS) if key not in APART and (group, key) != ("model", "file") else []
+                if len(paths) == 1:
+                    yield f"{group}.{key} {word}", files.sha256(paths[0])
+                elif paths:
+                    several = "".join(f"{path.name} {files.sha256(path)} " for path in paths)
+                    yield f"{group}.{key} {word}", hashlib.sha256(several.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def files_of(word: Any, folders: bool = False) -> list[Path]:
+    """Return the files that are read where a value names one: itself and its other half, or those of a folder."""
+    path = file_of(word)
+    if path is not None:
+        halves = [ending for ending in PAIRS if path.name.lower().endswith(ending)]
+        stem = path.name[: -len(halves[-1])] if halves else ""
+        others = (path.with_name(stem + ending) for ending in PAIRS[halves[-1]]) if halves else ()
+        return [path, *(other for other in others if other.is_file())]
+    try:
+        folder = path_of(word) if folders and isinstance(word, str) and word else None
+        if folder is None or not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except (OSError, ValueError, UserError):
+        return []
+
+
+def file_of(word: Any) -> Path | None:
+    """Return the file that a value names, FILE or FILE:part; None where it names none."""
+    words = [word, word.rpartition(":")[0]] if isinstance(word, str) else []
+    try:
+        return next((path for path in map(path_of, filter(None, words)) if path.is_file()), None)
+    except (OSError, ValueError, UserError):
+        return None
+
+
+def imported(file: Path, ran: Iterable[Path] = ()) -> dict[str, Path]:
+    """Return the Python files that one runs from its folder, itself first, by their path below it.
+
+    They are found in the text of the files, wherever an import stands in it.
+
+    Args:
+        file: of a network.
+        ran: those that were seen to run when it was built, wherever below the folder.
+    """
+    folder = file.resolve().parent
+    found, waiting = {}, [*(path for path in ran if path.is_relative_to(folder)), file.resolve()]
+    while waiting:
+        path = waiting.pop()
+        name = path.relative_to(folder).as_posix()
+        if name not in found:
+            found[name] = path
+            waiting += [one for word in _imports(path, folder) for one in _modules(folder, word)]
+    first = file.resolve().relative_to(folder).as_posix()
+    return {first: found.pop(first), **dict(sorted(found.items()))}
+
+
+def _imports(path: Path, folder: Path) -> Iterator[str]:
+    """Give the full names of all modules that a file may import."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return
+    package = path.relative_to(folder).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{name.name}".strip(".") for name in node.names)
+
+
+def _modules(folder: Path, name: str) -> Iterator[Path]:
+    """Give the files below a folder that are run where a module, or something in it, is imported by its full name."""
+    place = folder
+    for part in name.split("."):
+        place = place / part
+        for path in (place / "__init__.py", place.with_name(f"{part}.py")):
+            if path.is_file():
+                yield path.resolve() if path.resolve().is_relative_to(folder) else path

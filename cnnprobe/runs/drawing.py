@@ -1,0 +1,94 @@
+"""Figures of a run, and maps for other programs, made from its store alone."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from cnnprobe import methods
+from cnnprobe.errors import listing
+from cnnprobe.machine import files
+from cnnprobe.methods.rsa.brain import volumes
+from cnnprobe.plots import fonts, style
+from cnnprobe.store.reader import Recording, SoFar
+
+log = logging.getLogger("cnnprobe")
+
+SO_FAR = "so-far"
+"""Folder in `figures` for those of a run that is not complete."""
+
+
+@style.as_shipped()
+def draw(folder: Path) -> int:
+    """Draw every figure of a run from its store alone, and return how many; maps of a brain go into `maps`."""
+    recording = Recording(folder / "store.h5")
+    method = methods.module(recording.attributes["command"])
+    target = folder / "figures"
+    target.mkdir(exist_ok=True)
+    count = 0
+    sample = sample_of(recording)
+    for name, figure in method.draw(recording):
+        if sample:
+            style.mark(figure, f"images: {sample}")
+        files.write(files.named(target, name, ".png"), style.png(figure))
+        count += 1
+    for name, values, affine in getattr(method, "volumes", lambda _: ())(recording):
+        (folder / "maps").mkdir(exist_ok=True)
+        files.write(files.named(folder / "maps", name, ".nii.gz"), volumes.nifti(values, affine, name))
+    shutil.rmtree(target / SO_FAR, ignore_errors=True)
+    _tell_unwritten()
+    return count
+
+
+def sample_of(recording: Recording) -> str:
+    """Say which part of its dataset a run has looked at; "" for all of it."""
+    return str(recording["stimuli"].attributes.get("sample", "")) if "stimuli" in recording else ""
+
+
+@style.as_shipped()
+def draw_so_far(folder: Path) -> tuple[int, str]:
+    """Draw what can be drawn of a run that is not complete, into a folder of its own.
+
+    Returns:
+        how many figures, and of which rows, "412 of 1000 rows", which stands in every figure as well.
+    """
+    recording = SoFar(folder / "store.h5")
+    target = folder / "figures" / SO_FAR
+    count = 0
+    for name, figure in methods.module(recording.attributes["command"]).draw(recording):
+        target.mkdir(parents=True, exist_ok=True)
+        style.mark(figure, f"not complete: {recording.progress}")
+        files.write(files.named(target, name, ".png"), style.png(figure))
+        count += 1
+    return count, recording.progress
+
+
+@style.as_shipped()
+def compare(command: str, folders: list[Path], overrides: list[list[str]], target: Path) -> int:
+    """Draw what the runs of a sweep say together, where the method has something to say; return how many figures.
+
+    Args:
+        command: of all of them.
+        folders: of the runs.
+        overrides: of each, as typed.
+        target: folder of the figures.
+    """
+    draw_all = getattr(methods.module(command), "compare", None)
+    if draw_all is None or not folders:
+        return 0
+    count = 0
+    for name, figure in draw_all([Recording(folder / "store.h5") for folder in folders], overrides):
+        target.mkdir(exist_ok=True)
+        files.write(files.named(target, name, ".png"), style.png(figure))
+        count += 1
+    return count
+
+
+def _tell_unwritten() -> None:
+    """Warn of letters that figures hold as code points."""
+    letters = fonts.unwritten()
+    if letters:
+        log.warning(
+            "no font on this machine has %d letters of names in the figures, which stand there as code points: %s",
+            len(letters),
+            listing((f"U+{ord(letter):04X} {letter}" for letter in letters), 4),
+        )

@@ -1,0 +1,62 @@
+"""What a stopped run has left: rows, the state of a training, work that has no row yet."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnprobe.runs import checkpoints
+from cnnprobe.store import run_json
+from cnnprobe.store.reader import Recording
+from cnnprobe.store.unfinished import FOLDER, Unfinished
+
+
+def left_by(folder: Path | None) -> dict[str, Any]:
+    """Return what a method may ask for by name to go on with a stopped run; of a new run (None) there is nothing yet.
+
+    Returns:
+        `start`, rows that are finished; `finished`, by table the first rows of the batches there are; `facts`, see
+        `store.tables.Measurement`; `state`, from which a training goes on; `unfinished`, work that has no row yet.
+    """
+    path = None if folder is None else folder / "store.h5"
+    if path is None or not path.exists():
+        facts = {} if folder is None else run_json.read(folder).get("facts", {})
+        return {"start": 0, "finished": {}, "facts": facts, "state": None, "unfinished": Unfinished()}
+    kept = folder / FOLDER
+    return {
+        "start": whole_rows(path),
+        "finished": finished_batches(path),
+        "facts": run_json.read(folder).get("facts", {}),
+        "state": checkpoints.read(folder / "weights"),
+        # where rows are damaged, which were finished before it, nothing that came after them is trusted
+        "unfinished": Unfinished(kept if kept.is_dir() and is_whole(path) else None),
+    }
+
+
+def finished_batches(path: Path) -> dict[str, frozenset[int]]:
+    """Return by table of a store the first row of every batch that is saved whole."""
+    recording = Recording(path)
+    tables = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
+    return {
+        table.name: frozenset(int(batch) * table.batch for batch in np.flatnonzero(table.done & ~table.damaged()))
+        for table in tables
+    }
+
+
+def whole_rows(path: Path) -> int:
+    """Return how many rows of a store are finished, in whole batches from the first on.
+
+    A table that is all there (the few pictures beside many images) does not hold the others back.
+    """
+    recording = Recording(path)
+    written = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
+    begun = [table.leading // table.batch * table.batch for table in written if not table.done.all()]
+    whole = max((table.leading // table.batch * table.batch for table in written), default=0)
+    return min(begun, default=whole)
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether every batch of a store that counts as saved matches its checksums."""
+    recording = Recording(path)
+    tables = [recording[name] for name in recording.tables()]
+    return not any(table.done is not None and table.damaged().any() for table in tables)

@@ -1,0 +1,135 @@
+"""A sweep: every combination of the values given, one run each, and one table of them all.
+
+Hydra expands the combinations and, with `hydra/launcher=joblib` or `submitit_slurm`, spreads them.
+Each job is a run folder of its own and leaves a line in the sweep's folder; the parent joins the lines.
+"""
+
+import os
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnprobe.config import catalogue, compose, untrusted_yaml
+from cnnprobe.config.words import Request
+from cnnprobe.errors import UserError, one_line
+from cnnprobe.machine import files, terminal
+from cnnprobe.machine.signals import EXIT_STATUS, handled
+from cnnprobe.runs import drawing, execute, sweep_table
+from cnnprobe.runs.sweep_job import PARENT, settle, task, typed
+from cnnprobe.runs.sweep_table import lines_of
+from cnnprobe.store import folders
+
+FULL = "HYDRA_FULL_ERROR"
+MOST = 10_000  # jobs; all of them are written down before the first begins
+
+
+def main(request: Request) -> int:
+    """Run a sweep and return the worst exit status of its jobs."""
+    words = compose.overrides(request)
+    if (count := compose.jobs(words)) > MOST:
+        raise UserError(f"this sweep would have {count} jobs, at most {MOST} are possible")
+    first = execute.Job(request.command, compose.first_job(request))
+    try:
+        folder = files.claim(Path(first.config["out"]) / request.command / first.name, "sweep-")
+    except OSError as error:
+        raise folders.unwritable(Path(first.config["out"]), error) from None
+    (folder / "jobs").mkdir()
+    with folders.Lock(folder):
+        stopped = launched(folder, request, words)
+        settle(folder, jobs_of(folder, words))
+        status = sweep_table.summary(folder)
+        figures(folder, request.command)
+    return max(stopped, status)
+
+
+def launched(folder: Path, request: Request, words: list[str]) -> int:
+    """Let Hydra launch all jobs and wait for them; returns 130 or 143 where a signal came, else 0.
+
+    Raises:
+        UserError: Hydra cannot make jobs of the words, or has no such launcher; the folder is gone again.
+    """
+    place = compose.literal(str(folder.resolve()))
+    settings = [
+        "hydra.output_subdir=null",
+        "hydra.run.dir=.",
+        "hydra.sweep.subdir=.",
+        f"hydra.sweep.dir={place}",
+        "hydra.job.chdir=false",
+        "hydra/job_logging=none",
+        "hydra/hydra_logging=none",
+        f"+sweep={place}",
+    ]
+    before, full = sys.argv, os.environ.get(FULL)
+    sys.argv = ["cnnprobe", "--multirun", *settings, *compose.searchpath(request.config_dirs), *words]
+    os.environ[PARENT] = str(os.getpid())
+    os.environ[FULL] = "1"  # errors come as they are, instead of pages and the end of the process
+    try:
+        with handled({signal.SIGTERM: _end, signal.SIGHUP: _end}):
+            hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
+    except SystemExit as end:  # a signal came: the jobs behind this one are not begun
+        return int(end.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    except (HydraException, OmegaConfBaseException) as error:
+        if lines_of(folder):
+            terminal.say(f"cnnprobe {request.command}: {_told(error)}", stream=sys.stderr)
+        else:
+            shutil.rmtree(folder)
+            raise _told(error) from None
+    except Exception as error:  # of the launcher; the jobs' own are in their lines
+        told = one_line(f"the launcher failed: {type(error).__name__}: {error}")
+        terminal.say(f"cnnprobe {request.command}: {told[:300]}", stream=sys.stderr)
+    finally:
+        sys.argv = before
+        os.environ.pop(FULL)
+        os.environ.pop(PARENT)
+        if full is not None:
+            os.environ[FULL] = full
+    return 0
+
+
+def _end(number: int, _frame: object) -> None:
+    """Let a SIGTERM or SIGHUP that comes between jobs end the sweep in order, its table written."""
+    raise SystemExit(EXIT_STATUS[number])
+
+
+def _told(error: Exception) -> UserError:
+    """Return Hydra's words as one line."""
+    missing = re.search(r"Could not find 'hydra/launcher/(.*?)'", str(error))
+    if missing:
+        return UserError(f"no hydra/launcher {missing[1]!r} here; pip install cnnprobe[launchers] has joblib, submitit")
+    return UserError(compose.one_line(error))
+
+
+def jobs_of(folder: Path, words: list[str] | None = None) -> list[list[str]]:
+    """Return the overrides of every job of a sweep, in Hydra's order; [] where it cannot be said from here.
+
+    Args:
+        folder: of the sweep.
+        words: as they were typed; None: as Hydra has written them down.
+    """
+    try:
+        written = untrusted_yaml.read(folder / "multirun.yaml")["hydra"]  # plain: nothing in it is resolved
+        params = (written.get("sweeper") or {}).get("params") or {}
+        if words is None:
+            words = [word for word in written["overrides"]["task"] if not word.startswith("+sweep=")]
+        words = [*(f"{key}={value}" for key, value in params.items()), *words]
+        if compose.jobs(words) > MOST:
+            return []
+        return [typed(job) for job in BasicSweeper.split_arguments(compose.parsed(words), None)[0]]
+    except (HydraException, UserError, OSError, LookupError, TypeError, AttributeError, ValueError):
+        return []
+
+
+def figures(folder: Path, command: str) -> int:
+    """Draw what a method has to say of all runs of a sweep together, into `figures`; return how many there are."""
+    done = [line for line in lines_of(folder) if line["status"] == "complete" and line.get("folder")]
+    overrides = [line["overrides"] for line in done]
+    return drawing.compare(command, [Path(line["folder"]) for line in done], overrides, folder / "figures")

@@ -1,0 +1,218 @@
+"""One job of a sweep, in whatever process it was launched, and the line it leaves in the sweep's folder.
+
+Where a launcher gives one process several jobs, each is done in a process of its own, so that one that is killed takes
+no other with it. A job leaves a note when it begins and its line when it ends: a note without a line is a job that was
+killed.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from cnnprobe.config import catalogue, schema
+from cnnprobe.errors import UserError
+from cnnprobe.machine import files, provenance, terminal
+from cnnprobe.machine.signals import EXIT_STATUS, Stop, end_with_parent
+from cnnprobe.preparation import build as preparation
+from cnnprobe.runs import execute, resource_errors
+from cnnprobe.runs.sweep_table import lines_of, notes_of, write_in_time
+from cnnprobe.store import folders, run_json
+
+SHARING = ("joblib",)
+"""Launchers whose processes do one job after the other."""
+PARENT = "CNNPROBE_SWEEP"
+"""Variable of the environment with the number of the process that launched the sweep."""
+PATIENCE = 60.0
+"""Seconds that the jobs whose launcher died are waited for where they write no run."""
+POLL = 0.2
+"""Seconds between two looks whether jobs that were left alone have ended."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job as it was launched.
+
+    Args:
+        folder: of the sweep.
+        number: of the job.
+        words: the overrides, as typed.
+        config: composed, not yet checked.
+    """
+
+    folder: Path
+    number: int
+    words: list[str]
+    config: dict[str, Any]
+
+    @property
+    def command(self) -> str:
+        """What is run."""
+        return catalogue.command_name(self.config["method"]["name"])
+
+    def line(self, status: str, **more: Any) -> dict[str, Any]:
+        """Return what the table says of it."""
+        return {"job": self.number, "overrides": self.words, "status": status, "version": "", "reason": ""} | more
+
+
+def task(config: DictConfig) -> int:
+    """Do one job of a sweep; never raises for a failed job, only where a signal ended it. Returns its exit status."""
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    about = HydraConfig.get()
+    asked = Asked(Path(plain.pop("sweep")), about.job.num, typed(about.overrides.task), plain)
+    if about.runtime.choices.get("hydra/launcher") in SHARING and hasattr(os, "fork") and _in_main_thread():
+        if _die_with_the(os.environ.get(PARENT)):
+            return _apart(asked)
+        os._exit(1)  # the sweep is gone already
+    status = do(asked)
+    if status > 2:
+        raise SystemExit(status)
+    return status
+
+
+def typed(words: Any) -> list[str]:
+    """Return what a person has typed of the overrides of a job."""
+    return [word for word in words if not word.startswith(("+sweep=", "method="))]
+
+
+def do(asked: Asked) -> int:
+    """Do a job here and leave its line; returns its exit status: that of a signal where one came meanwhile."""
+    note = {"process": os.getpid(), "born": provenance.birth(os.getpid()), "out": asked.config.get("out"),
+            "command": asked.command, "overrides": asked.words}  # fmt: skip
+    files.write_json(asked.folder / "jobs" / f"{asked.number}.begun", note)
+    write_in_time(asked.folder)
+    status, line, stop = 2, asked.line("failed"), Stop()
+    try:
+        job = execute.Job(
+            asked.command,
+            schema.checked(asked.config, asked.command),
+            tuple(asked.words),
+            sweep=asked.folder.name,
+            explicit_model=any(word.startswith("model=") for word in asked.words),
+        )
+        status, where = execute.execute(job, stop)
+        about = run_json.read(where)
+        line |= {"status": about["status"], "version": folders.short(where, job.config["out"]), "folder": str(where)}
+        line["headline"] = about.get("headline", {})
+    except Exception as error:
+        told = error if isinstance(error, UserError) else resource_errors.of_call(error)
+        if told is not None:
+            line["reason"] = str(told)
+            terminal.say(f"cnnprobe {asked.command}: job {asked.number}: {told}", stream=sys.stderr)
+        else:
+            status = 1
+            line |= {"reason": f"{type(error).__name__}: {error}", "bug": True}
+            terminal.say(traceback.format_exc(), stream=sys.stderr)
+    files.write_json(asked.folder / "jobs" / f"{asked.number}.json", line)
+    write_in_time(asked.folder)
+    return EXIT_STATUS[stop.signal] if stop() else status
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _apart(asked: Asked) -> int:
+    """Do a job in a process of its own; returns its exit status, negative where a signal killed it."""
+    preparation.load_torch()  # once for all jobs that this process is given
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent, child = os.getpid(), os.fork()
+    if child == 0:
+        _only_child(asked, parent)
+    # a Ctrl-C reaches the job as well, and that is who ends in order
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _, how = os.waitpid(child, 0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return os.waitstatus_to_exitcode(how)
+
+
+def _die_with_the(parent: str | None) -> bool:
+    """Have this process end by SIGTERM when the one that began it does; returns False where that is gone already."""
+    return not end_with_parent(signal.SIGTERM) or parent is None or os.getppid() == int(parent)
+
+
+def _only_child(asked: Asked, parent: int) -> None:
+    """Do a job and end this process; a signal stops it in order when the one that waits for it dies."""
+    status = 1
+    try:
+        if _die_with_the(str(parent)):
+            status = do(asked)
+            if os.getppid() != parent:
+                write_in_time(asked.folder, now=True)  # nobody else will
+    except BaseException:
+        terminal.say(traceback.format_exc(), stream=sys.stderr)
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)  # what the other process would do at its end is not ours
+
+
+def settle(folder: Path, jobs: list[list[str]]) -> None:
+    """Write the line of every job that has left none: it was killed, or never begun.
+
+    Args:
+        folder: of the sweep.
+        jobs: the overrides of every job there should be, by its number; fewer where that is not known.
+
+    Raises:
+        UserError: a stranger's folder in which that would write somewhere else.
+    """
+    folders.no_detours(folder)
+    end = time.monotonic() + PATIENCE
+    for number, note in notes_of(folder).items():
+        line = folder / "jobs" / f"{number}.json"
+        while not line.exists() and (_writes(folder, note) or (_lives(note) and time.monotonic() < end)):
+            time.sleep(POLL)
+        if not line.exists():
+            _killed(folder, number, note)
+        (folder / "jobs" / f"{number}.begun").unlink(missing_ok=True)
+    there = {line["job"] for line in lines_of(folder)}
+    for number in sorted(set(range(len(jobs))) - there):
+        line = {"job": number, "overrides": jobs[number], "status": "not begun", "version": "", "reason": ""}
+        files.write_json(folder / "jobs" / f"{number}.json", line)
+
+
+def _run_of(folder: Path, note: dict[str, Any]) -> Path | None:
+    """Return the run folder of a job that has left no line, None where it had not come so far."""
+    for path in sorted(Path(note["out"]).glob(f"{note['command']}/*/v*")):
+        about = run_json.read(path)
+        one = about.get("sweep"), about.get("process"), about.get("overrides")
+        if one == (folder.name, note["process"], note["overrides"]):  # a process may do several jobs
+            return path
+    return None
+
+
+def _writes(folder: Path, note: dict[str, Any]) -> bool:
+    """Tell whether a job that has left no line is still at work, its launcher gone."""
+    path = _run_of(folder, note)
+    return path is not None and folders.holder(path) is not None
+
+
+def _lives(note: dict[str, Any]) -> bool:
+    """Tell whether the process of a job is there; on another machine there is none to be seen from here."""
+    return note["process"] != os.getpid() and provenance.birth(note["process"]) == note["born"] is not None
+
+
+def _killed(folder: Path, number: int, note: dict[str, Any]) -> None:
+    """Write the line of a job whose process is gone without a word, with its run folder and how to go on with it."""
+    command, path = note["command"], _run_of(folder, note)
+    line = {"job": number, "overrides": note["overrides"], "status": "killed", "version": ""}
+    line["reason"] = "its process was killed before it had a run folder (memory?)"
+    if path is not None:
+        line |= {"version": folders.short(path, note["out"]), "folder": str(path)}
+        line["reason"] = f"its process was killed (memory?); go on with: {folders.command_for(path, command)}"
+    files.write_json(folder / "jobs" / f"{number}.json", line)
+    terminal.say(f"cnnprobe {command}: job {number}: {line['reason']}", stream=sys.stderr)

@@ -1,0 +1,130 @@
+"""The table of a sweep, `runs.csv`: a row for each job, joined from the lines that the jobs leave.
+
+It is written whenever a job begins or ends, so that there is one whatever becomes of the process that launched them.
+"""
+
+import csv
+import io
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cnnprobe.errors import UserError, escaped
+from cnnprobe.machine import files, terminal
+from cnnprobe.store.kinds import fits
+
+NAME = "runs.csv"
+FIXED = ("job", "overrides", "version", "status", "reason")
+"""Columns beside what was swept and found."""
+BLANK: dict[str, Any] = {"overrides": [], "version": "", "reason": "", "headline": {}}
+"""What a job's line has, besides its number and status."""
+NOTE = {"process": int, "born?": (int, None), "out": str, "command": str, "overrides": [str]}
+"""What a job notes when it begins, see `store.kinds.fits`; `born`: see `machine.provenance.birth`."""
+LARGEST = 2**22
+"""Bytes of a note or line."""
+OFTEN, SHARE = 5.0, 50
+"""Seconds between two writings while jobs are at work, and how many times as long as a writing took at least."""
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    """Return what the jobs of a sweep have left, in their order; a line that is none is left out."""
+    found = [_read(path) for path in (folder / "jobs").glob("*.json")]
+    return sorted((line for line in found if line is not None), key=lambda line: line["job"])
+
+
+def notes_of(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the notes of jobs that are at work or were killed at it, by number; a file that is none is left alone."""
+    found = {path.stem: _json(path) for path in (folder / "jobs").glob("*.begun")}
+    known = {int(stem): note for stem, note in found.items() if stem.isdecimal() and fits(note, NOTE)}
+    return {number: {"born": None} | known[number] for number in sorted(known)}
+
+
+def begun(folder: Path) -> list[dict[str, Any]]:
+    """Return a line for every job that is at work, or was killed at it."""
+    return [
+        {"job": number, "overrides": note["overrides"], "version": "", "status": "begun", "reason": ""}
+        for number, note in notes_of(folder).items()
+        if not (folder / "jobs" / f"{number}.json").exists()
+    ]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    line = _json(path)
+    if not isinstance(line, dict) or not isinstance(line.get("job"), int) or not isinstance(line.get("status"), str):
+        return None
+    own = {key: value for key, value in line.items() if key not in BLANK or isinstance(value, type(BLANK[key]))}
+    line = BLANK | own
+    return line | {"overrides": [str(word) for word in line["overrides"]]}
+
+
+def _json(path: Path) -> Any:
+    with suppress(OSError, ValueError, RecursionError):
+        if path.is_file() and path.stat().st_size <= LARGEST:  # a pipe would be waited for
+            return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
+def write(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write the table as it is now; returns its rows, and the columns that say what was swept."""
+    lines = sorted([*lines_of(folder), *begun(folder)], key=lambda line: line["job"])
+    figures = list(dict.fromkeys(key for line in lines for key in line.get("headline", {})))
+    asked = [dict(word.lstrip("+").partition("=")[::2] for word in line["overrides"]) for line in lines]
+    swept = [key for key in dict.fromkeys(key for one in asked for key in one)
+             if len({one.get(key) for one in asked}) > 1]  # fmt: skip
+    named = {key: f"{key}=" if key in (*FIXED, *figures) else key for key in swept}
+    columns = ["job", *named.values(), "overrides", "version", "status", *figures, "reason"]
+    rows = []
+    for line, one in zip(lines, asked):
+        values = {key: line.get("headline", {}).get(key, "") for key in figures}
+        own = {key: line[key] for key in ("job", "version", "status", "reason")}
+        own |= {column: one.get(key, "") for key, column in named.items()}
+        rows.append(own | values | {"overrides": " ".join(line["overrides"])})
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows([_safe(row[column]) for column in columns] for row in rows)
+    files.write(folder / NAME, text.getvalue().encode())
+    return [dict.fromkeys(columns) | row for row in rows], swept
+
+
+def write_in_time(folder: Path, now: bool = False) -> None:
+    """Write the table if it is time to, or `now`; one that cannot be written is not worth a job."""
+    with suppress(OSError):
+        path, began = folder / NAME, time.time()
+        age = began - path.stat().st_mtime if path.exists() else float("inf")
+        if now or age > OFTEN + len(list((folder / "jobs").iterdir())) / SHARE:
+            write(folder)
+
+
+def summary(folder: Path) -> int:
+    """Write the table, and show it on the terminal; return the exit status.
+
+    Raises:
+        UserError: the sweep had no jobs.
+    """
+    lines = lines_of(folder)
+    if not lines and not begun(folder):
+        raise UserError("the sweep has no jobs: a list of values is empty")
+    rows, swept = write(folder)
+    columns = list(rows[0])
+    done = sum(line["status"] == "complete" for line in lines)
+    spared = ("overrides",) if swept else ()  # what is the same in all of them, and the swept ones once more
+    shown = [column for column in columns if column not in spared and any(row[column] != "" for row in rows)]
+    terminal.table({column: [_cell(row[column]) for row in rows] for column in shown})
+    terminal.say(f"sweep: {done} of {len(rows)} jobs done")
+    terminal.say(str(folder))
+    if any(line.get("bug") for line in lines):
+        return 1
+    return 0 if done == len(rows) else 2
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _safe(value: Any) -> Any:
+    """Keep a spreadsheet from reading a text as a formula."""
+    text = escaped(value) if isinstance(value, str) else value
+    return f"'{text}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else text

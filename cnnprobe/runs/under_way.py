@@ -1,0 +1,105 @@
+"""A run under way: its folder, its lock, what `run.json` says of it, and how it ends."""
+
+import copy
+import shlex
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cnnprobe import methods
+from cnnprobe.config import catalogue
+from cnnprobe.machine import files, provenance, terminal
+from cnnprobe.store import folders
+from cnnprobe.store.reader import Recording
+from cnnprobe.store.tables import Measurement
+from cnnprobe.store.unfinished import Unfinished
+
+RESULTS = (".h5", ".png", ".safetensors", ".nii.gz")
+"""Files of a run whose checksums are kept."""
+
+
+@dataclass
+class Run:
+    """A run under way: its folder, its lock, and what `run.json` says of it."""
+
+    job: Any
+    folder: Path
+    lock: folders.Lock
+    about: dict[str, Any]
+    remarks: terminal.Remarks
+    unfinished: Unfinished = field(default_factory=Unfinished)
+    under_way: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with it."""
+        file = self.job.config["model"].get("file")
+        own = f" {shlex.quote(f'model.file={file}')}" if file else ""
+        return folders.command_for(self.folder, self.job.command) + own
+
+    def save(self, **changes: Any) -> None:
+        """Bring `run.json` up to date."""
+        self.about |= {"warnings": list(self.remarks.warnings), "skipped": list(self.remarks.skipped)} | changes
+        files.write_json(self.folder / "run.json", self.about)
+
+    def note(self, facts: dict[str, Any]) -> None:
+        """Write down what was found out or left out before the rows that hold it are saved, or a kill would lose it."""
+        counts = len(self.about["warnings"]), len(self.about["skipped"])
+        if facts != self.about["facts"] or counts != (len(self.remarks.warnings), len(self.remarks.skipped)):
+            self.save(facts=copy.deepcopy(facts))
+
+    def close(self, status: str, **changes: Any) -> None:
+        """Write how it ended."""
+        self.save(
+            status=status,
+            ended=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(self.about["seconds"] + time.monotonic() - self.started, 3),
+            peak_memory_bytes=provenance.peak_memory(),
+            **changes,
+        )
+
+
+def complete(measurement: Measurement, run: Run) -> None:
+    """Mark a run complete and say what it found and where it is."""
+    sums = files.sums(run.folder, (path for path in run.folder.rglob("*") if path.name.endswith(RESULTS)))
+    method = methods.module(run.job.command)
+    recording = Recording(run.folder / "store.h5")
+    headline = method.headline(recording) if hasattr(method, "headline") else {}
+    run.close("complete", headline=headline, files=sums)
+    folders.mark_latest(run.folder)
+    if hasattr(method, "summary"):
+        terminal.table(method.summary(recording))
+    found = ", ".join(f"{key} {_figure(value)}" for key, value in headline.items())
+    rate = _figure(float(run.about.get(f"{measurement.counts}_per_second", 0)))
+    skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
+    seconds = terminal.duration(run.about["seconds"])
+    kind = "signals" if len(run.about["dataset"]["size"]) == 2 else "images"
+    speed = f" ({rate} {kind}/s)" if measurement.counts == "images" and rate != "0" else ""
+    expected = "weights" in catalogue.page(catalogue.yaml_path("method", run.job.command)).root
+    weights = "" if expected else f"; weights: {run.about['weights']['label']}"
+    part = f"; images: {run.about['dataset']['sample']}" if run.about["dataset"].get("sample") else ""
+    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}{part}")
+    terminal.say(str(run.folder))
+
+
+def _figure(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def interrupted(run: Run) -> None:
+    """Say what is kept and how to go on."""
+    run.close("interrupted")
+    kept = run.about.get("kept", "no rows kept") + run.under_way
+    terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; go on with: {run.again}", stream=sys.stderr)
+
+
+def stopping(command: str, what: object) -> None:
+    """Say what is finished before a run stops."""
+    again = "a second Ctrl-C leaves at once"
+    terminal.say(f"cnnprobe {command}: stopping when {what} has come to a point to go on from; {again}", sys.stderr)

@@ -1,0 +1,333 @@
+"""Run folders: `<out>/<command>/<name>/v001/`, their numbers, and finding them again."""
+
+import errno
+import fcntl
+import os
+import re
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cnnprobe.errors import UserError, in_the_way, listing, path_of
+from cnnprobe.machine import files
+from cnnprobe.store import run_json
+
+VERSION = re.compile(rf"v[0-9]{{3,{files.DIGITS + 1}}}")
+IN_PLACE = ".lock", "run.log", "store.h5"
+"""Files of a run folder that are opened for writing; others are replaced whole."""
+INTO = "figures", "figures/so-far", "weights", "maps", "unfinished", "jobs"
+"""Folders in it."""
+
+
+def claim(out: str, command: str, name: str) -> Path:
+    """Make the next run folder of a name, atomically.
+
+    Raises:
+        UserError: the folder cannot be made there, with the reason.
+    """
+    try:
+        return files.claim(Path(out) / command / name, "v")
+    except OSError as error:
+        raise unwritable(Path(out), error) from None
+
+
+def unwritable(out: Path, error: OSError) -> UserError:
+    """Build the line for a place that cannot be written to."""
+    blocked = next((p for p in [out, *out.parents] if p.exists() and not p.is_dir()), None)
+    if blocked is not None:
+        return UserError(f"{blocked} is a file, not a folder; choose another out=")
+    if error.errno == errno.EISDIR:
+        return UserError(in_the_way(error))
+    reason = {errno.EACCES: "no permission", errno.EROFS: "read-only file system"}.get(error.errno, error.strerror)
+    return UserError(f"cannot write in {out}: {reason}; choose another out=")
+
+
+def no_detours(folder: Path) -> None:
+    """Refuse to write in the folder of a run or sweep, which anyone may have made, where that would write elsewhere.
+
+    Raises:
+        UserError: what is written in place, or into, is a link, a pipe or the like.
+    """
+    for names, is_so, kind in ((IN_PLACE, Path.is_file, "file"), (INTO, Path.is_dir, "folder")):
+        for path in (folder / name for name in names):
+            if path.is_symlink() or (path.exists() and not is_so(path)):
+                raise UserError(f"{path} is not a plain {kind}; nothing is written there")
+
+
+_HELD: set[int] = set()
+"""Handles of the locks that this process holds."""
+GLANCE = 1.0
+"""Seconds that a lock is waited for while others only look whether somebody holds it, see `holder`."""
+
+
+def _let_go() -> None:
+    """Close the locks in a process that was forked: a loader that outlives its killed parent must not hold them."""
+    while _HELD:
+        with suppress(OSError):
+            os.close(_HELD.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+class Lock:
+    """Held by the one process that writes a run folder; the kernel lets go of it on any death.
+
+    Raises:
+        UserError: another process holds it; or what a run writes in place is a link, a pipe or a folder.
+    """
+
+    def __init__(self, folder: Path):
+        no_detours(folder)
+        self.handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            _take(self.handle)
+        except OSError:
+            holder = os.pread(self.handle, 200, 0).decode(errors="replace") or "another process"
+            os.close(self.handle)
+            raise UserError(f"{folder.name} is being written by {holder}") from None
+        _HELD.add(self.handle)
+        with suppress(OSError):  # who it is, is a courtesy: a full disk is reported where it matters
+            os.ftruncate(self.handle, 0)
+            os.pwrite(self.handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
+
+    def release(self) -> None:
+        """Let go."""
+        _HELD.discard(self.handle)
+        os.close(self.handle)
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _take(handle: int) -> None:
+    """Take a lock of one's own.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    end = time.monotonic() + GLANCE
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # refused where another one's own is in the way
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        time.sleep(0.001)
+
+
+def holder(folder: Path) -> str | None:
+    """Return "process 12 on host h" where a process writes a run folder now, None where none does."""
+    if not (folder / ".lock").is_file():
+        return None
+    try:
+        with (folder / ".lock").open("rb") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return handle.read(200).decode(errors="replace") or "another process"
+    except OSError:
+        pass  # no lock, or none that this file system keeps
+    return None
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether a folder is a run that came to its end and has its store."""
+    return run_json.read(folder).get("status") == "complete" and (folder / "store.h5").is_file()
+
+
+def latest(place: Path) -> Path | None:
+    """Return the newest complete run of one name, whatever the link `latest` in its folder says; None without one."""
+    numbered = (path for path in place.glob("v*") if VERSION.fullmatch(path.name) and not path.is_symlink())
+    return next(filter(is_complete, sorted(numbered, key=number, reverse=True)), None)
+
+
+def number(folder: Path) -> int:
+    """Return 12 for v012."""
+    return int(folder.name.removeprefix("v"))
+
+
+def mark_latest(folder: Path) -> None:
+    """Point `latest` beside a complete run at the newest complete one."""
+    newest = latest(folder.parent)
+    if newest is None:  # a copy that somebody called otherwise
+        return
+    pointer = folder.parent / "latest"
+    try:
+        if not pointer.is_symlink() or pointer.readlink() != Path(newest.name):
+            files.link(pointer, newest.name)
+    except OSError:
+        return  # a file system without symbolic links has no `latest`
+
+
+def left_over(folder: Path) -> list[Path]:
+    """Return what a killed process left half written in a run folder.
+
+    Raises:
+        UserError: it holds folders in each other, more of them than can be looked through.
+    """
+    try:
+        return files.left_over(folder)
+    except RecursionError:
+        most = f"about {sys.getrecursionlimit()} deep at most"
+        raise UserError(f"{folder} holds folders in each other, too deep to be looked through ({most})") from None
+
+
+def tidy(folder: Path) -> None:
+    """Take away what a killed process left half written in a run folder.
+
+    Raises:
+        UserError: it cannot be looked through, see `left_over`.
+    """
+    links = (path for path in folder.parent.glob(".latest.tmp.*") if not files.is_folder(path))
+    for path in (*left_over(folder), *links):
+        path.unlink(missing_ok=True)
+
+
+def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> Path:
+    """Return the folder a RUN means: a path, `COMMAND/NAME/v001`, or `v001` / `latest`.
+
+    Args:
+        run: as typed.
+        out: folder of all runs.
+        command: whose runs `v001` and `latest` are looked for among; "" for every command's.
+        name: the default name of that command, tried first.
+
+    Raises:
+        UserError: no run fits, or several do.
+    """
+    for path in (path_of(run), Path(out) / run):
+        folder = path.parent if path.name == "store.h5" else path
+        folder = (folder.name == "latest" and latest(folder.parent)) or folder
+        if (folder / "run.json").is_file() or (folder / "store.h5").is_file():
+            return folder.resolve() if folder.is_symlink() else folder
+    if VERSION.fullmatch(run) or run == "latest":
+        own = Path(out) / command / name
+        if command and name and (found := _called(run, own)):
+            return found
+        fits = [found for place in sorted(Path(out).glob(f"{command or '*'}/*")) if (found := _called(run, place))]
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            raise UserError(f"several runs are called {run}: {listing(short(fit, out) for fit in fits)}")
+    there = sorted(short(path, out) for path in Path(out).glob(f"{command or '*'}/*/v*") if path.is_dir())
+    if path_of(run).exists():
+        raise UserError(
+            f"{run} is no run: no run.json and no store.h5 in it; runs in {out}: {listing(there) or 'none'}"
+        )
+    raise UserError(f"no run {run!r}; runs in {out}: {listing(there) or 'none'}")
+
+
+def _called(run: str, place: Path) -> Path | None:
+    """Return the run of one name that `v001` or `latest` means."""
+    folder = latest(place) if run == "latest" else place / run
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def unfinished(out: str, command: str) -> Path | None:
+    """Return the run of a command that was stopped last and that nobody writes now, or None."""
+    found = Path(out).glob(f"{command}/*/v*")
+    return newest(path for path in found if _was_stopped(path, command) and holder(path) is None)
+
+
+def _was_stopped(folder: Path, command: str) -> bool:
+    about = run_json.read(folder)
+    return about.get("status") not in ("complete", None) and about.get("command", command) == command
+
+
+def newest(folders: Iterable[Path]) -> Path | None:
+    """Return the newest of some run folders: of one name the one with the largest number, whatever the clock said."""
+    last: dict[Path, Path] = {}
+    numbered = (path for path in folders if VERSION.fullmatch(path.name))  # copies that a user put beside are not runs
+    for folder in sorted(numbered, key=number):
+        last[folder.parent] = folder
+    moments = {folder: _moment(run_json.read(folder)) for folder in last.values()}
+    return max(last.values(), key=lambda path: (moments[path], path), default=None)
+
+
+def _moment(about: dict[str, Any]) -> datetime:
+    """Return when a run ended, else when it began; the first of all moments where it does not say so."""
+    said = about.get("ended") or about.get("started")
+    return datetime.fromisoformat(said) if said else datetime.min.replace(tzinfo=UTC)
+
+
+def command_for(folder: Path, command: str | None, flag: str = "resume") -> str:
+    """Return the line that does something with a run once more, to be pasted: a folder and what is in it may lie."""
+    return f"cnnprobe {shlex.quote(command or 'COMMAND')} --{flag} {shlex.quote(str(folder))}"
+
+
+def home(folder: Path) -> Path | None:
+    """Return the working directory that the relative paths of a run mean, where that is another one than this."""
+    said = working_directory_of(folder)
+    return said if said is not None and said.is_dir() and said.resolve() != Path.cwd() else None
+
+
+def working_directory_of(folder: Path) -> Path | None:
+    """Return the working directory that a run was made in; None where that is not known, or the run was moved."""
+    said, place = (run_json.read(folder).get(key) for key in ("working_directory", "place"))
+    if said is None or place is None or "\0" in said + place:
+        return None
+    home = Path(os.path.expanduser(said))  # noqa: PTH111 (never raises)
+    return home if Path(os.path.normpath(home / place)) == folder.resolve() else None
+
+
+def working_directory() -> str:
+    """Return this working directory, for `run.json`: nothing of where the home folder of its user is."""
+    own = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111
+    here = Path.cwd()
+    return str(Path("~") / here.relative_to(own)) if here.is_relative_to(own) else str(here)
+
+
+def same_images(
+    dataset: Any, before: dict[str, Any] | None, name: str, which: Callable[[], list[str]] | None = None
+) -> None:
+    """Refuse images that are not those a run was made with, as far as its `run.json` says.
+
+    Args:
+        dataset: as it is now.
+        before: what `images_of` wrote; older runs lack parts of it.
+        name: of the run, for the message.
+        which: names the images that changed.
+
+    Raises:
+        UserError: "dataset changed since v003 (5001 images, was 5000): cat.jpg is new".
+    """
+    now = images_of(dataset)
+    if not isinstance(before, dict) or before.get("size", now["size"]) != now["size"]:
+        return  # at another size other pixels are the same images
+    more, differ = now["images"] != before["images"], now["fingerprint"] != before["fingerprint"]
+    if more or (differ and "size" in before):
+        found = which() if which else []
+        first = f": {listing(found, 3)}" if found else "" if more else ": not the same ones"
+        raise UserError(f"dataset changed since {name} ({now['images']} images, was {before['images']}){first}")
+
+
+def images_of(dataset: Any) -> dict[str, Any]:
+    """Return what `run.json` says of the images of a run."""
+    about = {"name": dataset.name, "images": len(dataset), "fingerprint": dataset.fingerprint}
+    about |= {"size": list(dataset.size)}
+    return about | ({"sample": dataset.sample} if getattr(dataset, "sample", "") else {})
+
+
+def short(folder: Path, out: str | Path) -> str:
+    """Return `COMMAND/NAME/v001` for a folder below `out`, however both are written, else its path."""
+    try:
+        return str(folder.resolve().relative_to(Path(out).resolve()))
+    except ValueError:
+        return str(folder)
+
+
+def store_of(run: str | Path, out: str = "outputs") -> Path:
+    """Return the path of a run's store."""
+    return find(str(run), out) / "store.h5"

@@ -1,0 +1,70 @@
+"""Of which kind the attributes of a store are, whoever wrote it: checked when it is opened.
+
+A name has one kind wherever it stands. Names that are not listed here are of a newer version, and not looked at.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cnnprobe.store.kinds import fits
+
+TEXTS = (
+    "axes", "channels", "checkpoint", "command", "comparison", "config", "criteria", "criterion", "dataset",
+    "dataset_fingerprint", "description", "direction", "display", "ends", "engine", "families", "field_note",
+    "filling", "fingerprint", "format", "groups", "identity", "kind", "kinds", "layer", "metric", "mode",
+    "model", "module", "noise", "objective", "outputs", "over", "planted", "precision", "preset", "ranking", "readout",
+    "reads", "rectifiers", "rule", "sample", "strength", "target", "unit", "weights", "weights_sha256", "written",
+)  # fmt: skip
+LISTS = ("measures", "moments", "presets", "rules", "states")
+"""Of texts."""
+FLAGS = ("complete", "crop", "finer", "plain", "recentred", "rectified", "shared")
+COUNTS = (
+    "batch", "bootstrap", "checksum", "format_version", "images", "macs", "order", "parameters", "per_image",
+    "permutations", "randomised_with_seed", "seed", "starts", "top_classes", "top_images",
+)  # fmt: skip
+NUMBERS = ("deviation", "engine_error", "fraction", "level", "low", "nyquist", "quantile", "scale", "trained")
+ROWS = (
+    "counts", "epochs", "field_axes", "field_size", "field_start", "field_stride", "fixed", "image_size", "input_size",
+    "levels", "map_size", "pages", "size",
+)  # fmt: skip
+"""Of numbers."""
+JSON = {"classes": [str], "channels": [str]}
+"""Of texts that are JSON, what that is of."""
+
+
+def wrong(attributes: Mapping[str, Any]) -> list[str]:
+    """Name the attributes of a group or a dataset that are of another kind than they have to be.
+
+    Args:
+        attributes: by name, as plain values.
+    """
+    return [name for name, value in attributes.items() if not _is_right(name, value)]
+
+
+def _is_right(name: str, value: Any) -> bool:
+    if name in TEXTS and not isinstance(value, str):
+        return False
+    if name in JSON and isinstance(value, str):
+        return _is_json(value, JSON[name])
+    if name in FLAGS:
+        return isinstance(value, bool)
+    if name in COUNTS:
+        return fits(value, int)
+    if name in NUMBERS:
+        return _is_number(value)
+    if name in ROWS:
+        return isinstance(value, list) and all(map(_is_number, value))
+    return name not in LISTS or fits(value, [str])
+
+
+def _is_number(value: Any) -> bool:
+    """Say whether a value is a number, which may be NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_json(text: str, kind: Any) -> bool:
+    try:
+        return fits(json.loads(text), kind)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from cnnprobe.plots import sheet, style
+
+
+def test_grey_becomes_rgb_and_numbers_from_0_to_1():
+    made = sheet.rgb(np.full((2, 1, 3, 4), 255, np.uint8))
+    assert made.shape == (2, 3, 4, 3)
+    assert made.max() == 1
+
+
+def test_the_field_of_a_position_becomes_edges_on_the_picture():
+    """A field of 7 px that steps by 4 from -2, on an image of 32 px shown at half its size."""
+    own = {"image_size": [3, 32, 32], "field_start": [-2, -2], "field_stride": [4, 4], "field_size": [7, 7]}
+    edges = sheet.outlines(np.array([[[0, 3], [-1, -1]]]), (16, 16), own)
+    assert edges[0, 0].tolist() == [-1.0, 5.0, 2.5, 8.5]
+    assert np.isnan(edges[0, 1]).all()
+
+
+@pytest.mark.parametrize(("units", "k"), [(1, 1), (5, 9), (130, 3)])
+def test_a_sheet_shows_every_picture_at_its_place(units, k):
+    pictures = np.zeros((units, k, 3, 8, 8), np.uint8)
+    pictures[..., 0, :, :] = np.arange(units)[:, None, None, None] + 1
+    made = sheet.unit_sheet(pictures, [f"{u}\n1.0" for u in range(units)], None, "title $x_1")
+    canvas = made.axes[0].images[0].get_array()
+    shown = np.round(canvas[..., 0] * 255)[canvas[..., 1] == 0]
+    assert sorted(set(shown)) == list(range(1, units + 1))
+    assert len(made.axes[0].texts) == units
+
+
+def test_a_strangers_text_is_shown_literally(tmp_path):
+    """F77: mathematics, escapes and long names in captions and titles."""
+    images = np.zeros((3, 3, 8, 8), np.uint8)
+    hard = ["$\\frac{1}{$", "x" * 5000, "\x1b[31m\x00"]
+    made = sheet.contact_sheet(images, hard, [True, False, False], "$\\alpha_{")
+    assert style.png(made).startswith(b"\x89PNG")
+    assert style.png(sheet.unit_page(images, hard, None, "$x_")).startswith(b"\x89PNG")
+
+
+def test_an_image_that_was_decided_wrongly_is_framed():
+    made = sheet.contact_sheet(np.zeros((2, 3, 8, 8), np.uint8), ["a", "b"], [False, True])
+    assert [len(ax.patches) for ax in made.axes[:2]] == [0, 1]

@@ -1,0 +1,141 @@
+"""From a configuration to a network and its images."""
+
+import pytest
+import torch
+from PIL import Image
+
+from cnnprobe.config import compose
+from cnnprobe.config.words import parse
+from cnnprobe.errors import UserError
+from cnnprobe.preparation import build as preparation
+from cnnprobe.preparation import weights as weight_files
+
+
+def prepared(*words, command="record", explicit=True):
+    return preparation.prepare(compose.compose(parse([command, *words])), command, explicit)
+
+
+def test_a_dataset_is_drawn_at_the_size_of_the_network():
+    for side in (32, 48):
+        made = prepared("model=convnet", f"model.input_size={side}", "dataset=shapes", "weights=random")
+        assert made.dataset.size == (3, side, side)
+
+
+def test_training_takes_the_classes_of_the_dataset_and_holds_other_images_out():
+    made = prepared("model=convnet", "dataset=shapes", command="train")
+    assert made.model.fc2.out_features == 8
+    assert made.classes == made.dataset.classes
+    assert not set(made.dataset.names) & set(made.held_out.names)
+
+
+@pytest.mark.parametrize(
+    ("there", "judged"),
+    [
+        (("train", "val", "test"), "val"),
+        (("train", "test"), "test"),
+        (("train", "valid"), "valid"),
+        (("train",), "train"),
+    ],
+)
+def test_training_is_judged_on_val_and_on_test_where_there_is_no_val(tmp_path, there, judged):
+    """F92: what chooses the best weights are not the test images."""
+    for split in there:
+        for number in range(40):
+            file = tmp_path / split / "ab"[number % 2] / f"{split}{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(file)
+    made = prepared("model=convnet", "dataset=folder", f"dataset.root={tmp_path}", "weights=random", command="train")
+    assert {name.split("/")[0] for name in made.held_out.names} == {judged}
+    assert not set(made.dataset.names) & set(made.held_out.names)
+
+
+def test_so_it_is_on_the_val_of_a_table_and_of_collections(tmp_path):
+    """F92."""
+    rows = [(f"{number}.png", "ab"[number % 2], ("train", "val", "test")[number % 3]) for number in range(12)]
+    for file, _, _ in rows:
+        Image.new("RGB", (8, 8)).save(tmp_path / file)
+    (tmp_path / "labels.csv").write_text("\n".join(["file,class,split", *map(",".join, rows)]))
+    words = (
+        "model=convnet",
+        "dataset=folder",
+        f"dataset.root={tmp_path}",
+        f"dataset.labels={tmp_path}/labels.csv:class",
+    )
+    made = prepared(*words, "weights=random", command="train")
+    assert sorted(made.held_out.names) == sorted(file for file, _, split in rows if split == "val")
+    for words in (("dataset=shapes",), ("dataset=tiles", "dataset.of=shapes", "dataset.sizes=[16]")):
+        made = prepared("model=convnet", *words, "weights=random", command="train")
+        assert made.held_out.fingerprint != made.dataset.fingerprint
+
+
+def test_the_seed_decides_random_weights():
+    one, same, other = (prepared("model=convnet", "weights=random", f"seed={seed}").sha256 for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_a_probe_takes_classes_and_options_from_the_weights(tmp_path):
+    trained = prepared("model=convnet", "model.written=sequential", "dataset=shapes", command="train")
+    about = {"model": trained.options, "num_classes": 8, "classes": list(trained.classes)}
+    weight_files.save(tmp_path / "w.safetensors", trained.model.state_dict(), about)
+    made = prepared("model=convnet", f"weights={tmp_path}/w.safetensors")
+    assert made.options["written"] == "sequential"
+    assert made.sha256 == trained.sha256
+    assert made.classes == trained.classes
+
+
+def test_weights_of_any_number_of_classes_fit_the_network_they_belong_to(tmp_path):
+    model = prepared("model=convnet", "dataset=shapes", command="train").model
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    made = prepared("model=convnet", f"weights={tmp_path}/w.pt")
+    assert made.model.fc2.out_features == 8
+
+
+def test_a_file_of_weights_cannot_decide_which_python_file_is_run(tmp_path):
+    marker = tmp_path / "marker"
+    (tmp_path / "net.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    about = {"model": {"name": "custom", "file": str(tmp_path / "net.py"), "function": "build"}}
+    weight_files.save(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, about)
+    with pytest.raises(UserError, match="say model=custom"):
+        prepared(f"weights={tmp_path}/w.safetensors", explicit=False)
+    assert not marker.exists()
+
+
+def test_published_weights_that_cannot_be_fetched_are_told():
+    with pytest.raises(UserError, match="has no published weights"):
+        prepared("model=convnet", "weights=published")
+
+
+def test_tiles_are_cut_from_another_dataset():
+    made = prepared(
+        "dataset=tiles", "dataset.of=shapes", "dataset.sizes=[16]", "model=convnet", "limit=20", "weights=random"
+    )
+    assert len(made.dataset) == 20
+    assert made.dataset[0][0].shape == (3, 32, 32)
+
+
+@pytest.mark.here
+def test_a_gpu_that_is_not_there_is_told(monkeypatch):
+    """F57."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="no CUDA device here, asked for device=cuda; device=cpu or device=auto"):
+        preparation.device_of({"name": "cuda", "threads": None, "workers": None})
+    assert preparation.device_of({"name": "auto", "threads": 1, "workers": 0}) == ("cpu", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["dataset=folder", "dataset.root=nowhere"], "no folder 'nowhere' for dataset folder"),
+        (["weights=nowhere.pt"], "there is no file nowhere.pt"),
+        (["model=custom", "model.file=nowhere.py"], "model.file: there is no file nowhere.py"),
+    ],
+)
+def test_what_is_not_there_is_told_before_torch_is_loaded(cnnprobe, monkeypatch, words, told):
+    """F95: nobody waits seconds for the line about a mistyped path."""
+
+    def loaded():
+        raise AssertionError("torch is loaded")
+
+    monkeypatch.setattr("cnnprobe.preparation.build.load_torch", loaded)
+    answer = cnnprobe("record", "layer=conv1", *words)
+    assert answer.status == 2 and told in answer.err

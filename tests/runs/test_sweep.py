@@ -1,0 +1,83 @@
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from cnnprobe.errors import UserError
+from cnnprobe.plots import style
+from cnnprobe.runs import drawing, sweep, sweep_table
+from tests.support.files.stores import filled
+
+
+def test_the_table_joins_the_jobs_in_their_order(tmp_path, capsys):
+    (tmp_path / "jobs").mkdir()
+    for job, status in ((1, "failed"), (0, "complete")):
+        line = {"job": job, "overrides": [f"k={job}"], "version": "", "status": status, "reason": "=1+1"}
+        (tmp_path / "jobs" / f"{job}.json").write_text(
+            json.dumps(line | ({"headline": {"units": 5}} if job == 0 else {}))
+        )
+    assert sweep_table.summary(tmp_path) == 2
+    with (tmp_path / "runs.csv").open() as source:
+        rows = list(csv.DictReader(source))
+    assert [row["overrides"] for row in rows] == ["k=0", "k=1"]
+    assert [row["units"] for row in rows] == ["5", ""]
+    assert rows[0]["reason"] == "'=1+1"  # F79: no formula for a spreadsheet
+    assert "1 of 2 jobs done" in capsys.readouterr().out
+
+
+def test_the_table_has_a_column_for_each_swept_option(tmp_path, capsys):
+    """F95: what differs between the jobs is read at a glance, and every figure that they found."""
+    (tmp_path / "jobs").mkdir()
+    for job, (layer, seed) in enumerate([("conv1", 0), ("conv1", 1), ("conv2", 0)]):
+        words = [f"layer={layer}", f"seed={seed}", "units=0\\:2", "dataset.root=/a/long/way"]
+        line = {"job": job, "overrides": words, "version": f"v00{job}", "status": "complete", "reason": ""}
+        line["headline"] = {"gain": 0.5 + job, "seed": 7}
+        (tmp_path / "jobs" / f"{job}.json").write_text(json.dumps(line))
+    assert sweep_table.summary(tmp_path) == 0
+    with (tmp_path / "runs.csv").open() as source:
+        rows = list(csv.DictReader(source))
+    assert [(row["layer"], row["seed="], row["gain"]) for row in rows] == [
+        ("conv1", "0", "0.5"), ("conv1", "1", "1.5"), ("conv2", "0", "2.5")
+    ]  # fmt: skip
+    assert [row["seed"] for row in rows] == ["7", "7", "7"]
+    assert "units" not in rows[0] and rows[0]["overrides"].endswith("dataset.root=/a/long/way")
+    printed = capsys.readouterr().out
+    assert "/a/long/way" not in printed and "conv2" in printed and "gain" in printed
+
+
+def test_a_sweep_without_jobs_is_told(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    with pytest.raises(UserError, match="has no jobs"):
+        sweep_table.summary(tmp_path)
+
+
+def test_complete_runs_are_drawn_together(tmp_path, monkeypatch):
+    """A method that compares gets the stores of the jobs that are done, in their order, and what was typed."""
+    (tmp_path / "jobs").mkdir()
+    for job, status in ((2, "complete"), (0, "complete"), (1, "failed")):
+        folder = tmp_path / f"v{job}"
+        folder.mkdir()
+        writer = filled(folder / "store.h5", rows=job + 1)
+        writer.finish()
+        writer.close()
+        line = {"job": job, "overrides": [f"k={job}"], "version": "", "status": status, "folder": str(folder)}
+        (tmp_path / "jobs" / f"{job}.json").write_text(json.dumps(line))
+    seen = []
+
+    def compare(recordings, overrides):
+        seen.extend((recording["units/conv1"].row_count, words) for recording, words in zip(recordings, overrides))
+        yield "together", style.figure(2, 1, "all of them")
+
+    monkeypatch.setattr(drawing.methods, "module", lambda command: SimpleNamespace(compare=compare))
+    assert sweep.figures(tmp_path, "topk") == 1
+    assert seen == [(1, ["k=0"]), (3, ["k=2"])]
+    assert (tmp_path / "figures" / "together.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_method_without_comparison_leaves_no_figures(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    line = {"job": 0, "overrides": [], "version": "", "status": "complete", "folder": str(tmp_path)}
+    (tmp_path / "jobs" / "0.json").write_text(json.dumps(line))
+    assert sweep.figures(tmp_path, "topk") == 0
+    assert not (tmp_path / "figures").exists()
