@@ -22,9 +22,9 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
+import cnnprobe
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.machine import precision
-from cnnprobe.methods.train import method as train
 from cnnprobe.models import convnet, mousenet
 from cnnprobe.store.tables import Rows
 
@@ -64,7 +64,9 @@ def ours(name: str, data: Noise, batch: int, device: str, **changes) -> float:
     options = {key: value for key, value in options.items() if key != "name"} | ALIKE | changes
     around = {"device": device, "workers": 0, "seed": 0, "batch_size": batch}
     few = Noise(20, data.size[1])
-    measurement = train.compute(model=built(name).to(device), dataset=data, held_out=few, **around, **options)
+    measurement = cnnprobe.measure(
+        "train", model=built(name).to(device), dataset=data, held_out=few, **around, **options
+    )
     rows = [event for event in measurement.events if isinstance(event, Rows) and event.table == "epochs"]
     return float(rows[1].columns["images_per_second"][0])
 

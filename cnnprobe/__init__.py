@@ -27,9 +27,10 @@ def measure(command, **given):
 
     Args:
         command: e.g. "topk".
-        given: what its `compute` takes: `model`, any `nn.Module`; `dataset`, an image set
-            (`cnnprobe.datasets`) or an array or tensor (image, channel, y, x) of values 0 to 1; and options.
-            Options left out have the defaults of the command line.
+        given: what a run hands over (`cnnprobe.methods.contract.Provided`): `model`, any `nn.Module`; `dataset`, an
+            image set (`cnnprobe.datasets`) or an array or tensor (image, channel, y, x) of values 0 to 1, or in its
+            place the `size` of one image; `device`, `batch_size`, `workers`, `seed`; and the options of the command.
+            What is left out has the default of the command line.
 
     Returns:
         A `cnnprobe.store.tables.Measurement`; iterating it gives the rows, each with `table`, `row` and its columns.
@@ -44,31 +45,63 @@ def measure(command, **given):
     """
     from cnnprobe import methods
     from cnnprobe.config import catalogue
-    from cnnprobe.config.options import option_name, parameter_name
-    from cnnprobe.datasets.base.imageset import given_images
     from cnnprobe.errors import unknown
+    from cnnprobe.methods import contract
 
-    given = {option_name(key): value for key, value in given.items()}
     page = catalogue.page(catalogue.yaml_path("method", command))
-    options = catalogue.options("method", command)
-    common = {"batch_size": 64, "device": "cpu", "workers": 0, "seed": 0, "units": "all", "classes": ()}
-    asked = catalogue.parameters_of(command)
-    common |= {key: entry.default for key, entry in page.root.items() if entry.default != "???"}
-    values = {key: entry.default for key, entry in page.entries.items()} | {
-        k: v for k, v in common.items() if k in asked
-    }
+    declared, asked = catalogue.options("method", command), catalogue.options_of(command)
     for key in given:
-        if key not in asked:
-            raise unknown("option", key, sorted(asked), of=command)
-    values |= given
-    values |= {key: given_images(values[key]) for key in ("dataset", "held_out") if key in values}
-    unchecked = {key for key, value in given.items() if key in options and _is_open(options[key], value)}
-    if "model" in given:
-        values["model"] = _handed_over(values["model"], values.get("dataset"), command)
-        values |= {key: value for key, value in _of_model(given["model"]).items() if key in asked and key not in given}
-    named = page.entries.keys() - unchecked  # a run may be handed over open
-    checked = {key: options[key].check(value, key) if key in named else value for key, value in values.items()}
-    return methods.measurement(command, {parameter_name(key): value for key, value in checked.items()})
+        if key not in (*asked, *contract.HANDED_OVER):
+            raise unknown("option", key, sorted([*asked, *contract.HANDED_OVER]), of=command)
+    defaults = {key: entry.default for key, entry in page.root.items() if entry.default != "???"}
+    defaults |= {key: entry.default for key, entry in page.entries.items()}
+    values = {"units": "all"} | defaults | given
+    open_runs = {key for key, value in given.items() if key in declared and _is_open(declared[key], value)}
+    checked = page.entries.keys() - open_runs
+    missing = [key for key in asked if key not in values]
+    if missing:
+        raise TypeError(f"{command} needs {', '.join(missing)}")
+    options = {key: declared[key].check(values[key], key) if key in checked else values[key] for key in asked}
+    return methods.measurement(command, _provided(command, values, given), options)
+
+
+def _provided(command, values, given):
+    """Return what a run would hand over, from what a call hands over and the defaults of the command.
+
+    Raises:
+        TypeError: there is no model, or there are no images.
+    """
+    import numpy as np
+
+    from cnnprobe.config import catalogue
+    from cnnprobe.datasets.base.imageset import given_images
+    from cnnprobe.errors import UserError
+    from cnnprobe.machine.computation import Computation
+    from cnnprobe.methods.contract import Provided, Resumed
+
+    if "model" not in given or ("dataset" not in given and "size" not in given):
+        raise TypeError(f"{command} needs a model and a dataset")
+    if given.get("moments") and not catalogue.fact(command, "MOMENTS", False):
+        raise UserError(f"{command} takes one network, not several moments of one")
+    dataset = given.get("dataset")
+    dataset = given_images(np.zeros((1, *given["size"]), np.float32) if dataset is None else dataset)
+    held_out = given.get("held_out")
+    of_model = _of_model(given["model"])
+    own = {key: values[key] for key in ("device", "workers", "batch_size", "seed") if key in values}
+    return Provided(
+        model=_handed_over(given["model"], dataset, command),
+        dataset=dataset,
+        held_out=None if held_out is None else given_images(held_out),
+        classes=tuple(given.get("classes", of_model["classes"])),
+        moments=given.get("moments") or (),
+        computation=Computation(**({"device": of_model["device"]} | own)),
+        resumed=Resumed(**{key: given[key] for key in RESUMED if given.get(key) is not None}),
+        should_stop=given.get("should_stop"),
+    )
+
+
+RESUMED = ("start", "finished", "facts", "state", "unfinished")
+"""What a call may say of a stopped one that it goes on with."""
 
 
 def _of_model(model):
@@ -92,8 +125,6 @@ def _handed_over(model, images, command):
     from cnnprobe.instruments.outputs import input_statistics
     from cnnprobe.models.foreign import network as foreign
 
-    if images is None:
-        return foreign.handed_over(model)
     model = foreign.handed_over(model, images.size, command)
     if told := input_statistics.remark(model, images):
         logging.getLogger("cnnprobe").warning(told)

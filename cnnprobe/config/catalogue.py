@@ -14,10 +14,12 @@ from typing import Any
 
 import yaml
 
-from cnnprobe.config.options import Option, declared, parameters
+from cnnprobe.config.options import Option, declared, parameters, parsed
 from cnnprobe.errors import UserError, unknown
 
 PACKAGE = Path(__file__).parent.parent
+LAST = 99
+"""Place in the list of commands of one that names none."""
 GROUPS = ("model", "dataset", "method", "device")
 FUNCTION = {"model": "build", "dataset": "build", "method": "compute"}
 """The function whose annotations say what the options of a group may be."""
@@ -161,9 +163,17 @@ def options(group: str, name: str) -> dict[str, Option]:
     return declared(path, FUNCTION[group]) if path.is_file() else {}
 
 
-def parameters_of(command: str) -> list[str]:
-    """Return the names of everything a command's `compute` takes."""
+def options_of(command: str) -> list[str]:
+    """Return the names of the options that a command's `compute` takes."""
     return parameters(source("method", command), "compute")
+
+
+def fact(command: str, name: str, default: Any) -> Any:
+    """Return what a command says of itself by a constant of its module, see `methods.contract.Method`."""
+    for node in parsed(source("method", command)).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
+            return ast.literal_eval(node.value)
+    return default
 
 
 def source(group: str, name: str) -> Path:
@@ -177,7 +187,7 @@ def upkeep() -> dict[str, str]:
     """Return every command that looks after machine and runs (`run` in a file of upkeep/), with its first sentence."""
     found = {}
     for path in sorted((PACKAGE / "upkeep").glob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
             found[path.stem] = _first_sentence(ast.get_docstring(tree) or "")
     return found
@@ -186,7 +196,7 @@ def upkeep() -> dict[str, str]:
 def description(group: str, name: str) -> str:
     """Return the docstring of the Python file behind one choice of a group, or of a command of upkeep."""
     path = PACKAGE / "upkeep" / f"{name}.py" if group == "upkeep" else source(group, name)
-    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return ast.get_docstring(parsed(path)) or ""
 
 
 def _first_sentence(docstring: str) -> str:
@@ -197,10 +207,6 @@ def _first_sentence(docstring: str) -> str:
 def commands() -> dict[str, str]:
     """Return every command that makes a run with the first sentence of its module's docstring, in the order people
     meet them."""
-    order = ["train", "transfer", "layers", "record", "topk", "rf-map", "gbp", "optimize", "cam", "perturb", "tuning"]
-    found = {}
-    for name in choices("method"):
-        path = source("method", name)
-        if path.is_file():
-            found[name] = _first_sentence(description("method", name))
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0]) if item[0] in order else 99, item[0])))
+    names = [name for name in choices("method") if source("method", name).is_file()]
+    names.sort(key=lambda name: (fact(name, "ORDER", LAST), name))
+    return {name: _first_sentence(description("method", name)) for name in names}

@@ -11,6 +11,7 @@ before torch is imported. Defaults and the words of the help stand in the YAML o
 import ast
 import keyword
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from cnnprobe.errors import UserError, nearest
 
+PACKAGE = Path(__file__).parents[1]
 Run = str
 """Annotation of an option that names a finished run; the runner finds and opens it."""
 
@@ -203,34 +205,72 @@ def declared(path: Path, function: str) -> dict[str, Option]:
         function: name of a function at the top level of it.
 
     Returns:
-        by option name; parameters without annotation, or with one that is not about plain values
-        (a model, a dataset), are left out.
+        by option name; a parameter whose annotation is a dataclass of this package stands for its fields; parameters
+        without annotation, or with one that is not about plain values (a model, a dataset), are left out.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {
+    found = {}
+    for name, annotation, names in _parameters(path, function):
+        try:
+            found[option_name(name)] = Option(tuple(_alternatives(annotation, names)))
+        except LookupError:
+            continue
+    return found
+
+
+def parameters(path: Path, function: str) -> list[str]:
+    """Return the option names of all keyword-only parameters of a function, annotated or not; of groups, the fields."""
+    return [option_name(name) for name, _, _ in _parameters(path, function)]
+
+
+Parameter = tuple[str, ast.expr | None, dict[str, ast.expr]]
+"""Name and annotation, and what the names in it stand for."""
+
+
+def _parameters(path: Path, function: str) -> Iterator[Parameter]:
+    """Give the keyword-only parameters of a function; in place of a group of options, the fields of its dataclass."""
+    tree = parsed(path)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            for argument in node.args.kwonlyargs:
+                group = _group(argument.annotation, tree)
+                yield from [(argument.arg, argument.annotation, _assigned(tree))] if group is None else group
+            return
+    raise LookupError(f"{path} has no function {function}")
+
+
+def _group(annotation: ast.expr | None, tree: ast.Module) -> list[Parameter] | None:
+    """Return the fields of the dataclass that an annotation names, imported from this package; None for another one."""
+    if not isinstance(annotation, ast.Name):
+        return None
+    for node in tree.body:
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(f"{PACKAGE.name}."):
+            continue
+        if annotation.id in [alias.name for alias in node.names]:
+            return _fields(annotation.id, parsed(PACKAGE.parent.joinpath(*node.module.split(".")).with_suffix(".py")))
+    return None
+
+
+def _fields(name: str, tree: ast.Module) -> list[Parameter] | None:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name and node.decorator_list:
+            fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+            return [(field.target.id, field.annotation, _assigned(tree)) for field in fields]
+    return None
+
+
+def _assigned(tree: ast.Module) -> dict[str, ast.expr]:
+    """Return what is assigned to the names of a module."""
+    return {
         node.targets[0].id: node.value
         for node in tree.body
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
     }
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == function:
-            found = {}
-            for argument in node.args.kwonlyargs:
-                try:
-                    found[option_name(argument.arg)] = Option(tuple(_alternatives(argument.annotation, names)))
-                except LookupError:
-                    continue
-            return found
-    raise LookupError(f"{path} has no function {function}")
 
 
-def parameters(path: Path, function: str) -> list[str]:
-    """Return the option names of all keyword-only parameters of a function, annotated or not."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == function:
-            return [option_name(argument.arg) for argument in node.args.kwonlyargs]
-    raise LookupError(f"{path} has no function {function}")
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, parsed once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _alternatives(node: ast.expr | None, names: dict[str, ast.expr]) -> list[tuple[str, Any]]:

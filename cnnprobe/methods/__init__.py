@@ -1,31 +1,53 @@
 """The experiments: one subcommand each, a file or a folder whose `method.py` holds it."""
 
 import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from types import ModuleType
 from typing import Any
 
+from cnnprobe.config.options import option_name
+from cnnprobe.methods.contract import Provided
+from cnnprobe.store.tables import Measurement
+
 
 def module(command: str) -> ModuleType:
-    """Import the module of one command, e.g. "rf-map"."""
+    """Import the module of one command, e.g. "rf-map"; what it offers is `contract.Method`."""
     name = f"cnnprobe.methods.{command.replace('-', '_')}"
     found = importlib.import_module(name)
     return importlib.import_module(f"{name}.method") if hasattr(found, "__path__") else found
 
 
-def measurement(command: str, given: dict[str, Any]) -> Any:
+def measurement(command: str, provided: Provided, options: dict[str, Any]) -> Measurement:
     """Call the `compute` of a command, its numbers the same every time and in full float32 on every device.
 
     Args:
         command: e.g. "rf-map".
-        given: arguments by the name of the parameter.
+        provided: by the run.
+        options: by name; those of a group are put together.
 
     Returns:
-        `store.tables.Measurement`; a training chooses its number format itself.
+        what there is to measure; a training chooses its number format itself.
     """
     from cnnprobe.machine import precision  # with torch
 
-    exact = precision.exact(given.get("device", "cpu"))
+    exact = precision.exact(provided.computation.device)
     with precision.repeatable(exact):
-        made = module(command).compute(**given)
+        compute = module(command).compute
+        made: Measurement = compute(provided, **_grouped(compute, options))
     made.events = precision.repeated(exact, made.events)
     return made
+
+
+def _grouped(compute: Callable[..., Measurement], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `compute`: options by the name of their parameter, groups of them as their dataclass."""
+    found = {}
+    for name, parameter in inspect.signature(compute).parameters.items():
+        kind = parameter.annotation
+        if isinstance(kind, type) and is_dataclass(kind):
+            if kind is not Provided:
+                found[name] = kind(**{field.name: options[field.name] for field in fields(kind)})
+        elif option_name(name) in options:
+            found[name] = options[option_name(name)]
+    return found

@@ -6,7 +6,6 @@ from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
 
 from cnnprobe.errors import listing
 from cnnprobe.instruments.fields.check import checked
@@ -14,12 +13,15 @@ from cnnprobe.instruments.layers.multiply_adds import apart, per_image, uncounte
 from cnnprobe.instruments.layers.naming import Layer, layers_of, left_out, main_layers
 from cnnprobe.instruments.network.calls import parameters
 from cnnprobe.instruments.network.tracing import trace
+from cnnprobe.methods.contract import Provided
 from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
+ORDER = 3
+"""Its place in the list of commands."""
 
 
-def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "all"]) -> Measurement:
+def compute(provided: Provided, *, kind: Literal["main", "all"]) -> Measurement:
     """Run the network once on a noise image and describe its layers in the order in which they are computed.
 
     The receptive field is the theoretical one (Araujo, Norris, Sim 2019, Distill): the field of position u of a map is
@@ -27,8 +29,7 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
     with the network: where a position sees pixels beyond it, the whole image is given, and `field_note` says so.
 
     Args:
-        model: any network; it is given back as it was.
-        size: (channel, y, x) or (channel, time) of the images that enter it.
+        provided: by the run, see `contract.Provided`.
         kind: "main": convolutions by their short names, dense layers, areas; "all": also the output of every module.
 
     Returns:
@@ -40,6 +41,7 @@ def compute(*, model: nn.Module, size: tuple[int, ...], kind: Literal["main", "a
     Raises:
         UserError: the network cannot take such an image.
     """
+    model, size = provided.model, provided.dataset.size
     found = checked(model, main_layers(model, size) if kind == "main" else layers_of(model, size), size)
     lacking = left_out(model, size, every=kind == "all")
     for why, names in lacking.items():

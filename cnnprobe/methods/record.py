@@ -17,7 +17,11 @@ from cnnprobe.instruments.layers.naming import Layer, find
 from cnnprobe.instruments.network.activations import tap, warn_of_nan
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
 from cnnprobe.machine.memory import UNBOUNDED, Carried, in_parts
+from cnnprobe.methods.contract import Provided
 from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
+
+ORDER = 4
+"""Its place in the list of commands."""
 
 SHOWN = 64
 """Images on the contact sheet."""
@@ -30,18 +34,11 @@ SAMPLES = 1000
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
-    classes: tuple[str, ...],
     layer: str | list[str] | None,
-    batch_size: int,
-    device: str,
-    workers: int,
     keep: Literal["summary", "maps"],
     dtype: Literal["float32", "float16"],
-    start: int = 0,
-    facts: dict[str, Any] | None = None,
 ) -> Measurement:
     """Show every image once and record the layers asked for.
 
@@ -49,17 +46,10 @@ def compute(
     maximum (the smallest flat index among equals). `keep=maps` stores the whole maps as well.
 
     Args:
-        model: any network; it is given back as it was.
-        dataset: an image set.
-        classes: the network's own class names, () where unknown.
+        provided: by the run, see `contract.Provided`.
         layer: names of layers, see `layers.naming.find`; None: only what the network decides.
-        batch_size: images that pass through the network together, and are saved together.
-        device: where the network is.
-        workers: processes that load images.
         keep: what is stored of each map.
         dtype: type of the stored maps.
-        start: image to go on from, a multiple of `batch_size`.
-        facts: of a stopped run, see `store.tables.Measurement`: how many images fit in memory at once, if fewer.
 
     Returns:
         tables "images", "stimuli", "pictures" and one "activations/<layer>" per layer.
@@ -67,11 +57,12 @@ def compute(
     Raises:
         UserError: there is no such layer.
     """
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     layers = find(model, layer, dataset.size) if layer else []
     count = len(dataset)
     along = "y x" if len(dataset.size) == 3 else "time"
-    known = outputs_of(model, dataset.size, classes, dataset).tell()
-    say_classes(classes, dataset, known.classes)
+    known = outputs_of(model, dataset.size, provided.classes, dataset).tell()
+    say_classes(provided.classes, dataset, known.classes)
     tables = [
         Table(
             "images",
@@ -89,14 +80,14 @@ def compute(
                     "place of the label among the outputs, 0 = best, -1 = cannot be compared", "", (), "int64", "index"
                 ),
             },
-            batch=batch_size,
+            batch=computation.batch_size,
             attributes={
-                "classes": json.dumps(list(classes), ensure_ascii=False),
+                "classes": json.dumps(list(provided.classes), ensure_ascii=False),
                 "outputs": known.kind,
             },
         ),
-        *(activation_table(layer, count, batch_size, keep, dtype, along) for layer in layers),
-        stimuli_table(dataset, batch_size),
+        *(activation_table(layer, count, computation.batch_size, keep, dtype, along) for layer in layers),
+        stimuli_table(dataset, computation.batch_size),
         Table(
             "pictures",
             "image",
@@ -106,14 +97,14 @@ def compute(
                     "the image, made small", f"channel {along}", small(dataset.size), *picture_kind(dataset.size)
                 )
             },
-            batch=batch_size,
+            batch=computation.batch_size,
             aside=True,
         ),
     ]
-    loaded = batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
-    kept = facts if facts is not None else {}
-    showing = Showing(model, layers, keep, partial(shared_classes, classes, dataset), kept, known)
-    return Measurement(tables, showing.events(loaded, tables), count - start, facts=kept)
+    loaded = batches(dataset, **computation.loading, start=resumed.start)
+    kept = resumed.facts
+    showing = Showing(model, layers, keep, partial(shared_classes, provided.classes, dataset), kept, known)
+    return Measurement(tables, showing.events(loaded, tables), count - resumed.start, facts=kept)
 
 
 def small(size: tuple[int, ...]) -> tuple[int, ...]:

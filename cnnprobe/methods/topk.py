@@ -8,7 +8,6 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from torch import nn
 
 from cnnprobe.config.options import Range, Run
 from cnnprobe.errors import UserError
@@ -20,10 +19,15 @@ from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.areas import Areas
 from cnnprobe.instruments.ranking.strongest import Order, Strongest, by_pass, by_record, check_record
 from cnnprobe.instruments.ranking.top_k import Ranker
+from cnnprobe.methods.contract import Provided
 from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
 from cnnprobe.store.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+ORDER = 5
+"""Its place in the list of commands."""
+BUILT_FROM = ("record",)
+"""Commands whose runs `source=` may name."""
 Criterion = Literal["max", "mean", "area"]
 SHOWN = 12
 """Images per unit on a sheet at most; the store has all k."""
@@ -32,9 +36,8 @@ SAVED_UNITS = 32
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
     layer: str | list[str],
     units: str | int | list[int],
     k: Annotated[int, Range(1, 1000)],
@@ -45,11 +48,6 @@ def compute(
     picture: Annotated[int, Range(8, 1024)] | None,
     pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
     source: Run | None,
-    batch_size: int,
-    device: str,
-    workers: int,
-    seed: int,
-    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Rank the images for every unit, in one pass for all layers and criteria.
 
@@ -59,8 +57,7 @@ def compute(
     answers no image is dead.
 
     Args:
-        model: any network; it is given back as it was.
-        dataset: an image set.
+        provided: by the run, see `contract.Provided`.
         layer: names of layers, see `layers.naming.find`.
         units: channels of each layer.
         k: images per unit.
@@ -71,11 +68,6 @@ def compute(
         picture: longer side of the stored pictures, px; None: as large as 128 MB allow.
         pages: units to draw a page of.
         source: a record run to rank from, instead of running the network again.
-        batch_size: images that pass through the network together.
-        device: where the network is.
-        workers: processes that load images.
-        seed: no number is drawn.
-        unfinished: keeps the ranking so far, see `store.unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -83,6 +75,7 @@ def compute(
     Raises:
         UserError: no such layer or unit, or the source lacks what is asked for.
     """
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     layers = find(model, layer, dataset.size)
     criteria = list(dict.fromkeys([criterion] if isinstance(criterion, str) else criterion))
     ends = ["top", "bottom"] if bottom else ["top"]
@@ -102,8 +95,7 @@ def compute(
     areas = Areas(layers, chosen, len(dataset), quantile) if "area" in criteria and source is None else None
 
     def loaded(start: int, indices: np.ndarray | None = None) -> Iterator[Batch]:
-        where = {"device": device, "workers": workers, "indices": indices, "start": start}
-        return batches(dataset, batch_size=batch_size, **where)
+        return batches(dataset, **computation.loading, indices=indices, start=start)
 
     def events() -> Iterator[Rows | Advance | Phase]:
         skipped = np.zeros(len(dataset), bool)
@@ -114,14 +106,14 @@ def compute(
             yield Advance(len(dataset))
         else:
             ranker = Ranker(layers, k, [name for name in criteria if name != "area"], bottom)
-            found = yield from by_pass(model, layers, ranker, loaded, skipped, unfinished, areas)
+            found = yield from by_pass(model, layers, ranker, loaded, skipped, resumed.unfinished, areas)
         found = {name: answer.of(chosen[name]) for name, answer in found.items()}
-        yield from _rows(layers, found, lists, Pictures(size, crop, loaded), unfinished)
-        for start in range(0, len(skipped), batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
+        yield from _rows(layers, found, lists, Pictures(size, crop, loaded), resumed.unfinished)
+        for start in range(0, len(skipped), computation.batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
 
     tables = [_table(one, chosen[one.name], lists, k, size, about) for one in layers]
-    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), len(dataset))
+    return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), len(dataset))
 
 
 @dataclass(frozen=True)

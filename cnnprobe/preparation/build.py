@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from cnnprobe.config import catalogue, schema
@@ -16,7 +15,6 @@ from cnnprobe.preparation.named_weights import (
     FILES,
     TRAINING,
     Weights,
-    from_run,
     from_scratch,
     moment_names,
     random,
@@ -295,26 +293,3 @@ def _dataset(block: dict[str, Any], needs: Any, limit: int | str | None, seed: i
         inner |= {key: options[key] for key in ("root", "split") if key in inner and options.get(key) is not None}
         options["source"] = module("dataset", options["of"]).build(**inner)
     return limited(module("dataset", block["name"]).build(**options), limit, seed)
-
-
-def brain(config: dict[str, Any], device: str) -> Any:
-    """Build the second network that `brain=RUN` names, with its weights.
-
-    Returns:
-        `model`, in eval mode on the device; `size`, (channel, y, x) of its inputs; `label` of its weights.
-
-    Raises:
-        UserError: there is no such run, or it does not say which network it trained.
-    """
-    weights = from_run(config["method"]["brain"], config)
-    about = weights.about or {}
-    options = about.get("model")
-    if not options or options["name"] == "custom":  # a file of weights must not decide which Python file is run
-        raise UserError(f"brain={config['method']['brain']} must be a run of train of a network of this package")
-    kind = module("model", options["name"])
-    given = {key: value for key, value in options.items() if key not in ("name", "num_classes")}
-    needs = kind.needs(**given)
-    size = (needs.channels, needs.size, needs.size)
-    classes = about.get("num_classes")
-    model = network(kind, options | {"num_classes": None}, given, classes, weights, config["seed"], size)
-    return SimpleNamespace(model=model.to(device), size=size, label=weights.label)

@@ -3,13 +3,11 @@
 import logging
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cnnprobe.config import catalogue, schema, untrusted_yaml
 from cnnprobe.errors import UserError, listing
-from cnnprobe.machine import files
 from cnnprobe.preparation import identity, named_weights
 from cnnprobe.store import folders, run_json
 from cnnprobe.store.reader import Recording
@@ -22,8 +20,6 @@ OTHER = " changed since the run (checksum)"
 """What is said of an image that is another one under the same name."""
 PIXELS = ("resize", "scale", "channels", "axes", "data")
 """Options of a dataset that its fingerprint and size leave open."""
-SOURCES = {"topk": ("record",)}
-"""Commands whose runs a command can be built from; the others take the runs of topk and record."""
 
 
 def open_source(config: dict[str, Any], resumed: Path | None, places: Sequence[str]) -> tuple[Recording | None, dict]:
@@ -44,7 +40,7 @@ def open_source(config: dict[str, Any], resumed: Path | None, places: Sequence[s
     name = config["method"].get("source")
     if not name:
         return None, config
-    accepted = SOURCES.get(config["method"]["name"], ("topk", "record"))
+    accepted = catalogue.fact(config["method"]["name"], "BUILT_FROM", ())
     folder = _source_folder(config, name, accepted, resumed, places)
     recording = Recording(folder / "store.h5")
     command = recording.attributes["command"]
@@ -104,49 +100,10 @@ def built_from(config: dict[str, Any], made: Any, read: dict[str, Path]) -> list
     Args:
         config: of the run, see `config.schema.checked`.
         made: its `Preparation`.
-        read: see `read_runs`.
+        read: what it reads beside its weights, by option: runs, and files.
     """
     found = [one.label for one in made.weights.moments or (made.weights,) if one.kind == "file"]
-    return found + [folders.short(folder, config["out"]) for folder in read.values()]
-
-
-def read_runs(config: dict[str, Any], source: Recording | None) -> dict[str, Path]:
-    """Return the folders of the runs that a run reads beside its weights, by the option that names them.
-
-    Args:
-        config: checked.
-        source: as opened.
-    """
-    found = {"source": source.path.parent} if source is not None else {}
-    for key in ("brain", "old_task"):
-        word = config["method"].get(key)
-        if isinstance(word, str) and word not in ("auto", "none"):
-            with suppress(UserError):  # told where it is opened
-                found[key] = named_weights.checkpoints(word.partition("@")[0], config)[0]
-    return found | _references(config)
-
-
-def words_of(value: str | list[str] | None) -> list[str]:
-    """Return the words of an option that takes one or several."""
-    return [value] if isinstance(value, str) else list(value or ())
-
-
-def _references(config: dict[str, Any]) -> dict[str, Path]:
-    """Return the runs that references are taken from."""
-    found = {}
-    for word in words_of(config["method"].get("reference")):
-        with suppress(UserError):  # a file, or pixels
-            found[f"reference {word}"] = folders.find(word, config["out"], "" if "/" in word else "rsa")
-    return found
-
-
-def second_weights(config: dict[str, Any]) -> dict[str, str]:
-    """Return the part of the identity that is the weights of a second network, {} where there is none."""
-    word = config["method"].get("brain")
-    if isinstance(word, str):
-        with suppress(UserError):  # told where it is opened
-            return {"brain weights": files.sha256(named_weights.from_run(word, config).path)}
-    return {}
+    return found + [folders.short(path, config["out"]) for path in read.values() if path.is_dir()]
 
 
 def same_origin(source: Recording, name: str, made: Any, now: dict[str, str], config: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
     Args:
         config: checked.
         made: the `Preparation`.
-        read: the folders of the runs it is built from, by option.
+        read: the folders of the runs, and files, it is built from, by option.
     """
     found = dict(_named(config))
     file = config["model"].get("file")
@@ -50,7 +50,9 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
     if (objects := made.dataset.objects_digest()) is not None:
         found[OBJECTS] = objects
     found |= {f"{MOMENT} {label}": digest for label, digest in made.sums.items()}
-    return found | {f"{RUN} {option}": run_digest(folder) for option, folder in read.items()}
+    for option, path in read.items():
+        found |= {f"{RUN} {option}": run_digest(path)} if path.is_dir() else {option: files.sha256(path)}
+    return found
 
 
 def of_store(recording: Recording) -> dict[str, str]:

@@ -165,7 +165,7 @@ def _several(names: list[str], config: dict[str, Any], command: str) -> Weights:
         found += learned(name.removesuffix("@*"), config) if every else [_one(name, config, command)]
         if found[-1].kind != "file":
             raise UserError(f"a list of weights names runs and files, got {name!r}")
-    if "moments" not in catalogue.parameters_of(command):
+    if not catalogue.fact(command, "MOMENTS", False):
         shown, each = listing(names), ",".join(names)
         raise UserError(f"{command} takes one network, got weights={shown}; a run for each: -m weights={each}")
     found = _in_order(found)

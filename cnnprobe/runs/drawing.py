@@ -7,12 +7,12 @@ from pathlib import Path
 from cnnprobe import methods
 from cnnprobe.errors import listing
 from cnnprobe.machine import files
-from cnnprobe.methods.rsa.brain import volumes
 from cnnprobe.plots import fonts, style
 from cnnprobe.store.reader import Recording, SoFar
 
 log = logging.getLogger("cnnprobe")
 
+MAP = ".nii.gz"
 SO_FAR = "so-far"
 """Folder in `figures` for those of a run that is not complete."""
 
@@ -31,9 +31,9 @@ def draw(folder: Path) -> int:
             style.mark(figure, f"images: {sample}")
         files.write(files.named(target, name, ".png"), style.png(figure))
         count += 1
-    for name, values, affine in getattr(method, "volumes", lambda _: ())(recording):
+    for name, content in getattr(method, "volumes", lambda _: ())(recording):
         (folder / "maps").mkdir(exist_ok=True)
-        files.write(files.named(folder / "maps", name, ".nii.gz"), volumes.nifti(values, affine, name))
+        files.write(files.named(folder / "maps", name.removesuffix(MAP), MAP), content)
     shutil.rmtree(target / SO_FAR, ignore_errors=True)
     _tell_unwritten()
     return count

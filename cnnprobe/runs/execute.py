@@ -1,6 +1,5 @@
 """One run: build, compute, store, draw."""
 
-import inspect
 import json
 import logging
 import os
@@ -18,10 +17,11 @@ import yaml
 
 from cnnprobe import methods
 from cnnprobe.config import catalogue
-from cnnprobe.config.options import option_name
 from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files, provenance, terminal
+from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.signals import EXIT_STATUS, Stop
+from cnnprobe.methods.contract import Provided, Resumed
 from cnnprobe.preparation import build as preparation
 from cnnprobe.preparation import compatibility, identity
 from cnnprobe.runs import checkpoints, drawing, resource_errors, resuming, under_way
@@ -150,8 +150,8 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         stop.leave()
         if job.resume:
             compatibility.same_images(job.resume, made)
-        read = compatibility.read_runs(job.config, source)
-        depends = identity.identity_of(job.config, made, read) | compatibility.second_weights(job.config)
+        read = runs_read(job, source)
+        depends = identity.identity_of(job.config, made, read)
         if job.resume:
             compatibility.same_identity(job.resume, depends)
         if source is not None:
@@ -178,16 +178,14 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         measurement = compute(job, made, device, workers, source, stop, left)
         stop.leave()
         folder = job.resume or folders.claim(job.config["out"], job.command, job.name)
-        left["unfinished"].folder = folder / UNFINISHED
+        left.unfinished.folder = folder / UNFINISHED
         if lock is None:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(setattr, remarks, "log", None)
         try:
             lock = lock or undo.enter_context(folders.Lock(folder))
             more = {"identity": depends, "built_from": compatibility.built_from(job.config, made, read)}
-            run = under_way.Run(
-                job, folder, lock, about(job, made, device, threads) | more, remarks, left["unfinished"]
-            )
+            run = under_way.Run(job, folder, lock, about(job, made, device, threads) | more, remarks, left.unfinished)
             run.about["place"] = os.path.relpath(folder)
             if job.resume:
                 folders.tidy(folder)
@@ -232,6 +230,13 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
     }
 
 
+def runs_read(job: Job, source: Recording | None) -> dict[str, Path]:
+    """Return the folders of the runs, and files of weights, that a run reads beside its own, by option."""
+    found = {"source": source.path.parent} if source is not None else {}
+    reads = getattr(methods.module(job.command), "reads", None)
+    return found | (reads(job.config) if reads else {})
+
+
 def compute(
     job: Job,
     made: preparation.Preparation,
@@ -239,34 +244,31 @@ def compute(
     workers: int,
     source: Recording | None,
     stop: Stop,
-    left: dict[str, Any],
+    left: Resumed,
 ) -> Measurement:
-    """Call the method with what its `compute` asks for by name; `left`: by a stopped run, see `resuming.left_by`."""
-    method = methods.module(job.command)
-    asked = inspect.signature(method.compute).parameters
+    """Call the method with its options, and with what every run hands over; `left`: by a stopped run."""
     if job.config.get("layer") == "???" or (job.config.get("layer") is None and _needs_one(job)):
         raise _needs_layer(made)
-    given = {key: job.config.get(key) for key in ("seed", "batch_size", "layer", "units")}
-    given |= {key: value for key, value in job.config["method"].items() if key != "name"}
-    given |= {
-        "model": made.model.to(device),
-        "moments": made.moments,
-        "dataset": made.dataset,
-        "held_out": made.held_out,
-        "classes": made.classes,
-        "size": made.dataset.size,
-        "device": device,
-        "workers": 0 if made.dataset.in_memory else workers,
-        "source": source,
-        "should_stop": stop,
-    } | left
-    from cnnprobe.runs.companions import companions  # with torch
-
-    with stop.at_once():
-        given |= companions(asked, job.config, made, device)
-    return methods.measurement(
-        job.command, {name: given[option_name(name)] for name in asked if option_name(name) in given}
+    asked = catalogue.options_of(job.command)
+    options = {key: value for key, value in (job.config | job.config["method"]).items() if key in asked}
+    options |= {"source": source} if "source" in asked else {}
+    inputs = getattr(methods.module(job.command), "inputs", None)
+    if inputs is not None:
+        with stop.at_once():
+            options |= inputs(job.config, made, device)
+    provided = Provided(
+        model=made.model.to(device),
+        dataset=made.dataset,
+        held_out=made.held_out,
+        classes=made.classes,
+        moments=made.moments,
+        computation=Computation(
+            device, 0 if made.dataset.in_memory else workers, job.config["batch_size"], job.config["seed"]
+        ),
+        resumed=left,
+        should_stop=stop,
     )
+    return methods.measurement(job.command, provided, options)
 
 
 def _needs_one(job: Job) -> bool:
@@ -289,8 +291,8 @@ def work(measurement: Measurement, run: under_way.Run, attributes: dict[str, Any
     writer = (Writer.resume if resumed else Writer.create)(store, measurement.tables, attributes)
     if resumed:
         terminal.say(f"resuming {run.folder.name}: {kept(writer, run)}", stream=sys.stderr)
-    # a method that asks for `should_stop` ends by itself, after it has handed over its state
-    ends_itself = "should_stop" in inspect.signature(methods.module(run.job.command).compute).parameters
+    # a method that learns ends by itself, after it has handed over its state
+    ends_itself = catalogue.fact(run.job.command, "LEARNS", False)
     try:
         images = "signals" if len(attributes["size"]) == 2 else "images"
         with terminal.Progress(run.job.command, measurement.total, measurement.counts, images) as bar:
@@ -326,5 +328,5 @@ def work(measurement: Measurement, run: under_way.Run, attributes: dict[str, Any
 
 def kept(writer: Writer, run: under_way.Run) -> str:
     """Say what there is to go on from: rows, and of a training how far its weights are, which rows do not tell."""
-    learns = "state" in inspect.signature(methods.module(run.job.command).compute).parameters
+    learns = catalogue.fact(run.job.command, "LEARNS", False)
     return writer.kept() + (checkpoints.kept(run.folder / "weights") if learns else "")

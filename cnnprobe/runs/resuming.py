@@ -1,36 +1,31 @@
 """What a stopped run has left: rows, the state of a training, work that has no row yet."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from cnnprobe.methods.contract import Resumed
 from cnnprobe.runs import checkpoints
 from cnnprobe.store import run_json
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.unfinished import FOLDER, Unfinished
 
 
-def left_by(folder: Path | None) -> dict[str, Any]:
-    """Return what a method may ask for by name to go on with a stopped run; of a new run (None) there is nothing yet.
-
-    Returns:
-        `start`, rows that are finished; `finished`, by table the first rows of the batches there are; `facts`, see
-        `store.tables.Measurement`; `state`, from which a training goes on; `unfinished`, work that has no row yet.
-    """
+def left_by(folder: Path | None) -> Resumed:
+    """Return what a stopped run has left to go on from; of a new run (None) there is nothing yet."""
     path = None if folder is None else folder / "store.h5"
     if path is None or not path.exists():
         facts = {} if folder is None else run_json.read(folder).get("facts", {})
-        return {"start": 0, "finished": {}, "facts": facts, "state": None, "unfinished": Unfinished()}
+        return Resumed(facts=facts, unfinished=Unfinished())
     kept = folder / FOLDER
-    return {
-        "start": whole_rows(path),
-        "finished": finished_batches(path),
-        "facts": run_json.read(folder).get("facts", {}),
-        "state": checkpoints.read(folder / "weights"),
+    return Resumed(
+        start=whole_rows(path),
+        finished=finished_batches(path),
+        facts=run_json.read(folder).get("facts", {}),
+        state=checkpoints.read(folder / "weights"),
         # where rows are damaged, which were finished before it, nothing that came after them is trusted
-        "unfinished": Unfinished(kept if kept.is_dir() and is_whole(path) else None),
-    }
+        unfinished=Unfinished(kept if kept.is_dir() and is_whole(path) else None),
+    )
 
 
 def finished_batches(path: Path) -> dict[str, frozenset[int]]:

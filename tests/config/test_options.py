@@ -1,7 +1,10 @@
+from dataclasses import fields
+
 import pytest
 
 from cnnprobe.config.options import Option, Range, declared, option_name, parameter_name, parameters
 from cnnprobe.errors import UserError
+from cnnprobe.methods.optimize.ascent.presets import Changes
 
 SOURCE = """
 from typing import Annotated, Literal
@@ -99,3 +102,17 @@ def test_an_option_may_have_a_name_that_python_keeps_for_itself(tmp_path):
     assert [option_name("class_"), option_name("end_"), parameter_name("class"), parameter_name("end_")] == [
         "class", "end_", "class_", "end_",
     ]  # fmt: skip
+
+
+def test_a_group_of_options_stands_for_its_fields(tmp_path):
+    """In the place of the parameter, in the order of the dataclass, with the ranges that stand there."""
+    path = tmp_path / "grouped.py"
+    path.write_text(
+        "from cnnprobe.methods.optimize.ascent.presets import Changes\n"
+        "def compute(provided, *, k: int, changes: Changes, last: bool): ...\n"
+    )
+    names = [field.name for field in fields(Changes)]
+    assert parameters(path, "compute") == ["k", *names, "last"]
+    assert list(declared(path, "compute")) == ["k", *names, "last"]
+    with pytest.raises(UserError, match="steps must be a whole number, from 1 to 100000 or null, got 0"):
+        declared(path, "compute")["steps"].check(0, "steps")

@@ -31,7 +31,7 @@ def table_of(measurement):
 
 def test_the_table_holds_the_columns_of_the_contract_in_depth_order():
     model = torchvision.models.alexnet(weights=None).eval()
-    measurement = layers.compute(model=model, size=(3, 224, 224), kind="main")
+    measurement = cnnprobe.measure("layers", model=model, size=(3, 224, 224), kind="main")
     columns = table_of(measurement)
     convolutions = [f"conv{n}" for n in range(1, 6)]
     assert columns["name"].tolist() == [*convolutions, "classifier.1", "classifier.4", "classifier.6"]
@@ -48,7 +48,7 @@ def test_the_table_holds_the_columns_of_the_contract_in_depth_order():
 
 
 def test_all_lists_every_module_and_only_once():
-    columns = table_of(layers.compute(model=planted.Block(), size=(3, 8, 8), kind="all"))
+    columns = table_of(cnnprobe.measure("layers", model=planted.Block(), size=(3, 8, 8), kind="all"))
     names = columns["name"].tolist()
     assert names == ["conv1#1", "bn1", "conv1", "relu#1", "conv2", "conv2#1", "bn2", "relu#2"]
     assert columns["kind"].tolist()[1::2] == ["norm", "nonlinearity", "convolution", "nonlinearity"]
@@ -56,7 +56,7 @@ def test_all_lists_every_module_and_only_once():
 
 
 def test_signals_have_one_axis():
-    columns = table_of(layers.compute(model=planted.signals(), size=(2, 64), kind="main"))
+    columns = table_of(cnnprobe.measure("layers", model=planted.signals(), size=(2, 64), kind="main"))
     assert columns["map_size"].tolist() == [[30], [11]] and columns["field_size"].tolist() == [[5], [23]]
 
 
@@ -77,10 +77,10 @@ def test_every_axis_of_a_map_is_stored_shown_and_drawn_and_what_is_left_out_is_t
     """F84."""
     model = Volume().eval()
     with Told() as told:
-        measurement = layers.compute(model=model, size=(5, 8, 9), kind="main")
+        measurement = cnnprobe.measure("layers", model=model, size=(5, 8, 9), kind="main")
     assert table_of(measurement)["map_size"].tolist() == [[5, 8, 9]]
     assert len(told) == 1 and told[0].startswith("left out: conv2: it has no axis for images (5x2x6x7 for one image")
-    recording = stored(layers.compute(model=model, size=(5, 8, 9), kind="all"), tmp_path)
+    recording = stored(cnnprobe.measure("layers", model=model, size=(5, 8, 9), kind="all"), tmp_path)
     assert layers.summary(recording)["map"] == ["5x8x9", "5x8x9"]
     ((_, made),) = layers.draw(recording)
     _, maps = made.axes
@@ -91,7 +91,7 @@ def test_every_axis_of_a_map_is_stored_shown_and_drawn_and_what_is_left_out_is_t
 
 def test_images_that_do_not_fit_are_refused_before_anything_is_laid_out():
     with pytest.raises(UserError, match="cannot take an image of 1x8x8"):
-        layers.compute(model=planted.Functional(), size=(1, 8, 8), kind="main")
+        cnnprobe.measure("layers", model=planted.Functional(), size=(1, 8, 8), kind="main")
 
 
 def stored(measurement, tmp_path):
@@ -105,7 +105,7 @@ def stored(measurement, tmp_path):
 
 
 def test_what_is_stored_comes_back_and_is_drawn_without_the_network(tmp_path):
-    recording = stored(layers.compute(model=planted.Functional(), size=(3, 8, 8), kind="all"), tmp_path)
+    recording = stored(cnnprobe.measure("layers", model=planted.Functional(), size=(3, 8, 8), kind="all"), tmp_path)
     table = recording["layers"]
     assert list(table["name"])[:2] == ["first", "conv1"] and table["field_size"].dtype == np.float32
     ((name, made),) = layers.draw(recording)
@@ -123,7 +123,7 @@ def test_what_a_field_owes_to_more_than_formulas_is_said(tmp_path):
             return super().forward(images * images.mean((2, 3), keepdim=True))
 
     for place, model in enumerate((planted.Functional(), Gated())):
-        measurement = layers.compute(model=model, size=(3, 8, 8), kind="main")
+        measurement = cnnprobe.measure("layers", model=model, size=(3, 8, 8), kind="main")
         writer = Writer.create(tmp_path / f"{place}.h5", measurement.tables, {"command": "layers", "model": "planted"})
         for event in (event for event in measurement.events if isinstance(event, Rows)):
             writer.write(event)
@@ -179,7 +179,7 @@ def test_the_cost_of_a_network_is_that_of_all_it_computes_once(caplog):
     patches, tokens = 16 * 12 * 3 * 8 * 8, 17
     each = 4 * tokens * 12**2 + 2 * tokens**2 * 12 + 2 * tokens * 12 * 24
     for kind in ("main", "all"):
-        measurement = layers.compute(model=vit, size=(3, 32, 32), kind=kind)
+        measurement = cnnprobe.measure("layers", model=vit, size=(3, 32, 32), kind=kind)
         assert measurement.tables[0].attributes["macs"] == patches + 2 * each + 12 * 5
     assert "multiply-adds" not in caplog.text
 
@@ -206,7 +206,9 @@ class Fed(nn.Module):
 def test_steps_from_a_state_of_zeros_cost_as_much_as_others(one_by_one):
     """F95: the first call of the connections back read no image yet; a kernel made once a batch is not for each."""
     torch.manual_seed(0)
-    attributes = layers.compute(model=Fed(one_by_one).eval(), size=(3, 8, 8), kind="main").tables[0].attributes
+    attributes = (
+        cnnprobe.measure("layers", model=Fed(one_by_one).eval(), size=(3, 8, 8), kind="main").tables[0].attributes
+    )
     each = 3 * (36 * 4 * 27 + 36 * 4 * 4 + 4 * 4) + 4 * 2
     assert attributes["macs"] == each + (2 * 4 * 2 if one_by_one else 0)
 
@@ -220,5 +222,5 @@ class Distances(nn.Module):
 
 def test_operations_without_a_count_are_told_once(caplog):
     """F95: their cost was 0."""
-    layers.compute(model=Distances(), size=(3, 8, 8), kind="all")
+    cnnprobe.measure("layers", model=Distances(), size=(3, 8, 8), kind="all")
     assert caplog.text.count("multiply-adds of cdist are not counted") == 1

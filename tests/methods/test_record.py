@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+import cnnprobe
 from cnnprobe.datasets import shapes
 from cnnprobe.errors import UserError
-from cnnprobe.methods import record
 from cnnprobe.models import convnet
 from cnnprobe.store.tables import Rows
 from tests.support.calling import Told, Undefined, network
@@ -25,7 +25,7 @@ def columns(model, dataset, **more):
     """Run record and join its rows by table."""
     options = {"classes": (), "layer": ["conv2", "fc1"], "batch_size": 8, "device": "cpu", "workers": 0}
     options |= {"keep": "maps", "dtype": "float32"} | more
-    measurement = record.compute(model=model, dataset=dataset, **options)
+    measurement = cnnprobe.measure("record", model=model, dataset=dataset, **options)
     found = {}
     for event in measurement.events:
         if isinstance(event, Rows):

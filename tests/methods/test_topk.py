@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+import cnnprobe
 from cnnprobe.datasets import gratings, shapes
 from cnnprobe.datasets.base.imageset import given_images
 from cnnprobe.errors import UserError
-from cnnprobe.methods import topk
 from cnnprobe.models import convnet
 from cnnprobe.store.tables import Rows
 
@@ -18,7 +18,7 @@ def ranked(model, dataset, **more):
     options = {"layer": "conv1", "units": "all", "k": 3, "criterion": "max", "quantile": 0.995, "bottom": False}
     options |= {"crop": False, "picture": None, "pages": None, "source": None}
     options |= {"batch_size": 8, "device": "cpu", "workers": 0, "seed": 0}
-    measurement = topk.compute(model=model, dataset=dataset, **(options | more))
+    measurement = cnnprobe.measure("topk", model=model, dataset=dataset, **(options | more))
     found = {}
     for event in measurement.events:
         if isinstance(event, Rows) and event.table.startswith("units/"):

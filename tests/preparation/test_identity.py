@@ -11,9 +11,10 @@ from PIL import Image
 
 import cnnprobe as package
 from cnnprobe.datasets import coco
-from cnnprobe.datasets.base.imageset import limited
+from cnnprobe.datasets.base.imageset import Given, limited
+from cnnprobe.methods.optimize import inputs
 from cnnprobe.models import custom
-from cnnprobe.preparation import compatibility, identity
+from cnnprobe.preparation import identity
 from cnnprobe.store import run_json
 from tests.support.images import made_collections
 
@@ -264,9 +265,11 @@ def test_a_second_network_counts_by_its_weights(tmp_path, monkeypatch):
     """F100."""
     (tmp_path / "best.safetensors").write_text("one")
     found = SimpleNamespace(path=tmp_path / "best.safetensors")
-    monkeypatch.setattr(compatibility.named_weights, "from_run", lambda word, config: found)
-    config = {"method": {"brain": "train/b/v001"}}
-    before = compatibility.second_weights(config)
+    monkeypatch.setattr(inputs.named_weights, "from_run", lambda word, config: found)
+    config = {"out": str(tmp_path), "model": {}, "dataset": {}, "method": {"brain": "train/b/v001"}}
+    made = SimpleNamespace(dataset=Given(np.zeros((2, 3, 4, 4), np.float32)), held_out=None, sums={}, code=())
+    before = identity.identity_of(config, made, inputs.reads(config))
     (tmp_path / "best.safetensors").write_text("two")
-    assert set(before) == {"brain weights"} and compatibility.second_weights(config) != before
-    assert compatibility.second_weights({"method": {"brain": None}}) == {}
+    now = identity.identity_of(config, made, inputs.reads(config))
+    assert identity.differences(before, now) == ["brain weights changed"]
+    assert inputs.reads(config | {"method": {"brain": None}}) == {}

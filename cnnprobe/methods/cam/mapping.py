@@ -13,6 +13,7 @@ import torch
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.thumbnails import thumbnails
 from cnnprobe.instruments.outputs.kinds import Outputs
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.cam.class_choice import Choice
 from cnnprobe.methods.cam.cue_combination import ClassMeans, CueCombination
 from cnnprobe.methods.cam.localisation import MEASURES, OVERLAP, Tally, Truth, averaged, judge
@@ -36,9 +37,7 @@ class ClassMapping:
         judged: compare maps with the truth of the dataset.
         picture: (channel, y, x) of the stored pictures.
         draws: of the bootstrap of class means (cccam).
-        seed: of the draws.
-        batch_size: images that are loaded, and saved, together.
-        device, workers: see `images.batches.batches`.
+        computation: device, loaders, images that are loaded, and saved, together, and the seed of the draws.
         facts: of a stopped run: what is known of the images it has finished.
     """
 
@@ -50,10 +49,7 @@ class ClassMapping:
     judged: bool
     picture: tuple[int, ...]
     draws: int
-    seed: int
-    batch_size: int
-    device: str
-    workers: int
+    computation: Computation
     facts: dict[str, Any]
 
     def __post_init__(self):
@@ -62,7 +58,7 @@ class ClassMapping:
         labels = self.dataset.labels
         present = sorted({int(label) for label in labels if label >= 0})
         self.rows_of = present if self.shared else list(range(self.engine.classes))
-        self.means = ClassMeans(self.draws, self.seed)
+        self.means = ClassMeans(self.draws, self.computation.seed)
         self.added: set[int] = set()  # first images of the batches that are in the means
 
     # ---- what is stored ----------------------------------------------------------------------------------------------
@@ -72,7 +68,9 @@ class ClassMapping:
         per, count = self.choice.count, self.images
         self.searched = chosen is None
         columns = self._columns(None if chosen is None else np.repeat(chosen, per))
-        found = [Table("images", "row", count * per, columns, self.batch_size * per, about | {"per_image": per})]
+        found = [
+            Table("images", "row", count * per, columns, self.computation.batch_size * per, about | {"per_image": per})
+        ]
         shown = {
             "image": Column("index in the dataset, -1 = none", dtype="int64", unit="index"),
             "pixels": Column("the image, made small", "channel y x", self.picture, "uint8", "0 to 255"),
@@ -80,7 +78,7 @@ class ClassMapping:
         if self.judged:
             words = "true on the object, at the size of the picture"
             shown["truth"] = Column(words, "y x", self.picture[1:], "bool")
-        found.append(Table("pictures", "image", count, shown, self.batch_size, aside=True))
+        found.append(Table("pictures", "image", count, shown, self.computation.batch_size, aside=True))
         if self.judged:
             found.append(self._summary())
         if self.cues:
@@ -173,8 +171,10 @@ class ClassMapping:
         if self.cues:
             unfinished.begin("means", lambda: {"there": sorted(self.added), **self.means.state()}, self._restore_means)
             there = there & self.added
-        todo = [start for start in range(0, len(chosen), self.batch_size) if start not in there]
-        places = np.concatenate([np.arange(len(chosen))[start : start + self.batch_size] for start in todo] or [[]])
+        todo = [start for start in range(0, len(chosen), self.computation.batch_size) if start not in there]
+        places = np.concatenate(
+            [np.arange(len(chosen))[start : start + self.computation.batch_size] for start in todo] or [[]]
+        )
         places = places.astype(np.int64)
         yield Phase("mapping classes", len(places), "images")
         with nullcontext() if self.cues else self.engine:
@@ -239,10 +239,9 @@ class ClassMapping:
         self.added = set(state["there"])
 
     def _loaded(self, chosen: np.ndarray) -> Iterator[Batch]:
-        given = {"batch_size": self.batch_size, "device": self.device, "workers": self.workers}
-        loaded = batches(self.dataset, indices=np.maximum(chosen, 0), **given)
+        loaded = batches(self.dataset, **self.computation.loading, indices=np.maximum(chosen, 0))
         for number, batch in enumerate(loaded):
-            own = chosen[number * self.batch_size : (number + 1) * self.batch_size]
+            own = chosen[number * self.computation.batch_size : (number + 1) * self.computation.batch_size]
             yield Batch(own, batch.images, batch.labels, batch.readable & (own >= 0))
 
     def _labels(self, batch: Batch) -> np.ndarray:

@@ -23,10 +23,14 @@ from cnnprobe.methods.cam.cue_combination import CueCombination
 from cnnprobe.methods.cam.localisation import MEASURES
 from cnnprobe.methods.cam.mapping import ClassMapping, names_json
 from cnnprobe.methods.cam.maps import ClassMaps
+from cnnprobe.methods.contract import Provided
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
-from cnnprobe.store.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+ORDER = 9
+"""Its place in the list of commands."""
+BUILT_FROM = ("topk", "record")
+"""Commands whose runs `source=` may name."""
 SHOWN = 8
 """Images whose predictions are drawn, and classes whose images are, when none are asked for."""
 SHEET = 48
@@ -34,10 +38,8 @@ SHEET = 48
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
-    classes: tuple[str, ...],
     layer: str | None,
     kind: Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam", "cccam"],
     top_classes: Annotated[int, Range(1, 1000)],
@@ -52,20 +54,11 @@ def compute(
     picture: Annotated[int, Range(8, 1024)] | None,
     pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
     source: Run | None,
-    batch_size: int,
-    device: str,
-    workers: int,
-    seed: int,
-    facts: dict[str, Any] | None = None,
-    finished: dict[str, frozenset[int]] | None = None,
-    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Map the evidence for classes (what the kinds are: `maps`, `cue_combination`).
 
     Args:
-        model: any classifier; it is given back as it was.
-        dataset: an image set.
-        classes: the network's own class names, () where unknown.
+        provided: by the run, see `contract.Provided`.
         layer: name of a layer with a map, see `layers.naming.find`; None: see `layers.naming.last_map`.
         kind: of map.
         top_classes: how many classes are mapped for each image, those with the largest logits.
@@ -80,13 +73,6 @@ def compute(
         picture: longer side of the stored pictures, px; None: as large as 128 MB allow.
         pages: images whose predictions are drawn; None: the first 8.
         source: a run of topk or record of layer=logits that has ranked the images, for images=best:N.
-        batch_size: images that are loaded, and saved, together.
-        device: where the network is.
-        workers: processes that load images.
-        seed: of the bootstrap.
-        facts: of a stopped run, see `store.tables.Measurement`.
-        finished: by table, first rows of the batches there are already.
-        unfinished: keeps what has no row yet, see `store.unfinished.Unfinished`.
 
     Returns:
         tables "images" (a row for each image and class), "pictures", "stimuli"; "localisation" where the truth is
@@ -96,15 +82,16 @@ def compute(
         UserError: the network is no classifier, the layer has no map, the kind has no meaning for the network, or there
             is no such class or image.
     """
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     if len(dataset.size) != 3:
         raise UserError(f"cam maps images (channel, y, x), got signals of {tuple(dataset.size)}")
     class_count(model, dataset.size)
-    known = outputs_of(model, dataset.size, tuple(classes), dataset).tell()
+    known = outputs_of(model, dataset.size, tuple(provided.classes), dataset).tell()
     count = known.classes
     read = _layer(model, layer, dataset.size)
-    shared = shared_classes(classes, dataset, count)
-    say_classes(classes, dataset, count)
-    names = tuple(classes) or (tuple(dataset.classes) if shared else ())
+    shared = shared_classes(provided.classes, dataset, count)
+    say_classes(provided.classes, dataset, count)
+    names = tuple(provided.classes) or (tuple(dataset.classes) if shared else ())
     fixed = _classes(class_, names, count)
     search, chosen = _images(images, fixed, model, dataset, source, known)
     number = len(chosen) if search is None else min(search.k, len(dataset))
@@ -118,25 +105,24 @@ def compute(
         engine: Any = CueCombination(model, read, dataset.size, finer, known)
     else:
         engine = ClassMaps(model, read, dataset.size, kind, extend, filling, known)
-    kept = facts if facts is not None else {}
+    kept = resumed.facts
     size = picture_size(dataset.size, number, picture)
-    mapping = ClassMapping(engine, dataset, choice, number, shared, judged, size, draws, seed, batch_size, device,
-                           workers, kept)  # fmt: skip
+    mapping = ClassMapping(engine, dataset, choice, number, shared, judged, size, draws, computation, kept)  # fmt: skip
 
     def every(start: int) -> Iterator[Batch]:
-        return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+        return batches(dataset, **computation.loading, start=start)
 
     def events() -> Iterator[Rows | Advance | Phase]:
         indices = chosen
         if search is not None:
             if "chosen" not in kept:
-                found, _ = yield from search.run(every, unfinished)
+                found, _ = yield from search.run(every, resumed.unfinished)
                 kept["chosen"] = [int(i) for i in found[search.layers[0].name].ranks[BEST].images[0][:number]]
             indices = np.array(kept["chosen"], np.int64)
-        yield from mapping.events(indices, finished or {}, unfinished)
+        yield from mapping.events(indices, resumed.finished, resumed.unfinished)
         skipped = np.isin(np.arange(len(dataset)), [i for part in kept.get("skipped", {}).values() for i in part])
-        for start in range(0, len(dataset), batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
+        for start in range(0, len(dataset), computation.batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
 
     about = {"kind": kind, "image_size": list(dataset.size), "classes": names_json(names), "shared": shared}
     about |= {"outputs": known.kind}
@@ -144,7 +130,7 @@ def compute(
     grid = getattr(engine, "grid", None)
     about |= {"finer": bool(getattr(engine, "finer", False))} | (grid.attributes if grid else read.attributes)
     tables = mapping.tables(about, chosen if search is None else None)
-    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), number, "images", kept)
+    return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), number, "images", kept)
 
 
 def _layer(model: nn.Module, name: str | None, size: tuple[int, ...]) -> Layer:

@@ -18,6 +18,7 @@ from cnnprobe.instruments.network.snapshots import Moment, at, half_time
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
 from cnnprobe.instruments.ranking.top_k import Ranked
 from cnnprobe.instruments.windows.centred_maps import Canvas, canvas_of
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.gbp.averages import Average, alike_maps, average, counts
 from cnnprobe.methods.gbp.gradients import Gradients, Maps, Recipe
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
@@ -30,29 +31,25 @@ LOW = 0.125
 
 
 @dataclass
-class How:
-    """How maps are made, the same for every layer.
+class GradientSettings:
+    """Settings of gradient maps, the same for every layer.
 
     Args:
         model: any network.
         dataset: an image set.
-        device: where the network is.
+        computation: device, loaders, batch size and seed.
         recipe: see `gradients.Recipe`.
         k: images per unit that are averaged.
         keep: of them, those whose maps are stored one by one.
-        batch_size: images loaded together.
-        workers: processes that load images.
         moments: of learning, in order; the network carries the last.
     """
 
     model: nn.Module
     dataset: Any
-    device: str
+    computation: Computation
     recipe: Recipe
     k: int
     keep: int
-    batch_size: int
-    workers: int
     moments: Sequence[Moment] = ()
 
 
@@ -69,7 +66,7 @@ class GradientMapping:
         gradients: the engine for this layer.
     """
 
-    def __init__(self, how: How, layer: Layer, units: np.ndarray):
+    def __init__(self, how: GradientSettings, layer: Layer, units: np.ndarray):
         self.how, self.layer, self.units = how, layer, units
         self.name = f"units/{layer.group}"
         must_arrive(how.model, layer, how.dataset.size, None if how.recipe.groups else units)
@@ -235,8 +232,8 @@ class GradientMapping:
         unfinished.begin(name, lambda: {"shown": shown, "kept": kept}, restore)
         if shown:
             yield Advance(int((answers & np.isin(ranks.images, needed[:shown])).sum()))
-        where = {"device": how.device, "workers": how.workers, "indices": needed, "start": shown}
-        every = batches(how.dataset, batch_size=how.batch_size, **where) if shown < len(needed) else _nothing()
+        loading = how.computation.loading | {"indices": needed, "start": shown}
+        every = batches(how.dataset, **loading) if shown < len(needed) else _nothing()
         with closing(every):
             for batch in every:
                 places = np.searchsorted(batch.indices, ranks.images)  # of the image in the batch, (unit, k)

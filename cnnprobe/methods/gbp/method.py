@@ -17,13 +17,19 @@ from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.outputs.kinds import class_scores
 from cnnprobe.instruments.ranking.best_worst import check_ends, ends_of, places, ranked
 from cnnprobe.instruments.ranking.strongest import Search, Strongest, images_per_unit, of_groups
+from cnnprobe.methods.contract import Provided
 from cnnprobe.methods.gbp.gradients import Recipe
-from cnnprobe.methods.gbp.mapping import GradientMapping, How
+from cnnprobe.methods.gbp.mapping import GradientMapping, GradientSettings
 from cnnprobe.methods.gbp.sanity import Sanity, verdict
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
-from cnnprobe.store.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+ORDER = 7
+"""Its place in the list of commands."""
+BUILT_FROM = ("topk", "record")
+"""Commands whose runs `source=` may name."""
+MOMENTS = True
+"""It follows several moments of learning."""
 IMAGES = 100
 """Per unit, where none are asked for."""
 ROWS = 16
@@ -31,9 +37,8 @@ ROWS = 16
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
     layer: str | list[str] | None,
     units: str | int | list[int | str],
     rule: Literal["guided", "deconvnet", "gradient", "input-x-gradient", "smoothgrad", "integrated"],
@@ -53,14 +58,6 @@ def compute(
     sanity: bool,
     pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
     source: Run | None,
-    batch_size: int,
-    device: str,
-    workers: int,
-    seed: int,
-    moments: list[Any] | None = None,
-    facts: dict[str, Any] | None = None,
-    finished: dict[str, frozenset[int]] | None = None,
-    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Map what drives units (Springenberg et al. 2015, and what `gradients` lists).
 
@@ -69,8 +66,7 @@ def compute(
     signed; mean, standard deviation, coverage, and how well the images agree stand in the store.
 
     Args:
-        model: any network; it is given back as it was.
-        dataset: an image set.
+        provided: by the run, see `contract.Provided`.
         layer: names of layers, see `layers.naming.find`; None with target=class: the logits.
         units: channels of each layer; "best:8" and "worst:8" are those that rank first and last.
         rule, target, plain, extend, samples, level, squares, steps: see `gradients.Recipe`.
@@ -84,14 +80,6 @@ def compute(
         sanity: also compare the maps of a few units with those of randomised networks, see `sanity`.
         pages: units to show step by step; None: the first living ones.
         source: a run of topk or record that has the images.
-        batch_size: images that pass through the network together when they are ranked, and are loaded together.
-        device: where the network is.
-        workers: processes that load images.
-        seed: of the noise of smoothgrad.
-        moments: of learning, in order; the network carries the last. Then also what the mean maps were at each of them.
-        facts: of a stopped run, see `store.tables.Measurement`.
-        finished: by table, first rows of the batches there are already.
-        unfinished: keeps what has no row yet, see `store.unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, "sanity/<layer>" if asked for, and "stimuli".
@@ -100,6 +88,7 @@ def compute(
         UserError: no such layer or unit, the rule has no meaning for this network, or the source lacks what is asked
             for.
     """
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     if len(dataset.size) != 3:
         raise UserError(f"gbp maps images (channel, y, x), got signals of {tuple(dataset.size)}")
     layers = _layers(model, layer, target, dataset.size)
@@ -120,15 +109,15 @@ def compute(
         LOG.warning(f"top_images is {top_images}, but there are {len(dataset)} images; means are over those there are")
     search = None if gathered else Search(model, layers, chosen, top_images, len(dataset), source)
     recipe = Recipe(rule, "neuron" if target == "class" else target, gathered, plain, extend, samples, level, squares,
-                    steps, seed)  # fmt: skip
-    how = How(model, dataset, device, recipe, top_images, min(keep, top_images), batch_size, workers, moments or ())
+                    steps, computation.seed)  # fmt: skip
+    how = GradientSettings(model, dataset, computation, recipe, top_images, min(keep, top_images), provided.moments)
     mapped = [GradientMapping(how, one, chosen[one.name]) for one in layers]
-    checks = [Sanity(one, None if ends else asked, seed) for one in mapped] if sanity else []
-    kept = facts if facts is not None else {}
+    checks = [Sanity(one, None if ends else asked, computation.seed) for one in mapped] if sanity else []
+    kept = resumed.facts
 
     def events() -> Iterator[Rows | Advance | Phase]:
         def every(start: int) -> Iterator[Batch]:
-            return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+            return batches(dataset, **computation.loading, start=start)
 
         if gathered:
             skipped = np.zeros(len(dataset), bool)
@@ -136,26 +125,26 @@ def compute(
             weights = np.zeros((len(gathered), layers[0].channels))
             for row, group in zip(weights, gathered):
                 row[list(group)] = list(group.values())
-            ranked_groups = of_groups(model, layers[0], weights, every, top_images, skipped, unfinished)
+            ranked_groups = of_groups(model, layers[0], weights, every, top_images, skipped, resumed.unfinished)
             found = {layers[0].name: (yield from ranked_groups)}
         else:
-            found, skipped = yield from search.run(every, unfinished)
-        for start in range(0, len(skipped), batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
+            found, skipped = yield from search.run(every, resumed.unfinished)
+        for start in range(0, len(skipped), computation.batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
         for one in mapped:
             strongest: Strongest = found[one.layer.name]
             if ends:
                 if one.layer.name not in kept.get("ranked", {}):
-                    scores = yield from one.scores(strongest, ranking, unfinished)
+                    scores = yield from one.scores(strongest, ranking, resumed.unfinished)
                     kept.setdefault("ranked", {})[one.layer.name] = ranked(one.units, scores, ends)
                 rows = np.array(kept["ranked"][one.layer.name])
                 strongest, one.units = strongest.of(rows), rows
-            yield from one.events(strongest, (finished or {}).get(one.name, frozenset()), unfinished)
+            yield from one.events(strongest, resumed.finished.get(one.name, frozenset()), resumed.unfinished)
             for check in checks:
-                if check.layer is one.layer and not (finished or {}).get(check.name):
-                    yield from check.events(strongest, one.units, unfinished)
+                if check.layer is one.layer and not resumed.finished.get(check.name):
+                    yield from check.events(strongest, one.units, resumed.unfinished)
 
-    about = {"top_images": min(top_images, len(dataset)), "rule": rule, "target": target, "seed": seed}
+    about = {"top_images": min(top_images, len(dataset)), "rule": rule, "target": target, "seed": computation.seed}
     about |= {"groups": json.dumps(gathered), "image_size": list(dataset.size)}
     about |= {"ranking": ranking, "ends": json.dumps(ends or []), "plain": plain}
     rows = sum(count for _, count in ends) if ends else 0
@@ -168,7 +157,7 @@ def compute(
         tables.append(one.table(units_known, rows or len(one.units), own))
     tables += [check.table() for check in checks]
     count = len(dataset)
-    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), count, "images", kept)
+    return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), count, "images", kept)
 
 
 def _layers(model: nn.Module, layer: str | list[str] | None, target: str, size: tuple[int, ...]) -> list[Layer]:

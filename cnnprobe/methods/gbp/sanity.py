@@ -112,7 +112,7 @@ class Sanity:
         """Load the image of each pair."""
         needed, places = np.unique(indices, return_inverse=True)
         how = self.how
-        loaded = batches(how.dataset, batch_size=how.batch_size, device=how.device, workers=0, indices=needed)
+        loaded = batches(how.dataset, **replace(how.computation, workers=0).loading, indices=needed)
         return torch.cat([batch.images for batch in loaded])[places]
 
     def _stages(self, images: torch.Tensor, pairs: tuple, original: np.ndarray, done: int) -> Iterator[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from cnnprobe.instruments.images.thumbnails import picture_kind, thumbnails
 from cnnprobe.instruments.layers.naming import Layer
 from cnnprobe.instruments.network.snapshots import Moment, at
 from cnnprobe.instruments.ranking.top_k import Ranked
+from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.memory import Carried
 from cnnprobe.methods.optimize.ascent.climb import network
 from cnnprobe.methods.optimize.ascent.objectives import Objective
@@ -36,28 +37,24 @@ STATES = ("fine", "restarted", "diverged", "no gradient")
 
 
 @dataclass
-class How:
-    """How images are made, the same for every layer.
+class AscentSettings:
+    """Settings of the ascent, the same for every layer.
 
     Args:
         model: any network, on the device.
         dataset: an image set.
-        device: where the network is.
+        computation: device, loaders, rows that climb at once (its batch size), and seed.
         presets: settings by name; the image that is kept comes from the first ones.
         starts: images per unit and preset.
-        seed: of all random numbers.
-        batch_size: rows that climb at once.
         moments: of learning, in order; the network carries the last.
         statistics: of the dataset; known before the first image.
     """
 
     model: nn.Module
     dataset: Any
-    device: str
+    computation: Computation
     presets: dict[str, Settings]
     starts: int
-    seed: int
-    batch_size: int
     moments: Sequence[Moment] = ()
     statistics: Statistics | None = None
 
@@ -74,7 +71,7 @@ class How:
     @property
     def together(self) -> int:
         """Units that climb, and are saved, together."""
-        return max(1, self.batch_size // self.starts)
+        return max(1, self.computation.batch_size // self.starts)
 
 
 @dataclass
@@ -94,7 +91,7 @@ class Preferring:
         chosen: how many rows are kept, chosen by `scores`; None: all.
     """
 
-    how: How
+    how: AscentSettings
     layer: Layer
     objective: Objective | None
     ids: np.ndarray
@@ -106,7 +103,7 @@ class Preferring:
     chosen: int | None = None
 
     def __post_init__(self):
-        self.first = max(1, self.how.batch_size // self.how.grouped)
+        self.first = max(1, self.how.computation.batch_size // self.how.grouped)
         self.carried = Carried(self.most or self.first, "batch of rows")
         climbed = getattr(self.objective, "units", None)
         must_arrive(self.how.model, self.layer, self.how.dataset.size, climbed)
@@ -179,7 +176,6 @@ class Preferring:
         self,
         natural: Ranked | None,
         finished: frozenset[int],
-        workers: int,
         kept: list[int] | None = None,
         unfinished: Unfinished | Within | None = None,
     ) -> Iterator[Rows | Advance | Phase]:
@@ -188,7 +184,6 @@ class Preferring:
         Args:
             natural: the strongest images of these units, or None.
             finished: first rows of the batches there are already.
-            workers: processes that load images.
             kept: the rows that were chosen; None: all.
             unfinished: keeps the images that are not saved yet.
         """
@@ -202,7 +197,7 @@ class Preferring:
             name = f"{self.name}/{start}"
             columns = yield from self._made(some, name, unfinished)
             columns["unit"] = self.ids[some]
-            columns |= self._beside(some, natural, columns["response"], workers)
+            columns |= self._beside(some, natural, columns["response"])
             if self.control:
                 columns |= self.control.judged(columns["image"], some)
             there = {name: column for name, column in self.columns().items() if column.values is None}
@@ -260,7 +255,7 @@ class Preferring:
     ) -> Generator[Advance, None, Ascended]:
         how = self.how
         together = starts if settings.diversity else 1
-        seeds = [(how.seed, int(self.ids[row]), start) for row in some for start in range(starts)]
+        seeds = [(how.computation.seed, int(self.ids[row]), start) for row in some for start in range(starts)]
         return (
             yield from ascending(
                 how.model,
@@ -271,7 +266,7 @@ class Preferring:
                 seeds,
                 statistics=how.statistics,
                 together=together,
-                device=how.device,
+                device=how.computation.device,
                 carried=self.carried,
                 name=name,
                 unfinished=unfinished,
@@ -311,12 +306,10 @@ class Preferring:
     def _answers(self, images: np.ndarray, some: np.ndarray) -> np.ndarray:
         """Return the responses of the network as it is, (row,); NaN where there is no image."""
         with torch.no_grad(), network(self.how.model, [self.layer]) as show:
-            answers = self.objective.of(some).response(show(torch.from_numpy(images).to(self.how.device)))
+            answers = self.objective.of(some).response(show(torch.from_numpy(images).to(self.how.computation.device)))
         return answers.diagonal().cpu().numpy()
 
-    def _beside(
-        self, some: np.ndarray, natural: Ranked | None, response: np.ndarray, workers: int
-    ) -> dict[str, np.ndarray]:
+    def _beside(self, some: np.ndarray, natural: Ranked | None, response: np.ndarray) -> dict[str, np.ndarray]:
         """Return the columns about natural images."""
         if natural is None:
             gap = np.full(len(some), np.nan, np.float32)
@@ -329,9 +322,7 @@ class Preferring:
         column = self.columns()["picture"]
         pictures = np.full((len(some), *column.shape), 255 if column.dtype == "uint8" else np.nan, column.dtype)
         needed = np.unique(images[images >= 0])
-        loaded = batches(
-            self.how.dataset, batch_size=self.how.batch_size, device="cpu", workers=workers, indices=needed
-        )
+        loaded = batches(self.how.dataset, **replace(self.how.computation, device="cpu").loading, indices=needed)
         for batch in loaded:
             small = thumbnails(batch.images, self.small[1:])
             for index, picture in zip(batch.indices, small):

@@ -20,13 +20,23 @@ from cnnprobe.instruments.outputs.kinds import class_scores
 from cnnprobe.instruments.ranking.best_worst import check_ends, ends_of, ranked
 from cnnprobe.instruments.ranking.strongest import BEST, Search
 from cnnprobe.instruments.ranking.top_k import Ranked
-from cnnprobe.methods.optimize.ascent.presets import LUCID_MOVES, Settings, preset_of
-from cnnprobe.methods.optimize.ascent.transforms import Transforms
+from cnnprobe.machine.computation import Computation
+from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.optimize.ascent.presets import Changes, Settings
 from cnnprobe.methods.optimize.control.session import controlled
-from cnnprobe.methods.optimize.mapping import How, Preferring, strongest
+from cnnprobe.methods.optimize.inputs import inputs as inputs
+from cnnprobe.methods.optimize.inputs import reads as reads
+from cnnprobe.methods.optimize.mapping import AscentSettings, Preferring, strongest
 from cnnprobe.methods.optimize.targets import OF_UNITS, targets
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
 from cnnprobe.store.unfinished import Unfinished
+
+ORDER = 8
+"""Its place in the list of commands."""
+BUILT_FROM = ("topk", "record")
+"""Commands whose runs `source=` may name."""
+MOMENTS = True
+"""It follows several moments of learning."""
 
 LOOK = 500
 """Images at most from which colours and amplitudes of the dataset are taken."""
@@ -41,9 +51,8 @@ Preset = Literal[
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
     layer: str | list[str] | None,
     units: str | int | list[int],
     objective: Literal["channel", "neuron", "group", "direction", "class", "contrast", "layer", "stretch", "one-hot"],
@@ -53,49 +62,27 @@ def compute(
     pooling: Literal["mean", "log-sum-exp", "min"],
     direction: str | list[float] | list[list[float]] | None,
     preset: Preset | list[Preset],
-    parametrisation: Literal["pixel", "fourier", "maco"] | None,
-    steps: Annotated[int, Range(1, 100000)] | None,
-    lr: Annotated[float, Range(above=0)] | None,
-    transforms: bool | None,
-    l2: Annotated[float, Range(0)] | None,
-    tv: Annotated[float, Range(0)] | None,
-    decay: Annotated[float, Range(0, 1)] | None,
-    blur: Annotated[float, Range(0)] | None,
-    blur_every: Annotated[int, Range(1)] | None,
-    small_norm: Annotated[float, Range(0, 1)] | None,
-    small_contribution: Annotated[float, Range(0, 1)] | None,
+    changes: Changes,
     starts: Annotated[int, Range(1, 1000)],
-    diversity: Annotated[float, Range(0)] | None,
     natural: bool,
     top_images: Annotated[int, Range(1, 1000)],
     picture: Annotated[int, Range(8, 1024)] | None,
     source: Run | None,
     brain: Run | None,
     brain_layer: str | None,
-    batch_size: int,
-    device: str,
-    workers: int,
-    seed: int,
-    classes: tuple[str, ...] = (),
-    moments: list[Any] | None = None,
-    facts: dict[str, Any] | None = None,
-    finished: dict[str, frozenset[int]] | None = None,
-    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Make the preferred image of every unit: activation maximisation (Erhan et al. 2009), regularised.
 
     All units of a layer climb together, see `ascent.rows`. Objectives are those of `ascent.objectives`, settings
-    those of `ascent.presets`, of which each other option that is not None replaces one value.
+    those of `ascent.presets`.
 
     Args:
-        model: any network; it is given back as it was.
-        dataset: an image set: gives the images' size, colours and amplitudes, and natural images to compare with.
+        provided: by the run, see `contract.Provided`.
         layer: names of layers, see `layers.naming.find`; None: the output, for objective="class".
         units: channels of each layer, "best:8" and "worst:8" by gain; members of the group where no groups are given.
         objective, position, groups, group_weights, pooling, direction: what climbs.
         preset: settings by name; the image kept comes from the first, the others stand beside it.
-        parametrisation, steps, lr, transforms, diversity: replace those of the presets.
-        l2, tv, decay, blur, blur_every, small_norm, small_contribution: the same, see `ascent.regularisers`.
+        changes: what replaces values of the presets.
         starts: images per unit.
         natural: whether the strongest natural images are found.
         top_images: how many per unit.
@@ -103,15 +90,6 @@ def compute(
         source: a run of topk or record that has them.
         brain, brain_layer: the second network of stretch and one-hot (`model`, and `size` of its inputs), and its
             layer, whose channels are `units`.
-        batch_size: rows that climb at once; images that pass through the network together when they are ranked.
-        device: where the network is.
-        workers: processes that load images.
-        seed: of all random numbers.
-        classes: names of the network's classes.
-        moments: of learning, in order; the network carries the last.
-        facts: of a stopped run, see `store.tables.Measurement`.
-        finished: by table, first rows of the batches there are already.
-        unfinished: keeps what has no row yet, see `store.unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -119,12 +97,10 @@ def compute(
     Raises:
         UserError: no such layer, unit, class or preset, or options that do not go together.
     """
-    changes = {"parametrisation": parametrisation, "steps": steps, "lr": lr, "diversity": diversity, "l2": l2, "tv": tv}
-    changes |= {"decay": decay, "blur": blur, "blur_every": blur_every, "small_norm": small_norm}
-    changes |= {"small_contribution": small_contribution}
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     names = [preset] if isinstance(preset, str) else list(dict.fromkeys(preset))
-    presets = {name: _moved(preset_of(name, **changes), transforms) for name in names}
-    if diversity and starts < 2:
+    presets = {name: changes.of(name) for name in names}
+    if changes.diversity and starts < 2:
         raise UserError("diversity is between the images of one unit: starts must be 2 or more")
     layers = _layers(model, layer, objective, dataset.size)
     control = controlled(objective, brain, brain_layer, units, layers)
@@ -139,14 +115,14 @@ def compute(
         check_ends(ends, units, min(map(len, chosen.values())))
     k = min(top_images, len(dataset)) if natural else 0
     search = _search(model, layers, chosen, k, dataset, source, objective)
-    how = How(model, dataset, device, presets, starts, seed, batch_size, moments or ())
+    how = AscentSettings(model, dataset, computation, presets, starts, provided.moments)
     given = {"position": position, "groups": groups, "group_weights": group_weights, "pooling": pooling}
     given |= {"direction": direction, "control": control}
-    names = classes or tuple(dataset.classes)
+    names = provided.classes or tuple(dataset.classes)
     rows = [targets(one, chosen[one.name], objective, given, names) for one in layers]
     small = picture_size(dataset.size, sum(len(ids) for _, ids, _ in rows) * max(k, 1), picture)
     small = small if len(dataset.size) == 3 else tuple(dataset.size)
-    kept = facts if facts is not None else {}
+    kept = resumed.facts
     made = []
     for one, (climbed, ids, aside) in zip(layers, rows):
         most = kept.get("rows", {}).get(one.name)
@@ -155,35 +131,30 @@ def compute(
 
     def events() -> Iterator[Rows | Advance | Phase]:
         def every(start: int) -> Iterator[Batch]:
-            return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+            return batches(dataset, **computation.loading, start=start)
 
-        how.statistics = yield from _statistics(dataset, presets, seed, batch_size, workers)
+        how.statistics = yield from _statistics(dataset, presets, computation)
         for one in made:
             if one.control:
-                one.objective = yield from one.control.learn(model, one.layer, every, len(dataset), seed, unfinished)
-        found, skipped = yield from _natural(search, made, every, k, len(dataset), unfinished)
-        for start in range(0, len(dataset), batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
+                one.objective = yield from one.control.learn(
+                    model, one.layer, every, len(dataset), computation.seed, resumed.unfinished
+                )
+        found, skipped = yield from _natural(search, made, every, k, len(dataset), resumed.unfinished)
+        for start in range(0, len(dataset), computation.batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
         for one in made:
-            already, own = (finished or {}).get(one.name, frozenset()), found.get(one.layer.name)
+            already, own = resumed.finished.get(one.name, frozenset()), found.get(one.layer.name)
             if ends and one.layer.name not in kept.get("ranked", {}):
-                scores = yield from one.scores(own, unfinished)
+                scores = yield from one.scores(own, resumed.unfinished)
                 kept.setdefault("ranked", {})[one.layer.name] = ranked(np.arange(len(one.ids)), scores, ends)
-            for event in one.events(own, already, workers, kept.get("ranked", {}).get(one.layer.name), unfinished):
+            for event in one.events(own, already, kept.get("ranked", {}).get(one.layer.name), resumed.unfinished):
                 if one.carried.most < one.first:
                     kept.setdefault("rows", {})[one.layer.name] = one.carried.most
                 yield event
 
     about = {"objective": objective, "preset": next(iter(presets)), "image_size": list(dataset.size), "starts": starts}
     tables = [one.table(about | {"order": place}) for place, one in enumerate(made)]
-    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), LOOK, "images", kept)
-
-
-def _moved(settings: Settings, transforms: bool | None) -> Settings:
-    """Return settings with transforms taken away, or lucid's put in where there are none."""
-    if transforms is None or (transforms and not settings.transforms.none):
-        return settings
-    return replace(settings, transforms=LUCID_MOVES if transforms else Transforms())
+    return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), LOOK, "images", kept)
 
 
 def _layers(model: nn.Module, asked: str | list[str] | None, objective: str, size: tuple[int, ...]) -> list[Layer]:
@@ -229,15 +200,15 @@ def _natural(
 
 
 def _statistics(
-    dataset: Any, presets: dict[str, Settings], seed: int, batch_size: int, workers: int
+    dataset: Any, presets: dict[str, Settings], computation: Computation
 ) -> Generator[Phase | Advance, None, Statistics]:
     """Take colours and amplitudes from some images of the dataset."""
     count = min(LOOK, len(dataset))
-    look = np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False))
+    look = np.sort(np.random.default_rng(computation.seed).choice(len(dataset), count, replace=False))
     yield Phase("colours of the images", count, "images")
     amplitudes = any(settings.parametrisation == "maco" for settings in presets.values())
     found = measured(
-        lambda: batches(dataset, batch_size=batch_size, device="cpu", workers=workers, indices=look),
+        lambda: batches(dataset, **replace(computation, device="cpu").loading, indices=look),
         dataset.size,
         amplitudes=amplitudes,
     )

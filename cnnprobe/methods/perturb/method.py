@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError
@@ -17,13 +16,15 @@ from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classe
 from cnnprobe.instruments.layers.naming import Layer, find
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.outputs.kinds import outputs_of
+from cnnprobe.methods.contract import Provided
 from cnnprobe.methods.perturb.bands import OPPONENT, Bands, image_bands, signal_bands
 from cnnprobe.methods.perturb.mapping import Chance, SpectralFields
 from cnnprobe.methods.perturb.perturbation import KINDS, Noise, Showing, Trials, deviation
 from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
-from cnnprobe.store.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+ORDER = 10
+"""Its place in the list of commands."""
 RINGS = 6
 """Bands of spatial frequency where none are asked for."""
 SLOPES = 16
@@ -33,10 +34,8 @@ SEEN = 256
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
-    classes: tuple[str, ...],
     layer: str | list[str],
     units: str | int | list[int | str],
     kind: Literal["amplitude", "phase", "both"],
@@ -51,11 +50,6 @@ def compute(
     level: Annotated[float, Range(above=0, below=1)],
     gradient_images: Annotated[int, Range(0)] | None,
     pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
-    batch_size: int,
-    device: str,
-    workers: int,
-    seed: int,
-    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Correlate random changes of the spectrum with what they do to units (Hartmann, Schirrmeister, Ball 2018).
 
@@ -65,9 +59,7 @@ def compute(
     correlated over images, and the correlations averaged over draws of the noise.
 
     Args:
-        model: any network; it is given back as it was.
-        dataset: an image set, or signals (channel, time).
-        classes: the network's own class names, () where unknown.
+        provided: by the run, see `contract.Provided`.
         layer: names of layers, see `layers.naming.find`; all are read in one pass.
         units: channels of each layer.
         kind: what is perturbed.
@@ -81,11 +73,6 @@ def compute(
         level: how often chance exceeds a null level, in any band.
         gradient_images: at which the gradient is also taken; None: 16 of signals, 0 of images.
         pages: units to show in full; None: the most strongly moved ones.
-        batch_size: images that pass through the network together.
-        device: where the network is.
-        workers: processes that load images.
-        seed: of the noise and the permutations.
-        unfinished: keeps what has no row yet, see `store.unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, "layers", "axes" (the bands), "accuracy" and "stimuli".
@@ -93,6 +80,8 @@ def compute(
     Raises:
         UserError: no such layer or unit, or bands or colours that such images do not have.
     """
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
+    seed = computation.seed
     layers = find(model, layer, dataset.size)
     chosen = {one.name: units_of(one, units) for one in layers}
     asked = [pages] if isinstance(pages, int) else list(pages or [])
@@ -107,8 +96,7 @@ def compute(
     noise = noise or ("additive" if flat else "gain")
 
     def loaded(start: int = 0, count: int = len(dataset)) -> Iterator[Any]:
-        where = {"device": device, "workers": workers, "indices": np.arange(min(count, len(dataset)))}
-        return batches(dataset, batch_size=batch_size, start=start, **where)
+        return batches(dataset, **computation.loading, start=start, indices=np.arange(min(count, len(dataset))))
 
     unit = deviation(loaded(count=SEEN)) if noise == "additive" else 1.0
     scale = scale or (1.0 if noise == "additive" else 0.15)
@@ -117,7 +105,16 @@ def compute(
     if added and not flat and groups != dataset.size[0]:
         raise UserError("noise=additive has noise for each channel: it is for signals; images take noise=gain")
     kinds = KINDS if kind == "both" else (kind,)
-    how = Noise(places.to(device), kinds, groups, not added, scale * unit, colour == "opponent", draws, seed)
+    how = Noise(
+        places.to(computation.device),
+        kinds,
+        groups,
+        not added,
+        scale * unit,
+        colour == "opponent",
+        draws,
+        seed,
+    )
     _check_room(how, len(dataset))
     slopes = (SLOPES if flat else 0) if gradient_images is None else gradient_images
     test = Chance(permutations, level, seed)
@@ -125,8 +122,8 @@ def compute(
     fields = [SpectralFields(one, chosen[one.name], how, test,
                              grows and arrives(model, one, dataset.size, "the gradient"),
                              _nyquist(one, dataset)) for one in layers]  # fmt: skip
-    known = outputs_of(model, dataset.size, classes, dataset).tell()
-    say_classes(classes, dataset, known.classes)
+    known = outputs_of(model, dataset.size, provided.classes, dataset).tell()
+    say_classes(provided.classes, dataset, known.classes)
     about = {"draws": draws, "noise": noise, "scale": scale, "deviation": unit, "level": level, "seed": seed,
              "permutations": permutations, "kinds": " ".join(kinds), "pages": asked,
              "channels": json.dumps(_channels(dataset, colour))}  # fmt: skip
@@ -137,17 +134,17 @@ def compute(
     def events() -> Iterator[Rows | Advance | Phase]:
         trials = Trials.empty(how, chosen, len(dataset), known)
         yield Phase("perturbing", passes, "images")
-        yield from Showing(model, layers, chosen, how, decide=True).run(loaded, trials, unfinished)
+        yield from Showing(model, layers, chosen, how, decide=True).run(loaded, trials, resumed.unfinished)
         for place, one in enumerate(fields):
             yield Phase(f"correlations of {one.layer.name}", len(one.units), "units")
             images = torch.cat([batch.images for batch in loaded(count=slopes)]) if one.gradients else None
-            yield from one.events(trials, model, images, unfinished)
+            yield from one.events(trials, model, images, resumed.unfinished)
             yield Rows("layers", place, {name: np.asarray(values)[None] for name, values in one.found.items()})
-        yield Rows("accuracy", 0, _accuracies(trials, kinds, dataset, classes))
-        for start in range(0, len(dataset), batch_size):
-            yield Rows("stimuli", start, {"skipped": trials.skipped[start : start + batch_size]})
+        yield Rows("accuracy", 0, _accuracies(trials, kinds, dataset, provided.classes))
+        for start in range(0, len(dataset), computation.batch_size):
+            yield Rows("stimuli", start, {"skipped": trials.skipped[start : start + computation.batch_size]})
 
-    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), passes)
+    return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), passes)
 
 
 def _bands(dataset: Any, bands: int | list[float] | None, orientations: int, spacing: str) -> Bands:

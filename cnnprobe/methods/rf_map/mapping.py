@@ -3,7 +3,7 @@
 import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -20,6 +20,7 @@ from cnnprobe.instruments.ranking.strongest import BEST, Strongest
 from cnnprobe.instruments.ranking.top_k import Ranked
 from cnnprobe.instruments.windows.centred_maps import LEVELS, TWO_SIGMA, canvas_of, moments, pixel_maps, side_above
 from cnnprobe.instruments.windows.occluders import Grid, fillings
+from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.memory import Carried
 from cnnprobe.methods.rf_map.effective_field import gradient_maps
 from cnnprobe.methods.rf_map.occlusion import Occlusion
@@ -37,15 +38,15 @@ GRADIENTS = 16
 
 
 @dataclass
-class How:
-    """How images are occluded, the same for every layer.
+class OcclusionSettings:
+    """Settings of the occlusion, the same for every layer.
 
     Args:
         model: any network.
         dataset: an image set.
-        device: where the network is.
+        computation: device, loaders, batch size and seed.
         grid: places of the occluder.
-        filling, draws, seed: what it shows, see `windows.occluders.fillings`.
+        filling, draws: what it shows, see `windows.occluders.fillings`.
         reading: what is compared, see `readings`.
         effective: also take the effective field.
         brightness: mean and standard deviation of the dataset's pixels, (channel,) each; known before the first image.
@@ -53,27 +54,23 @@ class How:
 
     model: nn.Module
     dataset: Any
-    device: str
+    computation: Computation
     grid: Grid
     filling: str
     draws: int
-    seed: int
     reading: str
     effective: bool
     brightness: tuple[Tensor, Tensor] = ()
 
     def filled(self, image: Tensor) -> Tensor:
         """Return what is seen through the occluder, (draw, channel, y, x)."""
-        return fillings(self.filling, image, self.draws, *self.brightness, self.seed)
+        return fillings(self.filling, image, self.draws, *self.brightness, self.computation.seed)
 
 
 def brightness(
     dataset: Any,
     filling: str,
-    seed: int,
-    batch_size: int,
-    device: str,
-    workers: int,
+    computation: Computation,
     unfinished: Unfinished | Within | None = None,
 ) -> Generator[Phase | Advance, None, tuple[Tensor, Tensor]]:
     """Take mean and standard deviation of the pixels, (channel,) each, from some images; returns them.
@@ -81,21 +78,19 @@ def brightness(
     Args:
         dataset: an image set.
         filling: of the occluder; only noise and mean need them, the others get zeros.
-        seed: of which images.
-        batch_size, device, workers: see `images.batches.batches`.
+        computation: how images are loaded, and the seed that says which.
         unfinished: keeps the sums so far.
     """
     nothing = torch.zeros(dataset.size[0])
     if filling not in ("noise", "mean"):
         return nothing, nothing
     count = min(LOOK, len(dataset))
-    look = np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False))
+    look = np.sort(np.random.default_rng(computation.seed).choice(len(dataset), count, replace=False))
     sums = torch.zeros(3, dataset.size[0], dtype=torch.float64)
     yield Phase("brightness of the images", count, "images")
 
     def loaded(start: int) -> Iterator[Batch]:
-        where = {"device": device, "workers": workers, "indices": look, "start": start}
-        return batches(dataset, batch_size=batch_size, **where)
+        return batches(dataset, **computation.loading, indices=look, start=start)
 
     def use(batch: Batch, _: None) -> None:
         pixels = batch.images.cpu()[torch.from_numpy(batch.readable)].double().transpose(0, 1).flatten(1)
@@ -108,7 +103,7 @@ def brightness(
     return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
 
 
-class Mapping:
+class FieldMapping:
     """Maps units of one layer.
 
     Args:
@@ -119,7 +114,15 @@ class Mapping:
         occlusion: the engine for this layer.
     """
 
-    def __init__(self, how: How, layer: Layer, units: np.ndarray, k: int, small: tuple[int, ...], occlusion: Occlusion):
+    def __init__(
+        self,
+        how: OcclusionSettings,
+        layer: Layer,
+        units: np.ndarray,
+        k: int,
+        small: tuple[int, ...],
+        occlusion: Occlusion,
+    ):
         self.how, self.layer, self.units, self.occlusion = how, layer, units, occlusion
         self.gradients = how.effective and arrives(how.model, layer, how.dataset.size, "the effective field")
         self.name = f"units/{layer.group}"
@@ -172,14 +175,13 @@ class Mapping:
         return columns
 
     def events(
-        self, found: Strongest, finished: frozenset[int], workers: int, unfinished: Unfinished | Within | None = None
+        self, found: Strongest, finished: frozenset[int], unfinished: Unfinished | Within | None = None
     ) -> Iterator[Rows | Advance | Phase]:
         """Map the units in batches, image by image: one that several of them share is prepared once.
 
         Args:
             found: the strongest images of these units.
             finished: first rows of the batches there are already.
-            workers: processes that load images.
             unfinished: keeps the maps of units that are not saved yet.
         """
         unfinished = unfinished or Unfinished()
@@ -189,7 +191,7 @@ class Mapping:
             part.begin(unfinished)
         order = np.concatenate([np.zeros(0, np.int64), *(part.left for part in parts)])
         yield Phase(f"occluding for {self.layer.name}", sum(part.to_do for part in parts), "maps")
-        loaded = batches(self.how.dataset, batch_size=1, device=self.how.device, workers=workers, indices=order)
+        loaded = batches(self.how.dataset, **replace(self.how.computation, batch_size=1).loading, indices=order)
         with closing(loaded), self.occlusion:
             for start in starts:
                 part = parts.pop(0)  # and with it, when it is done, what it holds
@@ -219,7 +221,7 @@ class _Part:
         shown: how many of them were measured.
     """
 
-    def __init__(self, of: Mapping, name: str, units: np.ndarray, ranks: Ranked, dead: np.ndarray):
+    def __init__(self, of: FieldMapping, name: str, units: np.ndarray, ranks: Ranked, dead: np.ndarray):
         self.of, self.how, self.units, self.ranks, self.dead = of, of.how, units, ranks, dead
         self.name, self.shown = name, 0
         self.answers = (ranks.images >= 0) & ((ranks.responses > 0) | (not of.layer.rectified))

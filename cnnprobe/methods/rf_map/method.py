@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from torch import nn
 
 from cnnprobe.config.options import Range, Run
 from cnnprobe.errors import UserError
@@ -18,12 +17,16 @@ from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.strongest import Search, images_per_unit
 from cnnprobe.instruments.windows.occluders import grid_of
 from cnnprobe.machine.memory import UNBOUNDED
-from cnnprobe.methods.rf_map.mapping import How, Mapping, brightness
+from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.rf_map.mapping import FieldMapping, OcclusionSettings, brightness
 from cnnprobe.methods.rf_map.occlusion import Occlusion
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
-from cnnprobe.store.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+ORDER = 6
+"""Its place in the list of commands."""
+BUILT_FROM = ("topk", "record")
+"""Commands whose runs `source=` may name."""
 IMAGES = 10
 """Per unit, where none are asked for."""
 LEAST = 3
@@ -33,9 +36,8 @@ ROWS = 16
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
     layer: str | list[str],
     units: str | int | list[int],
     top_images: Annotated[int, Range(1, 1000)] | None,
@@ -50,13 +52,6 @@ def compute(
     picture: Annotated[int, Range(8, 1024)] | None,
     pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
     source: Run | None,
-    batch_size: int,
-    device: str,
-    workers: int,
-    seed: int,
-    facts: dict[str, Any] | None = None,
-    finished: dict[str, frozenset[int]] | None = None,
-    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Measure the field of every unit by occlusion (Zhou et al. 2015, section 3.2).
 
@@ -67,8 +62,7 @@ def compute(
     averaged apart: `suppression`. Beside it stands the effective field (Luo et al. 2016): the mean |gradient|.
 
     Args:
-        model: any network; it is given back as it was.
-        dataset: an image set.
+        provided: by the run, see `contract.Provided`.
         layer: names of layers, see `layers.naming.find`.
         units: channels of each layer.
         top_images: images per unit, by the maximum of its map; those to which a rectified unit answers 0 do not count.
@@ -83,13 +77,6 @@ def compute(
         picture: longer side of the stored pictures, px; None: as large as 128 MB allow.
         pages: units to show step by step; None: the first living ones.
         source: a run of topk or record that has the images.
-        batch_size: images that pass through the network together when they are ranked.
-        device: where the network is.
-        workers: processes that load images.
-        seed: of the noise, and of the images from which the dataset's brightness is taken.
-        facts: of a stopped run, see `store.tables.Measurement`.
-        finished: by table, first rows of the batches there are already.
-        unfinished: keeps what has no row yet, see `store.unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -98,6 +85,7 @@ def compute(
         UserError: no such layer or unit, the images are none, the occluder does not fit, or the source lacks
             what is asked for.
     """
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     if len(dataset.size) != 3:
         raise UserError(f"rf-map occludes images (channel, y, x), got signals of {tuple(dataset.size)}")
     layers = find(model, layer, dataset.size)
@@ -112,27 +100,27 @@ def compute(
         LOG.warning(f"top_images is {top_images}, but there are {len(dataset)} images; the other places stay empty")
     count = sum(map(len, chosen.values())) * (top_images + 1)
     small = picture_size(dataset.size, count, picture)
-    kept = facts if facts is not None else {}
+    kept = resumed.facts
     draws = draws if filling == "noise" else 1
-    how = How(model, dataset, device, grid, filling, draws, seed, reading, effective)
+    how = OcclusionSettings(model, dataset, computation, grid, filling, draws, reading, effective)
     bytes_ = None if memory is None else int(memory * 1e9)
     mapped = []
     for one in layers:
         occlusion = Occlusion(model, one, dataset.size, grid, memory=bytes_, precision=precision)
         occlusion.batch = kept.get("batch", {}).get(one.name, occlusion.batch)
-        mapped.append(Mapping(how, one, chosen[one.name], top_images, small, occlusion))
+        mapped.append(FieldMapping(how, one, chosen[one.name], top_images, small, occlusion))
 
     def events() -> Iterator[Rows | Advance | Phase]:
         def every(start: int) -> Iterator[Batch]:
-            return batches(dataset, batch_size=batch_size, device=device, workers=workers, start=start)
+            return batches(dataset, **computation.loading, start=start)
 
-        found, skipped = yield from search.run(every, unfinished)
-        for start in range(0, len(skipped), batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + batch_size]})
-        how.brightness = yield from brightness(dataset, filling, seed, batch_size, device, workers, unfinished)
+        found, skipped = yield from search.run(every, resumed.unfinished)
+        for start in range(0, len(skipped), computation.batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
+        how.brightness = yield from brightness(dataset, filling, computation, resumed.unfinished)
         for one in mapped:
-            already = (finished or {}).get(one.name, frozenset())
-            for event in one.events(found[one.layer.name], already, workers, unfinished):
+            already = resumed.finished.get(one.name, frozenset())
+            for event in one.events(found[one.layer.name], already, resumed.unfinished):
                 if one.occlusion.batch < UNBOUNDED:
                     kept.setdefault("batch", {})[one.layer.name] = one.occlusion.batch
                 yield event
@@ -141,7 +129,7 @@ def compute(
     about |= {"draws": draws, "reading": reading, "image_size": list(dataset.size), "precision": precision}
     shown = [_pages(asked, one.units) for one in mapped]
     tables = [one.table(about | {"order": place, "pages": shown[place]}) for place, one in enumerate(mapped)]
-    return Measurement([*tables, stimuli_table(dataset, batch_size)], events(), count, "maps", kept)
+    return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), count, "maps", kept)
 
 
 def _pages(asked: list[int] | None, units: np.ndarray) -> list[int]:

@@ -22,6 +22,7 @@ from cnnprobe.instruments.images.thumbnails import picture_size, thumbnails
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.randomisation import blocks, cascading
 from cnnprobe.instruments.statistics.dissimilarity import Products, dissimilarity, single, square, upper
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.rsa.comparing.comparison import Comparison, compare
 from cnnprobe.methods.rsa.comparing.inference import Over, false_discovery, permutation_p, similarities
 from cnnprobe.methods.rsa.comparing.noise_ceiling import noise_ceiling
@@ -77,8 +78,7 @@ class MatrixAnalysis:
         draws: of the bootstrap.
         over: what is a sample of what might have been.
         permutations: of the conditions' labels.
-        seed: of the draws, permutations and random weights.
-        batch_size, device, workers: see `images.batches.batches`.
+        computation: device, loaders, batch size, and the seed of draws, permutations and random weights.
 
     Attributes:
         matrices: (row, condition, condition) rounded to single precision, once `events` has been read.
@@ -96,10 +96,7 @@ class MatrixAnalysis:
     draws: int
     over: Over
     permutations: int
-    seed: int
-    batch_size: int
-    device: str
-    workers: int
+    computation: Computation
 
     def __post_init__(self):
         self.conditions = conditions_of(self.dataset, self.by_class)
@@ -120,7 +117,7 @@ class MatrixAnalysis:
         self.recorder = Patterns(
             self.model, self.layers, self.dataset, ranked=self.metric == "spearman",
             pixels="pixels" in self.controls or any(one.matrices is None for one in self.references),
-            batch_size=self.batch_size, device=self.device, workers=self.workers,
+            computation=self.computation,
         )  # fmt: skip
         self.matrices = np.zeros((0, self.count, self.count))
 
@@ -151,7 +148,7 @@ class MatrixAnalysis:
             found.append(self._references())
         if self.parts and self.pairs:
             found.append(self._differences())
-        found += [self._conditions(), stimuli_table(self.dataset, self.batch_size)]
+        found += [self._conditions(), stimuli_table(self.dataset, self.computation.batch_size)]
         if len(self.dataset.size) == 3:
             shown = min(self.count, PICTURED)
             size = picture_size(self.dataset.size, shown, min(SIDE, max(self.dataset.size[1:])))
@@ -246,7 +243,7 @@ class MatrixAnalysis:
         found = {"layer": (yield from self.recorder.record(unfinished=unfinished))}
         if "random" in self.controls:
             given = blocks(self.model, self.dataset.size)
-            with cascading(self.model, given, self.seed) if given else nullcontext(()) as stages:
+            with cascading(self.model, given, self.computation.seed) if given else nullcontext(()) as stages:
                 list(stages)  # down to the first block
                 found["random"] = yield from self.recorder.record("recording with random weights", unfinished)
         found["pixels"] = found["layer"]
@@ -268,8 +265,8 @@ class MatrixAnalysis:
         placed, stress = self._place(self.matrices, like)
         yield from self._pictures()
         skipped = self.recorder.skipped
-        for start in range(0, len(skipped), self.batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + self.batch_size]})
+        for start in range(0, len(skipped), self.computation.batch_size):
+            yield Rows("stimuli", start, {"skipped": skipped[start : start + self.computation.batch_size]})
         own = {"rdm": self.matrices, "undefined": undefined, "embedding": placed, "stress": stress}
         yield Rows("layers", 0, own | compared)
 
@@ -321,7 +318,7 @@ class MatrixAnalysis:
         """Return the columns of comparisons with references; give the differences between rows."""
         models, given = upper(self.matrices), [present(rows, self.comparison) for _, rows in self.parts]
         actual = similarities(models, given, self.comparison)
-        how = {"draws": self.draws, "over": self.over, "seed": self.seed}
+        how = {"draws": self.draws, "over": self.over, "seed": self.computation.seed}
         uncertainty = Uncertainty(models, given, self.comparison, **how)
         yield Phase("drawing conditions again", uncertainty.steps, "draws")
         shape = uncertainty.compared.shape
@@ -329,7 +326,7 @@ class MatrixAnalysis:
 
         def permuted(start: int) -> Iterator[np.ndarray]:
             for rows in given[start:]:
-                yield permutation_p(models, rows, self.comparison, draws=self.permutations, seed=self.seed)
+                yield permutation_p(models, rows, self.comparison, draws=self.permutations, seed=self.computation.seed)
 
         yield Phase("permuting", len(given), "references")
         p = (yield from collected("permutations", actual.T.shape, permuted, unfinished)).T
@@ -353,7 +350,9 @@ class MatrixAnalysis:
         if table is None:
             return
         size = table.columns["pixels"].shape
-        loaded = batches(self.dataset, batch_size=self.batch_size, indices=self.conditions.firsts[: table.rows])
+        loaded = batches(
+            self.dataset, batch_size=self.computation.batch_size, indices=self.conditions.firsts[: table.rows]
+        )
         pictures = [thumbnails(batch.images, size[1:]) for batch in loaded]
         yield Rows("pictures", 0, {"pixels": np.concatenate(pictures)})
 

@@ -12,11 +12,16 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import Layer, find, main_layers
 from cnnprobe.instruments.network.about import about
 from cnnprobe.instruments.statistics.dissimilarity import upper
+from cnnprobe.methods.contract import Provided
 from cnnprobe.methods.rsa.analysis import SAMPLES, MatrixAnalysis
 from cnnprobe.methods.rsa.brain.brain_maps import BrainMaps, radius_of, searched
 from cnnprobe.methods.rsa.brain.time_courses import TimeCourses
+from cnnprobe.methods.rsa.inputs import inputs as inputs
+from cnnprobe.methods.rsa.inputs import reads as reads
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
-from cnnprobe.store.unfinished import Unfinished
+
+ORDER = 12
+"""Its place in the list of commands."""
 
 SHOWN = 36
 """Layers at most whose matrices are drawn."""
@@ -33,9 +38,8 @@ SUBJECTS = 4
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
     layer: str | list[str] | None,
     reference: Run | list[str] | None,
     reference_axes: list[Literal["subject", "session", "time", "region", "stimulus", "pair"]] | None,
@@ -52,17 +56,11 @@ def compute(
     radius: Annotated[float, Range(above=0)] | str,
     sphere: Literal["open", "closed"],
     min_voxels: Annotated[float, Range(0)] | Literal["all"],
-    batch_size: int,
-    device: str,
-    workers: int,
-    seed: int,
-    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Make the dissimilarity matrix of every layer and compare it with references.
 
     Args:
-        model: any network; it is given back as it was.
-        dataset: an image set.
+        provided: by the run, see `contract.Provided`.
         layer: names of layers, see `layers.naming.find`; None: areas, or convolutions and dense layers; and the logits.
         reference: see `references.given.given_references`; on the command line see `references.named.load`.
         reference_axes: what the axes of a reference beside its conditions are, or all its axes.
@@ -80,11 +78,6 @@ def compute(
         radius: of the sphere, see `brain.brain_maps.radius_of`.
         sphere: whether its surface belongs to it (closed) or not.
         min_voxels: of a sphere that must lie inside the mask: a number, a share below 1, or all.
-        batch_size: images that pass through the network together.
-        device: where the network is.
-        workers: processes that load images.
-        seed: of the draws, permutations and random weights.
-        unfinished: keeps what has no row yet, see `store.unfinished.Unfinished`.
 
     Returns:
         tables "layers", "references", "differences", "conditions", "stimuli", "pictures"; "courses", "moments" and
@@ -93,24 +86,25 @@ def compute(
     Raises:
         UserError: no such layer, a reference or a volume that does not fit, or fewer than 3 conditions.
     """
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     if mask is not None and searchlight is None:
         raise UserError("mask= is of the volumes of searchlight=…, which is missing")
     analysis = MatrixAnalysis(
         model, _layers(model, layer, dataset.size), dataset, reference, reference_axes, tuple(controls or ()),
-        conditions == "class", metric, comparison, bootstrap, over, permutations, seed, batch_size, device, workers,
+        conditions == "class", metric, comparison, bootstrap, over, permutations, computation,
     )  # fmt: skip
     names, kinds = ([getattr(row, word) for row in analysis.rows] for word in ("name", "kind"))
-    further: list[Any] = [TimeCourses(analysis.references, names, kinds, comparison, bootstrap, over, seed)]
+    further: list[Any] = [TimeCourses(analysis.references, names, kinds, comparison, bootstrap, over, computation.seed)]
     if searchlight is not None:
         further.append(
             BrainMaps(searchlight, mask, names, kinds, analysis.count, metric, comparison, radius, sphere == "closed",
-                      min_voxels, permutations, seed)
+                      min_voxels, permutations, computation.seed)
         )  # fmt: skip
 
     def events() -> Iterator[Rows | Advance | Phase]:
-        yield from analysis.events(unfinished)
+        yield from analysis.events(resumed.unfinished)
         for one in further:
-            yield from one.events(upper(analysis.matrices), unfinished)
+            yield from one.events(upper(analysis.matrices), resumed.unfinished)
 
     tables = [table for one in (analysis, *further) for table in one.tables()]
     return Measurement(tables, events(), len(dataset), "images")
@@ -383,17 +377,19 @@ def _slices(recording: Any, name: str, title: str) -> Iterator[tuple[str, Any]]:
     yield f"closest-layer-{ending}", closest_layer(maps[own], [words[row] for row in own], affine, title, **of(own))
 
 
-def volumes(recording: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, values (x, y, z) and affine of every map, for programs that show brains; p of the group as well."""
+def volumes(recording: Any) -> Iterator[tuple[str, bytes]]:
+    """Give every map as a NIfTI file, by its name, for programs that show brains; p of the group as well."""
+    from cnnprobe.methods.rsa.brain.volumes import nifti
+
     for name in [*_searched(recording), *(["group"] if "group" in recording else [])]:
         table = recording[name]
         affine = np.reshape(table.attributes["affine"], (4, 4))
         for row, (layer, kind) in enumerate(zip(table["name"], table["kind"])):
             words = [name.rpartition("/")[2], "random" if kind == "random" else "", str(layer)]
             of = _file("_".join(filter(None, words)))
-            yield of, table["map"][row], affine
+            yield f"{of}.nii.gz", nifti(table["map"][row], affine, of)
             if name == "group":
-                yield f"{of}_p", table["p"][row], affine
+                yield f"{of}_p.nii.gz", nifti(table["p"][row], affine, f"{of}_p")
 
 
 def _file(name: str) -> str:

@@ -19,6 +19,7 @@ from cnnprobe.instruments.images.passes import passing
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.statistics.dissimilarity import Products, ranks, step
+from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.memory import free_memory
 from cnnprobe.store.tables import Advance, Phase
 from cnnprobe.store.unfinished import State, Unfinished
@@ -48,9 +49,7 @@ class Patterns:
         dataset: an image set.
         ranked: patterns are replaced by the ranks of their features: a layer is taken whole.
         pixels: record the images as well.
-        batch_size: images that pass through the network together.
-        device: where the network is, and the patterns are.
-        workers: processes that load images.
+        computation: device of the network and the patterns, loaders, batch size.
         memory: bytes that patterns may take; None: half of what is free.
 
     Attributes:
@@ -65,14 +64,12 @@ class Patterns:
         *,
         ranked: bool,
         pixels: bool,
-        batch_size: int,
-        device: str,
-        workers: int,
+        computation: Computation,
         memory: int | None = None,
     ):
         self.model, self.dataset, self.ranked = model, dataset, ranked
         self.layers = {layer.name: layer for layer in layers}
-        self.loading = {"batch_size": batch_size, "device": device, "workers": workers}
+        self.computation = computation
         self.memory = memory
         self.skipped = np.zeros(len(dataset), bool)
         self.features = {layer.name: layer.channels * prod(layer.map_size) for layer in layers}
@@ -82,7 +79,7 @@ class Patterns:
     def passes(self) -> list[list[Piece]]:
         """Decide what is recorded in each pass over the images; a warning says so where it takes several."""
         count = len(self.dataset)
-        room = self.memory or int(SHARE * free_memory(torch.device(self.loading["device"])))
+        room = self.memory or int(SHARE * free_memory(torch.device(self.computation.device)))
         most = max(step(count), room // (4 * count) // step(count) * step(count))  # features
         found: list[list[Piece]] = [[]]
         left = most
@@ -126,7 +123,7 @@ class Patterns:
             nonlocal done
             if state["passes"] == whole:
                 for layer, one in products.items():
-                    one.restore(state["products"][layer], self.loading["device"])
+                    one.restore(state["products"][layer], self.computation.device)
                 done, self.skipped[:] = state["done"], state["skipped"]
 
         unfinished.begin(name, take, restore)
@@ -181,7 +178,7 @@ class Patterns:
                 return {"patterns": [kept.get(piece) for piece in pieces], "bad": bad, "skipped": self.skipped}
 
             def restore(state: State) -> None:
-                device = self.loading["device"]
+                device = self.computation.device
                 there = {piece: one for piece, one in zip(pieces, state["patterns"], strict=True) if one is not None}
                 if any(one.shape != (len(self.dataset), piece.stop - piece.start) for piece, one in there.items()):
                     raise ValueError("patterns of other layers")
@@ -190,7 +187,7 @@ class Patterns:
                 self.skipped[:] = state["skipped"]
 
             def loaded(start: int) -> Iterator[Batch]:
-                return batches(self.dataset, start=start, **self.loading)
+                return batches(self.dataset, start=start, **self.computation.loading)
 
             how = {"take": take, "restore": restore, "unfinished": unfinished}
             yield from passing(name, len(self.dataset), loaded, show, use, **how)

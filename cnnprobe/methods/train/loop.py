@@ -16,6 +16,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import as_float
 from cnnprobe.instruments.network.conduct import conduct_of, handed
 from cnnprobe.machine import precision as numbers
+from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.memory import is_short
 from cnnprobe.methods.train.epochs import Progress, copied, moments_of, put_back
 from cnnprobe.methods.train.recipe import Loss, Recipe, class_weights, has_batch_norm, train_mode
@@ -55,8 +56,7 @@ class Training:
         model: trained in place, on any device; in eval mode afterwards.
         dataset, held_out: image sets, checked by `recipe.check`.
         recipe: every choice.
-        device: torch device.
-        workers: loader processes.
+        computation: device, loaders, batch size, and the seed of order, augmentation and dropout.
         groups: parameter groups with their share of the learning rate as "factor"; None: all that require a gradient.
         begin: called before the updates of an epoch, also of one that is gone on with, with its number from 0 and the
             optimiser's groups: says by `requires_grad` what learns in it, and by "factor" how fast.
@@ -71,24 +71,23 @@ class Training:
         dataset: Any,
         held_out: Any,
         recipe: Recipe,
+        computation: Computation,
         *,
-        device: str,
-        workers: int,
         groups: list[dict[str, Any]] | None = None,
         begin: Callable[[int, list[dict[str, Any]]], None] | None = None,
         observe: Callable[[], dict[str, float]] | None = None,
         state: dict[str, Any] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ):
-        self.model, self.dataset, self.recipe = model, dataset, recipe
-        self.device, self.classes = torch.device(device), tuple(dataset.classes)
+        self.model, self.dataset, self.recipe, self.computation = model, dataset, recipe, computation
+        self.device, self.classes = torch.device(computation.device), tuple(dataset.classes)
         self.begin = begin or (lambda epoch, groups: None)
         self.observe = observe or dict
         self.should_stop = should_stop or (lambda: False)
         self.stopped = False
         self.precision = numbers.chosen(recipe.precision, recipe.channels_last, self.device, len(dataset.size))
-        self.augmentation = recipe.augmentation()
-        where = {"device": self.device, "workers": workers, "preload": recipe.preload}
+        self.augmentation = recipe.augmentation(computation.seed)
+        where = {"device": self.device, "workers": computation.workers, "preload": recipe.preload}
         self.supply = Supply(dataset, **where, source=bool(self.augmentation.kinds))
         self.held_out = Supply(held_out, **where)
         self.smallest = 2 if has_batch_norm(model) else 1
@@ -115,8 +114,8 @@ class Training:
             except (MemoryError, RuntimeError) as error:
                 if not is_short(error):
                     raise
-                half = max(1, self.recipe.batch_size // 2)
-                asked = f"a batch of {self.recipe.batch_size} images does not fit in memory"
+                half = max(1, self.computation.batch_size // 2)
+                asked = f"a batch of {self.computation.batch_size} images does not fit in memory"
                 raise UserError(f"{asked}; try batch_size={half}") from None
             finally:
                 self.model.to(memory_format=torch.contiguous_format).eval()
@@ -160,10 +159,10 @@ class Training:
         self.odds = weights[labels] if self.recipe.balance == "draw" else None
         weights = torch.from_numpy(weights).float().to(self.device) if self.recipe.balance == "loss" else None
         self.loss = Loss(self.recipe.loss, self.recipe.label_smoothing, weights)
-        self.parts = parted(len(labels), self.recipe.batch_size)
+        self.parts = parted(len(labels), self.computation.batch_size)
         LOG.info("computing in %s", self.precision.words)
-        if len(labels) % self.recipe.batch_size == 1:
-            LOG.info("the image left over by batches of %d joins the last batch", self.recipe.batch_size)
+        if len(labels) % self.computation.batch_size == 1:
+            LOG.info("the image left over by batches of %d joins the last batch", self.computation.batch_size)
         self.rates = self.recipe.rates(len(self.parts))
         self.kept_updates = set(kept_updates(len(self.parts)))
         self.kept_epochs = kept_epochs(self.recipe.checkpoints, self.recipe.epochs)
@@ -188,10 +187,10 @@ class Training:
         progress = self.progress
         self.begin(progress.epoch, self.optimiser.param_groups)
         train_mode(self.model)
-        order = order_of(self.supply.readable, self.recipe.seed, progress.epoch, self.odds)
+        order = order_of(self.supply.readable, self.computation.seed, progress.epoch, self.odds)
         began = time.monotonic()
         parts = self.parts[progress.step :]
-        for images, labels, indices in self.supply.shown(order, parts, self.recipe.batch_size):
+        for images, labels, indices in self.supply.shown(order, parts, self.computation.batch_size):
             loss = self._update(images, labels, indices) if len(images) >= self.smallest else 0.0
             progress.step += 1
             if progress.step % LOOK == 0 or (self.device.type != "cuda" and not math.isfinite(loss)):
@@ -214,7 +213,7 @@ class Training:
         epoch, step = self.progress.epoch, self.progress.step
         update = epoch * len(self.parts) + step
         images = self._entering(self.augmentation(images, indices, epoch), self.supply)
-        numbers.seed(self.device, zlib.crc32(f"{self.recipe.seed} {update}".encode()))
+        numbers.seed(self.device, zlib.crc32(f"{self.computation.seed} {update}".encode()))
         with self.precision.autocast():
             outputs = handed(self.model, images)
         outputs = outputs.float()
@@ -276,7 +275,7 @@ class Training:
         """
         began = time.monotonic()
         self.model.eval()
-        supply, size = self.held_out, self.recipe.batch_size
+        supply, size = self.held_out, self.computation.batch_size
         parts = parted(len(supply.readable), size)[len(self.asked) :]
         for images, labels, _ in supply.shown(supply.readable, parts, size):
             with torch.no_grad():

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import Augmentation
 from cnnprobe.instruments.outputs.kinds import outputs_of
@@ -26,40 +27,37 @@ MANY = 32
 class Recipe:
     """Every choice of a training, as the options of `cnnprobe train` name them (configs/method/train.yaml)."""
 
-    seed: int
-    batch_size: int
-    epochs: int
-    lr: float
-    optimizer: str
-    momentum: float
-    weight_decay: float
-    schedule: str
-    warmup: float
-    step_epochs: int
-    step_factor: float
-    loss: str
-    label_smoothing: float
-    balance: str
-    clip: float | None
-    augment: list[str] | str
-    crop_padding: int
-    crop_scale: float
-    colour: float
-    precision: str
-    channels_last: bool | str
-    preload: bool | str
-    checkpoints: list[int] | str
-    save_minutes: float
+    epochs: Annotated[int, Range(1)]
+    lr: Annotated[float, Range(above=0)]
+    optimizer: Literal["sgd", "adam", "adamw"]
+    momentum: Annotated[float, Range(0, below=1)]
+    weight_decay: Annotated[float, Range(0)]
+    schedule: Literal["cosine", "step", "constant"]
+    warmup: Annotated[float, Range(0)]
+    step_epochs: Annotated[int, Range(1)]
+    step_factor: Annotated[float, Range(above=0, maximum=1)]
+    loss: Literal["cross-entropy", "squared-error"]
+    label_smoothing: Annotated[float, Range(0, below=1)]
+    balance: Literal["none", "loss", "draw"]
+    clip: Annotated[float, Range(above=0)] | None
+    augment: list[Literal["crop", "resized-crop", "flip", "colour"]] | Literal["none"]
+    crop_padding: Annotated[int, Range(1)]
+    crop_scale: Annotated[float, Range(above=0, maximum=1)]
+    colour: Annotated[float, Range(above=0, below=1)]
+    precision: Literal["auto", "float32", "tf32", "bfloat16"]
+    channels_last: bool | Literal["auto"]
+    preload: bool | Literal["auto"]
+    checkpoints: list[int] | Literal["log", "all"]
+    save_minutes: Annotated[float, Range(above=0)]
 
-    @classmethod
-    def of(cls, given: dict[str, Any]) -> "Recipe":
-        """Return the recipe whose choices stand, by name, among those given."""
-        return cls(**{name: given[name] for name in cls.__dataclass_fields__})
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of random changes of the images; none for `augment="none"`."""
+        return () if self.augment == "none" else tuple(self.augment)
 
-    def augmentation(self) -> Augmentation:
-        """Return the random changes of the images; none for `augment="none"`."""
-        kinds = () if self.augment == "none" else tuple(self.augment)
-        return Augmentation(kinds, self.seed, self.crop_padding, self.crop_scale, self.colour)
+    def augmentation(self, seed: int) -> Augmentation:
+        """Return the random changes of the images."""
+        return Augmentation(self.kinds, seed, self.crop_padding, self.crop_scale, self.colour)
 
     def rates(self, updates_per_epoch: int) -> Schedule:
         """Return the learning rate by update."""
@@ -129,7 +127,7 @@ def train_mode(model: nn.Module) -> None:
             module.train(learns)
 
 
-def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe) -> None:
+def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe, batch_size: int) -> None:
     """Find out before the first update whether `model` can learn `dataset`.
 
     Raises:
@@ -150,12 +148,12 @@ def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe) -> None
         raise UserError(
             f"training needs images of 2 or more classes, these {len(dataset)} are all of one (of a limit=first:n?)"
         )
-    if recipe.epochs > 1 and MANY <= len(dataset) <= recipe.batch_size:
+    if recipe.epochs > 1 and MANY <= len(dataset) <= batch_size:
         LOG.warning(
-            f"batch_size={recipe.batch_size} takes all {len(dataset)} training images at once: one update of the "
+            f"batch_size={batch_size} takes all {len(dataset)} training images at once: one update of the "
             f"weights per epoch; a smaller batch_size, such as {len(dataset) // 8}, makes more of them"
         )
-    _check_options(model, dataset, recipe)
+    _check_options(model, dataset, recipe, batch_size)
     _check_output(model, dataset)
     check_loss(model, dataset, recipe)
 
@@ -170,8 +168,8 @@ def check_loss(model: nn.Module, dataset: Any, recipe: Recipe) -> None:
         )
 
 
-def _check_options(model: nn.Module, dataset: Any, recipe: Recipe) -> None:
-    if recipe.batch_size == 1 and has_batch_norm(model):
+def _check_options(model: nn.Module, dataset: Any, recipe: Recipe, batch_size: int) -> None:
+    if batch_size == 1 and has_batch_norm(model):
         raise UserError("batch_size must be 2 or more for a network with BatchNorm, got 1")
     if recipe.warmup > recipe.epochs:
         raise UserError(f"warmup must be at most the {recipe.epochs} epochs, got {recipe.warmup:g}")
@@ -179,8 +177,8 @@ def _check_options(model: nn.Module, dataset: Any, recipe: Recipe) -> None:
         outside = [epoch for epoch in recipe.checkpoints if not 0 <= epoch <= recipe.epochs]
         if outside:
             raise UserError(f"checkpoints must be epochs from 0 to {recipe.epochs}, got {outside[0]}")
-    if len(dataset.size) == 2 and set(recipe.augmentation().kinds) - {"crop"}:
-        raise UserError(f"augment of signals is none or [crop], got {list(recipe.augmentation().kinds)}")
+    if len(dataset.size) == 2 and set(recipe.kinds) - {"crop"}:
+        raise UserError(f"augment of signals is none or [crop], got {list(recipe.kinds)}")
 
 
 def _check_output(model: nn.Module, dataset: Any) -> None:

@@ -1,6 +1,7 @@
 """The task a network had learned before a transfer: which run tells of it, its images and its classes."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,28 @@ from cnnprobe.config import catalogue, schema, untrusted_yaml
 from cnnprobe.errors import UserError, path_of
 from cnnprobe.instruments.network.about import about
 from cnnprobe.preparation import build as preparation
-from cnnprobe.preparation import identity
+from cnnprobe.preparation import identity, named_weights
 from cnnprobe.preparation.named_weights import TRAINING
 from cnnprobe.store import folders, run_json
 
 LOG = logging.getLogger("cnnprobe")
 PATHS = ("root", "classes", "labels")
 """Options of datasets that are paths."""
+
+
+def inputs(config: dict[str, Any], prepared: preparation.Preparation, device: str) -> dict[str, Any]:
+    """Open the images of the old task, see `contract.Method.inputs`."""
+    return {"old_task": old_task(config, prepared)}
+
+
+def reads(config: dict[str, Any]) -> dict[str, Path]:
+    """Return the run that tells of the old task, see `contract.Method.reads`."""
+    word = config["method"]["old_task"]
+    if not word or word in ("auto", "none"):
+        return {}
+    with suppress(UserError):  # told where it is opened
+        return {"old_task": named_weights.checkpoints(word.partition("@")[0], config)[0]}
+    return {}
 
 
 @dataclass(frozen=True)

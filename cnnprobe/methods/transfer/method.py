@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ from cnnprobe.config.options import Range, Run
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.layers.naming import Layer, find, main_layers
 from cnnprobe.instruments.outputs.readout import Readout, must_answer_in_training, new_readout, put, readout_of
+from cnnprobe.machine.computation import Computation
+from cnnprobe.methods.contract import Provided
 from cnnprobe.methods.train.epochs import confusion_table, epochs_table
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.train.recipe import Recipe, check
@@ -21,24 +23,23 @@ from cnnprobe.methods.transfer.comparison.forgetting import Forgetting
 from cnnprobe.methods.transfer.comparison.task_features import TaskFeatures
 from cnnprobe.methods.transfer.confusion import Confusion
 from cnnprobe.methods.transfer.course import OBSERVED, Course, Source, blocks_table
+from cnnprobe.methods.transfer.inputs import inputs as inputs
+from cnnprobe.methods.transfer.inputs import reads as reads
 from cnnprobe.methods.transfer.label_fraction import label_fraction
 from cnnprobe.methods.transfer.old_task import OldTask
 from cnnprobe.methods.transfer.protocols import Protocol
 from cnnprobe.store.tables import Measurement
-from cnnprobe.store.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
+ORDER = 2
+"""Its place in the list of commands."""
+LEARNS = True
+"""It changes the weights."""
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
-    held_out: Any,
-    device: str,
-    workers: int,
-    seed: int,
-    batch_size: Annotated[int, Range(1)],
     layer: str | list[str] | None,
     units: str | int | list[int | str],
     mode: Literal["probe", "partial", "full", "staged", "scratch"],
@@ -51,41 +52,12 @@ def compute(
     compared: Annotated[int, Range(2)],
     top_images: Annotated[int, Range(1)],
     most_changed: Annotated[int, Range(0)],
-    epochs: Annotated[int, Range(1)],
-    lr: Annotated[float, Range(above=0)],
-    optimizer: Literal["sgd", "adam", "adamw"],
-    momentum: Annotated[float, Range(0, below=1)],
-    weight_decay: Annotated[float, Range(0)],
-    schedule: Literal["cosine", "step", "constant"],
-    warmup: Annotated[float, Range(0)],
-    step_epochs: Annotated[int, Range(1)],
-    step_factor: Annotated[float, Range(above=0, maximum=1)],
-    loss: Literal["cross-entropy", "squared-error"],
-    label_smoothing: Annotated[float, Range(0, below=1)],
-    balance: Literal["none", "loss", "draw"],
-    clip: Annotated[float, Range(above=0)] | None,
-    augment: list[Literal["crop", "resized-crop", "flip", "colour"]] | Literal["none"],
-    crop_padding: Annotated[int, Range(1)],
-    crop_scale: Annotated[float, Range(above=0, maximum=1)],
-    colour: Annotated[float, Range(above=0, below=1)],
-    precision: Literal["auto", "float32", "tf32", "bfloat16"],
-    channels_last: bool | Literal["auto"],
-    preload: bool | Literal["auto"],
-    checkpoints: list[int] | Literal["log", "all"],
-    save_minutes: Annotated[float, Range(above=0)],
-    finished: dict[str, frozenset[int]] | None = None,
-    state: dict[str, Any] | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    unfinished: Unfinished | None = None,
+    recipe: Recipe,
 ) -> Measurement:
     """Teach `model` the classes of `dataset`, in place: its readout is replaced, the rest learns as the mode says.
 
     Args:
-        model: with the weights it starts from, gives (image, old class); of mode scratch, random weights.
-        dataset, held_out: image sets of the new task; every image has a class.
-        device: torch device.
-        workers: loader processes.
-        seed: of the new readout, the labels that are kept, the order of images, their augmentation and dropout.
+        provided: by the run, see `contract.Provided`.
         layer, units: compared before and after; None: the main layers.
         mode, blocks, stage_epochs, rates: see `protocols.Protocol`.
         fraction: share of the training images that is learned, the same of each class.
@@ -96,10 +68,7 @@ def compute(
         compared: images at most for that.
         top_images: of a unit, that are compared.
         most_changed: units whose fields and preferred images are compared.
-        finished: rows there are already, by table.
-        state: what the checkpoint `last` of a stopped transfer has as `resume`.
-        should_stop: asked after every batch; True ends with the checkpoint `last`.
-        unfinished: keeps what the comparisons have no row of yet, see `store.unfinished.Unfinished`.
+        recipe: every choice of the training.
 
     Returns:
         Measurement of `/epochs`, `/confusion`, `/blocks` (what learned, how fast); with an old task, `/old_task`; and
@@ -110,22 +79,24 @@ def compute(
         UserError: the network cannot learn this, has no readout of its own, or not so many blocks; while it runs, the
             training diverged or memory is short.
     """
-    recipe = Recipe.of(locals())
-    if mode == "staged" and stage_epochs >= epochs:
-        raise UserError(f"stage_epochs must be less than the {epochs} epochs of staged, got {stage_epochs}")
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
+    if mode == "staged" and stage_epochs >= recipe.epochs:
+        raise UserError(f"stage_epochs must be less than the {recipe.epochs} epochs of staged, got {stage_epochs}")
     scratch = mode == "scratch"
     old = readout_of(model, dataset.size)
-    where = {"device": device, "workers": workers, "batch_size": batch_size}
+    seed, held_out = computation.seed, provided.images_to_judge_by()
     source = None
     if not scratch and old_task is not None and not isinstance(old_task, str):
-        source = Source(old_task.run, OldTask(model, old, old_task.dataset, **where, preload=preload), compared, seed)
+        source = Source(
+            old_task.run, OldTask(model, old, old_task.dataset, computation, preload=recipe.preload), compared, seed
+        )
     if forgetting == "old" and source is None and not scratch:
         raise UserError("forgetting=old needs an old task; name a run by old_task=RUN")
     layers = compared_layers(model, old, layer, dataset.size) if forgetting != "none" else []
     before = copy.deepcopy(model) if layers else None
     if not scratch or old.classes != len(dataset.classes):
         put(model, old.path, new_readout(old.module, len(dataset.classes), seed))
-    check(model, dataset, held_out, recipe)
+    check(model, dataset, held_out, recipe, computation.batch_size)
     new = readout_of(model, dataset.size)
     must_answer_in_training(model, new, dataset.size)
     plan = {"mode": mode, "blocks": blocks, "stage_epochs": stage_epochs, "rates": rates}
@@ -138,33 +109,31 @@ def compute(
         LOG.warning(f"{listing(thawed)}: frozen in the network as it is given; mode={mode} teaches them all the same")
     shown = dataset if fraction == 1 else dataset.part(label_fraction(dataset.labels, fraction, seed))
     training = Training(
-        *(model, shown, held_out, recipe),
-        device=device,
-        workers=workers,
+        *(model, shown, held_out, recipe, computation),
         groups=protocol.groups,
         begin=protocol.begin,
         observe=lambda: {"source_accuracy": source.task.accuracy() if source else np.nan},
-        state=state,
-        should_stop=should_stop,
+        state=resumed.state,
+        should_stop=provided.should_stop,
     )
     looks = []
     if layers:
         judged = some(held_out, compared, seed)
         asked = some(source.task.dataset, compared, seed) if source and forgetting != "new" else judged
-        given = where | {"units": units, "seed": seed, "most_changed": most_changed, "top_images": top_images}
-        looks = comparisons((before, model), layers, None if scratch else asked, judged, **given)
-    course = Course(training, source, None if scratch else old, looks, finished or {}, unfinished)
+        given = {"units": units, "most_changed": most_changed, "top_images": top_images}
+        looks = comparisons((before, model), layers, None if scratch else asked, judged, computation, **given)
+    course = Course(training, source, None if scratch else old, looks, resumed.finished, resumed.unfinished)
     attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
     attributes["precision"] = training.precision.number
     tables = [
-        epochs_table(epochs, len(shown), OBSERVED, attributes),
+        epochs_table(recipe.epochs, len(shown), OBSERVED, attributes),
         confusion_table(tuple(dataset.classes), len(held_out)),
         blocks_table(protocol),
         *([source.table()] if source else []),
         *(table for look in looks for table in look.tables()),
     ]
     facts = {"epochs": training.progress.times}
-    return Measurement(tables, course.events(), total=epochs * len(shown), counts="images", facts=facts)
+    return Measurement(tables, course.events(), total=recipe.epochs * len(shown), counts="images", facts=facts)
 
 
 def comparisons(
@@ -172,10 +141,11 @@ def comparisons(
     layers: list[Layer],
     old: Any,
     new: Any,
+    computation: Computation,
     *,
+    units: str | int | list[int | str],
     most_changed: int,
     top_images: int,
-    **given: Any,
 ) -> list[Forgetting | TaskFeatures]:
     """Return what compares the network before with the one after.
 
@@ -184,13 +154,13 @@ def comparisons(
         layers: of both.
         old: images that units are compared on; None: they are not.
         new: images of the new task.
-        most_changed, top_images: see `comparison.forgetting.Forgetting`.
-        given: units, device, workers, batch_size and seed.
+        computation: device, loaders, batch size and seed.
+        units, most_changed, top_images: see `comparison.forgetting.Forgetting`.
     """
-    seed = given.pop("seed")
+    given = {"units": units, "computation": computation}
     made: list[Forgetting | TaskFeatures] = [TaskFeatures(*networks, layers, new, **given)]
     if old is not None:
-        made.append(Forgetting(*networks, layers, old, **given, k=top_images, most_changed=most_changed, seed=seed))
+        made.append(Forgetting(*networks, layers, old, **given, k=top_images, most_changed=most_changed))
     return made
 
 

@@ -10,6 +10,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import as_float
 from cnnprobe.instruments.network.conduct import conduct_of, handed
 from cnnprobe.instruments.outputs.readout import Readout, instead, right_by_class
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.train.training_images import Supply, parted
 from cnnprobe.methods.transfer.label_fraction import label_fraction
 from cnnprobe.methods.transfer.recoverable import refitted_accuracy
@@ -22,9 +23,7 @@ class OldTask:
         model: whose body learns something else meanwhile.
         readout: the old one, as `readout_of` found it; it is never trained.
         dataset: an image set with the classes of the old readout.
-        device: torch device.
-        workers: loader processes.
-        batch_size: images at a time.
+        computation: device, loaders, batch size.
         preload: hold the images in memory, see `train.training_images.Supply`.
 
     Raises:
@@ -36,17 +35,16 @@ class OldTask:
         model: nn.Module,
         readout: Readout,
         dataset: Any,
+        computation: Computation,
         *,
-        device: str,
-        workers: int,
-        batch_size: int,
         preload: bool | str,
     ):
         if len(dataset.classes) != readout.classes:
             theirs, ours = len(dataset.classes), readout.classes
             raise UserError(f"old_task: {dataset.name} has {theirs} classes, the old readout {readout.path} has {ours}")
-        self.model, self.readout, self.dataset, self.batch_size = model, readout, dataset, batch_size
-        self.where = {"device": torch.device(device), "workers": workers}
+        self.model, self.readout, self.dataset = model, readout, dataset
+        self.batch_size = computation.batch_size
+        self.where = {"device": torch.device(computation.device), "workers": computation.workers}
         self.supply = Supply(dataset, **self.where, preload=preload)
         self.filled = False
 

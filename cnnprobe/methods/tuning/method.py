@@ -13,6 +13,7 @@ from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.stimuli_table import stimuli_table
 from cnnprobe.instruments.layers.naming import Layer, find
 from cnnprobe.instruments.network.units import units_of
+from cnnprobe.methods.contract import Provided
 from cnnprobe.methods.tuning.contrast_response import naka_rushton
 from cnnprobe.methods.tuning.first_filters import filters_of
 from cnnprobe.methods.tuning.gabors import ACCEPTED, CHROMATIC, LEAST, Gabors, fit_gabors, plane
@@ -20,7 +21,9 @@ from cnnprobe.methods.tuning.mapping import FAMILIES, STILL, Curves, Design, col
 from cnnprobe.methods.tuning.recorded_cells import recorded_cells
 from cnnprobe.methods.tuning.responses import Site, respond
 from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
-from cnnprobe.store.unfinished import Unfinished
+
+ORDER = 11
+"""Its place in the list of commands."""
 
 SAVED_UNITS, SAVED_FITS = 32, 8
 """Units, and fitted filters, that are saved together."""
@@ -45,9 +48,8 @@ KINDS = ("gabor", "blob", "other")
 
 
 def compute(
+    provided: Provided,
     *,
-    model: nn.Module,
-    dataset: Any,
     layer: str | list[str],
     units: str | int | list[int],
     reading: Literal["centre", "max"],
@@ -56,11 +58,6 @@ def compute(
     gabor: bool | None,
     cells: str | None,
     pages: Annotated[int, Range(0)] | list[Annotated[int, Range(0)]] | None,
-    batch_size: int,
-    device: str,
-    workers: int,
-    finished: dict[str, frozenset[int]] | None = None,
-    unfinished: Unfinished | None = None,
 ) -> Measurement:
     """Measure the tuning of units, of any layers in one pass.
 
@@ -69,8 +66,7 @@ def compute(
     index of still images is NaN, and says why.
 
     Args:
-        model: any network; it is given back as it was.
-        dataset: manufactured stimuli (`datasets.manufactured`).
+        provided: by the run, see `contract.Provided`.
         layer: names of layers, see `layers.naming.find`.
         units: channels of each layer.
         reading: which neuron of a unit answers, see `responses`.
@@ -79,11 +75,6 @@ def compute(
         gabor: fit Gabors to the filters of a first convolution; None: where there is one of 5 px and more.
         cells: CSV file with the columns n_x and n_y, for comparison.
         pages: units whose curves are drawn; None: the first living ones.
-        batch_size: stimuli that pass through the network together.
-        device: where the network is.
-        workers: processes that make stimuli.
-        finished: by table, first rows of the batches there are already.
-        unfinished: keeps the responses that are in no row yet, see `store.unfinished.Unfinished`.
 
     Returns:
         one table "units/<layer>" per layer with `curve`, the response to each row of "stimuli"; "gabor/<layer>" of
@@ -92,6 +83,7 @@ def compute(
     Raises:
         UserError: no such layer or unit, the dataset has no factors, or Gabors are asked for where there are none.
     """
+    model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     factors = getattr(dataset, "factors", None)
     if not isinstance(factors, dict):
         limited = (
@@ -107,7 +99,7 @@ def compute(
         raise UserError(f"pages={absent[0]}: that unit is not among those measured")
     sites = {one.name: Site(one, chosen[one.name], dataset.size, reading) for one in layers}
     recorded = recorded_cells(cells)
-    design, finished = Design(factors, strength, subtract), finished or {}
+    design, finished = Design(factors, strength, subtract), resumed.finished
     filters = _filters(model, layers, chosen, dataset.size, gabor)
     about = {"reading": reading, "strength": strength, "subtract": subtract, "image_size": list(dataset.size)}
     tables = []
@@ -117,15 +109,14 @@ def compute(
         own |= {"families": " ".join(FAMILIES), "direction": STILL}
         tables.append(_unit_table(one, chosen[one.name], len(dataset), own))
     tables += [_gabor_table(one, chosen[one.name], filters[one.name]) for one in layers if one.name in filters]
-    stimuli = _stimuli(dataset, batch_size)
+    stimuli = _stimuli(dataset, computation.batch_size)
 
     def events() -> Iterator[Rows | Advance | Phase]:
         if any(_missing(table, finished) for table in [*tables[: len(layers)], stimuli]):
-            where = {"batch_size": batch_size, "device": device, "workers": workers}
-            loaded = lambda start: batches(dataset, start=start, **where)  # noqa: E731
-            found = yield from respond(model, sites, loaded, factors["reach"], unfinished)
+            loaded = lambda start: batches(dataset, **computation.loading, start=start)  # noqa: E731
+            found = yield from respond(model, sites, loaded, factors["reach"], resumed.unfinished)
             for start in _missing(stimuli, finished):
-                skipped = np.zeros(min(batch_size, len(dataset) - start), bool)
+                skipped = np.zeros(min(computation.batch_size, len(dataset) - start), bool)
                 yield Rows("stimuli", start, {"skipped": skipped})
             for one, table in zip(layers, tables):
                 for start in _missing(table, finished):

@@ -12,8 +12,9 @@ from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
 from cnnprobe.instruments.ranking.top_k import Ranked
 from cnnprobe.instruments.windows.occluders import Grid
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.rf_map import mapping as field_mapping
-from cnnprobe.methods.rf_map.mapping import How, Mapping
+from cnnprobe.methods.rf_map.mapping import FieldMapping, OcclusionSettings
 from cnnprobe.methods.rf_map.occlusion import Occlusion
 from cnnprobe.store.tables import Advance, Phase, Rows
 
@@ -34,11 +35,11 @@ def mapping(reading="site", units=12, filling="zero", draws=1):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, units, 3), nn.ReLU()).eval()
     layer, grid = find(model, "conv1", SIZE)[0], Grid(SIZE[1:], 3, 2)
-    how = How(model, given_images(IMAGES), "cpu", grid, filling, draws, 0, reading, True)
+    how = OcclusionSettings(model, given_images(IMAGES), Computation(), grid, filling, draws, reading, True)
     how.brightness = IMAGES.mean((0, 2, 3)), IMAGES.std((0, 2, 3))
     occlusion = Counted(model, layer, SIZE, grid)
     occlusion.asked = []
-    return Mapping(how, layer, np.arange(units), 2, SIZE, occlusion)
+    return FieldMapping(how, layer, np.arange(units), 2, SIZE, occlusion)
 
 
 def strongest(units=12):
@@ -90,7 +91,7 @@ def test_only_the_batches_that_are_missing_are_mapped():
     assert [event.start for event in events if isinstance(event, Rows)] == [8]
     assert [image for image, _ in one.occlusion.asked] == [0, 3, 4]
     assert events[0].total == 7
-    assert [type(event) for event in mapping().events(strongest(), frozenset([0, 8]), 0)] == [Phase]
+    assert [type(event) for event in mapping().events(strongest(), frozenset([0, 8]))] == [Phase]
 
 
 @pytest.mark.parametrize("reading", ["max", "mean", "anywhere"])
@@ -125,7 +126,7 @@ def test_the_effective_field_is_left_out_when_it_is_not_wanted():
     one = mapping()
     one.how.effective = False
     assert not [
-        name for name in Mapping(one.how, one.layer, one.units, 2, SIZE, one.occlusion).columns if "eff" in name
+        name for name in FieldMapping(one.how, one.layer, one.units, 2, SIZE, one.occlusion).columns if "eff" in name
     ]
 
 

@@ -12,6 +12,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import activations
 from cnnprobe.instruments.statistics.dissimilarity import upper
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.rsa.analysis import MatrixAnalysis
 from cnnprobe.methods.rsa.comparing.noise_ceiling import noise_ceiling
 from cnnprobe.methods.rsa.references.given import PIXELS, reference
@@ -38,8 +39,9 @@ class Labelled(Given):
 def analysis(model, dataset=None, references=None, **options):
     dataset = Given(IMAGES) if dataset is None else dataset
     given = {"axes": None, "controls": (), "by_class": False, "metric": "correlation", "comparison": "spearman"}
-    given |= {"draws": 40, "over": "conditions", "permutations": 60, "seed": 3}
-    given |= {"batch_size": 5, "device": "cpu", "workers": 0} | options
+    given |= {"draws": 40, "over": "conditions", "permutations": 60} | options
+    own = {"batch_size": 5, "seed": 3} | {key: given.pop(key) for key in ("batch_size", "seed") if key in given}
+    given["computation"] = Computation(**own)
     layers = find(model, given.pop("layer", LAYERS), dataset.size)
     return MatrixAnalysis(model, layers, dataset, references, **given)
 

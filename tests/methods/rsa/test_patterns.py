@@ -14,6 +14,7 @@ from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import activations
 from cnnprobe.instruments.statistics import dissimilarity
 from cnnprobe.instruments.statistics.dissimilarity import upper
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.rsa import patterns
 from cnnprobe.methods.rsa.patterns import IMAGES, Patterns, Piece
 from tests.support.calling import Unchecked
@@ -31,7 +32,7 @@ def network():
 
 def recorded(model, shown=IMAGESET, *, ranked=False, memory=None, batch_size=4, layers=LAYERS):
     dataset = shown if isinstance(shown, Given) else Given(shown)
-    given = {"batch_size": batch_size, "device": "cpu", "workers": 0, "memory": memory}
+    given = {"computation": Computation(batch_size=batch_size), "memory": memory}
     recorder = Patterns(model, find(model, layers, dataset.size), dataset, ranked=ranked, pixels=True, **given)
     work = recorder.record()
     while True:
@@ -62,7 +63,7 @@ def test_one_pass_for_all_layers_where_memory_suffices():
     seen = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     recorder = Patterns(model, find(model, LAYERS, (3, 24, 24)), Given(IMAGESET), ranked=False, pixels=True,
-                        batch_size=4, device="cpu", workers=0)  # fmt: skip
+                        computation=Computation(batch_size=4))  # fmt: skip
     seen.clear()
     list(recorder.record())
     assert seen == [4, 1, 1, 1, 4, 1, 3]  # three images of the first batch once more alone, and one of the second
@@ -86,7 +87,7 @@ def test_every_feature_is_in_one_piece_and_pieces_fit(monkeypatch):
     monkeypatch.setattr(dissimilarity, "ELEMENTS", 11 * 256)
     model = network()
     recorder = Patterns(model, find(model, LAYERS, (3, 24, 24)), Given(IMAGESET), ranked=False, pixels=True,
-                        batch_size=4, device="cpu", workers=0, memory=4 * 11 * 1024)  # fmt: skip
+                        computation=Computation(batch_size=4), memory=4 * 11 * 1024)  # fmt: skip
     passes = recorder.passes()
     every = [piece for pieces in passes for piece in pieces]
     assert all(sum(piece.stop - piece.start for piece in pieces) <= 1024 for pieces in passes)
@@ -106,7 +107,7 @@ def test_ranks_need_whole_layers():
         atol=1e-6,
     )
     recorder = Patterns(model, find(model, LAYERS, (3, 24, 24)), Given(IMAGESET), ranked=True, pixels=False,
-                        batch_size=4, device="cpu", workers=0, memory=1)  # fmt: skip
+                        computation=Computation(batch_size=4), memory=1)  # fmt: skip
     assert recorder.passes() == [[Piece(name, 0, count)] for name, count in recorder.features.items()]
 
 
@@ -146,5 +147,5 @@ def test_an_image_that_makes_the_network_overflow_is_told(caplog):
 def test_free_memory_is_asked_for_where_no_limit_is_given(monkeypatch):
     monkeypatch.setattr(patterns, "free_memory", lambda device: 2)
     recorder = Patterns(network(), find(network(), LAYERS, (3, 24, 24)), Given(IMAGESET), ranked=True,
-                        pixels=False, batch_size=4, device="cpu", workers=0)  # fmt: skip
+                        pixels=False, computation=Computation(batch_size=4))  # fmt: skip
     assert len(recorder.passes()) == 3

@@ -1,6 +1,7 @@
 """The loop against one written by hand, stopped at every update, and led astray."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,15 @@ from cnnprobe.errors import UserError
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.train.training_images import order_of
 from cnnprobe.store.tables import Advance, Checkpoint, Rows
-from tests.support.images.blobs import Blobs, network, recipe
+from tests.support.images.blobs import COMPUTATION, Blobs, network, recipe
 
 
 def events(model=None, train=None, held_out=None, state=None, start=0, stop=None, **changes):
     train, held_out = train or Blobs(33, 0), held_out or Blobs(20, 1)
-    options = {"device": "cpu", "workers": 0, "state": state, "should_stop": stop}
-    return Training(model or network(), train, held_out, recipe(**changes), **options).events(start)
+    options = {"state": state, "should_stop": stop}
+    own = {name: value for name, value in changes.items() if name in vars(COMPUTATION)}
+    around = replace(COMPUTATION, **own)
+    return Training(model or network(), train, held_out, recipe(**changes), around, **options).events(start)
 
 
 def kept(stream):
@@ -217,15 +220,13 @@ def test_parts_that_are_not_to_be_trained_stay_and_others_learn_at_their_rate():
         parameter.requires_grad_(False)
     groups = [{"params": list(model[6].parameters()), "factor": 0.0}]
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    training = Training(model, Blobs(33, 0), Blobs(20, 1), recipe(), device="cpu", workers=0, groups=groups)
+    training = Training(model, Blobs(33, 0), Blobs(20, 1), recipe(), COMPUTATION, groups=groups)
     list(training.events())
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
 def test_what_an_observer_measures_joins_the_row():
-    training = Training(
-        *(network(), Blobs(33, 0), Blobs(20, 1), recipe()), device="cpu", workers=0, observe=lambda: {"old": 0.25}
-    )
+    training = Training(*(network(), Blobs(33, 0), Blobs(20, 1), recipe(), COMPUTATION), observe=lambda: {"old": 0.25})
     assert [row["old"] for row in rows(training.events())[0]] == [0.25, 0.25]
 
 

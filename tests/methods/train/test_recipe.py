@@ -95,20 +95,20 @@ class Unlabelled(Blobs):
 )
 def test_what_cannot_be_taught_is_told_before_the_first_update(dataset, held_out, model, changes, words):
     with pytest.raises(UserError, match=words):
-        check(model, dataset, held_out, recipe(**changes))
+        check(model, dataset, held_out, recipe(**changes), changes.get("batch_size", 16))
 
 
 def test_signals_are_not_flipped():
     signals = Blobs(9, 0)
     signals.size = (3, 64)
     with pytest.raises(UserError, match=r"augment of signals is none or \[crop\]"):
-        check(nn.Sequential(nn.Conv1d(3, 3, 64), nn.Flatten()), signals, signals, recipe(augment=["flip"]))
+        check(nn.Sequential(nn.Conv1d(3, 3, 64), nn.Flatten()), signals, signals, recipe(augment=["flip"]), 16)
 
 
 def test_checking_changes_nothing():
     model = network().train()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    check(model, Blobs(9, 0), Blobs(9, 1), recipe())
+    check(model, Blobs(9, 0), Blobs(9, 1), recipe(), 16)
     assert model.training
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
     assert has_batch_norm(model)

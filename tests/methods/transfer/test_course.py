@@ -5,11 +5,12 @@ import copy
 import numpy as np
 
 from cnnprobe.instruments.outputs.readout import new_readout, put, readout_of
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.transfer.course import MOMENTS, Course, Source
 from cnnprobe.methods.transfer.old_task import OldTask
 from cnnprobe.store.tables import Checkpoint, Phase, Rows
-from tests.support.images.blobs import Blobs, network, recipe
+from tests.support.images.blobs import COMPUTATION, Blobs, network, recipe
 
 
 class Comparison:
@@ -28,10 +29,10 @@ def course(finished=None, stop=None):
     old = readout_of(model, (3, 8, 8))
     images = Blobs(24, 3)
     images.fingerprint = "of the old images"
-    task = OldTask(model, old, images, device="cpu", workers=0, batch_size=7, preload="auto")
+    task = OldTask(model, old, images, Computation(batch_size=7), preload="auto")
     put(model, old.path, new_readout(old.module, 2, 0))
     data = Blobs(33, 0, classes=2), Blobs(20, 1, classes=2)
-    training = Training(model, *data, recipe(), device="cpu", workers=0, should_stop=stop)
+    training = Training(model, *data, recipe(), COMPUTATION, should_stop=stop)
     source, comparison = Source("train/x/v001", task, 20, 0), Comparison()
     return Course(training, source, copy.deepcopy(old), [comparison], finished or {}), comparison
 

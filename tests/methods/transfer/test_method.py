@@ -1,7 +1,6 @@
 """The subcommand: what it teaches, what it asks the old readout, what it keeps, and that a stop changes nothing."""
 
 import copy
-import inspect
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from torch import nn
 
 import cnnprobe
+from cnnprobe.config import catalogue
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.outputs.readout import readout_of
@@ -45,7 +45,7 @@ OLD.dataset.fingerprint = "of the old images"
 
 def measured(**changes):
     given = {"model": network(), "dataset": Blobs(33, 0, classes=2), "held_out": Blobs(20, 1, classes=2)}
-    return transfer.compute(**given | {"device": "cpu", "workers": 0} | OPTIONS | OWN | changes)
+    return cnnprobe.measure("transfer", **given | {"device": "cpu", "workers": 0} | OPTIONS | OWN | changes)
 
 
 def taken(measurement):
@@ -91,22 +91,9 @@ def whole():
 
 def test_every_option_has_its_default_and_no_other_one():
     page = yaml.safe_load((CONFIGS / "method/transfer.yaml").read_text(encoding="utf-8"))
-    parameters = set(inspect.signature(transfer.compute).parameters)
-    filled = {
-        "model",
-        "dataset",
-        "held_out",
-        "device",
-        "workers",
-        "seed",
-        "finished",
-        "state",
-        "should_stop",
-        "unfinished",
-    }
-    root = {"layer", "units", "batch_size"}
-    assert set(page["method"]) - {"name"} == parameters - filled - root
-    assert set(page) == {"weights", "method", *root}
+    options = set(catalogue.options_of("transfer"))
+    assert set(page["method"]) - {"name"} == options - {"layer", "units"}
+    assert set(page) == {"weights", "method", "layer", "units", "batch_size"}
     train = yaml.safe_load((CONFIGS / "method/train.yaml").read_text(encoding="utf-8"))
     assert {key: page["method"][key] for key in train["method"] if key != "name"} == {
         key: value for key, value in train["method"].items() if key != "name"

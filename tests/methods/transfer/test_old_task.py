@@ -9,11 +9,12 @@ from torch import nn
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.outputs.readout import new_readout, put, readout_of
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.old_task import OldTask, share_right
 from cnnprobe.methods.transfer.recoverable import refitted_accuracy
 from tests.support.images.blobs import Blobs, network
 
-GIVEN = {"device": "cpu", "workers": 0, "batch_size": 7, "preload": "auto"}
+GIVEN = {"computation": Computation(batch_size=7), "preload": True}
 
 
 def taught():

@@ -1,5 +1,7 @@
 """What learns in each mode, and how fast; and that what rests stays bit for bit, BatchNorm included."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from cnnprobe.methods.train import loop as training_loop
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.transfer.protocols import Protocol, blocks_of
 from cnnprobe.store.tables import Checkpoint
-from tests.support.images.blobs import Blobs, recipe
+from tests.support.images.blobs import COMPUTATION, Blobs, recipe
 from tests.support.networks.zoo import HEAVY, built
 
 SIZE = (3, 8, 8)
@@ -129,9 +131,9 @@ def taught(mode, epochs=2, state=None, **options):
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     made = protocol(model, mode=mode, **options)
-    where = {"device": "cpu", "workers": 0, "groups": made.groups, "begin": made.begin, "state": state}
+    where = {"groups": made.groups, "begin": made.begin, "state": state}
     rule = recipe(epochs=epochs, checkpoints="all", schedule="constant")
-    stream = list(Training(model, Blobs(48, 0), Blobs(20, 1), rule, **where).events())
+    stream = list(Training(model, Blobs(48, 0), Blobs(20, 1), rule, COMPUTATION, **where).events())
     return model, before, {event.name: event for event in stream if isinstance(event, Checkpoint)}
 
 
@@ -227,10 +229,10 @@ def test_a_block_learns_at_its_share_of_the_rate():
     def steps(rates):
         model = network()
         made = protocol(model, rates=rates)
-        rule = recipe(epochs=1, batch_size=48, momentum=0.0, weight_decay=0.0, schedule="constant", augment="none")
+        rule = recipe(epochs=1, momentum=0.0, weight_decay=0.0, schedule="constant", augment="none")
         before = {name: value.clone() for name, value in model.named_parameters()}
-        where = {"device": "cpu", "workers": 0, "groups": made.groups, "begin": made.begin}
-        list(Training(model, Blobs(48, 0), Blobs(20, 1), rule, **where).events())
+        where = {"groups": made.groups, "begin": made.begin}
+        list(Training(model, Blobs(48, 0), Blobs(20, 1), rule, replace(COMPUTATION, batch_size=48), **where).events())
         return {name: (value - before[name]).detach() for name, value in model.named_parameters()}
 
     one, other = steps([1.0]), steps([1.0, 0.5, 0.25])

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cnnprobe.datasets.base.imageset import ImageSet
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.train.recipe import Recipe
 
 OPTIONS = {
@@ -33,6 +34,9 @@ OPTIONS = {
     "checkpoints": "log",
     "save_minutes": 10.0,
 }
+
+
+COMPUTATION = Computation("cpu", 0, OPTIONS["batch_size"], OPTIONS["seed"])
 
 
 class Blobs(ImageSet):
@@ -70,4 +74,4 @@ def network(classes: int = 3) -> nn.Module:
 
 
 def recipe(**changes) -> Recipe:
-    return Recipe(**OPTIONS | changes)
+    return Recipe(**{name: value for name, value in (OPTIONS | changes).items() if name not in vars(COMPUTATION)})

@@ -6,8 +6,9 @@ multiplied by the deviation of ImageNet's pixels, 0.226. Means are those of the 
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError, unknown
 from cnnprobe.methods.optimize.ascent.regularisers import Regularisers
 from cnnprobe.methods.optimize.ascent.transforms import Transforms
@@ -119,6 +120,38 @@ PRESETS = {
         "maco", steps=256, optimiser="nadam", lr=1.0, transforms=Transforms(crop=(0.6, 1.0), noise=0.05), redirect=0
     ),
 }
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What replaces values of a preset; None leaves what the preset says.
+
+    Args:
+        parametrisation, steps, lr, diversity: see `Settings`.
+        transforms: False takes all transforms away; True puts lucid's in where there are none.
+        l2, tv, decay, blur, blur_every, small_norm, small_contribution: see `regularisers.Regularisers`.
+    """
+
+    parametrisation: Literal["pixel", "fourier", "maco"] | None = None
+    steps: Annotated[int, Range(1, 100000)] | None = None
+    lr: Annotated[float, Range(above=0)] | None = None
+    transforms: bool | None = None
+    l2: Annotated[float, Range(0)] | None = None
+    tv: Annotated[float, Range(0)] | None = None
+    decay: Annotated[float, Range(0, 1)] | None = None
+    blur: Annotated[float, Range(0)] | None = None
+    blur_every: Annotated[int, Range(1)] | None = None
+    small_norm: Annotated[float, Range(0, 1)] | None = None
+    small_contribution: Annotated[float, Range(0, 1)] | None = None
+    diversity: Annotated[float, Range(0)] | None = None
+
+    def of(self, name: str) -> Settings:
+        """Return a preset with what replaces its values."""
+        values = {key: value for key, value in vars(self).items() if key != "transforms"}
+        settings = preset_of(name, **values)
+        if self.transforms is None or (self.transforms and not settings.transforms.none):
+            return settings
+        return replace(settings, transforms=LUCID_MOVES if self.transforms else Transforms())
 
 
 def preset_of(name: str, **changes: Any) -> Settings:

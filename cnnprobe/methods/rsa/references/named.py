@@ -61,9 +61,14 @@ def of_run(config: dict[str, Any], dataset: Any) -> list[Reference]:
     found = conditions_of(dataset, method["conditions"] == "class")
     given = {"axes": method["reference_axes"], "order": method["order"], "out": config["out"]}
     references = load(method["reference"], conditions=found.names, labels=found.labels, **given)
-    for word in compatibility.words_of(method["reference"]):
+    for word in words_of(method["reference"]):
         _tell_other_images(word, dataset, config["out"])
     return references
+
+
+def words_of(value: str | list[str] | None) -> list[str]:
+    """Return the words of an option that takes one or several."""
+    return [value] if isinstance(value, str) else list(value or ())
 
 
 def _tell_other_images(word: str, dataset: Any, out: str) -> None:

@@ -1,7 +1,7 @@
 """The units that changed most: their strongest images, fields and preferred images, before and after."""
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from cnnprobe.instruments.layers.naming import Layer
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
 from cnnprobe.instruments.windows.centred_maps import LEVELS, canvas_of
 from cnnprobe.instruments.windows.occluders import grid_of
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.optimize import mapping as preferring
 from cnnprobe.methods.optimize.ascent.objectives import Channel
 from cnnprobe.methods.optimize.ascent.presets import preset_of
@@ -55,7 +56,7 @@ class Overwritten:
         rows: how many units.
         k: strongest images per unit.
         steps: of the ascent to the preferred images.
-        device, workers, batch_size, seed: as everywhere.
+        computation: device, loaders, batch size, and the seed of the noise.
     """
 
     def __init__(
@@ -67,13 +68,10 @@ class Overwritten:
         rows: int,
         k: int,
         steps: int,
-        device: str,
-        workers: int,
-        batch_size: int,
-        seed: int,
+        computation: Computation,
     ):
         self.networks, self.layers, self.images, self.rows, self.k = networks, layers, images, rows, k
-        self.device, self.workers, self.batch_size, self.seed = device, workers, batch_size, seed
+        self.computation = computation
         self.preset = {"standard": preset_of("standard", steps=steps)}
         self.pictorial = len(images.size) == 3
         self.small = picture_size(images.size, 2 * rows * k) if self.pictorial else tuple(images.size)
@@ -155,41 +153,34 @@ class Overwritten:
             int(row) for piece, _, row in there if piece == name
         )
 
-    def _how(self) -> Generator[Phase | Advance, None, field_mapping.How]:
+    def _how(self) -> Generator[Phase | Advance, None, field_mapping.OcclusionSettings]:
         """Return how images are occluded."""
-        given = (self.device, self.grid, FILLING, DRAWS, self.seed, "site")
-        how = field_mapping.How(self.networks[0], self.images, *given, effective=False)
-        how.brightness = yield from field_mapping.brightness(
-            self.images,
-            FILLING,
-            self.seed,
-            self.batch_size,
-            self.device,
-            self.workers,
-            self.unfinished.within("changed"),
-        )
+        given = (self.computation, self.grid, FILLING, DRAWS, "site")
+        how = field_mapping.OcclusionSettings(self.networks[0], self.images, *given, effective=False)
+        kept = self.unfinished.within("changed")
+        how.brightness = yield from field_mapping.brightness(self.images, FILLING, self.computation, kept)
         return how
 
     def _statistics(self) -> Any:
         count = min(LOOK, len(self.images))
-        look = np.sort(np.random.default_rng(self.seed).choice(len(self.images), count, replace=False))
-        given = {"batch_size": self.batch_size, "device": "cpu", "workers": self.workers, "indices": look}
+        look = np.sort(np.random.default_rng(self.computation.seed).choice(len(self.images), count, replace=False))
+        given = replace(self.computation, device="cpu").loading | {"indices": look}
         return measured(lambda: batches(self.images, **given), self.images.size, amplitudes=False)
 
     def _fields(
-        self, how: field_mapping.How | None, model: nn.Module, layer: Layer, units: np.ndarray, found: Strongest,
-        columns: dict[str, np.ndarray], rows: list[int], side: str,
+        self, how: field_mapping.OcclusionSettings | None, model: nn.Module, layer: Layer, units: np.ndarray,
+        found: Strongest, columns: dict[str, np.ndarray], rows: list[int], side: str,
     ) -> Iterator[Advance | Phase]:  # fmt: skip
         """Map the fields of units of one layer; they lie in the middle of the canvas of all layers."""
         if how is None:
             return
         how.model = model
         occlusion = Occlusion(model, layer, self.images.size, self.grid)
-        mapping = field_mapping.Mapping(how, layer, units, self.k, self.small, occlusion)
+        mapping = field_mapping.FieldMapping(how, layer, units, self.k, self.small, occlusion)
         first = [(whole - part) // 2 for whole, part in zip(self.canvas, mapping.canvas.sides)]
         middle = tuple(slice(start, start + part) for start, part in zip(first, mapping.canvas.sides))
         kept, there = self._kept(name := f"fields in {layer.name} {side}")
-        for event in mapping.events(found, there, self.workers, kept):
+        for event in mapping.events(found, there, kept):
             if isinstance(event, Rows):
                 self.done.add(f"{name} {event.start}")
                 some = rows[event.start : event.start + len(event)]
@@ -205,11 +196,11 @@ class Overwritten:
         columns: dict[str, np.ndarray], rows: list[int], side: str,
     ) -> Generator[Advance | Phase, None, None]:  # fmt: skip
         """Make the preferred images of units of one layer, from the same noise in both networks."""
-        how = preferring.How(model, self.images, self.device, self.preset, 1, self.seed, self.batch_size)
+        how = preferring.AscentSettings(model, self.images, self.computation, self.preset, 1)
         how.statistics = statistics
         made = preferring.Preferring(how, layer, Channel(layer.name, units), units, 0, self.small)
         kept, there = self._kept(name := f"preferred images in {layer.name} {side}")
-        for event in made.events(None, there, self.workers, unfinished=kept):
+        for event in made.events(None, there, unfinished=kept):
             if isinstance(event, Rows):
                 self.done.add(f"{name} {event.start}")
                 some = rows[event.start : event.start + len(event)]
@@ -224,7 +215,7 @@ class Overwritten:
         """Load the strongest images, each once, and make them small."""
         images, pictures = columns[f"image_{side}"], columns[f"picture_{side}"]
         needed = np.unique(images[images >= 0])
-        given = {"batch_size": self.batch_size, "device": "cpu", "workers": self.workers, "indices": needed}
+        given = replace(self.computation, device="cpu").loading | {"indices": needed}
         for batch in batches(self.images, **given):
             small = thumbnails(batch.images, self.small[1:]) if self.pictorial else batch.images.numpy()
             for index, picture in zip(batch.indices, small):

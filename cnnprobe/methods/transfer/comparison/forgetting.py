@@ -12,6 +12,7 @@ from torch import nn
 from cnnprobe.instruments.layers.naming import Layer, layers_of
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.comparison import drift
 from cnnprobe.methods.transfer.comparison.changed_units import SIDES, Chosen, Overwritten
 from cnnprobe.methods.transfer.comparison.discrimination import class_means
@@ -39,10 +40,10 @@ class Forgetting:
         layers: of `before`; not the readout, if that is a new one.
         images: an image set, best with classes: held-out images of the old task.
         units: channels of each layer, see `layers.naming.units_of`.
-        device, workers, batch_size: see `images.batches.batches`.
+        computation: device, loaders, batch size; and the seed of the images that layers are compared on, and of the
+            noise of occluders and of preferred images.
         k: strongest images per unit.
         most_changed: rows of `/changed`; 0: no such table.
-        seed: of the images that layers are compared on, and of the noise of occluders and of preferred images.
 
     Raises:
         UserError: no such unit.
@@ -57,15 +58,12 @@ class Forgetting:
         images: Any,
         *,
         units: str | int | list[int | str],
-        device: str,
-        workers: int,
-        batch_size: int,
+        computation: Computation,
         k: int,
         most_changed: int,
-        seed: int,
     ):
         self.networks, self.layers, self.images = (before, after), layers, images
-        self.given = {"device": device, "workers": workers, "batch_size": batch_size}
+        self.computation = computation
         self.units = {layer.name: units_of(layer, units) for layer in layers}
         now = {layer.name: layer.channels for layer in layers_of(after, images.size)}
         for layer in layers:
@@ -75,9 +73,9 @@ class Forgetting:
         if k >= len(images):
             LOG.warning(f"units are compared on {len(images)} images, top_images is {k}: all overlap, whatever changed")
         count = min(COMPARED, len(images))
-        self.compared = np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))
+        self.compared = np.sort(np.random.default_rng(computation.seed).choice(len(images), count, replace=False))
         rows = min(most_changed, sum(map(len, self.units.values())))
-        given = self.given | {"rows": rows, "k": self.k, "steps": STEPS, "seed": seed}
+        given = {"rows": rows, "k": self.k, "steps": STEPS, "computation": computation}
         self.shown = Overwritten(self.networks, layers, images, **given) if rows else None
 
     def tables(self) -> list[Table]:
@@ -154,7 +152,7 @@ class Forgetting:
         seen = []
         for side, model in zip(SIDES, self.networks):
             yield Phase(f"answers {side}", len(self.images), "images")
-            how = self.given | {"name": f"forgetting/{side}", "unfinished": unfinished}
+            how = {"computation": self.computation, "name": f"forgetting/{side}", "unfinished": unfinished}
             seen.append((yield from answers(model, self.layers, self.images, self.compared, **how)))
         found, strongest = {}, {}
         for place, layer in enumerate(self.layers):

@@ -16,6 +16,7 @@ from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.ranking.full_sort import dead_units, ranked
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
+from cnnprobe.machine.computation import Computation
 from cnnprobe.store.tables import Advance
 from cnnprobe.store.unfinished import State, Unfinished, Within, put
 
@@ -62,10 +63,8 @@ def answers(
     layers: list[Layer],
     images: Any,
     patterns: np.ndarray,
+    computation: Computation,
     *,
-    device: str,
-    workers: int,
-    batch_size: int,
     name: str = "answers",
     unfinished: Unfinished | Within | None = None,
 ) -> Generator[Advance, None, dict[str, Answers]]:
@@ -76,8 +75,7 @@ def answers(
         layers: of it, or of a network of the same architecture.
         images: an image set.
         patterns: indices of the images whose patterns are kept, sorted.
-        device: where the network is.
-        workers, batch_size: see `images.batches.batches`.
+        computation: device, loaders, batch size.
         name, unfinished: keeps the answers so far under a name, see `Unfinished.begin`.
     """
     count, kept = len(images), {layer.name: blocks(layer, len(patterns)) for layer in layers}
@@ -101,7 +99,7 @@ def answers(
             one.patterns[torch.from_numpy(rows[some])] = _averaged(shown, kept[layer.name]).flatten(1).cpu()
 
     def loaded(start: int) -> Iterator[Batch]:
-        return batches(images, batch_size=batch_size, device=device, workers=workers, start=start)
+        return batches(images, **computation.loading, start=start)
 
     def use(part: Batch, _: None) -> None:
         for one in made.values():

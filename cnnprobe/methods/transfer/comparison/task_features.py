@@ -9,6 +9,7 @@ from torch import nn
 
 from cnnprobe.instruments.layers.naming import Layer
 from cnnprobe.instruments.network.units import units_of
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.comparison.changed_units import SIDES
 from cnnprobe.methods.transfer.comparison.discrimination import discriminability, strongest_class
 from cnnprobe.methods.transfer.comparison.responses import answers
@@ -26,7 +27,7 @@ class TaskFeatures:
         layers: of both.
         images: an image set with classes: held-out images of the task.
         units: channels of each layer, see `layers.naming.units_of`.
-        device, workers, batch_size: see `images.batches.batches`.
+        computation: device, loaders, batch size.
 
     Raises:
         UserError: no such unit.
@@ -40,12 +41,10 @@ class TaskFeatures:
         images: Any,
         *,
         units: str | int | list[int | str],
-        device: str,
-        workers: int,
-        batch_size: int,
+        computation: Computation,
     ):
         self.networks, self.layers, self.images = (before, after), layers, images
-        self.given = {"device": device, "workers": workers, "batch_size": batch_size}
+        self.computation = computation
         self.units = {layer.name: units_of(layer, units) for layer in layers}
 
     def tables(self) -> list[Table]:
@@ -84,7 +83,7 @@ class TaskFeatures:
         for side, model in zip(SIDES, self.networks):
             yield Phase(f"task features {side}", len(self.images), "images")
             how = {"name": f"features/{side}", "unfinished": unfinished}
-            seen = yield from answers(model, missing, self.images, np.zeros(0, np.int64), **self.given, **how)
+            seen = yield from answers(model, missing, self.images, np.zeros(0, np.int64), self.computation, **how)
             for layer in missing:
                 some = seen[layer.name].largest[:, self.units[layer.name]]
                 found[layer.name] |= self._columns(some, side)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+import cnnprobe
 from cnnprobe.datasets.base.imageset import Given, given_images
 from cnnprobe.instruments.layers.naming import find
-from cnnprobe.methods.rf_map import method as rf_map
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.comparison.changed_units import Chosen, Overwritten
 from cnnprobe.methods.transfer.comparison.responses import answers
 from cnnprobe.store.tables import Rows
@@ -27,7 +28,7 @@ def pictures():
 
 
 def strongest(model, layer, images, k):
-    work = answers(model, [layer], images, np.arange(2), device="cpu", workers=0, batch_size=5)
+    work = answers(model, [layer], images, np.arange(2), Computation(batch_size=5))
     while True:
         try:
             next(work)
@@ -41,7 +42,7 @@ def shown(networks, layers, images, units, **changes):
     for place in {place for place, _ in units}:
         found[place] = [strongest(model, layers[place], images, 3) for model in networks]
     chosen = [Chosen(place, unit, tuple(one.of(np.array([unit])) for one in found[place])) for place, unit in units]
-    given = {"rows": len(units) + 1, "k": 3, "steps": 12, "device": "cpu", "workers": 0, "batch_size": 5, "seed": 3}
+    given = {"rows": len(units) + 1, "k": 3, "steps": 12, "computation": Computation(batch_size=5, seed=3)}
     look = Overwritten(networks, layers, images, **given | changes)
     (rows,) = (event for event in look.events(chosen, {}) if isinstance(event, Rows))
     assert set(rows.columns) == set(look.columns())
@@ -56,7 +57,7 @@ def test_fields_are_those_of_rf_map_in_the_middle_of_one_canvas():
     options |= {"precision": "float32", "effective": False, "picture": None, "pages": None, "source": None}
     options |= {"batch_size": 5, "device": "cpu", "workers": 0, "seed": 3, "top_images": 3, "units": "all"}
     for side, model in zip(("before", "after"), networks):
-        whole = rf_map.compute(model=model, dataset=images, layer=["conv1", "conv2"], **options)
+        whole = cnnprobe.measure("rf-map", model=model, dataset=images, layer=["conv1", "conv2"], **options)
         fields = {event.table: event.columns for event in whole.events if isinstance(event, Rows)}
         for row, (place, unit) in enumerate([(1, 2), (0, 1), (1, 0)]):
             expected = fields[f"units/conv{place + 1}"]["field"][unit]

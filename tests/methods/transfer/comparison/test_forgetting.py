@@ -10,6 +10,7 @@ from torch import nn
 
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.layers.naming import find
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.comparison import forgetting
 from cnnprobe.methods.transfer.comparison.forgetting import Forgetting
 from cnnprobe.store.tables import Advance, Phase, Rows
@@ -44,7 +45,7 @@ def network(units=24):
 
 
 def compared(before, after, images, names=("conv1", "conv2"), **changes):
-    given = {"units": "all", "device": "cpu", "workers": 0, "batch_size": 16, "k": 4, "most_changed": 0, "seed": 0}
+    given = {"units": "all", "computation": Computation(batch_size=16), "k": 4, "most_changed": 0}
     return Forgetting(before, after, find(before, list(names), images.size), images, **given | changes)
 
 

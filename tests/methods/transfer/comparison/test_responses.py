@@ -7,6 +7,7 @@ from torch import nn
 
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.ranking.strongest import BEST
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.comparison import responses as module
 from cnnprobe.methods.transfer.comparison.responses import answers, blocks
 from tests.support.images.blobs import Blobs
@@ -24,7 +25,7 @@ def network():
 
 def measured(model, images, patterns, names=("conv1", "conv2", "5"), batch_size=7):
     layers = find(model, list(names), images.size)
-    work = answers(model, layers, images, patterns, device="cpu", workers=0, batch_size=batch_size)
+    work = answers(model, layers, images, patterns, Computation(batch_size=batch_size))
     advanced = 0
     while True:
         try:

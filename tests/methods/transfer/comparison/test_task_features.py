@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cnnprobe.instruments.layers.naming import find
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.comparison.task_features import TaskFeatures
 from cnnprobe.store.tables import Advance, Phase, Rows
 from tests.support.images.blobs import Blobs
@@ -23,7 +24,7 @@ def network(order):
 
 def measured(images, **changes):
     before, after = network([0, 1, 2]), network([2, 1, -1])
-    given = {"units": "all", "device": "cpu", "workers": 0, "batch_size": 8}
+    given = {"units": "all", "computation": Computation(batch_size=8)}
     return TaskFeatures(before, after, find(before, ["conv1", "3"], images.size), images, **given | changes)
 
 

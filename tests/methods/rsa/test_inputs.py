@@ -1,3 +1,5 @@
+"""What the options of rsa name is opened for these images."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 
 from cnnprobe.datasets import shapes
 from cnnprobe.errors import UserError
-from cnnprobe.runs.companions import companions
+from cnnprobe.methods.rsa.inputs import inputs
 
 
 @pytest.fixture(scope="module")
@@ -14,20 +16,18 @@ def made():
 
 
 def config(**method):
-    return {"out": "outputs", "method": method}
+    own = {"reference": None, "searchlight": None, "conditions": "image", "mask": None}
+    return {"out": "outputs", "method": own | {"reference_axes": None, "order": None} | method}
 
 
 def test_what_is_not_asked_for_is_not_opened(made):
-    assert companions({"model", "dataset"}, config(brain=None, old_task="train/no/v001"), made, "cpu") == {}
+    assert inputs(config(), made, "cpu") == {}
 
 
 def test_references_are_opened_for_these_images(made):
-    found = companions(
-        set(), config(reference=["labels"], conditions="image", reference_axes=None, order=None), made, "cpu"
-    )
+    (reference,) = inputs(config(reference=["labels"]), made, "cpu")["reference"]
     labels = made.dataset.labels
     differ = labels[:, None] != labels
-    (reference,) = found["reference"]
     assert np.array_equal(reference.matrices[0, 0, 0], differ[np.triu_indices(12, 1)])
 
 
@@ -35,6 +35,5 @@ def test_a_brain_must_fit_the_conditions(made, tmp_path):
     nibabel = pytest.importorskip("nibabel")
     path = tmp_path / "brain.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 3, 5), np.float32), np.eye(4)), path)
-    asked = config(searchlight=[str(path)], conditions="image", mask=None, order=None)
     with pytest.raises(UserError, match="12"):
-        companions(set(), asked, made, "cpu")
+        inputs(config(searchlight=[str(path)]), made, "cpu")
