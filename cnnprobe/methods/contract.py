@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # whoever draws figures again, or asks for help, does without
     from cnnprobe.preparation.build import Preparation
 
 
+Figures = Iterator[tuple[str, "Figure"]]
+"""Figures of a run, each with the name of its file."""
+
+
 @dataclass(frozen=True)
 class Resumed:
     """What a stopped run has left; of a new run there is nothing yet.
@@ -112,7 +116,7 @@ class Method(Protocol):
             UserError: the network, the images or the options do not go together.
         """
 
-    def draw(self, recording: Recording) -> "Iterator[tuple[str, Figure]]":
+    def draw(self, recording: Recording) -> Figures:
         """Give the figures of a run, each with the name of its file, from the store alone."""
 
     def headline(self, recording: Recording) -> dict[str, Any]:
@@ -121,7 +125,7 @@ class Method(Protocol):
     def summary(self, recording: Recording) -> dict[str, list[str]]:
         """Return the table that is printed at the end, by column."""
 
-    def compare(self, recordings: list[Recording], overrides: list[list[str]]) -> "Iterator[tuple[str, Figure]]":
+    def compare(self, recordings: list[Recording], overrides: list[list[str]]) -> Figures:
         """Give the figures that the runs of a sweep make together.
 
         Args:

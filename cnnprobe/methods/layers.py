@@ -13,7 +13,8 @@ from cnnprobe.instruments.layers.multiply_adds import apart, per_image, uncounte
 from cnnprobe.instruments.layers.naming import Layer, layers_of, left_out, main_layers
 from cnnprobe.instruments.network.calls import parameters
 from cnnprobe.instruments.network.tracing import trace
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
+from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
@@ -109,7 +110,7 @@ def _rows(layers: list[Layer], table: Table) -> Iterator[Rows | Advance]:
     yield Advance(len(layers))
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, and the network's parameters and operations."""
     layers = recording["layers"]
     cost = f"{_millions(layers.attributes['macs'])} million per image"
@@ -120,7 +121,7 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:,.0f}" if count >= 1e9 else f"{count / 1e6:.4g}"
 
 
-def summary(recording: Any) -> dict[str, list[str]]:
+def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: one column of texts per property, sides as "y x" where they differ."""
     layers = recording["layers"]
 
@@ -147,7 +148,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
     return found | ({"note on the field": notes} if any(notes) else {})
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """Field size and map size of every layer, in the order in which they are computed."""
     from cnnprobe.plots.style import SERIES, figure, plain
 

@@ -17,7 +17,8 @@ from cnnprobe.instruments.layers.naming import Layer, find
 from cnnprobe.instruments.network.activations import tap, warn_of_nan
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
 from cnnprobe.machine.memory import UNBOUNDED, Carried, in_parts
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
+from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
 
 ORDER = 4
@@ -240,7 +241,7 @@ def _blank(columns: dict[str, np.ndarray], rows: np.ndarray) -> None:
         values[rows] = np.nan if values.dtype.kind == "f" else -1
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Count images, and how many were decided rightly."""
     images = recording["images"]
     found: dict[str, Any] = {"images": len(images.rows)}
@@ -252,7 +253,7 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """One contact sheet: the first images with their class, and those decided wrongly framed."""
     from cnnprobe.plots.sheet import contact_sheet
     from cnnprobe.plots.traces import captioned_traces

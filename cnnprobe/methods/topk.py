@@ -19,7 +19,8 @@ from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.areas import Areas
 from cnnprobe.instruments.ranking.strongest import Order, Strongest, by_pass, by_record, check_record
 from cnnprobe.instruments.ranking.top_k import Ranker
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
 from cnnprobe.store.unfinished import Unfinished
 
@@ -211,14 +212,14 @@ def _rows(
         album.close()
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, units and dead units."""
     tables = [recording[name] for name in recording.tables("units")]
     dead = sum(int(table["dead"].sum()) for table in tables)
     return {"layers": len(tables), "units": sum(table.row_count for table in tables), "dead": dead}
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """One sheet per layer and sorting, and a page for every unit asked for."""
     from cnnprobe.plots.style import number
 
@@ -246,7 +247,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
             yield f"{layer}_unit{unit}", _page(recording, table, unit, network)
 
 
-def _sheet(table: Any, one: Sorting, names: list[str], title: str) -> Any:
+def _sheet(table: TableView, one: Sorting, names: list[str], title: str) -> Any:
     """Draw the sheet of one layer and sorting: pictures in boxes, or traces with the field shaded."""
     from cnnprobe.plots.sheet import unit_sheet
     from cnnprobe.plots.traces import unit_traces
@@ -270,7 +271,7 @@ def _box(own: dict[str, Any]) -> str:
         f"{'shaded' if signals else 'box'}: field of the maximum, {field}")  # fmt: skip
 
 
-def _spans(table: Any, one: Sorting, samples: int) -> np.ndarray | None:
+def _spans(table: TableView, one: Sorting, samples: int) -> np.ndarray | None:
     from cnnprobe.plots.traces import spans_of
 
     if table.attributes["crop"]:
@@ -280,7 +281,7 @@ def _spans(table: Any, one: Sorting, samples: int) -> np.ndarray | None:
     return spans
 
 
-def _boxes(table: Any, one: Sorting, picture: tuple[int, ...]) -> np.ndarray | None:
+def _boxes(table: TableView, one: Sorting, picture: tuple[int, ...]) -> np.ndarray | None:
     from cnnprobe.plots.sheet import outlines
 
     own = table.attributes
@@ -291,12 +292,12 @@ def _boxes(table: Any, one: Sorting, picture: tuple[int, ...]) -> np.ndarray | N
     return edges[:, :SHOWN]
 
 
-def _silent(table: Any, one: Sorting) -> np.ndarray:
+def _silent(table: TableView, one: Sorting) -> np.ndarray:
     """Say where a rectified unit does not answer, (unit, k): such an image is shown blank, its maximum has no place."""
     return np.asarray(table.attributes["rectified"]) & (table[one.column("response")] <= 0)
 
 
-def _page(recording: Any, table: Any, unit: int, network: str) -> Any:
+def _page(recording: Recording, table: TableView, unit: int, network: str) -> Any:
     from cnnprobe.plots.sheet import unit_page
     from cnnprobe.plots.style import number
     from cnnprobe.plots.traces import captioned_traces

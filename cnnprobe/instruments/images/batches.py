@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 
 SHARED = "/dev/shm"
@@ -76,7 +77,7 @@ class Batch:
 
 
 def batches(
-    dataset: Any,
+    dataset: ImageSet,
     *,
     batch_size: int,
     device: str | torch.device = "cpu",
@@ -109,7 +110,7 @@ def batches(
 
 
 def _loaded_in_order(
-    dataset: Any, places: list[np.ndarray], device: str | torch.device, workers: int
+    dataset: ImageSet, places: list[np.ndarray], device: str | torch.device, workers: int
 ) -> Iterator[Batch]:
     """Load batch by batch and bring each to the device."""
     on_device = dataset.in_memory and dataset.source_size is not None
@@ -138,7 +139,9 @@ class _Loaded(Dataset):
     A `UserError` is handed over instead of raised: out of a loader process it would arrive as pages of traceback.
     """
 
-    def __init__(self, dataset: Any, load: Callable[[np.ndarray], tuple[Tensor, np.ndarray]], places: list[np.ndarray]):
+    def __init__(
+        self, dataset: ImageSet, load: Callable[[np.ndarray], tuple[Tensor, np.ndarray]], places: list[np.ndarray]
+    ):
         self.dataset, self.load, self.places = dataset, load, places
 
     def __len__(self) -> int:
@@ -182,7 +185,7 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
         raise LoaderError("a loader process was killed (memory?)") from None
 
 
-def _that_can_share(workers: int, dataset: Any, places: list[np.ndarray]) -> int:
+def _that_can_share(workers: int, dataset: ImageSet, places: list[np.ndarray]) -> int:
     """Return the number of loader processes: as asked for, or 0 with a warning where they could not share memory."""
     try:
         free = os.statvfs(SHARED).f_bavail * os.statvfs(SHARED).f_frsize

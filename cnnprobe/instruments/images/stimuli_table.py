@@ -3,17 +3,17 @@
 import json
 import logging
 import re
-from typing import Any
 
 import numpy as np
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing, one_line
 from cnnprobe.store.tables import Column, Table
 
 LOG = logging.getLogger("cnnprobe")
 
 
-def shared_classes(classes: tuple[str, ...], dataset: Any, count: int) -> bool:
+def shared_classes(classes: tuple[str, ...], dataset: ImageSet, count: int) -> bool:
     """Say whether labels of a dataset are classes of a network: as many, and the same names where they are known.
 
     Args:
@@ -24,7 +24,7 @@ def shared_classes(classes: tuple[str, ...], dataset: Any, count: int) -> bool:
     return len(dataset.classes) == count and (not classes or tuple(classes) == tuple(dataset.classes))
 
 
-def say_classes(classes: tuple[str, ...], dataset: Any, count: int | None) -> None:
+def say_classes(classes: tuple[str, ...], dataset: ImageSet, count: int | None) -> None:
     """Say how labels are compared with outputs that have no names, by their order.
 
     Warn where labels are no classes of the network, though one would expect it: as many, or some by the same names.
@@ -78,7 +78,7 @@ def images_of(spec: str | int | list[int | str], count: int) -> np.ndarray:
     return np.array(list(dict.fromkeys(chosen)), np.int64)
 
 
-def stimuli_table(dataset: Any, batch: int) -> Table:
+def stimuli_table(dataset: ImageSet, batch: int) -> Table:
     """Describe the images of a dataset, in its order.
 
     Args:

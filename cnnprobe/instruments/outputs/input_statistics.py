@@ -8,11 +8,11 @@ of contrast. Photographs have a deviation of about 0.25; normalised they have 1.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.network.calls import KINDS
 from cnnprobe.instruments.network.tracing import IMAGE, Call, Trace, Value, trace
 
@@ -124,7 +124,7 @@ def _reader(written: Trace, value: Value) -> Call | None:
     return written.calls[readers[0]] if len(readers) == 1 and readers[0] < len(written.calls) else None
 
 
-def remark(model: nn.Module, images: Any) -> str | None:
+def remark(model: nn.Module, images: ImageSet) -> str | None:
     """Say that a network has learned from other values than the 0 to 1 it is shown; None where nothing says so.
 
     Args:

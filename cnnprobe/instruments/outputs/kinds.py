@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.conduct import handed
@@ -132,7 +133,9 @@ def rows_of(returned: Any) -> Tensor | None:
     return returned.reshape(len(returned), -1)
 
 
-def outputs_of(model: nn.Module, size: tuple[int, ...], names: tuple[str, ...], dataset: Any = None) -> Outputs:
+def outputs_of(
+    model: nn.Module, size: tuple[int, ...], names: tuple[str, ...], dataset: ImageSet | None = None
+) -> Outputs:
     """Find out what the outputs of a network are.
 
     Args:

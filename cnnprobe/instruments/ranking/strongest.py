@@ -17,6 +17,7 @@ from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.ranking import full_sort
 from cnnprobe.instruments.ranking.areas import Areas
 from cnnprobe.instruments.ranking.top_k import Ranked, Ranker
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Phase
 from cnnprobe.store.unfinished import State, Unfinished, put
 
@@ -166,7 +167,7 @@ def of_groups(
     return Strongest({BEST: ranks}, (images < 0).all(1))
 
 
-def check_record(source: Any, layers: list[Layer], criteria: Iterable[str]) -> None:
+def check_record(source: Recording, layers: list[Layer], criteria: Iterable[str]) -> None:
     """Refuse a run of record that lacks a layer, or the maps that the area criterion needs."""
     recorded = _layers(source, "activations")
     for layer in layers:
@@ -176,7 +177,7 @@ def check_record(source: Any, layers: list[Layer], criteria: Iterable[str]) -> N
             raise UserError("criterion=area needs whole maps: record with keep=maps, or leave out source=")
 
 
-def by_record(source: Any, layer: Layer, orders: Iterable[Order], k: int, quantile: float = 0.995) -> Strongest:
+def by_record(source: Recording, layer: Layer, orders: Iterable[Order], k: int, quantile: float = 0.995) -> Strongest:
     """Rank what a run of record has stored; the threshold of area is exact over all its images."""
     table = _layers(source, "activations")[layer.name]
     orders = list(orders)
@@ -192,7 +193,7 @@ def by_record(source: Any, layer: Layer, orders: Iterable[Order], k: int, quanti
     return Strongest(ranks, dead, threshold)
 
 
-def _check_topk(source: Any, layers: list[Layer], units: dict[str, np.ndarray], k: int) -> None:
+def _check_topk(source: Recording, layers: list[Layer], units: dict[str, np.ndarray], k: int) -> None:
     """Refuse a run of topk that lacks a layer, a unit or the criterion max; warn where it has fewer images."""
     ranked = _layers(source, "units")
     for layer in layers:
@@ -215,7 +216,7 @@ def _check_topk(source: Any, layers: list[Layer], units: dict[str, np.ndarray], 
             )
 
 
-def _by_topk(source: Any, layer: Layer, units: np.ndarray, k: int) -> Strongest:
+def _by_topk(source: Recording, layer: Layer, units: np.ndarray, k: int) -> Strongest:
     """Read the ranks by maximum out of a run of topk, for some units; what it lacks is -1 and NaN."""
     table = _layers(source, "units")[layer.name]
     place = {unit: row for row, unit in enumerate(table["unit"].tolist())}
@@ -230,16 +231,16 @@ def _by_topk(source: Any, layer: Layer, units: np.ndarray, k: int) -> Strongest:
     return Strongest({BEST: ranks}, table["dead"][rows])
 
 
-def _column(table: Any, name: str) -> str:
+def _column(table: TableView, name: str) -> str:
     """Return what a column of the criterion max is called: plain where it is the main one."""
     return name if table.attributes["criterion"] == "max" else f"{name}_max"
 
 
-def _layers(source: Any, group: str) -> dict[str, Any]:
+def _layers(source: Recording, group: str) -> dict[str, Any]:
     return {source[name].attributes["layer"]: source[name] for name in source.tables(group)}
 
 
-def images_per_unit(asked: int | None, usual: int, source: Any) -> int:
+def images_per_unit(asked: int | None, usual: int, source: Recording | None) -> int:
     """Return how many images of a unit a method looks at: as asked, else as usual, or as many as a run of topk has.
 
     Args:
@@ -275,7 +276,7 @@ class Search:
     units: dict[str, np.ndarray]
     k: int
     images: int
-    source: Any = None
+    source: Recording | None = None
 
     def __post_init__(self):
         if self.source is None:

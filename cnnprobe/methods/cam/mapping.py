@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.thumbnails import thumbnails
 from cnnprobe.instruments.outputs.kinds import Outputs
@@ -42,7 +43,7 @@ class ClassMapping:
     """
 
     engine: ClassMaps | CueCombination
-    dataset: Any
+    dataset: ImageSet
     choice: Choice
     images: int
     shared: bool

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.config.options import Range, Run
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import images_of, say_classes, shared_classes, stimuli_table
@@ -23,7 +24,8 @@ from cnnprobe.methods.cam.cue_combination import CueCombination
 from cnnprobe.methods.cam.localisation import MEASURES
 from cnnprobe.methods.cam.mapping import ClassMapping, names_json
 from cnnprobe.methods.cam.maps import ClassMaps
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
+from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
 
 LOG = logging.getLogger("cnnprobe")
@@ -160,7 +162,7 @@ def _classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
 
 
 def _images(
-    spec: Any, fixed: tuple[int, ...], model: nn.Module, dataset: Any, source: Any, known: Outputs
+    spec: Any, fixed: tuple[int, ...], model: nn.Module, dataset: ImageSet, source: Recording | None, known: Outputs
 ) -> tuple[Search | None, np.ndarray]:
     """Return the search for the best images of a class, or None and the indices asked for."""
     best = re.fullmatch(r"best:([1-9]\d*)", str(spec))
@@ -180,7 +182,7 @@ def _images(
     return Search(model, [logits], {logits.name: np.array(fixed)}, k, len(dataset), source), np.zeros(0, np.int64)
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Count images and maps, and say how well they point."""
     table = recording["images"]
     rows = table["class"] >= 0
@@ -195,7 +197,7 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def summary(recording: Any) -> dict[str, list[str]]:
+def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: how maps point, overlap and lie on the object, by class, beside chance."""
     if "localisation" not in recording:
         table = recording["images"]
@@ -223,7 +225,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
     return columns
 
 
-def _names(recording: Any) -> Any:
+def _names(recording: Recording) -> Any:
     """Return a function that names a class of the network."""
     names = json.loads(recording["images"].attributes["classes"])
     return lambda index: names[index] if 0 <= index < len(names) else f"class {index}"
@@ -239,7 +241,7 @@ WORDS = {
 }
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """The predictions of some images with the map of each; the images of each class sorted by logit; class means."""
     about, own = recording.attributes, recording["images"].attributes
     if not len(recording["pictures"].rows):
@@ -272,7 +274,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
         yield "classes", mean_figure(maps, labels, heads, title)
 
 
-def _predictions(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+def _predictions(recording: Recording, title: str) -> Figures:
     from cnnprobe.methods.cam.figures import Prediction, prediction_rows
     from cnnprobe.plots.style import number
 
@@ -309,7 +311,7 @@ def _predictions(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
         yield "guided", guided_rows(rows, shown, words)
 
 
-def _sheets(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+def _sheets(recording: Recording, title: str) -> Figures:
     """One sheet for each class: its images with the map of that class, by logit."""
     from cnnprobe.methods.cam.figures import class_sheet
     from cnnprobe.plots.style import number

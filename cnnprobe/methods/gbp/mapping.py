@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.gradients.arrival import must_arrive
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.spectrum import centroid, low_share
@@ -45,7 +46,7 @@ class GradientSettings:
     """
 
     model: nn.Module
-    dataset: Any
+    dataset: ImageSet
     computation: Computation
     recipe: Recipe
     k: int

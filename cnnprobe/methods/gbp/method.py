@@ -17,10 +17,11 @@ from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.outputs.kinds import class_scores
 from cnnprobe.instruments.ranking.best_worst import check_ends, ends_of, places, ranked
 from cnnprobe.instruments.ranking.strongest import Search, Strongest, images_per_unit, of_groups
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.gbp.gradients import Recipe
 from cnnprobe.methods.gbp.mapping import GradientMapping, GradientSettings
 from cnnprobe.methods.gbp.sanity import Sanity, verdict
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
 
 LOG = logging.getLogger("cnnprobe")
@@ -193,7 +194,7 @@ def _groups(
     return tuple(dict(zip(group, map(float, own))) for group, own in zip(members, weights))
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, units and dead units, and say how well the images of a unit agree."""
     tables = recording.in_order()
     dead = sum(int(table["dead"].sum()) for table in tables)
@@ -207,7 +208,7 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def summary(recording: Any) -> dict[str, list[str]]:
+def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, what agreed, mean ± standard deviation over units."""
     from cnnprobe.plots.style import spread
 
@@ -223,7 +224,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
     return columns
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """Per layer a sheet of all mean maps and rows that show how they come about; agreement against stimuli."""
     from cnnprobe.methods.gbp.figures import gradient_rows, mean_sheet
     from cnnprobe.methods.gbp.trust_figures import reliability_curves
@@ -262,7 +263,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     yield from _sanity(recording)
 
 
-def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
+def _learning(recording: Recording) -> Figures:
     """Per layer the strip of mean maps over training; spatial frequencies and half-times of all layers."""
     from cnnprobe.plots.over_training import centroid_curves, half_times, strip
 
@@ -287,7 +288,7 @@ def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
         yield "learning_half_times", half_times(halves, names, title, epochs)
 
 
-def _sanity(recording: Any) -> Iterator[tuple[str, Any]]:
+def _sanity(recording: Recording) -> Figures:
     """Per layer and kind of randomisation the maps of one image, and the likeness of all."""
     from cnnprobe.methods.gbp.trust_figures import sanity_figure
 
@@ -324,7 +325,7 @@ def _words(own: dict[str, Any]) -> str:
     return f"{rules[own['rule']]} of {targets[own['target']]}"
 
 
-def _names(table: Any) -> list[str]:
+def _names(table: TableView) -> list[str]:
     """Return what units are called in figures: their number, or the channels of a group."""
     if groups := json.loads(table.attributes["groups"]):
         words = [[c if weight == 1 else f"{weight:g}×{c}" for c, weight in group.items()] for group in groups]
@@ -332,7 +333,7 @@ def _names(table: Any) -> list[str]:
     return [str(unit) for unit in table["unit"]]
 
 
-def _shown(table: Any, names: list[str], box: tuple[float, ...] | None) -> list[Any]:
+def _shown(table: TableView, names: list[str], box: tuple[float, ...] | None) -> list[Any]:
     """Return the rows of the units asked for, or of the first living ones."""
     from cnnprobe.methods.gbp.figures import GradientRow
     from cnnprobe.plots.style import number

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.gradients.arrival import must_arrive
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.image_statistics import Statistics
@@ -51,7 +52,7 @@ class AscentSettings:
     """
 
     model: nn.Module
-    dataset: Any
+    dataset: ImageSet
     computation: Computation
     presets: dict[str, Settings]
     starts: int

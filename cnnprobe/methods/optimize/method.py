@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.config.options import Range, Run
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.image_statistics import Statistics, measured
@@ -21,13 +22,14 @@ from cnnprobe.instruments.ranking.best_worst import check_ends, ends_of, ranked
 from cnnprobe.instruments.ranking.strongest import BEST, Search
 from cnnprobe.instruments.ranking.top_k import Ranked
 from cnnprobe.machine.computation import Computation
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.optimize.ascent.presets import Changes, Settings
 from cnnprobe.methods.optimize.control.session import controlled
 from cnnprobe.methods.optimize.inputs import inputs as inputs
 from cnnprobe.methods.optimize.inputs import reads as reads
 from cnnprobe.methods.optimize.mapping import AscentSettings, Preferring, strongest
 from cnnprobe.methods.optimize.targets import OF_UNITS, targets
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
 from cnnprobe.store.unfinished import Unfinished
 
@@ -169,8 +171,8 @@ def _search(
     layers: list[Layer],
     chosen: dict[str, np.ndarray],
     k: int,
-    dataset: Any,
-    source: Any,
+    dataset: ImageSet,
+    source: Recording | None,
     objective: str,
 ) -> Search | None:
     """Return the search for natural images where rows are units; None where none is asked for, or rows are not."""
@@ -200,7 +202,7 @@ def _natural(
 
 
 def _statistics(
-    dataset: Any, presets: dict[str, Settings], computation: Computation
+    dataset: ImageSet, presets: dict[str, Settings], computation: Computation
 ) -> Generator[Phase | Advance, None, Statistics]:
     """Take colours and amplitudes from some images of the dataset."""
     count = min(LOOK, len(dataset))
@@ -216,7 +218,7 @@ def _statistics(
     return found
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Count images, and say by how much they exceed the strongest natural images."""
     tables = recording.in_order()
     gains = np.concatenate([table["gain"] for table in tables])
@@ -229,7 +231,7 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def summary(recording: Any) -> dict[str, list[str]]:
+def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, medians over units."""
     tables = recording.in_order()
     columns = {
@@ -248,7 +250,7 @@ def _median(values: np.ndarray) -> str:
     return f"{np.median(known):.4g}" if len(known) else "-"
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """Per layer a sheet of all images, rows beside the strongest images, presets and starts compared, the ascent."""
     from cnnprobe.methods.optimize.figures import beside_top_images, preferred_sheet, progress, regulariser_comparison
     from cnnprobe.methods.optimize.figures import control as control_figure
@@ -291,12 +293,12 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     yield from _learning(recording)
 
 
-def _names(table: Any) -> list[str]:
+def _names(table: TableView) -> list[str]:
     """Return what the images are for."""
     return list(table["name"]) if "name" in table else [str(unit) for unit in table["unit"]]
 
 
-def _learning(recording: Any) -> Iterator[tuple[str, Any]]:
+def _learning(recording: Recording) -> Figures:
     """Draw the images at every moment of learning, how fine they are, and when they are half way."""
     from cnnprobe.plots.over_training import centroid_curves, half_times, strip
 
@@ -336,7 +338,7 @@ def _number(value: float) -> str:
     return number(value) if np.isfinite(value) else ""
 
 
-def _compared(table: Any, names: list[str]) -> tuple[np.ndarray, list[str], list[str], list[list[str]]]:
+def _compared(table: TableView, names: list[str]) -> tuple[np.ndarray, list[str], list[str], list[list[str]]]:
     """Return images, names of presets and columns, and captions, of the first units that have an image."""
     shown = np.flatnonzero(table["best_step"] >= 0)[:COMPARED]
     variants, responses = table["variants"][shown], table["variant_response"][shown]  # (unit, preset, start, …)

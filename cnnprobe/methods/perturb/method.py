@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.gradients.arrival import arrives
 from cnnprobe.instruments.images.batches import batches
@@ -16,10 +17,11 @@ from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classe
 from cnnprobe.instruments.layers.naming import Layer, find
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.outputs.kinds import outputs_of
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.perturb.bands import OPPONENT, Bands, image_bands, signal_bands
 from cnnprobe.methods.perturb.mapping import Chance, SpectralFields
 from cnnprobe.methods.perturb.perturbation import KINDS, Noise, Showing, Trials, deviation
+from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
@@ -147,7 +149,7 @@ def compute(
     return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), passes)
 
 
-def _bands(dataset: Any, bands: int | list[float] | None, orientations: int, spacing: str) -> Bands:
+def _bands(dataset: ImageSet, bands: int | list[float] | None, orientations: int, spacing: str) -> Bands:
     if len(dataset.size) == 2:
         return signal_bands(dataset.size[1], getattr(dataset, "rate", None), bands)
     return image_bands(dataset.size[1:], bands or RINGS, orientations, spacing)
@@ -166,14 +168,14 @@ def _check_room(how: Noise, images: int) -> None:
         )
 
 
-def _nyquist(layer: Layer, dataset: Any) -> float:
+def _nyquist(layer: Layer, dataset: ImageSet) -> float:
     """Return half the rate at which a layer's positions sample the image; NaN where it has no positions."""
     stride = max(map(abs, layer.field.stride), default=0) if layer.map_size else 0
     rate = (getattr(dataset, "rate", None) if len(dataset.size) == 2 else None) or 1.0
     return rate / 2 / stride if stride else float("nan")
 
 
-def _channels(dataset: Any, colour: str) -> list[str]:
+def _channels(dataset: ImageSet, colour: str) -> list[str]:
     if len(dataset.size) == 2:
         return list(dataset.channel_names or map(str, range(dataset.size[0])))
     return list(OPPONENT) if colour == "opponent" else ["all"]
@@ -194,7 +196,7 @@ def _layers_table(fields: list[SpectralFields], how: Noise) -> Table:
     return Table("layers", "layer", len(fields), columns, 1)
 
 
-def _axes_table(places: Bands, dataset: Any) -> Table:
+def _axes_table(places: Bands, dataset: ImageSet) -> Table:
     columns = {
         "frequency": Column("centre of the band", unit=places.unit, values=places.frequency),
         "orientation": Column("of the wave's normal, y downwards; NaN for signals", unit="degrees",
@@ -220,7 +222,7 @@ def _accuracy_table(kinds: tuple[str, ...]) -> Table:
 
 
 def _accuracies(
-    trials: Trials, kinds: tuple[str, ...], dataset: Any, classes: tuple[str, ...]
+    trials: Trials, kinds: tuple[str, ...], dataset: ImageSet, classes: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
     """Return what the perturbations cost."""
     plain = trials.decisions["none"]
@@ -238,7 +240,7 @@ def _accuracies(
     }
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Count units, and say what the perturbations cost in accuracy."""
     tables = recording.in_order()
     found: dict[str, Any] = {"layers": len(tables), "units": sum(table.row_count for table in tables)}
@@ -252,7 +254,7 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def summary(recording: Any) -> dict[str, list[str]]:
+def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, units moved beyond chance, and the strongest band of each kind."""
     from cnnprobe.plots.style import number
 
@@ -288,7 +290,7 @@ def _strongest(values: np.ndarray, axes: Any) -> str:
     return f"{edges}{where}: {flat.max():.3f}"
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """Per layer unit x frequency, and channel x frequency (signals) or polar fields (images); all against depth."""
     from cnnprobe.methods.perturb import figures
 

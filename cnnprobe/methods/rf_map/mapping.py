@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.gradients.arrival import arrives
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.passes import passing
@@ -53,7 +54,7 @@ class OcclusionSettings:
     """
 
     model: nn.Module
-    dataset: Any
+    dataset: ImageSet
     computation: Computation
     grid: Grid
     filling: str
@@ -68,7 +69,7 @@ class OcclusionSettings:
 
 
 def brightness(
-    dataset: Any,
+    dataset: ImageSet,
     filling: str,
     computation: Computation,
     unfinished: Unfinished | Within | None = None,

@@ -17,9 +17,10 @@ from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.strongest import Search, images_per_unit
 from cnnprobe.instruments.windows.occluders import grid_of
 from cnnprobe.machine.memory import UNBOUNDED
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.rf_map.mapping import FieldMapping, OcclusionSettings, brightness
 from cnnprobe.methods.rf_map.occlusion import Occlusion
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
 
 LOG = logging.getLogger("cnnprobe")
@@ -137,7 +138,7 @@ def _pages(asked: list[int] | None, units: np.ndarray) -> list[int]:
     return [-1] if asked is None else [page for page in asked if page in units]
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, units and dead units, and say how large measured fields are beside the theoretical ones."""
     tables = recording.in_order()
     dead = sum(int(table["dead"].sum()) for table in tables)
@@ -152,7 +153,7 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def _sizes(table: Any) -> dict[str, Any]:
+def _sizes(table: TableView) -> dict[str, Any]:
     """Return sides of fields, px: theoretical, that within the image; by unit (NaN where unknown) the measured ones.
 
     `ratio` is the measured side at 0.2 of the peak over the theoretical one (the paper does not state its threshold;
@@ -167,7 +168,7 @@ def _sizes(table: Any) -> dict[str, Any]:
     return found
 
 
-def summary(recording: Any) -> dict[str, list[str]]:
+def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, sides of the fields in px, mean ± standard deviation over units."""
     from cnnprobe.plots.style import spread
 
@@ -185,7 +186,7 @@ def summary(recording: Any) -> dict[str, list[str]]:
     return columns
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """Per layer a sheet of all fields and rows that show how they come about; sizes against depth."""
     from cnnprobe.methods.rf_map.figures import field_sheet, unit_rows
     from cnnprobe.methods.rf_map.size_figure import size_by_depth
@@ -216,7 +217,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
     yield "sizes", size_by_depth(names, *sides, *measured, title, tables[0].attributes["patch_size"])
 
 
-def _shown(table: Any, box: tuple[float, ...]) -> list[Any]:
+def _shown(table: TableView, box: tuple[float, ...]) -> list[Any]:
     """Return the rows of the units asked for, or of the first living ones."""
     from cnnprobe.methods.rf_map.figures import UnitRow
     from cnnprobe.plots.sheet import outlines

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.passes import collected
@@ -86,7 +87,7 @@ class MatrixAnalysis:
 
     model: nn.Module
     layers: list[Layer]
-    dataset: Any
+    dataset: ImageSet
     references: Any
     axes: list[str] | None
     controls: tuple[str, ...]

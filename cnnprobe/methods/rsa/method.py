@@ -12,12 +12,13 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import Layer, find, main_layers
 from cnnprobe.instruments.network.about import about
 from cnnprobe.instruments.statistics.dissimilarity import upper
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.rsa.analysis import SAMPLES, MatrixAnalysis
 from cnnprobe.methods.rsa.brain.brain_maps import BrainMaps, radius_of, searched
 from cnnprobe.methods.rsa.brain.time_courses import TimeCourses
 from cnnprobe.methods.rsa.inputs import inputs as inputs
 from cnnprobe.methods.rsa.inputs import reads as reads
+from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
 
 ORDER = 12
@@ -123,7 +124,7 @@ def _layers(model: nn.Module, spec: str | list[str] | None, size: tuple[int, ...
     return find(model, [*(layer.name for layer in main), "logits"], size)
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Say which layer is closest to each reference, and how close."""
     table = recording["layers"]
     own = np.flatnonzero(table["kind"] == "layer")
@@ -144,7 +145,7 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def summary(recording: Any) -> dict[str, list[str]]:
+def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: the closest layer to each reference, beside controls and noise ceiling."""
     if "references" not in recording:
         return {}
@@ -187,7 +188,7 @@ MEASURES = {"spearman": "Spearman's ρ", "pearson": "Pearson's r", "kendall": "K
             "rho-a": "ρa"}  # fmt: skip
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """Matrices in one scale; the closest layer beside each reference; similarity by layer; stimuli in a plane."""
     table, about = recording["layers"], recording.attributes
     if not len(table.rows):  # they come last, all at once
@@ -206,7 +207,7 @@ def draw(recording: Any) -> Iterator[tuple[str, Any]]:
             yield from _slices(recording, name, title)
 
 
-def _matrices(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+def _matrices(recording: Recording, title: str) -> Figures:
     from cnnprobe.methods.rsa.figures.matrices import matrix_grid, matrix_pair
 
     table = recording["layers"]
@@ -241,7 +242,7 @@ def _order(labels: np.ndarray) -> tuple[np.ndarray, str]:
     return np.argsort(np.where(labels < 0, labels.max() + 1, labels), kind="stable"), " sorted by class"
 
 
-def _pictures(recording: Any, order: np.ndarray) -> np.ndarray | None:
+def _pictures(recording: Recording, order: np.ndarray) -> np.ndarray | None:
     """Return a picture of each condition in this order; None where not every one has one."""
     there = "pictures" in recording and len(recording["pictures"]["pixels"]) >= len(order)
     return recording["pictures"]["pixels"][order] if there else None
@@ -252,7 +253,7 @@ def _spread(rows: np.ndarray, most: int) -> np.ndarray:
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
-def _similarity(recording: Any, comparison: str, title: str) -> Iterator[tuple[str, Any]]:
+def _similarity(recording: Recording, comparison: str, title: str) -> Figures:
     from cnnprobe.methods.rsa.figures.matrices import Curve, Panel, similarity_by_layer
 
     table, references = recording["layers"], recording["references"]
@@ -287,7 +288,7 @@ def _similarity(recording: Any, comparison: str, title: str) -> Iterator[tuple[s
     yield "similarity", similarity_by_layer(panels, shown, MEASURES[comparison], title, sample)
 
 
-def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+def _embedding(recording: Recording, title: str) -> Figures:
     from cnnprobe.methods.rsa.figures.embedding import embedding_panels
 
     table = recording["layers"]
@@ -312,7 +313,7 @@ def _embedding(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     yield "embedding", embedding_panels(points, stress, words, pictures, f"{what}: {title}", labels)
 
 
-def _courses(recording: Any, place: str, title: str) -> Iterator[tuple[str, Any]]:
+def _courses(recording: Recording, place: str, title: str) -> Figures:
     """Layer by time with the peaks, and when each layer peaks, of each region; layer by region."""
     from cnnprobe.methods.rsa.figures.time_maps import peak_latencies, region_map, time_map
 
@@ -342,12 +343,12 @@ def _courses(recording: Any, place: str, title: str) -> Iterator[tuple[str, Any]
 LATENCY = {"latency": "latency", "low": "latency_low", "high": "latency_high"}
 
 
-def _searched(recording: Any) -> list[str]:
+def _searched(recording: Recording) -> list[str]:
     """Return the names of the tables of searchlights."""
     return [name for name in recording.tables() if name.startswith("searchlight/")]
 
 
-def _slices(recording: Any, name: str, title: str) -> Iterator[tuple[str, Any]]:
+def _slices(recording: Recording, name: str, title: str) -> Figures:
     """Slices of the searchlight of a subject or the group, and which layer is closest where."""
     from cnnprobe.methods.rsa.figures.slices import closest_layer, searchlight_slices
 
@@ -377,7 +378,7 @@ def _slices(recording: Any, name: str, title: str) -> Iterator[tuple[str, Any]]:
     yield f"closest-layer-{ending}", closest_layer(maps[own], [words[row] for row in own], affine, title, **of(own))
 
 
-def volumes(recording: Any) -> Iterator[tuple[str, bytes]]:
+def volumes(recording: Recording) -> Iterator[tuple[str, bytes]]:
     """Give every map as a NIfTI file, by its name, for programs that show brains; p of the group as well."""
     from cnnprobe.methods.rsa.brain.volumes import nifti
 

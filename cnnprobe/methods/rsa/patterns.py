@@ -8,12 +8,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.passes import passing
 from cnnprobe.instruments.network.activations import tap
@@ -60,7 +60,7 @@ class Patterns:
         self,
         model: nn.Module,
         layers: list[Layer],
-        dataset: Any,
+        dataset: ImageSet,
         *,
         ranked: bool,
         pixels: bool,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import as_float
 from cnnprobe.instruments.network.conduct import conduct_of, handed
@@ -68,8 +69,8 @@ class Training:
     def __init__(
         self,
         model: nn.Module,
-        dataset: Any,
-        held_out: Any,
+        dataset: ImageSet,
+        held_out: ImageSet,
         recipe: Recipe,
         computation: Computation,
         *,

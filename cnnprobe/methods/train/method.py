@@ -1,15 +1,15 @@
 """Train a network on a dataset, and keep how it learned: curves, confusion matrix, weights along the way."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.train.epochs import confusion_table, epochs_table
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.train.recipe import Recipe, check
+from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Measurement
 
 ORDER = 1
@@ -52,14 +52,14 @@ def compute(
     )
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Return the best accuracy on the held-out images, and its epoch."""
     epochs = recording["epochs"]
     best = int(np.argmax(epochs["val_accuracy"]))
     return {"best val_accuracy": float(epochs["val_accuracy"][best]), "at epoch": int(epochs["epoch"][best])}
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """Draw the learning curves and the confusion matrix."""
     from cnnprobe.methods.train.figures import learning_curves
     from cnnprobe.methods.train.matrix_figure import confusion_matrix

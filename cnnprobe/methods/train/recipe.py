@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import Augmentation
 from cnnprobe.instruments.outputs.kinds import outputs_of
@@ -127,7 +128,7 @@ def train_mode(model: nn.Module) -> None:
             module.train(learns)
 
 
-def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe, batch_size: int) -> None:
+def check(model: nn.Module, dataset: ImageSet, held_out: ImageSet, recipe: Recipe, batch_size: int) -> None:
     """Find out before the first update whether `model` can learn `dataset`.
 
     Raises:
@@ -158,7 +159,7 @@ def check(model: nn.Module, dataset: Any, held_out: Any, recipe: Recipe, batch_s
     check_loss(model, dataset, recipe)
 
 
-def check_loss(model: nn.Module, dataset: Any, recipe: Recipe) -> None:
+def check_loss(model: nn.Module, dataset: ImageSet, recipe: Recipe) -> None:
     """Warn where the loss is none of what the network returns."""
     found = outputs_of(model, dataset.size, tuple(dataset.classes))
     if recipe.loss == "cross-entropy" and found.kind in ("softmax", "sigmoid"):
@@ -168,7 +169,7 @@ def check_loss(model: nn.Module, dataset: Any, recipe: Recipe) -> None:
         )
 
 
-def _check_options(model: nn.Module, dataset: Any, recipe: Recipe, batch_size: int) -> None:
+def _check_options(model: nn.Module, dataset: ImageSet, recipe: Recipe, batch_size: int) -> None:
     if batch_size == 1 and has_batch_norm(model):
         raise UserError("batch_size must be 2 or more for a network with BatchNorm, got 1")
     if recipe.warmup > recipe.epochs:
@@ -181,7 +182,7 @@ def _check_options(model: nn.Module, dataset: Any, recipe: Recipe, batch_size: i
         raise UserError(f"augment of signals is none or [crop], got {list(recipe.kinds)}")
 
 
-def _check_output(model: nn.Module, dataset: Any) -> None:
+def _check_output(model: nn.Module, dataset: ImageSet) -> None:
     training = model.training
     parameter = next(model.parameters(), None)
     if parameter is None or not any(p.requires_grad for p in model.parameters()):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.machine.memory import free_memory
 
@@ -25,7 +26,9 @@ class Supply:
         source: give the images before fitting, where all share a size; `fit` is then left to the caller.
     """
 
-    def __init__(self, dataset: Any, *, device: torch.device, workers: int, preload: bool | str, source: bool = False):
+    def __init__(
+        self, dataset: ImageSet, *, device: torch.device, workers: int, preload: bool | str, source: bool = False
+    ):
         self.source = source and dataset.source_size is not None
         self.dataset = _before_fitting(dataset) if self.source else dataset
         self.device, self.workers, self.preload = device, workers, preload
@@ -94,7 +97,7 @@ class Supply:
             yield images, self.labels[indices], indices
 
 
-def _before_fitting(dataset: Any) -> Any:
+def _before_fitting(dataset: ImageSet) -> Any:
     """Return the same dataset with its images as they are before `fit`."""
     view = copy.copy(dataset)
     view.load, view.fit = dataset.load_source, _as_it_is

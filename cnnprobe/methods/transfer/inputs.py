@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnprobe.config import catalogue, schema, untrusted_yaml
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, path_of
 from cnnprobe.instruments.network.about import about
 from cnnprobe.preparation import build as preparation
@@ -43,7 +44,7 @@ class Old:
         run: the run it is the dataset of, as shown.
     """
 
-    dataset: Any
+    dataset: ImageSet
     run: str
 
 
@@ -112,7 +113,7 @@ def _is_there(path: Path) -> bool:
     return path.exists() or Path(str(path).rpartition(":")[0] or path).is_file()
 
 
-def _has_not_changed(dataset: Any, folder: Path) -> None:
+def _has_not_changed(dataset: ImageSet, folder: Path) -> None:
     about = run_json.read(folder)
     held_out = about.get("command") in TRAINING
     folders.same_images(dataset, about.get("held_out" if held_out else "dataset"), folder.name)
@@ -121,7 +122,7 @@ def _has_not_changed(dataset: Any, folder: Path) -> None:
         raise UserError(f"the labels of its images are others than when {folder.name} was made")
 
 
-def _has_the_classes(dataset: Any, made: preparation.Preparation) -> None:
+def _has_the_classes(dataset: ImageSet, made: preparation.Preparation) -> None:
     """Compare the names of the classes; a file of weights may know none, then their number is compared later."""
     own = tuple((made.weights.about or {}).get("classes") or about(made.model).classes)
     if not dataset.classes or not (dataset.labels >= 0).any():

@@ -4,18 +4,18 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from torch import nn
 
 from cnnprobe.config.options import Range, Run
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.layers.naming import Layer, find, main_layers
 from cnnprobe.instruments.outputs.readout import Readout, must_answer_in_training, new_readout, put, readout_of
 from cnnprobe.machine.computation import Computation
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.train.epochs import confusion_table, epochs_table
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.train.recipe import Recipe, check
@@ -28,6 +28,7 @@ from cnnprobe.methods.transfer.inputs import reads as reads
 from cnnprobe.methods.transfer.label_fraction import label_fraction
 from cnnprobe.methods.transfer.old_task import OldTask
 from cnnprobe.methods.transfer.protocols import Protocol
+from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Measurement
 
 LOG = logging.getLogger("cnnprobe")
@@ -179,14 +180,14 @@ def compared_layers(
     return kept
 
 
-def some(dataset: Any, count: int, seed: int) -> Any:
+def some(dataset: ImageSet, count: int, seed: int) -> Any:
     """Return about `count` images at most, the same share of each class; all of them where no class is known."""
     if len(dataset) <= count or not (dataset.labels >= 0).any():
         return dataset
     return dataset.part(label_fraction(dataset.labels, count / len(dataset), seed))
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Return the best accuracy on the held-out images, its 95 % interval and epoch; the old task then and before.
 
     The interval is of independent images; that the epoch was chosen for its accuracy on the same ones is not in it.
@@ -206,7 +207,7 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """Draw the learning curves of both tasks and the confusion matrix."""
     from cnnprobe.methods.train.figures import learning_curves
     from cnnprobe.methods.train.matrix_figure import confusion_matrix
@@ -237,7 +238,7 @@ def _task(dataset: str, classes: list[str]) -> str:
     return f"{dataset} ({', '.join(classes) if len(classes) < 4 else f'{len(classes)} classes'})"
 
 
-def _features(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+def _features(recording: Recording, title: str) -> Figures:
     """Draw which units tell the classes apart, where that has been measured."""
     from cnnprobe.methods.transfer.figures.discrimination import task_features
 
@@ -249,7 +250,7 @@ def _features(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
         yield "features", task_features(units, json.loads(about["classes"]), words)
 
 
-def _forgotten(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
+def _forgotten(recording: Recording, title: str) -> Figures:
     """Draw what changed, where the comparison has been made whole."""
     from cnnprobe.methods.transfer.figures import forgetting
 
@@ -264,7 +265,7 @@ def _forgotten(recording: Any, title: str) -> Iterator[tuple[str, Any]]:
     yield from forgetting.figures(units, dict(layers), None if changed is None else dict(changed), about, words)
 
 
-def compare(recordings: list[Any], overrides: list[list[str]]) -> Iterator[tuple[str, Any]]:
+def compare(recordings: list[Recording], overrides: list[list[str]]) -> Figures:
     """Draw the runs of a sweep together: accuracy by share of labels and mode, and features of different tasks.
 
     Args:

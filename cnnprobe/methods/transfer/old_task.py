@@ -1,11 +1,10 @@
 """The task a network had learned before: how much of it is left, asked with the old readout."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import as_float
 from cnnprobe.instruments.network.conduct import conduct_of, handed
@@ -34,7 +33,7 @@ class OldTask:
         self,
         model: nn.Module,
         readout: Readout,
-        dataset: Any,
+        dataset: ImageSet,
         computation: Computation,
         *,
         preload: bool | str,

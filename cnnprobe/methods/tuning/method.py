@@ -8,18 +8,20 @@ import numpy as np
 from torch import nn
 
 from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.stimuli_table import stimuli_table
 from cnnprobe.instruments.layers.naming import Layer, find
 from cnnprobe.instruments.network.units import units_of
-from cnnprobe.methods.contract import Provided
+from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.tuning.contrast_response import naka_rushton
 from cnnprobe.methods.tuning.first_filters import filters_of
 from cnnprobe.methods.tuning.gabors import ACCEPTED, CHROMATIC, LEAST, Gabors, fit_gabors, plane
 from cnnprobe.methods.tuning.mapping import FAMILIES, STILL, Curves, Design, columns, numbers
 from cnnprobe.methods.tuning.recorded_cells import recorded_cells
 from cnnprobe.methods.tuning.responses import Site, respond
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
 
 ORDER = 11
@@ -200,7 +202,7 @@ def _fitted(fits: Gabors) -> dict[str, np.ndarray]:
     return found
 
 
-def _stimuli(dataset: Any, batch: int) -> Table:
+def _stimuli(dataset: ImageSet, batch: int) -> Table:
     """Describe the stimuli, with a column for each factor."""
     table = stimuli_table(dataset, batch)
     factors = dict(dataset.factors)
@@ -215,7 +217,7 @@ def _stimuli(dataset: Any, batch: int) -> Table:
     return replace(table, columns=listed)
 
 
-def headline(recording: Any) -> dict[str, Any]:
+def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, units and dead units; how sharp and how simple they are."""
     tables = recording.in_order()
     found: dict[str, Any] = {"layers": len(tables), "units": sum(table.row_count for table in tables)}
@@ -233,7 +235,7 @@ def headline(recording: Any) -> dict[str, Any]:
     return found
 
 
-def summary(recording: Any) -> dict[str, list[str]]:
+def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer the medians over units."""
     tables = recording.in_order()
     columns = {
@@ -259,7 +261,7 @@ def _share(ratio: np.ndarray) -> str:
     return f"{(known > 1).mean():.0%}" if len(known) else "-"
 
 
-def draw(recording: Any) -> Iterator[tuple[str, Any]]:
+def draw(recording: Recording) -> Figures:
     """Per layer the polar curves of all units and all curves of some; histograms of layers; Gabors and their plane."""
     from cnnprobe.methods.tuning.figures import polar_sheet, population, unit_curves
 
@@ -300,7 +302,7 @@ def _reading(own: dict[str, Any]) -> str:
     return f"{which}; gratings: {kinds[own['strength']]}" + (", blank subtracted" if own["subtract"] else "")
 
 
-def _shown(table: Any, curves: Curves) -> list[tuple[str, list[Any]]]:
+def _shown(table: TableView, curves: Curves) -> list[tuple[str, list[Any]]]:
     """Return the panels of the units asked for, or of the first living ones."""
     own, alive = table.attributes, ~table["dead"]
     asked = np.isin(table["unit"], own["pages"]) if own["pages"] != [-1] else alive & (np.cumsum(alive) <= ROWS)
@@ -360,7 +362,7 @@ def panels_of(one: dict[str, Any], curves: Curves, row: int) -> list[Any]:
     return [replace(panel, note=panel.note.replace("nan", "–")) for panel in found]
 
 
-def _gabors(recording: Any, network: str) -> Iterator[tuple[str, Any]]:
+def _gabors(recording: Recording, network: str) -> Figures:
     """Per first layer the filters with their fits, and the plane of shapes."""
     from cnnprobe.methods.tuning.gabor_figures import GaborRow, gabor_sheet, shape_plane
 

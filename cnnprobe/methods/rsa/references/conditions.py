@@ -1,9 +1,10 @@
 """What is compared: every image by itself, or classes, whose images are repeats."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from cnnprobe.datasets.base.imageset import ImageSet
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Conditions:
         return np.array([np.flatnonzero(self.groups == group)[0] for group in range(len(self.names))], np.int64)
 
 
-def conditions_of(dataset: Any, by_class: bool) -> Conditions:
+def conditions_of(dataset: ImageSet, by_class: bool) -> Conditions:
     """Return the conditions of an image set: its images, or those of its classes that have images."""
     labels = dataset.labels
     if not by_class:

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing, nearest, one_line, path_of
 from cnnprobe.instruments.statistics.dissimilarity import upper
 from cnnprobe.methods.rsa.references import files, tables
@@ -55,7 +56,7 @@ def load(
     return found
 
 
-def of_run(config: dict[str, Any], dataset: Any) -> list[Reference]:
+def of_run(config: dict[str, Any], dataset: ImageSet) -> list[Reference]:
     """Read the references of a run of rsa, from its configuration."""
     method = config["method"]
     found = conditions_of(dataset, method["conditions"] == "class")
@@ -71,7 +72,7 @@ def words_of(value: str | list[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def _tell_other_images(word: str, dataset: Any, out: str) -> None:
+def _tell_other_images(word: str, dataset: ImageSet, out: str) -> None:
     """Warn where a run of rsa was shown other images under the names that its rows are matched by."""
     path, folder = path_of(word), None
     with suppress(UserError):  # a file, labels or pixels

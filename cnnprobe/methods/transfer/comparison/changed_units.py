@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.image_statistics import measured
 from cnnprobe.instruments.images.thumbnails import picture_size, thumbnails
@@ -63,7 +64,7 @@ class Overwritten:
         self,
         networks: tuple[nn.Module, nn.Module],
         layers: list[Layer],
-        images: Any,
+        images: ImageSet,
         *,
         rows: int,
         k: int,

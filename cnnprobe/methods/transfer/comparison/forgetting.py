@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.layers.naming import Layer, layers_of
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
@@ -55,7 +56,7 @@ class Forgetting:
         before: nn.Module,
         after: nn.Module,
         layers: list[Layer],
-        images: Any,
+        images: ImageSet,
         *,
         units: str | int | list[int | str],
         computation: Computation,

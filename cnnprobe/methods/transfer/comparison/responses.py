@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.passes import passing
 from cnnprobe.instruments.network.activations import tap
@@ -61,7 +62,7 @@ def blocks(layer: Layer, images: int) -> tuple[int, ...]:
 def answers(
     model: nn.Module,
     layers: list[Layer],
-    images: Any,
+    images: ImageSet,
     patterns: np.ndarray,
     computation: Computation,
     *,

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from torch import nn
 
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.layers.naming import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.machine.computation import Computation
@@ -38,7 +38,7 @@ class TaskFeatures:
         before: nn.Module,
         after: nn.Module,
         layers: list[Layer],
-        images: Any,
+        images: ImageSet,
         *,
         units: str | int | list[int | str],
         computation: Computation,
