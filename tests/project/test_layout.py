@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,16 @@ def inside(path: Path) -> tuple[str, ...]:
     return path.relative_to(PACKAGE).with_suffix("").parts
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Return every imported module with whether it is imported as the file is loaded."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     late = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)}
     found = []
     for node in ast.walk(tree):
@@ -77,6 +85,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     return found
 
 
+@cache
 def ours(path: Path) -> set[Path]:
     """Return the files of cnnprobe that a file imports, at once or late."""
     found = set()
@@ -144,7 +153,7 @@ def test_a_folder_is_taken_in_at_one_look(folder):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(inside(path)))
 def test_texts_go_to_the_terminal_through_one_function(path):
     """F102."""
-    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    calls = [node.func for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
     said = {ast.unparse(call) for call in calls} & {
         "print",
         "traceback.print_exc",
@@ -218,7 +227,7 @@ def test_files_and_functions_stay_readable():
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 400, f"{path} has two subjects"
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef):
                 doc = ast.get_docstring(node, clean=False) or ""
                 signature = node.body[0].lineno - node.lineno
