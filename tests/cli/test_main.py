@@ -168,7 +168,7 @@ def test_help_and_slips_do_not_import_torch(words):
 
 def test_composing_does_not_import_torch():
     code = (
-        "import sys; from cnnprobe.config.words import parse; from cnnprobe import compose; "
+        "import sys; from cnnprobe.config.words import parse; from cnnprobe.config import compose; "
         "compose.compose(parse(['topk', 'layer=conv1'])); print('torch' in sys.modules)"
     )
     assert run_python("-c", code).stdout.strip() == "False"

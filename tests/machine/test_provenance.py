@@ -33,8 +33,8 @@ def test_the_commit_is_a_hash_or_unknown():
 
 def test_looking_for_the_commit_writes_nothing_into_the_checkout(tmp_path, monkeypatch):
     """Whatever ends us or git there would leave a lock behind that stops git."""
-    file = tmp_path / "cnnprobe" / "__init__.py"
-    file.parent.mkdir()
+    file = tmp_path / "cnnprobe" / "machine" / "version.py"
+    file.parent.mkdir(parents=True)
     file.write_text("")
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
