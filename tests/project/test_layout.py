@@ -114,11 +114,8 @@ def test_every_part_is_in_the_picture():
     assert len(FILES) > 300
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(inside(path)))
-def test_imports_go_one_way(path):
-    own = inside(path)
-    for other in ours(path):
-        theirs = inside(other)
+def test_imports_go_one_way():
+    for own, theirs in ((inside(path), inside(other)) for path in FILES for other in ours(path)):
         if theirs[0] != own[0]:
             assert rank(ORDER, theirs[0]) < rank(ORDER, own[0]), f"{'/'.join(own)} imports {'/'.join(theirs)}"
         elif own[0] in INSIDE and own[1] != theirs[1]:
@@ -144,40 +141,33 @@ def test_no_experiment_imports_another():
                 assert other[1] in REPEATS.get(own[1], ()), f"{'/'.join(own)} imports {'/'.join(other)}"
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_folder_is_taken_in_at_one_look(folder):
-    entries = [one for one in folder.iterdir() if one.name not in ("__init__.py", "__pycache__")]
-    assert len(entries) <= MOST, sorted(one.name for one in entries)
+def test_a_folder_is_taken_in_at_one_look():
+    for folder in FOLDERS:
+        entries = [one.name for one in folder.iterdir() if one.name not in ("__init__.py", "__pycache__")]
+        assert len(entries) <= MOST, sorted(entries)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(inside(path)))
-def test_texts_go_to_the_terminal_through_one_function(path):
+def test_texts_go_to_the_terminal_through_one_function():
     """F102."""
-    calls = [node.func for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
-    said = {ast.unparse(call) for call in calls} & {
-        "print",
-        "traceback.print_exc",
-        "sys.stdout.write",
-        "sys.stderr.write",
-    }
-    assert not said or path.name == "screen.py"
+    forbidden = {"print", "traceback.print_exc", "sys.stdout.write", "sys.stderr.write"}
+    for path in FILES:
+        calls = [node.func for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+        assert path.name == "screen.py" or not {ast.unparse(call) for call in calls} & forbidden, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(inside(path)))
-def test_lines_to_be_pasted_are_quoted(path):
+def test_lines_to_be_pasted_are_quoted():
     """F102: what goes on with a run is said by `folders.command_for`, and a file of a run stands in quotes."""
-    text = path.read_text(encoding="utf-8")
-    bare = re.findall(r"--(?:resume|rerun|redraw|\{flag\}) \{(?!shlex)|add [^\"]*model\.file=\{", text)
-    assert not bare
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        bare = re.findall(r"--(?:resume|rerun|redraw|\{flag\}) \{(?!shlex)|add [^\"]*model\.file=\{", text)
+        assert not bare, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(inside(path)))
-def test_libraries_stay_where_they_belong(path):
-    own = path.relative_to(PACKAGE).with_suffix("")
-    for name, _ in imports(path):
-        places = ONLY_IN.get(name.split(".")[0])
+def test_libraries_stay_where_they_belong():
+    for file, name in ((file, name) for file in FILES for name, _ in imports(file)):
+        own, places = file.relative_to(PACKAGE).with_suffix(""), ONLY_IN.get(name.split(".")[0])
         assert places is None or any(part.match(place) for part in (own, *own.parents) for place in places), (
-            f"{path} imports {name}"
+            f"{file} imports {name}"
         )
 
 

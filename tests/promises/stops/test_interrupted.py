@@ -11,6 +11,9 @@ from cnnprobe.store.reader import Recording
 from tests.runs.test_execute import name_of, words
 from tests.support.faults.interrupting import AT_THE_END, COMPLETE, DRAWN, Interruptions, same
 
+QUICKLY = ("train", "record", "topk", "rf-map", "gbp", "optimize")
+"""Commands that are also interrupted in `make test`."""
+
 LATE = (AT_THE_END, COMPLETE, DRAWN)
 SAVED_TOGETHER = ("methods.topk.SAVED_UNITS", "engine.field_mapping.SAVED_UNITS", "methods.tuning.SAVED_UNITS",
                   "engine.spectral_fields.SAVED_UNITS")  # fmt: skip
@@ -68,8 +71,13 @@ def drawn_so_far(cnnprobe, command, folder):
         assert re.search(f"{what}: nothing to draw yet; go on with", answer.err), (what, answer.err)
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("command", catalogue.commands())
+@pytest.mark.parametrize(
+    ("command", "times"),
+    [
+        *(pytest.param(name, 3, marks=() if name in QUICKLY else pytest.mark.slow) for name in catalogue.commands()),
+        *(pytest.param(name, 20, marks=pytest.mark.slow) for name in catalogue.commands()),
+    ],
+)
 def test_an_interrupted_run_ends_as_if_never_interrupted(cnnprobe, pictures, tmp_path, monkeypatch, command, times):
     """F60, F61, F62: byte for byte, the store, the figures, the weights, and what `run.json` says of them."""
     more = FEW.get(command, [])

@@ -17,6 +17,8 @@ from cnnprobe.store import run_json
 from cnnprobe.store.reader import Recording
 from tests.runs.test_execute import child, wait_for
 
+SLOW = pytest.mark.slow
+
 PLAIN = ("model=convnet", "weights=random", "device.workers=0", "device.threads=1")
 
 
@@ -46,7 +48,10 @@ def rows(folder):
         return 0
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGINT, signal.SIGHUP, *(pytest.param(one, marks=SLOW) for one in (signal.SIGTERM, signal.SIGKILL))],
+)
 def test_what_was_left_out_before_a_stop_counts_after_it(cnnprobe, tmp_path, broken, how):
     """F100: in run.json, in the last line; SIGHUP stops as SIGTERM does (F103)."""
     words = ["record", *PLAIN, "dataset=folder", f"dataset.root={broken}", "layer=[conv1,conv2,conv3]", "batch_size=2"]
