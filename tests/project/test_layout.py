@@ -164,11 +164,10 @@ def test_lines_to_be_pasted_are_quoted():
 
 
 def test_libraries_stay_where_they_belong():
-    for file, name in ((file, name) for file in FILES for name, _ in imports(file)):
-        own, places = file.relative_to(PACKAGE).with_suffix(""), ONLY_IN.get(name.split(".")[0])
-        assert places is None or any(part.match(place) for part in (own, *own.parents) for place in places), (
-            f"{file} imports {name}"
-        )
+    for own, name in ((path.relative_to(PACKAGE), name) for path in FILES for name, _ in imports(path)):
+        file, places = own.with_suffix(""), ONLY_IN.get(name.split(".")[0])
+        allowed = places is None or any(part.match(place) for part in (file, *file.parents) for place in places)
+        assert allowed, f"{own} imports {name}"
 
 
 def test_torchvision_is_imported_only_when_it_is_needed():

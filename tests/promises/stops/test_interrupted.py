@@ -15,8 +15,8 @@ QUICKLY = ("train", "record", "topk", "rf-map", "gbp", "optimize")
 """Commands that are also interrupted in `make test`."""
 
 LATE = (AT_THE_END, COMPLETE, DRAWN)
-SAVED_TOGETHER = ("methods.topk.SAVED_UNITS", "engine.field_mapping.SAVED_UNITS", "methods.tuning.SAVED_UNITS",
-                  "engine.spectral_fields.SAVED_UNITS")  # fmt: skip
+SAVED_TOGETHER = [f"cnnprobe.methods.{name}.SAVED_UNITS" for name in
+                  ("topk", "rf_map.mapping", "tuning.method", "perturb.mapping")]  # fmt: skip
 MANY = {"train": ["epochs=4"], "transfer": ["epochs=4"], "layers": [], "tuning": ["batch_size=8"]}
 """Words that give a command many batches of rows to be interrupted between."""
 FEW = {
@@ -84,7 +84,7 @@ def test_an_interrupted_run_ends_as_if_never_interrupted(cnnprobe, pictures, tmp
     if times > 3:
         more = MANY.get(command, ["batch_size=2"])
         for name in SAVED_TOGETHER:
-            monkeypatch.setattr(f"cnnprobe.{name}", 2)
+            monkeypatch.setattr(name, 2)
     asked = words(command, pictures, *more)
     calm, folder, places = interrupted(cnnprobe, command, asked, monkeypatch, tmp_path, times)
     assert len(places) == times
