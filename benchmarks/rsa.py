@@ -31,6 +31,7 @@ from torch import nn
 from cnnprobe.datasets.base.imageset import given_images
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.statistics.dissimilarity import dissimilarity
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.rsa.brain.searchlight import searchlight
 from cnnprobe.methods.rsa.patterns import Patterns
 
@@ -135,7 +136,7 @@ def recording(count: int, times: int, batch: int = 32) -> None:
 
     def ours() -> None:
         calls.clear()
-        options = {"ranked": False, "pixels": False, "batch_size": batch, "device": "cpu", "workers": 0}
+        options = {"ranked": False, "pixels": False, "computation": Computation(batch_size=batch)}
         work = Patterns(model, layers, dataset, **options).record()
         try:
             while True:
