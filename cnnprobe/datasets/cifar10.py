@@ -17,7 +17,8 @@ from cnnprobe.datasets.base.decoding import decode_all
 from cnnprobe.datasets.base.image_files import none_in, stored
 from cnnprobe.datasets.base.imageset import ImageSet, sha256
 from cnnprobe.datasets.base.listing import folder_at, listed
-from cnnprobe.errors import UserError, listing
+from cnnprobe.errors import UserError, listing, printable
+from cnnprobe.store.containers.pickle_steps import look_through
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32  # px
@@ -160,7 +161,7 @@ def _batches(root: Path, part: str) -> Iterator[tuple[np.ndarray, np.ndarray, li
             try:
                 yield parse(data, part, name)
             except Exception as error:  # whatever reading a stranger's pickle raises
-                raise UserError(f"{root}: {name}{ending} is damaged or no batch of CIFAR-10 ({error})") from None
+                raise UserError(f"{root}: {name}{ending} is damaged or no batch of CIFAR-10 ({printable(error, 100)})") from None
             break
         else:
             forms = f"{part}/<class>/*, {', '.join(ARCHIVES)}"
@@ -203,10 +204,13 @@ def _binary_batch(data: bytes, part: str, name: str) -> tuple[np.ndarray, np.nda
 
 
 def _python_batch(data: bytes, part: str, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Read a pickled batch without running anything it names."""
+    """Read a pickled batch without running anything it names, or building more than its bytes stand for."""
+    look_through(data)
     batch = _Plain(io.BytesIO(data), encoding="latin1").load()
     array = batch["data"]
     pixels = np.frombuffer(array.raw, dtype=np.uint8).reshape(-1, ROW)
+    if not all(isinstance(file, str) for file in batch["filenames"]):
+        raise TypeError("its filenames are no texts")
     names = [f"{part}/{CLASSES[label]}/{file}" for label, file in zip(batch["labels"], batch["filenames"], strict=True)]
     return _checked(pixels, np.asarray(batch["labels"]), names)
 

@@ -99,6 +99,29 @@ def test_a_stranger_s_pickle_runs_nothing(tmp_path, monkeypatch, content):
     assert not (tmp_path / "PWNED").exists()
 
 
+def with_names(steps: bytes) -> bytes:
+    """Return a batch of one image that has as its filenames what some steps make."""
+    head = pickle.dumps({"labels": [3], "data": PIXELS[:1].reshape(1, -1)}, protocol=2)[:-1]
+    return head + b"X\x09\0\0\0filenames" + steps + b"s."
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x80\x02K\x01r\x80\xd1\xf0\x08.", "it keeps place for 150000000 values that are named, after 3 steps"),
+        (b"\x80\x02})" + b"\x85" * 2000 + b"K\x01s.", "it holds things more than 1000 deep in each other"),
+        (with_names(b"]]a"), "its filenames are no texts"),
+    ],
+)
+def test_a_stranger_s_pickle_takes_no_more_than_its_bytes_stand_for(tmp_path, content, words):
+    """F102."""
+    (tmp_path / "test_batch").write_bytes(content)
+    with pytest.raises(UserError, match=rf"test_batch is damaged or no batch of CIFAR-10 \({words}\)"):
+        build(tmp_path)
+    (tmp_path / "test_batch").write_bytes(with_names(b"]X\x05\0\0\0a.pnga"))
+    assert build(tmp_path).names == ["test/cat/a.png"]
+
+
 def test_class_folders_are_decoded_and_unreadable_images_keep_their_row(tmp_path):
     for name in CLASSES:
         (tmp_path / "train" / name).mkdir(parents=True)

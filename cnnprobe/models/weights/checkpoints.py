@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnnprobe.errors import UserError
 from cnnprobe.models.weights import extra_state, pickles
+from cnnprobe.store.containers.pickle_steps import Oversized
 
 LARGEST = 16 * 2**30  # bytes; the largest published classifiers have 2.6 GB
 ZIP = b"PK\x03\x04"
@@ -114,7 +115,7 @@ def _unpickled(path: Path) -> Any:
         known = torch.serialization.safe_globals(pickles.plain_types())
         with warnings.catch_warnings(action="ignore"), known:  # what torch warns of is refused below
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickles.Oversized as reason:
+    except Oversized as reason:
         raise UserError(f"{path.name} is refused: {reason}. Save it as .safetensors") from None
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:class|type|operand) (\S+)", str(error))

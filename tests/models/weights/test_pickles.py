@@ -10,6 +10,7 @@ import torch
 
 from cnnprobe.errors import UserError
 from cnnprobe.models.weights import checkpoints, extra_state, pickles
+from cnnprobe.store.containers import pickle_steps
 
 
 def written(path, steps: bytes):
@@ -46,7 +47,7 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_what_takes_more_than_its_bytes_stand_for_is_refused(tmp_path, kind, monkeypatch):
     """F102: in one line, and nothing of it is built."""
-    monkeypatch.setattr(pickles, "MOST_STEPS", 10_000)
+    monkeypatch.setattr(pickle_steps, "MOST_STEPS", 10_000)
     steps, words = HOSTILE[kind]
     with pytest.raises(UserError, match=words) as told:
         checkpoints.tensors(written(tmp_path / "a.pt", steps))
