@@ -1,12 +1,13 @@
 """CIFAR-10 (Krizhevsky 2009): 60,000 photographs of ten kinds of things, 32 x 32 px, held in memory."""
 
+import gzip
 import io
 import pickle
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from cnnprobe.datasets.base.imageset import ImageSet, sha256
 from cnnprobe.datasets.base.listing import folder_at, listed
 from cnnprobe.errors import UserError, listing, printable
 from cnnprobe.store.containers.pickle_steps import look_through
+from cnnprobe.store.containers.stored import is_affordable
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32  # px
 ROW = 3 * SIDE * SIDE  # bytes of one image, channel by channel
 BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 LARGEST_BATCH = 64 * 2**20  # bytes; the real ones have 31 MB
+HEADERS = 2**22  # bytes that the headers of an archive may take, which tarfile keeps; the real ones have 5 kB
 ARCHIVES = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "cifar-10-batches-bin", "cifar-10-binary.tar.gz")
 
 
@@ -161,7 +164,9 @@ def _batches(root: Path, part: str) -> Iterator[tuple[np.ndarray, np.ndarray, li
             try:
                 yield parse(data, part, name)
             except Exception as error:  # whatever reading a stranger's pickle raises
-                raise UserError(f"{root}: {name}{ending} is damaged or no batch of CIFAR-10 ({printable(error, 100)})") from None
+                raise UserError(
+                    f"{root}: {name}{ending} is damaged or no batch of CIFAR-10 ({printable(error, 100)})"
+                ) from None
             break
         else:
             forms = f"{part}/<class>/*, {', '.join(ARCHIVES)}"
@@ -188,13 +193,43 @@ def _members(root: Path) -> Callable[[str], bytes | None]:
 def _from_archive(archive: Path, name: str) -> bytes | None:
     """Read one regular member of a packed archive; nothing is extracted, so no member's path matters."""
     try:
-        with tarfile.open(archive) as packed:
-            for member in packed:
-                if member.isreg() and Path(member.name).name == name and member.size <= LARGEST_BATCH:
-                    return packed.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{archive} is cut off or no archive ({error})") from None
+        with archive.open("rb") as file:
+            zipped = file.peek(2).startswith(b"\x1f\x8b")
+            source = _Forward(gzip.GzipFile(fileobj=file) if zipped else file, archive.stat().st_size)
+            with tarfile.open(fileobj=source, mode="r:") as packed:
+                for member in packed:
+                    if member.isreg() and Path(member.name).name == name and member.size <= LARGEST_BATCH:
+                        source.left = LARGEST_BATCH
+                        return packed.extractfile(member).read()
+    except Exception as error:  # whatever reading a stranger's archive raises
+        raise UserError(f"{archive} is cut off or no archive ({printable(error, 100)})") from None
     return None
+
+
+class _Forward:
+    """An archive as tarfile reads it: never back, not much at a time, nor beyond what its bytes can stand for.
+
+    Args:
+        file: the archive, unpacked.
+        size: bytes of the archive as it lies there.
+    """
+
+    def __init__(self, file: BinaryIO, size: int):
+        self.file, self.size, self.left = file, size, HEADERS
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def seek(self, place: int) -> int:
+        if place < self.file.tell() or not is_affordable(place, self.size):
+            raise OSError(f"a member of it would begin at byte {place}")
+        return self.file.seek(place)
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise OSError(f"the headers in it take more than {HEADERS >> 20} MB")
+        return self.file.read(size)
 
 
 def _binary_batch(data: bytes, part: str, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -1,3 +1,4 @@
+import gzip
 import io
 import os
 import pickle
@@ -11,6 +12,7 @@ from PIL import Image
 from cnnprobe.datasets import cifar10
 from cnnprobe.datasets.cifar10 import CLASSES
 from cnnprobe.errors import UserError
+from cnnprobe.store.containers import stored
 from tests.support.faults.hostile import noise
 from tests.support.images.real_data import needs_real_data, unpack
 
@@ -77,6 +79,39 @@ def test_packed_archives_are_read_without_extracting(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes((tmp_path / "cifar-10-python.tar.gz").read_bytes()[:400])
     with pytest.raises(UserError, match="is cut off or no archive"):
         build(tmp_path)
+
+
+def header(kind: bytes, size: int) -> bytes:
+    """Return what begins a member of a tar, of a kind ("x": more about the next one), with what it says of its size."""
+    member = tarfile.TarInfo("x")
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+HOSTILE = {
+    "more": (header(b"x", 2**23) + bytes(2**23), "the headers in it take more than 4 MB"),
+    "a long name": (header(b"L", 2**23) + bytes(2**23), "the headers in it take more than 4 MB"),
+    "much": (header(b"0", 2**23) + bytes(2**23), "a member of it would begin at byte 8389119"),
+    "back": (header(b"0", -2048), "a member of it would begin at byte -1537"),
+    "in each other": (header(b"x", 0) * 2000, ".*recursion.*"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_stranger_s_archive_takes_no_more_than_its_bytes_stand_for(tmp_path, kind, monkeypatch):
+    """F102."""
+    monkeypatch.setattr(stored, "FLOOR", 2**20)
+    content, words = HOSTILE[kind]
+    with gzip.open(tmp_path / "cifar-10-python.tar.gz", "wb") as file:
+        file.write(content + bytes(1024))
+    with pytest.raises(UserError, match=rf"cifar-10-python.tar.gz is cut off or no archive \({words}\)"):
+        build(tmp_path)
+
+
+def test_an_archive_that_a_browser_has_unzipped_is_read(tmp_path):
+    pack(tmp_path / "packed", [("cifar-10-batches-py/readme.html", b"x" * 5000), ("test_batch", python_batch())])
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(gzip.decompress((tmp_path / "packed").read_bytes()))
+    check(build(tmp_path))
 
 
 class Evil:

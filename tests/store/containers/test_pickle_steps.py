@@ -10,7 +10,7 @@ from cnnprobe.store.containers.pickle_steps import Oversized, look_through
 LAUGHS = b"N" + b"".join(b"q%c(" % n + b"h%c" % n * 10 + b"t" for n in range(9))
 """Steps that make tuples in each other, each of which holds the one inside it ten times."""
 HOSTILE = {
-    "place for names": (b"K\x01r" + struct.pack("<I", 150_000_000), "keeps place for 150000000 values .* after 3 steps"),
+    "place for names": (b"K\x01r" + struct.pack("<I", 150_000_000), "place for 150000000 values .* after 3 steps"),
     "laughs doubled": (b"(" * 8 + b"N" + (b"2" * 9 + b"t") * 8, "values and letters"),
     "laughs thrown away": (b"}(" + LAUGHS + b"Nu0N", "values and letters"),
     "laughs thrown away to a mark": (b"(" + LAUGHS + b"1N", "values and letters"),
