@@ -71,14 +71,17 @@ NPY_NPZ = {"npy": npy, "npz": npz}
 
 def _take(found: Container, name: str, shape: tuple[int, ...], dtype: np.dtype, read: Any) -> None:
     """Take an array in, the fields of a structured one each by itself, and texts as such."""
+    count, whole = int(np.prod(shape, dtype=object)), found.path.stat().st_size
     if dtype.names and not dtype.hasobject:
+        if reason := found.no_room(count * dtype.itemsize, whole):  # it is read with the first text of it, and kept
+            found.passed[name] = reason
+            return
         for one in dtype.names:
             inner = dtype[one]
             _take(found, f"{name}/{one}".lstrip("/"), (*shape, *inner.shape), inner.base, _Field(read, one))
         found.note_rows(name, dtype.names)
-    elif dtype.kind in "US" and len(shape) <= 2 and np.prod(shape, dtype=object) <= 10**6:
-        count = int(np.prod(shape, dtype=object))
-        if reason := found.no_room(count * TEXT, found.path.stat().st_size):
+    elif dtype.kind in "US" and len(shape) <= 2 and count <= 10**6:
+        if reason := found.no_room(count * (TEXT + dtype.itemsize), whole):
             found.passed[name] = reason
             return
         values = np.asarray(read(...)).ravel().tolist()
@@ -111,8 +114,12 @@ def _mask(found: Container) -> None:
         mask = found.arrays.get(key)
         if mask is None or mask.dtype != bool or mask.shape not in (stored.shape, ()):
             continue
-        covered = np.broadcast_to(mask.read(), stored.shape)
         del found.arrays[key]
+        if reason := found.no_room(int(np.prod(mask.shape)), found.path.stat().st_size):
+            del found.arrays[name]
+            found.passed[name] = f"has a mask that {reason}"
+            continue
+        covered = np.broadcast_to(mask.read(), stored.shape)
         if covered.any():
             note = f"{told(found.path, name)}: {covered.sum()} of {covered.size} values are missing, as {key} says"
             dtype = stored.dtype if stored.dtype.kind == "f" else np.dtype(np.float64)

@@ -75,6 +75,23 @@ def test_what_is_small_by_itself_is_counted_together(tmp_path, small):
     assert 0 < len(opened(tmp_path / "b.npz").texts) < 20
 
 
+KEPT = {
+    "texts": {"data": np.full(1, "a" * 10_000)},
+    "beside a text": {"data": np.zeros(1, [("a", "U1"), ("b", "f4", (10_000,))])},
+    "masks": {"data": np.zeros(30_000, np.int8), "mask": np.zeros(30_000, bool)},
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_what_is_kept_as_an_archive_is_opened_is_counted_together(tmp_path, small, kind):
+    """F102: texts with their letters, what lies in one array with a text, and masks."""
+    several = {f"x{number}_{key}": one for number in range(20) for key, one in KEPT[kind].items()}
+    np.savez_compressed(tmp_path / "a.npz", **several)
+    found = opened(tmp_path / "a.npz")
+    assert 0 < len([name for name in (*found.arrays, *found.texts) if "data" in name]) < 20
+    assert all("counted with what stands before it" in reason for reason in found.passed.values()) and found.passed
+
+
 def test_a_shape_of_a_sparse_matrix_has_two_sides(tmp_path, small):
     """F102: what claims to be the shape of one is not read."""
     np.savez(tmp_path / "a.npz", format="csr", shape=np.zeros(5000, np.int8), data=np.ones(3))
