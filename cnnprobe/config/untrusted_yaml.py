@@ -23,8 +23,11 @@ LAUNCHER = (
 )  # fmt: skip
 """What a file may say of a launcher: how much of a cluster a job gets; others become lines of a shell script."""
 VARIABLES = r"CNNPROBE_\w+|HOME|USER|SLURM_\w+|CUDA_VISIBLE_DEVICES"
-ALLOWED = re.compile(rf"\$\{{\s*(?:\.*[\w.\[\]-]+|oc\.env:\s*(?:{VARIABLES})\s*(?:,[^${{}}]*)?)\s*\}}")
+VARIABLE = rf"oc\.env:\s*(?:{VARIABLES})\s*(?:,[^${{}}]*)?"
+ALLOWED = re.compile(rf"\$\{{\s*(?:\.*[\w.\[\]-]+|{VARIABLE})\s*\}}")
 """Interpolations: the value of another key, or a variable of the environment that is no secret."""
+SWEPT = re.compile(rf"(?:[^\\${{}}]|\$\{{\s*{VARIABLE}\s*\}})*")
+"""Values to sweep over: neither a block nor what becomes an interpolation in Hydra's grammar, `$\\{`."""
 
 
 def check_folder(folder: Path) -> None:
@@ -171,12 +174,24 @@ class _Page:
     def _hydra(self, settings: Any) -> None:
         for key, value in settings.items() if isinstance(settings, dict) else [(settings, None)]:
             inner = value if isinstance(value, dict) else {}
-            if key == "mode" or (key == "sweeper" and set(inner) == {"params"}):
-                self._value(f"hydra.{key}", value)
+            if key == "mode":
+                self._value("hydra.mode", value)
+            elif key == "sweeper" and set(inner) == {"params"}:
+                self._swept(inner["params"])
             elif key != "launcher" or not inner or not all(map(_is_launcher, inner, inner.values())):
                 raise UserError(
                     f"{self.path}: key 'hydra.{key}' is not allowed in a configuration file; mode, sweeper.params and "
                     f"launcher with {listing(LAUNCHER)} are"
+                )
+
+    def _swept(self, params: Any) -> None:
+        """Look through what is swept over: Hydra reads each KEY=VALUE as an override, in a grammar with functions."""
+        for key, value in params.items() if isinstance(params, dict) else [(params, None)]:
+            self._key(key, value)
+            if not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", str(key)) or not SWEPT.fullmatch(str(value)):
+                raise UserError(
+                    f"{self.path}: {f'{key}={value}'[:80]!r} is not allowed in hydra.sweeper.params; names of options "
+                    "are, and values without backslashes, braces and keys of others"
                 )
 
     def _key(self, key: Any, value: Any) -> None:

@@ -140,6 +140,19 @@ OTHERS = [
     "hydra:\n  sweeper:\n    params:\n      hydra.callbacks.x._target_: os.system",
     "hydra:\n  sweeper:\n    params:\n      +hydra.launcher.setup: x",
     "hydra:\n  sweeper:\n    params:\n      model.file: evil.py",
+    *(
+        f"hydra:\n  sweeper:\n    params:\n      {json.dumps(key)}: {json.dumps(value)}"
+        for key, value in [
+            ("model.file=sort(evil.py,evil.py,reverse", "true)"),
+            ("model.file ", "evil.py"),
+            ("model@x", "custom"),
+            ("model", "{file: evil.py}"),
+            ("model", [{"file": "evil.py"}]),
+            ("name", "$\\{oc.env:PATH}"),
+            ("name", "${dataset.root}"),
+        ]
+    ),
+    "hydra:\n  sweeper:\n    params: [model.file=evil.py]",
     "a: !!python/object/apply:os.system ['touch PWNED']",
     "a: !!python/name:os.system",
     "a: !evil x",
@@ -184,7 +197,7 @@ def test_what_a_file_may_say_it_may_say(asked):
     """Anchors, own choices, other keys, variables that are no secret, what a cluster gives to a job."""
     text = (
         "defaults:\n  - override /dataset: shapes\n  - _self_\nseed: &s 7\nlimit: *s\nname: a${seed}-${oc.env:USER,x}\n"
-        "hydra:\n  mode: RUN\n  sweeper: {params: {seed: '1,2'}}\n"
+        "hydra:\n  mode: RUN\n  sweeper: {params: {seed: '1,2', method.layer: 'a,b', out: '${oc.env:HOME,x}/y'}}\n"
     )
     config = yaml.safe_load(asked(text).out)
     assert (config["seed"], config["limit"], config["dataset"]["name"]) == (7, 7, "shapes")
