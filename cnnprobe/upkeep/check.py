@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.errors import UserError, listing
+from cnnprobe.errors import UserError, listing, printable
 from cnnprobe.machine import files
 from cnnprobe.preparation import identity
 from cnnprobe.store import folders, run_json
@@ -137,9 +137,16 @@ def _files(folder: Path, about: dict[str, Any], listed: dict[str, str]) -> Itera
         path = folder / name
         drawn = name.startswith("figures/")
         remedy = f"drawn again by: {_again(folder, about, 'redraw')}" if drawn else _anew(folder, about)
-        if not path.resolve().is_relative_to(folder.resolve()):
+        try:
+            inside, there = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, NUL in it, a link in a circle
+            reason = getattr(error, "strerror", None) or error
+            text = f"run.json lists {printable(name)}, no file that can be looked at"
+            yield Finding("error", str(folder), text, str(reason))
+            continue
+        if not inside:
             yield Finding("error", str(folder), f"run.json lists a file outside of the run: {name}", "not looked at")
-        elif not path.is_file():
+        elif not there:
             yield Finding("error", str(folder), f"{name} is missing", remedy)
         elif (reason := _differs(path, expected)) is not None:
             yield Finding("error", str(folder), f"{name} {reason}", remedy)

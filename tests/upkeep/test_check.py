@@ -305,6 +305,17 @@ def test_a_run_json_of_someone_else_is_data(cnnprobe, stopped, about):
         assert answer.out.count("lists a file outside of the run") == 2
 
 
+def test_names_that_no_file_can_have_hide_nothing_behind_them(cnnprobe, stopped):
+    """F102: with NUL or half a character in them, too long, or of a link to itself."""
+    (stopped / "circle").symlink_to("circle")
+    names = ["a\0b", "a\ud800b", "x" * 5000, "circle", "gone"]
+    (stopped / "run.json").write_text(json.dumps({"status": "complete", "files": dict.fromkeys(names, "0" * 64)}))
+    answer = cnnprobe("check", str(stopped))
+    one_line(answer)
+    assert answer.out.count("no file that can be looked at") == 4 and "gone is missing" in answer.out
+    assert "\0" not in answer.out and "rows of" in answer.out
+
+
 def test_figures_drawn_again_match_their_checksums(cnnprobe, out):
     """Also where a drawing library of another version had drawn other bytes."""
     folder = out / "topk/convnet-folder/v001"
