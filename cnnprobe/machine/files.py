@@ -52,7 +52,8 @@ def write(path: Path, data: bytes | memoryview) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write plain values as JSON; a number that is not finite is null, so that every reader takes it."""
-    write(path, (json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write(path, text.encode(errors="backslashreplace"))  # half a character is \ud800, as JSON itself has it
 
 
 def _finite(value: Any) -> Any:

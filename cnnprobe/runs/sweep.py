@@ -124,7 +124,7 @@ def jobs_of(folder: Path, words: list[str] | None = None) -> list[list[str]]:
         if compose.jobs(words) > MOST:
             return []
         return [typed(job) for job in BasicSweeper.split_arguments(compose.parsed(words), None)[0]]
-    except (HydraException, UserError, OSError, LookupError, TypeError, AttributeError, ValueError):
+    except (HydraException, UserError, OSError, LookupError, TypeError, AttributeError, ValueError, RecursionError):
         return []
 
 

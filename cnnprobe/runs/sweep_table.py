@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError, escaped
 from cnnprobe.machine import files, terminal
 from cnnprobe.store.kinds import fits
@@ -37,7 +38,8 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 def notes_of(folder: Path) -> dict[int, dict[str, Any]]:
     """Return the notes of jobs that are at work or were killed at it, by number; a file that is none is left alone."""
     found = {path.stem: _json(path) for path in (folder / "jobs").glob("*.begun")}
-    known = {int(stem): note for stem, note in found.items() if stem.isdecimal() and fits(note, NOTE)}
+    kind = NOTE | {"command": tuple(catalogue.commands())}  # folders below `out`, and no pattern of others
+    known = {int(stem): note for stem, note in found.items() if stem.isdecimal() and fits(note, kind)}
     return {number: {"born": None} | known[number] for number in sorted(known)}
 
 
@@ -83,7 +85,7 @@ def write(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         rows.append(own | values | {"overrides": " ".join(line["overrides"])})
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(columns)
+    writer.writerow(map(_safe, columns))
     writer.writerows([_safe(row[column]) for column in columns] for row in rows)
     files.write(folder / NAME, text.getvalue().encode())
     return [dict.fromkeys(columns) | row for row in rows], swept

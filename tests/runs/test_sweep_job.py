@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -94,10 +95,38 @@ def test_what_a_stranger_has_put_into_a_sweep_is_left_alone(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        {"out": "/", "command": "**"},
+        {"out": "/usr", "command": "*/../*/../*"},
+        {"command": "/x"},
+        {"command": ""},
+        {"out": "a\0b"},
+        {"out": "a\ud800b"},
+        {"out": "x" * 5000},
+        {"overrides": ["a=\ud800"]},
+    ],
+    ids=range(8),
+)
+def test_a_stranger_s_note_does_not_say_what_is_searched(tmp_path, monkeypatch, said):
+    """F102: runs are looked for below one command of ours; what no path can hold is nowhere."""
+    searched = []
+    monkeypatch.setattr(
+        Path, "glob", lambda path, pattern, real=Path.glob: searched.append(pattern) or real(path, pattern)
+    )
+    note(tmp_path, 0, os.getpid(), **said)
+    sweep_job.settle(tmp_path, [["name=\ud800"]])
+    assert set(searched) <= {"*/v*", "*.json", "*.begun"}
+    assert sweep_job.lines_of(tmp_path)[0]["status"] == ("not begun" if "command" in said else "killed")
+    assert sweep_table.summary(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
     ("words", "jobs"),
     [
         (["seed=1,2", "name=${oc.env:MY_SECRET}"], [[f"seed={n}", "name='${oc.env:MY_SECRET}'"] for n in (1, 2)]),
         (["seed=range(0,100000000)"], []),
+        (["a=" + "[" * 900 + "]" * 900], []),
         (["layer=range(1,6000)", "k=range(1,5000)"], []),
         ("pipe", []),
         ("&a [*a, *a]", []),
@@ -120,10 +149,12 @@ def test_the_table_of_a_sweep_holds_no_control_character(tmp_path):
     """F102."""
     (tmp_path / "jobs").mkdir()
     line = {"job": 0, "status": "complete", "overrides": ["a=\x1b[31m"], "reason": "\u202e\nx,=1"}
+    line["headline"] = {"\ud800\x1b": 1, "=1+1": 2}
     (tmp_path / "jobs/0.json").write_text(json.dumps(line))
     sweep_table.write(tmp_path)
     text = (tmp_path / "runs.csv").read_text()
     assert all(letter.isprintable() or letter in "\r\n" for letter in text) and len(text.splitlines()) == 2
+    assert text.splitlines()[0] == r"job,overrides,version,status,\ud800\x1b,'=1+1,reason"
 
 
 def test_a_job_whose_launcher_died_is_waited_for(tmp_path):
