@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from cnnprobe.datasets.base import decoding_work
 from cnnprobe.datasets.base.fitting import geometry
 from cnnprobe.errors import UserError
 from cnnprobe.machine import signals
@@ -73,6 +74,8 @@ def decode(
         if _is_deep(image):
             remarks["depth"] = DEEP
         _scale_transparent(image)
+        if reason := decoding_work.of_pixels(path, image):
+            raise Unreadable(reason)
         image.load()
         upright = _rgb(_turned(image))
     if size and (upright.height, upright.width) != tuple(size):
@@ -179,6 +182,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         warnings.simplefilter("ignore")  # of damaged tags and of sizes; we have our own limit
         try:
             _check_file(path)
+            if reason := decoding_work.of_header(path):
+                raise Unreadable(reason)
             with Image.open(path, formats=FORMATS) as image:
                 kind = image.format
                 _check_pixels(image.width * image.height)
