@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.collections.collection import Collection
-from cnnprobe.datasets.base.collections.csv_columns import columns
+from cnnprobe.datasets.base.collections.csv_columns import WIDEST, columns
 from cnnprobe.datasets.base.collections.objects import Objects
 from cnnprobe.datasets.base.imageset import ImageSet, shown
 from cnnprobe.datasets.base.labels.labelling import UNKNOWN
@@ -202,6 +202,8 @@ class _Classes:
         rows = rows[1:] if rows and rows[0][0] in HEADINGS else rows
         if not rows or any(len(row) != 2 for row in rows):
             raise UserError(f"{shown(str(path))} is no table of classes: expected lines of code, name")
+        if (longest := max(len(row[0].encode()) for row in rows)) > WIDEST:  # all codes become as wide as the longest
+            raise UserError(f"{shown(str(path))} is no table of classes: a code has {longest} bytes, at most {WIDEST}")
         codes = np.array([row[0].encode() for row in rows], dtype=np.bytes_)
         order = np.argsort(codes, kind="stable")
         return cls(tuple(row[1] for row in rows), codes[order], order)

@@ -135,6 +135,14 @@ def test_a_damaged_table_is_refused(root, old, new, why):
     assert "\n" not in str(error.value)
 
 
+def test_codes_of_classes_have_so_many_letters_at_most(root):
+    """F102: all of them take as much memory as the longest."""
+    with (root / "class-descriptions-boxable.csv").open("a") as file:
+        file.write(f"/m/{'x' * 1000},Long\n")
+    with pytest.raises(UserError, match=r"class-descriptions-boxable\.csv is no table .* has 1003 bytes, at most 64"):
+        build(root)
+
+
 @pytest.mark.parametrize("text", ["", "LabelName,DisplayName\n", "<html>\n", "a,b,c\n", b"\xff\xff"])
 def test_a_table_that_holds_no_classes_is_refused(root, text):
     path = root / "class-descriptions-boxable.csv"
