@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cnnprobe.datasets.base.imageset import shown
 from cnnprobe.errors import UserError, must_be_a_file, path_of
-from cnnprobe.store.containers.tables import decoded
+from cnnprobe.store.containers.tables import CELLS, decoded
 
 SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", None: "blanks"}
 """In the order in which they are tried; None: blanks."""
@@ -72,6 +72,8 @@ def readings(path: str) -> Iterator[Table]:
         if max(map(len, rows), default=0) < 2:
             continue
         width = max(width, 2) if words != SEPARATORS[None] else max(map(len, rows))
+        if _grows(rows, width):
+            raise UserError(f"the table {path} has a row of {width} cells, and {len(rows)} rows that have far fewer")
         ragged = next(((place, len(row)) for place, row in enumerate(rows, 1) if len(row) > width), None)
         yield Table([[*row, *[""] * width][:width] for row in rows], words, ragged)
 
@@ -89,9 +91,15 @@ def _cut(lines: Sequence[str], separator: str | None) -> list[list[str]]:
             return []
         rows = _without_bare_na(rows, lines, separator)
     rows = [[_bare(cell) for cell in row] for row in rows]
-    while rows and all(len(row) == len(rows[0]) and not row[-1] for row in rows) and len(rows[0]) > 2:
-        rows = [row[:-1] for row in rows]  # a separator at the end of each line
+    if len({len(row) for row in rows}) == 1:  # there may be separators at the end of each line
+        filled = max((place for row in rows for place, cell in enumerate(row, 1) if cell), default=0)
+        rows = [row[: max(filled, 2)] for row in rows]
     return [row for row in rows if any(row)]
+
+
+def _grows(rows: list[list[str]], width: int) -> bool:
+    """Say whether rows would have many more cells than they have, were each as wide as one of them."""
+    return len(rows) * width > max(CELLS, 2 * sum(map(len, rows)))
 
 
 def _cut_at_blanks(lines: Sequence[str]) -> list[list[str]]:
@@ -104,6 +112,8 @@ def _cut_at_blanks(lines: Sequence[str]) -> list[list[str]]:
 def _without_bare_na(rows: list[list[str]], lines: Sequence[str], separator: str) -> list[list[str]]:
     """Empty the cells where NA stands without quotes among quoted words, as R writes what is missing."""
     if not any('"' in line for line in lines) or not any("NA" in row for row in rows):
+        return rows
+    if _grows(rows, max(map(len, rows))):
         return rows
     between = re.escape(separator)
     raw = [re.findall(rf'(?:^|{between})(\s*"(?:[^"]|"")*"\s*|[^{between}]*)', line) for line in lines]

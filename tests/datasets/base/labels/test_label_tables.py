@@ -1,8 +1,11 @@
 """Tables of labels as people write them: read, or refused with a row of each side."""
 
+import time
+
 import numpy as np
 import pytest
 
+from cnnprobe.datasets.base.labels import label_tables
 from cnnprobe.datasets.base.labels.labelling import by_file, class_table
 from cnnprobe.errors import UserError
 
@@ -201,6 +204,25 @@ def test_many_rows_take_little_time(table):
     began = time.process_time()
     labels = by_file(files, table(text), None)[1]
     assert time.process_time() - began < 3 and (labels == np.arange(5_000) % 7).all()
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_one_wide_row_does_not_widen_the_others(tmp_path, monkeypatch, quoted):
+    """F102: nor is each cell that they would have looked at."""
+    monkeypatch.setattr(label_tables, "CELLS", 10_000)
+    row = '"a",NA\n' if quoted else "a,b\n"
+    (tmp_path / "a.csv").write_text("image,class" + ",x" * 500 + "\n" + row * 300)
+    with pytest.raises(UserError, match=r"a\.csv has a row of 502 cells, and 301 rows that have far fewer"):
+        list(label_tables.readings(str(tmp_path / "a.csv")))
+
+
+def test_separators_at_the_end_of_each_line_are_taken_away_at_once(tmp_path):
+    """F103."""
+    (tmp_path / "a.csv").write_text(f"image,class{',' * 50_000}\na.png,{',' * 50_000}\n")
+    began = time.process_time()
+    (table,) = label_tables.readings(str(tmp_path / "a.csv"))
+    assert time.process_time() - began < 3
+    assert table.rows == [["image", "class"], ["a.png", ""]]
 
 
 def test_a_row_that_fits_several_images_is_refused(table):
