@@ -12,6 +12,8 @@ IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".ti
 IMAGES |= {".ppm", ".pgm", ".pbm", ".pnm"}
 OTHER_IMAGES = {".svg", ".eps", ".ps", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ico", ".tga", ".psd"}  # not read
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"P5", b"P6")
+MOST_AGAIN, TIMES_AGAIN = 50_000, 10
+"""Files and folders that may be walked once more by way of links: so many, or so many times as there are."""
 STRAY = {"__MACOSX", "@eaDir", "lost+found"}  # left behind by other programs
 
 
@@ -126,6 +128,8 @@ class _Walk:
         self.outwards = outwards
         self.links: list[tuple[_Place, str]] = []
         self.seen: set[tuple[str, str]] = set()  # (split and class folder, real folder): no folder twice in a class
+        self.walked: set[str] = set()
+        self.first = self.again = 0  # entries of folders that are walked for the first time, and once more
         self.passed: dict[str, list[str]] = {}  # why links were left out -> their names
 
     def through(self) -> None:
@@ -150,6 +154,7 @@ class _Walk:
                 where = shown(place.prefix or ".")
                 self.found.notes.append(f"{where} cannot be looked into ({error.strerror}), left out")
                 continue
+            self._count(place.real, 1 + len(entries))
             for entry in entries:
                 if entry.name.startswith(".") or entry.name in STRAY:
                     continue
@@ -162,6 +167,19 @@ class _Walk:
                     self._no_file(place.prefix + entry.name)
                 else:
                     self._file(place, entry.name, entry.path)
+
+    def _count(self, real: str, entries: int) -> None:
+        """Count what is walked: links among class folders would lead through all of them times and again."""
+        if real not in self.walked:
+            self.walked.add(real)
+            self.first += entries
+            return
+        self.again += entries
+        if self.again > max(MOST_AGAIN, TIMES_AGAIN * self.first):
+            raise UserError(
+                f"{shown(self.found.root)}: links lead to the same folders times and again ({self.again} files and "
+                f"folders, {self.first} without them); list the images once each, or link to images"
+            )
 
     def _file(self, place: _Place, name: str, real: str) -> None:
         if not _looks_like_image(f"{place.real}/{name}"):

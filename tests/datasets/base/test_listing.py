@@ -4,6 +4,7 @@ import time
 import pytest
 from PIL import Image
 
+from cnnprobe.datasets.base import listing
 from cnnprobe.datasets.base.listing import folder_at, listed
 from cnnprobe.errors import UserError
 from tests.support.faults.hostile import corpus
@@ -63,6 +64,20 @@ def test_links_in_circles_and_in_great_number_end(tmp_path):
     found = listed(tmp_path)
     assert time.process_time() - began < 2
     assert found.once() == [f"{n}/{n}.png" for n in range(6)]
+
+
+def test_links_that_lead_to_the_same_folders_time_and_again_are_refused(tmp_path, monkeypatch):
+    """F103: among class folders each of which has links to all of them; one link to each is followed."""
+    monkeypatch.setattr(listing, "MOST_AGAIN", 100)
+    for one in range(8):
+        (tmp_path / f"d{one}").mkdir()
+        Image.new("L", (1, 1)).save(tmp_path / f"d{one}/0.png")
+        (tmp_path / f"also{one}").symlink_to(f"d{one}")
+    assert len(listed(tmp_path).images) == 16
+    for one in range(64):
+        (tmp_path / f"d{one // 8}/l{one % 8}").symlink_to(f"../d{one % 8}")
+    with pytest.raises(UserError, match=r"links lead to the same folders times and again \(\d+ files and folders, 97 "):
+        listed(tmp_path)
 
 
 def test_a_link_without_ending_to_a_pipe_does_not_hang(tmp_path):
