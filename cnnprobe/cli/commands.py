@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cnnprobe.config import compose, schema, untrusted_yaml
+from cnnprobe.config import compose, schema, typed, untrusted_yaml
 from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files, screen, terminal
@@ -15,10 +15,10 @@ from cnnprobe.runs import execute as run
 from cnnprobe.store import folders, run_json
 from cnnprobe.store.reader import Recording
 
-PLACE = "out", "name", "model", "dataset"
-"""Keys that say where a run lies."""
-FETCHING = "dataset.download=true", "weights=published"
-"""Words that let a run that is repeated fetch what it says."""
+WHICH = "name", "model", "dataset"
+"""Keys that say which run is meant, where several are called v001."""
+FETCHING = {"dataset.download=true": True, "weights=published": "published"}
+"""Words that let a run that is repeated fetch what it says, and the values they give."""
 CIRCUMSTANCES = "device", "device.threads", "device.workers"
 """Keys that say what it is computed with, which may be other than before."""
 
@@ -35,8 +35,7 @@ def main(request: Request) -> int:
     if "resume" in request.flags or "rerun" in request.flags:
         job = repeated(request)
     else:
-        explicit = any(word.startswith("model=") for word in request.overrides)
-        job = run.Job(request.command, compose.compose(request), request.overrides, explicit_model=explicit)
+        job = run.Job(request.command, compose.compose(request), request.overrides)
     if "cfg" in request.flags:
         if request.flags["cfg"] not in ("job", "all"):
             raise UserError(f"--cfg takes job, got {request.flags['cfg']!r}")
@@ -64,7 +63,7 @@ def every_moment(request: Request) -> Request:
 def repeated(request: Request) -> run.Job:
     """Make the job of --resume or --rerun from the configuration in the run's folder."""
     which = "resume" if "resume" in request.flags else "rerun"
-    composed = compose.compose(_without_values(request, *PLACE, *CIRCUMSTANCES))
+    composed = compose.compose(_without_values(request, "out", *CIRCUMSTANCES))
     name = run.Job(request.command, composed).name
     given = request.flags[which]
     stopped = folders.unfinished(composed["out"], request.command) if (which, given) == ("resume", "latest") else None
@@ -80,6 +79,7 @@ def repeated(request: Request) -> run.Job:
     if command != request.command:
         raise UserError(f"{folders.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     config = schema.checked(config, command, stored=True)
+    _is_meant(folder, config, composed, request)
     home = folders.home(folder)
     folder = folder.resolve() if home else folder
     _file_is_named(config["model"], request, home)
@@ -87,15 +87,15 @@ def repeated(request: Request) -> run.Job:
     device = _device(config["device"], composed["device"], request)
     elsewhere = str(Path(composed["out"]).absolute()) if home else composed["out"]
     places = (elsewhere, config["out"])
-    typed = any(word.startswith("out=") for word in request.overrides)
+    placed = any(word.startswith("out=") for word in request.overrides)
     lies_in_a_tree = folders.VERSION.fullmatch(folder.name) and folder.absolute().parents[1].name == command
-    out = str(folder.parents[2]) if lies_in_a_tree else elsewhere if typed else config["out"]  # it may have been moved
+    out = str(folder.parents[2]) if lies_in_a_tree else elsewhere if placed else config["out"]  # it may have been moved
     if which == "resume":
         if run_json.read(folder).get("status") == "complete":
             raise UserError(f"{folders.short(folder, config['out'])} is complete; --rerun does it once more")
         words = tuple(run_json.read(folder).get("overrides", ()))
         return run.Job(command, config | {"out": out}, words, folder, device=device, home=home, places=places)
-    config |= {"out": elsewhere if typed else out, "device": device}
+    config |= {"out": elsewhere if placed else out, "device": device}
     return run.Job(command, config, (f"--rerun={request.flags[which]}",), rerun=folder, home=home)
 
 
@@ -134,27 +134,45 @@ def _device(before: dict[str, Any], composed: dict[str, Any], request: Request) 
 
 def _without_values(request: Request, *keys: str) -> Request:
     """Refuse other words than those of some keys, and those that let a Python file be run, or something fetched."""
-    kept = [word for word in request.overrides if word.split("=")[0] in keys]
+    kept = [word for word in request.overrides if word.split("=")[0] in (*keys, *WHICH)]
     let = tuple(word for word in request.overrides if word.startswith("model.file=") or word in FETCHING)
     other = [word for word in request.overrides if word not in (*kept, *let)]
     if other:
-        possible = ", ".join(f"{key}=" for key in keys)
-        raise UserError(f"{listing(other)}: a run is repeated with its own options; give only {possible}")
+        possible, which = (", ".join(f"{key}=" for key in some) for some in (keys, WHICH))
+        raise UserError(
+            f"{listing(other)}: a run is repeated with its own options; give only {possible}, and {which} to say which "
+            "run is meant"
+        )
     return replace(request, overrides=tuple(kept))
+
+
+def _is_meant(folder: Path, config: dict[str, Any], composed: dict[str, Any], request: Request) -> None:
+    """Refuse words that say which run is meant, or let it do something, where the one that was found is another."""
+    asked = {key: value for key, value in typed.values(request.overrides, composed).items() if key in WHICH}
+    asked |= {word.partition("=")[0]: FETCHING[word] for word in request.overrides if word in FETCHING}
+    paths = [word.partition("=")[2] for word in request.overrides if word.startswith("model.file=")]
+    if paths and "file" not in config["model"]:  # else see `_file_is_named`
+        asked["model.file"] = paths[-1]
+    named = composed["name"] if composed["name"] == folder.parent.name else run.Job("", config).name
+    typed.must_agree(asked, config | {"name": named}, folders.short(folder, composed["out"]))
 
 
 def redraw(request: Request) -> int:
     """Draw the figures of a run again, without its model and its images."""
     from cnnprobe.runs import drawing
 
-    composed = compose.compose(_without_values(request, *PLACE))
+    composed = compose.compose(_without_values(request, "out"))
     name = run.Job(request.command, composed).name
     folder = folders.find(request.flags["redraw"], composed["out"], request.command, name)
     command = run_json.read(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{folders.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     folders.no_detours(folder)
-    if not Recording(folder / "store.h5").complete:
+    recording = Recording(folder / "store.h5")
+    own = {group: {"name": recording.attributes.get(group)} for group in ("model", "dataset")}
+    asked = typed.values(request.overrides, composed)
+    typed.must_agree(asked, own | {"name": folder.parent.name}, folders.short(folder, composed["out"]))
+    if not recording.complete:
         return redraw_so_far(folder, command)
     count = _drawn(drawing.draw, folder)
     about = run_json.read(folder)

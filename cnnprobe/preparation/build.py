@@ -3,12 +3,12 @@
 import importlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnprobe.config import catalogue, schema
+from cnnprobe.config import catalogue, schema, typed
 from cnnprobe.errors import UserError, no_folder, path_of
 from cnnprobe.instruments.network import about as protocol
 from cnnprobe.preparation.named_weights import (
@@ -102,21 +102,21 @@ def device_of(block: dict[str, Any]) -> tuple[str, int, int]:
     return device, threads, workers
 
 
-def prepare(config: dict[str, Any], command: str, explicit_model: bool) -> Preparation:
+def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> Preparation:
     """Build network and dataset.
 
     Args:
         config: checked, see `config.schema.checked`.
         command: train takes the number of classes from the dataset, others from the weights; transfer puts its new
             readout in itself, and builds anew what it teaches from scratch.
-        explicit_model: whether the model was asked for by name; then weights of another one are refused.
+        words: as typed; weights of a training that was of another model, or of other options of it, are refused.
 
     Raises:
         UserError: something asked for does not exist or does not fit together.
     """
     training = command in TRAINING
     weights = weights_of(config, command)
-    options = model_options(config["model"], weights, explicit_model)
+    options = model_options(config, weights, words)
     kind = module("model", options["name"])
     given = {key: value for key, value in options.items() if key not in ("name", "num_classes")}
     needs = kind.needs(**given)
@@ -231,30 +231,30 @@ def network(
     return model
 
 
-def model_options(block: dict[str, Any], weights: Weights, explicit: bool) -> dict[str, Any]:
+def model_options(config: dict[str, Any], weights: Weights, words: Sequence[str]) -> dict[str, Any]:
     """Return the model's options with those the weights were trained with.
 
     Raises:
-        UserError: the weights belong to another model than the one asked for.
+        UserError: the weights belong to another model, or to other options of it, than were typed.
     """
-    trained = (weights.about or {}).get("model")
-    if not trained:
+    block, about = config["model"], weights.about or {}
+    if not about.get("model"):
         return block
     try:
-        trained = schema.block("model", trained, stored=True)
+        trained = schema.block("model", about["model"], stored=True)
     except UserError as error:
         raise UserError(f"{weights.label} is damaged: what was written beside its weights: {error}") from None
-    if trained["name"] != block["name"] and explicit:
-        raise UserError(f"{weights.label} holds weights of {trained['name']}, asked for model={block['name']}")
-    if trained["name"] == "custom" and not (explicit and block["name"] == "custom"):
-        # a file of weights must not decide which Python file is run
-        raise UserError(f"{weights.label} belongs to a network of your own; say model=custom model.file=…")
-    if trained["name"] == "custom":
+    classes = {"num_classes": about.get("num_classes")}
+    if trained["name"] == block["name"] == "custom":
+        typed.must_agree(typed.values(words, config), {"model": block | classes}, weights.label)
         for key in ("mean", "std", "function"):
             if key in trained and block.get(key) not in (None, trained[key]):
                 LOG.warning(f"model.{key}={block[key]} is not that of its training, {trained[key] or 'none'}")
         said = {key: trained.get(key) for key in AS_TRAINED if block.get(key) is None}
         return block | said | {"num_classes": None}
+    typed.must_agree(typed.values(words, config), {"model": trained | classes}, weights.label)
+    if trained["name"] == "custom":  # a file of weights must not decide which Python file is run
+        raise UserError(f"{weights.label} belongs to a network of your own; say model=custom model.file=…")
     return trained | {"num_classes": None}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnprobe.config import catalogue, schema, untrusted_yaml
+from cnnprobe.config import catalogue, schema, typed, untrusted_yaml
 from cnnprobe.errors import UserError, listing
 from cnnprobe.preparation import identity, named_weights
 from cnnprobe.store import folders, run_json
@@ -22,20 +22,23 @@ PIXELS = ("resize", "scale", "channels", "axes", "data")
 """Options of a dataset that its fingerprint and size leave open."""
 
 
-def open_source(config: dict[str, Any], resumed: Path | None, places: Sequence[str]) -> tuple[Recording | None, dict]:
+def open_source(
+    config: dict[str, Any], resumed: Path | None, places: Sequence[str], words: Sequence[str] = ()
+) -> tuple[Recording | None, dict]:
     """Open the run that `source=` names.
 
     Args:
         config: checked.
         resumed: folder of a stopped run that was begun with it; then the same run is meant, wherever it lies now.
         places: folders of runs in which it is looked for as well.
+        words: as typed.
 
     Returns:
         the run, None where none is named; and the configuration, with that run's network where no
         weights were asked for.
 
     Raises:
-        UserError: there is no such run, or it is not complete.
+        UserError: there is no such run, it is not complete, or its network is another one than was typed.
     """
     name = config["method"].get("source")
     if not name:
@@ -56,7 +59,11 @@ def open_source(config: dict[str, Any], resumed: Path | None, places: Sequence[s
             raise UserError(f"{name} would run the Python file {file}; if it is yours, add model=custom {own}")
         if stored["weights"] == "published" and not named_weights.published_is_here(stored):
             raise UserError(f"{name} would fetch published weights; if you want that, add weights=published")
-        config = config | {key: stored[key] for key in ("weights", "model", "seed")}
+        asked = typed.values(words, config)
+        drawn = stored["weights"] == "random" or isinstance(config["limit"], int)  # by its seed
+        own = {key: stored[key] for key in ("model", *(("seed",) if drawn or "seed" not in asked else ()))}
+        typed.must_agree(asked, own, f"source={name}")
+        config = config | own | {"weights": stored["weights"]}
     return recording, config
 
 

@@ -43,7 +43,6 @@ class Job:
         config: checked, see `config.schema.checked`.
         words: the overrides as typed.
         resume: folder of a stopped run to go on with.
-        explicit_model: whether the model was asked for by name.
         sweep: name of the sweep it belongs to.
         device: options of the block device to compute with; None: those of `config`.
         rerun: folder of a run that is done once more.
@@ -55,7 +54,6 @@ class Job:
     config: dict[str, Any]
     words: tuple[str, ...] = ()
     resume: Path | None = None
-    explicit_model: bool = False
     sweep: str | None = None
     device: dict[str, Any] | None = None
     rerun: Path | None = None
@@ -145,8 +143,8 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         preparation.look(job.config)
         device, threads, workers = preparation.device_of(job.device or job.config["device"])
         stop.leave()
-        source, job.config = compatibility.open_source(job.config, job.resume, job.places)
-        made = preparation.prepare(job.config, job.command, job.explicit_model)
+        source, job.config = compatibility.open_source(job.config, job.resume, job.places, job.words)
+        made = preparation.prepare(job.config, job.command, job.words)
         stop.leave()
         if job.resume:
             compatibility.same_images(job.resume, made)

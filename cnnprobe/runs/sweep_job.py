@@ -97,7 +97,6 @@ def do(asked: Asked) -> int:
             schema.checked(asked.config, asked.command),
             tuple(asked.words),
             sweep=asked.folder.name,
-            explicit_model=any(word.startswith("model=") for word in asked.words),
         )
         status, where = execute.execute(job, stop)
         about = run_json.read(where)

@@ -1,3 +1,10 @@
+"""What a command line asks of the runner."""
+
+import pytest
+
+from cnnprobe.cli.main import main
+
+
 def test_a_repeated_run_takes_no_other_options(cnnprobe):
     answer = cnnprobe("topk", "--resume", "v001", "k=4")
     assert answer.status == 2
@@ -21,3 +28,35 @@ def test_a_run_without_a_configuration_is_told(cnnprobe, tmp_path):
     answer = cnnprobe("record", "--rerun", str(folder))
     assert answer.status == 2
     assert "there is no file" in answer.err and "config.yaml" in answer.err
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory, sketched):
+    """A run called t, and a run of record."""
+    folder = tmp_path_factory.mktemp("out")
+    words = ["record", "model=convnet", "dataset=shapes", "dataset.count=8", "weights=random", "layer=conv1", "name=t"]
+    assert main([*words, f"out={folder}"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("flag", ["rerun", "resume", "redraw"])
+@pytest.mark.parametrize("typed", ["model=squeezenet", "dataset=avatar", "name=zzz"])
+def test_words_that_say_which_run_is_meant_are_refused_where_it_is_another(cnnprobe, out, flag, typed):
+    """F100: they were dropped without a word where the run was found without them."""
+    answer = cnnprobe("record", f"--{flag}", "record/t/v001", typed, f"out={out}")
+    own = {"model": "convnet", "dataset": "shapes", "name": "t"}[typed.split("=")[0]]
+    assert answer.status == 2
+    assert f"record/t/v001 has {typed.split('=')[0]}={own}, asked for {typed}" in answer.err
+    assert [path.name for path in (out / "record/t").glob("v*")] == ["v001"]
+
+
+@pytest.mark.parametrize("typed", ["weights=published", "dataset.download=true", "model.file=net.py"])
+def test_words_that_let_a_repeated_run_do_something_are_refused_where_it_does_not(cnnprobe, out, typed):
+    """F100."""
+    answer = cnnprobe("record", "--rerun", "record/t/v001", typed, f"out={out}")
+    assert answer.status == 2
+    assert answer.err.strip().endswith(f"asked for {typed}")
+
+
+def test_words_that_say_which_run_is_meant_find_it(cnnprobe, out):
+    assert cnnprobe("record", "--redraw", "v001", "name=t", "model=convnet", "dataset=shapes", f"out={out}").status == 0

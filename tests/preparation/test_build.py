@@ -11,8 +11,8 @@ from cnnprobe.preparation import build as preparation
 from cnnprobe.preparation import weights as weight_files
 
 
-def prepared(*words, command="record", explicit=True):
-    return preparation.prepare(compose.compose(parse([command, *words])), command, explicit)
+def prepared(*words, command="record"):
+    return preparation.prepare(compose.compose(parse([command, *words])), command, words)
 
 
 def test_a_dataset_is_drawn_at_the_size_of_the_network():
@@ -83,6 +83,24 @@ def test_a_probe_takes_classes_and_options_from_the_weights(tmp_path):
     assert made.classes == trained.classes
 
 
+def test_an_option_that_was_typed_is_that_of_the_weights_or_is_refused(tmp_path):
+    """F100: it was dropped without a word."""
+    trained = prepared("model=convnet", "model.input_size=48", "dataset=shapes", command="train")
+    about = {"model": trained.options, "num_classes": 8}
+    weight_files.save(tmp_path / "w.safetensors", trained.model.state_dict(), about)
+    for word, own in (
+        ("model.input_size=32", "model.input_size=48"),
+        ("++model.written=sequential", "model.written=class"),
+        ("model.num_classes=3", "model.num_classes=8"),
+    ):
+        with pytest.raises(UserError, match=f"w.safetensors has {own}, asked for {word.lstrip('+')}$"):
+            prepared("model=convnet", word, f"weights={tmp_path}/w.safetensors")
+    with pytest.raises(UserError, match=r"has model=convnet, asked for model\.variant=mousenet64$"):
+        prepared("model.variant=mousenet64", f"weights={tmp_path}/w.safetensors")
+    same = "model=convnet", "model.input_size=48", "model.num_classes=null"
+    assert prepared(*same, f"weights={tmp_path}/w.safetensors").dataset.size == (3, 48, 48)
+
+
 def test_weights_of_any_number_of_classes_fit_the_network_they_belong_to(tmp_path):
     model = prepared("model=convnet", "dataset=shapes", command="train").model
     torch.save(model.state_dict(), tmp_path / "w.pt")
@@ -96,7 +114,7 @@ def test_a_file_of_weights_cannot_decide_which_python_file_is_run(tmp_path):
     about = {"model": {"name": "custom", "file": str(tmp_path / "net.py"), "function": "build"}}
     weight_files.save(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, about)
     with pytest.raises(UserError, match="say model=custom"):
-        prepared(f"weights={tmp_path}/w.safetensors", explicit=False)
+        prepared(f"weights={tmp_path}/w.safetensors")
     assert not marker.exists()
 
 

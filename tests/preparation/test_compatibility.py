@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from cnnprobe.cli.main import main
+from cnnprobe.errors import UserError
+from cnnprobe.preparation import compatibility
 from cnnprobe.store import run_json
 from cnnprobe.store.reader import Recording
 
@@ -88,3 +90,27 @@ def test_the_same_images_elsewhere_in_the_folder_are_gone_on_with(cnnprobe, begu
     answer = cnnprobe("record", "--resume", str(folder))
     assert answer.status == 0, answer.err
     assert len(Recording(folder / "store.h5")["stimuli"]["checksum"]) == 20
+
+
+def test_what_was_typed_beside_a_source_is_used_or_refused(cnnprobe, made):
+    """F100: another model, and a seed, were dropped without a word."""
+    images = ["dataset=folder", f"dataset.root={made}/images", "device.workers=0"]
+    words = ["topk", "criterion=max", "layer=conv1", f"source={made / RUN}", *images]
+    for typed, own in (("model=squeezenet", "model=convnet"), ("seed=7", "seed=0")):  # random weights are its seed's
+        answer = cnnprobe(*words, "limit=first:20", typed)
+        assert answer.status == 2
+        assert f"{made / RUN} has {own}, asked for {typed}" in answer.err
+    assert "asked for" not in cnnprobe(*words, "limit=first:20", "model=convnet", "seed=0").err
+
+
+def test_a_seed_beside_a_source_counts_where_that_does_not_need_it(monkeypatch, made):
+    """F100: it is of this method's noise; a limit draws the images of the source by its own."""
+    stored = {"model": {"name": "convnet"}, "weights": "w.safetensors", "seed": 0}
+    monkeypatch.setattr(compatibility, "_configuration", lambda *_: stored)
+    config = {"method": {"name": "rf-map", "source": str(made / RUN)}, "weights": "auto", "seed": 7, "out": "outputs"}
+    config |= {"model": {"name": "mousenet"}, "dataset": {"name": "folder"}}
+    for limit, words, seed in ((None, ["seed=7"], 7), ("first:20", ["seed=7"], 7), (None, [], 0), (20, [], 0)):
+        _, found = compatibility.open_source(config | {"limit": limit}, None, [], words)
+        assert (found["seed"], found["model"], found["weights"]) == (seed, stored["model"], "w.safetensors")
+    with pytest.raises(UserError, match=r"v001 has seed=0, asked for seed=7$"):
+        compatibility.open_source(config | {"limit": 20}, None, [], ["seed=7"])

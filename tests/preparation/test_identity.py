@@ -242,6 +242,7 @@ def test_weights_that_learned_in_another_network_are_told(cnnprobe, place):
     assert (answer := cnnprobe(*trained)).status == 0, answer.err
     asked = ["record", *mine, *shown, "layer=conv1", "weights=train/custom-folder/v001"]
     assert "learned in another network" not in cnnprobe(*asked).err
+    assert cnnprobe("record", "--rerun", "record/custom-folder/v001", "model.file=net.py").status == 0
     Path("parts.py").write_text(PARTS.format("Tanh"))
     answer = cnnprobe(*asked)
     assert answer.status == 0

@@ -155,7 +155,7 @@ def test_a_command_that_takes_one_network_says_how_to_do_a_sweep(out):
 @pytest.mark.usefixtures("following")
 def test_the_network_carries_the_last_moment_and_each_is_read_when_it_is_asked_for(out, monkeypatch):
     config = configured(out, f"{RUN}@*")
-    made = preparation.prepare(config, "record", True)
+    made = preparation.prepare(config, "record")
     for moment, name in zip(made.moments, IN_ORDER, strict=True):
         kept = load_file(out / RUN / f"weights/{name}.safetensors")
         state = moment.load()
@@ -173,7 +173,7 @@ def test_the_network_carries_the_last_moment_and_each_is_read_when_it_is_asked_f
 
 @pytest.mark.usefixtures("following")
 def test_one_network_has_no_moments(out):
-    made = preparation.prepare(configured(out, f"{RUN}@epoch=1"), "record", True)
+    made = preparation.prepare(configured(out, f"{RUN}@epoch=1"), "record")
     assert (made.moments, made.sums) == ([], {})
 
 
@@ -186,7 +186,7 @@ def test_a_damaged_moment_is_told_before_anything_is_computed(out, tmp_path):
     content[-9] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(UserError, match=r"update=000002\.safetensors does not match its checksum"):
-        preparation.prepare(configured(tmp_path, f"{RUN}@*"), "record", True)
+        preparation.prepare(configured(tmp_path, f"{RUN}@*"), "record")
 
 
 METHOD = '''

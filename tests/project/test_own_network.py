@@ -93,15 +93,13 @@ def test_what_a_network_learned_is_found_again(cnnprobe, kind):
     assert answer.status == 0, answer.err
     answers = []
     for words in ([], ["weights=train/own/v001"], ["weights=train/own/v001@best"], ["model.file=./net.py"]):
-        made = preparation.prepare(compose.compose(parse([*RECORD, *mine, *words])), "record", True)
+        made = preparation.prepare(compose.compose(parse([*RECORD, *mine, *words])), "record", mine)
         assert made.weights.label == "train/own/v001@best"
         assert made.dataset.size == (3, 16, 16)  # as it was trained, like its normalisation
         answers.append(made.model(IMAGES))
     assert all(torch.equal(answers[0], other) for other in answers[1:])
     written = package.open("outputs/train/own/v001")["confusion"]["matrix"]
-    held_out = preparation.prepare(
-        compose.compose(parse(["train", *mine, *normalised, *LEARN])), "train", True
-    ).held_out
+    held_out = preparation.prepare(compose.compose(parse(["train", *mine, *normalised, *LEARN])), "train").held_out
     shown = torch.stack([held_out[place][0] for place in range(len(held_out))])
     decided = made.model(shown).argmax(1)
     right = int((decided == torch.from_numpy(held_out.labels)).sum())

@@ -219,7 +219,7 @@ def test_weights_of_another_model_are_refused(cnnprobe, pictures):
         f"dataset.root={pictures}",
     )  # fmt: skip
     assert answer.status == 2
-    assert "holds weights of convnet, asked for model=mousenet" in answer.err
+    assert "has model=convnet, asked for model=mousenet" in answer.err
 
 
 def test_topk_of_a_record_run_equals_topk_of_the_network(cnnprobe, pictures, tmp_path):

@@ -34,7 +34,7 @@ def out(tmp_path_factory, sketched):
 
 def prepared(out, *words, command="transfer"):
     asked = compose.compose(parse([command, *SMALL, f"out={out}", *words]))
-    return asked, preparation.prepare(asked, command, True)
+    return asked, preparation.prepare(asked, command, words)
 
 
 def found(out, *words):
