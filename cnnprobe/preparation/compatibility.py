@@ -229,14 +229,19 @@ def changed(recording: Recording, dataset: Any) -> list[str]:
     return found
 
 
-def same_identity(folder: Path, now: dict[str, str]) -> None:
+def same_identity(folder: Path, now: dict[str, str]) -> dict[str, str]:
     """Refuse to go on with a run when something it depends on is another thing.
+
+    Returns:
+        The parts of the identity that the run was begun with; a version before this one may have known fewer.
 
     Raises:
         UserError: what it is.
     """
-    if found := identity.differences(_identity_of(folder), now):
+    stored = identity.of_store(Recording(folder / "store.h5")) if (folder / "store.h5").exists() else None
+    if found := identity.differences(_identity_of(folder) | (stored or {}), now):
         raise UserError(f"{folder.name} cannot go on: {listing(found, 3)} since it was begun; begin a new run")
+    return now if stored is None else stored
 
 
 def _identity_of(folder: Path) -> dict[str, str]:

@@ -150,8 +150,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
             compatibility.same_images(job.resume, made)
         read = runs_read(job, source)
         depends = identity.identity_of(job.config, made, read)
-        if job.resume:
-            compatibility.same_identity(job.resume, depends)
+        begun_with = compatibility.same_identity(job.resume, depends) if job.resume else depends
         if source is not None:
             compatibility.same_origin(source, f"source={job.config['method']['source']}", made, depends, job.config)
         compatibility.remark_trained(made, depends)
@@ -166,7 +165,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
             "weights_sha256": made.sha256,
             "dataset_fingerprint": made.dataset.fingerprint,
             "size": list(made.dataset.size),
-            identity.ATTRIBUTE: json.dumps(depends, ensure_ascii=False),
+            identity.ATTRIBUTE: json.dumps(begun_with, ensure_ascii=False),
             # where a run lies says nothing about its results
             "config": as_yaml({key: value for key, value in job.config.items() if key != "out"}),
         }
@@ -182,7 +181,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         undo.callback(setattr, remarks, "log", None)
         try:
             lock = lock or undo.enter_context(folders.Lock(folder))
-            more = {"identity": depends, "built_from": compatibility.built_from(job.config, made, read)}
+            more = {"identity": begun_with, "built_from": compatibility.built_from(job.config, made, read)}
             run = under_way.Run(job, folder, lock, about(job, made, device, threads) | more, remarks, left.unfinished)
             run.about["place"] = os.path.relpath(folder)
             if job.resume:

@@ -19,10 +19,12 @@ import numpy as np
 from cnnprobe.errors import UserError
 from cnnprobe.machine import files
 from cnnprobe.store.layout import SAVED, Blank, as_python, layout, nan_fills, written
-from cnnprobe.store.reader import Recording
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Rows, Table
 
 SYNC_SECONDS = 30.0
+PLACES = ("run",)
+"""Attributes of tables that say where something lies, which is not what it is."""
 
 
 class Writer:
@@ -88,6 +90,7 @@ class Writer:
             if there != list(written(table)):
                 other = f"by another version of cnnprobe, with columns {', '.join(there)}"
                 raise UserError(f"{path.parent.name} cannot go on: {name} was begun {other}; --rerun does it once more")
+            same_table(recording[name], table)
         writer = cls(path, tables)
         for name, done in writer.done.items():
             done &= ~recording[name].damaged()
@@ -179,11 +182,45 @@ def _unlocked(path: Path) -> h5py.File:
 def same_attributes(recording: Recording, attributes: dict[str, Any]) -> None:
     """Refuse to go on with a store that was begun with other weights, images or options; the first difference."""
     for name, value in attributes.items():
-        if name == "weights" or (name == "identity" and name not in recording.attributes):
-            continue  # where weights lie is not what they are; a version before this one wrote no identity
+        if name in ("weights", "identity"):
+            continue  # where weights lie is not what they are; parts of the identity are compared one by one
         if as_python(recording.attributes.get(name)) != as_python(np.asarray(value)):
             was, now = _difference(recording.attributes.get(name), value)
             raise UserError(f"{recording.path.parent.name} cannot go on: its {name} was {was!r}, now {now!r}")
+
+
+def same_table(begun: TableView, table: Table) -> None:
+    """Refuse to write rows into a table that was laid out for others; what was not stored then is not compared.
+
+    Raises:
+        UserError: the first thing known before the rows that is another one now: their number, shape and type, numbers
+            of a column that no row writes, an attribute.
+    """
+    pairs: dict[str, tuple[Any, Any]] = {}
+    if written(table):
+        pairs |= {"rows": (begun.row_count, table.rows), "rows saved together": (begun.batch, table.batch)}
+    pairs |= {name: (begun.attributes[name], table.attributes[name])
+              for name in table.attributes if name in begun.attributes and name not in PLACES}  # fmt: skip
+    with begun.recording.file() as file:
+        for name, column in table.columns.items():
+            if column.values is None:
+                there, kind = file[f"{table.name}/{name}"], np.dtype(column.dtype)
+                pairs[name] = ([there.dtype.name, *there.shape[1:]], [kind.name, *column.shape])
+            elif name in begun and np.asarray(column.values).dtype.kind in "biuf":
+                pairs[name] = (file[f"{table.name}/{name}"][()], column.values)
+    for name, (was, now) in pairs.items():
+        if not _alike(was, now):
+            was, now = _difference(*(as_python(np.asarray(value)) for value in (was, now)))
+            change = f"was {str(was)[:60]!r}, now {str(now)[:60]!r}"
+            raise UserError(f"{begun.recording.path.parent.name} cannot go on: {name} of {table.name} {change}")
+
+
+def _alike(was: Any, now: Any) -> bool:
+    """Compare what is stored; numbers that were computed may differ by the rounding of another processor."""
+    was, now = np.asarray(was), np.asarray(now)
+    if "f" in (was.dtype.kind, now.dtype.kind) and was.dtype.kind in "biuf" and now.dtype.kind in "biuf":
+        return was.shape == now.shape and np.allclose(was, now, rtol=1e-4, atol=1e-6, equal_nan=True)
+    return as_python(was) == as_python(now)
 
 
 def _difference(was: Any, now: Any) -> tuple[Any, Any]:

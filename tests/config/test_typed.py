@@ -22,6 +22,7 @@ def test_only_what_was_typed_is_asked_for():
         ({"seed": 3}, {"model": {"name": "vgg"}}, ""),
         ({"model": "convnet"}, {"model": {"name": "vgg"}}, "v001 has model=vgg, asked for model=convnet"),
         ({"model.arch": "x"}, {"model": {"name": "vgg"}}, "v001 has model=vgg, asked for model.arch=x"),
+        ({"model.arch": None}, {"model": {"name": "vgg"}}, "v001 has model=vgg, asked for model.arch=null"),
         ({"model.mean": 1}, {"model": CONFIG["model"]}, "v001 has model.mean=null, asked for model.mean=1"),
         ({"model.mean": None}, {"model": CONFIG["model"] | {"mean": 1}}, ""),
         ({"model.upsample_to": None}, {"model": {"name": "a", "upsample_to": 64}}, "v001 has model.upsample_to=64, "),

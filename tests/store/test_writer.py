@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,6 +76,42 @@ def test_what_was_made_for_other_options_is_not_gone_on_with(tmp_path):
     filled(tmp_path / "store.h5", only=[0]).close()
     with pytest.raises(UserError, match="its seed was 3, now 4"):
         Writer.resume(tmp_path / "store.h5", tables(), ATTRIBUTES | {"seed": 4})
+
+
+def other(attributes=None, **columns):
+    """Return the tables with one that is laid out otherwise."""
+    units, stimuli = tables()
+    own = units.attributes | (attributes or {})
+    return [replace(units, columns=units.columns | columns, attributes=own), stimuli]
+
+
+@pytest.mark.parametrize(
+    ("laid", "told"),
+    [
+        (tables(rows=11), "rows of units/conv1 was '10', now '11'"),
+        (tables(batch=5), "rows saved together of units/conv1 was '4', now '5'"),
+        (other(response=Column("other", "k", (4,))), "response of units/conv1 was"),
+        (other(dead=Column("other", dtype="int8")), "dead of units/conv1 was"),
+        (other({"field_size": [3, 5]}), "field_size of units/conv1 was '[3, 3]', now '[3, 5]'"),
+        (other({"module": "features.1"}), "module of units/conv1 was 'features.0', now 'features.1'"),
+        ([tables()[0], replace(tables()[1], columns=tables()[1].columns | {
+            "label": Column("class", dtype="int64", values=np.array([0, 1, 1]))})], "label of stimuli was"),
+    ],
+)  # fmt: skip
+def test_rows_are_not_written_into_tables_that_were_laid_out_for_others(tmp_path, laid, told):
+    """F100."""
+    filled(tmp_path / "store.h5", only=[0]).close()
+    with pytest.raises(UserError, match="cannot go on: ") as error:
+        Writer.resume(tmp_path / "store.h5", laid, ATTRIBUTES)
+    assert told in str(error.value)
+
+
+def test_what_a_table_did_not_store_yet_and_where_a_run_lies_are_not_compared(tmp_path):
+    """F100: and a number may be rounded as another processor does."""
+    units, stimuli = other({"run": "a/b/v001", "share": 0.1})
+    Writer.create(tmp_path / "store.h5", [units, stimuli], ATTRIBUTES).close()
+    moved = other({"run": "c/b/v001", "share": 0.1000001, "newer": "yes"})
+    assert Writer.resume(tmp_path / "store.h5", moved, ATTRIBUTES).done
 
 
 def test_a_damaged_batch_is_done_again_and_never_shown(tmp_path):

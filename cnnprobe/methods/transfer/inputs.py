@@ -11,7 +11,7 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, path_of
 from cnnprobe.instruments.network.about import about
 from cnnprobe.preparation import build as preparation
-from cnnprobe.preparation import identity, named_weights
+from cnnprobe.preparation import identity
 from cnnprobe.preparation.named_weights import TRAINING
 from cnnprobe.store import folders, run_json
 
@@ -31,7 +31,7 @@ def reads(config: dict[str, Any]) -> dict[str, Path]:
     if not word or word in ("auto", "none"):
         return {}
     with suppress(UserError):  # told where it is opened
-        return {"old_task": named_weights.checkpoints(word.partition("@")[0], config)[0]}
+        return {"old_task": folders.find(word, config["out"])}
     return {}
 
 
