@@ -136,6 +136,7 @@ def begin(job: Job, remarks: terminal.Remarks, stop: Stop) -> tuple[Measurement,
         the measurement, ready to run; the run; and the root attributes of its store.
     """
     if job.resume:
+        resuming.must_say_what_it_found(job.resume)
         remarks.go_on(run_json.read(job.resume))
     compatibility.remark_home(job.resume or job.rerun, job.home)
     with ExitStack() as undo:  # refused or interrupted before its first row, a run leaves no lock and no folder

@@ -4,11 +4,27 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnprobe.errors import UserError, listing
 from cnnprobe.methods.contract import Resumed
 from cnnprobe.runs import checkpoints
 from cnnprobe.store import run_json
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.unfinished import FOLDER, Unfinished
+
+
+def must_say_what_it_found(folder: Path) -> None:
+    """Refuse to go on with rows whose `run.json` is gone: what was found out, left out and warned of stood there.
+
+    Raises:
+        UserError: it is missing or damaged, or some of that is none of ours.
+    """
+    if not (folder / "store.h5").exists():
+        return
+    strange = [key for key in run_json.strange(folder) if key in ("facts", "skipped", "warnings")]
+    if strange or "status" not in run_json.read(folder):
+        of = f" ({listing(strange)})" if strange else ""
+        raise UserError(f"{folder.name} cannot go on: its run.json is missing or damaged{of}; put it back from a copy, "
+                        "or begin a new run")  # fmt: skip
 
 
 def left_by(folder: Path | None) -> Resumed:

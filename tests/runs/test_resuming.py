@@ -77,6 +77,27 @@ def test_a_killed_run_says_so_and_how_much_is_there_and_tidies_up(cnnprobe, pict
     assert contents(folder) == contents(folder.parent / "v002")
 
 
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (None, "damaged;"),
+        ("{", "damaged;"),
+        ('{"status": "interrupted", "facts": 3}', "damaged (facts);"),
+        ('{"status": "interrupted", "skipped": [3]}', "damaged (skipped);"),
+    ],
+)
+def test_rows_of_which_nobody_knows_what_was_left_out_are_not_gone_on_with(
+    cnnprobe, pictures, tmp_path, monkeypatch, left, told
+):
+    """F100: what was found out, skipped and warned of before the stop was forgotten without a word."""
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+    (folder / "run.json").unlink()
+    if left is not None:
+        (folder / "run.json").write_text(left)
+    line = one_line(cnnprobe("record", "--resume", str(folder)))
+    assert f"v001 cannot go on: its run.json is missing or {told} put it back from a copy, or begin a new run" in line
+
+
 def test_a_run_that_was_interrupted_in_peace_was_not_killed(cnnprobe, pictures, tmp_path, monkeypatch):
     folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
     answer = cnnprobe("record", "--resume", str(folder))

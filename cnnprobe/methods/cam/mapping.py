@@ -168,7 +168,9 @@ class ClassMapping:
             yield from self._weigh(chosen, unfinished)
         # a stop between the two leaves a batch of maps without its pictures; means over classes need all maps
         maps, pictures = (finished.get(name, frozenset()) for name in ("images", "pictures"))
-        there = {start for start in pictures if start * self.choice.count in maps}
+        # what counts in the summary, and what was left out, stands in the facts: a batch not there is done again
+        known = {int(start) for start in self.facts.get("judged" if self.judged else "skipped", {})}
+        there = {start for start in pictures if start * self.choice.count in maps} & known
         if self.cues:
             unfinished.begin("means", lambda: {"there": sorted(self.added), **self.means.state()}, self._restore_means)
             there = there & self.added

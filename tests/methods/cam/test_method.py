@@ -192,6 +192,26 @@ def test_maps_of_a_detector_point_at_the_object():
     assert table["pointing_chance"][0] == pytest.approx(rows["pointing_chance"][own].mean(), abs=1e-6)
 
 
+@pytest.mark.parametrize("lost", ["judged", "skipped"])
+def test_a_batch_of_which_nothing_is_known_any_more_is_mapped_again(lost):
+    """F100: its images were missing in the summary, though their rows were there."""
+    masks = np.zeros((10, *IMAGES.shape[2:]), bool)
+    masks[:, 2:9, 2:9] = True
+    shown = Labelled(IMAGES, np.arange(10) % 4, masks if lost == "judged" else None)
+    given = {"model": Pooled().eval(), "shown": shown, "kind": "cam", "batch_size": 4, "top_classes": 1}
+    facts: dict = {}
+    whole = tables(run(**given, facts=facts))
+    assert sorted(facts[lost]) == ["0", "4", "8"]
+    del facts[lost]["4"]
+    per = len(whole["images"]["class"]) // 10
+    finished = {"images": frozenset((0, 4 * per, 8 * per)), "pictures": frozenset((0, 4, 8))}
+    again = tables(run(**given, facts=facts, finished=finished))
+    assert len(again["images"]["class"]) == 4 * per and facts[lost].keys() >= {"4"}
+    if lost == "judged":
+        assert again["localisation"]["images"].tolist() == whole["localisation"]["images"].tolist()
+        assert np.array_equal(again["localisation"]["energy"], whole["localisation"]["energy"], equal_nan=True)
+
+
 def test_maps_without_evidence_are_counted_and_in_no_mean():
     """F86: a class whose map is negative everywhere points nowhere; it is not localised."""
     images, masks = np.full((6, 3, 32, 32), 0.1, np.float32), np.zeros((6, 32, 32), bool)
