@@ -4,7 +4,7 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Preparation:
         classes: names of the network's own classes, () where unknown.
         options: the `model` block it was built from.
         code: Python files that a network of the user's own was seen to run from beside its file.
+        buffers: sha256 of the buffers of such a network that are not in its state dict, by name.
     """
 
     model: Any
@@ -53,6 +54,7 @@ class Preparation:
     classes: tuple[str, ...]
     options: dict[str, Any]
     code: tuple[Path, ...] = ()
+    buffers: dict[str, str] = field(default_factory=dict)
 
 
 def module(group: str, name: str) -> Any:
@@ -130,6 +132,7 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
     model = network(kind, options, given, wanted, weights, config["seed"], dataset.size)
     moments, sums = learned(model, options["name"], weights)
     from cnnprobe.machine.memory import is_short
+    from cnnprobe.models.foreign import network as foreign
     from cnnprobe.models.parts import inputs
     from cnnprobe.preparation import weights as weight_files
 
@@ -140,7 +143,9 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
     classes = tuple(dataset.classes if training else about.get("classes") or protocol.about(model).classes)
     sha256 = weight_files.sha256(model.state_dict())
     code = kind.ran_from_beside() if options["name"] == "custom" else ()
-    return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options, code)
+    buffers = foreign.unsaved(model) if options["name"] == "custom" else {}
+    unsaved = {name: weight_files.sha256({name: value}) for name, value in buffers.items()}
+    return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options, code, unsaved)
 
 
 def _check_foreign(model: Any, dataset: Any, weights: Weights, command: str, given: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 Beside the weights, the images and their size, which a store names in attributes of their own: the labels, classes and
 objects, every file and folder that the configuration names (tables, masks, references, volumes), the code of a network
-of one's own with what it imports from beside it, the weights of every moment and of a second network, and the runs it
-is built from, found by what they hold and not by where they lie.
+of one's own with what it imports from beside it and its buffers that are not among the weights, the weights of every
+moment and of a second network, and the runs it is built from, found by what they hold and not by where they lie.
 """
 
 import ast
@@ -21,7 +21,7 @@ from cnnprobe.store.reader import Recording
 
 ATTRIBUTE = "identity"
 """Of the root of a store: JSON, digests by part."""
-CODE, LABELS, OBJECTS, MOMENT, RUN = "code", "labels", "objects", "moment", "run"
+CODE, BUFFER, LABELS, OBJECTS, MOMENT, RUN = "code", "buffer", "labels", "objects", "moment", "run"
 """How the parts are called, what stands behind is which one: "code helpers.py"; "method.reference brain.h5"."""
 FOLDERS = ("searchlight",)
 """Options that may name a folder of files; a word of another one may be that of a folder by chance."""
@@ -44,6 +44,7 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
     if file:
         code = imported(path_of(file), made.code)
         found |= {f"{CODE} {name}": files.sha256(path) for name, path in code.items()}
+    found |= {f"{BUFFER} {name}": digest for name, digest in made.buffers.items()}
     found[LABELS] = labels_of(made.dataset)
     if made.held_out is not None:
         found[f"held-out {LABELS}"] = labels_of(made.held_out)
@@ -81,7 +82,7 @@ def differences(before: dict[str, str], now: dict[str, str], about: Callable[[st
 
 def is_of_the_network(part: str) -> bool:
     """Tell whether a part says what the network computes, so that nothing is built on a run in which it differs."""
-    return part.startswith((CODE, "model."))
+    return part.startswith((CODE, BUFFER, "model."))
 
 
 def labels_of(dataset: Any) -> str:

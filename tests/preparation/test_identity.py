@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from cnnprobe.methods.optimize import inputs
 from cnnprobe.models import custom
 from cnnprobe.preparation import identity
 from cnnprobe.store import run_json
+from cnnprobe.store.layout import CHECKSUM, known_sum
 from tests.support.images import made_collections
 
 NETWORK = """
@@ -206,7 +208,7 @@ def test_objects_count_and_so_do_the_weights_of_moments(tmp_path):
 
     def now(sums):
         dataset = limited(coco.build(**options), "first:3")
-        made = SimpleNamespace(dataset=dataset, held_out=None, sums=sums, code=())
+        made = SimpleNamespace(dataset=dataset, held_out=None, sums=sums, code=(), buffers={})
         return identity.identity_of({"model": {}, "dataset": {}, "method": {}}, made, {})
 
     before = now({"epoch=000": "a", "epoch=001": "b"})
@@ -230,6 +232,44 @@ def test_what_runs_from_a_folder_below_is_part_of_a_network(cnnprobe, place, min
     folder = place / "outputs/record/custom-folder/v001"
     code = {part for part in run_json.read(folder)["identity"] if part.startswith("code ")}
     assert code == {"code net.py", "code lib/parts.py"}
+
+
+def test_buffers_that_are_not_among_the_weights_count(cnnprobe, place):
+    """F100: filters that a network of one's own reads from a file were in no digest."""
+    Path("net.py").write_text(
+        "import json\nfrom pathlib import Path\n" + NETWORK.replace("return nn.Sequential", "net = nn.Sequential") +
+        "    gain = json.loads((Path(__file__).parent / 'gain.json').read_text())\n"
+        "    net.register_buffer('gain', torch.tensor(gain), persistent=False)\n    return net\n"
+    )  # fmt: skip
+    Path("gain.json").write_text("1.0")
+    assert cnnprobe("record", *MINE, *SHOWN, "model.mean=0.5").status == 0
+    folder = stopped(place / "outputs/record/custom-folder/v001")
+    parts = run_json.read(folder)["identity"]
+    assert {part for part in parts if part.startswith("buffer ")} == {"buffer gain"}  # a mean is an option
+    assert cnnprobe("record", "--resume", str(folder), "model.file=net.py").status == 0
+    stopped(folder)
+    Path("gain.json").write_text("3.0")
+    answer = cnnprobe("record", "--resume", str(folder), "model.file=net.py")
+    assert answer.status == 2
+    assert "v001 cannot go on: buffer gain changed since it was begun" in answer.err
+
+
+def test_a_run_of_before_a_part_was_known_is_gone_on_with_and_stays_in_order(cnnprobe, place):
+    """F100: what was not known then is not compared, and not claimed afterwards."""
+    assert cnnprobe("record", *MINE, *SHOWN).status == 0
+    folder = place / "outputs/record/custom-folder/v001"
+    about = run_json.as_written(folder)
+    older = {part: digest for part, digest in about["identity"].items() if part != "code parts.py"}
+    tables = list(package.open(folder))
+    with h5py.File(folder / "store.h5", "r+") as file:
+        file.attrs["identity"] = json.dumps(older)
+        file.attrs[CHECKSUM] = np.uint32(known_sum(file, tables))
+    text = json.dumps(about | {"status": "interrupted", "identity": older, "files": None})
+    (folder / "run.json").write_text(text)
+    answer = cnnprobe("record", "--resume", str(folder), "model.file=net.py")
+    assert answer.status == 0, answer.err
+    assert run_json.read(folder)["identity"] == older
+    assert cnnprobe("check", str(folder)).status == 0
 
 
 def test_weights_that_learned_in_another_network_are_told(cnnprobe, place):

@@ -235,6 +235,16 @@ def adopt(model: nn.Module, mean: list[float] | None = None, deviation: list[flo
     return model
 
 
+def unsaved(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers of a network that its state dict leaves out, by name: filter banks, masks, tables."""
+    saved = model.state_dict().keys()
+    return {
+        name: value
+        for name, value in model.named_buffers()
+        if name not in saved and name not in BUFFERS and value.layout == torch.strided and not value.is_meta
+    }
+
+
 def check(model: nn.Module, size: tuple[int, ...], command: str) -> None:
     """Find out whether a network answers an image for itself alone and always alike, with the classes it says.
 
