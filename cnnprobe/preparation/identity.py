@@ -23,6 +23,8 @@ ATTRIBUTE = "identity"
 """Of the root of a store: JSON, digests by part."""
 CODE, BUFFER, LABELS, OBJECTS, MOMENT, RUN = "code", "buffer", "labels", "objects", "moment", "run"
 """How the parts are called, what stands behind is which one: "code helpers.py"; "method.reference brain.h5"."""
+IN_FULL = CODE, OBJECTS, MOMENT, f"held-out {LABELS}"
+"""Parts of which a run that has an identity lists every one: what it does not list was not there when it began."""
 FOLDERS = ("searchlight",)
 """Options that may name a folder of files; a word of another one may be that of a folder by chance."""
 PAIRS = {".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".img.gz": (".hdr", ".hdr.gz"), ".hdr.gz": (".img.gz",)}
@@ -67,17 +69,22 @@ def of_store(recording: Recording) -> dict[str, str]:
 
 
 def differences(before: dict[str, str], now: dict[str, str], about: Callable[[str], bool] = bool) -> list[str]:
-    """Name the parts that are other ones now: "code helpers.py changed"; parts that were not known are not compared.
+    """Name the parts that are other ones now: "code helpers.py changed".
+
+    A part that stands in `now` alone is new if `before` lists all of its kind, else it was not known then, and is not
+    compared.
 
     Args:
         before, now: of two runs, or of a run and what would go on with it.
         about: says of a part whether it counts.
     """
-    return [
+    found = [
         f"{part} changed" if part in now else f"{part} is gone"
         for part, digest in before.items()
         if about(part) and now.get(part) != digest
     ]
+    new = (part for part in now if before and part not in before and part.startswith(IN_FULL))
+    return found + [f"{part} is new" for part in new if about(part)]
 
 
 def is_of_the_network(part: str) -> bool:

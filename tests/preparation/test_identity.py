@@ -134,6 +134,28 @@ def test_what_was_ranked_with_other_code_is_no_source(cnnprobe, place):
     assert "was made with other code of the network: code parts.py changed since then; rank again" in answer.err
 
 
+def test_code_that_came_beside_a_network_is_other_code(cnnprobe, place):
+    """F100: an optional import that found nothing when the run began, and another file before it on the path."""
+    optional = "try:\n    from extra import ACTIVATION\nexcept ImportError:\n    pass\n"
+    Path("net.py").write_text(NETWORK.replace("def build", f"{optional}def build"))
+    assert cnnprobe("topk", *MINE, *SHOWN, "k=2").status == 0
+    Path("extra.py").write_text(PARTS.format("Tanh"))
+    built = ["rf-map", *MINE, *SHOWN, "top_images=2", "effective=false", "source=topk/custom-folder/v001"]
+    answer = cnnprobe(*built)
+    assert answer.status == 2
+    assert "was made with other code of the network: code extra.py is new since then; rank again" in answer.err
+    answer = cnnprobe("topk", "--rerun", "topk/custom-folder/v001", "model.file=net.py")
+    assert answer.status == 0
+    assert "this is not the same run as v001: code extra.py is new" in answer.err
+
+
+def test_what_a_run_could_not_have_listed_is_not_new():
+    """F100: a run of a version before there was such a part, or before there were any."""
+    now = {"code a.py": "1", "labels": "2", "objects": "3", "held-out labels": "4", "run old_task": "5"}
+    assert identity.differences({}, now) == []
+    assert identity.differences({"code a.py": "1", "labels": "2"}, now) == ["objects is new", "held-out labels is new"]
+
+
 def test_a_source_is_found_by_what_it_holds(cnnprobe, place):
     """F100: `latest` means another run by now; F104: the run was moved, or its name is another one's."""
     words = ["model=convnet", "weights=random", "dataset=avatar", "limit=6", "layer=conv1"]
