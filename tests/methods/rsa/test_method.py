@@ -15,10 +15,12 @@ from torch import nn
 
 import cnnprobe as package
 from cnnprobe.datasets.base.imageset import Given
+from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.about import About
 from cnnprobe.instruments.statistics.dissimilarity import upper
 from cnnprobe.methods.rsa import method as rsa
 from cnnprobe.methods.rsa.figures import time_maps
+from cnnprobe.methods.rsa.references import named as references
 from cnnprobe.plots.style import figure
 from cnnprobe.store.reader import Recording
 from tests.runs.test_execute import child, contents, wait_for
@@ -179,6 +181,27 @@ def test_the_layers_of_another_run_are_matched_by_the_names_of_stimuli(cnnprobe,
     assert about["built_from"] == ["rsa/convnet-folder/v001"]
     more = cnnprobe(*words, "reference=rsa/convnet-folder/v002")
     assert more.status == 2 and "rsa/convnet-folder/v002 has not the conditions" in more.err
+
+
+def test_a_store_of_another_name_is_read_itself(cnnprobe, pictures, tmp_path):
+    """F100: a copy that lies beside the store of another run; and a layer of it is that one alone."""
+    words = ["rsa", "model=convnet", "dataset=folder", f"dataset.root={pictures}", "layer=[conv1,conv4]", *QUICK]
+    words += ["controls=null", "reference=pixels"]
+    assert cnnprobe(*words, "name=a").status == cnnprobe(*words, "name=b", "seed=1").status == 0
+    copy = tmp_path / "outputs/rsa/b/v001/copy.h5"
+    shutil.copy(tmp_path / "outputs/rsa/a/v001/store.h5", copy)
+    recording = Recording(copy)
+    names = recording["conditions"]["name"].tolist()
+    found = references.load(str(copy), conditions=names)
+    assert [one.name for one in found] == [f"rsa/b/v001/copy.h5 {layer}" for layer in ("conv1", "conv4")]
+    stored = recording["layers"]["rdm"][:2]
+    assert np.array_equal([one.matrices.ravel() for one in found], [upper(matrix) for matrix in stored])
+    (one,) = references.load(f"{copy}:conv4", conditions=names)
+    assert one.name == "rsa/b/v001/copy.h5 conv4"
+    with pytest.raises(UserError, match=r"no layer 'conv_4' in rsa/b/v001/copy\.h5; did you mean 'conv4'"):
+        references.load(f"{copy}:conv_4", conditions=names)
+    (one,) = references.load(str(copy.with_name("store.h5:conv1")), conditions=names)
+    assert one.name == "rsa/b/v001 conv1" and not np.array_equal(one.matrices, found[0].matrices)
 
 
 def test_a_run_that_was_shown_other_images_under_the_same_names_is_told(cnnprobe, pictures, tmp_path):

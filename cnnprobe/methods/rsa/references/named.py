@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from cnnprobe.datasets.base.imageset import ImageSet
-from cnnprobe.errors import UserError, listing, nearest, one_line, path_of
+from cnnprobe.errors import UserError, listing, nearest, one_line, path_of, unknown
 from cnnprobe.instruments.statistics.dissimilarity import upper
 from cnnprobe.methods.rsa.references import files, tables
 from cnnprobe.methods.rsa.references.conditions import conditions_of
@@ -74,16 +74,15 @@ def words_of(value: str | list[str] | None) -> list[str]:
 
 def _tell_other_images(word: str, dataset: ImageSet, out: str) -> None:
     """Warn where a run of rsa was shown other images under the names that its rows are matched by."""
-    path, folder = path_of(word), None
-    with suppress(UserError):  # a file, labels or pixels
-        is_store = path.is_file() and _is_store(path)
-        folder = path.parent if is_store else folders.find(word, out, "" if "/" in word else "rsa")
-    recording = None if folder is None else Recording(folder / "store.h5")
+    path = None
+    with suppress(UserError):  # labels or pixels
+        path = _store_of(_split(word)[0] or word, out)
+    recording = Recording(path) if path is not None and _is_store(path) else None
     if recording is not None and "stimuli" in recording:
         told = [words for words in compatibility.changed(recording, dataset) if words.endswith(compatibility.OTHER)]
         if told:
             names = listing([words.removesuffix(compatibility.OTHER) for words in told], 3)
-            LOG.warning(f"{folders.short(folder, out)} was shown other images under the same names ({names})")
+            LOG.warning(f"{_label(path, out)} was shown other images under the same names ({names})")
 
 
 def _named(
@@ -98,11 +97,11 @@ def _named(
         return [categorical(labels)]
     path, inside = _split(word)
     if path is None:
-        return _run(word, conditions, out)
+        return _run(_store_of(word, out), word, "", conditions, out)
     if path.suffix.lower() in TABLES:
         return _counted(path, [tables.table(path, inside, conditions, order)])
     if path.suffix.lower() in HDF5 and _is_store(path):
-        return _run(str(path.parent), conditions, out)
+        return _run(_store_of(path, out), word, inside, conditions, out)
     try:
         return _counted(path, files.matrices(path, inside, conditions, axes, order))
     except files.NothingFitsError:
@@ -149,30 +148,53 @@ def _is_store(path: Path) -> bool:
         return False
 
 
-def _run(word: str, conditions: list[str], out: str) -> list[Reference]:
-    """Return the layers of a run of rsa, its conditions brought into our order by their names."""
+def _store_of(word: str | Path, out: str) -> Path:
+    """Return the store of the run of rsa that a word means; a file of any other name means itself."""
+    if isinstance(word, Path) and word.name != "store.h5":
+        return word
+    word = str(word)
     try:
-        folder = folders.find(word, out, "" if "/" in word else "rsa")
+        return folders.find(word, out, "" if "/" in word else "rsa") / "store.h5"
     except UserError as error:
         raise UserError(
             f"reference={word} is no file, labels or pixels{nearest(word, ['labels', 'pixels'])}; {error}"
         ) from None
-    recording = Recording(folder / "store.h5")
-    command, label = recording.attributes["command"], folders.short(folder, out)
+
+
+def _label(path: Path, out: str) -> str:
+    """Return how a store is called in the figures: by its run, or by the file where that is called otherwise."""
+    return folders.short(path.parent if path.name == "store.h5" else path, out)
+
+
+def _run(path: Path, word: str, inside: str, conditions: list[str], out: str) -> list[Reference]:
+    """Return the layers of a run of rsa, its conditions brought into our order by their names.
+
+    Args:
+        path: of its store, whatever that is called: a copy that was kept beside another one is read itself.
+        word: as typed.
+        inside: the one layer that is asked for; "": all.
+        conditions, out: see `load`.
+    """
+    recording = Recording(path)
+    command, label = recording.attributes["command"], _label(path, out)
     if command != "rsa":
         raise UserError(f"reference={word} is a run of {command}, not of rsa")
     if not recording.complete:
-        raise UserError(f"{word} is not complete; go on with it first: {folders.command_for(folder, command)}")
+        again = f"; go on with it first: {folders.command_for(path.parent, command)}" if path.name == "store.h5" else ""
+        raise UserError(f"{word} is not complete{again}")
     there = {name: place for place, name in enumerate(recording["conditions"]["name"])}
     missing = [name for name in conditions if name not in there]
     if missing:
         raise UserError(f"{label} has not the conditions {listing(missing, 3)}; use the dataset of that run")
     order = np.array([there[name] for name in conditions])
     table = recording["layers"]
+    layers = [name for name, kind in zip(table["name"], table["kind"]) if kind == "layer"]
+    if inside and inside not in layers:
+        raise unknown("layer", inside, layers, of=label)
     return [
         Reference(
             f"{label} {name}", upper(matrix[order][:, order])[None, None, None], (), np.array([np.nan]), rows="by name"
         )
         for name, kind, matrix in zip(table["name"], table["kind"], table["rdm"])
-        if kind == "layer"
+        if kind == "layer" and name == (inside or name)
     ]
