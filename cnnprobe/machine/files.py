@@ -5,7 +5,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,27 @@ LONGEST = 200
 """Bytes of the name of a file; file systems take 255, of which some are needed while it is written."""
 DIGITS = 15
 """Of the largest number of a folder that others are counted on from."""
+
+HELD: dict[Path, Callable[[], None]] = {}
+"""Folders in which this process alone writes, each with what raises an error once it is no longer that folder."""
+
+
+def still_held(path: Path) -> None:
+    """Make sure that what is to be written below a held folder does not land in another one of its name.
+
+    A folder that is deleted while it is written may a moment later be that of another run.
+    """
+    for folder, check in HELD.items():
+        if path.is_relative_to(folder):
+            check()
+
+
+def is_open_at(handle: int, path: Path) -> bool:
+    """Tell whether the file that stands under a name is the one that is open."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def sync_folder(folder: Path) -> None:
@@ -37,14 +58,16 @@ def made(path: Path, how: int = os.O_WRONLY) -> int:
 
 def write(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that a kill at any instant leaves the old or the new one, never half of it."""
+    still_held(path)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
         with os.fdopen(made(temporary), "wb") as target:
             target.write(data)
             target.flush()
             os.fsync(target.fileno())
+        still_held(path)
         temporary.replace(path)
-    except OSError:
+    except Exception:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnprobe.errors import printable
-from cnnprobe.machine import screen
+from cnnprobe.machine import files, screen
 
 LOG = logging.getLogger("cnnprobe")
 PATIENCE = 2.0
@@ -51,6 +51,7 @@ class Remarks(logging.Handler):
         if self.log is None:
             self.early.append(line)
         else:
+            files.still_held(self.log)
             with self.log.open("a", encoding="utf-8") as target:
                 target.write(line)
         if record.levelno < logging.WARNING:

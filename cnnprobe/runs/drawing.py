@@ -34,6 +34,7 @@ def draw(folder: Path) -> int:
     for name, content in getattr(method, "volumes", lambda _: ())(recording):
         (folder / "maps").mkdir(exist_ok=True)
         files.write(files.named(folder / "maps", name.removesuffix(MAP), MAP), content)
+    files.still_held(target)
     shutil.rmtree(target / SO_FAR, ignore_errors=True)
     _tell_unwritten()
     return count

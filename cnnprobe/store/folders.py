@@ -71,6 +71,7 @@ def _let_go() -> None:
     while _HELD:
         with suppress(OSError):
             os.close(_HELD.pop())
+    files.HELD.clear()
 
 
 os.register_at_fork(after_in_child=_let_go)
@@ -85,6 +86,7 @@ class Lock:
 
     def __init__(self, folder: Path):
         no_detours(folder)
+        self.folder = folder
         self.handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             _take(self.handle)
@@ -93,12 +95,24 @@ class Lock:
             os.close(self.handle)
             raise UserError(f"{folder.name} is being written by {holder}") from None
         _HELD.add(self.handle)
+        files.HELD[folder] = self.check
         with suppress(OSError):  # who it is, is a courtesy: a full disk is reported where it matters
             os.ftruncate(self.handle, 0)
             os.pwrite(self.handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
 
+    def check(self) -> None:
+        """Make sure that the folder under this name is still the one that is held.
+
+        Raises:
+            UserError: it was deleted, moved or replaced.
+        """
+        if not files.is_open_at(self.handle, self.folder / ".lock"):
+            gone = "was deleted, moved or replaced while it was being written"
+            raise UserError(f"{self.folder} {gone}; nothing more is written there")
+
     def release(self) -> None:
         """Let go."""
+        files.HELD.pop(self.folder, None)
         _HELD.discard(self.handle)
         os.close(self.handle)
 

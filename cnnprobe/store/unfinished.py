@@ -104,6 +104,7 @@ class Unfinished:
         for own in [one for one in self.parts if one == name or one.startswith(f"{name}/")]:
             del self.parts[own]
             if self.folder is not None:
+                files.still_held(self.folder)
                 self._path(self.folder, own).unlink(missing_ok=True)
 
     def within(self, name: str) -> "Within":
@@ -141,6 +142,7 @@ class Unfinished:
         """Take everything away: the run is complete."""
         self.parts.clear()
         if self.folder is not None:
+            files.still_held(self.folder)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, folder: Path, name: str) -> Path:

@@ -62,8 +62,12 @@ class Writer:
         temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
         try:
             _reserve(temporary, blank, nan_fills(blank, tables))
+            files.still_held(path)
             temporary.replace(path)
             files.sync_folder(path.parent)
+        except UserError:
+            temporary.unlink(missing_ok=True)
+            raise
         except OSError as error:
             temporary.unlink(missing_ok=True)
             free = os.statvfs(path.parent)
@@ -101,8 +105,9 @@ class Writer:
 
         Raises:
             ValueError: the rows are not one batch of the declared table.
-            UserError: the disk is full or failed; rows saved before are untouched.
+            UserError: the disk is full or failed, or the folder is gone; rows saved before are untouched.
         """
+        files.still_held(self.path)
         table = self.tables[rows.table]
         batch = rows.start // table.batch
         columns = _checked(table, rows)
@@ -149,11 +154,18 @@ class Writer:
         self.synced = time.monotonic()
 
     def finish(self) -> None:
-        """Mark the store complete: every batch is there. One byte changes."""
+        """Mark the store complete: every batch is there. One byte changes.
+
+        Raises:
+            UserError: the file was taken away or replaced while it was being written.
+        """
         missing = [name for name, done in self.done.items() if not done.all()]
         if missing:
             raise ValueError(f"rows of {', '.join(missing)} were never written")
         self.sync()
+        files.still_held(self.path)
+        if not files.is_open_at(self.file, self.path):
+            raise UserError(f"{self.path} was deleted, moved or replaced while it was being written; begin a new run")
         with _unlocked(self.path) as file:
             file.attrs.modify("complete", np.True_)
         self.sync()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cnnprobe.errors import UserError
+from cnnprobe.machine import files
 from cnnprobe.store import folders, run_json
 
 
@@ -166,6 +167,23 @@ def test_a_folder_has_one_writer(tmp_path):
         folders.Lock(tmp_path)
     lock.release()
     folders.Lock(tmp_path).release()
+
+
+def test_what_is_held_is_the_folder_and_not_its_name(tmp_path):
+    """F104: of one that was deleted, moved, or made anew by another run; one that was never touched is written."""
+    folder = make(tmp_path, "topk/a-b/v001")
+    lock = folders.Lock(folder)
+    files.write(folder / "weights.bin", b"first")
+    folder.rename(tmp_path / "elsewhere")
+    for again in (False, True):
+        if again:
+            make(tmp_path, "topk/a-b/v001")
+            (folder / ".lock").write_text("of the second")
+        with pytest.raises(UserError, match=r"v001 was deleted, moved or replaced while it was being written"):
+            files.write(folder / "weights.bin", b"first")
+        assert sorted(path.name for path in folder.glob("*")) == ([".lock", "run.json"] if again else [])
+    lock.release()
+    files.write(folder / "weights.bin", b"second")
 
 
 @pytest.mark.parametrize("name", [".lock", "run.log", "store.h5", "figures", "weights", "maps", "jobs"])

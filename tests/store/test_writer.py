@@ -39,6 +39,18 @@ def test_rows_attributes_and_texts_come_back_as_they_went_in(tmp_path):
     assert recording["stimuli"]["name"].tolist() == ["a", "é 日本", "c"]
 
 
+def test_another_file_under_the_name_of_the_store_is_not_marked_complete(tmp_path):
+    """F104."""
+    path = tmp_path / "store.h5"
+    writer = filled(path)
+    path.unlink()
+    filled(path, only=[0])
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"store\.h5 was deleted, moved or replaced while it was being written"):
+        writer.finish()
+    assert path.read_bytes() == before
+
+
 def test_other_programs_read_it_with_plain_hdf5(tmp_path):
     filled(tmp_path / "store.h5").finish()
     with h5py.File(tmp_path / "store.h5") as file:

@@ -15,6 +15,8 @@ from cnnprobe.machine import files
 from cnnprobe.runs import drawing
 from cnnprobe.store import run_json
 from cnnprobe.store.reader import Recording
+from cnnprobe.store.unfinished import Unfinished
+from cnnprobe.store.writer import Writer
 from tests.runs.test_execute import child, wait_for
 
 SLOW = pytest.mark.slow
@@ -75,6 +77,32 @@ def test_what_was_left_out_before_a_stop_counts_after_it(cnnprobe, tmp_path, bro
     assert about["skipped"] == whole["skipped"]
     assert [line for line in about["warnings"] if "killed" not in line] == whole["warnings"]
     assert (folder / "store.h5").read_bytes() == (undisturbed / "store.h5").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "where", [(Writer, "write"), (Writer, "finish"), (Unfinished, "clear"), (drawing, "draw")], ids=lambda pair: pair[1]
+)
+def test_a_run_whose_folder_is_deleted_writes_nothing_into_the_next_one_of_that_name(
+    cnnprobe, tmp_path, broken, monkeypatch, where
+):
+    """F104: the number is free again, and a second run takes it while the first is still at work."""
+    folder, act = tmp_path / "outputs/record/n/v001", getattr(*where)
+
+    def replaced(*given):
+        if not (folder / "mine").exists():
+            shutil.rmtree(folder)
+            for name in (".lock", "store.h5", "run.json", "run.log", "mine", "unfinished/part.npz"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text("of the second")
+        return act(*given)
+
+    monkeypatch.setattr(*where, replaced)
+    answer = cnnprobe("record", *PLAIN, "dataset=folder", f"dataset.root={broken}", "layer=conv1", "name=n")
+    assert answer.status == 2
+    assert "v001 was deleted, moved or replaced while it was being written; nothing more is written there" in answer.err
+    found = {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
+    names = {".lock", "store.h5", "run.json", "run.log", "mine", "part.npz"}
+    assert found == dict.fromkeys(names, "of the second")
 
 
 def test_a_run_begun_with_nohup_outlives_its_terminal(tmp_path):
