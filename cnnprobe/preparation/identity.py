@@ -83,7 +83,8 @@ def differences(before: dict[str, str], now: dict[str, str], about: Callable[[st
         for part, digest in before.items()
         if about(part) and now.get(part) != digest
     ]
-    new = (part for part in now if before and part not in before and part.startswith(IN_FULL))
+    listed = IN_FULL + ((BUFFER,) if any(part.startswith(BUFFER) for part in before) else ())
+    new = (part for part in now if before and part not in before and part.startswith(listed))
     return found + [f"{part} is new" for part in new if about(part)]
 
 
