@@ -7,7 +7,7 @@ UV     := $(shell command -v uv 2>/dev/null)
 # torch has to know the pretend device before it takes the first gradient
 ALONE  := promises/test_another_device.py
 
-.PHONY: help setup lint format test test-slow test-device test-processors demo bench clean
+.PHONY: help setup lint format test test-slow test-device test-processors demo docs bench clean
 
 help: ## print these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,18 @@ demo: setup ## train a small network on drawn rooms, find what its units answer,
 	@echo "Look at the figures:"
 	@ls outputs/*/*/latest/figures/*.png
 
+docs: $(VENV)/.docs ## build the pages of docs/ into docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+$(VENV)/.docs: $(VENV)/.ready
+ifneq ($(UV),)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet -c constraints.txt -e ".[docs]"
+else
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+endif
+	@touch $@
+
 bench: setup ## measure speed against the bare network and against peers
 	$(BIN)/python benchmarks/topk.py
 	$(BIN)/python benchmarks/train.py
@@ -82,4 +94,4 @@ bench: setup ## measure speed against the bare network and against peers
 	$(BIN)/python benchmarks/rsa.py
 
 clean: ## remove what tests and tools leave behind
-	rm -rf .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf .pytest_cache .ruff_cache .hypothesis dist build docs/_build docs/generated
