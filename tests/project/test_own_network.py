@@ -1,4 +1,4 @@
-"""A network of the user's own on the command line: what the README says of it, from training to every later command."""
+"""A network of the user's own on the command line: what its page says of it, from training to every later command."""
 
 import json
 import re
@@ -18,8 +18,7 @@ from cnnprobe.preparation import build as preparation
 from tests.support import pretend
 from tests.support.device import ASKED
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("## Your own network, your own images")[1].split("\n## ")[0]
+PAGE = (Path(__file__).parents[2] / "docs" / "your-own-network.md").read_text(encoding="utf-8")
 IMAGENET = ["model.mean=[0.485,0.456,0.406]", "model.std=[0.229,0.224,0.225]"]
 LEARN = ["dataset=shapes", "dataset.count=24", "batch_size=12", "epochs=1", "model.input_size=16", "device.workers=0"]
 RECORD = ["record", "dataset=shapes", "dataset.count=6", "layer=conv1", "device.workers=0"]
@@ -134,17 +133,20 @@ def test_a_state_beside_the_tensors_comes_back(cnnprobe):
     assert np.allclose(run["activations/logits"]["maps"], 0.5 * logits.numpy(), atol=1e-5)
 
 
-def test_the_readme_builds_a_network_and_measures_it(cnnprobe, pictures):
-    """F88: the numbers are those of plain torch on normalised images."""
-    code = re.search(r"```python\n(.*?)```", SECTION, flags=re.DOTALL)[1]
-    line = re.search(r"^    cnnprobe (.*)$", SECTION, flags=re.MULTILINE)[1]
-    Path("net.py").write_text(code)
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_page_builds_a_network_and_measures_it(cnnprobe, pictures, place):
+    """F88: the numbers are those of plain torch on normalised images, whoever normalises them."""
+    codes = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+    lines = re.findall(r"^cnnprobe (topk .*)$", PAGE, flags=re.MULTILINE)
+    for name, code in zip(("net.py", "normalised.py"), codes, strict=True):
+        assert code.startswith(f"# {name}\n")
+        Path(name).write_text(code)
     space: dict = {}
-    exec(code, space)
+    exec(codes[0], space)
     torch.manual_seed(4)
     net = space["build"](2).eval()
     torch.save({"state_dict": {f"model.{name}": value for name, value in net.state_dict().items()}}, "net.pt")
-    answer = cnnprobe(*line.replace("~/photographs", str(pictures)).split(), "k=1", "device.workers=0")
+    answer = cnnprobe(*lines[place].replace("~/photographs", str(pictures)).split(), "k=1", "device.workers=0")
     assert answer.status == 0, answer.err
     images = [np.asarray(Image.open(path)) for path in sorted(pictures.rglob("*.png"))]
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255

@@ -1,5 +1,6 @@
-"""What the README says works."""
+"""What README and the pages of docs/ say works."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -9,45 +10,143 @@ from cnnprobe.config import catalogue, compose
 from cnnprobe.config.words import parse
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    (cnnprobe [^#\n]+?)\s*(?:#.*)?$", TEXT, flags=re.MULTILINE)
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = [
+    README,
+    *sorted(path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).parts[0] not in ("_build", "generated")),
+]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+LARGEST = 10_000
+"""Bytes of README."""
+REPEATED = ("resume", "rerun", "redraw")
+
+
+def commands(text: str) -> list[str]:
+    """Return the command lines of a page: in blocks of four spaces or of `console`, and in code within a sentence."""
+    blocks = re.findall(r"^```console\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    lines = re.findall(r"^    (cnnprobe .*)$", text, flags=re.MULTILINE)
+    lines += [line for block in blocks for line in block.splitlines() if line.startswith("cnnprobe ")]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines += [line for line in re.findall(r"`(cnnprobe [^`]+)`", prose) if "COMMAND" not in line]
+    return [re.sub(r"\s+#.*", "", line).strip() for line in lines]
+
+
+LINES = sorted({line for text in TEXTS.values() for line in commands(text)})
+
+
+def made(folder: Path) -> dict[str, str]:
+    """Return the pages that are made from the configurations, by name."""
+    about = importlib.util.spec_from_file_location("option_tables", DOCS / "option_tables.py")
+    module = importlib.util.module_from_spec(about)
+    about.loader.exec_module(module)
+    return {path.name: path.read_text(encoding="utf-8") for path in module.write(folder)}
+
+
+def anchors(text: str) -> set[str]:
+    """Return the names that headings can be linked by."""
+    heads = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), flags=re.MULTILINE
+    )
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 def test_there_are_five_commands_of_daily_use():
-    assert len([line for line in COMMANDS if line.startswith("cnnprobe ")]) >= 5
+    assert len([line for line in commands(TEXTS["README.md"]) if line.startswith("cnnprobe ")]) >= 5
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+def test_readme_is_short():
+    assert README.stat().st_size <= LARGEST
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_every_command_composes(line):
     words = re.sub(r"=~/\S+", "=x", line).split()[1:]
     request = parse([word for word in words if word != "-m"])
-    sweep = "-m" in words
-    assert request.command in [*catalogue.commands(), *catalogue.upkeep(), *catalogue.upkeep()]
-    if request.command in catalogue.upkeep():
+    if "help" in request.flags and not request.command:
         return
-    if sweep:
+    assert request.command in [*catalogue.commands(), *catalogue.upkeep()]
+    if request.command in catalogue.upkeep() or "help" in request.flags:
+        return
+    if "-m" in words:
         assert compose.overrides(request)
+    elif any(flag in request.flags for flag in REPEATED):
+        compose.compose(parse([words[0], "layer=conv1"]))
     else:
-        compose.compose(parse([words[0], "layer=conv1"]) if "--resume" in words else request)
+        compose.compose(request)
 
 
 def test_every_command_model_and_dataset_is_named():
-    for name in [
-        *catalogue.commands(),
-        *catalogue.upkeep(),
-        *catalogue.choices("dataset"),
-        *catalogue.choices("model"),
-    ]:
-        assert f"`{name}`" in TEXT or f"={name} " in TEXT, name
+    text = "\n".join(TEXTS.values())
+    names = [*catalogue.commands(), *catalogue.upkeep(), *catalogue.choices("dataset"), *catalogue.choices("model")]
+    for name in names:
+        assert f"`{name}`" in text, name
+
+
+@pytest.mark.parametrize("command", catalogue.commands())
+def test_every_command_has_its_page_with_its_options_and_its_columns(command):
+    text = TEXTS[f"docs/methods/{command}.md"]
+    assert text.startswith(f"# `{command}`: ")
+    assert f"```{{include}} ../generated/{command}.md" in text
+    assert "../store-format.md#" in text
+    assert f"](docs/methods/{command}.md)" in TEXTS["README.md"]
+    assert f"\nmethods/{command}\n" in TEXTS["docs/index.md"]
 
 
 def test_the_tree_names_every_folder_of_the_package():
-    tree = TEXT.partition("## The tree")[2].partition("\n## ")[0]
-    listed = set(re.findall(r"^      (\w+)/  ", tree, flags=re.MULTILINE))
+    tree = TEXTS["docs/architecture.md"].split("```text\ncnnprobe/\n")[1].split("```")[0]
     own = {path.parent.name for path in (ROOT / "cnnprobe").glob("*/__init__.py")}
-    assert listed == own
+    assert set(re.findall(r"^  (\w+)/  ", tree, flags=re.MULTILINE)) == own
 
 
-def test_files_it_points_to_are_there():
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", TEXT):
-        assert (ROOT / target).is_file(), target
+def test_files_that_the_walk_names_are_there():
+    names = re.findall(r"`([\w/]+\.py)`", TEXTS["docs/architecture.md"].split("## From words")[1].split("\n## ")[0])
+    assert len(names) > 15
+    for name in names:
+        assert list((ROOT / "cnnprobe").rglob(name)), name
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_what_a_page_links_to_is_there(page, tmp_path):
+    generated = made(tmp_path / "generated")
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", TEXTS[page]):
+        name, _, place = target.partition("#")
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert path.is_file(), target
+        if place:
+            assert place in anchors(path.read_text(encoding="utf-8")), target
+    for name in re.findall(r"\{include\} (\S+)", TEXTS[page]):
+        path = (ROOT / page).parent / name
+        assert path.name in generated if path.parent.name == "generated" else path.is_file(), name
+
+
+def test_the_index_has_every_page():
+    listed = re.findall(r"^[\w/-]+$", TEXTS["docs/index.md"], flags=re.MULTILINE)
+    own = {path.relative_to(DOCS).with_suffix("").as_posix() for path in PAGES if path != README}
+    assert sorted(listed) == sorted(own - {"index"})
+
+
+def test_every_option_is_in_a_table(tmp_path):
+    tables = made(tmp_path / "generated")
+    for command in catalogue.commands():
+        for key in catalogue.page(catalogue.yaml_path("method", command)).entries:
+            assert f"| `{key}` | " in tables[f"{command}.md"]
+    for group in ("model", "dataset"):
+        for name in catalogue.choices(group):
+            own = tables[f"{group}s.md"].split(f"### `{group}={name}`")[1].split("\n### ")[0]
+            for key in catalogue.page(catalogue.yaml_path(group, name)).entries:
+                assert f"| `{group}.{key}` | " in own
+    for text in tables.values():
+        for row in re.findall(r"^\|.*", text, flags=re.MULTILINE):
+            assert len(re.findall(r"(?<!\\)\|", row)) == 5, row
+
+
+def test_every_source_that_a_page_names_is_among_the_references():
+    references = TEXTS["docs/references.md"]
+    for page, text in TEXTS.items():
+        if page.startswith("docs/methods/"):
+            for name, year in re.findall(
+                r"([A-ZÀ-Ž]\w[\w-]+)(?:, [A-Z][\w ,]+?)?(?: et al\.)?,? ((?:19|20)\d\d)\b", text
+            ):
+                entries = [line for line in references.split("\n- ") if name in line and year in line]
+                assert entries, f"{page}: {name} {year}"

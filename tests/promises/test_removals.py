@@ -45,8 +45,8 @@ def without(row: dict[str, str]) -> str:
 def copy(tmp_path_factory) -> Path:
     """Return a folder with what tests need of the project, for changing."""
     root = tmp_path_factory.mktemp("copy")
-    for name in ("cnnprobe", "configs", "tests"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("cnnprobe", "configs", "docs", "tests"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "_build", "generated"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, root)
     return root
