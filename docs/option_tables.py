@@ -2,7 +2,7 @@
 
     python docs/option_tables.py
 
-`conf.py` runs it before the pages are read. What it writes, one file for each command and one for each group of choices,
+`conf.py` runs it before the pages are read. What it writes, a file for each command and one for each group of choices,
 is included by them and not committed.
 """
 
