@@ -94,7 +94,7 @@ def test_every_command_has_its_page_with_its_options_and_its_columns(command):
     assert f"```{{include}} ../generated/{command}.md" in text
     assert "../store-format.md#" in text
     assert f"](docs/methods/{command}.md)" in TEXTS["README.md"]
-    assert f"\nmethods/{command}\n" in TEXTS["docs/index.md"]
+    assert f"\n{command} <methods/{command}>\n" in TEXTS["docs/index.md"]
 
 
 def test_the_tree_names_every_folder_of_the_package():
@@ -125,7 +125,8 @@ def test_what_a_page_links_to_is_there(page, tmp_path):
 
 
 def test_the_index_has_every_page():
-    listed = re.findall(r"^[\w/-]+$", TEXTS["docs/index.md"], flags=re.MULTILINE)
+    trees = "".join(re.findall(r"^```{toctree}\n(.*?)^```", TEXTS["docs/index.md"], flags=re.DOTALL | re.MULTILINE))
+    listed = re.findall(r"^(?:.* <)?([\w/-]+)>?$", trees, flags=re.MULTILINE)
     own = {path.relative_to(DOCS).with_suffix("").as_posix() for path in PAGES if path != README}
     assert sorted(listed) == sorted(own - {"index"})
 
