@@ -44,8 +44,8 @@ def network(units=24):
     return model
 
 
-def compared(before, after, images, names=("conv1", "conv2"), **changes):
-    given = {"units": "all", "computation": Computation(batch_size=16), "k": 4, "most_changed": 0}
+def compared(before, after, images, names=("conv1", "conv2"), batch_size=16, seed=0, **changes):
+    given = {"units": "all", "computation": Computation(batch_size=batch_size, seed=seed), "k": 4, "most_changed": 0}
     return Forgetting(before, after, find(before, list(names), images.size), images, **given | changes)
 
 
