@@ -19,10 +19,12 @@ from cnnprobe.datasets.base.array_axes import CHANNEL, NONE, ROW, TIME, X, Y
 from cnnprobe.datasets.base.array_cells import CHANNELS, TRIALS, count_said, joined
 from cnnprobe.datasets.base.decoding import LARGEST_IMAGE
 from cnnprobe.datasets.base.fitting import as_float, resized
+from cnnprobe.datasets.base.image_files import changed
 from cnnprobe.datasets.base.imageset import ImageSet, sha256, shown
 from cnnprobe.datasets.base.labels.array_labels import Labels, count_of, labels_at, labels_of, others, recording_names
 from cnnprobe.datasets.base.value_ranges import whole_of
 from cnnprobe.errors import UserError, listing, path_of
+from cnnprobe.machine import files
 from cnnprobe.store.containers.beside import channels_of, names_of, rate_of, times_of
 from cnnprobe.store.containers.opening import opened
 from cnnprobe.store.containers.stored import Container, Stored, told
@@ -249,6 +251,10 @@ class Arrays(ImageSet):
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of the file's content, and of what is made of it."""
+        self._state = files.state_of(self.path)
+        return self._fingerprint()
+
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
             while piece := file.read(2**22):
@@ -263,13 +269,22 @@ class Arrays(ImageSet):
         return self.fingerprint if whole else sha256(self.fingerprint, *map(str, chosen))
 
     def load_source(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Read recordings; those with values that are not finite cannot be read."""
+        """Read recordings; those with values that are not finite cannot be read.
+
+        Raises:
+            UserError: the file is another one than when its fingerprint was taken.
+        """
         values = np.zeros((len(indices), *self.source_size), np.float32)
         readable = np.zeros(len(indices), bool)
         for place, index in enumerate(indices):
             found = self._row(int(index))
             if found is not None:
                 values[place], readable[place] = found, True
+        state = files.state_of(self.path)
+        if "fingerprint" in vars(self) and state not in (files.GONE, self._state):  # written or touched since then
+            if self._fingerprint() != self.fingerprint:
+                raise changed(self.path.name)
+            self._state = state
         return torch.from_numpy(values), readable
 
     def _row(self, index: int) -> np.ndarray | None:

@@ -14,6 +14,8 @@ LONGEST = 200
 DIGITS = 15
 """Of the largest number of a folder that others are counted on from."""
 
+GONE = 0
+"""State of a file that is not there."""
 HELD: dict[Path, Callable[[], None]] = {}
 """Folders in which this process alone writes, each with what raises an error once it is no longer that folder."""
 
@@ -34,6 +36,15 @@ def is_open_at(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False))
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def state_of(path: Path) -> int:
+    """Return a number that is another one after a file was written, replaced or touched; `GONE` where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return GONE
+    return hash((found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
 
 
 def sync_folder(folder: Path) -> None:

@@ -59,6 +59,18 @@ def test_every_fifth_is_held_out_and_the_fingerprint_is_of_the_content(written):
     assert arrays(written, scale=2.0).fingerprint != before
 
 
+def test_a_file_that_changes_after_its_fingerprint_was_taken_is_not_shown(written):
+    """F100."""
+    dataset, content = arrays(written), written.read_bytes()
+    before = dataset.fingerprint
+    place = content.find(values()[3].tobytes()[:16]) if written.suffix != ".npz" else len(content) // 2
+    written.write_bytes(content[:place] + bytes(4) + content[place + 4 :])
+    with pytest.raises(UserError, match=r"^mine\..* changed while it was being used; a run over it can go on once"):
+        dataset.load([0, 1])
+    written.write_bytes(content)
+    assert dataset.load([0, 1])[1].all() and arrays(written).fingerprint == before
+
+
 def test_signals_are_cut_to_their_middle_and_scaled(written, caplog):
     dataset = arrays(written, size=30, scale=10.0)
     assert np.array_equal(dataset[2][0].numpy(), (values()[2] * np.float32(10))[:, 5:35])

@@ -225,6 +225,30 @@ def test_the_fingerprint_follows_names_and_contents_and_nothing_else(pictures):
     assert limited(build(root), "first:2").fingerprint != part
 
 
+@pytest.mark.parametrize("how", ["written", "replaced", "cut", "unlocked"])
+def test_a_file_that_changes_after_its_digest_was_taken_is_not_shown(pictures, how):
+    """F100: names, checksums and fingerprint that are stored with a run are those of the images it was shown."""
+    root = pictures("a.png", "b.png", "c.png")
+    path, kept = root / "b.png", (root / "b.png").read_bytes()
+    if how == "unlocked":
+        path.write_bytes(b"")
+    dataset = build(root)
+    dataset.load([0, 1, 2])
+    before = dataset.fingerprint
+    dataset.load([0, 1, 2])
+    if how == "replaced":
+        (root / "other").write_bytes(kept[:-1] + b"x")
+        os.utime(root / "other", ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+        (root / "other").replace(path)
+    else:
+        path.write_bytes({"written": (root / "c.png").read_bytes(), "cut": kept[:40], "unlocked": kept}[how])
+    with pytest.raises(UserError, match=r"b\.png changed while it was being used; a run over it can go on once"):
+        dataset.load([0, 1, 2])
+    path.write_bytes(b"" if how == "unlocked" else kept)
+    dataset.load([0, 1, 2])
+    assert build(root).fingerprint == before
+
+
 def test_a_vanished_file_is_skipped_with_its_reason(pictures):
     """F32."""
     root = pictures("a.png", "b.png")

@@ -15,6 +15,7 @@ from cnnprobe.datasets.base.decoding import Unreadable, decode, dimensions
 from cnnprobe.datasets.base.imageset import ImageSet, sha256, shown
 from cnnprobe.datasets.base.names import Names
 from cnnprobe.errors import UserError
+from cnnprobe.machine import files
 
 
 class FolderSet(ImageSet):
@@ -55,6 +56,7 @@ class FolderSet(ImageSet):
         self.root = root
         self.files = files if isinstance(files, Names) else list(files)
         self._digests: dict[int, bytes] = {}
+        self._states = np.zeros(len(self.files), np.int64)  # of the files when their digests were taken
 
     def load(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Decode files; uint8."""
@@ -107,12 +109,18 @@ class FolderSet(ImageSet):
         raise none_in(self.root, self.files)
 
     def _pixels(self, index: int, size: tuple[int, int] | None) -> np.ndarray | None:
-        """Decode one file, (y, x, channel), or note why not."""
+        """Decode one file, (y, x, channel), or note why not.
+
+        Raises:
+            UserError: it is another file than when its digest was taken.
+        """
         try:
             pixels, remarks = decode(self.path(index), size, self.resize)
         except Unreadable as reason:
+            self._same_as_before(index)
             self.unreadable(index, str(reason))
             return None
+        self._same_as_before(index)
         for kind, words in remarks.items():
             self.remarks.setdefault(kind, f"{shown(self.names[index])}: {words}")
         return pixels
@@ -120,16 +128,49 @@ class FolderSet(ImageSet):
     def _digest(self, index: int) -> bytes:
         """Return size and sha256 of a file's content, remembered."""
         if index not in self._digests:
-            try:
-                path = self.path(index)
-                if not path.is_file():  # reading a pipe would wait for ever
-                    raise FileNotFoundError
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").digest()
-                    self._digests[index] = b"%d %s" % (file.tell(), digest)
-            except (OSError, Unreadable):
-                self._digests[index] = b"unreadable"
+            self._states[index] = self._state(index)
+            self._digests[index] = self._content(index)
         return self._digests[index]
+
+    def _same_as_before(self, index: int) -> None:
+        """Make sure that a file is still the one whose digest is stored beside what is shown of it.
+
+        Only where it was written, moved or touched since then is it read once more. One that is gone is left out as
+        any that cannot be read.
+
+        Raises:
+            UserError: its content is another one.
+        """
+        state = self._state(index)
+        if index not in self._digests or state in (files.GONE, self._states[index]):
+            return
+        if self._content(index) != self._digests[index]:
+            raise changed(self.names[index])
+        self._states[index] = state
+
+    def _state(self, index: int) -> int:
+        """Return the state of a file, see `files.state_of`."""
+        try:
+            return files.state_of(self.path(index))
+        except Unreadable:
+            return files.GONE
+
+    def _content(self, index: int) -> bytes:
+        """Return size and sha256 of a file's content."""
+        try:
+            path = self.path(index)
+            if not path.is_file():  # reading a pipe would wait for ever
+                raise FileNotFoundError
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+                return b"%d %s" % (file.tell(), digest)
+        except (OSError, Unreadable):
+            return b"unreadable"
+
+
+def changed(name: str) -> UserError:
+    """Build the error for a file that is another one than when its digest was taken."""
+    return UserError(f"{shown(name)} changed while it was being used; a run over it can go on once the file is back")
 
 
 def none_in(root: Path, files: Sequence[str], part: str = "", notes: Sequence[str] = ()) -> UserError:
