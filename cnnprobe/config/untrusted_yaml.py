@@ -15,6 +15,7 @@ from cnnprobe.errors import UserError, listing
 LARGEST = 2**18  # bytes; the longest page of our own has 4000
 DEEPEST = 40
 MOST = 10_000  # values, aliases unfolded
+LONGEST = 1000  # bits of an integer
 FOLDERS = ("model", "dataset", "method", "device", "experiment", "launch")
 """Folders of a user's own YAML that a command line can choose from."""
 LAUNCHER = (
@@ -85,11 +86,26 @@ def values(text: str, name: str) -> Any:
     """
     try:
         _measure(name, text)
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date of month 99 is a ValueError
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         raise UserError(f"{name}{f':{mark.line + 1}' if mark else ''}: not YAML: {' '.join(reason.split())}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values; an integer in hexadecimal may have more digits than Python writes in decimal."""
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value = loader.construct_yaml_int(node)
+    if value.bit_length() > LONGEST:
+        words = f"an integer of {value.bit_length()} bits, at most {LONGEST} may be"
+        raise yaml.constructor.ConstructorError(problem=words, problem_mark=node.start_mark)
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def _measure(name: str, text: str) -> None:

@@ -29,6 +29,7 @@ BROKEN = [
     ("seed: 1\n---\nseed: 2", "x.yaml:3: a second document begins"),
     ("seed: 2020-99-99", "not YAML: month must be in 1..12"),
     ("<<: *x", "not YAML: found undefined alias"),
+    ("seed: 0x" + "f" * 6000, "x.yaml:2: not YAML: an integer of 24000 bits, at most 1000 may be"),
     ("seed: {a: 1}", "seed must be a whole number"),
     ("seeed: 1", "seeed"),
     ("model: 5", "model"),
