@@ -14,8 +14,8 @@ from cnnprobe.models.weights import pickles
 KEY = "_extra_state"
 """The last part of its name in a state dict, which torch gives it."""
 ARCHIVE = b"PK"  # how what torch.save writes begins
-LETTERS = 2**22
-"""Of data that are kept as text; what has more is written by torch.save."""
+LETTERS = 2**18
+"""Of data that are kept as text, of which a letter takes 300 bytes to read; what has more is written by torch.save."""
 
 
 def encoded(value: Any, name: str) -> Tensor:

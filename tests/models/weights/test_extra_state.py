@@ -1,5 +1,6 @@
 """What modules keep beside their tensors goes the way of the tensors, and back."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -61,3 +62,12 @@ def test_anything_else_is_refused():
         extra_state.store(nn.Sequential(nn.ReLU(), Keeping(random.Random(1))))
     with pytest.raises(UserError, match="cannot be read"):
         extra_state.decoded(torch.tensor([40, 1], dtype=torch.uint8), "x")
+
+
+def test_a_text_has_no_more_letters_than_are_written():
+    """F102: each would take 300 bytes to read."""
+    text = torch.from_numpy(np.frombuffer(b"'" + b"a" * 2**20 + b"'", np.uint8).copy())
+    with pytest.raises(UserError, match="cannot be read"):
+        extra_state.decoded(text, "x")
+    value = "a" * 2**20
+    assert extra_state.decoded(extra_state.encoded(value, "x"), "x") == value
