@@ -22,6 +22,8 @@ from cnnprobe.preparation.named_weights import (
 )
 
 LOG = logging.getLogger("cnnprobe")
+MANY_CLASSES = 10_000
+"""Classes from which on a file of weights has to have a weight for each, before a readout for them is made."""
 AS_TRAINED = ("input_size", "channels", "mean", "std")
 """Options of a network of one's own that are those of its training where the command line does not say them."""
 
@@ -226,14 +228,37 @@ def network(
     torch.manual_seed(seed)
     if weights.kind == "published":
         return weight_files.published(options["name"], kind, given, wanted)
+    state = weight_files.read(weights.path) if weights.kind == "file" else {}
+    if weights.kind == "file" and wanted == (weights.about or {}).get("num_classes"):
+        _check_classes(wanted, state, weights.label)
     model = built(wanted)
     if weights.kind == "file":
-        state = weight_files.read(weights.path)
         count = weight_files.classes_in(state, model)
         if count is not None and options.get("num_classes") in (None, count):
             model = built(count)
         weight_files.fit(model, state, weights.label, options["name"], weights.part)
     return model
+
+
+def _check_classes(said: int | None, state: dict[str, Any], label: str) -> None:
+    """Refuse a number of classes beside weights that none of them has, before a readout of that size is made."""
+    if said is not None and said > MANY_CLASSES and not any(said in one.shape for one in state.values()):
+        raise UserError(
+            f"{label} is damaged: {said} classes are said beside its weights, and no weight has as many rows"
+        )
+
+
+def trained_options(weights: Weights) -> dict[str, Any] | None:
+    """Return the options of the model that weights were trained with, as its schema has them; None where none are said.
+
+    Raises:
+        UserError: there is no such model, or no such option.
+    """
+    trained = (weights.about or {}).get("model")
+    try:
+        return schema.block("model", trained, stored=True) if trained else None
+    except UserError as error:
+        raise UserError(f"{weights.label} is damaged: what was written beside its weights: {error}") from None
 
 
 def model_options(config: dict[str, Any], weights: Weights, words: Sequence[str]) -> dict[str, Any]:
@@ -243,12 +268,9 @@ def model_options(config: dict[str, Any], weights: Weights, words: Sequence[str]
         UserError: the weights belong to another model, or to other options of it, than were typed.
     """
     block, about = config["model"], weights.about or {}
-    if not about.get("model"):
+    trained = trained_options(weights)
+    if not trained:
         return block
-    try:
-        trained = schema.block("model", about["model"], stored=True)
-    except UserError as error:
-        raise UserError(f"{weights.label} is damaged: what was written beside its weights: {error}") from None
     classes = {"num_classes": about.get("num_classes")}
     if trained["name"] == block["name"] == "custom":
         typed.must_agree(typed.values(words, config), {"model": block | classes}, weights.label)

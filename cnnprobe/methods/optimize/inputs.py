@@ -51,14 +51,13 @@ def second_network(config: dict[str, Any], device: str) -> SecondNetwork:
         UserError: there is no such run, or it does not say which network it trained.
     """
     weights = named_weights.from_run(config["method"]["brain"], config)
-    about = weights.about or {}
-    options = about.get("model")
+    options = build.trained_options(weights)
     if not options or options["name"] == "custom":  # a file of weights must not decide which Python file is run
         raise UserError(f"brain={config['method']['brain']} must be a run of train of a network of this package")
     kind = build.module("model", options["name"])
     given = {key: value for key, value in options.items() if key not in ("name", "num_classes")}
     needs = kind.needs(**given)
     size = (needs.channels, needs.size, needs.size)
-    classes = about.get("num_classes")
+    classes = (weights.about or {}).get("num_classes")
     model = build.network(kind, options | {"num_classes": None}, given, classes, weights, config["seed"], size)
     return SecondNetwork(model.to(device), size, weights.label)
