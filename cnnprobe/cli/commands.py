@@ -90,7 +90,7 @@ def repeated(request: Request) -> run.Job:
     places = (elsewhere, config["out"])
     placed = any(word.startswith("out=") for word in request.overrides)
     lies_in_a_tree = folders.VERSION.fullmatch(folder.name) and folder.absolute().parents[1].name == command
-    out = str(folder.parents[2]) if lies_in_a_tree else elsewhere if placed else config["out"]  # it may have been moved
+    out = str(folder.parents[2]) if lies_in_a_tree else elsewhere  # it may have been moved, or be somebody else's
     if which == "resume":
         if run_json.read(folder).get("status") == "complete":
             raise UserError(f"{folders.short(folder, config['out'])} is complete; --rerun does it once more")

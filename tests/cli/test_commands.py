@@ -60,3 +60,18 @@ def test_words_that_let_a_repeated_run_do_something_are_refused_where_it_does_no
 
 def test_words_that_say_which_run_is_meant_find_it(cnnprobe, out):
     assert cnnprobe("record", "--redraw", "v001", "name=t", "model=convnet", "dataset=shapes", f"out={out}").status == 0
+
+
+def test_a_run_that_was_handed_over_is_done_once_more_below_outputs(cnnprobe, tmp_path):
+    """F102: not where its configuration says, which may be anywhere; it has no place of its own any more."""
+    assert cnnprobe("layers", "model=convnet", "dataset=shapes", "dataset.count=3").status == 0
+    given = tmp_path / "given/run"
+    given.parent.mkdir()
+    (tmp_path / "outputs").rename(tmp_path / "away")
+    (tmp_path / "away/layers/convnet-shapes/v001").rename(given)
+    text = (given / "config.yaml").read_text()
+    assert "\nout: outputs\n" in f"\n{text}"
+    (given / "config.yaml").write_text(text.replace("out: outputs", f"out: {tmp_path}/elsewhere"))
+    answer = cnnprobe("layers", "--rerun", str(given))
+    assert answer.status == 0, answer.err
+    assert not (tmp_path / "elsewhere").exists() and (tmp_path / "outputs/layers/convnet-shapes/v001").is_dir()

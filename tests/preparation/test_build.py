@@ -117,24 +117,6 @@ def test_more_classes_than_there_are_weights_are_refused_before_a_readout_is_mad
         prepared("model=convnet", f"weights={tmp_path}/w.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        ({"name": "pickles"}, "no model 'pickles'"),
-        ({"name": "a.b"}, "no model 'a.b'"),
-        ({"name": "convnet", "depth": 3}, "no option 'model.depth' in model=convnet"),
-        ({"name": "convnet", "written": 3}, "model.written"),
-    ],
-)
-def test_a_brain_is_of_a_model_of_ours_with_its_options(tmp_path, monkeypatch, model, words):
-    """F102: whatever a stranger has written beside its weights."""
-    weight_files.save(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, {"model": model})
-    told = preparation.Weights("file", "the brain", tmp_path / "w.safetensors", {"model": model})
-    monkeypatch.setattr(preparation, "from_run", lambda *_: told)
-    with pytest.raises(UserError, match=f"the brain is damaged: what was written beside its weights: .*{words}"):
-        preparation.brain({"method": {"brain": "RUN"}, "seed": 0}, "cpu")
-
-
 def test_a_file_of_weights_cannot_decide_which_python_file_is_run(tmp_path):
     marker = tmp_path / "marker"
     (tmp_path / "net.py").write_text(f"open({str(marker)!r}, 'w')\n")
