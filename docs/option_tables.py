@@ -36,7 +36,7 @@ def method(command: str) -> str:
     page = catalogue.page(catalogue.yaml_path("method", command))
     root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
     changed = {key: entry for key, entry in page.root.items() if entry != root.get(key)}
-    return table(changed | page.entries, catalogue.ROOT | catalogue.options("method", command))
+    return table(changed | page.entries, catalogue.options("method", command) | catalogue.ROOT)
 
 
 def every_run() -> str:
