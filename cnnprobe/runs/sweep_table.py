@@ -38,8 +38,9 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 def notes_of(folder: Path) -> dict[int, dict[str, Any]]:
     """Return the notes of jobs that are at work or were killed at it, by number; a file that is none is left alone."""
     found = {path.stem: _json(path) for path in (folder / "jobs").glob("*.begun")}
-    kind = NOTE | {"command": tuple(catalogue.commands())}  # folders below `out`, and no pattern of others
-    known = {int(stem): note for stem, note in found.items() if stem.isdecimal() and fits(note, kind)}
+    known = {int(stem): note for stem, note in found.items() if stem.isdecimal() and fits(note, NOTE)}
+    ours = catalogue.commands()  # each a folder below `out`, and no pattern
+    known = {number: note for number, note in known.items() if note["command"] in ours}
     return {number: {"born": None} | known[number] for number in sorted(known)}
 
 
