@@ -66,12 +66,11 @@ def repeated(request: Request) -> run.Job:
     composed = compose.compose(_without_values(request, "out", *CIRCUMSTANCES))
     name = run.Job(request.command, composed).name
     given = request.flags[which]
-    stopped = None
-    if (which, given) == ("resume", "latest"):
-        stopped = folders.unfinished(composed["out"], request.command, composed["name"] or "")
-        if stopped is None:
-            of = f"{request.command} called {composed['name']}" if composed["name"] else request.command
-            raise UserError(f"no run of {of} in {composed['out']} was stopped; --rerun latest does one once more")
+    stopped = folders.unfinished(composed["out"], request.command) if (which, given) == ("resume", "latest") else None
+    if (which, given, stopped) == ("resume", "latest", None):
+        raise UserError(
+            f"no run of {request.command} in {composed['out']} was stopped; --rerun latest does one once more"
+        )
     folder = stopped or folders.find(given, composed["out"], request.command, name)
     config = untrusted_yaml.read(folder / "config.yaml")
     if not isinstance(config, dict):

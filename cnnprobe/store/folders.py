@@ -249,9 +249,9 @@ def _called(run: str, place: Path) -> Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
-def unfinished(out: str, command: str, name: str = "") -> Path | None:
-    """Return the run of a command (and a name) that was stopped last and that nobody writes now, or None."""
-    found = (path for path in Path(out).glob(f"{command}/*/v*") if name in ("", path.parent.name))
+def unfinished(out: str, command: str) -> Path | None:
+    """Return the run of a command that was stopped last and that nobody writes now, or None."""
+    found = Path(out).glob(f"{command}/*/v*")
     return newest(path for path in found if _was_stopped(path, command) and holder(path) is None)
 
 
