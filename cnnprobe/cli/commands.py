@@ -66,12 +66,15 @@ def repeated(request: Request) -> run.Job:
     composed = compose.compose(_without_values(request, "out", *CIRCUMSTANCES))
     name = run.Job(request.command, composed).name
     given = request.flags[which]
-    stopped = folders.unfinished(composed["out"], request.command) if (which, given) == ("resume", "latest") else None
-    if (which, given, stopped) == ("resume", "latest", None):
-        raise UserError(
-            f"no run of {request.command} in {composed['out']} was stopped; --rerun latest does one once more"
-        )
-    folder = stopped or folders.find(given, composed["out"], request.command, name)
+    only = _is_named(request)
+    stopped = None
+    if (which, given) == ("resume", "latest"):
+        stopped = folders.unfinished(composed["out"], request.command, name if only else "")
+        if stopped is None:
+            called = f" called {name}" if only else ""
+            none = f"no run of {request.command}{called} in {composed['out']} was stopped"
+            raise UserError(f"{none}; --rerun latest does one once more")
+    folder = stopped or folders.find(given, composed["out"], request.command, name, only)
     config = untrusted_yaml.read(folder / "config.yaml")
     if not isinstance(config, dict):
         raise UserError(f"{folder / 'config.yaml'} holds no configuration")
@@ -94,9 +97,17 @@ def repeated(request: Request) -> run.Job:
         if run_json.read(folder).get("status") == "complete":
             raise UserError(f"{folders.short(folder, config['out'])} is complete; --rerun does it once more")
         words = tuple(run_json.read(folder).get("overrides", ()))
-        return run.Job(command, config | {"out": out}, words, folder, device=device, home=home, places=places)
+        sweep = run_json.read(folder).get("sweep")
+        config |= {"out": out}
+        return run.Job(command, config, words, folder, sweep=sweep, device=device, home=home, places=places)
     config |= {"out": elsewhere if placed else out, "device": device}
     return run.Job(command, config, (f"--rerun={request.flags[which]}",), rerun=folder, home=home)
+
+
+def _is_named(request: Request) -> bool:
+    """Tell whether the command line says which name `v001` or `latest` is of; half of a default name does not."""
+    typed = {word.split("=")[0] for word in request.overrides}
+    return "name" in typed or typed >= {"model", "dataset"}
 
 
 def _file_is_named(model: dict[str, Any], request: Request, home: Path | None) -> None:
@@ -163,7 +174,7 @@ def redraw(request: Request) -> int:
 
     composed = compose.compose(_without_values(request, "out"))
     name = run.Job(request.command, composed).name
-    folder = folders.find(request.flags["redraw"], composed["out"], request.command, name)
+    folder = folders.find(request.flags["redraw"], composed["out"], request.command, name, _is_named(request))
     command = run_json.read(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{folders.short(folder, composed['out'])} is a run of {command}, not of {request.command}")

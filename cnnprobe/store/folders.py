@@ -209,7 +209,7 @@ def tidy(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> Path:
+def find(run: str, out: str = "outputs", command: str = "", name: str = "", only: bool = False) -> Path:
     """Return the folder a RUN means: a path, `COMMAND/NAME/v001`, or `v001` / `latest`.
 
     Args:
@@ -217,6 +217,7 @@ def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> P
         out: folder of all runs.
         command: whose runs `v001` and `latest` are looked for among; "" for every command's.
         name: the default name of that command, tried first.
+        only: no `v001` or `latest` of another name is meant.
 
     Raises:
         UserError: no run fits, or several do.
@@ -230,7 +231,8 @@ def find(run: str, out: str = "outputs", command: str = "", name: str = "") -> P
         own = Path(out) / command / name
         if command and name and (found := _called(run, own)):
             return found
-        fits = [found for place in sorted(Path(out).glob(f"{command or '*'}/*")) if (found := _called(run, place))]
+        others = () if only else sorted(Path(out).glob(f"{command or '*'}/*"))
+        fits = [found for place in others if (found := _called(run, place))]
         if len(fits) == 1:
             return fits[0]
         if fits:
@@ -249,10 +251,22 @@ def _called(run: str, place: Path) -> Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
-def unfinished(out: str, command: str) -> Path | None:
-    """Return the run of a command that was stopped last and that nobody writes now, or None."""
-    found = Path(out).glob(f"{command}/*/v*")
-    return newest(path for path in found if _was_stopped(path, command) and holder(path) is None)
+def unfinished(out: str, command: str, name: str = "") -> Path | None:
+    """Return the run of a command that was stopped last and that nobody writes now, or None.
+
+    That is the newest one, or one that was gone on with and stopped after it.
+
+    Args:
+        out: folder of all runs.
+        command: whose runs.
+        name: of the runs; "": any.
+    """
+    places = [Path(out) / command / name] if name else Path(out).glob(f"{command}/*")
+    found = [path for place in places for path in place.glob("v*") if VERSION.fullmatch(path.name)]
+    found = [path for path in found if _was_stopped(path, command) and holder(path) is None]
+    again = [path for path in found if run_json.read(path).get("resumed", 0) > 0]
+    last = newest(found)
+    return last and max([last, *again], key=lambda path: _moment(run_json.read(path)))
 
 
 def _was_stopped(folder: Path, command: str) -> bool:

@@ -1,9 +1,10 @@
 """What a command line asks of the runner."""
 
+import json
+
 import pytest
 
 from cnnprobe.cli.main import main
-
 
 def test_a_repeated_run_takes_no_other_options(cnnprobe):
     answer = cnnprobe("topk", "--resume", "v001", "k=4")
@@ -75,3 +76,20 @@ def test_a_run_that_was_handed_over_is_done_once_more_below_outputs(cnnprobe, tm
     answer = cnnprobe("layers", "--rerun", str(given))
     assert answer.status == 0, answer.err
     assert not (tmp_path / "elsewhere").exists() and (tmp_path / "outputs/layers/convnet-shapes/v001").is_dir()
+
+
+@pytest.mark.parametrize("words", [["name=p"], ["model=convnet", "dataset=shapes"]])
+@pytest.mark.parametrize("asked", ["--resume latest", "--resume v001", "--rerun v001", "--redraw v001"])
+def test_of_a_name_that_is_typed_no_run_of_another_is_taken(cnnprobe, tmp_path, asked, words):
+    """F101: also where that other run was stopped last, or is the only one."""
+    name = "p" if words == ["name=p"] else "convnet-shapes"
+    for number, one in enumerate((name, "q"), 1):
+        folder = tmp_path / f"outputs/topk/{one}/v00{number}"
+        folder.mkdir(parents=True)
+        about = {"command": "topk", "status": "interrupted", "ended": f"2026-01-0{number}T00:00:00+00:00"}
+        (folder / "run.json").write_text(json.dumps(about))
+    assert f"topk/{name}/v001/" in cnnprobe("topk", *asked.split(), *words).err
+    (tmp_path / f"outputs/topk/{name}").rename(tmp_path / "outputs/topk/other")
+    answer = cnnprobe("topk", *asked.split(), *words)
+    assert answer.status == 2
+    assert f"no run of topk called {name} in outputs was stopped" in answer.err or "no run 'v001'" in answer.err

@@ -90,6 +90,20 @@ def test_of_runs_that_were_stopped_the_newest_that_nobody_writes_is_gone_on_with
     assert [path.parent.name for path in stopped] == ["b3", "a2", "a1"]
 
 
+def test_a_run_that_was_gone_on_with_and_stopped_again_was_stopped_last(tmp_path):
+    """F101: whatever its number; of runs that were stopped once the number counts, not the clock."""
+    for number, about in enumerate(({"resumed": 1}, {}, {}), 1):
+        run = make(tmp_path, f"topk/a/v00{number}")
+        ended = {"status": "interrupted", "ended": f"2026-01-0{9 - number}T00:00:00+00:00"}
+        (run / "run.json").write_text(json.dumps(ended | about))
+    assert folders.unfinished(str(tmp_path), "topk").name == "v001"
+    shutil.rmtree(tmp_path / "topk/a/v001")
+    assert folders.unfinished(str(tmp_path), "topk").name == "v003"
+    (tmp_path / "topk/a/v003").rename(tmp_path / "topk/a/v003-kept")
+    assert folders.unfinished(str(tmp_path), "topk").name == "v002"
+    assert folders.unfinished(str(tmp_path), "topk", "b") is None
+
+
 @pytest.mark.parametrize(
     ("ended", "last"),
     [
