@@ -102,6 +102,8 @@ def do(asked: Asked) -> int:
         about = run_json.read(where)
         line |= {"status": about["status"], "version": folders.short(where, job.config["out"]), "folder": str(where)}
         line["headline"] = about.get("headline", {})
+        if about["status"] == "interrupted":
+            line["reason"] = f"go on with: {folders.command_for(where, asked.command)}"
     except Exception as error:
         told = error if isinstance(error, UserError) else resource_errors.of_call(error)
         if told is not None:

@@ -6,6 +6,7 @@ It is written whenever a job begins or ends, so that there is one whatever becom
 import csv
 import io
 import json
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError, escaped
 from cnnprobe.machine import files, terminal
+from cnnprobe.store import folders, run_json
 from cnnprobe.store.kinds import fits
 
 NAME = "runs.csv"
@@ -23,6 +25,10 @@ BLANK: dict[str, Any] = {"overrides": [], "version": "", "reason": "", "headline
 """What a job's line has, besides its number and status."""
 NOTE = {"process": int, "born?": (int, None), "out": str, "command": str, "overrides": [str]}
 """What a job notes when it begins, see `store.kinds.fits`; `born`: see `machine.provenance.birth`."""
+STOPPED = ("interrupted", "killed", "failed")
+"""States of a job whose run can be gone on with."""
+VERSION = re.compile(rf"[^/]+/[^/]+/{folders.VERSION.pattern}")
+"""How a line names its run, below the folder of all runs."""
 LARGEST = 2**22
 """Bytes of a note or line."""
 OFTEN, SHARE = 5.0, 50
@@ -30,9 +36,25 @@ OFTEN, SHARE = 5.0, 50
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
-    """Return what the jobs of a sweep have left, in their order; a line that is none is left out."""
+    """Return what the jobs of a sweep have left, in their order; a line that is none is left out.
+
+    What a job that was stopped came to when it was gone on with stands in its run.
+    """
     found = [_read(path) for path in (folder / "jobs").glob("*.json")]
-    return sorted((line for line in found if line is not None), key=lambda line: line["job"])
+    return sorted((line | _since(folder, line) for line in found if line is not None), key=lambda line: line["job"])
+
+
+def _since(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
+    """Return what has become since of a job that left a line before its run was complete; {} where it is not."""
+    out = next(iter(folder.resolve().parents[2:3]), None)
+    if line["status"] not in STOPPED or not VERSION.fullmatch(line["version"]) or out is None:
+        return {}
+    run = out / line["version"]
+    about = run_json.read(run) if run.resolve() == run else {}  # the sweep may be a stranger's, and lead elsewhere
+    one = about.get("status"), about.get("sweep"), about.get("overrides")
+    if one != ("complete", folder.name, line["overrides"]):
+        return {}
+    return {"status": "complete", "reason": "", "headline": about.get("headline", {}), "folder": str(run)}
 
 
 def notes_of(folder: Path) -> dict[int, dict[str, Any]]:

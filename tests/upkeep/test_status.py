@@ -76,8 +76,7 @@ def test_the_table_of_a_sweep_whose_process_is_gone(cnnprobe, tmp_path, how):
     assert [row["status"] for row in rows] == [first, "not begun", "not begun"]
     assert [row["overrides"].split()[3] for row in rows] == ["seed=0", "seed=1", "seed=2"]
     assert "0 of 3 jobs complete" in answer.out
-    if how == signal.SIGKILL:
-        assert "--resume" in rows[0]["reason"]
+    assert "--resume" in rows[0]["reason"]
 
 
 @pytest.mark.parametrize("command", ["status", "check"])
