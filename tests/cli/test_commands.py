@@ -6,6 +6,7 @@ import pytest
 
 from cnnprobe.cli.main import main
 
+
 def test_a_repeated_run_takes_no_other_options(cnnprobe):
     answer = cnnprobe("topk", "--resume", "v001", "k=4")
     assert answer.status == 2
