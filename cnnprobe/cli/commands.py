@@ -11,7 +11,8 @@ from cnnprobe.config import compose, schema, typed, untrusted_yaml
 from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files, screen, terminal
-from cnnprobe.runs import execute as run
+from cnnprobe.runs.execute import execute
+from cnnprobe.runs.job import Job, as_yaml
 from cnnprobe.store import folders, run_json
 from cnnprobe.store.reader import Recording
 
@@ -35,14 +36,14 @@ def main(request: Request) -> int:
     if "resume" in request.flags or "rerun" in request.flags:
         job = repeated(request)
     else:
-        job = run.Job(request.command, compose.compose(request), request.overrides)
+        job = Job(request.command, compose.compose(request), request.overrides)
     if "cfg" in request.flags:
         if request.flags["cfg"] not in ("job", "all"):
             raise UserError(f"--cfg takes job, got {request.flags['cfg']!r}")
-        screen.say(run.as_yaml(job.config).removesuffix("\n"))
+        screen.say(as_yaml(job.config).removesuffix("\n"))
         return 0
     with chdir(job.home) if job.home else nullcontext():
-        status, _ = run.execute(job)
+        status, _ = execute(job)
     return status
 
 
@@ -60,11 +61,11 @@ def every_moment(request: Request) -> Request:
     return replace(request, overrides=(*others, f"weights={values}"))
 
 
-def repeated(request: Request) -> run.Job:
+def repeated(request: Request) -> Job:
     """Make the job of --resume or --rerun from the configuration in the run's folder."""
     which = "resume" if "resume" in request.flags else "rerun"
     composed = compose.compose(_without_values(request, "out", *CIRCUMSTANCES))
-    name = run.Job(request.command, composed).name
+    name = Job(request.command, composed).name
     given = request.flags[which]
     only = _is_named(request)
     stopped = None
@@ -99,9 +100,9 @@ def repeated(request: Request) -> run.Job:
         words = tuple(run_json.read(folder).get("overrides", ()))
         sweep = run_json.read(folder).get("sweep")
         config |= {"out": out}
-        return run.Job(command, config, words, folder, sweep=sweep, device=device, home=home, places=places)
+        return Job(command, config, words, folder, sweep=sweep, device=device, home=home, places=places)
     config |= {"out": elsewhere if placed else out, "device": device}
-    return run.Job(command, config, (f"--rerun={request.flags[which]}",), rerun=folder, home=home)
+    return Job(command, config, (f"--rerun={request.flags[which]}",), rerun=folder, home=home)
 
 
 def _is_named(request: Request) -> bool:
@@ -164,7 +165,7 @@ def _is_meant(folder: Path, config: dict[str, Any], composed: dict[str, Any], re
     paths = [word.partition("=")[2] for word in request.overrides if word.startswith("model.file=")]
     if paths and "file" not in config["model"]:  # else see `_file_is_named`
         asked["model.file"] = paths[-1]
-    named = composed["name"] if composed["name"] == folder.parent.name else run.Job("", config).name
+    named = composed["name"] if composed["name"] == folder.parent.name else Job("", config).name
     typed.must_agree(asked, config | {"name": named}, folders.short(folder, composed["out"]))
 
 
@@ -173,7 +174,7 @@ def redraw(request: Request) -> int:
     from cnnprobe.runs import drawing
 
     composed = compose.compose(_without_values(request, "out"))
-    name = run.Job(request.command, composed).name
+    name = Job(request.command, composed).name
     folder = folders.find(request.flags["redraw"], composed["out"], request.command, name, _is_named(request))
     command = run_json.read(folder).get("command", request.command)
     if command != request.command:

@@ -3,7 +3,8 @@
 import logging
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,19 @@ class Remarks(logging.Handler):
             if len(self.skipped) > SHOWN_SKIPS:
                 return
         say(f"warning: {text}", stream=sys.stderr)
+
+
+@contextmanager
+def collected() -> Iterator[Remarks]:
+    """Collect what is warned of inside the block, and nothing of other libraries."""
+    remarks = Remarks()
+    LOG.addHandler(remarks)
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+    try:
+        yield remarks
+    finally:
+        LOG.removeHandler(remarks)
 
 
 def say(line: str, stream: Any = None) -> None:

@@ -21,7 +21,8 @@ from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, one_line
 from cnnprobe.machine import files, terminal
 from cnnprobe.machine.signals import EXIT_STATUS, handled
-from cnnprobe.runs import drawing, execute, sweep_table
+from cnnprobe.runs import drawing, sweep_table
+from cnnprobe.runs.job import Job
 from cnnprobe.runs.sweep_job import PARENT, settle, task, typed
 from cnnprobe.runs.sweep_table import lines_of
 from cnnprobe.store import folders
@@ -35,7 +36,7 @@ def main(request: Request) -> int:
     words = compose.overrides(request)
     if (count := compose.jobs(words)) > MOST:
         raise UserError(f"this sweep would have {count} jobs, at most {MOST} are possible")
-    first = execute.Job(request.command, compose.first_job(request))
+    first = Job(request.command, compose.first_job(request))
     try:
         folder = files.claim(Path(first.config["out"]) / request.command / first.name, "sweep-")
     except OSError as error:

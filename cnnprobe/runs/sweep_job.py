@@ -24,7 +24,9 @@ from cnnprobe.errors import UserError
 from cnnprobe.machine import files, provenance, terminal
 from cnnprobe.machine.signals import EXIT_STATUS, Stop, end_with_parent
 from cnnprobe.preparation import build as preparation
-from cnnprobe.runs import execute, resource_errors
+from cnnprobe.runs import resource_errors
+from cnnprobe.runs.execute import execute
+from cnnprobe.runs.job import Job
 from cnnprobe.runs.sweep_table import lines_of, notes_of, write_in_time
 from cnnprobe.store import folders, run_json
 
@@ -92,13 +94,13 @@ def do(asked: Asked) -> int:
     write_in_time(asked.folder)
     status, line, stop = 2, asked.line("failed"), Stop()
     try:
-        job = execute.Job(
+        job = Job(
             asked.command,
             schema.checked(asked.config, asked.command),
             tuple(asked.words),
             sweep=asked.folder.name,
         )
-        status, where = execute.execute(job, stop)
+        status, where = execute(job, stop)
         about = run_json.read(where)
         line |= {"status": about["status"], "version": folders.short(where, job.config["out"]), "folder": str(where)}
         line["headline"] = about.get("headline", {})

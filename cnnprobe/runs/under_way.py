@@ -12,6 +12,7 @@ from typing import Any
 from cnnprobe import methods
 from cnnprobe.config import catalogue
 from cnnprobe.machine import files, provenance, terminal
+from cnnprobe.runs.job import Job
 from cnnprobe.store import folders
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Measurement
@@ -23,14 +24,29 @@ RESULTS = (".h5", ".png", ".safetensors", ".nii.gz")
 
 @dataclass
 class Run:
-    """A run under way: its folder, its lock, and what `run.json` says of it."""
+    """A run under way.
 
-    job: Any
+    Args:
+        job: what is done.
+        folder: of the run.
+        lock: held by this process.
+        about: what `run.json` says of it.
+        remarks: what was warned of.
+        unfinished: keeps work that has no row yet.
+        measurement: the work, ready to be done.
+        attributes: of the root of its store.
+        under_way: how far work is that has no row yet, in words.
+        started: on a clock that is never set.
+    """
+
+    job: Job
     folder: Path
     lock: folders.Lock
     about: dict[str, Any]
     remarks: terminal.Remarks
-    unfinished: Unfinished = field(default_factory=Unfinished)
+    unfinished: Unfinished
+    measurement: Measurement
+    attributes: dict[str, Any]
     under_way: str = ""
     started: float = field(default_factory=time.monotonic)
 
@@ -63,7 +79,7 @@ class Run:
         )
 
 
-def complete(measurement: Measurement, run: Run) -> None:
+def complete(run: Run) -> None:
     """Mark a run complete and say what it found and where it is."""
     sums = files.sums(run.folder, (path for path in run.folder.rglob("*") if path.name.endswith(RESULTS)))
     method = methods.module(run.job.command)
@@ -74,11 +90,11 @@ def complete(measurement: Measurement, run: Run) -> None:
     if hasattr(method, "summary"):
         terminal.table(method.summary(recording))
     found = ", ".join(f"{key} {_figure(value)}" for key, value in headline.items())
-    rate = _figure(float(run.about.get(f"{measurement.counts}_per_second", 0)))
+    rate = _figure(float(run.about.get(f"{run.measurement.counts}_per_second", 0)))
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
     seconds = terminal.duration(run.about["seconds"])
     kind = "signals" if len(run.about["dataset"]["size"]) == 2 else "images"
-    speed = f" ({rate} {kind}/s)" if measurement.counts == "images" and rate != "0" else ""
+    speed = f" ({rate} {kind}/s)" if run.measurement.counts == "images" and rate != "0" else ""
     expected = "weights" in catalogue.page(catalogue.yaml_path("method", run.job.command)).root
     weights = "" if expected else f"; weights: {run.about['weights']['label']}"
     part = f"; images: {run.about['dataset']['sample']}" if run.about["dataset"].get("sample") else ""

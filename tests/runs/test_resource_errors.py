@@ -16,8 +16,8 @@ from cnnprobe.instruments.images import batches
 from cnnprobe.instruments.network import activations
 from cnnprobe.machine import files
 from cnnprobe.models import convnet
-from cnnprobe.runs import execute as run
-from cnnprobe.runs import resource_errors
+from cnnprobe.runs import execute, resource_errors
+from cnnprobe.runs.job import Job
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.writer import Writer
 from tests.runs.test_execute import contents, name_of, words
@@ -40,14 +40,14 @@ FAST = ("record", "topk", "rsa")
 def test_memory_that_does_not_suffice_is_one_line(cnnprobe, pictures, tmp_path, monkeypatch, error, where, told):
     """F54, F56, F57: planted where images are loaded, and into the network; the run says what would fit."""
 
-    real, work, begun = activations._Pass.run, run.work, []
+    real, measure, begun = activations._Pass.run, execute.measure, []
 
     def short(*given, **named):
         if where == "network" and not begun:  # the network is looked at
             return real(*given, **named)
         raise type(error)(*error.args)  # a new one: what is known of it is written on it
 
-    monkeypatch.setattr(run, "work", lambda *given: (begun.append(1), work(*given))[1])
+    monkeypatch.setattr(execute, "measure", lambda *given: (begun.append(1), measure(*given))[1])
     if where == "network":
         monkeypatch.setattr(activations._Pass, "run", short)
     else:
@@ -151,7 +151,7 @@ def test_a_folder_that_vanishes_while_it_is_written_is_told(cnnprobe, pictures, 
     answer = cnnprobe(*words("record", pictures))
     assert answer.status == 2, answer.err
     assert "Traceback" not in answer.err
-    assert "convnet-folder/v001: No such file or directory" in answer.err
+    assert "convnet-folder/v001 was deleted, moved or replaced while it was being written" in answer.err
     assert not (tmp_path / "outputs").exists()
 
 
@@ -287,6 +287,6 @@ def test_a_folder_in_the_place_of_a_figure_is_told(tmp_path):
 def test_of_a_training_rows_are_not_all_that_is_kept(tmp_path):
     """F66: a disk may fill before the state is saved that it would go on from."""
     writer = filled(tmp_path / "store.h5", only=[0])
-    told = [run.kept(writer, SimpleNamespace(folder=tmp_path, job=run.Job(name, {}))) for name in ("topk", "train")]
+    told = [execute.kept(writer, SimpleNamespace(folder=tmp_path, job=Job(name, {}))) for name in ("topk", "train")]
     writer.close()
     assert told == ["4 of 10 rows kept", "4 of 10 rows kept, but no state of the training: it begins anew"]

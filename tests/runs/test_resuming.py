@@ -17,8 +17,7 @@ import cnnprobe as package
 from cnnprobe.datasets.base.image_files import FolderSet
 from cnnprobe.machine import files
 from cnnprobe.plots import style
-from cnnprobe.runs import drawing, under_way
-from cnnprobe.runs import execute as run
+from cnnprobe.runs import drawing, prepare, under_way
 from cnnprobe.store import folders, run_json
 from cnnprobe.store.writer import Writer
 from tests.runs.test_execute import contents, words
@@ -335,7 +334,7 @@ def test_maps_whose_pictures_are_missing_are_made_again(cnnprobe, pictures, tmp_
     assert contents(folder) == contents(folder.parent / "v002")
 
 
-class Backwards(run.datetime):
+class Backwards(prepare.datetime):
     """A clock that goes back a year whenever it is asked."""
 
     asked = 0
@@ -343,12 +342,12 @@ class Backwards(run.datetime):
     @classmethod
     def now(cls, zone=None):
         cls.asked += 1
-        return run.datetime.__base__.now(zone).replace(year=2026 - cls.asked)
+        return prepare.datetime.__base__.now(zone).replace(year=2026 - cls.asked)
 
 
 def test_a_clock_that_goes_back_changes_neither_numbers_nor_durations(cnnprobe, pictures, tmp_path, monkeypatch):
     """F74: the newest run is the one with the largest number, and a run takes no negative time."""
-    monkeypatch.setattr(run, "datetime", Backwards)
+    monkeypatch.setattr(prepare, "datetime", Backwards)
     monkeypatch.setattr(under_way, "datetime", Backwards)
     for _ in range(2):
         assert cnnprobe(*words("train", pictures, "epochs=1")).status == 0

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,8 +18,7 @@ import pytest
 from cnnprobe.errors import UserError
 from cnnprobe.machine import provenance
 from cnnprobe.models import convnet
-from cnnprobe.runs import execute as run
-from cnnprobe.runs import sweep, sweep_job, sweep_table
+from cnnprobe.runs import execute, sweep, sweep_job, sweep_table
 from cnnprobe.runs.sweep_job import Asked
 from tests.runs.test_execute import ROOT, contents, leading, wait_for
 
@@ -308,15 +308,16 @@ def test_a_signal_while_a_job_is_drawn_stops_the_sweep_behind_it(tmp_path, monke
     """F103: that run is complete, and says so; the jobs behind it are not begun."""
     folder = tmp_path / "topk/a-b/v001"
 
-    def finished(*_):
+    def complete(_):
         os.kill(os.getpid(), number)
         folder.mkdir(parents=True)
         (folder / "run.json").write_text('{"status": "complete"}')
-        return 0
 
-    begun = SimpleNamespace(folder=folder, lock=SimpleNamespace(release=lambda: None))
-    monkeypatch.setattr(run, "begin", lambda *_: (None, begun, {}))
-    monkeypatch.setattr(run, "finished", finished)
+    begun = SimpleNamespace(folder=folder, lock=nullcontext())
+    monkeypatch.setattr(execute, "prepare", lambda *_: begun)
+    monkeypatch.setattr(execute, "measure", lambda *_: 0)
+    monkeypatch.setattr(execute.drawing, "draw", lambda _: 0)
+    monkeypatch.setattr(execute.under_way, "complete", complete)
     config = {"out": str(tmp_path), "method": {"name": "topk"}}
     monkeypatch.setattr(sweep_job.schema, "checked", lambda config, command: config)
     (tmp_path / "jobs").mkdir()

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from cnnprobe.machine import files
-from cnnprobe.runs import drawing
-from cnnprobe.runs import execute as run
+from cnnprobe.runs import drawing, prepare
 from cnnprobe.store import run_json
 from cnnprobe.store.tables import Measurement
 from cnnprobe.store.writer import Writer
@@ -69,7 +68,7 @@ class Interruptions:
     def planted(self, patch) -> Iterator["Interruptions"]:
         """Put the places into the program for as long as the block lasts."""
         write, put, finish = Writer.write, Writer._put, Writer.finish
-        to_file, compute, png = files.write, run.compute, drawing.style.png
+        to_file, compute, png = files.write, prepare.compute, drawing.style.png
 
         def saving(writer, rows):
             self.place("before a batch is saved")
@@ -104,7 +103,7 @@ class Interruptions:
             (Writer, "_put", putting),
             (Writer, "finish", finishing),
             (files, "write", filing),
-            (run, "compute", computing),
+            (prepare, "compute", computing),
             (drawing.style, "png", rendering),
         ):
             patch.setattr(owner, name, replaced)

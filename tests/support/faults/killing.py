@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from cnnprobe.cli.main import main
-from cnnprobe.runs import execute as run
+from cnnprobe.runs import prepare
 from cnnprobe.store import run_json
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Measurement
@@ -29,7 +29,7 @@ WORKING = "working 0"
 
 def reporting():
     """Report every batch, after it is saved, and that the work begins; return the moments of it, for the parent."""
-    write, compute = Writer.write, run.compute
+    write, compute = Writer.write, prepare.compute
     moments = []
 
     def report(line):
@@ -49,7 +49,7 @@ def reporting():
         moments.append(time.monotonic())
         return Measurement(made.tables, made.events, made.total, made.counts, made.facts)
 
-    Writer.write, run.compute = saving, computing
+    Writer.write, prepare.compute = saving, computing
     return moments
 
 
