@@ -183,6 +183,20 @@ def test_a_folder_has_one_writer(tmp_path):
     folders.Lock(tmp_path).release()
 
 
+def test_a_process_that_was_forked_holds_no_folder_and_may_write_in_one(tmp_path):
+    """F104: jobs of a sweep leave their lines in its folder."""
+    folder = make(tmp_path, "topk/a-b/v001")
+    with folders.Lock(folder):
+        child = os.fork()
+        if child == 0:
+            try:
+                files.write(folder / "line.json", b"{}")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert (folder / "line.json").read_bytes() == b"{}"
+
+
 def test_what_is_held_is_the_folder_and_not_its_name(tmp_path):
     """F104: of one that was deleted, moved, or made anew by another run; one that was never touched is written."""
     folder = make(tmp_path, "topk/a-b/v001")
