@@ -45,9 +45,11 @@ def measure(command, **given):
     """
     from cnnprobe import methods
     from cnnprobe.config import catalogue
+    from cnnprobe.config.options import option_name
     from cnnprobe.errors import unknown
     from cnnprobe.methods import contract
 
+    given = {option_name(key): value for key, value in given.items()}
     page = catalogue.page(catalogue.yaml_path("method", command))
     declared, asked = catalogue.options("method", command), catalogue.options_of(command)
     for key in given:

@@ -43,7 +43,7 @@ def open_source(
     name = config["method"].get("source")
     if not name:
         return None, config
-    accepted = catalogue.fact(config["method"]["name"], "BUILT_FROM", ())
+    accepted = catalogue.fact(config["method"]["name"], "BUILT_FROM", ("topk", "record"))
     folder = _source_folder(config, name, accepted, resumed, places)
     recording = Recording(folder / "store.h5")
     command = recording.attributes["command"]

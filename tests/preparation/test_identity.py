@@ -281,7 +281,7 @@ def test_a_run_of_before_a_part_was_known_is_gone_on_with_and_stays_in_order(cnn
     assert cnnprobe("record", *MINE, *SHOWN).status == 0
     folder = place / "outputs/record/custom-folder/v001"
     about = run_json.as_written(folder)
-    older = {part: digest for part, digest in about["identity"].items() if part != "code parts.py"}
+    older = {part: digest for part, digest in about["identity"].items() if part != "labels"}
     tables = list(package.open(folder))
     with h5py.File(folder / "store.h5", "r+") as file:
         file.attrs["identity"] = json.dumps(older)
@@ -329,8 +329,11 @@ def test_a_second_network_counts_by_its_weights(tmp_path, monkeypatch):
     (tmp_path / "best.safetensors").write_text("one")
     found = SimpleNamespace(path=tmp_path / "best.safetensors")
     monkeypatch.setattr(inputs.named_weights, "from_run", lambda word, config: found)
-    config = {"out": str(tmp_path), "model": {}, "dataset": {}, "method": {"brain": "train/b/v001"}}
-    made = SimpleNamespace(dataset=Given(np.zeros((2, 3, 4, 4), np.float32)), held_out=None, sums={}, code=())
+    config = {"out": str(tmp_path), "model": {"name": "a"}, "dataset": {"name": "b"}}
+    config["method"] = {"brain": "train/b/v001"}
+    made = SimpleNamespace(
+        dataset=Given(np.zeros((2, 3, 4, 4), np.float32)), held_out=None, sums={}, code=(), buffers={}
+    )
     before = identity.identity_of(config, made, inputs.reads(config))
     (tmp_path / "best.safetensors").write_text("two")
     now = identity.identity_of(config, made, inputs.reads(config))

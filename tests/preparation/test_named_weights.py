@@ -193,25 +193,27 @@ METHOD = '''
 """Measure how long the weights are at each moment of learning."""
 
 import os
-from typing import Any
-
 import numpy as np
 import torch
-from torch import nn
 
-from cnnprobe.instruments.network.snapshots import Moment, at
+from cnnprobe.instruments.network.snapshots import at
 from cnnprobe.config.options import Run
+from cnnprobe.methods.contract import Provided
 from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
 
 
-def compute(*, model: nn.Module, dataset: Any, moments: list[Moment], source: Run | None, start: int = 0):
+MOMENTS = True
+
+
+def compute(provided: Provided, *, source: Run | None):
     """Measure."""
+    model, moments = provided.model, provided.moments
     columns = {name: Column(name, dtype="float64") for name in ("epoch", "length")}
     columns["name"] = Column("name", dtype="object", values=np.array([moment.label for moment in moments], object))
     table = Table("growth", "moment", len(moments), columns)
 
     def events():
-        for row, moment in list(enumerate(moments))[start:]:
+        for row, moment in list(enumerate(moments))[provided.resumed.start :]:
             if row == 2 and os.path.exists("STOP"):
                 os.remove("STOP")
                 raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from cnnprobe.config.words import parse
 from cnnprobe.errors import UserError
 from cnnprobe.methods.transfer import inputs as old_task
 from cnnprobe.preparation import build as preparation
-from cnnprobe.preparation import compatibility, identity, named_weights
+from cnnprobe.preparation import identity, named_weights
 
 SMALL = ["model=convnet", "dataset=avatar", "dataset.count=24", "batch_size=8", "precision=float32", "augment=none"]
 LEARNED = "train/convnet-avatar/v001"
@@ -113,11 +113,11 @@ def test_the_run_of_an_old_task_is_part_of_the_identity_whatever_made_it(out):
     folder = out / "record/convnet-shapes/v001"
     for word in ("record/convnet-shapes/v001", "record/convnet-shapes/latest"):
         config, made = prepared(out, f"weights={LEARNED}", f"old_task={word}")
-        read = compatibility.read_runs(config, None)
+        read = old_task.reads(config)
         assert {key: path.resolve() for key, path in read.items()} == {"old_task": folder.resolve()}
         assert identity.identity_of(config, made, read)["run old_task"] == identity.run_digest(folder)
     for word in ("auto", "none", "null"):
-        assert compatibility.read_runs(prepared(out, f"weights={LEARNED}", f"old_task={word}")[0], None) == {}
+        assert old_task.reads(prepared(out, f"weights={LEARNED}", f"old_task={word}")[0]) == {}
 
 
 def test_images_that_cannot_be_had_are_told_with_the_way_out(out, tmp_path):
