@@ -1,4 +1,4 @@
-"""A mistake of the user, told in one line: what was asked, what was got, what is possible."""
+"""A mistake of the user, reported in one line: what was requested, what was found, what is possible."""
 
 import errno
 import os

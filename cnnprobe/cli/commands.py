@@ -1,4 +1,4 @@
-"""What a command line asks of the runner: a run, a sweep, a run once more, or its figures drawn again."""
+"""Requests of a command line to the runner: a run, a sweep, a run once more, or its figures drawn again."""
 
 import shlex
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What there is to choose from: commands, models, datasets and devices, read from the files that define them.
+"""The available choices: commands, models, datasets and devices, read from the files that define them.
 
 Nothing is registered. A method is `methods/<name>.py`, or `methods/<name>/method.py`, and `configs/method/<name>.yaml`;
 a model is `models/<name>.py` and `configs/model/<name>.yaml`, a dataset likewise. Only the standard library and PyYAML

@@ -1,6 +1,6 @@
 """From overrides to one checked configuration: plain Python values in which every key is known and has its type.
 
-Hydra composes; what a person may have meant is worked out before, so that a mistake is told in our
+Hydra composes; what a person may have meant is worked out before, so that a mistake is reported in our
 words with the names there are, and never by way of a half-built configuration.
 """
 

@@ -1,6 +1,6 @@
 """A configuration: which keys it has, and what their values may be.
 
-What a command line composes is checked here, and so is what stands in a run that anyone may have handed over.
+What a command line composes is checked here, and so is what is recorded in a run that anyone may have handed over.
 """
 
 import re

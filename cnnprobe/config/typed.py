@@ -1,4 +1,4 @@
-"""What a command line has typed, beside a run whose own options are followed: it is used, or it is refused by name."""
+"""Options typed on a command line, beside a run whose own options are followed: they are used, or refused by name."""
 
 import json
 from collections.abc import Iterable

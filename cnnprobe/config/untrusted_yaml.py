@@ -1,4 +1,4 @@
-"""YAML that anyone may have written: data, never code. It is looked through before Hydra or a run sees it.
+"""YAML that anyone may have written: data, never code. It is inspected before Hydra or a run sees it.
 
 Hydra runs what `_target_` names, its callbacks and its logging; OmegaConf reads the environment and unfolds aliases
 without bound. So a file says which choices and values to take, and nothing else.

@@ -1,4 +1,4 @@
-"""What the machine offers: processor cores this process may use, and GPUs."""
+"""The devices of the machine: processor cores this process may use, and GPUs."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that only one process gets."""
+"""Files that exist complete or not at all, and folders that only one process gets."""
 
 import hashlib
 import json

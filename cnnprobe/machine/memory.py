@@ -1,4 +1,4 @@
-"""Work in pieces that fit into memory: where one does not, half of it is tried."""
+"""Work in pieces that fit into memory: a piece that does not fit is halved and tried again."""
 
 import logging
 import re

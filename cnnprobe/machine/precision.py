@@ -1,4 +1,4 @@
-"""In which number format and memory layout a network computes, and what makes its sums the same every time."""
+"""The number format and memory layout in which a network computes, and what makes its sums the same every time."""
 
 import os
 from collections.abc import Iterable, Iterator

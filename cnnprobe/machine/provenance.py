@@ -1,4 +1,4 @@
-"""Where a result comes from: code, packages, machine and peak memory."""
+"""The provenance of a result: code, packages, machine and peak memory."""
 
 import platform
 import resource

@@ -1,4 +1,4 @@
-"""How much memory the machine, or the container it pretends to be, can still give. No torch: it may not load."""
+"""The memory that the machine, or the container that limits it, can still provide. No torch: it may not load."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The one way to a terminal: whatever a text holds, only letters and ends of lines arrive there."""
+"""The one way to a terminal: whatever a text contains, only printable characters and line ends arrive there."""
 
 import sys
 from typing import TextIO

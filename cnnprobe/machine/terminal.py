@@ -1,4 +1,4 @@
-"""What a run says while it works: progress, warnings, and its last line."""
+"""The messages of a run while it works: progress, warnings, and its last line."""
 
 import logging
 import sys

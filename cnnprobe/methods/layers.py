@@ -69,7 +69,7 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
     along = {"axes": "axis", "shape": (axes,)}
     positions = max([axes, *(len(layer.map_size) for layer in layers)])
     return {
-        "name": words("name to ask for the layer by", "name"),
+        "name": words("name to request the layer by", "name"),
         "module": words("path of the module", "module"),
         "kind": words(
             "convolution, linear, nonlinearity, norm, pool, attention, dropout, area, block or other", "kind"

@@ -1,4 +1,4 @@
-"""Where things stand on a figure of many small pictures: places in px, a scale bar, text that fits, a legend."""
+"""The layout of a figure of many small pictures: positions in px, a scale bar, text that fits, a legend."""
 
 import math
 import textwrap

@@ -1,4 +1,4 @@
-"""How features come about while a network learns: strips of pictures, spatial frequencies, times when half was done."""
+"""Features emerging while a network learns: strips of pictures, spatial frequencies, times at which half was done."""
 
 import math
 import re
@@ -229,7 +229,7 @@ def half_times(values: Sequence[np.ndarray], names: Sequence[str], title: str, e
         count = f"{len(known)} of {np.size(layer)}"
         ax.annotate(count, (place, 1), (0, 3), ("data", "axes fraction"), "offset points", ha="center", fontsize=6)
     _over_epochs(ax.yaxis, np.concatenate([moments, *found]), moments)
-    ax.set_ylabel("epoch of half the way", fontsize=8)
+    ax.set_ylabel("half-time (epoch)", fontsize=8)
     shorter = [style.plain(name, 24) for name in names]
     room = (made.get_figwidth() - 0.9) / len(names) / 0.07  # letters of 7 points beside one another
     upright = max(map(len, shorter)) + 1 > room
@@ -237,7 +237,7 @@ def half_times(values: Sequence[np.ndarray], names: Sequence[str], title: str, e
     ax.set_xlim(-0.6, len(names) - 0.4)
     if not any(map(len, found)):
         ax.text(0.5, 0.5, "no feature came half way", transform=ax.transAxes, fontsize=8, ha="center", va="center")
-    lines = "light lines: the moments looked at" if len(moments) else ""
+    lines = "light lines: the moments examined" if len(moments) else ""
     footer(made, ["points: units; red: median; above: units with a half-time", lines])
     return made
 

@@ -1,4 +1,4 @@
-"""How every figure looks: sizes, colours, and text that is shown as it is written."""
+"""The style of every figure: sizes, colours, and text that is shown as it is written."""
 
 import textwrap
 from collections import Counter

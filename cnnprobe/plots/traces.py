@@ -133,4 +133,4 @@ def _draw(ax: Axes, signal: np.ndarray, cell: Cell, step: float, span: np.ndarra
 
 
 def _scale(step: float, samples: int) -> str:
-    return f"channels from above, their zeros {style.number(step)} apart; a frame is {samples} samples"
+    return f"channels from top to bottom, their zeros {style.number(step)} apart; a frame is {samples} samples"

@@ -1,4 +1,4 @@
-"""What a run is built from; nothing is mixed with weights or images that are not its own."""
+"""Compatibility of what a run is built from: nothing is mixed with weights or images that are not its own."""
 
 import logging
 import shlex
@@ -147,7 +147,7 @@ def same_origin(source: Recording, name: str, made: Any, now: dict[str, str], co
     if code := identity.differences(before, now, identity.is_of_the_network):
         raise UserError(f"{name} was made with other code of the network: {listing(code, 3)} since then; rank again")
     if labels := identity.differences(before, now, lambda part: part == identity.LABELS):
-        LOG.warning(f"{name} was made with other labels of the images ({labels[0]}); those of now are shown")
+        LOG.warning(f"{name} was made with other labels of the images ({labels[0]}); the current ones are shown")
 
 
 def _options_apart(source: Recording, name: str, config: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the results of a run depend on, as digests: written when it begins, compared whenever rows would be mixed.
+"""Digests of what the results of a run depend on: written when it begins, compared whenever rows would be mixed.
 
 Beside the weights, the images and their size, which a store names in attributes of their own: the labels, classes and
 objects, every file and folder that the configuration names (tables, masks, references, volumes), the code of a network

@@ -1,4 +1,4 @@
-"""Which network some weights belong to, told by the names and shapes of its tensors."""
+"""The network that given weights belong to, identified by the names and shapes of its tensors."""
 
 from collections.abc import Iterator, Mapping
 

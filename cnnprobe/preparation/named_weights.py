@@ -1,4 +1,4 @@
-"""What `weights=` names: random or published weights, those of a run or a file, or several moments of a training."""
+"""Weights that `weights=` names: random or published, of a run or a file, or of several moments of a training."""
 
 import logging
 from dataclasses import dataclass, replace

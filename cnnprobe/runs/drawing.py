@@ -89,7 +89,7 @@ def _tell_unwritten() -> None:
     letters = fonts.unwritten()
     if letters:
         log.warning(
-            "no font on this machine has %d letters of names in the figures, which stand there as code points: %s",
+            "no font on this machine has %d letters of names in the figures, which appear as code points: %s",
             len(letters),
             listing((f"U+{ord(letter):04X} {letter}" for letter in letters), 4),
         )

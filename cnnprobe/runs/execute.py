@@ -1,6 +1,6 @@
 """One run: prepare, measure, write, draw.
 
-What protects it stands around these steps: `prepare` checks before there is a folder, `guard` says how a run ended,
+What protects it surrounds these steps: `prepare` checks before there is a folder, `guard` says how a run ended,
 `machine.signals` hears signals, and `store.writer` keeps every row that it reported.
 """
 

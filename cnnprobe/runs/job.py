@@ -1,4 +1,4 @@
-"""One run to do, as the command line asks for it."""
+"""One run to do, as the command line requests it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a machine lacks or forbids (room on its disk, memory, a permission), told in one line: it is no bug of ours."""
+"""Errors of a machine that lacks or forbids something (disk space, memory, permission), in one line: no bug of ours."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What a stopped run has left: rows, the state of a training, work that has no row yet."""
+"""The remains of a stopped run: rows, the state of a training, work that has no row yet."""
 
 from pathlib import Path
 

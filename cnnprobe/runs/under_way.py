@@ -118,4 +118,4 @@ def interrupted(run: Run) -> None:
 def stopping(command: str, what: object) -> None:
     """Say what is finished before a run stops."""
     again = "a second Ctrl-C leaves at once"
-    terminal.say(f"cnnprobe {command}: stopping when {what} has come to a point to go on from; {again}", sys.stderr)
+    terminal.say(f"cnnprobe {command}: stopping when {what} has reached a point to go on from; {again}", sys.stderr)

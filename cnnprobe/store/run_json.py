@@ -1,4 +1,4 @@
-"""`run.json`: what a run says of itself, read as something that anyone may have written.
+"""`run.json`: what a run says about itself, read as something that anyone may have written.
 
 Every field has a type; a value of another type counts as absent, so that whoever reads a field gets what they expect or
 nothing.

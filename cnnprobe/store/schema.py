@@ -1,4 +1,4 @@
-"""Of which kind the attributes of a store are, whoever wrote it: checked when it is opened.
+"""The kinds of the attributes of a store, whoever wrote it: checked when it is opened.
 
 A name has one kind wherever it stands. Names that are not listed here are of a newer version, and not looked at.
 """

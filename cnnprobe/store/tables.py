@@ -1,4 +1,4 @@
-"""What a method hands over: tables of named columns, each with its axes and its unit, and the rows that fill them.
+"""Tables that a method hands over: named columns, each with its axes and its unit, and the rows that fill them.
 
 A method's `compute` returns a `Measurement`. Its tables are known before the first row, so that the
 store can be laid out, and a full disk noticed, before anything is computed. Iterating a measurement

@@ -1,6 +1,6 @@
 """The writer of a run's store: one HDF5 file in which every row reported as saved survives any death of its writer.
 
-How that is had: all tables are known before the first row, so the whole file is laid out at once,
+How this is achieved: all tables are known before the first row, so the whole file is laid out at once,
 contiguous and preallocated, and never changes its layout again. Rows are written by their byte offset
 with plain `pwrite`, not through the HDF5 library (which crashes when a write fails): first the bytes
 of a batch, then its checksums, then the one byte that says it is there. Readers need no lock.

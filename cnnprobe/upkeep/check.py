@@ -202,11 +202,11 @@ def _agree(folder: Path, about: dict[str, Any], recording: Recording) -> Iterato
     except (OSError, ValueError):
         text = None
     if text is None:
-        yield Finding("error", str(folder), "config.yaml is missing or cannot be read", "it stands in store.h5 as well")
+        yield Finding("error", str(folder), "config.yaml is missing or cannot be read", "it is in store.h5 as well")
         return
     # where a run lies says nothing about its results; compared as text, so that nothing in it is built
     if re.sub(r"^out: .*\n(?: .*\n|\n)*", "", text, flags=re.MULTILINE) != own.get("config"):
-        yield Finding("error", str(folder), "config.yaml is not the one of store.h5", "it stands there, as `config`")
+        yield Finding("error", str(folder), "config.yaml is not the one of store.h5", "it is stored there, as `config`")
 
 
 def _weights(folder: Path, about: dict[str, Any], listed: dict[str, str]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What a look at something found: in order, to be known, or wrong; and what to do about it."""
+"""Findings of an inspection: in order, worth knowing, or wrong; and what to do about it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far are runs and sweeps? Of each: under way, stopped or complete, how much of it is there, and how to go on.
+"""How far along are runs and sweeps? Each: under way, stopped or complete, how much of it is there, and how to go on.
 
 Without a name, every run below `out` that is not complete. A RUN is a path, COMMAND/NAME/v001, or v001 or latest where
 only one fits; a SWEEP is the path of its folder, or COMMAND/NAME/sweep-001. Of a sweep whose process is gone the table

@@ -1,4 +1,4 @@
-"""What the axes of a user's array are: which one is the recording, which the channel, which time, y and x.
+"""The axes of a user's array: which one is the recording, which the channel, which time, y and x.
 
 They are what was asked for, else what the file says, else what follows from what stands beside the array (as many
 labels as recordings, as many names as channels, as many times as samples) and from what an image looks like (1, 3 or 4

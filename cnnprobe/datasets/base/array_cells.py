@@ -1,4 +1,4 @@
-"""Recordings one by one in a cell array, as FieldTrip's `trial`, and how many there are where a file says it."""
+"""Recordings one by one in a cell array, such as FieldTrip's `trial`, and their number where a file states it."""
 
 import re
 from collections import defaultdict

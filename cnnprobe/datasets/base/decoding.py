@@ -41,7 +41,7 @@ OTHER_CONTENT = {  # what a file begins with, where it is something else
     rb"[\t\n\r\x20-\x7e]+$": "text",
 }
 DEEP = (
-    "its 16 bits become 8 (grey is rounded, of colour the upper 8 are taken), as those of every such file; "
+    "its 16 bits become 8 (grey is rounded, of colour the upper 8 are taken), as for every such file; "
     "dataset=arrays keeps all"
 )
 

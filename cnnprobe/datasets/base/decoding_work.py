@@ -1,4 +1,4 @@
-"""How much work an image file asks for, beside its bytes and pixels: scans of a JPEG, strips of a TIFF.
+"""The work of decoding an image file, beyond its bytes and pixels: scans of a JPEG, strips of a TIFF.
 
 An empty scan takes ten bytes and goes through all pixels; a strip takes four bytes and may be all of the picture.
 """

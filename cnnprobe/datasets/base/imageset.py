@@ -1,4 +1,4 @@
-"""What every dataset is: a sequence of images at one size, with labels and names, loaded by the batch."""
+"""The image set that every dataset is: images in sequence at one size, with labels and names, loaded in batches."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""Names by the million: an array of short values, each spelled out when it is asked for."""
+"""Names by the million: an array of short values, each spelled out when it is requested."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which subfolders of a folder of images are splits, as people call them, and which are classes."""
+"""Subfolders of a folder of images: which are splits, by the names in common use, and which are classes."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What values of images are divided by so that they are from 0 to 1, by their type and the largest of them."""
+"""The divisor that brings the values of images into the range 0 to 1, by their type and the largest of them."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What an avatar sees: a room, landmarks or none, blotches of paint, and the eye, all drawn from random numbers.
+"""Scenes that an avatar sees: a room, landmarks or none, blotches of paint, and the eye, all drawn at random.
 
 A geometry scene and a landmark scene differ in what they are about and in nothing else: views, paints, light and the
 amount of accent colour come from the same distributions. For each landmark of the one, the other has a blotch of the

@@ -1,4 +1,4 @@
-"""What surfaces of drawn images look like: periodic patterns at several scales, letters, and noise as in nature."""
+"""Surface textures of drawn images: periodic patterns at several scales, letters, and noise as in nature."""
 
 from dataclasses import dataclass
 from functools import cache

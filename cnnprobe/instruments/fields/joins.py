@@ -1,4 +1,4 @@
-"""How moving and joining pass fields on: functions that only move values, and those that bring several together.
+"""Fields through moving and joining: functions that only move values, and those that bring several together.
 
 What moves values (slices, permutations, reshapes, indexing), and what writes them into others, is run on coordinates.
 What joins branches takes the union of what they see, at every position; a branch of one position that all positions

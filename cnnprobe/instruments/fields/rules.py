@@ -1,4 +1,4 @@
-"""How torch functions pass receptive fields on: from the geometry of what a function reads to that of what it returns.
+"""Rules by which torch functions pass receptive fields on: from the geometry of their inputs to that of their output.
 
 Windows (convolution, pooling), resampling and borders have a formula. Functions that only move values, and what joins
 branches, are in `field_joins`; what mixes positions (attention, averages over space, statistics of normalisations)

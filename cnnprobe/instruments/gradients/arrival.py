@@ -1,4 +1,4 @@
-"""Whether a gradient arrives: autograd's derivative beside finite differences, before maps are made of it.
+"""A check that a gradient arrives: autograd's derivative beside finite differences, before maps are made of it.
 
 A forward pass may cut its graph (torch.no_grad, torch.inference_mode, detach, .data, NumPy), step (sign, round, argmax)
 or hand back what is no derivative (straight-through estimators): autograd then gives 0, or another number, and no word.

@@ -1,4 +1,4 @@
-"""What a rectifier hands back: the gradient, or what guided backpropagation and the deconvnet make of it.
+"""Backward rules of rectifiers: the gradient, or what guided backpropagation and the deconvnet make of it.
 
 With the input z of a rectifier and the signal R that arrives from above:
 

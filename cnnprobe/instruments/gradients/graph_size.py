@@ -1,4 +1,4 @@
-"""How much memory the graph of a pass takes: what autograd saves for the backward pass."""
+"""The memory that the graph of a pass takes: what autograd saves for the backward pass."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What images of a dataset are like on average: their colours, their range, the amplitudes of their frequencies."""
+"""Average statistics of the images of a dataset: their colours, their range, the amplitudes of their frequencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that goes on image by image, or draw by draw, and that a stopped run goes on with where it stood."""
+"""Work that proceeds image by image, or draw by draw, and that a stopped run resumes where it left off."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a network costs: multiply-accumulate operations, counted from the shapes of what its functions are given.
+"""The cost of a network: multiply-accumulate operations, counted from the shapes of what its functions are given.
 
 Counted are sums of products: convolutions (of deformable ones not the sampling between pixels), dense and bilinear
 layers, products of matrices, attention, recurrent layers. Functions of single numbers, products and sums at each place,

@@ -1,4 +1,4 @@
-"""Layers that were not seen to come from the image, and change with it all the same: through NumPy or compiled code."""
+"""Layers that could not be traced back to the image, yet change with it: through NumPy or compiled code."""
 
 import torch
 from torch import Tensor, nn

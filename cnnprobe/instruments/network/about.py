@@ -1,4 +1,4 @@
-"""What a network says about itself, under one marked attribute: `network.cnnprobe = About(...)`.
+"""A network's statements about itself, under one marked attribute: `network.cnnprobe = About(...)`.
 
 A network keeps numbers, lists and modules under any names it likes (`classes`, `input_size`, `aliases`, …): they are
 its own business and none of them is read. What is read is the attribute `cnnprobe` alone, and only an `About`.

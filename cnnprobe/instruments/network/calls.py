@@ -1,4 +1,4 @@
-"""What traced torch functions are: their kind, and what follows a convolution alone."""
+"""Kinds of traced torch functions, and what follows a convolution alone."""
 
 import math
 import re

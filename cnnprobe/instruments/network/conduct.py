@@ -1,4 +1,4 @@
-"""How a network treats the images it is handed: whether it writes into them, and where it keeps them apart.
+"""A network's treatment of the images it is handed: whether it writes into them, and where it keeps them apart.
 
 Found once per network and size of image, from two passes: one noise image alone, and the same image between two others.
 A value of the pass belongs to images if one axis is as long as there are images and the values of an image are the same
@@ -221,7 +221,7 @@ def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
         )
     if conduct.remembers:
         conduct.say(
-            f"the forward of the network changes {conduct.remembers} with every image it is shown: if its answers "
+            f"the forward of the network changes {conduct.remembers} with every image it is shown: if its outputs "
             "depend on that, they depend on the order of the images"
         )
     return conduct
@@ -263,7 +263,7 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
         words = f"the network takes one image at a time ({_words(error)}): {ONE_BY_ONE}"
         again, *_ = _looked(model, alone, seed=0)
         if _differ(one, again):
-            words += "; its answers differ from pass to pass (a memory in forward)"
+            words += "; its outputs differ from pass to pass (a memory in forward)"
         places = {tap: only_alone(seen, words) for tap, seen in one.seen.items()}
         return Conduct(copies, places, differentiates=differentiates)
     places = {tap: place_of(seen, many.seen.get(tap)) for tap, seen in one.seen.items()}
@@ -282,7 +282,7 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
             if repeated is None or alike(one.seen[tap].whole, repeated.whole, one.seen[tap].agree):
                 break  # it depends on its batch, and so may all that follows
             lost = len(one.seen[tap].shape) < len(many.seen[tap].shape)
-            words = "answers to the same image differ from pass to pass (randomness, or a memory, in forward)"
+            words = "outputs for the same image differ from pass to pass (randomness, or a memory, in forward)"
             places[tap] = Place("restored" if lost else "together", axes[tap], told=words)
     return Conduct(copies, places, differentiates=differentiates, folds=shared)
 

@@ -1,4 +1,4 @@
-"""What was found out about a network by trying it, kept with it for as long as it stays as it is."""
+"""Findings about a network from trying it, kept with it for as long as it stays unchanged."""
 
 import weakref
 from collections import deque

@@ -1,4 +1,4 @@
-"""Where images are in one value of a pass: along which axis, and whether each is answered as if it were alone."""
+"""Places of images in one value of a pass: along which axis, and whether each is processed as if it were alone."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -80,14 +80,14 @@ def place_of(one: Seen, many: Seen | None) -> Place:
         return Place(
             "one by one",
             axis,
-            told="the answer to an image depends on the other images of its batch (statistics of the batch?): "
+            told="the response to an image depends on the other images of its batch (statistics of the batch?): "
             f"{ONE_BY_ONE}",
         )
     if axis is not None:
         if alike(one.whole, many.samples[axis], one.agree):
             return Place("restored", axis)
         return Place(
-            problem=f"it drops the axis of a batch of one image ({shapes}), and answers otherwise to one alone"
+            problem=f"it drops the axis of a batch of one image ({shapes}), and responds differently to one alone"
         )
     if one.shape[:1] == (1,):
         return Place("one by one", 0, told=f"images have no axis of their own ({shapes}): {ONE_BY_ONE}")

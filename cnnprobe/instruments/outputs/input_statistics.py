@@ -1,4 +1,4 @@
-"""What images a network has learned from, told by the statistics of its first BatchNorm: those of 0 to 1, or others?
+"""Images a network has learned from, inferred from the statistics of its first BatchNorm: those of 0 to 1, or others?
 
 Values from 0 to 1 with the mean e have a variance of at most e (1 - e), 0.25 in any case. A BatchNorm that reads the
 image itself keeps both. One behind the first convolution keeps them filtered: with kernels w and biases b its mean is

@@ -1,4 +1,4 @@
-"""What the outputs of a network are: logits of classes, probabilities of its own softmax or sigmoid, or neither.
+"""Kinds of outputs of a network: logits of classes, probabilities of its own softmax or sigmoid, or neither.
 
 Found out by what they do on several images, far from the range of pixels too:
 

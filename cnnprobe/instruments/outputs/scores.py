@@ -1,4 +1,4 @@
-"""Where on the way to its output a network has the scores that its own softmax or sigmoid is made from.
+"""Scores that a network's own softmax or sigmoid is made from, and where on the way to its output they are.
 
 What is returned may be clamped behind that (softmax(1).clamp(0.001, 0.999)), scaled (divided by a sum and a little) or
 shifted (a little added before a logarithm). Its probabilities are those of the scores, which are found all the same:

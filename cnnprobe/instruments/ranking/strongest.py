@@ -1,4 +1,4 @@
-"""The strongest images of every unit: from one pass of the network, or from a run that has looked already."""
+"""The strongest images of every unit: from one pass of the network, or from a run that has already ranked them."""
 
 import logging
 from collections.abc import Generator, Iterable

@@ -1,4 +1,4 @@
-"""Correlations over trials of many perturbations with many responses, given the others too, and what chance gives."""
+"""Correlations over trials of many perturbations with many responses, also given the others, and their chance level."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""How unlike the patterns are that conditions evoke: dissimilarity matrices, from the inner products of the patterns.
+"""Dissimilarity matrices of the patterns that conditions evoke, from the inner products of the patterns.
 
 A pattern is what all features (units at all positions) of a system answer to one condition. The inner products of the
 patterns are all that correlation, cosine and Euclidean distance need to know, and they add up over features: a layer of

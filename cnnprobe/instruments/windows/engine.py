@@ -106,10 +106,10 @@ class WindowEngine:
         for value in {value for call in self.calls for value in call.inputs}:
             if value.call >= 0 and value.dtype in (torch.int64, torch.int32):
                 name = pass_.calls[value.call].name
-                raise Unrepeatable(f"{name}() makes places out of values, and windows round these otherwise")
+                raise Unrepeatable(f"{name}() makes places out of values, and windows round these differently")
         for call in self.calls:
             if jumps(call) and _joins(call, pass_.calls):
-                raise Unrepeatable(f"{call.name}() sets values against each other, and windows round equal ones apart")
+                raise Unrepeatable(f"{call.name}() compares values, and windows round equal ones differently")
         self.operations: dict[int, Operation] = {}
         self.shown = {self.image} if len(size) == 3 else set()  # values that show the image pixel by pixel
         local = set(self.shown)

@@ -1,4 +1,4 @@
-"""Square occluders: the places they stand at, and what is seen in place of the image.
+"""Square occluders: their places, and what is seen instead of the image.
 
 An occluder shows a *filling image* through a square hole: noise, the mean colour, zero, or the image itself blurred.
 So every occluded image is the image outside the square and the filling inside, at the same pixels.

@@ -1,4 +1,4 @@
-"""How each kind of local operation carries changed windows on.
+"""Local operations: how each kind carries changed windows on.
 
 A window holds what an occluder changed, as the difference to the clean image (`changes`: zero wherever nothing
 changed), or as the values themselves (`values`). Linear functions are applied to the differences: what lies around the

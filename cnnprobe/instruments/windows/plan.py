@@ -1,4 +1,4 @@
-"""Where the changed windows are: by value of the network and by occluder, along one axis of the image.
+"""The places of changed windows: by value of the network and by occluder, along one axis of the image.
 
 An occluder changes a stretch of rows and a stretch of columns of every map; both follow from the geometry of the
 network alone, each axis by itself. Of those, only what the target can see is needed. Occluders whose stretches have

@@ -1,4 +1,4 @@
-"""Which calls of a network act locally: from a traced call to the operation that carries windows through it."""
+"""Calls of a network that act locally: from a traced call to the operation that carries windows through it."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Along one axis: which positions of a result read a stretch of what it is made from, and what they read.
+"""Spans along one axis: which positions of a result read a stretch of what it is made from, and what they read.
 
 A stretch is first … stop - 1; it is empty where first >= stop. Stretches are arrays, one entry per occluder.
 """

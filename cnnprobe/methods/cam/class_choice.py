@@ -1,4 +1,4 @@
-"""How many classes a network tells apart, and which of them are looked at for an image."""
+"""The classes a network tells apart: how many there are, and which of them are examined for an image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The map of a layer as rows and columns that lie as those of the image, also where it is tokens."""
+"""The map of a layer as rows and columns arranged as those of the image, even where it consists of tokens."""
 
 import logging
 import math

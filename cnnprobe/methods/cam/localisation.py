@@ -1,4 +1,4 @@
-"""Does a map point at the object? Pointing game, overlap of boxes and energy, each beside what chance would give.
+"""Localisation of the object by a map: pointing game, overlap of boxes and energy, each beside its chance level.
 
 pointing  1 where the map's maximum lies on the object or at most `tolerance` px from it (Zhang, Lin, Brandt, Shen,
           Sclaroff 2016, section 4.1); chance: the share of the image that would count

@@ -1,4 +1,4 @@
-"""How a map lies over its image, measured: a network may mirror its map, exchange its axes, or move parts of it."""
+"""The orientation of a map on its image, measured: a network may mirror it, exchange its axes, or move parts of it."""
 
 from collections.abc import Callable
 from typing import NamedTuple

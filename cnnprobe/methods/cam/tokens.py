@@ -1,4 +1,4 @@
-"""Which token shows which place of an image, measured: patches may stand in any order, other tokens at either end."""
+"""The place of an image that each token shows, measured: patches may be in any order, other tokens at either end."""
 
 import numpy as np
 import torch

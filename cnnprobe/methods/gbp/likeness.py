@@ -1,4 +1,4 @@
-"""How alike two maps are: the four measures of the sanity checks for saliency maps.
+"""The likeness of two maps: the four measures of the sanity checks for saliency maps.
 
 Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim (2018), "Sanity checks for saliency maps", NeurIPS, arXiv:1810.03292,
 section 3 and appendix: rank correlation with and without signs, structural similarity, rank correlation of histograms

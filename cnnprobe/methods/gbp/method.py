@@ -284,7 +284,7 @@ def _learning(recording: Recording) -> Figures:
         frequencies = [table["learned_centroid"] for table in tables]
         yield "learning_frequency", centroid_curves(epochs, frequencies, names, title, own["moments"])
         halves = [table["half_time"] for table in tables]
-        title = f"When the mean maps of {network} had come half way to the last"
+        title = f"When the mean maps of {network} were half way to the last"
         yield "learning_half_times", half_times(halves, names, title, epochs)
 
 

@@ -1,4 +1,4 @@
-"""What is left of gradient maps when the network they explain is randomised (Adebayo et al. 2018, section 3)."""
+"""Sanity checks: what is left of gradient maps when their network is randomised (Adebayo et al. 2018, section 3)."""
 
 from collections.abc import Iterator
 from dataclasses import replace

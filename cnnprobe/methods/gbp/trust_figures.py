@@ -1,4 +1,4 @@
-"""How far gradient maps can be trusted: reliability against the number of stimuli, likeness after randomisation."""
+"""Trust in gradient maps: reliability against the number of stimuli, likeness after randomisation."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What the rows of a layer climb for: units, groups, directions, the layer, or units of another network."""
+"""Targets that the rows of a layer climb for: units, groups, directions, the layer, or units of another network."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which frequencies units listen to: unit x frequency, channel x frequency, polar fields, and all against depth."""
+"""Frequencies that units listen to: unit x frequency, channel x frequency, polar fields, and all against depth."""
 
 import math
 from collections.abc import Sequence
@@ -196,7 +196,7 @@ def channel_maps(units: Units, axes: Axes, means: tuple[np.ndarray, float], titl
         bar = made.colorbar(shown, ax=small, fraction=0.02, pad=0.01)
         bar.set_label("correlation", fontsize=7)
         bar.ax.tick_params(labelsize=6)
-    remarks = [f"outlined: above what chance exceeds anywhere ({null:.3f})"] * bool(np.isfinite(null))
+    remarks = [f"outlined: above the null level over all bands ({null:.3f})"] * bool(np.isfinite(null))
     remarks += ["circles: planted oscillations"] * bool(axes.planted)
     remarks += [f"below: the {len(chosen)} units that are moved most"] if chosen and not units.pages else []
     _foot(made, [*remarks, f"frequency in {axes.unit}"])
@@ -263,7 +263,7 @@ def polar_fields(units: Units, axes: Axes, title: str = "") -> Figure:
     bar.ax.tick_params(labelsize=6)
     asked = "" if units.pages else f"the {len(chosen)} units moved most; "
     outer = f"outwards: {number(axes.rings[0])} to {number(axes.rings[-1])} {axes.unit}"
-    _foot(made, [f"{asked}number: unit", outer, "around: the wave's normal, to the right 0°, clockwise"])
+    _foot(made, [f"{asked}number: unit", outer, "angle: the wave's normal, 0° to the right, clockwise"])
     return made
 
 

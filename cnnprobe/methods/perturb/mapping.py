@@ -1,4 +1,4 @@
-"""Spectral fields of the units of a layer: how the perturbation of every band moves each, and what chance gives."""
+"""Spectral fields of the units of a layer: how the perturbation of every band moves each, and the chance level."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

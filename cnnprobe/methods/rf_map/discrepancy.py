@@ -1,4 +1,4 @@
-"""What is read off a unit's map when the image is occluded, as one number: the discrepancy, clean minus occluded.
+"""The discrepancy, clean minus occluded: the one number read off a unit's map when the image is occluded.
 
     site      at one position of the map, that of the clean maximum; nothing outside its theoretical field acts on it
     max       maximum of the map

@@ -85,7 +85,7 @@ class Occlusion:
                 self.carried.most = UNBOUNDED
                 self.error = self._compared()
             if math.isnan(self.error):
-                raise Unrepeatable("windows cannot be compared with the network, which answers NaN or Inf")
+                raise Unrepeatable("windows cannot be compared with the network, which returns NaN or Inf")
             if not self.error <= TOLERANCE[self.precision]:
                 raise Unrepeatable(f"windows differ from the network by {self.error:.1e} of its largest response")
         except Unrepeatable as reason:

@@ -1,4 +1,4 @@
-"""How large the receptive fields are from layer to layer: measured beside theoretical."""
+"""The size of receptive fields from layer to layer: measured beside theoretical."""
 
 from collections.abc import Sequence
 

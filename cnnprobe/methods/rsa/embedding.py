@@ -1,4 +1,4 @@
-"""Conditions as points in a plane, as far from one another as their patterns are unlike: metric scaling (SMACOF).
+"""Conditions as points in a plane, as far apart as their patterns are dissimilar: metric scaling (SMACOF).
 
 Borg, Groenen 2005, Modern Multidimensional Scaling, chapter 8 (majorisation) and section 12.1 (classical scaling, from
 which it starts). Majorisation finds the valley and then creeps: where it would be stopped depends on the last digits of

@@ -1,4 +1,4 @@
-"""What rsa compares with: the references, volumes and mask that its options name."""
+"""The inputs that rsa compares with: the references, volumes and mask that its options name."""
 
 from contextlib import suppress
 from pathlib import Path

@@ -307,7 +307,7 @@ def _embedding(recording: Recording, title: str) -> Figures:
     points, stress, words = zip(*shown)
     if not np.isfinite(points).any():
         return
-    what = "Stimuli in a plane, near where their patterns are alike (metric scaling)"
+    what = "Stimuli in a plane, close together where their patterns are similar (metric scaling)"
     labels = [str(name) for name in recording["conditions"]["name"]]
     pictures = _pictures(recording, np.arange(len(labels)))
     yield "embedding", embedding_panels(points, stress, words, pictures, f"{what}: {title}", labels)

@@ -1,4 +1,4 @@
-"""What every layer answers to every stimulus, kept only until it is known how unlike the answers are.
+"""Response patterns of every layer to every stimulus, kept only until their dissimilarities are known.
 
 One pass over the images serves all layers. Where memory does not hold the patterns of all layers at once, there are
 several passes, and of a large layer only some features in each: products of patterns add up over features.

@@ -1,4 +1,4 @@
-"""How far a training is: its epochs so far, the best of them, and what going on from here needs."""
+"""The progress of a training: its epochs so far, the best of them, and what continuing from here needs."""
 
 import copy
 import json
@@ -14,11 +14,11 @@ from cnnprobe.store.tables import Column, Rows, Table
 EPOCH = {
     "epoch": Column("epoch, from 1", dtype="int64", unit="index"),
     "loss": Column("mean over the training images, as they were learned", dtype="float64"),
-    "accuracy": Column("share of training images answered right, as they were learned", dtype="float64"),
+    "accuracy": Column("share of training images classified correctly, as they were learned", dtype="float64"),
     "val_loss": Column(
         "the same loss (smoothed labels, `balance=loss`), mean over the held-out images", dtype="float64"
     ),
-    "val_accuracy": Column("share of held-out images answered right, after the epoch, in float32", dtype="float64"),
+    "val_accuracy": Column("share of held-out images right, after the epoch, in float32", dtype="float64"),
     "lr": Column("learning rate of the epoch's last update", dtype="float64"),
 }
 
@@ -34,7 +34,7 @@ def confusion_table(classes: tuple[str, ...], images: int) -> Table:
     """Lay out `/confusion`, one row a true class, of the held-out images under the weights `best`."""
     columns = {
         "matrix": Column("images of the true class by predicted class", "predicted", (len(classes),), "int64"),
-        "accuracy": Column("share of the class's images answered right; NaN without images", dtype="float64"),
+        "accuracy": Column("share of the class's images classified correctly; NaN without images", dtype="float64"),
     }
     attributes = {"classes": json.dumps(list(classes), ensure_ascii=False), "images": images, "checkpoint": "best"}
     return Table("confusion", "true", len(classes), columns, batch=len(classes), attributes=attributes)

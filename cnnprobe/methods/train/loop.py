@@ -1,4 +1,4 @@
-"""The loop of learning: epochs of updates, what is measured after each, and the weights kept on the way."""
+"""The training loop: epochs of updates, what is measured after each, and the weights kept on the way."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""Matrices with named rows and columns: which classes are taken for which."""
+"""Matrices with named rows and columns: which classes are mistaken for which."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How a network is taught: loss, optimiser, learning rate, augmentation; and whether it can be taught at all."""
+"""The recipe of a training: loss, optimiser, learning rate, augmentation; and whether training is possible at all."""
 
 import logging
 from collections.abc import Iterable

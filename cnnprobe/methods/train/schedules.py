@@ -1,4 +1,4 @@
-"""What happens when while a network learns: the learning rate of every update, and the moments its weights are kept."""
+"""Schedules of a training: the learning rate of every update, and the moments at which the weights are kept."""
 
 import math
 from collections.abc import Sequence

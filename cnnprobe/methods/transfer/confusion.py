@@ -1,4 +1,4 @@
-"""What a confusion matrix says: accuracy with its interval, by class, and beyond chance."""
+"""Summaries of a confusion matrix: accuracy with its interval, by class, and beyond chance."""
 
 import math
 from dataclasses import dataclass

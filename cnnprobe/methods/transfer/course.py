@@ -17,7 +17,7 @@ from cnnprobe.store.unfinished import Unfinished
 
 OBSERVED = {
     "source_accuracy": Column(
-        "share of the old task's images answered right with the old readout, after the epoch; NaN without an old task",
+        "share of the old task's images classified right with the old readout, after the epoch; NaN: no old task",
         dtype="float64",
     )
 }
@@ -47,14 +47,14 @@ class Source:
         dataset = self.task.dataset
         classes = (len(dataset.classes),)
         columns = {
-            "moment": Column("when the network was asked", dtype="object", values=np.array(MOMENTS, object)),
-            "accuracy": Column("share of the images answered right with the old readout", dtype="float64"),
+            "moment": Column("when the network was tested", dtype="object", values=np.array(MOMENTS, object)),
+            "accuracy": Column("share of the images classified correctly with the old readout", dtype="float64"),
             "recoverable": Column(
                 "the same with a linear readout fitted anew (ridge, to other images); NaN: too few images of a class",
                 dtype="float64",
             ),
             "images": Column("images of each class that can be read", "class", classes, "int64"),
-            "right": Column("of these, answered right", "class", classes, "int64"),
+            "right": Column("of these, classified correctly", "class", classes, "int64"),
         }
         names = json.dumps(list(dataset.classes), ensure_ascii=False)
         about = {"run": self.run, "dataset": dataset.name, "fingerprint": dataset.fingerprint, "classes": names}

@@ -1,4 +1,4 @@
-"""The task a network had learned before a transfer: which run tells of it, its images and its classes."""
+"""The task a network had learned before a transfer: the run that records it, its images and its classes."""
 
 import logging
 from contextlib import suppress

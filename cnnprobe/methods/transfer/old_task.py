@@ -1,4 +1,4 @@
-"""The task a network had learned before: how much of it is left, asked with the old readout."""
+"""The task a network had learned before: how much of it is left, measured with the old readout."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What an old task still finds in a body that has learned another: what a readout fitted anew answers right."""
+"""The part of an old task that is recoverable from a body that has learned another: what a new readout gets right."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Contrast response: how a unit's answer grows with contrast, and the hyperbolic ratio that describes it."""
+"""Contrast response: how a unit's response grows with contrast, and the hyperbolic ratio that describes it."""
 
 from dataclasses import dataclass
 

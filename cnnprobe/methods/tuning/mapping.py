@@ -1,4 +1,4 @@
-"""What units are tuned to: every number of their curves, from their responses to manufactured stimuli."""
+"""The tuning of units: every number of their curves, from their responses to manufactured stimuli."""
 
 from dataclasses import dataclass
 
@@ -139,7 +139,7 @@ def columns() -> dict[str, Column]:
         "orientation_index": Column("(preferred - orthogonal) / (preferred + orthogonal), of rates"),
         "direction_index": Column(STILL),
         "f1_f0": Column("F1/F0 of the rates to the phases of the preferred grating; above 1: simple"),
-        "preferred_phase": Column("phase in the middle of the image that is answered most", unit="degrees"),
+        "preferred_phase": Column("phase in the middle of the image with the largest response", unit="degrees"),
         "preferred_frequency": Column("preferred spatial frequency", unit="cycles per px"),
         "frequency_low": Column("frequency below it at half of the interpolated peak", unit="cycles per px"),
         "frequency_high": Column("frequency above it at half of the interpolated peak", unit="cycles per px"),
@@ -157,9 +157,9 @@ def columns() -> dict[str, Column]:
         found[f"{name}_variance"] = Column(f"circular variance over the {words}")
     for name in WORDS:
         found[f"preferred_{name[:-1]}"] = Column(
-            "number of the one answered most, -1: none", dtype="int64", unit="index"
+            "number of the one with the largest response, -1: none", dtype="int64", unit="index"
         )
-        found[f"{name}_sparseness"] = Column("0: all answered alike, 1: only one (Vinje, Gallant 2000)")
+        found[f"{name}_sparseness"] = Column("0: equal responses to all, 1: only to one (Vinje, Gallant 2000)")
     return found
 
 

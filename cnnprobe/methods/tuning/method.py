@@ -209,7 +209,7 @@ def _stimuli(dataset: ImageSet, batch: int) -> Table:
     listed = dict(table.columns)
     for name in ("family", "word"):
         listed[name] = Column(name, dtype="str", values=factors.pop(name))
-    words = "share of the image's side within which neurons answer; 0: the one in the middle"
+    words = "share of the image's side within which neurons are read; 0: the one in the middle"
     listed["reach"] = Column(words, dtype="float64", values=factors.pop("reach"))
     for name, values in factors.items():
         unit = dataset.units[name]

@@ -263,8 +263,8 @@ def check(model: nn.Module, size: tuple[int, ...], command: str) -> None:
         raise UserError(reason)
     if reason is None and drawn:
         reason = (
-            "the network draws random numbers in eval mode; it answered one image alike each time it was tried, but "
-            "its answers may differ by chance"
+            "the network draws random numbers in eval mode; its responses to one image were equal in every trial, but "
+            "its responses may differ by chance"
         )
     if reason is not None:
         LOG.warning(reason)
@@ -276,7 +276,7 @@ def _batch_statistics(model: nn.Module) -> str | None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.running_mean is None or module.training):
             lacks = f"{path} has no running statistics (track_running_stats=False)"
             lacks = lacks if module.running_mean is None else f"{path} stays in training mode after eval()"
-            return f"{lacks}: what the network answers to an image depends on the others in its batch"
+            return f"{lacks}: the network's response to an image depends on the others in its batch"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Which part of what a network of somebody else returns are its logits."""
+"""The logits among everything that a network of somebody else returns."""
 
 import logging
 from collections.abc import Mapping, Sequence

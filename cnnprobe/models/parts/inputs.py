@@ -1,4 +1,4 @@
-"""What images a network takes, and whether it takes those of a dataset."""
+"""The images a network takes, and whether it takes those of a dataset."""
 
 import inspect
 import warnings

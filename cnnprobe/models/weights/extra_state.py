@@ -1,4 +1,4 @@
-"""What a module keeps beside its tensors (`get_extra_state`), as a tensor: it is saved and loaded with them."""
+"""State that a module keeps beside its tensors (`get_extra_state`), as a tensor: it is saved and loaded with them."""
 
 import ast
 import io

@@ -1,4 +1,4 @@
-"""Which weights of a file are those of a network: one rule for every prefix and wrapping.
+"""Matching of the weights of a file to those of a network: one rule for every prefix and wrapping.
 
 Training programs save a network under a key (`state_dict`, `model`, `params_ema`), its names under a prefix (`module.`,
 `model.`, `_orig_mod.`), and other things beside them (an optimiser, a criterion, a running average). The network may

@@ -1,4 +1,4 @@
-"""What a file says beside an array: times, samples per second, and names of stimuli, channels and regions."""
+"""Information beside an array in a file: times, samples per second, and names of stimuli, channels and regions."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Numbers whose thousands are set apart otherwise than by commas: 3.070,05 and 1 234,5 and 1'234.5."""
+"""Numbers whose thousands are separated by something other than commas: 3.070,05 and 1 234,5 and 1'234.5."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What the tags of a MATLAB file (v5 to v7) say, before SciPy reads it: how much memory it takes, and how deep it goes.
+"""The tags of a MATLAB file (v5 to v7), read before SciPy does: how much memory it takes, and how deeply it is nested.
 
 SciPy makes room for what a tag says, and reads cells in cells by calls in calls; both have no bound.
 """

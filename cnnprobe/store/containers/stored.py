@@ -1,4 +1,4 @@
-"""What a file holds: arrays of plain numbers, read on request; texts; and what was passed over, with the reason.
+"""The contents of a file: arrays of plain numbers, read on request; texts; and what was passed over, with the reason.
 
 Axes stand as the program that wrote the file shows them: MATLAB and Octave keep theirs reversed in HDF5, and what they
 show as one row or one column is a vector here.

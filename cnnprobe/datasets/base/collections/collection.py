@@ -1,4 +1,4 @@
-"""A collection: images that its own lists name, with what those say of them; decoded when they are loaded."""
+"""A collection: images that its own lists name, with what the lists say about them; decoded when they are loaded."""
 
 import logging
 import os

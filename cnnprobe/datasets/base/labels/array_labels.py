@@ -1,4 +1,4 @@
-"""The class of each recording, from an array or from texts that stand beside the data."""
+"""The class of each recording, from an array or from texts stored beside the data."""
 
 from collections.abc import Iterable
 

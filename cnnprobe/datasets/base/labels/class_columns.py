@@ -1,4 +1,4 @@
-"""Which column, or columns, of a table of images say the class."""
+"""The column, or columns, of a table of images that give the class."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Tables as people write them: any separator, quotes, marks of byte order, encodings, comments, a running number.
+"""Tables as people write them: any separator, quotes, byte-order marks, encodings, comments, a running number.
 
 Which separator a table has shows in what stands between: every way of cutting it into columns is offered, and taken is
 the one in which a column names what it should (`labelling`).

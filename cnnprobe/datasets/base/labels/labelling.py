@@ -1,4 +1,4 @@
-"""Which class an image of a folder belongs to: by its subfolder, by a table of classes, by a table of files."""
+"""The class of an image in a folder: by its subfolder, by a table of classes, by a table of files."""
 
 import re
 import unicodedata

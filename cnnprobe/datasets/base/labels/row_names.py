@@ -1,4 +1,4 @@
-"""Which row names which image: by path, by name, without its ending, in any case; never where two would fit."""
+"""Rows matched to images: by path, by name, without extension, in any case; never where two would fit."""
 
 import re
 import unicodedata

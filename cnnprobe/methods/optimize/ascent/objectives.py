@@ -1,4 +1,4 @@
-"""What an ascent climbs: a number per image, made of a layer's activations.
+"""The objective that an ascent climbs: a number per image, made of a layer's activations.
 
 One objective serves many images at once: row b of a batch belongs to its own unit, group or direction, so that all
 units of a layer are climbed together. With a the activation of a layer, (image, channel, *map):

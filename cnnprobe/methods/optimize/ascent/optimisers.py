@@ -1,4 +1,4 @@
-"""How a batch of rows takes a step along its gradient: Adam and NAdam, and the plain steps of published ascents.
+"""Steps of a batch of rows along its gradient: Adam and NAdam, and the plain steps of published ascents.
 
 Each row's step hangs on its own gradient alone.
 """

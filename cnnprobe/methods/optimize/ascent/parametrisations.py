@@ -1,4 +1,4 @@
-"""What an ascent changes: the numbers behind an image, and the image they make.
+"""Parametrisations that an ascent changes: the numbers behind an image, and the image they make.
 
     pixel    the pixels themselves, as differences from the mean colour
     fourier  coefficients of the image's frequencies in decorrelated colours, low frequencies weighted more, then a

@@ -1,4 +1,4 @@
-"""What keeps optimised images like images: penalties that are climbed against, and what is done to pixels after a step.
+"""Regularisers of optimised images: penalties that are climbed against, and what is done to pixels after a step.
 
 Penalties: L2 of the difference from the mean (Simonyan, Vedaldi, Zisserman 2014); total variation, the sum over axes of
 the mean squared difference of neighbours, halved (Bashivan, Kar, DiCarlo 2019). After a step (Yosinski, Clune, Nguyen,

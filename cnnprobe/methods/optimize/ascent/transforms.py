@@ -1,4 +1,4 @@
-"""Small random changes of an image before it is shown, so that what is found does not hang on single pixels.
+"""Small random changes of an image before it is shown, so that what is found does not depend on single pixels.
 
 Pad, jitter, scale, rotate, jitter (Olah, Mordvintsev, Schubert 2017) are one sampling of the image, bilinear, with an
 affine map of its own for every row; amounts in pixels are those for an image of 224 px and are brought to the image's

@@ -1,4 +1,4 @@
-"""What a run of population control does beside the ascent: learns the mapping first, judges by the brain afterwards."""
+"""Steps of population control beside the ascent: it learns the mapping first and judges by the brain afterwards."""
 
 import logging
 from collections.abc import Generator, Sequence
@@ -51,7 +51,7 @@ class Controlling:
             "one_hot": Column("softmax over the population of z-scored responses of the brain, for the image made"),
             "one_hot_natural": Column("the highest such score of an image of the dataset"),
             "mapping_r2": Column("variance that the mapping predicts in images held out; NaN of a constant unit"),
-            "constant": Column("the unit answers all images of the dataset alike", dtype="bool"),
+            "constant": Column("the unit responds equally to all images of the dataset", dtype="bool"),
         }
 
     def learn(

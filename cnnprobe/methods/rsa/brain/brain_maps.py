@@ -126,7 +126,7 @@ class BrainMaps:
             "name": Column("layer, or pixels", dtype="str", values=np.array(self.names, object)),
             "kind": Column("layer, random or pixels", dtype="str", values=np.array(self.kinds, object)),
         }
-        words = f"comparison ({self.comparison}) of the sphere round each voxel; NaN: not searched"
+        words = f"comparison ({self.comparison}) of the sphere around each voxel; NaN: not searched"
         found = []
         for name, one in zip(self.table_names(), self.subjects):
             columns = known | {"map": Column(words, "x y z", self.shape)} | _peaks()
@@ -134,7 +134,7 @@ class BrainMaps:
         columns = {
             "name": Column("subject", dtype="str", values=np.array([one.name for one in self.subjects], object)),
             "inside": Column("voxels of the mask", "x y z", self.shape, "bool"),
-            "voxels": Column("voxels of the sphere round each that were read, 0 = none", "x y z", self.shape, "int32"),
+            "voxels": Column("voxels of the sphere around each that were read, 0 = none", "x y z", self.shape, "int32"),
         }
         found.append(Table("masks", "subject", len(self.subjects), columns, aside=True))
         if len(self.subjects) > 1:

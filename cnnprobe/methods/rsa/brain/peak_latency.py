@@ -1,4 +1,4 @@
-"""When a brain's answers are most like each layer: peaks of curves over time, and whether they come later in depth.
+"""Peak latencies: when a brain's responses are most similar to each layer, and whether deeper layers peak later.
 
 Cichy, Khosla, Pantazis, Torralba and Oliva 2016, Scientific Reports 6:27755.
 """

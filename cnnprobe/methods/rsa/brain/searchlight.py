@@ -1,4 +1,4 @@
-"""Searchlights: what a sphere round each voxel has in common with the dissimilarities of layers.
+"""Searchlights: what a sphere around each voxel has in common with the dissimilarities of layers.
 
 Kriegeskorte, Goebel and Bandettini 2006; the whole volume in large matrix products instead of one sphere at a time.
 """

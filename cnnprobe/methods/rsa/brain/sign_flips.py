@@ -1,4 +1,4 @@
-"""Whether maps of several subjects are above zero: flips of their signs, and the largest value of each flipped group.
+"""Tests of whether maps of several subjects are above zero: sign flips, and the largest value of each flipped group.
 
 Nichols and Holmes 2002. Under the null hypothesis a subject's map is as likely as its negative; the largest statistic
 anywhere in a flipped group bounds what chance gives at any voxel of any layer, so p values hold for all of them

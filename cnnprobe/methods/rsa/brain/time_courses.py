@@ -1,4 +1,4 @@
-"""How like a brain each layer is from moment to moment and from region to region (Cichy et al. 2016)."""
+"""Time courses: the similarity of each layer to a brain, over time and by region (Cichy et al. 2016)."""
 
 import json
 from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""Comparisons of dissimilarity matrices, and how sure they are."""
+"""Comparisons of dissimilarity matrices, and their uncertainty."""

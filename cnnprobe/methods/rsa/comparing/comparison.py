@@ -1,4 +1,4 @@
-"""How alike dissimilarity matrices are: correlations of their upper triangles, pairs of conditions with weights.
+"""Similarity of dissimilarity matrices: correlations of their upper triangles, pairs of conditions with weights.
 
 Kriegeskorte, Mur, Bandettini 2008, Frontiers in Systems Neuroscience 2:4; which measure when: Nili et al. 2014, PLoS
 Computational Biology 10:e1003553 (Kendall's tau-a, or rho-a, where a model predicts ties, as a categorical one does).

@@ -1,4 +1,4 @@
-"""How sure comparisons of dissimilarity matrices are: conditions and subjects drawn again, conditions permuted.
+"""Inference on comparisons of dissimilarity matrices: conditions and subjects resampled, conditions permuted.
 
 Conditions are what is drawn, never single entries of a matrix, which depend on one another (Nili et al. 2014; Schütt,
 Kipnis, Diedrichsen, Kriegeskorte 2023, eLife 12:e82566). The pairs of a drawn condition with its own copy are left out.

@@ -1,4 +1,4 @@
-"""How alike a model's dissimilarity matrix can be to those of noisy subjects (Nili et al. 2014)."""
+"""Noise ceiling: how similar a model's dissimilarity matrix can be to those of noisy subjects (Nili et al. 2014)."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Which subjects of a reference can be compared at which moment and in which region, and who is left out where."""
+"""The subjects of a reference that can be compared at each time and in each region, and who is left out where."""
 
 import logging
 from collections.abc import Iterator

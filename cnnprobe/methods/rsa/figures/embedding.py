@@ -1,4 +1,4 @@
-"""Stimuli at their places in a plane: near where their patterns are alike."""
+"""Stimuli at their places in a plane: close together where their patterns are similar."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Dissimilarity matrices in one scale, with the stimuli along their edges, and how alike they are to references."""
+"""Dissimilarity matrices on one scale, with the stimuli along their edges, and their similarity to references."""
 
 import math
 from collections.abc import Sequence
@@ -256,7 +256,7 @@ def _legend(made: Figure, panels: Sequence[Panel], sample: str) -> None:
     if any(np.isfinite(panel.ceiling).all() for panel in panels):
         lines.append(Patch(color=style.SERIES[3], alpha=0.25, linewidth=0, label="noise ceiling"))
     words = (
-        "* p < 0.05, ** < 0.01, *** < 0.001: more alike than with permuted conditions,\n"
+        "* p < 0.05, ** < 0.01, *** < 0.001: more similar than with permuted conditions,\n"
         f"false discovery rate over layers; in brackets where the interval (for other {sample}) holds 0"
     )
     found = made.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=7, frameon=False, title=words)

@@ -1,4 +1,4 @@
-"""Slices through maps of a brain: how alike each place and each layer are, all layers in one scale."""
+"""Slices through maps of a brain: the similarity of each place to each layer, all layers on one scale."""
 
 from collections.abc import Sequence
 
@@ -191,4 +191,4 @@ def _label(ax: Axes, label: str, values: np.ndarray, peak: tuple[int, ...] | Non
 
 def _legend(made: Figure, sides: np.ndarray, *remarks: str) -> None:
     size = " × ".join(style.number(side) for side in sides)
-    footer(made, [f"voxels of {size} mm (x × y × z); front is above", *remarks])
+    footer(made, [f"voxels of {size} mm (x × y × z); front at the top", *remarks])

@@ -1,4 +1,4 @@
-"""When and where a brain is like each layer: maps of layer by time and layer by region, and when each layer peaks."""
+"""The similarity of a brain to each layer: maps of layer by time and layer by region, and when each layer peaks."""
 
 from collections.abc import Sequence
 

@@ -1,1 +1,1 @@
-"""Reference matrices out of files, runs and labels, and whose row is whose."""
+"""Reference matrices from files, runs and labels, and the matching of their rows."""

@@ -1,4 +1,4 @@
-"""Which axes of an array of dissimilarities are the stimuli, and what the others are.
+"""The axes of an array of dissimilarities: which of them are the stimuli, and what the others are.
 
 The stimuli are where their number stands: two axes of it whose matrices are symmetric, or one axis of as many pairs.
 The others are named, or known by the times and regions that come with the array.

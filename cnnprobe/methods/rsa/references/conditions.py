@@ -1,4 +1,4 @@
-"""What is compared: every image by itself, or classes, whose images are repeats."""
+"""The conditions compared: every image by itself, or classes, whose images are repeats."""
 
 from dataclasses import dataclass
 

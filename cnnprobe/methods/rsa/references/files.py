@@ -1,4 +1,4 @@
-"""References out of files: matrices in containers of every kind, with the names of their rows and axes."""
+"""References from files: matrices in containers of every kind, with the names of their rows and axes."""
 
 import logging
 from collections.abc import Iterator, Sequence

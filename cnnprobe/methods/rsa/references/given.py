@@ -1,4 +1,4 @@
-"""Matrices to compare a network's with: of brains, behaviour, other networks, or categories; with subjects and time."""
+"""Matrices for comparison with a network's: brains, behaviour, other networks, categories; with subjects and time."""
 
 import logging
 import re
@@ -282,9 +282,9 @@ def must_tell(name: str, called: str, pairs: np.ndarray, diagonal: np.ndarray | 
         return
     if known.min() < 0 and known.max() <= 1:
         raise UserError(f"{name} is called a similarity and holds {_range(known)}, as correlations do, without a "
-                        "diagonal that tells; make dissimilarities of it, e.g. 1 - correlation")  # fmt: skip
+                        "diagonal that shows it; make dissimilarities of it, e.g. 1 - correlation")  # fmt: skip
     if not len(own):
-        raise UserError(f"{name} is called a similarity, {_range(known)}, and has no diagonal that tells whether it is "
+        raise UserError(f"{name} is called a similarity, {_range(known)}, and has no diagonal to show whether it is "
                         "one; store 1 - similarity, or call it a dissimilarity if it is one")  # fmt: skip
     LOG.warning(f"{name} is called a similarity and has 0 on its diagonal, as dissimilarities have; it is taken as "
                 "dissimilarities: larger is less alike; if it is none, store 1 - similarity")  # fmt: skip

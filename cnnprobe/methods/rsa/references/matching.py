@@ -1,4 +1,4 @@
-"""Whose row is whose: the rows of a file that is compared with images, brought into the order of the images.
+"""Matching of rows: the rows of a file that is compared with images, brought into the order of the images.
 
 Names decide where a file has them. Without names the rows are taken in the order of the images' sorted names, and only
 where there is one such order: 10 stands before 2 in lexical order (as programs sort) and behind it in natural order (as

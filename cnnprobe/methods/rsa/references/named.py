@@ -1,4 +1,4 @@
-"""What `reference=` names: matrices in HDF5, MATLAB and NumPy files, tables of features, runs of rsa, and labels."""
+"""References of `reference=`: matrices in HDF5, MATLAB and NumPy files, tables of features, runs of rsa, and labels."""
 
 import logging
 from collections.abc import Sequence

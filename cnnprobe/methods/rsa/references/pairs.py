@@ -1,4 +1,4 @@
-"""Which pair of conditions a distance is of, where names or numbers beside the distances say it."""
+"""The pair of conditions that each distance belongs to, where names or numbers beside the distances state it."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""References out of tables of text: matrices, triangles, pairs with their distance, and features."""
+"""References from tables of text: matrices, triangles, pairs with their distance, and features."""
 
 import logging
 import re
@@ -374,7 +374,7 @@ def features(path: Path, rows: list[list[str]], column: str, conditions: Sequenc
     front = [head[place] for place in range(names) if head[place] and all(map(_is_count, columns[place]))]
     if front and not column:
         LOG.warning(one_line(f"{path.name}: passed over {listing(front, 4)}, in front of the names ({titles[names]}); "
-                             "features stand behind them"))  # fmt: skip
+                             "features follow them"))  # fmt: skip
     mine = [[cells[row] for row in rows_found.order] for cells in columns]
     numeric = [place for place in chosen if is_numeric(mine[place])]
     if not numeric:

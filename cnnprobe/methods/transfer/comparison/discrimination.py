@@ -1,4 +1,4 @@
-"""Which units tell the classes of a task apart: d' of every unit for every class."""
+"""Units that tell the classes of a task apart: d' of every unit for every class."""
 
 import numpy as np
 

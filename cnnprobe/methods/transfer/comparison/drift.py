@@ -1,4 +1,4 @@
-"""How far units, and the dissimilarities of a layer, moved while a network learned something else.
+"""The drift of units, and of the dissimilarities of a layer, while a network learned something else.
 
 Every measure compares before and after on the same images; those of units compare the same unit, by its number.
 """

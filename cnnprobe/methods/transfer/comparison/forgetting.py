@@ -1,4 +1,4 @@
-"""What a network has forgotten: every unit and every layer compared before and after it learned something else."""
+"""Forgetting in a network: every unit and every layer compared before and after it learned something else."""
 
 import json
 import logging
@@ -107,7 +107,7 @@ class Forgetting:
             "overlap": Column("share of the strongest images of either that are those of both", dtype="float64"),
             "weight_change": Column("||w' - w|| / ||w|| of the weights that lead to it", dtype="float64"),
             "tuning_correlation": Column("Pearson's r over classes of its mean responses", dtype="float64"),
-            "changed": Column("true where its response to any image is another one", dtype="bool"),
+            "changed": Column("true where its response to any image has changed", dtype="bool"),
             "forgotten": Column(f"r < {drift.LOST} (or dead), selectivity before > {drift.SELECTIVE}", dtype="bool"),
         }
         for side in SIDES:

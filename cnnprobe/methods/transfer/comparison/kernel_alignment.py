@@ -1,4 +1,4 @@
-"""How alike two representations of the same images are as a whole: linear centred kernel alignment.
+"""The similarity of two representations of the same images as a whole: linear centred kernel alignment.
 
 Kornblith, Norouzi, Lee, Hinton (ICML 2019), section 3: the normalised Hilbert-Schmidt independence criterion of two
 linear kernels. It does not change when either side is rotated or scaled, so it cannot see which unit is which. With

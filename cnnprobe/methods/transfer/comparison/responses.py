@@ -1,4 +1,4 @@
-"""What units of several layers answer to images, and the patterns of whole layers, from one pass over the images."""
+"""Responses of units of several layers to images, and patterns of whole layers, from one pass over the images."""
 
 import math
 from collections.abc import Generator, Iterator

@@ -1,4 +1,4 @@
-"""Which units tell the classes of a task apart, in the network that began and in the one that learned it."""
+"""Units that tell the classes of a task apart, in the initial network and in the one that has learned the task."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which units tell classes apart: d' by layer and unit for one task, and how the features of several tasks differ."""
+"""Units that tell classes apart: d' by layer and unit for one task, and how the features of several tasks differ."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -127,9 +127,9 @@ def differing_features(dprime: Mapping[str, np.ndarray], tasks: Sequence[str], t
     bar = made.colorbar(drawn, ax=below, fraction=0.03, pad=0.01)
     bar.set_label("|d'| for the best class", fontsize=7)
     bar.ax.tick_params(labelsize=6)
-    lines = "lines of a strip, from above: " + ", ".join(style.plain(task, 40) for task in tasks)
+    lines = "lines of a strip, from top to bottom: " + ", ".join(style.plain(task, 40) for task in tasks)
     more = [f"strips: the {len(shown)} of {len(dprime)} layers whose units differ most"] * (len(shown) < len(dprime))
-    footer(made, [lines, *more, "grey: no d'", "of more classes the best |d'| is larger by chance"])
+    footer(made, [lines, *more, "grey: no d'", "with more classes the best |d'| is larger by chance"])
     return made
 
 

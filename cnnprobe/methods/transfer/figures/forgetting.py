@@ -1,4 +1,4 @@
-"""What a network forgot: layers by depth, selectivity before and after, which units were overwritten."""
+"""Forgetting in a network: layers by depth, selectivity before and after, which units were overwritten."""
 
 import math
 import textwrap
@@ -231,7 +231,7 @@ def overwritten_units(units: Units, title: str) -> Figure:
     bar = made.colorbar(
         ScalarMappable(Normalize(0, 1), KEPT), ax=ax, location="bottom", shrink=0.4, aspect=40, pad=0.02
     )
-    bar.set_label("r of responses before and after (0 and less: red)", fontsize=6.5)
+    bar.set_label("r of responses before and after (0 or less: red)", fontsize=6.5)
     bar.ax.tick_params(labelsize=6)
     footer(
         made,

@@ -1,4 +1,4 @@
-"""How much is learned from how few labels: accuracy against their share, by mode, with the scratch control."""
+"""Learning from few labels: accuracy against their share, by mode, with the scratch control."""
 
 from collections.abc import Sequence
 
