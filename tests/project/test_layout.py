@@ -12,6 +12,9 @@ PACKAGE = ROOT / "cnnprobe"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = sorted({path.parent for path in FILES})
 
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+"""Files by the name under which they are imported."""
+
 ORDER = [
     ["errors"],
     ["machine"],
@@ -91,14 +94,8 @@ def ours(path: Path) -> set[Path]:
     found = set()
     for name, _ in imports(path):
         words = name.split(".")
-        if words[0] != "cnnprobe":
-            continue
-        for end in range(len(words), 0, -1):
-            place = PACKAGE.joinpath(*words[1:end])
-            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-            if file.is_file():
-                found.add(file)
-                break
+        modules = (".".join(words[:end]) for end in range(len(words), 0, -1))
+        found |= {MODULES[module] for module in [next((one for one in modules if one in MODULES), None)] if module}
     return found - {path}
 
 

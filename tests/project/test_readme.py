@@ -104,7 +104,9 @@ def test_the_tree_names_every_folder_of_the_package():
 
 
 def test_files_that_the_walk_names_are_there():
-    names = re.findall(r"`([\w/]+\.py)`", TEXTS["docs/architecture.md"].split("## From words")[1].split("\n## ")[0])
+    names = re.findall(
+        r"`([\w/]+\.py)`", TEXTS["docs/architecture.md"].split("## From the command line")[1].split("\n## ")[0]
+    )
     assert len(names) > 15
     for name in names:
         assert list((ROOT / "cnnprobe").rglob(name)), name

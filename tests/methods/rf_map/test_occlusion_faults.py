@@ -79,7 +79,7 @@ FUNCTIONS = {
         "places out of values",
     ),
     "where": (lambda maps: torch.where(maps > 0.1, maps, maps.roll(1, 3)), None),
-    "masked": (lambda maps: maps.masked_fill(maps.mean((1, 2, 3), keepdim=True) > maps, 0.3), "against each other"),
+    "masked": (lambda maps: maps.masked_fill(maps.mean((1, 2, 3), keepdim=True) > maps, 0.3), "compares values"),
     "along x": (lambda maps: maps.cumsum(3) * 0.2, None),
     "unfolded": (
         lambda maps: nn.functional.unfold(maps, 3, padding=1).view(len(maps), 6, 9, *maps.shape[2:]).amax(2),
