@@ -95,7 +95,7 @@ def ours(path: Path) -> set[Path]:
     for name, _ in imports(path):
         words = name.split(".")
         modules = (".".join(words[:end]) for end in range(len(words), 0, -1))
-        found |= {MODULES[module] for module in [next((one for one in modules if one in MODULES), None)] if module}
+        found.add(next((MODULES[module] for module in modules if module in MODULES), path))
     return found - {path}
 
 
