@@ -91,10 +91,10 @@ HANDED_OVER = (
 
 
 class Method(Protocol):
-    """What the module of an experiment offers. Only `compute`, `draw` and `headline` have to be there.
+    """What the module of an experiment offers. `compute`, `draw`, `headline` and `ORDER` have to be there.
 
     Attributes:
-        ORDER: its place in `cnnprobe --help`; 99 where it says nothing.
+        ORDER: its own place in `cnnprobe --help`, which no other command of this package has.
         LEARNS: whether it changes the weights: then it hands over checkpoints, and ends by itself when asked to stop.
         MOMENTS: whether it follows several moments of learning (`weights=RUN@*`).
         BUILT_FROM: commands whose runs `source=` may name.

@@ -185,5 +185,5 @@ def none_in(root: Path, files: Sequence[str], part: str = "", notes: Sequence[st
 
 
 def stored(file: str) -> str:
-    r"""Return a path as it is stored: UTF-8, with bytes that are none as \xNN."""
+    r"""Return a path as it is stored: UTF-8, with bytes that are not valid UTF-8 written as \xNN."""
     return os.fsencode(file).decode("utf-8", "backslashreplace")
