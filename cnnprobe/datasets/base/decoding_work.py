@@ -20,7 +20,7 @@ LAYERS = 8
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 SCAN, END = 0xDA, 0xD9
 NO_LENGTH = (*range(0xC0), 0xD8)
-"""Bytes behind 0xFF in a JPEG that are followed by no length: markers that stand alone, and values that are no marker."""
+"""Bytes behind 0xFF in a JPEG that no length follows: markers that stand alone, and values that are no marker."""
 TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 LETTERS = (1, 2, 6, 7)
 """Types of TIFF that are bytes or letters, and stay together."""
