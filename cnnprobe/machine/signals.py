@@ -30,11 +30,24 @@ _listening: "Stop | None" = None
 
 @contextmanager
 def handled(handlers: dict[int, Handler]) -> Iterator[None]:
-    """Handle signals, by number, inside the block; elsewhere than in the main thread nothing is changed."""
+    """Handle signals, by number, inside the block; elsewhere than in the main thread nothing is changed.
+
+    A process that is forked inside it leaves them to this one, from its first moment on: a handler that began a thread
+    there before Python has put its list of threads in order would end in a traceback.
+    """
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    process = os.getpid()
+
+    def here(handler: Handler) -> Handler:
+        def handle(number: int, frame: object) -> None:
+            if os.getpid() == process:
+                handler(number, frame)
+
+        return handle
+
     try:
         before = {
-            number: signal.signal(number, handler)
+            number: signal.signal(number, here(handler))
             for number, handler in handlers.items()
             if not (ignored and number == signal.SIGHUP)
         }

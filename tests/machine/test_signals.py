@@ -103,6 +103,22 @@ def test_an_interrupt_where_nobody_can_catch_it_leaves_no_traceback(monkeypatch)
     assert not told
 
 
+def test_a_process_that_is_forked_leaves_signals_to_its_parent():
+    """F63: a loader process gets them before it has had time to ignore them."""
+    for handlers in (Stop().listening, noted):
+        with handlers() as stop:
+            child = os.fork()
+            if not child:
+                try:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.01)
+                except KeyboardInterrupt:
+                    os._exit(1)
+                os._exit(bool(stop and stop()))
+            assert os.waitpid(child, 0)[1] == 0
+            assert not (stop and stop())
+
+
 def of_group(group):
     """Return the processes of a group that are alive."""
     found = []
