@@ -20,7 +20,7 @@ from typing import Any
 from cnnprobe.errors import UserError, nearest
 
 PACKAGE = Path(__file__).parents[1]
-Run = str
+Run = Any
 """Annotation of an option that names a finished run; the runner finds and opens it."""
 
 LARGEST = 2**53

@@ -13,6 +13,7 @@ image is sum_f W_fc A_f, with A_f from the base without its max-pooling, which i
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,15 +97,15 @@ class CueCombination:
         """
         with untouched(self.model), torch.inference_mode():
             activation, sides = self.head.base(images)
-            logits = self._scores(activation, sides)
+            logits = self._scores(self.head, activation, sides)
             classes = logits.argmax(1).cpu().numpy() if labels is None else labels
             costs = np.zeros((len(images), self.layer.channels))
             for row in np.flatnonzero(classes >= 0):
                 own = {value: tensor[row : row + 1] for value, tensor in sides.items()}
                 costs[row] = self._costs(activation[row], own, int(classes[row]))
-        for row, label in enumerate(classes):
+        for place, label in enumerate(classes):
             if label >= 0:
-                self.total[label] += costs[row]
+                self.total[label] += costs[place]
                 self.count[label] += 1
         return costs
 
@@ -123,7 +124,7 @@ class CueCombination:
             sides = {value: one.double() if one.is_floating_point() else one for value, one in sides.items()}
 
         def likelihood(activation: Tensor, sides: dict) -> Tensor:
-            scores = self.outputs.scores(*head.ends(activation, sides))
+            scores = self._scores(head, activation, sides)
             return self.outputs.log_probabilities(scores.double())[:, label]
 
         before, start = -likelihood(activation[None], sides), 0
@@ -142,9 +143,9 @@ class CueCombination:
                 start += len(some)
         return costs.cpu().numpy()
 
-    def _scores(self, activation: Tensor, sides: dict) -> Tensor:
+    def _scores(self, head: Head | WholeHead, activation: Tensor, sides: dict) -> Tensor:
         """Return the scores of the classes (image, class)."""
-        return self.outputs.scores(*self.head.ends(activation, sides))
+        return self.outputs.scores(*head.ends(activation, sides))
 
     def maps(self, images: Tensor, labels: Tensor, choose: Choose) -> Found:
         """Map images with the weights, see `maps.ClassMaps.maps`."""
@@ -155,7 +156,7 @@ class CueCombination:
                 some = slice(start, min(start + self.pieces.most, len(images)))
                 done = self.pieces.attempt(
                     some.stop - start,
-                    lambda some=some: self._maps(images[some], lambda y: choose(y, labels[some]), weights),
+                    partial(lambda some: self._maps(images[some], lambda y: choose(y, labels[some]), weights), some),
                 )
                 if done is not None:
                     parts.append(done)
@@ -166,7 +167,7 @@ class CueCombination:
 
     def _maps(self, images: Tensor, choose: Any, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         activation, sides = self.head.base(images)
-        logits = self._scores(activation, sides)
+        logits = self._scores(self.head, activation, sides)
         classes = choose(logits)
         if self.finer:
             activation = self.head.finer(images)
@@ -222,14 +223,14 @@ class ClassMeans:
         for label, own in state["maps"].items():
             self.maps[label], self.images[label] = list(own), list(state["images"][label])
 
-    def of(self, labels: list[int], shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    def of(self, labels: list[int], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         """Return by name, a row for each of some classes; NaN where there are too few images.
 
         mean_map: (y, x). mean_ratio: the mean over its bootstrap standard error. contrast: the mean less the mean of
         the other classes' means. contrast_ratio: the contrast over its bootstrap standard error. images: how many.
         """
         present = [label for label in labels if self.maps[label]]
-        means = {label: np.mean(self.maps[label], 0, dtype=np.float64) for label in present}
+        means = {label: np.stack(self.maps[label]).mean(0, dtype=np.float64) for label in present}
         drawn = {label: self._drawn(label) for label in present if len(self.maps[label]) > 1}
         gap = np.full((len(labels), *shape), np.nan, np.float32)
         found = {name: gap.copy() for name in ("mean_map", "mean_ratio", "contrast", "contrast_ratio")}

@@ -101,7 +101,7 @@ def box(values: np.ndarray, share: float = SHARE) -> np.ndarray:
     return np.array([y.min(), x.min(), y.max() + 1, x.max() + 1], float)
 
 
-def overlap(one: np.ndarray, boxes: np.ndarray) -> float:
+def overlap(one: np.ndarray, boxes: np.ndarray) -> np.ndarray | np.float64:
     """Return the largest intersection over union of a box (…, 4) with some boxes (box, 4); shape of the first axes."""
     one = np.asarray(one, float)[..., None, :]
     high = np.clip(np.minimum(one[..., 2], boxes[:, 2]) - np.maximum(one[..., 0], boxes[:, 0]), 0, None)

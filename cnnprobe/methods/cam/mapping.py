@@ -53,9 +53,9 @@ class ClassMapping:
     computation: Computation
     facts: dict[str, Any]
 
-    def __post_init__(self):
-        self.cues = isinstance(self.engine, CueCombination)
-        self.shape = self.engine.shape if self.cues else self.engine.grid.shape
+    def __post_init__(self) -> None:
+        self.cues = self.engine if isinstance(self.engine, CueCombination) else None
+        self.shape = self.cues.shape if self.cues else self.engine.grid.shape
         labels = self.dataset.labels
         present = sorted({int(label) for label in labels if label >= 0})
         self.rows_of = present if self.shared else list(range(self.engine.classes))
@@ -83,7 +83,7 @@ class ClassMapping:
         if self.judged:
             found.append(self._summary())
         if self.cues:
-            found.append(self._classes())
+            found.append(self._classes(self.cues))
         return found
 
     def _columns(self, images: np.ndarray | None) -> dict[str, Column]:
@@ -104,13 +104,13 @@ class ClassMapping:
             words = "guided backpropagation of the logit times the map's positive part"
             columns["guided"] = Column(words, "channel y x", tuple(self.dataset.size), unit="logit² per pixel")
         if self.judged:
-            words = {
+            measured = {
                 "pointing": "1 where the maximum of the map lies on the object or near it",
                 "iou": "overlap of the 20 % box with the object's best fitting box",
                 "energy": "share of the map's positive part on the object",
             }
             for name in MEASURES:
-                columns[name] = Column(words[name])
+                columns[name] = Column(measured[name])
                 columns[f"{name}_chance"] = Column(f"{name} of chance")
             columns["box"] = Column("20 % box: top, left, bottom, right", "edge", (4,), unit="px")
         return columns
@@ -132,8 +132,8 @@ class ClassMapping:
         of = "the class of the label" if self.shared else "the class that ranks first"
         return Table("localisation", "class", rows, columns, rows, {"of": of}, aside=True)
 
-    def _classes(self) -> Table:
-        cues, rows = self.engine.layer.channels, len(self.rows_of)
+    def _classes(self, cues: CueCombination) -> Table:
+        rows = len(self.rows_of)
         error = "its standard error over images drawn again"
         columns = {
             "class": Column("index", dtype="int64", unit="index", values=np.array(self.rows_of)),
@@ -141,7 +141,7 @@ class ClassMapping:
             "weight": Column(
                 "what removing each cue costs over the sum of its squared map, summed over images",
                 "cue",
-                (cues,),
+                (cues.layer.channels,),
                 "float64",
                 "nats per squared activation",
             ),
@@ -165,7 +165,7 @@ class ClassMapping:
         """
         unfinished = unfinished or Unfinished()
         if self.cues:
-            yield from self._weigh(chosen, unfinished)
+            yield from self._weigh(self.cues, chosen, unfinished)
         # a stop between the two leaves a batch of maps without its pictures; means over classes need all maps
         maps, pictures = (finished.get(name, frozenset()) for name in ("images", "pictures"))
         # what counts in the summary, and what was left out, stands in the facts: a batch not there is done again
@@ -176,11 +176,11 @@ class ClassMapping:
             there = there & self.added
         todo = [start for start in range(0, len(chosen), self.computation.batch_size) if start not in there]
         places = np.concatenate(
-            [np.arange(len(chosen))[start : start + self.computation.batch_size] for start in todo] or [[]]
+            [np.arange(len(chosen))[start : start + self.computation.batch_size] for start in todo] or [np.arange(0)]
         )
         places = places.astype(np.int64)
         yield Phase("mapping classes", len(places), "images")
-        with nullcontext() if self.cues else self.engine:
+        with nullcontext() if isinstance(self.engine, CueCombination) else self.engine:
             for start, batch in zip(todo, self._loaded(chosen[places])):
                 at: State = {}
                 unfinished.begin(f"maps/{start}", at.copy, at.update)
@@ -194,32 +194,30 @@ class ClassMapping:
         if self.judged:
             yield Rows("localisation", 0, self._judgement())
         if self.cues:
-            yield Rows("classes", 0, self._means())
+            yield Rows("classes", 0, self._means(self.cues))
 
-    def _weigh(self, chosen: np.ndarray, unfinished: Unfinished) -> Iterator[Advance | Phase]:
+    def _weigh(self, cues: CueCombination, chosen: np.ndarray, unfinished: Unfinished) -> Iterator[Advance | Phase]:
         """Weigh the cues."""
         yield Phase("weighing cues", len(chosen), "images")
         shown = 0
 
         def restore(state: State) -> None:
             nonlocal shown
-            put({"total": self.engine.total, "count": self.engine.count}, state)
+            put({"total": cues.total, "count": cues.count}, state)
             shown = state["shown"]
 
-        unfinished.begin(
-            "cues", lambda: {"shown": shown, "total": self.engine.total, "count": self.engine.count}, restore
-        )
+        unfinished.begin("cues", lambda: {"shown": shown, "total": cues.total, "count": cues.count}, restore)
         yield Advance(shown)
         for batch in self._loaded(chosen[shown:]):
             labels = self._labels(batch) if self.shared else None
             keep = torch.from_numpy(batch.readable).to(batch.images.device)
-            self.engine.weigh(batch.images[keep], None if labels is None else labels[batch.readable])
+            cues.weigh(batch.images[keep], None if labels is None else labels[batch.readable])
             shown += len(batch)
             yield Advance(len(batch))
-        if missing := int((self.engine.count == 0).sum()):
+        if missing := int((cues.count == 0).sum()):
             whose = "is" if self.shared else "is decided to be"
             LOG.warning(
-                f"no image {whose} of {missing} of the {self.engine.classes} classes: they have no weights, and their "
+                f"no image {whose} of {missing} of the {cues.classes} classes: they have no weights, and their "
                 "maps are NaN"
             )
         unfinished.end("cues")
@@ -227,7 +225,7 @@ class ClassMapping:
     def _found(self, batch: Batch, at: State) -> Generator[Advance, None, Found]:
         """Map a batch; `at`: how far it has come."""
         labels = torch.from_numpy(self._labels(batch))
-        if self.cues:
+        if isinstance(self.engine, CueCombination):
             return self.engine.maps(batch.images, labels, self.choice)
         steps = self.engine.steps(batch.images, labels, self.choice, at)
         while True:
@@ -342,9 +340,9 @@ class ClassMapping:
             if own and label >= 0:
                 self.means.add(label, int(chosen[place]), columns["map"][row])
 
-    def _means(self) -> dict[str, np.ndarray]:
+    def _means(self, cues: CueCombination) -> dict[str, np.ndarray]:
         found = self.means.of(self.rows_of, self.shape)
-        return found | {"weight": self.engine.weights[self.rows_of]}
+        return found | {"weight": cues.weights[self.rows_of]}
 
 
 def decided(found: Found, readable: np.ndarray, known: Outputs) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -134,7 +134,7 @@ class ClassMaps:
         self.shown = self.stack.enter_context(tap(self.model, read, self._receive, complete=True, replace=True))
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.stack.close()
         self.stack = ExitStack()
         self.kept = []
@@ -188,15 +188,16 @@ class ClassMaps:
             chosen = partial(lambda own, logits: choose(logits, own), labels[some])
             work = partial(self._graph, images[some], chosen)
             if self.kind == "scorecam":
-                done = self._found(*(yield from self._scores(images[start], chosen, at)), None)
+                done: Found | None = self._found(*(yield from self._scores(images[start], chosen, at)), None)
             else:
-                done = self.carried.attempt(some.stop - start, lambda work=work: self._found(*work()))
+                done = self.carried.attempt(some.stop - start, partial(lambda work: self._found(*work()), work))
             if done is not None:
                 parts.append(vars(done))
                 start = some.stop
             yield
         arrays = {name: [part[name] for part in parts] for name in Found.__dataclass_fields__}
-        return Found(**{name: None if own[0] is None else np.concatenate(own) for name, own in arrays.items()})
+        joined: dict[str, Any] = {name: None if own[0] is None else np.concatenate(own) for name, own in arrays.items()}
+        return Found(**joined)
 
     def _found(self, logits: Tensor, classes: Tensor, maps: Tensor, guided: Tensor | None) -> Found:
         none = classes < 0
@@ -206,8 +207,9 @@ class ClassMaps:
             evidence = evidence + self.bias[classes.clamp(min=0)].double()
         if guided is not None:
             guided = guided.masked_fill(none[:, :, None, None, None], float("nan"))
-        arrays = (logits.float(), classes, maps, evidence.float(), guided)
-        return Found(*(None if one is None else one.cpu().numpy() for one in arrays))
+        arrays = (logits.float(), classes, maps, evidence.float())
+        logits, classes, maps, evidence = (one.cpu().numpy() for one in arrays)
+        return Found(logits, classes, maps, evidence, None if guided is None else guided.cpu().numpy())
 
     # ---- from gradients ----------------------------------------------------------------------------------------------
 
@@ -228,19 +230,19 @@ class ClassMaps:
                 )
             classes = choose(logits.detach())
             rows = logits.gather(1, classes.clamp(min=0))  # (n, k)
-            if guided:
+            if ruling:
                 ruling.watch()
                 ruling.rule = "gradient"
             gradients = self.grid.of(per_class(rows, self.kept[0], again=guided))  # (k, n, channel, y, x)
             shown = None
-            if guided:
+            if ruling:
                 ruling.rule = "guided"
                 each = [_to(rows[:, place], pixels, place + 1 < rows.shape[1]) for place in range(rows.shape[1])]
                 shown = torch.stack(each, 1)  # (n, k, channel, y, x)
         activation = self.grid.of(self.kept.pop().detach())
         with torch.no_grad():
             maps = _weighed(self.kind, gradients, activation)
-            if guided:
+            if shown is not None:
                 shown *= upsampled(maps.clamp(min=0), images.shape[-2:])[:, :, None]
         return logits.detach(), classes, maps, shown
 

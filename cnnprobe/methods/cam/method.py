@@ -16,7 +16,8 @@ from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import images_of, say_classes, shared_classes, stimuli_table
 from cnnprobe.instruments.images.thumbnails import picture_size
-from cnnprobe.instruments.layers.naming import Layer, find, last_map
+from cnnprobe.instruments.layers.naming import find, last_map
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
 from cnnprobe.instruments.ranking.strongest import BEST, Search
 from cnnprobe.methods.cam.class_choice import Choice, class_count
@@ -126,8 +127,8 @@ def compute(
         for start in range(0, len(dataset), computation.batch_size):
             yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
 
-    about = {"kind": kind, "image_size": list(dataset.size), "classes": names_json(names), "shared": shared}
-    about |= {"outputs": known.kind}
+    about: dict[str, Any] = {"kind": kind, "image_size": list(dataset.size), "classes": names_json(names)}
+    about |= {"shared": shared, "outputs": known.kind}
     about |= {"fixed": list(fixed), "top_classes": top, "pages": [-1] if shown is None else shown}
     grid = getattr(engine, "grid", None)
     about |= {"finer": bool(getattr(engine, "finer", False))} | (grid.attributes if grid else read.attributes)
@@ -285,7 +286,8 @@ def _predictions(recording: Recording, title: str) -> Figures:
     asked = own["pages"] if own["pages"] != [-1] else there[there >= 0][:SHOWN]
     columns = {name: table[name] for name in ("class", "rank", "probability", "logit", "map")}
     guided = table["guided"] if own["kind"] == "guided-gradcam" else None
-    rows, shown = [], []
+    rows: list[Prediction] = []
+    shown: list[np.ndarray] = []
     for place in np.flatnonzero(np.isin(there, asked)):
         part = slice(place * per, (place + 1) * per)
         one = {name: values[part] for name, values in columns.items()}
@@ -302,7 +304,8 @@ def _predictions(recording: Recording, title: str) -> Figures:
             Prediction(f"image {there[place]}{truth}", pictures["pixels"][place], one["map"][used], captions, right,
                        outline)
         )  # fmt: skip
-        shown.append(None if guided is None else guided[part][used])
+        if guided is not None:
+            shown.append(guided[part][used])
     words = f"{title}\nthe classes that rank first, left to right" if not own["fixed"] else title
     yield "predictions", prediction_rows(rows, words)
     if guided is not None:

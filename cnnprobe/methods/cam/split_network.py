@@ -104,7 +104,7 @@ class Head:
         noise = noise_image(model, size)
         images = torch.cat([noise, noise.flip(-1) * 0.7])
         with tap(model, [], lambda *_: None, complete=True) as whole, torch.inference_mode():
-            expected = whole(images)
+            expected: Tensor = whole(images)
             found, _ = self.ends(*self.base(images))
         if found.shape != expected.shape or not float((found - expected).abs().max()) <= AGREE * float(
             expected.abs().max()

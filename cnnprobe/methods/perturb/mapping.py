@@ -80,10 +80,9 @@ class SpectralFields:
             "size": Column("root of the mean square of its map, unperturbed", unit="activation"),
             "dead": Column("true where the map is 0 for every image", dtype="bool"),
         }
+        whole = (len(self.noise.bands), self.noise.groups)
         for kind in self.noise.kinds:
-            axes, shape = ("band channel", (len(self.noise.bands), self.noise.groups))
-            if kind == "phase":
-                axes, shape = "band", shape[:1]
+            axes, shape = ("band", whole[:1]) if kind == "phase" else ("band channel", whole)
             told = f"over images of the perturbation and of {RESPONSES[kind]}"
             columns |= {
                 kind: Column(f"correlation {told}, mean over draws; 0: no effect", axes, shape),
@@ -92,9 +91,8 @@ class SpectralFields:
                 f"{kind}_null": Column(f"|{kind}| that chance exceeds anywhere in a share `level` of permutations"),
             }
         if self.gradients:
-            axes, shape = "band channel", (len(self.noise.bands), self.noise.groups)
             told = "gradient of the mean of its map by the perturbation, at none"
-            columns["gradient"] = Column(told, axes, shape, unit="activation")
+            columns["gradient"] = Column(told, "band channel", whole, unit="activation")
         own = attributes | self.layer.attributes | {"nyquist": self.nyquist}
         return Table(self.name, "unit", len(self.units), columns, SAVED_UNITS, own)
 

@@ -14,7 +14,8 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.gradients.arrival import arrives
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, stimuli_table
-from cnnprobe.instruments.layers.naming import Layer, find
+from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.outputs.kinds import outputs_of
 from cnnprobe.methods.contract import Figures, Provided
@@ -152,7 +153,7 @@ def compute(
 def _bands(dataset: ImageSet, bands: int | list[float] | None, orientations: int, spacing: str) -> Bands:
     if len(dataset.size) == 2:
         return signal_bands(dataset.size[1], getattr(dataset, "rate", None), bands)
-    return image_bands(dataset.size[1:], bands or RINGS, orientations, spacing)
+    return image_bands((dataset.size[1], dataset.size[2]), bands or RINGS, orientations, spacing)
 
 
 def _check_room(how: Noise, images: int) -> None:
@@ -324,4 +325,4 @@ def draw(recording: Recording) -> Figures:
         kinds = tables[0].attributes["kinds"].split()
         values = {kind: layers[kind] for kind in kinds}
         title = f"{about['model']} (weights: {about['weights']}), {about['dataset']}"
-        yield "depth", figures.depth(layers["name"], values, layers["nyquist"], bands, title)
+        yield "depth", figures.depth(list(layers["name"]), values, layers["nyquist"], bands, title)

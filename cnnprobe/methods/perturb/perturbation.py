@@ -121,7 +121,9 @@ class Trials:
 
     def decide(self, outputs: Any, kind: str, places: np.ndarray, readable: np.ndarray) -> None:
         """Note the decisions for some images where `outputs` are those of a classifier."""
-        scores = None if self.known is None else self.known.scores(outputs)
+        if self.known is None:
+            return
+        scores = self.known.scores(outputs)
         if scores is not None:
             self.outputs = scores.shape[1]
             if kind == "none":
@@ -138,7 +140,8 @@ class Trials:
         """Take over everything from trials of the same noise and units."""
         for name in ("perturbation", "size", "decisions"):
             put(getattr(self, name), state[name])
-        put(dict(enumerate(self.response.values())), dict(enumerate(state["response"])))
+        every = (self.response.values(), state["response"])
+        put(*({str(place): one for place, one in enumerate(responses)} for responses in every))
         self.skipped[:], self.outputs = state["skipped"], state["outputs"]
 
     @classmethod
@@ -180,6 +183,7 @@ class Original:
         """
         if maps.shape[-1] < 2:
             return torch.full_like(self.mean, torch.nan)
+        assert self.maps is not None  # phases are perturbed: the whole maps were asked for
         mean, square = maps.mean(-1), maps.square().mean(-1)
         centred = maps - mean[..., None]
         first, second = self.maps.square().mean(-1), centred.square().mean(-1)
@@ -365,12 +369,13 @@ def slopes(
         carried = Carried(len(images), "batch of slopes")
         whole = carried.attempt(len(images), lambda: shown(images))
         if whole is not None:
-            yield from ((int(unit), _slope(*whole, unit) / len(images)) for unit in units)
+            sums, changes = whole
+            yield from ((int(unit), _slope(sums, changes, unit) / len(images)) for unit in units)
             return
-        start, total = 0, 0.0
+        start, total = 0, np.zeros((len(units), len(noise.bands), noise.groups), np.float32)
         while start < len(images):
             some = images[start : start + carried.most]
-            found = carried.attempt(len(some), lambda some=some: _all_slopes(*shown(some), units))
+            found = carried.attempt(len(some), partial(lambda some: _all_slopes(*shown(some), units), some))
             if found is not None:
                 total += found
                 start += len(some)

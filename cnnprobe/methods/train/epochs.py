@@ -77,7 +77,7 @@ class Progress:
         found = cls(**plain)
         numbers = (found.epoch, found.step, found.best_epoch)
         lengths = {len(values) for values in found.history.values()} | {len(found.times)}
-        confusion = found.best_confusion
+        confusion: Any = found.best_confusion
         right = all(type(number) is int and number >= 0 for number in numbers) and found.classes == classes
         right &= found.epoch <= epochs and found.best_epoch <= found.epoch and isinstance(found.kept, str)
         right &= lengths == {found.epoch} and set(EPOCH) <= set(found.history) if found.epoch else not found.best_epoch
@@ -111,6 +111,7 @@ class Progress:
 
     def confusion(self) -> Rows:
         """Return the rows of `/confusion`."""
+        assert self.best_confusion is not None  # the first epoch is the best one so far
         matrix = self.best_confusion.numpy()
         with np.errstate(invalid="ignore"):  # a class without images
             return Rows("confusion", 0, {"matrix": matrix, "accuracy": np.diag(matrix) / matrix.sum(1)})

@@ -158,8 +158,8 @@ class Training:
         labels = self.dataset.labels[self.supply.readable]
         weights = class_weights(labels, len(self.classes))
         self.odds = weights[labels] if self.recipe.balance == "draw" else None
-        weights = torch.from_numpy(weights).float().to(self.device) if self.recipe.balance == "loss" else None
-        self.loss = Loss(self.recipe.loss, self.recipe.label_smoothing, weights)
+        factors = torch.from_numpy(weights).float().to(self.device) if self.recipe.balance == "loss" else None
+        self.loss = Loss(self.recipe.loss, self.recipe.label_smoothing, factors)
         self.parts = parted(len(labels), self.computation.batch_size)
         LOG.info("computing in %s", self.precision.words)
         if len(labels) % self.computation.batch_size == 1:
@@ -173,13 +173,13 @@ class Training:
         self.asked: list[tuple[Tensor, Tensor]] = []  # losses and cells of the confusion, of each held-out batch
         if self.state:
             with _state_of_this_training():
-                self._put_back()
+                self._put_back(self.state)
 
-    def _put_back(self) -> None:
+    def _put_back(self, state: dict[str, Any]) -> None:
         """Give optimiser and epoch what they had."""
-        put_back(self.optimiser, self.state["moments"])
-        self.tally.copy_(self.state["tally"])
-        self.asked = [tuple(one.to(self.device) for one in pair) for pair in self.state.get("asked", ())]
+        put_back(self.optimiser, state["moments"])
+        self.tally.copy_(state["tally"])
+        self.asked = [tuple(one.to(self.device) for one in pair) for pair in state.get("asked", ())]
         if self.progress.step > len(self.parts) or any(len(pair) != 2 for pair in self.asked):
             raise ValueError("it is of another training")
 

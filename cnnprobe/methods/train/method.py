@@ -67,7 +67,9 @@ def draw(recording: Recording) -> Figures:
     epochs, confusion = recording["epochs"], recording["confusion"]
     classes, matrix = json.loads(confusion.attributes["classes"]), confusion["matrix"]
     title = f"{recording.attributes['model']} learns {recording.attributes['dataset']}"
-    curves = {name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")}
+    curves: dict[str, Any] = {
+        name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")
+    }
     if not len(curves["epoch"]):
         return
     yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)

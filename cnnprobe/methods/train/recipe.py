@@ -62,8 +62,8 @@ class Recipe:
 
     def rates(self, updates_per_epoch: int) -> Schedule:
         """Return the learning rate by update."""
-        steps = {"warmup": self.warmup, "step_epochs": self.step_epochs, "step_factor": self.step_factor}
-        return Schedule(self.schedule, self.lr, updates_per_epoch, self.epochs, **steps)
+        steps = (self.warmup, self.step_epochs, self.step_factor)
+        return Schedule(self.schedule, self.lr, updates_per_epoch, self.epochs, *steps)
 
     def optimiser(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         """Return the optimiser of parameter groups, in one fused kernel; weight decay acts on every parameter."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def kept_updates(updates_per_epoch: int) -> list[int]:
     return [0, *(2**power for power in range((updates_per_epoch - 1).bit_length()))]
 
 
-def kept_epochs(asked: Sequence[int] | str, epochs: int) -> set[int]:
+def kept_epochs(asked: Sequence[int] | Literal["log", "all"], epochs: int) -> set[int]:
     """Return the epochs after which weights are kept, 0 being the untrained network.
 
     Args:

@@ -97,9 +97,9 @@ class Supply:
             yield images, self.labels[indices], indices
 
 
-def _before_fitting(dataset: ImageSet) -> Any:
+def _before_fitting(dataset: ImageSet) -> ImageSet:
     """Return the same dataset with its images as they are before `fit`."""
-    view = copy.copy(dataset)
+    view: Any = copy.copy(dataset)  # two of its methods are replaced
     view.load, view.fit = dataset.load_source, _as_it_is
     return view
 

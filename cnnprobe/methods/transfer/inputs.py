@@ -65,9 +65,13 @@ def old_task(config: dict[str, Any], made: preparation.Preparation) -> Old | Non
     asked = config["method"]["old_task"]
     if asked in (None, "none") or made.weights.kind == "random":
         return None
-    if asked == "auto" and (made.weights.packaged or not made.weights.of_a_run):
+    path = made.weights.path
+    if asked != "auto":
+        folder = folders.find(asked, config["out"])
+    elif path is None or made.weights.packaged or not made.weights.of_a_run:
         return None
-    folder = made.weights.path.parent.parent if asked == "auto" else folders.find(asked, config["out"])
+    else:
+        folder = path.parent.parent
     run = folders.short(folder, config["out"])
     try:
         dataset = _images(folder, made)

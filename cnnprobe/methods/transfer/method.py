@@ -12,7 +12,8 @@ from torch import nn
 from cnnprobe.config.options import Range, Run
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing
-from cnnprobe.instruments.layers.naming import Layer, find, main_layers
+from cnnprobe.instruments.layers.naming import find, main_layers
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.outputs.readout import Readout, must_answer_in_training, new_readout, put, readout_of
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.contract import Figures, Provided
@@ -100,9 +101,8 @@ def compute(
     check(model, dataset, held_out, recipe, computation.batch_size)
     new = readout_of(model, dataset.size)
     must_answer_in_training(model, new, dataset.size)
-    plan = {"mode": mode, "blocks": blocks, "stage_epochs": stage_epochs, "rates": rates}
     frozen = {parameter for parameter in model.parameters() if not parameter.requires_grad}
-    protocol = Protocol(model, new, dataset.size, **plan)
+    protocol = Protocol(model, new, dataset.size, mode=mode, blocks=blocks, stage_epochs=stage_epochs, rates=rates)
     thawed = protocol.taught(frozen)
     if protocol.unused and mode in ("full", "staged", "scratch"):
         LOG.warning(f"{listing(protocol.unused)}: not used in a pass, and not taught")
@@ -121,7 +121,7 @@ def compute(
     if layers:
         judged = some(held_out, compared, seed)
         asked = some(source.task.dataset, compared, seed) if source and forgetting != "new" else judged
-        given = {"units": units, "most_changed": most_changed, "top_images": top_images}
+        given: dict[str, Any] = {"units": units, "most_changed": most_changed, "top_images": top_images}
         looks = comparisons((before, model), layers, None if scratch else asked, judged, computation, **given)
     course = Course(training, source, None if scratch else old, looks, resumed.finished, resumed.unfinished)
     attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
@@ -158,7 +158,7 @@ def comparisons(
         computation: device, loaders, batch size and seed.
         units, most_changed, top_images: see `comparison.forgetting.Forgetting`.
     """
-    given = {"units": units, "computation": computation}
+    given: dict[str, Any] = {"units": units, "computation": computation}
     made: list[Forgetting | TaskFeatures] = [TaskFeatures(*networks, layers, new, **given)]
     if old is not None:
         made.append(Forgetting(*networks, layers, old, **given, k=top_images, most_changed=most_changed))
@@ -217,7 +217,9 @@ def draw(recording: Recording) -> Figures:
     share, task = epochs.attributes["fraction"], _task(recording.attributes["dataset"], classes)
     part = f", {100 * share:.3g} % of the labels" if share < 1 else ""
     title = f"{recording.attributes['model']} is taught {task}: {epochs.attributes['mode']}{part}"
-    curves = {name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")}
+    curves: dict[str, Any] = {
+        name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")
+    }
     if "old_task" in recording:
         before = recording["old_task"]["accuracy"]
         curves |= {"old_accuracy": epochs["source_accuracy"], "old_before": before[0] if len(before) else np.nan}

@@ -160,14 +160,15 @@ def blocks_of(model: nn.Module, readout: Readout, size: tuple[int, ...]) -> list
     owners = [_owner(call.module, paths) for call in written.calls]
     lent = _lent(model, written, owners, [path for path in paths if path not in owners])
     finished = {path: number for number, path in enumerate(owners) if path is not None}
-    joined = {path: path for path in finished} | {path: owners[call] for path, call in lent.items()}
+    joined = {path: path for path in finished}
+    joined |= {path: owner for path, call in lent.items() if (owner := owners[call]) is not None}
     finished |= {path: finished[joined[path]] for path in lent if path not in finished}
-    for path in sorted(finished, key=finished.get):
+    for path in sorted(finished, key=finished.__getitem__):
         if not any(parameter.ndim > 1 for parameter in model.get_submodule(path).parameters()):
             for source in _sources(written, owners, path):
                 joined = {one: path if other == joined[source] else other for one, other in joined.items()}
     together: dict[str, list[str]] = {}
-    for path in sorted(finished, key=finished.get):
+    for path in sorted(finished, key=finished.__getitem__):
         together.setdefault(joined[path], []).append(path)
     members = sorted(together.values(), key=lambda block: finished[block[-1]])
     blocks = [_block(model, tuple(block)) for block in members]

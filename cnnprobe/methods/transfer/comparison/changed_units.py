@@ -12,7 +12,7 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.image_statistics import measured
 from cnnprobe.instruments.images.thumbnails import picture_size, thumbnails
-from cnnprobe.instruments.layers.naming import Layer
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
 from cnnprobe.instruments.windows.centred_maps import LEVELS, canvas_of
 from cnnprobe.instruments.windows.occluders import grid_of
@@ -77,7 +77,7 @@ class Overwritten:
         self.pictorial = len(images.size) == 3
         self.small = picture_size(images.size, 2 * rows * k) if self.pictorial else tuple(images.size)
         if self.pictorial:
-            self.grid = grid_of(images.size[1:])
+            self.grid = grid_of((images.size[1], images.size[2]))
             canvases = [
                 canvas_of(layer.field, self.grid.sides, self.grid.patch - 1, layer.map_size) for layer in layers
             ]
@@ -86,8 +86,11 @@ class Overwritten:
     def columns(self) -> dict[str, Column]:
         """Describe the columns of both networks."""
         axes = "channel y x" if self.pictorial else "channel time"
-        pixel = {"dtype": "uint8", "unit": "0 to 255"} if self.pictorial else {"unit": "as in the dataset"}
-        k, made = (self.k,), {}
+        pixel: dict[str, Any] = (
+            {"dtype": "uint8", "unit": "0 to 255"} if self.pictorial else {"unit": "as in the dataset"}
+        )
+        k = (self.k,)
+        made: dict[str, Column] = {}
         for side in SIDES:
             made |= {
                 f"image_{side}": Column(f"index in the dataset, strongest first, {side}", "k", k, "int64", "index"),
@@ -125,7 +128,8 @@ class Overwritten:
             unfinished: keeps what is known of the units so far.
         """
         columns = {name: _gaps(column, self.rows) for name, column in self.columns().items()}
-        self.unfinished, self.done = unfinished or Unfinished(), set()
+        self.unfinished = unfinished or Unfinished()
+        self.done: set[str] = set()
         self.unfinished.begin("changed", lambda: {"done": sorted(self.done), "columns": columns},
                               partial(self._restore, columns))  # fmt: skip
         how = (yield from self._how()) if self.pictorial and chosen else None
@@ -179,13 +183,13 @@ class Overwritten:
         occlusion = Occlusion(model, layer, self.images.size, self.grid)
         mapping = field_mapping.FieldMapping(how, layer, units, self.k, self.small, occlusion)
         first = [(whole - part) // 2 for whole, part in zip(self.canvas, mapping.canvas.sides)]
-        middle = tuple(slice(start, start + part) for start, part in zip(first, mapping.canvas.sides))
+        y, x = (slice(start, start + part) for start, part in zip(first, mapping.canvas.sides))
         kept, there = self._kept(name := f"fields in {layer.name} {side}")
         for event in mapping.events(found, there, kept):
             if isinstance(event, Rows):
                 self.done.add(f"{name} {event.start}")
                 some = rows[event.start : event.start + len(event)]
-                columns[f"field_{side}"][(some, *middle)] = event.columns["field"]
+                columns[f"field_{side}"][some, y, x] = event.columns["field"]
                 columns[f"size_{side}"][some] = event.columns["size"][:, 1]
             elif isinstance(event, Phase):
                 yield Phase(name, event.total, event.counts)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnprobe.instruments.layers.naming import Layer
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.statistics.correlation import standard
 from cnnprobe.instruments.statistics.dissimilarity import dissimilarity_matrix, ranks, upper
 
@@ -100,18 +100,18 @@ def weight_change(before: nn.Module, after: nn.Module, layer: Layer) -> np.ndarr
         layer: whose module has the weights; NaN where it is no convolution or dense layer, where the weights have
             another shape afterwards, or were 0.
     """
-    pair = [_incoming(model, layer) for model in (before, after)]
-    if any(one is None for one in pair) or pair[0].shape != pair[1].shape:
+    first, second = _incoming(before, layer), _incoming(after, layer)
+    if first is None or second is None or first.shape != second.shape:
         return np.full(layer.channels, np.nan)
-    size = pair[0].norm(dim=1)
-    return torch.where(size > 0, (pair[1] - pair[0]).norm(dim=1) / size, torch.nan).numpy()
+    size = first.norm(dim=1)
+    return torch.where(size > 0, (second - first).norm(dim=1) / size, torch.nan).numpy()
 
 
 def _incoming(model: nn.Module, layer: Layer) -> Tensor | None:
     """Return the weights of each unit of a layer, (unit, weight) float64, or None where it has none of its own."""
     module = dict(model.named_modules()).get(layer.module)
     weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or weight.ndim < 2:
+    if module is None or not isinstance(weight, Tensor) or weight.ndim < 2:
         return None
     transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
     if transposed and module.groups > 1:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from cnnprobe.datasets.base.imageset import ImageSet
-from cnnprobe.instruments.layers.naming import Layer, layers_of
+from cnnprobe.instruments.layers.naming import layers_of
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
 from cnnprobe.machine.computation import Computation
@@ -76,7 +77,7 @@ class Forgetting:
         count = min(COMPARED, len(images))
         self.compared = np.sort(np.random.default_rng(computation.seed).choice(len(images), count, replace=False))
         rows = min(most_changed, sum(map(len, self.units.values())))
-        given = {"rows": rows, "k": self.k, "steps": STEPS, "computation": computation}
+        given: dict[str, Any] = {"rows": rows, "k": self.k, "steps": STEPS, "computation": computation}
         self.shown = Overwritten(self.networks, layers, images, **given) if rows else None
 
     def tables(self) -> list[Table]:
@@ -153,8 +154,8 @@ class Forgetting:
         seen = []
         for side, model in zip(SIDES, self.networks):
             yield Phase(f"answers {side}", len(self.images), "images")
-            how = {"computation": self.computation, "name": f"forgetting/{side}", "unfinished": unfinished}
-            seen.append((yield from answers(model, self.layers, self.images, self.compared, **how)))
+            how: dict[str, Any] = {"name": f"forgetting/{side}", "unfinished": unfinished}
+            seen.append((yield from answers(model, self.layers, self.images, self.compared, self.computation, **how)))
         found, strongest = {}, {}
         for place, layer in enumerate(self.layers):
             pair = tuple(one[layer.name] for one in seen)
@@ -165,7 +166,7 @@ class Forgetting:
             if place not in finished.get("layers", ()):
                 yield Rows("layers", place, self._summed(layer, pair, rows))
         if self.shown and 0 not in finished.get("changed", ()):
-            chosen, columns = self._chosen(found, strongest)
+            chosen, columns = self._chosen(found, strongest, self.shown.rows)
             yield from self.shown.events(chosen, columns, unfinished)
 
     def _compared(
@@ -206,22 +207,23 @@ class Forgetting:
         return {name: np.array([row[name]], column.dtype) for name, column in self._layer().items()}
 
     def _chosen(
-        self, found: dict[str, dict[str, np.ndarray]], strongest: dict[str, tuple[Strongest, ...]]
+        self, found: dict[str, dict[str, np.ndarray]], strongest: dict[str, tuple[Strongest, ...]], most: int
     ) -> tuple[list[Chosen], dict[str, np.ndarray]]:
         """Choose the most changed units; return them, and the columns that say why."""
         order = []
         for place, layer in enumerate(self.layers):
             rows = found[layer.name]
-            for row in np.flatnonzero(~rows["dead_before"] & rows["changed"]):
-                r = rows["correlation"][row]
-                if np.isfinite(r) or rows["dead_after"][row]:  # a unit that fell silent has no r: as if 0
-                    order.append((not rows["forgotten"][row], r if np.isfinite(r) else 0.0, place, int(row)))
-        chosen, columns = [], {name: np.full(self.shown.rows, gap) for name, gap in _GAPS.items()}
-        for at, (_, _, place, row) in enumerate(sorted(order)[: self.shown.rows]):
+            for own in np.flatnonzero(~rows["dead_before"] & rows["changed"]):
+                r = rows["correlation"][own]
+                if np.isfinite(r) or rows["dead_after"][own]:  # a unit that fell silent has no r: as if 0
+                    order.append((not rows["forgotten"][own], r if np.isfinite(r) else 0.0, place, int(own)))
+        chosen, columns = [], {name: np.full(most, gap) for name, gap in _GAPS.items()}
+        for at, (_, _, place, row) in enumerate(sorted(order)[:most]):
             name = self.layers[place].name
             one = np.array([row])
             unit = int(self.units[name][row])
-            chosen.append(Chosen(place, unit, tuple(best.of(one) for best in strongest[name])))
+            before, after = strongest[name]
+            chosen.append(Chosen(place, unit, (before.of(one), after.of(one))))
             columns["layer"][at], columns["unit"][at] = place, unit
             for column in set(_GAPS) - {"layer", "unit"}:
                 columns[column][at] = found[name][column][row]

@@ -121,8 +121,7 @@ def answers(
             now[:] = [part.indices]
             run(part.images)
 
-        how = {"take": take, "restore": restore, "unfinished": unfinished}
-        yield from passing(name, count, loaded, show, use, **how)
+        yield from passing(name, count, loaded, show, use, take=take, restore=restore, unfinished=unfinished)
     return made
 
 

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from cnnprobe.datasets.base.imageset import ImageSet
-from cnnprobe.instruments.layers.naming import Layer
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.comparison.changed_units import SIDES
@@ -82,7 +83,7 @@ class TaskFeatures:
         found: dict[str, dict[str, np.ndarray]] = {layer.name: {} for layer in missing}
         for side, model in zip(SIDES, self.networks):
             yield Phase(f"task features {side}", len(self.images), "images")
-            how = {"name": f"features/{side}", "unfinished": unfinished}
+            how: dict[str, Any] = {"name": f"features/{side}", "unfinished": unfinished}
             seen = yield from answers(model, missing, self.images, np.zeros(0, np.int64), self.computation, **how)
             for layer in missing:
                 some = seen[layer.name].largest[:, self.units[layer.name]]

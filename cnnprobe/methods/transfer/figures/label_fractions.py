@@ -43,10 +43,10 @@ def accuracy_by_fraction(
     made = style.figure(max(4.6, 3.2 * len(panels) + 1.2), 3.2, title)
     axes = made.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     fractions, accuracies = np.asarray(fractions, float), np.asarray(accuracies, float)
-    lines, tasks = np.asarray(lines, object), np.asarray(tasks, object)
+    line_of, task_of = np.asarray(lines, object), np.asarray(tasks, object)
     for ax, task in zip(axes, panels):
         for number, name in enumerate(names):
-            some = (tasks == task) & (lines == name) & np.isfinite(accuracies)
+            some = (task_of == task) & (line_of == name) & np.isfinite(accuracies)
             _line(ax, fractions[some], accuracies[some], name, number, len(names))
         if chance and np.isfinite(chance.get(task, np.nan)):
             ax.axhline(chance[task], color="0.4", linewidth=0.8, linestyle=":", label="chance")
