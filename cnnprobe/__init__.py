@@ -26,7 +26,7 @@ def measure(command, **given):
     """Do what a command does, from Python, without a file.
 
     Args:
-        command: e.g. "topk".
+        command: e.g. "topk", or the Python file of an experiment of your own, "my_method.py".
         given: what a run hands over (`cnnprobe.methods.contract.Provided`): `model`, any `nn.Module`; `dataset`, an
             image set (`cnnprobe.datasets`) or an array or tensor (image, channel, y, x) of values 0 to 1, or in its
             place the `size` of one image; `device`, `batch_size`, `workers`, `seed`; and the options of the command.
@@ -44,11 +44,13 @@ def measure(command, **given):
             print(row.unit, row.image, row.response)
     """
     from cnnprobe import methods
-    from cnnprobe.config import catalogue
+    from cnnprobe.config import catalogue, own_experiment
     from cnnprobe.config.options import option_name
     from cnnprobe.errors import unknown
     from cnnprobe.methods import contract
 
+    if str(command).endswith(".py"):
+        command = own_experiment.add(str(command))
     given = {option_name(key): value for key, value in given.items()}
     page = catalogue.page(catalogue.yaml_path("method", command))
     declared, asked = catalogue.options("method", command), catalogue.options_of(command)

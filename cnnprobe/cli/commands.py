@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cnnprobe.config import compose, schema, typed, untrusted_yaml
+from cnnprobe.config import catalogue, compose, schema, typed, untrusted_yaml
 from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files, screen, terminal
@@ -18,6 +18,8 @@ from cnnprobe.store.reader import Recording
 
 WHICH = "name", "model", "dataset"
 """Keys that say which run is meant, where several are called v001."""
+CODE = "model.file=", "method.file="
+"""Words that let a Python file be run."""
 FETCHING = {"dataset.download=true": True, "weights=published": "published"}
 """Words that let a run that is repeated fetch what it says, and the values they give."""
 CIRCUMSTANCES = "device", "device.threads", "device.workers"
@@ -86,7 +88,9 @@ def repeated(request: Request) -> Job:
     _is_meant(folder, config, composed, request)
     home = folders.home(folder)
     folder = folder.resolve() if home else folder
-    _file_is_named(config["model"], request, home)
+    _file_is_named("model", config["model"], request, home)
+    if command in catalogue.OWN:
+        _file_is_named("method", config["method"], request, home)
     _fetches_nothing(config, request)
     device = _device(config["device"], composed["device"], request)
     elsewhere = str(Path(composed["out"]).absolute()) if home else composed["out"]
@@ -111,12 +115,12 @@ def _is_named(request: Request) -> bool:
     return "name" in typed or typed >= {"model", "dataset"}
 
 
-def _file_is_named(model: dict[str, Any], request: Request, home: Path | None) -> None:
+def _file_is_named(group: str, block: dict[str, Any], request: Request, home: Path | None) -> None:
     """Refuse to run a Python file that only the folder of the run names: that may come from anybody."""
-    if "file" not in model:
+    if "file" not in block:
         return
-    file = str(home / model["file"]) if home else model["file"]  # not one of that name that lies here
-    own = f"model.file={file}"
+    file = str(home / block["file"]) if home else block["file"]  # not one of that name that lies here
+    own = f"{group}.file={file}"
     if own not in request.overrides:
         raise UserError(f"this would run the Python file {file}; if it is yours, add {shlex.quote(own)}")
 
@@ -147,7 +151,7 @@ def _device(before: dict[str, Any], composed: dict[str, Any], request: Request) 
 def _without_values(request: Request, *keys: str) -> Request:
     """Refuse other words than those of some keys, and those that let a Python file be run, or something fetched."""
     kept = [word for word in request.overrides if word.split("=")[0] in (*keys, *WHICH)]
-    let = tuple(word for word in request.overrides if word.startswith("model.file=") or word in FETCHING)
+    let = tuple(word for word in request.overrides if word.startswith(CODE) or word in FETCHING)
     other = [word for word in request.overrides if word not in (*kept, *let)]
     if other:
         possible, which = (", ".join(f"{key}=" for key in some) for some in (keys, WHICH))

@@ -84,7 +84,7 @@ def command(request: Request) -> str:
     page = catalogue.page(catalogue.yaml_path("method", request.command, extra))
     root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
     own = {key: entry for key, entry in page.root.items() if key not in root}
-    sentence = f"{catalogue.commands()[request.command]}."
+    sentence = f"{catalogue.sentence(request.command)}."
     parts = [
         *textwrap.wrap(f"cnnprobe {request.command}: {sentence}", width()),
         *textwrap.wrap(page.summary.removeprefix(sentence).strip(), width()),

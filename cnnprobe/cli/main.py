@@ -75,12 +75,13 @@ def dispatch(request: Request) -> int:
         screen.say(completion.script(request.flags["completion"]))
         return 0
     from cnnprobe.cli import help
-    from cnnprobe.config import catalogue
+    from cnnprobe.config import catalogue, own_experiment
 
     together = [flag for flag in ("multirun", "cfg", "resume", "rerun", "redraw") if flag in request.flags]
     if len(together) > 1:
         raise UserError(f"--{together[0]} and --{together[1]} do not go together")
-    commands = [*catalogue.commands(), *catalogue.upkeep()]
+    own_experiment.take(request)
+    commands = [*catalogue.commands(), *catalogue.OWN, *catalogue.upkeep()]
     if not request.command:
         if together:
             raise UserError(f"--{together[0]} needs a command before it: {listing(commands, 20)}")
@@ -89,7 +90,7 @@ def dispatch(request: Request) -> int:
         screen.say(help.overview())
         return 0
     if request.command not in commands:
-        raise unknown_command(request.command, commands)
+        raise unknown_command(request.command, commands, again=bool(together))
     care = request.command in catalogue.upkeep()
     if "help" in request.flags:
         screen.say(help.upkeep(request.command) if care else help.command(request))
@@ -107,6 +108,8 @@ def dispatch(request: Request) -> int:
     return requests.main(request)
 
 
-def unknown_command(word: str, commands: list[str]) -> UserError:
-    """Build the line for a command that does not exist."""
-    return UserError(f"unknown command {word!r}{nearest(word, commands) or ';'} commands: {listing(commands, 20)}")
+def unknown_command(word: str, commands: list[str], again: bool = False) -> UserError:
+    """Build the line for a command that does not exist; `again`: it may be that of a run."""
+    own = "; an experiment of your own needs method.file=" if again else ""
+    known = f"{nearest(word, commands) or ';'} commands: {listing(commands, 20)}"
+    return UserError(f"unknown command {word!r}{known}{own}")

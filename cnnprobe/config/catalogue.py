@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from cnnprobe.config.options import Option, declared, parameters, parsed
+from cnnprobe.config.options import Option, declared, explained, parameters, parsed
+from cnnprobe.config.options import defaults as values_of
 from cnnprobe.errors import UserError, unknown
 
 PACKAGE = Path(__file__).parent.parent
@@ -35,6 +36,9 @@ ROOT = {
     "out": Option.of("str"),
 }
 """Keys at the root of commands; `layer` and `units` only where a method has them."""
+
+OWN: dict[str, Path] = {}
+"""Experiments of the user's own, by command: the Python file that the command line names, see `own_experiment`."""
 
 UPKEEP_OPTIONS = ("out",)
 """Keys of the root that the commands of upkeep take."""
@@ -99,11 +103,17 @@ def folders(extra: tuple[Path, ...] = ()) -> list[Path]:
 def choices(group: str, extra: tuple[Path, ...] = ()) -> list[str]:
     """Return the names of one group's YAML files, sorted; for methods the command's spelling."""
     names = {path.stem for folder in folders(extra) for path in (folder / group).glob("*.yaml")}
-    return sorted(command_name(name) if group == "method" else name for name in names)
+    return sorted({command_name(name) for name in names} | OWN.keys() if group == "method" else names)
 
 
 def yaml_path(group: str, name: str, extra: tuple[Path, ...] = ()) -> Path:
-    """Return the YAML file of one choice, or raise the line that names the choices."""
+    """Return the YAML file of one choice, of an experiment of the user's own its Python file.
+
+    Raises:
+        UserError: there is no such choice; the line names those there are.
+    """
+    if group == "method" and name in OWN:
+        return OWN[name]
     stem = name.replace("-", "_") if group == "method" else name
     for folder in folders(extra):
         path = folder / group / f"{stem}.yaml"
@@ -115,7 +125,12 @@ def yaml_path(group: str, name: str, extra: tuple[Path, ...] = ()) -> Path:
 
 @cache
 def page(path: Path) -> Page:
-    """Read a YAML file with its comments; UserError with file and line where it is not YAML."""
+    """Read a YAML file with its comments; UserError with file and line where it is not YAML.
+
+    The page of an experiment of the user's own is made from the signature and the docstrings of its Python file.
+    """
+    if path.suffix == ".py":
+        return _page_of_own(path)
     text = path.read_text(encoding="utf-8")
     try:
         values = yaml.safe_load(text) or {}
@@ -142,6 +157,17 @@ def page(path: Path) -> Page:
     return Page(path, summary, examples, entries(outside), entries(own))
 
 
+def _page_of_own(path: Path) -> Page:
+    helps = HELP | explained(path, "compute")
+    found = {key: Entry(value, helps.get(key, "")) for key, value in values_of(path, "compute").items()}
+    lines = (ast.get_docstring(parsed(path)) or "").splitlines()
+    examples = [line.strip() for line in lines if line.strip().startswith("cnnprobe ")]
+    summary = " ".join(line.strip() for line in lines if line.strip() and line.strip() not in examples)
+    root = {key: found.pop(key) for key in list(found) if key in ROOT}
+    file = Entry(str(path), "the Python file that is run")
+    return Page(path, summary, examples, root, {"file": file, **found})
+
+
 def defaults(command: str, extra: tuple[Path, ...] = (), experiment: str = "") -> dict[str, str]:
     """Return by group what a command takes when nothing is chosen: that of `config.yaml`, of its own YAML, or of an
     experiment.
@@ -149,6 +175,8 @@ def defaults(command: str, extra: tuple[Path, ...] = (), experiment: str = "") -
     chosen: dict[str, str] = {}
     paths = [configs_dir() / "config.yaml", yaml_path("method", command, extra)]
     for path in [*paths, *([yaml_path("experiment", experiment, extra)] if experiment else [])]:
+        if path.suffix == ".py":
+            continue
         listed = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("defaults") or []
         for item in listed:
             chosen |= {key.split("/")[-1]: value for key, value in item.items()} if isinstance(item, dict) else {}
@@ -160,7 +188,8 @@ def options(group: str, name: str) -> dict[str, Option]:
     if group == "device":
         return DEVICE
     path = source(group, name)
-    return declared(path, FUNCTION[group]) if path.is_file() else {}
+    own = {"file": Option.of("str")} if group == "method" and name in OWN else {}
+    return own | declared(path, FUNCTION[group]) if path.is_file() else {}
 
 
 def options_of(command: str) -> list[str]:
@@ -178,6 +207,8 @@ def fact(command: str, name: str, default: Any) -> Any:
 
 def source(group: str, name: str) -> Path:
     """Return the Python file behind one choice."""
+    if group == "method" and name in OWN:
+        return OWN[name]
     folder, stem = PACKAGE / f"{group}s", name.replace("-", "_")
     return folder / stem / f"{group}.py" if (folder / stem).is_dir() and group == "method" else folder / f"{stem}.py"
 
@@ -199,6 +230,11 @@ def description(group: str, name: str) -> str:
     return ast.get_docstring(parsed(path)) or ""
 
 
+def sentence(command: str) -> str:
+    """Return what a command that makes a run is for, in one sentence without its full stop."""
+    return _first_sentence(description("method", command))
+
+
 def _first_sentence(docstring: str) -> str:
     return docstring.split("\n\n")[0].replace("\n", " ").rstrip(".")
 
@@ -207,6 +243,6 @@ def _first_sentence(docstring: str) -> str:
 def commands() -> dict[str, str]:
     """Return every command that makes a run with the first sentence of its module's docstring, in the order people
     meet them."""
-    names = [name for name in choices("method") if source("method", name).is_file()]
+    names = [name for name in choices("method") if name not in OWN and source("method", name).is_file()]
     names.sort(key=lambda name: (fact(name, "ORDER", LAST), name))
-    return {name: _first_sentence(description("method", name)) for name in names}
+    return {name: sentence(name) for name in names}

@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
@@ -18,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cnnprobe.config import catalogue, schema, untrusted_yaml
+from cnnprobe.config import catalogue, own_experiment, schema, untrusted_yaml
 from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, listing, path_of, unknown
 
@@ -41,6 +42,9 @@ def overrides(request: Request) -> list[str]:
     for folder in request.config_dirs:
         untrusted_yaml.check_folder(folder)
     method = catalogue.page(catalogue.yaml_path("method", request.command, request.config_dirs))
+    if request.command in catalogue.OWN:
+        own = own_experiment.node(request.command)
+        ConfigStore.instance().store(request.command.replace("-", "_"), own, "method", "_global_")
     root = catalogue.page(catalogue.configs_dir() / "config.yaml").entries
     plain = {*method.root, *(key for key in root if key != "defaults")}
     found = [f"method={request.command.replace('-', '_')}"]

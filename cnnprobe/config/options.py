@@ -11,6 +11,7 @@ before torch is imported. Defaults and the words of the help stand in the YAML o
 import ast
 import keyword
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -222,6 +223,36 @@ def parameters(path: Path, function: str) -> list[str]:
     return [option_name(name) for name, _, _ in _parameters(path, function)]
 
 
+def defaults(path: Path, function: str) -> dict[str, Any]:
+    """Return the defaults of the keyword-only parameters of a function, by option name; "???" where there is none.
+
+    Raises:
+        UserError: a default is no plain value that stands in the file.
+    """
+    tree = parsed(path)
+    names = _assigned(tree)
+    found = {}
+    given = _function(tree, path, function)
+    for argument, value in zip(given.kwonlyargs, given.kw_defaults):
+        value = names.get(value.id, value) if isinstance(value, ast.Name) else value
+        try:
+            found[option_name(argument.arg)] = "???" if value is None else ast.literal_eval(value)
+        except ValueError:
+            raise UserError(f"{path.name}: the default of {argument.arg} must be a plain value") from None
+    return found
+
+
+def explained(path: Path, function: str) -> dict[str, str]:
+    """Return what the "Args" of a function's docstring say of its options, by option name."""
+    for node in parsed(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            text = (ast.get_docstring(node) or "").partition("Args:")[2].partition("\n\n")[0]
+            lines = re.sub(r"\n {8,}", " ", text).splitlines()
+            found = (re.fullmatch(r" {4}(\w+): (.+)", line) for line in lines)
+            return {option_name(one[1]): one[2].removesuffix(".") for one in found if one}
+    return {}
+
+
 Parameter = tuple[str, ast.expr | None, dict[str, ast.expr]]
 """Name and annotation, and what the names in it stand for."""
 
@@ -229,13 +260,17 @@ Parameter = tuple[str, ast.expr | None, dict[str, ast.expr]]
 def _parameters(path: Path, function: str) -> Iterator[Parameter]:
     """Give the keyword-only parameters of a function; in place of a group of options, the fields of its dataclass."""
     tree = parsed(path)
+    for argument in _function(tree, path, function).kwonlyargs:
+        group = _group(argument.annotation, tree)
+        yield from [(argument.arg, argument.annotation, _assigned(tree))] if group is None else group
+
+
+def _function(tree: ast.Module, path: Path, name: str) -> ast.arguments:
+    """Return the parameters of a function at the top level of a file; LookupError where there is none."""
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == function:
-            for argument in node.args.kwonlyargs:
-                group = _group(argument.annotation, tree)
-                yield from [(argument.arg, argument.annotation, _assigned(tree))] if group is None else group
-            return
-    raise LookupError(f"{path} has no function {function}")
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return node.args
+    raise LookupError(f"{path} has no function {name}")
 
 
 def _group(annotation: ast.expr | None, tree: ast.Module) -> list[Parameter] | None:

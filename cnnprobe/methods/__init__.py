@@ -1,19 +1,35 @@
-"""The experiments: one subcommand each, a file or a folder whose `method.py` holds it."""
+"""The experiments: one subcommand each, a file or a folder whose `method.py` holds it, or a file of the user's own."""
 
 import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cnnprobe.config import catalogue, own_experiment
 from cnnprobe.config.options import option_name
+from cnnprobe.machine import python_files
 from cnnprobe.methods.contract import Provided
 from cnnprobe.store.tables import Measurement
 
+_RUN: dict[tuple[Path, int], ModuleType] = {}
+"""Files of the user's own that were run, by path and the moment of their last change."""
+
 
 def module(command: str) -> ModuleType:
-    """Import the module of one command, e.g. "rf-map"; what it offers is `contract.Method`."""
+    """Import the module of one command, e.g. "rf-map"; what it offers is `contract.Method`.
+
+    Raises:
+        UserError: it is a file of the user's own, and fails.
+    """
+    if command in catalogue.OWN:
+        path = catalogue.OWN[command]
+        key = path, path.stat().st_mtime_ns
+        if key not in _RUN:
+            _RUN[key] = python_files.run(path, own_experiment.OPTION)
+        return _RUN[key]
     name = f"cnnprobe.methods.{command.replace('-', '_')}"
     found = importlib.import_module(name)
     return importlib.import_module(f"{name}.method") if hasattr(found, "__path__") else found

@@ -1,27 +1,24 @@
 """A network of the user's own, out of a Python file that is run."""
 
-import importlib.util
 import inspect
-import sys
-import traceback
-from contextlib import chdir, suppress
+from contextlib import chdir
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 from torch import nn
 
 from cnnprobe.config.options import Range
-from cnnprobe.errors import UserError, path_of, unknown
+from cnnprobe.errors import UserError, unknown
+from cnnprobe.machine import python_files
 from cnnprobe.models.foreign import network as foreign
 from cnnprobe.models.parts.inputs import Input
 from cnnprobe.models.weights import extra_state
 
 SIDE, CHANNELS = 224, 3
 """Of the images, where neither options nor weights say."""
-_BESIDE: set[str] = set()
-"""Modules imported from beside the files that were run; another file may mean another one by the same name."""
-
+OPTION = "model.file"
+EXPORTS = (".pt", ".pth", ".pt2", ".safetensors", ".ts", ".onnx", ".ckpt")
+"""Endings of files of weights and exported networks."""
 
 Numbers = float | list[float] | None
 
@@ -59,11 +56,7 @@ def build(
         UserError: no such file or function, the file fails (with its line), or what is returned cannot be measured.
     """
     normalisation = _normalisation(channels or CHANNELS, mean, std)
-    path = path_of(file).resolve()
-    if not path.is_file():
-        raise UserError(
-            f"model.file: {file} is not a file" if path.exists() else f"model.file: there is no file {file}"
-        )
+    path = python_files.found(file, OPTION)
     with chdir(Path.cwd()), foreign.as_written():  # wherever the file goes, the command line means what it meant
         model = _made(path, function, num_classes)
     return foreign.adopt(model, *normalisation)
@@ -86,7 +79,8 @@ def _normalisation(channels: int, mean: Numbers, std: Numbers) -> tuple[list[flo
 
 def _made(path: Path, function: str, num_classes: int | None) -> nn.Module:
     """Run the file, call its function and look at what that returned; see `build`."""
-    module = _run(path)
+    weights = " that builds the network; weights= takes a state dict (TorchScript and exports are none)"
+    module = python_files.run(path, OPTION, weights if path.suffix in EXPORTS else "")
     maker = getattr(module, function, None)
     if not callable(maker):
         own = [name for name, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
@@ -101,63 +95,18 @@ def _made(path: Path, function: str, num_classes: int | None) -> nn.Module:
     except (UserError, KeyboardInterrupt):
         raise
     except BaseException as error:  # the user's code may raise anything, and leave by sys.exit
-        raise UserError(_told(error, path)) from None
+        raise UserError(python_files.told(error, path)) from None
     if problem is not None:
         raise UserError(f"{of} a network whose {problem}")
     return model.to("cpu")  # wherever the file put it, or parts of it; it goes where `device=` says
 
 
-def _run(path: Path) -> ModuleType:
-    """Import a file by its path; files beside it can be imported by it."""
-    specification = importlib.util.spec_from_file_location(f"cnnprobe_custom_{path.stem}", path)
-    if specification is None or specification.loader is None:
-        told = f"model.file: {path.name} is not a Python file (.py)"
-        if path.suffix in (".pt", ".pth", ".pt2", ".safetensors", ".ts", ".onnx", ".ckpt"):
-            told += " that builds the network; weights= takes a state dict (TorchScript and exports are none)"
-        raise UserError(told)
-    module = importlib.util.module_from_spec(specification)
-    while _BESIDE:
-        sys.modules.pop(_BESIDE.pop(), None)
-    before = set(sys.modules)
-    sys.modules[module.__name__] = module
-    sys.path.insert(0, str(path.parent))
-    importlib.invalidate_caches()
-    try:
-        specification.loader.exec_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the user's code may raise anything, and leave by sys.exit
-        raise UserError(_told(error, path)) from None
-    finally:
-        with suppress(ValueError):  # the file took it out itself
-            sys.path.remove(str(path.parent))
-        _BESIDE.update(name for name in set(sys.modules) - before if _lies_in(sys.modules[name], path.parent))
-    return module
-
-
 def ran_from_beside() -> tuple[Path, ...]:
     """Return the files that the last network was seen to import from its folder, wherever below it they lie."""
-    return tuple(sorted({Path(sys.modules[name].__file__).resolve() for name in _BESIDE if name in sys.modules}))
-
-
-def _lies_in(module: Any, folder: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).resolve().is_relative_to(folder)
+    return python_files.ran_from_beside(OPTION)
 
 
 def _takes(function: Any, name: str) -> bool:
     """Tell whether a function has a parameter of this name, or takes any."""
     parameters = inspect.signature(function).parameters
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _told(error: BaseException, path: Path) -> str:
-    """Return one line: the user's file, the line in it, what was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path]
-    line = error.lineno if isinstance(error, SyntaxError) else (own[-1] if own else None)
-    try:
-        words = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
-    except Exception:  # its own __str__
-        words = "its message cannot be read"
-    return f"{path.name}{f':{line}' if line else ''}: {type(error).__name__}: {words[:200]}"

@@ -2,8 +2,9 @@
 
 Beside the weights, the images and their size, which a store names in attributes of their own: the labels, classes and
 objects, every file and folder that the configuration names (tables, masks, references, volumes), the code of a network
-of one's own with what it imports from beside it and its buffers that are not among the weights, the weights of every
-moment and of a second network, and the runs it is built from, found by what they hold and not by where they lie.
+or an experiment of one's own with what it imports from beside it, the network's buffers that are not among the weights,
+the weights of every moment and of a second network, and the runs it is built from, found by what they hold and not by
+where they lie.
 """
 
 import ast
@@ -15,15 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from cnnprobe.config import catalogue, own_experiment
 from cnnprobe.errors import UserError, path_of
-from cnnprobe.machine import files
+from cnnprobe.machine import files, python_files
 from cnnprobe.store.reader import Recording
 
 ATTRIBUTE = "identity"
 """Of the root of a store: JSON, digests by part."""
 CODE, BUFFER, LABELS, OBJECTS, MOMENT, RUN = "code", "buffer", "labels", "objects", "moment", "run"
+EXPERIMENT = "experiment"
 """How the parts are called, what stands behind is which one: "code helpers.py"; "method.reference brain.h5"."""
-IN_FULL = CODE, OBJECTS, MOMENT, f"held-out {LABELS}"
+IN_FULL = CODE, EXPERIMENT, OBJECTS, MOMENT, f"held-out {LABELS}"
 """Parts of which a run that has an identity lists every one: what it does not list was not there when it began."""
 FOLDERS = ("searchlight",)
 """Options that may name a folder of files; a word of another one may be that of a folder by chance."""
@@ -46,6 +49,10 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
     if file:
         code = imported(path_of(file), made.code)
         found |= {f"{CODE} {name}": files.sha256(path) for name, path in code.items()}
+    if config["method"]["name"] in catalogue.OWN:
+        ran = python_files.ran_from_beside(own_experiment.OPTION)
+        code = imported(path_of(config["method"]["file"]), ran)
+        found |= {f"{EXPERIMENT} {name}": files.sha256(path) for name, path in code.items()}
     found |= {f"{BUFFER} {name}": digest for name, digest in made.buffers.items()}
     found[LABELS] = labels_of(made.dataset)
     if made.held_out is not None:
@@ -135,7 +142,8 @@ def _named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for group in ("model", "dataset", "method"):
         for key, value in config[group].items():
             for word in value if isinstance(value, list) else [value]:
-                paths = files_of(word, key in FOLDERS) if key not in APART and (group, key) != ("model", "file") else []
+                code = f"{group}.{key}" == "model.file" or (key == "file" and config[group]["name"] in catalogue.OWN)
+                paths = files_of(word, key in FOLDERS) if key not in APART and not code else []
                 if len(paths) == 1:
                     yield f"{group}.{key} {word}", files.sha256(paths[0])
                 elif paths:

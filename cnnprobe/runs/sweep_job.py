@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cnnprobe.config import catalogue, schema
+from cnnprobe.config import catalogue, own_experiment, schema
 from cnnprobe.errors import UserError
 from cnnprobe.machine import files, provenance, terminal
 from cnnprobe.machine.signals import EXIT_STATUS, Stop, end_with_parent
@@ -70,6 +70,7 @@ def task(config: DictConfig) -> int:
     """Do one job of a sweep; never raises for a failed job, only where a signal ended it. Returns its exit status."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     about = HydraConfig.get()
+    own_experiment.again(plain["method"])
     asked = Asked(Path(plain.pop("sweep")), about.job.num, typed(about.overrides.task), plain)
     if about.runtime.choices.get("hydra/launcher") in SHARING and hasattr(os, "fork") and _in_main_thread():
         if _die_with_the(os.environ.get(PARENT)):

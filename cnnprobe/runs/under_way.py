@@ -53,9 +53,11 @@ class Run:
     @property
     def again(self) -> str:
         """The command that goes on with it."""
-        file = self.job.config["model"].get("file")
-        own = f" {shlex.quote(f'model.file={file}')}" if file else ""
-        return folders.command_for(self.folder, self.job.command) + own
+        found = folders.command_for(self.folder, self.job.command)
+        for group in ("model", "method"):
+            file = self.job.config[group].get("file") if group == "model" or self.job.command in catalogue.OWN else None
+            found += f" {shlex.quote(f'{group}.file={file}')}" if file else ""
+        return found
 
     def save(self, **changes: Any) -> None:
         """Bring `run.json` up to date."""

@@ -2,12 +2,14 @@
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cnnprobe.config import catalogue, compose
+import cnnprobe as package
+from cnnprobe.config import catalogue, compose, own_experiment
 from cnnprobe.config.words import parse
 from cnnprobe.store.layout import FORMAT_VERSION
 from cnnprobe.store.tables import Column, Rows, Table
@@ -63,13 +65,54 @@ def test_readme_is_short():
     assert README.stat().st_size <= LARGEST
 
 
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A folder with the Python files that pages show, and the examples."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in programs():
+        (tmp_path / name).write_text(text)
+    for path in (ROOT / "examples").glob("*.py"):
+        shutil.copy(path, tmp_path)
+    yield tmp_path
+    catalogue.OWN.clear()
+
+
+def programs() -> list[tuple[str, str]]:
+    """Return the Python files that pages show, each begins with its name."""
+    blocks = (
+        block
+        for text in TEXTS.values()
+        for block in re.findall(r"^```python\n(# (\S+\.py)\n.*?)^```", text, re.S | re.M)
+    )
+    return [(name, text) for text, name in blocks]
+
+
+def test_the_experiment_of_the_page_counts_the_images_that_leave_a_unit_silent(cnnprobe, files):
+    words = [
+        "silence",
+        "method.file=silence.py",
+        "model=convnet",
+        "dataset=shapes",
+        "dataset.count=20",
+        "weights=random",
+    ]
+    assert cnnprobe(*words, "layer=conv2", "above=1").status == 0
+    recorded = cnnprobe("record", *words[2:], "layer=conv2")
+    assert recorded.status == 0
+    silent = package.open("silence/convnet-shapes/v001")["units/conv2"]["silent"]
+    highest = package.open("record/convnet-shapes/v001")["activations/conv2"]["max"]
+    assert np.allclose(silent, (highest <= 1).mean(0)) and 0 < silent.mean() < 1
+    assert cnnprobe("silence", "--redraw", "latest", "method.file=silence.py").status == 0
+
+
 @pytest.mark.parametrize("line", LINES)
-def test_every_command_composes(line):
+def test_every_command_composes(line, files):
     words = re.sub(r"=~/\S+", "=x", line).split()[1:]
     request = parse([word for word in words if word != "-m"])
     if "help" in request.flags and not request.command:
         return
-    assert request.command in [*catalogue.commands(), *catalogue.upkeep()]
+    own_experiment.take(request)
+    assert request.command in [*catalogue.commands(), *catalogue.OWN, *catalogue.upkeep()]
     if request.command in catalogue.upkeep() or "help" in request.flags:
         return
     if "-m" in words:

@@ -1,0 +1,191 @@
+"""An experiment of the user's own: a file that the command line names, and nobody else."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+import cnnprobe as package
+from cnnprobe.config import catalogue
+from cnnprobe.errors import UserError
+from cnnprobe.store import run_json
+
+EXPERIMENT = '''
+"""How bright the images are.
+
+    cnnprobe bright-ness method.file=bright_ness.py scale=2
+"""
+from typing import Annotated
+from pathlib import Path
+import numpy as np
+from matplotlib.figure import Figure
+from cnnprobe.config.options import Range
+from cnnprobe.instruments.images.batches import batches
+from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
+from parts import factor
+
+MOST = 9
+Path("was-run").write_text("")
+
+def compute(provided, *, scale: Annotated[float, Range(0, 10)] = 1.0, most: int = MOST, note: str | None = None):
+    """Measure it.
+
+    Args:
+        scale: by which the brightness
+            is multiplied.
+        most: images that count.
+    """
+    images = Table("images", "image", len(provided.dataset), {"mean": Column("brightness")}, batch=4)
+    def events():
+        for batch in batches(provided.dataset, **(provided.computation.loading | {"batch_size": 4}),
+                             start=provided.resumed.start):
+            yield Rows("images", int(batch.indices[0]), {"mean": factor(scale) * batch.images.mean((1, 2, 3)).numpy()})
+            yield Advance(len(batch))
+    return Measurement([images], events(), len(provided.dataset))
+
+def draw(recording):
+    figure = Figure()
+    figure.subplots().plot(recording["images"]["mean"])
+    yield "brightness", figure
+
+def headline(recording):
+    return {"brightness": float(recording["images"]["mean"].mean())}
+'''
+BARE = "def compute(provided): pass\n"
+PARTS = "def factor(scale):\n    return scale\n"
+IMAGES = ["model=convnet", "dataset=shapes", "dataset.count=8", "weights=random"]
+MINE = ["bright-ness", "method.file=bright_ness.py"]
+RUN = "outputs/bright-ness/convnet-shapes/v001"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the experiment and a file that it imports."""
+    monkeypatch.chdir(tmp_path)
+    Path("bright_ness.py").write_text(EXPERIMENT)
+    Path("parts.py").write_text(PARTS)
+    yield tmp_path
+    catalogue.OWN.clear()
+
+
+def stopped(folder):
+    about = run_json.as_written(folder)
+    (folder / "run.json").write_text(json.dumps(about | {"status": "interrupted"}))
+
+
+def test_a_file_is_a_command_with_options_of_its_own(cnnprobe, place):
+    assert cnnprobe(*MINE, *IMAGES).status == 0
+    once = package.open(RUN)["images"]["mean"]
+    answer = cnnprobe(*MINE, *IMAGES, "scale=2")
+    assert answer.status == 0 and "bright-ness: brightness " in answer.out
+    twice = package.open(RUN.replace("v001", "v002"))["images"]["mean"]
+    assert once.shape == (8,) and (twice == 2 * once).all() and once.std() > 0
+    assert Path(RUN, "figures/brightness.png").is_file()
+
+
+def test_what_is_typed_is_checked_against_its_annotations(cnnprobe, place):
+    answer = cnnprobe(*MINE, *IMAGES, "scale=11")
+    assert (answer.status, answer.err) == (
+        2,
+        "cnnprobe bright-ness: scale must be a finite number, from 0 to 10, got 11\n",
+    )
+    assert "no option 'scal' in bright-ness; did you mean 'scale'?" in cnnprobe(*MINE, *IMAGES, "scal=1").err
+    assert not Path("outputs").exists() and not Path("was-run").exists()
+    assert "scale must be a finite number" in cnnprobe(*MINE, "-m", *IMAGES, "scale=11,12").err
+
+
+def test_help_is_made_from_its_docstrings_without_running_it(cnnprobe, place):
+    answer = cnnprobe(*MINE, "--help")
+    assert answer.status == 0 and not Path("was-run").exists()
+    assert "bright-ness: How bright the images are." in answer.out
+    assert "cnnprobe bright-ness method.file=bright_ness.py scale=2" in answer.out
+    lines = " ".join(answer.out.split())
+    assert "scale=1.0 by which the brightness is multiplied" in lines
+    assert "most=9 images that count" in lines and "note=null" in lines
+
+
+def test_a_sweep_has_a_row_for_each_value(cnnprobe, place):
+    assert cnnprobe(*MINE, "-m", *IMAGES, "scale=1,3").status == 0
+    rows = Path("outputs/bright-ness/convnet-shapes/sweep-001/runs.csv").read_text().splitlines()
+    assert len(rows) == 3 and "scale" in rows[0] and "brightness" in rows[0]
+
+
+def test_it_is_run_only_where_the_command_line_names_it(cnnprobe, place):
+    """F102: of a run that anyone may have handed over."""
+    assert cnnprobe(*MINE, *IMAGES).status == 0
+    Path("was-run").unlink()
+    stopped(Path(RUN))
+    for words in (["--redraw", RUN], ["--resume", RUN], ["--rerun", RUN]):
+        answer = cnnprobe("bright-ness", *words)
+        assert answer.status == 2 and "an experiment of your own needs method.file=" in answer.err
+    Path("other").mkdir()
+    Path("other/bright_ness.py").write_text(EXPERIMENT)
+    answer = cnnprobe("bright-ness", "method.file=other/bright_ness.py", "--resume", RUN)
+    assert answer.status == 2 and "this would run the Python file bright_ness.py; if it is yours, add" in answer.err
+    for words in (["check", RUN], ["status"], ["check", "all"]):
+        cnnprobe(*words)
+    assert not Path("was-run").exists()
+    folder = Path("mine/experiment")
+    folder.mkdir(parents=True)
+    (folder / "one.yaml").write_text("# @package _global_\nmethod:\n  file: bright_ness.py\n")
+    answer = cnnprobe("topk", "layer=conv1", "--config-dir", "mine", "experiment=one")
+    assert answer.status == 2 and "a Python file is run only if the command line names it" in answer.err
+    assert not Path("was-run").exists()
+
+
+@pytest.mark.parametrize("file", ["bright_ness.py", "parts.py"])
+def test_a_run_does_not_go_on_with_other_code(cnnprobe, place, file):
+    """F100: also not with another file that it imports."""
+    assert cnnprobe(*MINE, *IMAGES).status == 0
+    stopped(Path(RUN))
+    assert cnnprobe(*MINE, "--resume", RUN).status == 0
+    stopped(Path(RUN))
+    Path(file).write_text(Path(file).read_text() + "# other\n")
+    answer = cnnprobe(*MINE, "--resume", RUN)
+    assert answer.status == 2 and f"experiment {file} changed" in answer.err
+    answer = cnnprobe(*MINE, "--rerun", RUN)
+    assert answer.status == 0 and f"experiment {file} changed" in answer.err
+    assert cnnprobe(*MINE, "--redraw", RUN.replace("v001", "v002")).status == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("gone.py", None, "there is no file gone.py"),
+        ("Mine.py", EXPERIMENT, "Mine.py cannot name a command; small letters, digits and _ can, then .py"),
+        ("mine.txt", EXPERIMENT, "mine.txt cannot name a command"),
+        ("topk.py", EXPERIMENT, "topk is a command of this package"),
+        ("check.py", EXPERIMENT, "check is a command of this package"),
+        ("other.py", EXPERIMENT, "other.py is the command other, not mine"),
+        (
+            "mine.py",
+            BARE,
+            "mine.py has no function draw, headline; an experiment has compute",
+        ),
+        ("mine.py", "def compute(:\n", "mine.py:1: SyntaxError: "),
+        ("mine.py", EXPERIMENT.replace("MOST = 9", "MOST = max(1, 9)"), "the default of most must be a plain value"),
+        ("mine.py", EXPERIMENT.replace('Path("was-run")', "raise OSError('x')\n#"), "OSError: x"),
+    ],
+)
+def test_a_file_that_is_none_is_told_in_one_line(cnnprobe, place, name, text, told):
+    if text is not None:
+        Path(name).write_text(text)
+    answer = cnnprobe("mine", f"method.file={name}", *IMAGES)
+    assert answer.status == 2, answer.err
+    assert told in answer.err and len(answer.err.splitlines()) == 1
+    assert not Path("outputs").exists()
+
+
+def test_a_command_of_the_package_takes_no_file(cnnprobe, place):
+    answer = cnnprobe("topk", "method.file=bright_ness.py", *IMAGES, "layer=conv1")
+    assert answer.status == 2 and "topk is a command of this package" in answer.err
+
+
+def test_from_python_the_file_stands_for_the_command(place):
+    images = np.random.default_rng(0).random((6, 3, 8, 8), np.float32)
+    rows = list(package.measure("bright_ness.py", model=nn.Identity(), dataset=images, scale=3))
+    assert np.allclose([row.mean for row in rows], 3 * images.mean((1, 2, 3)))
+    with pytest.raises(UserError, match="scale must be a finite number"):
+        package.measure("bright_ness.py", model=nn.Identity(), dataset=images, scale=-1)
