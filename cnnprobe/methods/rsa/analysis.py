@@ -5,11 +5,11 @@ Kriegeskorte, Mur, Bandettini 2008, Frontiers in Systems Neuroscience 2:4; Nili 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -22,7 +22,7 @@ from cnnprobe.instruments.images.stimuli_table import stimuli_table
 from cnnprobe.instruments.images.thumbnails import picture_size, thumbnails
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.randomisation import blocks, cascading
-from cnnprobe.instruments.statistics.dissimilarity import Products, dissimilarity, single, square, upper
+from cnnprobe.instruments.statistics.dissimilarity import Metric, Products, dissimilarity, single, square, upper
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.rsa.comparing.comparison import Comparison, compare
 from cnnprobe.methods.rsa.comparing.inference import Over, false_discovery, permutation_p, similarities
@@ -89,17 +89,17 @@ class MatrixAnalysis:
     layers: list[Layer]
     dataset: ImageSet
     references: Any
-    axes: list[str] | None
+    axes: Sequence[str] | None
     controls: tuple[str, ...]
     by_class: bool
-    metric: str
+    metric: Metric | Literal["mahalanobis", "crossnobis"]
     comparison: Comparison
     draws: int
     over: Over
     permutations: int
     computation: Computation
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.conditions = conditions_of(self.dataset, self.by_class)
         self.count = len(self.conditions.names)
         self._check()
@@ -257,7 +257,8 @@ class MatrixAnalysis:
             tell_left_out(of_images, self.comparison)
             self.parts = [part for one in self.references for part in _parts(one)]
         undefined = np.array([self._undefined(row, one) for row, one in zip(self.rows, every)])
-        like, compared = None, {}
+        like: np.ndarray | None = None
+        compared: dict[str, np.ndarray] = {}
         if self.parts:
             references = self._referred()
             like = references["embedding"][0]
@@ -273,7 +274,7 @@ class MatrixAnalysis:
 
     def _matrix(self, products: Products) -> np.ndarray:
         """Return (condition, condition) as it is stored, so that what is compared can be computed from the store."""
-        if self.metric in NOISE:
+        if self.metric == "mahalanobis" or self.metric == "crossnobis":
             return single(NOISE[self.metric](products, self.conditions.groups).cpu().numpy())
         of = products.means(self.conditions.groups) if self.by_class else products
         return single(dissimilarity(of, self.metric).cpu().numpy())
@@ -304,8 +305,9 @@ class MatrixAnalysis:
 
     def _referred(self) -> dict[str, np.ndarray]:
         """Return the columns of the references."""
-        there = [present(rows, self.comparison) for _, rows in self.parts]
-        means = np.stack([nan_mean(some if len(some) else rows, 0) for some, (_, rows) in zip(there, self.parts)])
+        every = [rows for _, rows in self.parts if rows is not None]
+        there = [present(rows, self.comparison) for rows in every]
+        means = np.stack([nan_mean(some if len(some) else rows, 0) for some, rows in zip(there, every)])
         ceilings = np.array([noise_ceiling(rows, self.comparison) for rows in there])
         matrices = square(means)
         points, stress = self._place(matrices, None)
@@ -315,19 +317,21 @@ class MatrixAnalysis:
             "similarity": compare(means, means, self.comparison),
         }  # fmt: skip
 
-    def _compared(self, references: dict[str, np.ndarray], unfinished: Unfinished) -> Iterator[Rows | Advance | Phase]:
+    def _compared(
+        self, references: dict[str, np.ndarray], unfinished: Unfinished
+    ) -> Generator[Rows | Advance | Phase, None, dict[str, np.ndarray]]:
         """Return the columns of comparisons with references; give the differences between rows."""
-        models, given = upper(self.matrices), [present(rows, self.comparison) for _, rows in self.parts]
+        models, seed = upper(self.matrices), self.computation.seed
+        given = [present(rows, self.comparison) for _, rows in self.parts if rows is not None]
         actual = similarities(models, given, self.comparison)
-        how = {"draws": self.draws, "over": self.over, "seed": self.computation.seed}
-        uncertainty = Uncertainty(models, given, self.comparison, **how)
+        uncertainty = Uncertainty(models, given, self.comparison, draws=self.draws, over=self.over, seed=seed)
         yield Phase("drawing conditions again", uncertainty.steps, "draws")
         shape = uncertainty.compared.shape
         uncertainty.compared[:] = yield from collected("bootstrap", shape, uncertainty.comparisons, unfinished)
 
         def permuted(start: int) -> Iterator[np.ndarray]:
             for rows in given[start:]:
-                yield permutation_p(models, rows, self.comparison, draws=self.permutations, seed=self.computation.seed)
+                yield permutation_p(models, rows, self.comparison, draws=self.permutations, seed=seed)
 
         yield Phase("permuting", len(given), "references")
         p = (yield from collected("permutations", actual.T.shape, permuted, unfinished)).T
@@ -358,7 +362,7 @@ class MatrixAnalysis:
         yield Rows("pictures", 0, {"pixels": np.concatenate(pictures)})
 
 
-def _parts(one: Reference) -> list[tuple[str, np.ndarray | None]]:
+def _parts(one: Reference) -> Sequence[tuple[str, np.ndarray | None]]:
     """Return what is compared by itself; of pixels that are not recorded yet the name alone."""
     return [(one.name, None)] if one.matrices is None else one.parts()
 

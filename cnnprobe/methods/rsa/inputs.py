@@ -14,7 +14,8 @@ from cnnprobe.store import folders
 
 def inputs(config: dict[str, Any], prepared: Preparation, device: str) -> dict[str, Any]:
     """Open references, volumes and mask, see `contract.Method.inputs`."""
-    own, found = config["method"], {}
+    own = config["method"]
+    found: dict[str, Any] = {}
     if own["reference"]:
         found["reference"] = named.of_run(config, prepared.dataset)
     if own["searchlight"]:

@@ -9,8 +9,9 @@ from torch import nn
 
 from cnnprobe.config.options import Range, Run
 from cnnprobe.errors import UserError
-from cnnprobe.instruments.layers.naming import Layer, find, main_layers
+from cnnprobe.instruments.layers.naming import find, main_layers
 from cnnprobe.instruments.network.about import about
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.statistics.dissimilarity import upper
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.rsa.analysis import SAMPLES, MatrixAnalysis
@@ -270,18 +271,17 @@ def _similarity(recording: Recording, comparison: str, title: str) -> Figures:
         yield "similarity", drawn
         return
 
-    def curve(kind: str, place: int) -> Curve | None:
-        rows = np.flatnonzero(kinds == kind)
-        return Curve(*(values[rows, place] for values in columns.values())) if len(rows) else None
+    def curve(rows: np.ndarray, place: int) -> Curve:
+        return Curve(*(values[rows, place] for values in columns.values()))
 
-    panels = []
+    panels, random = [], np.flatnonzero(kinds == "random")
     for place, name in enumerate(names):
         pixels = columns["similarity"][kinds == "pixels", place]
         count = references["subjects"][place]
         people = f" ({count} subjects)" if count > 1 else "" if count else " (no values)"
         ceiling = references["noise_lower"][place], references["noise_upper"][place]
         panels.append(
-            Panel(f"{name}{people}", curve("layer", place), curve("random", place),
+            Panel(f"{name}{people}", curve(layers, place), curve(random, place) if len(random) else None,
                   pixels[0] if len(pixels) else np.nan, ceiling)
         )  # fmt: skip
     sample = SAMPLES[table.attributes["over"]]
@@ -331,12 +331,12 @@ def _courses(recording: Recording, place: str, title: str) -> Figures:
     for region, name in enumerate(order["name"]):
         said = f"{title}\n{name}" if name else title
         ends = {key: table[column][own, region] for key, column in LATENCY.items()}
-        ceiling = moments["noise_lower"][:, region], moments["noise_upper"][:, region]
-        ceiling = ceiling if np.isfinite(ceiling).any() else None
+        ends_of_noise = moments["noise_lower"][:, region], moments["noise_upper"][:, region]
+        ceiling = ends_of_noise if np.isfinite(ends_of_noise).any() else None
         ending = f"{number}-{_file(name)}" if name else str(number)
         curves = table["similarity"][own, :, region]
         yield f"time-{ending}", time_map(curves, times, names, said, measure, unit, **ends, ceiling=ceiling)
-        rank = {key: float(order[key][region]) for key in ("order", "order_low", "order_high")}
+        rank: dict[str, Any] = {key: float(order[key][region]) for key in ("order", "order_low", "order_high")}
         yield f"latency-{ending}", peak_latencies(**ends, names=names, title=said, unit=unit, **rank)
 
 

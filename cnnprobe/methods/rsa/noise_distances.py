@@ -75,9 +75,11 @@ def crossnobis(products: Products, groups: np.ndarray) -> Tensor:
 
 def _known(products: Products, groups: np.ndarray) -> tuple[Tensor, np.ndarray, int]:
     """Return the inner products of finite patterns with a condition, their conditions, and how many there are."""
-    known = products.inner.diagonal().isfinite().cpu().numpy() & (groups >= 0)
-    kept = torch.from_numpy(np.flatnonzero(known)).to(products.inner.device)
-    return products.inner[kept][:, kept], groups[known], int(groups.max(initial=-1)) + 1
+    inner = products.inner
+    assert inner is not None  # patterns were added
+    known = inner.diagonal().isfinite().cpu().numpy() & (groups >= 0)
+    kept = torch.from_numpy(np.flatnonzero(known)).to(inner.device)
+    return inner[kept][:, kept], groups[known], int(groups.max(initial=-1)) + 1
 
 
 def _means(groups: np.ndarray, chosen: np.ndarray, conditions: int) -> Tensor:

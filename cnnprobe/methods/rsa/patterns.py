@@ -5,7 +5,7 @@ several passes, and of a large layer only some features in each: products of pat
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -102,7 +102,9 @@ class Patterns:
             )
         return found
 
-    def record(self, name: str = "recording", unfinished: Unfinished | None = None) -> Iterator[Advance | Phase]:
+    def record(
+        self, name: str = "recording", unfinished: Unfinished | None = None
+    ) -> Generator[Advance | Phase, None, dict[str, Products]]:
         """Record; returns the products by name, (image, image) each. Rows of images that cannot be read are NaN.
 
         Args:
@@ -140,7 +142,9 @@ class Patterns:
         unfinished.end(name)
         return products
 
-    def _pass(self, pieces: list[Piece], name: str, unfinished: Unfinished) -> Iterator[Advance]:
+    def _pass(
+        self, pieces: list[Piece], name: str, unfinished: Unfinished
+    ) -> Generator[Advance, None, dict[Piece, Tensor]]:
         """Show every image once; returns the patterns, (image, feature) by piece."""
         kept: dict[Piece, Tensor] = {}
         names = {piece.name for piece in pieces}
@@ -189,8 +193,8 @@ class Patterns:
             def loaded(start: int) -> Iterator[Batch]:
                 return batches(self.dataset, start=start, **self.computation.loading)
 
-            how = {"take": take, "restore": restore, "unfinished": unfinished}
-            yield from passing(name, len(self.dataset), loaded, show, use, **how)
+            count = len(self.dataset)
+            yield from passing(name, count, loaded, show, use, take=take, restore=restore, unfinished=unfinished)
         for layer, images in bad.items():
             if images:
                 LOG.warning(f"{layer}: not finite for {len(set(images))} images, first image {min(images)}")

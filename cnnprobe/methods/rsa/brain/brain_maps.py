@@ -5,13 +5,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cnnprobe.errors import UserError
 from cnnprobe.methods.rsa.brain.searchlight import Searchlight
 from cnnprobe.methods.rsa.brain.sign_flips import sign_flips
+from cnnprobe.methods.rsa.comparing.comparison import Comparison
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import Unfinished, put
 
@@ -47,9 +48,10 @@ class Volume:
         return self.patterns.shape[3]
 
     @property
-    def voxel_size(self) -> tuple[float, ...]:
+    def voxel_size(self) -> tuple[float, float, float]:
         """Sides of a voxel along x, y, z, mm."""
-        return tuple(float(side) for side in np.sqrt((self.affine[:3, :3] ** 2).sum(0)))
+        x, y, z = (float(side) for side in np.sqrt((self.affine[:3, :3] ** 2).sum(0)))
+        return x, y, z
 
     def read(self) -> np.ndarray:
         """Return the patterns."""
@@ -83,14 +85,14 @@ class BrainMaps:
     kinds: list[str]
     conditions: int
     metric: str
-    comparison: str
+    comparison: Comparison
     radius: float | str
     closed: bool
-    least: float | str
+    least: float | Literal["all"]
     flips: int
     seed: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         several = self.given if isinstance(self.given, list | tuple) else [self.given]
         self.subjects = [
             Volume(f"subject-{place + 1:02d}", one) if isinstance(one, np.ndarray) else one
@@ -162,7 +164,7 @@ class BrainMaps:
             patterns = one.read()
             inside = varying(patterns) if self.mask is None else self.mask
             yield Phase(f"searchlight in {one.name}", int(inside.sum()), "spheres")
-            kept = {"map": (found := np.full((len(models), inside.size), np.nan, np.float32))}
+            kept: dict[str, np.ndarray] = {"map": (found := np.full((len(models), inside.size), np.nan, np.float32))}
             kept["searched"] = searched = np.zeros(inside.size, bool)
             search = self._search(inside, models)
             unfinished.begin(name, partial(dict, kept), partial(put, kept))

@@ -6,6 +6,7 @@ Kriegeskorte, Goebel and Bandettini 2006; the whole volume in large matrix produ
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.statistics.dissimilarity import METRICS, RESOLUTION
-from cnnprobe.methods.rsa.comparing.comparison import LEAST, SMALL, compare
+from cnnprobe.methods.rsa.comparing.comparison import LEAST, SMALL, Comparison, compare
 
 COMPARISONS = ("spearman", "pearson", "cosine", "rho-a")
 """How the dissimilarities of a sphere are compared with those of a layer; see `comparing.comparison.compare`."""
@@ -52,9 +53,9 @@ def searchlight(
     radius: float,
     voxel_size: tuple[float, float, float] | None = None,
     closed: bool = False,
-    comparison: str = "spearman",
+    comparison: Comparison = "spearman",
     metric: str = "correlation",
-    least: float | str = LEAST_VOXELS,
+    least: float | Literal["all"] = LEAST_VOXELS,
 ) -> np.ndarray:
     """Map how alike the dissimilarities in a sphere round each voxel and those of each layer are.
 
@@ -100,9 +101,9 @@ class Searchlight:
         radius: float,
         voxel_size: tuple[float, float, float] | None = None,
         closed: bool = False,
-        comparison: str = "spearman",
+        comparison: Comparison = "spearman",
         metric: str = "correlation",
-        least: float | str = LEAST_VOXELS,
+        least: float | Literal["all"] = LEAST_VOXELS,
     ):
         for word, choices, kind in ((metric, METRICS, "metric"), (comparison, COMPARISONS, "comparison")):
             if word not in choices:

@@ -1,8 +1,9 @@
 """Time courses: the similarity of each layer to a brain, over time and by region (Cichy et al. 2016)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,14 +52,14 @@ class TimeCourses:
     over: Over
     seed: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.references = [one for one in self.references if {"time", "region"} & set(one.axes)]
 
     def tables(self) -> list[Table]:
         """Lay out a table of curves, one of moments and one of regions for each reference."""
         found = []
         for place, one in enumerate(self.references):
-            times, regions = one.matrices.shape[1:3]
+            times, regions = one.measured.shape[1:3]
             about = {
                 "reference": one.name, "regions": json.dumps(one.regions), "time_unit": one.time_unit,
                 "comparison": self.comparison, "over": self.over, "timed": "time" in one.axes,
@@ -93,10 +94,10 @@ class TimeCourses:
             unfinished: keeps the draws so far.
         """
         for place, one in enumerate(self.references):
-            times, regions = one.matrices.shape[1:3]
-            there = usable(one.matrices, self.comparison).reshape(-1, times * regions)
+            times, regions = one.measured.shape[1:3]
+            there = usable(one.measured, self.comparison).reshape(-1, times * regions)
             who = [np.flatnonzero(cell) for cell in there.T]
-            cells = [one.matrices[who[t * regions + r], t, r] for t in range(times) for r in range(regions)]
+            cells = [one.measured[who[t * regions + r], t, r] for t in range(times) for r in range(regions)]
             curves = similarities(models, cells, self.comparison).reshape(-1, times, regions)
             ceiling = np.array([noise_ceiling(cell, self.comparison) for cell in cells]).reshape(times, regions, 2)
             yield Rows(f"moments/{place}", 0, {"noise_lower": ceiling[..., 0], "noise_upper": ceiling[..., 1]})
@@ -116,7 +117,7 @@ class TimeCourses:
 
     def _subjects(self, one: Reference) -> np.ndarray:
         """Return how many subjects can be compared, (time, region)."""
-        return usable(one.matrices, self.comparison).sum(0)
+        return usable(one.measured, self.comparison).sum(0)
 
     def _sample(self, counts: np.ndarray, pairs: int) -> int:
         """Return how many subjects or conditions are drawn, the smaller number of both.
@@ -138,15 +139,15 @@ class TimeCourses:
         cells: list[np.ndarray],
         who: list[np.ndarray],
         unfinished: Unfinished | None,
-    ) -> Iterator[Advance | Phase]:
+    ) -> Generator[Advance | Phase, None, np.ndarray]:
         """Return the times of the peaks after drawing again, (draw, row, region)."""
         one = self.references[place]
-        times, regions = one.matrices.shape[1:3]
+        times, regions = one.measured.shape[1:3]
         draws = self._draws(one)
         if not draws:
             return np.zeros((0, len(models), regions))
         yield Phase(f"bootstrap of the times in {one.name}", draws, "draws")
-        how = {"draws": draws, "over": self.over, "seed": self.seed, "who": who}
+        how: dict[str, Any] = {"draws": draws, "over": self.over, "seed": self.seed, "who": who}
 
         def peaks(start: int) -> Iterator[np.ndarray]:
             for drawn in bootstrap(models, cells, self.comparison, start=start, **how):

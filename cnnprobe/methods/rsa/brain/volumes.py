@@ -38,7 +38,8 @@ class Subject:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along x, y, z."""
-        return self.scans[0].shape[:3]
+        x, y, z = self.scans[0].shape[:3]
+        return x, y, z
 
     @property
     def conditions(self) -> int:
@@ -55,7 +56,8 @@ class Subject:
     @cached_property
     def voxel_size(self) -> tuple[float, float, float]:
         """Sides of a voxel along x, y, z, mm."""
-        return tuple(float(side) for side in np.sqrt((self.affine[:3, :3] ** 2).sum(0)))
+        x, y, z = (float(side) for side in np.sqrt((self.affine[:3, :3] ** 2).sum(0)))
+        return x, y, z
 
     def read(self) -> np.ndarray:
         """Read the patterns (x, y, z, condition), float32."""

@@ -152,8 +152,8 @@ def permutation_p(
         rows = np.flatnonzero((kept == conditions).all(1))
         there = np.flatnonzero(conditions)
         if len(there) >= LEAST:
-            parts = (upper(matrices[..., there[:, None], there]) for matrices in (given[0][rows], given[1]))
-            found[rows] = _permuted(*parts, len(there), comparison, draws, seed)
+            one, other = (upper(matrices[..., there[:, None], there]) for matrices in (given[0][rows], given[1]))
+            found[rows] = _permuted(one, other, len(there), comparison, draws, seed)
     return found
 
 

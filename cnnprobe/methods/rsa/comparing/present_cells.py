@@ -39,11 +39,11 @@ def present(subjects: np.ndarray, comparison: Comparison) -> np.ndarray:
 
 def tell_left_out(one: Reference, comparison: Comparison) -> None:
     """Say in one line which subjects, moments and regions of a reference have nothing to compare."""
-    there = usable(one.matrices, comparison)
+    there = usable(one.measured, comparison)
     if there.all():
         return
     missing = ~there
-    empty = int((missing & (np.isfinite(one.matrices).sum(-1) < LEAST)).sum())
+    empty = int((missing & (np.isfinite(one.measured).sum(-1) < LEAST)).sum())
     equal = int(missing.sum()) - empty
     kinds = [f"{count} {words}" for count, words in ((empty, "without values"), (equal, "with all values equal"))
              if count]  # fmt: skip
@@ -60,17 +60,17 @@ def tell_left_out(one: Reference, comparison: Comparison) -> None:
 def _cells(one: Reference, missing: np.ndarray) -> Iterator[str]:
     """Name what is missing (subject, time, region): whole subjects, then what nobody has, then single cells."""
     people = len(missing)
-    whole, nobody = missing.all((1, 2)), missing.all(0)
+    whole, nobody = missing.all((1, 2), keepdims=True), missing.all(0)
     for subject in np.flatnonzero(whole):
         yield f"subject {subject + 1}"
     for time, region in np.argwhere(nobody):
         yield _place(one, time, region, "of all subjects" if people > 1 else "")
-    for subject, time, region in np.argwhere(missing & ~nobody & ~whole[:, None, None]):
+    for subject, time, region in np.argwhere(missing & ~nobody & ~whole):
         yield _place(one, time, region, f"of subject {subject + 1}")
 
 
 def _place(one: Reference, time: int, region: int, whose: str) -> str:
     unit = "" if one.time_unit in ("index", "unit unknown") else f" {one.time_unit}"
-    when = f"time {one.times[time]:.6g}{unit}" if one.matrices.shape[1] > 1 else ""
+    when = f"time {one.times[time]:.6g}{unit}" if one.measured.shape[1] > 1 else ""
     where = f"region {one.regions[region]}" if one.regions[region] else ""
     return " ".join(filter(None, (when, where, whose)))

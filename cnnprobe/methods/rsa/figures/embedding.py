@@ -45,7 +45,7 @@ def embedding_panels(
         elif pictures is not None and len(pictures) == len(place):
             _pictures(ax, place[known], rgb(pictures[known]))
         else:
-            _words(ax, place[known], [labels[row] if len(labels) else str(row) for row in known])
+            _words(ax, place[known], [labels[row] if len(labels) else str(row) for row in known.tolist()])
     return made
 
 

@@ -79,7 +79,7 @@ def matrix_pair(
     deep = 0 if pictures is None or len(pictures) < count else edge_rows(count)
     for ax, matrix, name in zip(axes, matrices, names):
         _show(ax, matrix)
-        if deep:
+        if pictures is not None and deep:
             side = rgb(pictures[:count])
             for upright in (False, True):
                 picture, extent = edge(side, deep, upright)

@@ -91,7 +91,7 @@ def searchlight_slices(
     limit = largest(turned) or 1.0
     sides = np.sqrt((turned_affine[:3, :3] ** 2).sum(0))
     for row, (one, label) in enumerate(zip(turned, labels)):
-        peak = np.unravel_index(np.nanargmax(one), one.shape) if np.isfinite(one).any() else None
+        peak = tuple(map(int, np.unravel_index(np.nanargmax(one), one.shape))) if np.isfinite(one).any() else None
         for ax, z in zip(panels[row], slices):
             if ground is not None:
                 ax.imshow(ground[..., z].T, cmap=GROUND, vmin=0, vmax=1, origin="lower", interpolation="nearest")

@@ -88,6 +88,7 @@ def stimuli_last(
     """
     shape = values.shape
     names = None if axes is None else _checked(name, axes)
+    rest: tuple[str, ...] | None
     if names is not None and {STIMULI, PAIR} & set(names):
         chosen = _said(name, shape, conditions, names)
         rest = tuple(word for place, word in enumerate(names) if place not in chosen)

@@ -67,7 +67,8 @@ def matrices(
     """
     file = opened(path)
     chosen = file.named(inside) if inside else file.arrays
-    found, others = [], [f"{name or 'an array'} ({reason})" for name, reason in file.passed.items()]
+    found: list[Reference] = []
+    others = [f"{name or 'an array'} ({reason})" for name, reason in file.passed.items()]
     beside = numbered(file, len(conditions))
     aside = {key for one in beside for key in one.keys}
     columns = {key for keys in file.rows.values() if not file.texts.keys().isdisjoint(keys) for key in keys}
@@ -185,14 +186,14 @@ def _rows(
         order: as it is given.
     """
     place, theirs = named
-    numbers = pairs is not None and pairs.numbers
-    order = order if pairs is None or numbers else None
-    if order is None and (theirs is None or (numbers and place == pairs.where)):
+    numbers = pairs if pairs is not None and pairs.numbers else None
+    order = order if pairs is None or numbers is not None else None
+    if order is None and (theirs is None or (numbers is not None and place == numbers.where)):
         _must_have_no_names(file, name)
     where = one_line(f"{file.path.name}: {title}" if title else file.path.name)
     rows = rows_of(conditions, count, theirs, order=order, file=where)
-    if numbers:
-        tell_numbers(where, pairs, rows)
+    if numbers is not None:
+        tell_numbers(where, numbers, rows)
     return replace(rows, how=f"{rows.how} ({place})") if theirs is not None and order is None else rows
 
 
@@ -224,8 +225,8 @@ def _made(
         about["regions"] = regions
     if axes is None and stored.axes:
         axes = _own_axes(file, stored, count)
-    elif axes is None and (described := _described(file, name, stored)) is not None:
-        values, axes, more = described(values)
+    elif axes is None and (described := _described(file, name, values)) is not None:
+        values, axes, more = described
         about |= more
     given = {known(axis) for axis in axes or ()}
     for key, word in (("times", "time"), ("regions", "region")):
@@ -240,9 +241,9 @@ def _made(
 def _start(file: Container, name: str) -> tuple[str, float]:
     """Return where the first time of an array stands, "" where its unit is said, and the time, s; 0 without one."""
     for word in STARTS:
-        value = number_of(file, name, (word,))
-        if value is not None:
-            place, there = file.beside(name, (word,))
+        at, value = file.beside(name, (word,)), number_of(file, name, (word,))
+        if at is not None and value is not None:
+            place, there = at
             said = [there.about.get(key) for key in ("unit", "units")] if isinstance(there, Stored) else []
             unit = next((UNITS[str(one).lower()] for one in said if str(one).lower() in UNITS), "")
             return "" if unit else place, value / 1000 if unit == "ms" else value
@@ -279,39 +280,30 @@ def _regions(file: Container, name: str, also: Sequence[str]) -> tuple[str, ...]
     return tuple(map(str, np.atleast_1d(np.asarray(value, object)))) if np.ndim(value) < 2 else None
 
 
-def _described(file: Container, name: str, stored: Stored):
-    """Return what makes axes of rsatoolbox's list of matrices, from its descriptors; None where they say nothing."""
+def _described(file: Container, name: str, listed: np.ndarray) -> tuple[np.ndarray, list[str], dict[str, Any]] | None:
+    """Return rsatoolbox's list of matrices with its descriptors as axes, these, and what they say; None without."""
     group = f"{name.rpartition('/')[0]}/rdm_descriptors/".lstrip("/")
     columns = {}
     for axis, words in DESCRIBED.items():
         for word in words:
             key = f"{group}{word}"
             values = file.texts.get(key) or (file.arrays[key].read().tolist() if key in file.arrays else None)
-            if (
-                values is not None
-                and np.ndim(values) == 1
-                and len(values) == stored.shape[0] > 1
-                and axis not in columns
-            ):
+            if values is not None and np.ndim(values) == 1 and len(values) == len(listed) > 1 and axis not in columns:
                 columns[axis] = values
     levels = {axis: list(dict.fromkeys(values)) for axis, values in columns.items()}
     levels = {axis: values for axis, values in levels.items() if len(values) > 1}
     rows = list(zip(*(columns[axis] for axis in levels)))
     if not levels or len(set(rows)) != len(rows) or np.prod([len(one) for one in levels.values()]) != len(rows):
         return None
-
-    def made(values: np.ndarray) -> tuple[np.ndarray, list[str], dict[str, Any]]:
-        at = [[levels[axis].index(one) for axis, one in zip(levels, row)] for row in rows]
-        grid = np.empty((*(len(one) for one in levels.values()), *values.shape[1:]))
-        grid[tuple(np.array(at).T)] = values
-        more: dict[str, Any] = {}
-        if "region" in levels:
-            more["regions"] = tuple(map(str, levels["region"]))
-        if "time" in levels:
-            more["times"] = np.array(levels["time"], np.float64)
-        return grid, list(levels), more
-
-    return made
+    at = [[levels[axis].index(one) for axis, one in zip(levels, row)] for row in rows]
+    grid = np.empty((*(len(one) for one in levels.values()), *listed.shape[1:]))
+    grid[tuple(np.array(at).T)] = listed
+    more: dict[str, Any] = {}
+    if "region" in levels:
+        more["regions"] = tuple(map(str, levels["region"]))
+    if "time" in levels:
+        more["times"] = np.array(levels["time"], np.float64)
+    return grid, list(levels), more
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
@@ -325,7 +317,7 @@ def _names(
     Numbers of pairs are those of the names that come with the array; without such, they are the names.
     """
     if pairs is not None and not pairs.numbers:
-        return pairs.where, list(pairs.names)
+        return pairs.where, list(map(str, pairs.names))
     place, names = _listed(file, name, stored, conditions) if pairs is None or pairs.counts else ("", None)
     return (place, names) if pairs is None or names is not None else (pairs.where, list(map(str, pairs.names)))
 

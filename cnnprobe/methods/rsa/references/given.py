@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,19 @@ class Reference:
     name: str
     matrices: np.ndarray | None
     axes: tuple[str, ...] = ()
-    times: np.ndarray | None = None
+    times: np.ndarray = field(default_factory=lambda: np.array([np.nan]))
     regions: tuple[str, ...] = ("",)
     time_unit: str = "index"
     rows: str = "as the dataset's"
     taken: str = ""
     passed_over: str = ""
+
+    @property
+    def measured(self) -> np.ndarray:
+        """The matrices; those of the pixels have to be found before."""
+        if self.matrices is None:
+            raise TypeError(f"the matrices of {self.name} are to be found from the images")
+        return self.matrices
 
     def reordered(self, order: np.ndarray) -> "Reference":
         """Return it with its conditions in another order, or some of them.
@@ -55,13 +62,13 @@ class Reference:
         Args:
             order: (condition,) of the new places.
         """
-        chosen = np.ix_(order, order)
-        pairs = upper(square(self.matrices, np.nan)[(..., *chosen)])
+        first, second = np.ix_(order, order)
+        pairs = upper(square(self.measured, np.nan)[..., first, second])
         return replace(self, matrices=pairs)
 
     def parts(self) -> list[tuple[str, np.ndarray]]:
         """Return name and (subject, pair) of what is compared by itself: each region; the mean over time."""
-        mean = nan_mean(self.matrices, 1)
+        mean = nan_mean(self.measured, 1)
         return [
             (f"{self.name}: {region}" if region else self.name, mean[:, place])
             for place, region in enumerate(self.regions)
@@ -123,15 +130,15 @@ def reference(
     order = [axis for axis in ("subject", "time", "region") if axis in left]
     pairs = pairs.transpose(*(left.index(axis) for axis in order), len(left))
     sizes = dict(zip(order, pairs.shape))
-    shape = [sizes.get(axis, 1) for axis in ("subject", "time", "region")]
-    pairs = pairs.reshape(*shape, pairs.shape[-1])
-    when = np.arange(shape[1], dtype=np.float64) if times is None else np.asarray(times, np.float64)
+    subjects, moments, places = (sizes.get(axis, 1) for axis in ("subject", "time", "region"))
+    pairs = pairs.reshape(subjects, moments, places, pairs.shape[-1])
+    when = np.arange(moments, dtype=np.float64) if times is None else np.asarray(times, np.float64)
     if times is None and rate is not None:
         when, time_unit = start + when / rate, "s"
-    where = tuple(map(str, regions)) or tuple(f"region {number}" for number in range(shape[2]))
-    for axis, count, given in (("time", shape[1], len(when)), ("region", shape[2], len(where))):
-        if axis in left and count != given:
-            raise UserError(f"{name} has {count} places along {axis}, but {given} names for them")
+    where = tuple(map(str, regions)) or tuple(f"region {number}" for number in range(places))
+    for axis, count, own in (("time", moments, len(when)), ("region", places, len(where))):
+        if axis in left and count != own:
+            raise UserError(f"{name} has {count} places along {axis}, but {own} names for them")
     when = when if "time" in left else np.array([np.nan])
     unit = time_unit if "time" in left else "index"
     return Reference(name, pairs, named, when, where if "region" in left else ("",), unit, taken=taken)
@@ -160,8 +167,9 @@ def given_references(
         UserError: something else, or it does not fit.
     """
     if given is None:
-        several = labels is not None and len(np.unique(labels[labels >= 0])) > 1
-        return [categorical(labels)] if several else []
+        if labels is None or len(np.unique(labels[labels >= 0])) < 2:
+            return []
+        return [categorical(labels)]
     found = []
     for place, one in enumerate(given if isinstance(given, list | tuple) else [given]):
         if isinstance(one, np.ndarray):

@@ -168,15 +168,15 @@ def overlap(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
     best: list[str] = []
     for _, one, other in _ways(ours, theirs):
         there = set(other)
-        found = [name for name, key in zip(ours, one) if key in there]
-        best = found if len(found) > len(best) else best
+        best = max(best, [name for name, key in zip(ours, one) if key in there], key=len)
     return best
 
 
 def shared(ours: Sequence[str], theirs: Sequence[str]) -> str:
     """Say which row fits which two images; "" where none does."""
     for _, keys, others in _ways(ours, theirs):
-        first, rows = {}, dict(zip(others, theirs))
+        first: dict[Any, str] = {}
+        rows = dict(zip(others, theirs))
         for name, key in zip(ours, keys):
             if key in rows and first.setdefault(key, name) != name:
                 return f"{rows[key]!r} fits several images, {first[key]!r} and {name!r}"

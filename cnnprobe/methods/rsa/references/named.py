@@ -77,8 +77,10 @@ def _tell_other_images(word: str, dataset: ImageSet, out: str) -> None:
     path = None
     with suppress(UserError):  # labels or pixels
         path = _store_of(_split(word)[0] or word, out)
-    recording = Recording(path) if path is not None and _is_store(path) else None
-    if recording is not None and "stimuli" in recording:
+    if path is None or not _is_store(path):
+        return
+    recording = Recording(path)
+    if "stimuli" in recording:
         told = [words for words in compatibility.changed(recording, dataset) if words.endswith(compatibility.OTHER)]
         if told:
             names = listing([words.removesuffix(compatibility.OTHER) for words in told], 3)
@@ -114,7 +116,7 @@ def _named(
 def _counted(path: Path, found: list[Reference]) -> list[Reference]:
     """Return references; tell of those of which a matrix lacks the values of some pairs."""
     for one in found:
-        known = np.isfinite(one.matrices)
+        known = np.isfinite(one.measured)
         some = known[known.any(-1)]
         if not some.all():
             name = path.name if len(found) == 1 else f"{path.name}: {one.name}"

@@ -171,14 +171,14 @@ def by_texts(file: Container, name: str, stored: Stored, conditions: Sequence[st
     """
     for axis, length in _axes(stored):
         lists = _near({key: words for key, words in file.texts.items() if len(words) in (length, 2 * length)}, name)
-        found = [pairs for key, words in lists if len(words) > length for pairs in _halves(key, words)]
+        made = [pairs for key, words in lists if len(words) > length for pairs in _halves(key, words)]
         lists = [one for one in lists if len(one[1]) == length]
         for key, words in lists:
             sides = two_names(words, conditions, one_line(f"{file.path.name}: {key}"))
-            found.append(every_pair(*sides, key) if sides else None)
+            made.append(every_pair(*sides, key) if sides else None)
         for (first, one), (second, other) in combinations(lists[:MOST], 2):
-            found.append(every_pair(one, other, f"{first}, {second}"))
-        found, named = [one for one in found if one is not None], []
+            made.append(every_pair(one, other, f"{first}, {second}"))
+        found, named = [pairs for pairs in made if pairs is not None], []
         if not found and conditions_of(length) == len(conditions):
             lists = [(key, list(dict.fromkeys(words))) for key, words in lists if len(set(words)) < length]
             named = [key for key, words in lists if overlap(conditions, words)]
@@ -232,7 +232,10 @@ def numbered(file: Container, conditions: int) -> list[Pairs]:
             continue
         if stored.ndim == 1:
             groups.setdefault((key.rpartition("/")[0], sides[0]), {})[key] = whole.tolist()
-        elif (pairs := every_pair(*(whole if len(whole) == 2 else whole.T).tolist(), key, (key,))) is not None:
+            continue
+        first, second = (whole if len(whole) == 2 else whole.T).tolist()
+        pairs = every_pair(first, second, key, (key,))
+        if pairs is not None:
             found.append(pairs)
     for (_, length), vectors in groups.items():
         made = [every_pair(vectors[a], vectors[b], f"{a}, {b}", (a, b)) for a, b in combinations([*vectors][:MOST], 2)]

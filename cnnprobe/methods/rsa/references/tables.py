@@ -264,7 +264,8 @@ def _of_subjects(
         raise UserError(one_line(f"{path} has two numbers for {twice[0]} and {twice[1]}{said}"))
     words = np.array(columns[chosen], object)
     rows = [np.flatnonzero(words == word) for word in dict.fromkeys(words)]
-    return np.stack([_square(*([side[row] for row in some] for side in sides), found[some], names)[0] for some in rows])
+    one, other = (np.array(side, object) for side in sides)
+    return np.stack([_square(one[some].tolist(), other[some].tolist(), found[some], names)[0] for some in rows])
 
 
 def _joined(
@@ -306,8 +307,8 @@ def _numbered(
     columns = list(zip(*body))
     whole = [place for place, one in enumerate(columns) if all(re.fullmatch(r"\d{1,9}(\.0*)?", cell) for cell in one)]
     for first, second in combinations(whole[:MOST], 2):
-        sides = [[int(float(cell)) for cell in columns[place]] for place in (first, second)]
-        pairs = every_pair(*sides, f"{head[first]} and {head[second]}")
+        one, other = ([int(float(cell)) for cell in columns[place]] for place in (first, second))
+        pairs = every_pair(one, other, f"{head[first]} and {head[second]}")
         if pairs is None:
             continue
         if column and column not in head:
@@ -319,8 +320,8 @@ def _numbered(
             return None
         at_rows = range(2 - bare, len(rows) + 1)
         values = spread(pairs, column_numbers(columns, chosen, file=path.name, head=head, rows=at_rows, among=()))
-        sides = (values,) if values.ndim == 1 else (upper(values), values.diagonal())
-        must_tell(f"{path.stem}: {head[chosen]}", head[chosen], *sides)
+        own = None if values.ndim == 1 else values.diagonal()
+        must_tell(f"{path.stem}: {head[chosen]}", head[chosen], values if own is None else upper(values), own)
         made, named = reference(column or path.stem, values, len(pairs.names)), [*map(str, pairs.names)]
         matched = rows_of(conditions, len(named), named, order=order, file=one_line(path.name))
         tell_numbers(path.name, pairs, matched)
@@ -337,7 +338,7 @@ def _of_pairs(path: Path, head: list[str], columns: list[tuple[str, ...]], there
     numeric = [place for place in there if is_numeric(columns[place])]
     called = [place for place in numeric if DISTANCE.search(head[place])]
     if len(numeric) < 2 or len(called) == 1:
-        return (called or numeric or [None])[0]
+        return next(iter(called or numeric), None)
     named = listing([head[place] for place in called or numeric], 6)
     raise UserError(one_line(f"{path} has several numbers for each pair: {named}; say which, reference=FILE:COLUMN"))
 
