@@ -1,10 +1,21 @@
 """cnnprobe: probe a convolutional network the way a physiologist probes a brain."""
 
+from typing import TYPE_CHECKING, Any
+
 from cnnprobe.instruments.network.about import About as About
 from cnnprobe.machine.version import __version__ as __version__
 
+if TYPE_CHECKING:  # each function loads what it needs
+    from pathlib import Path
 
-def open(run):
+    from cnnprobe.config.options import Option
+    from cnnprobe.datasets.base.imageset import ImageSet
+    from cnnprobe.methods.contract import Provided
+    from cnnprobe.store.reader import Recording
+    from cnnprobe.store.tables import Measurement
+
+
+def open(run: "Path | str") -> "Recording":
     """Open a finished or growing run for reading.
 
     Args:
@@ -22,7 +33,7 @@ def open(run):
     return Recording(folders.store_of(run))
 
 
-def measure(command, **given):
+def measure(command: str, **given: Any) -> "Measurement":
     """Do what a command does, from Python, without a file.
 
     Args:
@@ -69,7 +80,7 @@ def measure(command, **given):
     return methods.measurement(command, _provided(command, values, given), options)
 
 
-def _provided(command, values, given):
+def _provided(command: str, values: dict[str, Any], given: dict[str, Any]) -> "Provided":
     """Return what a run would hand over, from what a call hands over and the defaults of the command.
 
     Raises:
@@ -108,7 +119,7 @@ RESUMED = ("start", "finished", "facts", "state", "unfinished")
 """What a call may say of a stopped one that it goes on with."""
 
 
-def _of_model(model):
+def _of_model(model: Any) -> dict[str, Any]:
     """Return what a network itself says where a call does not: where it is, and the names of its classes."""
     from cnnprobe.instruments.network import about
 
@@ -117,12 +128,12 @@ def _of_model(model):
     return {"device": place, "classes": about.about(model).classes}
 
 
-def _is_open(option, value):
+def _is_open(option: "Option", value: Any) -> bool:
     """Say whether an option that names a run has been given the run itself."""
     return "run" in option.kinds and value is not None and not isinstance(value, str)
 
 
-def _handed_over(model, images, command):
+def _handed_over(model: Any, images: "ImageSet", command: str) -> Any:
     """Return a network as a command takes it, and say what is wrong with it for these images."""
     import logging
 

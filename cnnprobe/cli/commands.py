@@ -59,7 +59,7 @@ def every_moment(request: Request) -> Request:
     others = tuple(word for word in request.overrides if word not in words)
     given = words[-1].removeprefix("weights=").removesuffix("@*")
     config = compose.compose(replace(request, overrides=others))
-    values = ",".join(f"{given}@{one.path.stem}" for one in named_weights.learned(given, config))
+    values = ",".join(f"{given}@{one.file.stem}" for one in named_weights.learned(given, config))
     return replace(request, overrides=(*others, f"weights={values}"))
 
 

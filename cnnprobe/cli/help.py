@@ -2,7 +2,7 @@
 
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from cnnprobe.config import catalogue, untrusted_yaml
@@ -33,7 +33,7 @@ def width() -> int:
     return max(60, min(110, shutil.get_terminal_size((100, 40)).columns))
 
 
-def rows(pairs: Iterator[tuple[str, str]] | tuple, indent: int = 2, gap: int = 24) -> str:
+def rows(pairs: Iterable[tuple[str, str]], indent: int = 2, gap: int = 24) -> str:
     """Set pairs in two columns, the second wrapped."""
     lines = []
     for left, right in pairs:

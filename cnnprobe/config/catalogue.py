@@ -140,7 +140,8 @@ def page(path: Path) -> Page:
         raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected keys with values, got {type(values).__name__}")
-    head = re.match(r"(?:#.*\n)*", text).group().splitlines()
+    begins = re.match(r"(?:#.*\n)*", text)
+    head = begins.group().splitlines() if begins else []
     lines = [line.lstrip("#").rstrip() for line in head if not line.startswith("# @")]
     examples = [line.strip() for line in lines if line.strip().startswith("cnnprobe ")]
     summary = " ".join(line.strip() for line in lines if line.strip() and line.strip() not in examples)

@@ -278,7 +278,7 @@ def _group(annotation: ast.expr | None, tree: ast.Module) -> list[Parameter] | N
     if not isinstance(annotation, ast.Name):
         return None
     for node in tree.body:
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(f"{PACKAGE.name}."):
+        if not isinstance(node, ast.ImportFrom) or not node.module or not node.module.startswith(f"{PACKAGE.name}."):
             continue
         if annotation.id in [alias.name for alias in node.names]:
             return _fields(annotation.id, parsed(PACKAGE.parent.joinpath(*node.module.split(".")).with_suffix(".py")))
@@ -288,8 +288,11 @@ def _group(annotation: ast.expr | None, tree: ast.Module) -> list[Parameter] | N
 def _fields(name: str, tree: ast.Module) -> list[Parameter] | None:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name and node.decorator_list:
-            fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
-            return [(field.target.id, field.annotation, _assigned(tree)) for field in fields]
+            return [
+                (one.target.id, one.annotation, _assigned(tree))
+                for one in node.body
+                if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+            ]
     return None
 
 

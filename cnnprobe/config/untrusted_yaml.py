@@ -114,12 +114,13 @@ def _measure(name: str, text: str) -> None:
     known: dict[str, list[Any]] = {}
     documents = total = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        assert event.start_mark is not None  # the parser says of each where it stands
         where = f"{name}:{event.start_mark.line + 1}"
         documents += isinstance(event, yaml.DocumentStartEvent)
         if documents > 1:
             raise UserError(f"{where}: a second document begins; one file holds one configuration")
-        if getattr(event, "tag", None) is not None:
-            raise UserError(f"{where}: tag {event.tag!r} is not allowed in a configuration file")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise UserError(f"{where}: tag {tag!r} is not allowed in a configuration file")
         if isinstance(event, yaml.CollectionStartEvent):
             open_.append([event.anchor, 0, 1])
             if len(open_) > DEEPEST:
@@ -130,7 +131,7 @@ def _measure(name: str, text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in (anchor for anchor, _, _ in open_):
                 raise UserError(f"{where}: *{event.anchor} contains itself")
-            done = [None, *known.get(event.anchor, [0, 1])]
+            done = [None, *known.get(event.anchor or "", [0, 1])]
             total += done[1]
         elif isinstance(event, yaml.ScalarEvent):
             done = [event.anchor, 0, 0]

@@ -1,6 +1,5 @@
 """The devices of the machine: processor cores this process may use, and GPUs."""
 
-import math
 import os
 import re
 from pathlib import Path
@@ -38,8 +37,8 @@ def chosen(name: str) -> str:
 def cores() -> int:
     """Return the number of physical cores this process may run on, at most OMP_NUM_THREADS where that is set."""
     said = os.environ.get("OMP_NUM_THREADS", "")
-    most = int(said) if said.isdigit() and int(said) else math.inf
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    most = int(said) if said.isdigit() and int(said) else len(allowed)
     seen = set()
     for number in allowed:
         topology = Path(f"/sys/devices/system/cpu/cpu{number}/topology")

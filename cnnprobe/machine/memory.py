@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,10 +49,14 @@ def in_parts(batch: Any, carried: "Carried", show: Callable[[Any], Any]) -> Iter
     Raises:
         whatever `show` raises, and its memory error where a single image does not fit.
     """
+
+    def shown(part: Any) -> tuple[Any]:
+        return (show(part),)
+
     start = 0
     while start < len(batch):
         part = batch if carried.most >= len(batch) else batch.part(start, start + carried.most)
-        answer = carried.attempt(len(part), lambda part=part: (show(part),))
+        answer = carried.attempt(len(part), partial(shown, part))
         if answer is not None:
             yield part, answer[0]
             start += len(part)
@@ -78,7 +83,7 @@ class Carried:
             return work()
         except (MemoryError, RuntimeError) as error:
             if is_short(error) and count == 1:
-                error.single = True
+                vars(error)["single"] = True
             if not is_short(error) or count == 1:
                 raise
         # outside of the handler: the traceback would keep the tensors alive

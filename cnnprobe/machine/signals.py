@@ -14,7 +14,7 @@ from typing import Any
 
 PATIENCE = 0.5
 """Seconds after which a line says what is finished before a stop."""
-EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
+EXIT_STATUS: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 PARENT_DIES = 1
 """Of prctl(2): the signal a process gets when its parent dies."""
 COMPILED = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "contourpy", "kiwisolver", "h5py", "PIL")
@@ -140,7 +140,7 @@ class Stop:
         notice: called, in another thread, where that takes longer than `PATIENCE`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signal: int | None = None
         self.notice: Callable[[], None] | None = None
         self.waiting: threading.Timer | None = None
@@ -149,6 +149,11 @@ class Stop:
     def __call__(self) -> bool:
         """Say whether a signal came."""
         return self.signal is not None
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status of a process that the signal ends; 0 while none came."""
+        return 0 if self.signal is None else EXIT_STATUS[self.signal]
 
     def leave(self) -> None:
         """Leave at once if a signal came: nothing was measured yet that could be kept.

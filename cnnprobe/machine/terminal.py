@@ -25,7 +25,7 @@ class Remarks(logging.Handler):
     A record with `extra={"skipped": name}` counts one skipped input.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.warnings: list[str] = []
         self.skipped: list[str] = []
@@ -210,7 +210,7 @@ def table(columns: dict[str, list[str]], title: str = "") -> None:
     for name, cells in columns.items():
         numeric = all(cell[:1].isdigit() or cell in ("", "-") for cell in cells)
         drawn.add_column(literal(name), justify="right" if numeric else "left", no_wrap=True, overflow="ignore")
-    for cells in zip(*columns.values(), strict=True):
-        drawn.add_row(*map(literal, cells))
+    for row in zip(*columns.values(), strict=True):
+        drawn.add_row(*map(literal, row))
     console = Console(width=1000)  # names are never broken, so that they can be copied and searched for
     console.print(drawn)

@@ -10,8 +10,9 @@ import numpy as np
 from cnnprobe.errors import listing
 from cnnprobe.instruments.fields.check import checked
 from cnnprobe.instruments.layers.multiply_adds import apart, per_image, uncounted
-from cnnprobe.instruments.layers.naming import Layer, layers_of, left_out, main_layers
+from cnnprobe.instruments.layers.naming import layers_of, left_out, main_layers
 from cnnprobe.instruments.network.calls import parameters
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.tracing import trace
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.store.reader import Recording
@@ -66,7 +67,7 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
         values = np.array([getattr(layer, name) for layer in layers], dtype=object)
         return Column(description, dtype="str", values=values)
 
-    along = {"axes": "axis", "shape": (axes,)}
+    along: dict[str, Any] = {"axes": "axis", "shape": (axes,)}
     positions = max([axes, *(len(layer.map_size) for layer in layers)])
     return {
         "name": words("name to request the layer by", "name"),
@@ -143,7 +144,7 @@ def summary(recording: Recording) -> dict[str, list[str]]:
         "stride": sides("field_stride"),
         "start": sides("field_start"),
     }
-    has_map = (layers["map_size"] > 0).any(1)  # a dense layer sees all there is
+    has_map = np.any(layers["map_size"] > 0, axis=1)  # a dense layer sees all there is
     notes = [str(note) if map_ else "" for note, map_ in zip(layers["field_note"], has_map)]
     return found | ({"note on the field": notes} if any(notes) else {})
 
@@ -165,7 +166,11 @@ def draw(recording: Recording) -> Figures:
     sizes, sides = table["field_size"], np.where(table["map_size"] < 0, np.nan, table["map_size"])
     words = ("y", "x") if sizes.shape[1] == 2 else ("time",)
     own = words if sides.shape[1] == len(words) else tuple(f"axis {axis + 1}" for axis in range(sides.shape[1]))
-    if own == ("y", "x") and np.array_equal(sizes[:, 0], sizes[:, 1]) and np.array_equal(*sides.T, equal_nan=True):
+    if (
+        own == ("y", "x")
+        and np.array_equal(sizes[:, 0], sizes[:, 1])
+        and np.array_equal(sides[:, 0], sides[:, 1], equal_nan=True)
+    ):
         words = own = ("y and x",)
     for plot, values, names_of_axes in ((fields, sizes, words), (maps, sides, own)):
         for axis, word in enumerate(names_of_axes):

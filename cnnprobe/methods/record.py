@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, stimuli_table
 from cnnprobe.instruments.images.thumbnails import picture_kind, thumbnails
-from cnnprobe.instruments.layers.naming import Layer, find
+from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import tap, warn_of_nan
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
 from cnnprobe.machine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.methods.contract import Figures, Provided

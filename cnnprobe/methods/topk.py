@@ -14,7 +14,8 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import stimuli_table
 from cnnprobe.instruments.images.thumbnails import Album, picture_kind, picture_size
-from cnnprobe.instruments.layers.naming import Layer, find
+from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.areas import Areas
 from cnnprobe.instruments.ranking.strongest import Order, Strongest, by_pass, by_record, check_record

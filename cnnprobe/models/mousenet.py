@@ -172,7 +172,8 @@ class MouseNet(nn.Module):
         """Return the logits (image, class) of normalised images (image, 3, y, x)."""
         if self.upsample_to:
             images = F.interpolate(images, size=(self.upsample_to,) * 2, mode="bilinear", antialias=True)
-        maps, halved_maps = {"input": images}, {}
+        maps = {"input": images}
+        halved_maps: dict[str, Tensor] = {}
         for node, edges in self.incoming.items():
             total = functools.reduce(operator.add, [self._arriving(edge, maps, halved_maps) for edge in edges])
             if node not in self.linear:

@@ -8,7 +8,7 @@ from cnnprobe.config.options import Range
 from cnnprobe.models.parts.inputs import Input
 from cnnprobe.models.torchvision import classifier, image_size
 
-Version = Literal[1.0, 1.1]
+Version = Literal[1.0, 1.1]  # type: ignore[valid-type]  # mypy does not know a Literal of floats; `config.options` does
 Classes = Annotated[int, Range(1)] | None
 Side = Annotated[int, Range(1)] | None
 

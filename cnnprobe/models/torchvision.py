@@ -20,7 +20,9 @@ def needs(*, arch: str, input_size: Annotated[int, Range(1)] | None) -> Input:
     return image_size(arch, input_size)
 
 
-def build(*, num_classes: Annotated[int, Range(1)] | None, arch: str, input_size: Annotated[int, Range(1)] | None):
+def build(
+    *, num_classes: Annotated[int, Range(1)] | None, arch: str, input_size: Annotated[int, Range(1)] | None
+) -> nn.Module:
     """Build a classifier of torchvision, see `classifier`."""
     return classifier(arch, num_classes, input_size)
 

@@ -11,7 +11,7 @@ def load() -> None:
     One of the user, or of the folder somebody stands in, might be a pipe, or no text, and nothing could be drawn.
     """
     found = importlib.util.find_spec("matplotlib")
-    if found is None:  # told by whoever draws
+    if found is None or not found.submodule_search_locations:  # told by whoever draws
         return
     own = Path(found.submodule_search_locations[0]) / "mpl-data"
     with chdir(own if own.is_dir() else Path.cwd()):

@@ -31,9 +31,9 @@ class Cell:
 
     def fitted(self, shape: tuple[int, ...]) -> "Cell":
         """Return the largest place inside that has the proportions of (y, x), in the middle."""
-        high, wide = shape
-        scale = min(self.wide / wide, self.high / high)
-        wide, high = wide * scale, high * scale
+        rows, columns = shape
+        scale = min(self.wide / columns, self.high / rows)
+        wide, high = columns * scale, rows * scale
         return Cell(self.left + (self.wide - wide) / 2, self.top + (self.high - high) / 2, wide, high)
 
     def part(self, edges: Sequence[float], shape: tuple[int, ...]) -> "Cell":

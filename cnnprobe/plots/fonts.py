@@ -43,8 +43,8 @@ def _drawn(letter: str) -> bool:
 
 def families(text: str) -> list[str]:
     """Return the fonts beyond our own that the letters of a text need."""
-    found = {family(letter) for letter in text if not letter.isascii() and not letter.isspace()}
-    return sorted(found - {None, OWN})
+    found = (family(letter) for letter in text if not letter.isascii() and not letter.isspace())
+    return sorted({name for name in found if name is not None} - {OWN})
 
 
 def unwritten() -> str:

@@ -200,7 +200,9 @@ def centroid_curves(
     return made
 
 
-def half_times(values: Sequence[np.ndarray], names: Sequence[str], title: str, epochs: np.ndarray = ()) -> Figure:
+def half_times(
+    values: Sequence[np.ndarray], names: Sequence[str], title: str, epochs: np.ndarray | Sequence[float] = ()
+) -> Figure:
     """Draw when the features of each layer had come half way to what they became, in order of depth.
 
     A point for each unit, a bar at the median of its layer. A light line at each moment says how finely time is known:

@@ -27,7 +27,11 @@ def rgb(images: np.ndarray) -> np.ndarray:
 
 
 def contact_sheet(
-    images: np.ndarray, captions: Sequence[str], wrong: Sequence[bool] = (), title: str = "", columns: int = 8
+    images: np.ndarray,
+    captions: Sequence[str],
+    wrong: np.ndarray | Sequence[bool] = (),
+    title: str = "",
+    columns: int = 8,
 ) -> Figure:
     """Show images in reading order with a caption below each.
 

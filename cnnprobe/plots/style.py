@@ -2,8 +2,8 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 
 import matplotlib
@@ -32,12 +32,14 @@ LETTERS_PER_INCH = 13
 """How many letters of a title stand on an inch, about."""
 
 
-def as_shipped() -> AbstractContextManager[None]:
-    """Return what has figures made from matplotlib's own defaults inside a `with`, or of a function it decorates.
+@contextmanager
+def as_shipped() -> Iterator[None]:
+    """Have figures made from matplotlib's own defaults inside a `with`, or of a function it decorates.
 
     A `matplotlibrc` of the user, or of the folder somebody stands in, would make other figures of the same numbers.
     """
-    return matplotlib.rc_context({key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"})
+    with matplotlib.rc_context({key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}):
+        yield
 
 
 def shades(name: str) -> Colormap:

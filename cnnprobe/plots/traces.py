@@ -46,7 +46,11 @@ def unit_traces(signals: np.ndarray, names: Sequence[str], spans: np.ndarray | N
 
 
 def captioned_traces(
-    signals: np.ndarray, captions: Sequence[str], spans: np.ndarray | None, title: str, wrong: Sequence[bool] = ()
+    signals: np.ndarray,
+    captions: Sequence[str],
+    spans: np.ndarray | None,
+    title: str,
+    wrong: np.ndarray | Sequence[bool] = (),
 ) -> Figure:
     """Show signals in reading order, with a caption above each.
 

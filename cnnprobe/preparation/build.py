@@ -193,7 +193,7 @@ def learned(model: Any, name: str, weights: Weights) -> tuple[list[Any], dict[st
     from cnnprobe.preparation import weights as weight_files
 
     def reader(one: Weights) -> Callable[[], dict[str, Any]]:
-        return lambda: weight_files.matched(model, weight_files.read(one.path), one.label, name, one.part, tell=False)
+        return lambda: weight_files.matched(model, weight_files.read(one.file), one.label, name, one.part, tell=False)
 
     moments, sums = [], {}
     for one, label in zip(weights.moments, moment_names(weights)):
@@ -228,7 +228,7 @@ def network(
     torch.manual_seed(seed)
     if weights.kind == "published":
         return weight_files.published(options["name"], kind, given, wanted)
-    state = weight_files.read(weights.path) if weights.kind == "file" else {}
+    state = weight_files.read(weights.file) if weights.kind == "file" else {}
     if weights.kind == "file" and wanted == (weights.about or {}).get("num_classes"):
         _check_classes(wanted, state, weights.label)
     model = built(wanted)

@@ -55,8 +55,8 @@ def open_source(
         stored = _configuration(recording, name, config["out"])
         file = stored["model"].get("file")
         if file and config["model"].get("file") != file:  # the store may come from anybody
-            own = shlex.quote(f"model.file={file}")
-            raise UserError(f"{name} would run the Python file {file}; if it is yours, add model=custom {own}")
+            option = shlex.quote(f"model.file={file}")
+            raise UserError(f"{name} would run the Python file {file}; if it is yours, add model=custom {option}")
         if stored["weights"] == "published" and not named_weights.published_is_here(stored):
             raise UserError(f"{name} would fetch published weights; if you want that, add weights=published")
         asked = typed.values(words, config)
@@ -71,10 +71,13 @@ def _source_folder(
     config: dict[str, Any], name: str, accepted: Sequence[str], resumed: Path | None, places: Sequence[str]
 ) -> Path:
     default = f"{config['model']['name']}-{config['dataset']['name']}"
-    wanted = run_json.read(resumed).get("identity", {}).get(f"{identity.RUN} source") if resumed else None
+    words = name, config["out"], "" if "/" in name else accepted[0], default
+    if resumed is None:
+        return folders.find(*words)
+    wanted = run_json.read(resumed).get("identity", {}).get(f"{identity.RUN} source")
     named: Path | UserError
     try:
-        named = folders.find(name, config["out"], "" if "/" in name else accepted[0], default)
+        named = folders.find(*words)
         if wanted is None or identity.run_digest(named) == wanted:
             return named
     except UserError as error:
@@ -137,8 +140,8 @@ def same_origin(source: Recording, name: str, made: Any, now: dict[str, str], co
     if differ:
         images = changed(source, made.dataset)
         first = f" ({listing(images, 3)})" if images else ""
-        other = " and ".join(differ)
-        raise UserError(f"{name} was made with other {other}{first}; use those of that run, or rank again")
+        apart = " and ".join(differ)
+        raise UserError(f"{name} was made with other {apart}{first}; use those of that run, or rank again")
     if other := _options_apart(source, name, config | {"model": config["model"] | made.options}):
         raise UserError(
             f"{name} was made with other options ({listing(other, 3)}); use those of that run, or rank again"
@@ -256,7 +259,9 @@ def remark_home(folder: Path | None, home: Path | None) -> None:
         folder: of that run; None: a new run.
         home: its working directory, see `store.folders.home`.
     """
-    said = folders.working_directory_of(folder) if folder else None
+    if folder is None:
+        return
+    said = folders.working_directory_of(folder)
     if home:
         LOG.warning(f"{folder.name} was made in another working directory: its relative paths are taken from {home}")
     elif said is not None and not said.is_dir():
@@ -279,7 +284,7 @@ def remark_repeated(folder: Path, made: Any, now: dict[str, Any]) -> None:
         same_images(folder, made)
     except UserError as error:
         found.append(str(error).removesuffix(AGAIN))
-    old, new = (about.get("weights") if isinstance(about.get("weights"), dict) else {} for about in (before, now))
+    old, new = (part if isinstance(part, dict) else {} for part in (before.get("weights"), now.get("weights")))
     if old.get("sha256") and old != new:
         found.append(f"weights changed ({old.get('label')}, was {old['sha256'][:12]}, now {new['sha256'][:12]})")
     found += identity.differences(_identity_of(folder), now["identity"])

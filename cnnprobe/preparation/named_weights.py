@@ -38,10 +38,16 @@ class Weights:
     part: str = ""
 
     @property
+    def file(self) -> Path:
+        """The path, of weights that have one: of kind "file"."""
+        assert self.path is not None
+        return self.path
+
+    @property
     def again(self) -> str | list[str]:
         """What `weights=` has to be for the same ones once more, whatever else is trained meanwhile."""
         if self.moments:
-            return [moment.again for moment in self.moments]
+            return [str(moment.again) for moment in self.moments]  # a moment has none itself
         if self.packaged:
             return self.label
         return f"{self.path}@{self.part}" if self.part else str(self.path) if self.path else self.kind
@@ -65,7 +71,7 @@ class Weights:
             return float("nan")
         if update == 0:
             return 0.0
-        length = _updates_of_an_epoch(self.path.parent)
+        length = _updates_of_an_epoch(self.file.parent)
         return update / length if length else float("nan")
 
 
@@ -173,7 +179,7 @@ def _several(names: list[str], config: dict[str, Any], command: str) -> Weights:
     first, last = found[0], found[-1]
     label, count = last.label, f"{len(found)} moments"
     if len(found) > 1:
-        end = last.path.stem if _of_one_run(found) else last.label
+        end = last.file.stem if _of_one_run(found) else last.label
         label = f"{first.label} to {end}, {count}"
     return replace(last, label=label, moments=tuple(found))
 
@@ -181,7 +187,7 @@ def _several(names: list[str], config: dict[str, Any], command: str) -> Weights:
 def moment_names(weights: Weights) -> list[str]:
     """Return what to call each moment: "epoch=003" where all are of one run, else its label, else its file."""
     if _of_one_run(weights.moments):
-        return [moment.path.stem for moment in weights.moments]
+        return [moment.file.stem for moment in weights.moments]
     labels = [moment.label for moment in weights.moments]
     return labels if len(set(labels)) == len(labels) else [str(moment.path) for moment in weights.moments]
 
@@ -195,23 +201,23 @@ def learned(run: str, config: dict[str, Any]) -> list[Weights]:
 
 def _in_order(found: list[Weights]) -> list[Weights]:
     """Sort moments of one training by their updates, each once; other weights stay in the order given."""
-    found = list({weights.path.resolve(): weights for weights in found}.values())
+    found = list({weights.file.resolve(): weights for weights in found}.values())
     if not _of_one_run(found) or any("update" not in (weights.about or {}) for weights in found):
         return found
-    by_kind = sorted(found, key=lambda weights: KINDS.index(weights.path.stem.partition("=")[0]))
+    by_kind = sorted(found, key=lambda weights: KINDS.index(weights.file.stem.partition("=")[0]))
     by_update: dict[int, Weights] = {}
     for weights in by_kind:
-        by_update.setdefault(weights.about["update"], weights)
+        by_update.setdefault((weights.about or {})["update"], weights)
     return [by_update[update] for update in sorted(by_update)]
 
 
 def _of_one_run(found: list[Weights] | tuple[Weights, ...]) -> bool:
-    return all(weights.of_a_run for weights in found) and len({weights.path.parent.resolve() for weights in found}) == 1
+    return all(weights.of_a_run for weights in found) and len({weights.file.parent.resolve() for weights in found}) == 1
 
 
 def _are_of_one_network(found: list[Weights]) -> None:
     """Refuse moments of networks that differ, as far as is written beside their weights."""
-    known = [(weights.label, weights.about) for weights in found if (weights.about or {}).get("model")]
+    known = [(one.label, one.about) for one in found if one.about and one.about.get("model")]
     for label, about in known[1:]:
         first, other = (_told(one) for one in (known[0][1], about))
         differ = [key for key in [*first, *other] if first.get(key) != other.get(key)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cnnprobe.config import catalogue
 from cnnprobe.machine import terminal
-from cnnprobe.machine.signals import EXIT_STATUS, Stop
+from cnnprobe.machine.signals import Stop
 from cnnprobe.runs import checkpoints, drawing, guard, under_way
 from cnnprobe.runs.job import Job
 from cnnprobe.runs.prepare import prepare
@@ -78,7 +78,7 @@ def measure(run: under_way.Run, stop: Stop) -> int:
         run.about |= {f"{counts}_per_second": round(rate, 3) for counts, rate in bar.rates.items()}
         if stop():
             run.under_way = f", and {bar}" if run.unfinished.parts else ""
-            return EXIT_STATUS[stop.signal]
+            return stop.exit_status
         writer.finish()
         run.unfinished.clear()
         return 0

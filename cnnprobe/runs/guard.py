@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from cnnprobe.errors import UserError
-from cnnprobe.machine.signals import EXIT_STATUS, Stop
+from cnnprobe.machine.signals import Stop
 from cnnprobe.runs import resource_errors, under_way
 
 LOG = logging.getLogger("cnnprobe")
@@ -40,7 +40,7 @@ def ending(run: under_way.Run, stop: Stop) -> Iterator[Ending]:
     except Exception as error:
         if stop() and resource_errors.is_of_loaders(error):  # by the signal that stops this process too
             under_way.interrupted(run)
-            end.status = EXIT_STATUS[stop.signal]
+            end.status = stop.exit_status
             return
         told = resource_errors.of_run(error, run.folder, run.about, run.again)
         told = error if told is None and isinstance(error, UserError) else told

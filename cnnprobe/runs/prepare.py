@@ -55,6 +55,7 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
         if job.resume and (job.resume / "store.h5").exists():
             same_attributes(Recording(job.resume / "store.h5"), attributes)
         left = resuming.left_by(job.resume)
+        assert left.unfinished is not None  # it is always there, and keeps nothing before it has a folder
         measurement = compute(job, made, device, workers, source, stop, left)
         stop.leave()
         folder = job.resume or folders.claim(job.config["out"], job.command, job.name)

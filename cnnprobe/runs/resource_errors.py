@@ -4,13 +4,16 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from cnnprobe.errors import UserError, in_the_way
 
+if TYPE_CHECKING:  # with torch
+    from cnnprobe.instruments.images.batches import LoaderError
+
 DISK = "ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE", "ENAMETOOLONG"
 SYSTEM = "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM"
-CODES = {getattr(errno, name) for name in (*DISK, *SYSTEM) if hasattr(errno, name)}
+CODES: set[int] = {getattr(errno, name) for name in (*DISK, *SYSTEM) if hasattr(errno, name)}
 
 
 UNLOADED = ("failed to map segment", "cannot allocate memory", "cannot enable executable stack")
@@ -31,10 +34,10 @@ def of_call(error: BaseException) -> UserError | None:
         return UserError(in_the_way(error))
     if not isinstance(error, OSError) or error.errno not in CODES:
         return None
-    return UserError(error.strerror + (f": {error.filename}" if error.filename else ""))
+    return UserError(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
 
 
-def is_of_loaders(error: BaseException) -> bool:
+def is_of_loaders(error: BaseException) -> "TypeGuard[LoaderError]":
     """Say whether an error is the end of a process that read images, or that none could begin."""
     from cnnprobe.instruments.images.batches import LoaderError  # with torch
 

@@ -29,15 +29,14 @@ def must_say_what_it_found(folder: Path) -> None:
 
 def left_by(folder: Path | None) -> Resumed:
     """Return what a stopped run has left to go on from; of a new run (None) there is nothing yet."""
-    path = None if folder is None else folder / "store.h5"
-    if path is None or not path.exists():
-        facts = {} if folder is None else run_json.read(folder).get("facts", {})
+    facts = {} if folder is None else run_json.read(folder).get("facts", {})
+    if folder is None or not (folder / "store.h5").exists():
         return Resumed(facts=facts, unfinished=Unfinished())
-    kept = folder / FOLDER
+    path, kept = folder / "store.h5", folder / FOLDER
     return Resumed(
         start=whole_rows(path),
         finished=finished_batches(path),
-        facts=run_json.read(folder).get("facts", {}),
+        facts=facts,
         state=checkpoints.read(folder / "weights"),
         # where rows are damaged, which were finished before it, nothing that came after them is trusted
         unfinished=Unfinished(kept if kept.is_dir() and is_whole(path) else None),
@@ -61,7 +60,7 @@ def whole_rows(path: Path) -> int:
     """
     recording = Recording(path)
     written = [table for table in map(recording.__getitem__, recording.tables()) if table.done is not None]
-    begun = [table.leading // table.batch * table.batch for table in written if not table.done.all()]
+    begun = [table.leading // table.batch * table.batch for table in written if table.leading < table.row_count]
     whole = max((table.leading // table.batch * table.batch for table in written), default=0)
     return min(begun, default=whole)
 

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from cnnprobe.config import catalogue, own_experiment, schema
 from cnnprobe.errors import UserError
 from cnnprobe.machine import files, provenance, terminal
-from cnnprobe.machine.signals import EXIT_STATUS, Stop, end_with_parent
+from cnnprobe.machine.signals import Stop, end_with_parent
 from cnnprobe.preparation import build as preparation
 from cnnprobe.runs import resource_errors
 from cnnprobe.runs.execute import execute
@@ -118,7 +118,7 @@ def do(asked: Asked) -> int:
             terminal.say(traceback.format_exc(), stream=sys.stderr)
     files.write_json(asked.folder / "jobs" / f"{asked.number}.json", line)
     write_in_time(asked.folder)
-    return EXIT_STATUS[stop.signal] if stop() else status
+    return stop.exit_status if stop() else status
 
 
 def _in_main_thread() -> bool:
@@ -185,8 +185,8 @@ def settle(folder: Path, jobs: list[list[str]]) -> None:
         (folder / "jobs" / f"{number}.begun").unlink(missing_ok=True)
     there = {line["job"] for line in lines_of(folder)}
     for number in sorted(set(range(len(jobs))) - there):
-        line = {"job": number, "overrides": jobs[number], "status": "not begun", "version": "", "reason": ""}
-        files.write_json(folder / "jobs" / f"{number}.json", line)
+        told = {"job": number, "overrides": jobs[number], "status": "not begun", "version": "", "reason": ""}
+        files.write_json(folder / "jobs" / f"{number}.json", told)
 
 
 def _run_of(folder: Path, note: dict[str, Any]) -> Path | None:

@@ -167,7 +167,7 @@ def _rows(folder: Path, about: dict[str, Any], tables: list[TableView]) -> Itera
             rows = f"rows {first * table.batch} to {min(last * table.batch, table.row_count) - 1}"
             text = f"store.h5: {rows} of {table.name} damaged (checksum)"
             yield Finding("error", str(folder), text, _anew(folder, about))
-    missing = [table.name for table in tables if not table.done.all()]
+    missing = [table.name for table in tables if table.leading < table.row_count]
     if about.get("status") == "complete" and missing:
         text = f"store.h5: complete, and rows of {listing(missing)} are not there"
         yield Finding("error", str(folder), text, _anew(folder, about))
@@ -198,14 +198,14 @@ def _agree(folder: Path, about: dict[str, Any], recording: Recording) -> Iterato
         else:
             yield Finding("error", str(folder), "run.json says complete, store.h5 does not", _anew(folder, about))
     try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").is_file() else None
+        config = (folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").is_file() else None
     except (OSError, ValueError):
-        text = None
-    if text is None:
+        config = None
+    if config is None:
         yield Finding("error", str(folder), "config.yaml is missing or cannot be read", "it is in store.h5 as well")
         return
     # where a run lies says nothing about its results; compared as text, so that nothing in it is built
-    if re.sub(r"^out: .*\n(?: .*\n|\n)*", "", text, flags=re.MULTILINE) != own.get("config"):
+    if re.sub(r"^out: .*\n(?: .*\n|\n)*", "", config, flags=re.MULTILINE) != own.get("config"):
         yield Finding("error", str(folder), "config.yaml is not the one of store.h5", "it is stored there, as `config`")
 
 

@@ -93,12 +93,13 @@ def packages() -> Iterator[Finding]:
     if installed("cnnprobe") is None:
         yield Finding("warning", "packages", "cnnprobe runs without being installed: its needs are not known", INSTALL)
         return
-    there, extras = [], {}
+    there: list[str] = []
+    extras: dict[str, list[tuple[str, str | None]]] = {}
     for requirement in map(Requirement, metadata.requires("cnnprobe") or []):
         version = installed(requirement.name)
-        extra = re.search(r"""extra\s*==\s*['"](.+?)['"]""", str(requirement.marker or ""))
-        if extra:
-            extras.setdefault(extra[1], []).append((requirement.name, version))
+        marked = re.search(r"""extra\s*==\s*['"](.+?)['"]""", str(requirement.marker or ""))
+        if marked:
+            extras.setdefault(marked[1], []).append((requirement.name, version))
         elif requirement.marker is not None and not requirement.marker.evaluate():
             continue  # of another system, or of another Python
         elif version is None:

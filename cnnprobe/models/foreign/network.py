@@ -192,7 +192,7 @@ def _lazy(model: nn.Module) -> list[str]:
     return [name for name, value in tensors if nn.parameter.is_lazy(value)]
 
 
-class _Foreign:
+class _Foreign(nn.Module):
     """Put in front of a network's class: normalises images, if so asked, and gives the logits of what is returned."""
 
     def forward(self, images: Tensor) -> Any:
@@ -315,8 +315,8 @@ def _chance() -> Iterator[Callable[[], tuple]]:
     numbers, own = np.random.get_state(), random.getstate()
 
     def state() -> tuple:
-        _, words, place, *_ = np.random.get_state()
-        return torch.random.get_rng_state().numpy().tobytes(), words.tobytes(), place, random.getstate()
+        words = np.random.get_state(legacy=False)["state"]
+        return torch.random.get_rng_state().numpy().tobytes(), words["key"].tobytes(), words["pos"], random.getstate()
 
     try:
         yield state

@@ -78,7 +78,8 @@ def check_fits(
     if works is None and (other := _other_form(model, size)):
         raise UserError(f"{name} takes {other}, dataset gives {_kind(size)} of {'x'.join(map(str, size))}")
     if works is None:
-        raise UserError(f"{name} takes no {_kind(size)[:-1]} of {shown} px: {_one_line(error)}")
+        told = f": {_one_line(error)}" if error is not None else ""
+        raise UserError(f"{name} takes no {_kind(size)[:-1]} of {shown} px{told}")
     least, exactly = works
     needs = f"images of {least} px and no others" if exactly else f"images of at least {least} px"
     raise UserError(f"{name} needs {needs}, dataset gives {shown}{f'; say model.input_size={least}' if custom else ''}")

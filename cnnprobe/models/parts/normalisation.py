@@ -10,7 +10,7 @@ CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 """The same over CIFAR-10, as in the training of MouseNet (Shi et al. 2022, their code)."""
 
 
-class _Normalisation:
+class _Normalisation(nn.Module):
     """Put in front of a network's class: subtracts the mean and divides by the deviation, then runs the network."""
 
     def forward(self, images: Tensor) -> Tensor:

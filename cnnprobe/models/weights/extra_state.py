@@ -73,7 +73,7 @@ def _is_short(value: Any) -> bool:
     return letters <= LETTERS
 
 
-class _Stored:
+class _Stored(nn.Module):
     """Put in front of a module's class: gives its extra state as a tensor, and takes it so."""
 
     def get_extra_state(self) -> Tensor:

@@ -166,7 +166,8 @@ def optional(model: nn.Module) -> dict[str, bool]:
     of its own (mean and deviation of images, the counter of a running average), and what modules keep beside their
     tensors.
     """
-    own, told = model.state_dict(), {}
+    own = model.state_dict()
+    told: dict[str, bool] = {}
     for path, module in model.named_modules():
         kept = [f"{path}.{name}" if path else name for name in module._buffers]
         constant = not module._parameters and not isinstance(module, nn.modules.batchnorm._NormBase)

@@ -44,7 +44,7 @@ class _Kind:
             raise pickle.UnpicklingError(f"Unsupported type numpy.dtype({str(code)[:40]!r})")
         self.dtype = np.dtype(code)
 
-    def __setstate__(self, state: tuple):
+    def __setstate__(self, state: tuple) -> None:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
