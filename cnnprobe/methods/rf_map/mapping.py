@@ -240,7 +240,7 @@ class _Part:
 
     def state(self) -> State:
         """Return what was measured so far."""
-        return {"shown": self.shown, "columns": self.columns | ({"/": self.gradients} if self.how.effective else {})}
+        return {"shown": self.shown, "columns": self.columns | ({"/": self.gradients} if self.of.gradients else {})}
 
     def _restore(self, state: State) -> None:
         put(self.state()["columns"], state["columns"])

@@ -17,6 +17,7 @@ from cnnprobe.methods.rf_map import mapping as field_mapping
 from cnnprobe.methods.rf_map.mapping import FieldMapping, OcclusionSettings
 from cnnprobe.methods.rf_map.occlusion import Occlusion
 from cnnprobe.store.tables import Advance, Phase, Rows
+from cnnprobe.store.unfinished import Unfinished
 
 SIZE = (1, 10, 10)
 IMAGES = torch.rand(5, *SIZE, generator=torch.Generator().manual_seed(0))
@@ -139,3 +140,13 @@ def test_the_gap_of_images_that_do_not_count():
     assert (rows["picture"][-1, 1] == 255).all() and (rows["picture"][-1, 0] != 255).any()
     assert rows["coverage"][-1].max() == 1
     assert rows["coverage"][0].max() == 2
+
+
+def test_maps_without_gradients_are_kept_too():
+    """F87: the effective field is asked for, but no gradient gets back to the image."""
+    one, keeper = mapping(), Unfinished()
+    one.gradients = False
+    for event in one.events(strongest(), frozenset(), keeper):
+        states = [part.take() for part in keeper.parts.values()]
+        if isinstance(event, Advance):
+            assert [set(state["columns"]) & {"field", "/"} for state in states] == [{"field"}]
