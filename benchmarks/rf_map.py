@@ -256,7 +256,7 @@ def choice() -> None:
                     (engine.plan(tuple((int(at), int(at) + 1) for at in spot)), torch.tensor([n]))
                     for n, spot in enumerate(spots)
                 ]
-                chosen = windows._plans(torch.from_numpy(units), torch.from_numpy(spots), "site")
+                chosen = windows._plans(engine, torch.from_numpy(units), torch.from_numpy(spots), "site")
 
                 def measured(plans: list, units: np.ndarray = units, spots: np.ndarray = spots) -> None:
                     windows._plans = lambda *_: plans

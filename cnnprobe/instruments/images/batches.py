@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from multiprocessing import active_children
@@ -84,7 +84,7 @@ def batches(
     workers: int = 0,
     indices: Sequence[int] | np.ndarray | None = None,
     start: int = 0,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Load a dataset batch by batch. Which images a batch holds depends on its number alone.
 
     Images held in memory are picked here and scaled on the device; others are decoded by `workers`
@@ -111,7 +111,7 @@ def batches(
 
 def _loaded_in_order(
     dataset: ImageSet, places: list[np.ndarray], device: str | torch.device, workers: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Load batch by batch and bring each to the device."""
     on_device = dataset.in_memory and dataset.source_size is not None
     loaded = _Loaded(dataset, dataset.load_source if on_device else dataset.load, places)

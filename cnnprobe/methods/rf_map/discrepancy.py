@@ -110,6 +110,7 @@ class WindowReader:
         rows, columns = (torch.from_numpy(np.ascontiguousarray(at)).to(changes.device) for at in first)
         within = rows[:, None] + torch.arange(height, device=rows.device)
         across = columns[:, None] + torch.arange(width, device=rows.device)
+        assert self.clean is not None  # kept for this reading
         maps = self.clean.permute(1, 2, 0)  # (y, x, channel)
         clean = maps[within[:, None, :, None], across[None, :, None, :]]  # (row, column, y, x, channel)
         now = (clean + changes).amax((3, 4))

@@ -1,5 +1,7 @@
 """The effective receptive field: how much a response moves with each pixel (Luo, Li, Urtasun, Zemel 2016)."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -45,7 +47,7 @@ def gradient_maps(
     with tap(model, [layer], receive) as run:
         while start < len(images):
             some = slice(start, min(start + carried.most, len(images)))
-            done = carried.attempt(some.stop - start, lambda some=some: measure(some))
+            done = carried.attempt(some.stop - start, partial(measure, some))
             if done is not None:
                 found[some], start = done, some.stop
     return found

@@ -95,7 +95,7 @@ def field_sheet(
         quantity: what the fields are.
         unit: of the fields.
     """
-    units, *shape = fields.shape
+    units, shape = len(fields), fields.shape[1:]
     if not units:
         return style.figure(4.5, 0.3, f"{title}\nno units")
     columns = units if units <= 4 else min(units, math.ceil(math.sqrt(units * shape[0] / shape[1])))
@@ -176,7 +176,7 @@ def _row(ax: Axes, row: UnitRow, maps: int, cells: list[Cell], bars: tuple[float
     for picture, cell in ((best, image), (row.occluded, occluded)):
         show(ax, rgb(picture), cell.fitted(shape))
     if np.isfinite(row.outline).all():
-        ax.plot(*image.fitted(shape).line(row.outline, shape).T, color=style.ACCENT, linewidth=1.0)
+        ax.plot(*image.fitted(shape).line(list(row.outline), shape).T, color=style.ACCENT, linewidth=1.0)
     changed = np.argwhere((best != row.occluded).any(0))
     if len(changed):
         edges = [*changed.min(0), *(changed.max(0) + 1)]
@@ -193,11 +193,11 @@ def _row(ax: Axes, row: UnitRow, maps: int, cells: list[Cell], bars: tuple[float
     _bar(ax, Cell(bars[0], first.top, 8, CELL), limit)
     limit = max(largest(row.field), largest(row.suppression))
     for values, cell in ((row.field, field), (-row.suppression, suppression)):
-        place = cell.fitted(values.shape)
-        _map(ax, values, place, limit, "dead")
-        ax.plot(*place.line(about_middle(row.box, values.shape), values.shape).T, color="0.2", linewidth=0.6)
-    place = field.fitted(row.field.shape)
-    scale_bar(ax, place.left, field.top + CELL + 7, place.wide / row.field.shape[1], place.wide)
+        inside = cell.fitted(values.shape)
+        _map(ax, values, inside, limit, "dead")
+        ax.plot(*inside.line(about_middle(row.box, values.shape), values.shape).T, color="0.2", linewidth=0.6)
+    inside = field.fitted(row.field.shape)
+    scale_bar(ax, inside.left, field.top + CELL + 7, inside.wide / row.field.shape[1], inside.wide)
     _bar(ax, Cell(bars[1], first.top, 8, CELL), limit)
 
 

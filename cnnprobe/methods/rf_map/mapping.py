@@ -3,7 +3,7 @@
 import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -16,7 +16,7 @@ from cnnprobe.instruments.gradients.arrival import arrives
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.passes import passing
 from cnnprobe.instruments.images.thumbnails import thumbnails
-from cnnprobe.instruments.layers.naming import Layer
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
 from cnnprobe.instruments.ranking.top_k import Ranked
 from cnnprobe.instruments.windows.centred_maps import LEVELS, TWO_SIGMA, canvas_of, moments, pixel_maps, side_above
@@ -61,7 +61,7 @@ class OcclusionSettings:
     draws: int
     reading: str
     effective: bool
-    brightness: tuple[Tensor, Tensor] = ()
+    brightness: tuple[Tensor, Tensor] = field(init=False)
 
     def filled(self, image: Tensor) -> Tensor:
         """Return what is seen through the occluder, (draw, channel, y, x)."""
@@ -98,7 +98,7 @@ def brightness(
         sums.add_(torch.stack([torch.full_like(sums[0], pixels.shape[1]), pixels.sum(1), pixels.square().sum(1)]))
 
     kept = {"sums": sums}
-    how = {"take": lambda: kept, "restore": lambda state: put(kept, state), "unfinished": unfinished}
+    how: dict[str, Any] = {"take": lambda: kept, "restore": lambda state: put(kept, state), "unfinished": unfinished}
     yield from passing("brightness", count, loaded, lambda part: None, use, **how)
     mean, square = sums[1:] / sums[0].clamp(min=1)
     return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
@@ -260,7 +260,8 @@ class _Part:
 
     def pairs(self, image: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the (unit, place among its images) pairs of one image."""
-        return np.nonzero(self.answers & (self.ranks.images == image))
+        units, places = np.nonzero(self.answers & (self.ranks.images == image))
+        return units, places
 
     def measure(self, image: Tensor, pairs: tuple[np.ndarray, np.ndarray]) -> None:
         """Occlude one image (channel, y, x) for the pairs that look at it."""

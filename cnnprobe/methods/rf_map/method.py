@@ -126,8 +126,9 @@ def compute(
                     kept.setdefault("batch", {})[one.layer.name] = one.occlusion.batch
                 yield event
 
-    about = {"top_images": min(top_images, len(dataset)), "patch_size": grid.patch, "stride": grid.stride}
-    about |= {"draws": draws, "reading": reading, "image_size": list(dataset.size), "precision": precision}
+    about: dict[str, Any] = {"top_images": min(top_images, len(dataset)), "patch_size": grid.patch}
+    about |= {"stride": grid.stride, "draws": draws, "reading": reading}
+    about |= {"image_size": list(dataset.size), "precision": precision}
     shown = [_pages(asked, one.units) for one in mapped]
     tables = [one.table(about | {"order": place, "pages": shown[place]}) for place, one in enumerate(mapped)]
     return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), count, "maps", kept)
@@ -162,7 +163,8 @@ def _sizes(table: TableView) -> dict[str, Any]:
     own = table.attributes
     size, image = np.array(own["field_size"], float), np.array(own["image_size"][1:], float)
     sides = table["size"]
-    found = {"theoretical": math.sqrt(size.prod()), "clipped": math.sqrt(np.minimum(size, image).prod())}
+    found: dict[str, Any] = {"theoretical": math.sqrt(size.prod())}
+    found["clipped"] = math.sqrt(np.minimum(size, image).prod())
     found |= {"half": sides[:, 0], "fifth": sides[:, 1], "ratio": sides[:, 1] / found["theoretical"]}
     found["effective"] = table["effective_size"] if "effective_size" in table else np.full(len(sides), np.nan)
     return found
@@ -211,13 +213,14 @@ def draw(recording: Recording) -> Figures:
     names = [table.attributes["layer"] for table in tables]
     if sum(int(np.isfinite(one["fifth"]).sum()) for one in sizes) < LEAST:
         return  # nothing to compare
-    sides = [np.array([one[name] for one in sizes]) for name in ("theoretical", "clipped")]
-    measured = [[one[name] for one in sizes] for name in ("half", "fifth", "effective")]
+    theoretical, clipped = (np.array([one[name] for one in sizes]) for name in ("theoretical", "clipped"))
+    half, fifth, effective = ([one[name] for one in sizes] for name in ("half", "fifth", "effective"))
     title = f"Measured fields of {about['model']} (weights: {about['weights']}) on {about['dataset']}"
-    yield "sizes", size_by_depth(names, *sides, *measured, title, tables[0].attributes["patch_size"])
+    occluder = tables[0].attributes["patch_size"]
+    yield "sizes", size_by_depth(names, theoretical, clipped, half, fifth, effective, title, occluder)
 
 
-def _shown(table: TableView, box: tuple[float, ...]) -> list[Any]:
+def _shown(table: TableView, box: tuple[float, float]) -> list[Any]:
     """Return the rows of the units asked for, or of the first living ones."""
     from cnnprobe.methods.rf_map.figures import UnitRow
     from cnnprobe.plots.sheet import outlines

@@ -2,7 +2,9 @@
 
 import logging
 import math
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.replay import Unrepeatable
-from cnnprobe.instruments.network.tracing import noise_image
+from cnnprobe.instruments.network.tracing import Value, noise_image
 from cnnprobe.instruments.network.untouched import untouched
 from cnnprobe.instruments.windows.carrying import Clean
 from cnnprobe.instruments.windows.engine import Answer, Plan, WindowEngine
@@ -83,7 +85,7 @@ class Occlusion:
                     self.model, self.layer, self.size, self.grid, self.memory, self.precision == "bfloat16"
                 )
                 self.carried.most = UNBOUNDED
-                self.error = self._compared()
+                self.error = self._compared(self.windows)
             if math.isnan(self.error):
                 raise Unrepeatable("windows cannot be compared with the network, which returns NaN or Inf")
             if not self.error <= TOLERANCE[self.precision]:
@@ -107,10 +109,17 @@ class Occlusion:
         self.stack.enter_context(untouched(self.model))
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stack.close()
 
-    def discrepancies(self, image: Tensor, filled: Tensor, units, sites, reading: str) -> np.ndarray:
+    def discrepancies(
+        self,
+        image: Tensor,
+        filled: Tensor,
+        units: Sequence[int] | np.ndarray,
+        sites: Sequence[Sequence[int]] | np.ndarray,
+        reading: str,
+    ) -> np.ndarray:
         """Measure one image.
 
         Args:
@@ -123,44 +132,55 @@ class Occlusion:
         Returns:
             (n, draw, rows, columns) float32, clean minus occluded, in units of activation.
         """
-        units = torch.as_tensor(np.asarray(units, dtype=np.int64), device=image.device)
-        sites = torch.as_tensor(np.asarray(sites, dtype=np.int64)).reshape(len(units), -1)
+        channels = torch.as_tensor(np.asarray(units, dtype=np.int64), device=image.device)
+        places = torch.as_tensor(np.asarray(sites, dtype=np.int64)).reshape(len(channels), -1)
         with torch.inference_mode():
             if self.windows is not None:
-                return self._windowed(image, filled, units, sites, reading)
-            return self._brute(image, filled, units, sites, reading)
+                return self._windowed(self.windows, image, filled, channels, places, reading)
+            return self._brute(image, filled, channels, places, reading)
 
     # ---- windows -------------------------------------------------------------------------------------------------
 
-    def _windowed(self, image: Tensor, filled: Tensor, units: Tensor, sites: Tensor, reading: str) -> np.ndarray:
-        engine = self.windows
+    def _windowed(
+        self, engine: WindowEngine, image: Tensor, filled: Tensor, units: Tensor, sites: Tensor, reading: str
+    ) -> np.ndarray:
         clean = engine.clean(image)
         differences = engine.differences(clean, filled)
         found = np.zeros((len(units), len(filled), *self.grid.shape), np.float32)
-        for plan, some in self._plans(units, sites, reading):
-            self._read(plan, clean, differences, units[some], sites[some], reading, found, some)
+        for plan, some in self._plans(engine, units, sites, reading):
+            self._read(engine, plan, clean, differences, units[some], sites[some], reading, found, some)
         return found
 
-    def _plans(self, units: Tensor, sites: Tensor, reading: str) -> list[tuple[Plan, Tensor]]:
+    def _plans(self, engine: WindowEngine, units: Tensor, sites: Tensor, reading: str) -> list[tuple[Plan, Tensor]]:
         """Choose between one pass that serves all sites and one pass per site, by expected work."""
-        engine, every = self.windows, torch.arange(len(units))
+        every = torch.arange(len(units))
         if reading != "site" or not engine.windowed:
             return [(engine.plan(), every)]
-        low, high = sites.amin(0).tolist(), sites.amax(0).tolist()
-        together = engine.plan(tuple((first, last + 1) for first, last in zip(low, high)))
+        (top, left), (bottom, right) = sites.amin(0).tolist(), sites.amax(0).tolist()
+        together = engine.plan(((top, bottom + 1), (left, right + 1)))
         distinct, which = torch.unique(sites, dim=0, return_inverse=True)
         apart, total = [], 0.0
-        for number, site in enumerate(distinct.tolist()):
-            plan = engine.plan(tuple((at, at + 1) for at in site))
+        for number, (y, x) in enumerate(distinct.tolist()):
+            plan = engine.plan(((y, y + 1), (x, x + 1)))
             apart.append((plan, (which == number).nonzero()[:, 0]))
             total += plan.cost
             if total >= together.cost:
                 return [(together, every)]
         return apart
 
-    def _read(self, plan: Plan, clean: Clean, differences, units, sites, reading, found: np.ndarray, some) -> None:
+    def _read(
+        self,
+        engine: WindowEngine,
+        plan: Plan,
+        clean: Clean,
+        differences: dict[Value, Tensor],
+        units: Tensor,
+        sites: Tensor,
+        reading: str,
+        found: np.ndarray,
+        some: Tensor,
+    ) -> None:
         """Carry the windows of a plan and write what is read into `found` at (some, draw, row, column)."""
-        engine = self.windows
         maps = clean.values[engine.target]
         if engine.windowed:
             reader = WindowReader(reading, maps[0], units, sites)
@@ -168,22 +188,23 @@ class Occlusion:
             places = flat_places(sites, self.layer.map_size).to(units.device)
             whole = _as_maps(maps, self.layer)[0]
         for answer in engine.answers(plan, clean, differences, self.carried):
-            if answer.changes is not None:
+            if answer.place is not None and answer.changed is not None:
                 values = reader.read(answer.place.first, answer.changed, answer.changes)
             else:
                 values = read(reading, whole, _as_maps(answer.whole, self.layer), units, places)
                 values = values.view(found.shape[1], len(answer.rows), len(answer.columns), -1)
-            at = np.ix_(some.numpy(), range(found.shape[1]), answer.rows, answer.columns)
+            at = np.ix_(some.numpy(), np.arange(found.shape[1]), answer.rows, answer.columns)
             found[at] = values.permute(3, 0, 1, 2).float().cpu().numpy()
 
-    def _compared(self) -> float:
+    def _compared(self, engine: WindowEngine) -> float:
         """Return the largest difference to brute force at any position, relative to the largest response.
 
         On a noise image, for `CHECKED` x `CHECKED` occluders spread over it.
         """
-        engine, image = self.windows, noise_image(self.model, self.size)[0]
+        image = noise_image(self.model, self.size)[0]
         filled = image.flip(2)[None]
-        chosen = [np.unique(np.linspace(0, count - 1, CHECKED).round().astype(int)) for count in self.grid.shape]
+        rows, columns = (np.unique(np.linspace(0, count - 1, CHECKED).round().astype(int)) for count in self.grid.shape)
+        chosen = rows, columns
         tops, lefts = (corners[some].tolist() for corners, some in zip(self.grid.corners, chosen))
         with torch.inference_mode():
             clean = engine.clean(image)
@@ -191,8 +212,8 @@ class Occlusion:
             exact = self._maps(image, filled[0], [(top, left) for top in tops for left in lefts])
             usual = _as_maps(clean.values[engine.target], self.layer)
             found = usual.repeat(len(exact), 1, 1)
-            for answer in engine.answers(engine.plan(None, tuple(chosen)), clean, differences, self.carried):
-                self._fill(found, answer, chosen)
+            for answer in engine.answers(engine.plan(None, chosen), clean, differences, self.carried):
+                self._fill(engine, found, answer, chosen)
             return float((found - exact).abs().max()) / max(float(usual.abs().max()), 1e-30)
 
     def _maps(self, image: Tensor, fill: Tensor, corners: list[tuple[int, int]]) -> Tensor:
@@ -208,7 +229,7 @@ class Occlusion:
                     start += len(some)
         return torch.cat(got)
 
-    def _fill(self, found: Tensor, answer: Answer, chosen: list[np.ndarray]) -> None:
+    def _fill(self, engine: WindowEngine, found: Tensor, answer: Answer, chosen: tuple[np.ndarray, np.ndarray]) -> None:
         """Bring the changes of an answer into maps (occluder, channel, position) of the clean image."""
         rows, columns = (np.searchsorted(some, own) for some, own in zip(chosen, (answer.rows, answer.columns)))
         whole = None if answer.whole is None else _as_maps(answer.whole, self.layer)
@@ -217,14 +238,22 @@ class Occlusion:
                 place = row * len(chosen[1]) + column
                 if whole is not None:
                     found[place] = whole[i * len(columns) + j]
-                    continue
-                (top, left), changes = (at[n] for at, n in zip(answer.place.first, (i, j))), answer.changes[0, i, j]
-                maps = found[place].view(-1, *self.windows.target.shape[2:])
-                maps[:, top : top + len(changes), left : left + changes.shape[1]] += changes.permute(2, 0, 1)
+                elif answer.place is not None and answer.changes is not None:
+                    (top, left), changes = (at[n] for at, n in zip(answer.place.first, (i, j))), answer.changes[0, i, j]
+                    maps = found[place].view(-1, *engine.target.shape[2:])
+                    maps[:, top : top + len(changes), left : left + changes.shape[1]] += changes.permute(2, 0, 1)
 
     # ---- brute force -----------------------------------------------------------------------------------------------
 
-    def _brute(self, image, filled, units: Tensor, sites: Tensor, reading: str, chosen=None) -> np.ndarray:
+    def _brute(
+        self,
+        image: Tensor,
+        filled: Tensor,
+        units: Tensor,
+        sites: Tensor,
+        reading: str,
+        chosen: Iterable[int] | None = None,
+    ) -> np.ndarray:
         """Run the occluded images through the network, as far as the layer: (n, draw, row, column).
 
         Args:
@@ -253,7 +282,7 @@ class Occlusion:
                 start = 0
                 while start < len(corners):
                     some = corners[start : start + self.carried.most]
-                    done = self.carried.attempt(len(some), lambda some=some, fill=fill: measure(some, fill))
+                    done = self.carried.attempt(len(some), partial(measure, some, fill))
                     if done is not None:
                         answers[:, draw, start : start + len(some)] = done.T.float().cpu().numpy()
                         start += len(some)

@@ -156,7 +156,7 @@ def _panel(ax: Axes, panel: Panel, first: bool) -> None:
         if panel.kind == "log":
             _logarithmic(ax, panel.x)
         if panel.half is not None and np.isfinite(panel.half[2]):
-            _half(ax, panel)
+            _half(ax, panel, panel.half)
     low, high = min(0.0, np.nanmin(values)), np.nanmax(values)
     ax.set_ylim(low, high + 0.08 * (high - low) if high > low else low + 1)
 
@@ -185,9 +185,9 @@ def _logarithmic(ax: Axes, x: np.ndarray) -> None:
     ax.set_xticks([], minor=True)
 
 
-def _half(ax: Axes, panel: Panel) -> None:
+def _half(ax: Axes, panel: Panel, half: tuple[float, float, float]) -> None:
     """Draw the width at half height, as far as it is known."""
-    low, high, level = panel.half
+    low, high, level = half
     ends = [end for end in (low, high) if np.isfinite(end)]
     if len(ends) == 2 and panel.kind == "line" and (low < panel.x[0] or high > panel.x[-1]):
         period = panel.x[-1] + panel.x[1] - 2 * panel.x[0]  # around the circle
@@ -212,7 +212,7 @@ def population(layers: dict[str, dict[str, np.ndarray]], title: str) -> Figure:
     """
     known = np.concatenate([one["preferred_frequency"] for one in layers.values()] or [np.zeros(0)])
     known = known[np.isfinite(known)]
-    ends = (known.min() * 0.9, known.max() * 1.1) if len(known) else (0.01, 0.5)
+    ends: tuple[float, float] = (known.min() * 0.9, known.max() * 1.1) if len(known) else (0.01, 0.5)
     panels = {
         "preferred": ("preferred orientation (degrees)", np.linspace(0, 180, 13)),
         "bandwidth": ("half width at half height (degrees)", np.linspace(0, 90, 19)),

@@ -134,7 +134,7 @@ def fit_gabor(one: np.ndarray) -> dict[str, np.ndarray | float | str]:
     total = ((one - one.mean()) ** 2).sum()
     scale = np.abs(one).max()
     if not np.isfinite(total) or total <= 1e-12 * side**2 * scale**2:
-        empty = {field.name: np.nan for field in fields(Gabors)}
+        empty: dict[str, np.ndarray | float | str] = {field.name: np.nan for field in fields(Gabors)}
         return empty | {"kind": "other", "fit": np.full_like(one, np.nan)}
     points, target = _points(side), one.ravel() / scale
     low, high = _limits(side)
@@ -154,6 +154,7 @@ def fit_gabor(one: np.ndarray) -> dict[str, np.ndarray | float | str]:
                 best = (found.cost, expand(found.x))
             if best[0] < 1e-20 * target.size:
                 break
+    assert best is not None  # a filter that is not flat has a peak to start from
     return _described(best[1], scale, one, total)
 
 
@@ -225,7 +226,7 @@ def _starts(one: np.ndarray, points: tuple[np.ndarray, np.ndarray]) -> np.ndarra
     energy = (target - target.mean()) ** 2
     centres = [(0.0, 0.0), tuple(float((energy * axis).sum() / energy.sum()) for axis in points)]
     widths = np.log([side / 8, side / 4, side / 2])
-    tried = []
+    tried: list[tuple[float, int, list[float]]] = []
     for frequency, turn in _peaks(one):
         for f in (frequency, 0.7 * frequency):
             for x0, y0 in centres:

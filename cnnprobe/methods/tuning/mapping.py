@@ -1,6 +1,6 @@
 """The tuning of units: every number of their curves, from their responses to manufactured stimuli."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,30 +34,40 @@ CIRCLES = {"bars": ("orientation", 180), "corners": ("direction", 360), "colours
 WORDS = ("letters", "shapes")
 
 
-@dataclass
-class Curves:
-    """The curves of some units; None where the stimuli for them were not shown.
+@dataclass(frozen=True)
+class GratingCurves:
+    """The curves of some units over gratings at full contrast.
 
     Args:
         orientation: (unit, orientation) at the preferred frequency; `orientations` in degrees.
         frequency: (unit, frequency) at the preferred orientation; `frequencies` in cycles per px.
         phase: (unit, phase) at both, `phases` in degrees.
-        contrast: (unit, contrast) at the best orientation and frequency of those shown at all contrasts; `contrasts`.
-        others: by family (unit, value), the largest response over everything else that was varied; `values` by family.
-        rest: (unit,) the response to the blank image.
     """
 
-    orientations: np.ndarray | None = None
-    orientation: np.ndarray | None = None
-    frequencies: np.ndarray | None = None
-    frequency: np.ndarray | None = None
-    phases: np.ndarray | None = None
-    phase: np.ndarray | None = None
-    contrasts: np.ndarray | None = None
-    contrast: np.ndarray | None = None
-    others: dict[str, np.ndarray] | None = None
-    values: dict[str, np.ndarray] | None = None
-    rest: np.ndarray | None = None
+    orientations: np.ndarray
+    orientation: np.ndarray
+    frequencies: np.ndarray
+    frequency: np.ndarray
+    phases: np.ndarray
+    phase: np.ndarray
+
+
+@dataclass
+class Curves:
+    """The curves of some units; None where the stimuli for them were not shown.
+
+    Args:
+        rest: (unit,) the response to the blank image.
+        gratings: over orientation, frequency and phase.
+        contrast: the contrasts; (unit, contrast) at the best orientation and frequency of those shown at all contrasts.
+        others: by family (unit, value), the largest response over everything else that was varied; `values` by family.
+    """
+
+    rest: np.ndarray
+    gratings: GratingCurves | None = None
+    contrast: tuple[np.ndarray, np.ndarray] | None = None
+    others: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Design:
@@ -86,26 +96,29 @@ class Design:
 
     def curves(self, responses: np.ndarray) -> Curves:
         """Return the curves of some units from their responses (unit, stimulus)."""
-        found, shown = self.rates(np.asarray(responses, float)), Curves(others={}, values={})
+        found = self.rates(np.asarray(responses, float))
         blank = found[:, self.family == "blank"][:, 0]
-        shown.rest = np.zeros_like(blank) if self.kind == "f1" else blank
+        shown = Curves(np.zeros_like(blank) if self.kind == "f1" else blank)
         rows = np.arange(len(found))
         if self.gratings:
-            (shown.orientations, shown.frequencies, shown.phases), index = self.gratings
+            (orientations, frequencies, turns), index = self.gratings
             phases = found[:, index]  # (unit, orientation, frequency, phase)
             sizes = strength(phases, self.kind)
             best, wave = np.unravel_index(sizes.reshape(len(found), -1).argmax(1), sizes.shape[1:])
-            shown.orientation, shown.frequency = sizes[rows, :, wave], sizes[rows, best]
-            shown.phase = phases[rows, best, wave]
+            shown.gratings = GratingCurves(
+                orientations, sizes[rows, :, wave], frequencies, sizes[rows, best], turns, phases[rows, best, wave]
+            )
         if self.contrast:
-            shown.contrasts, shown.contrast = self._contrast(found)
+            shown.contrast = self._contrast(found, *self.contrast)
         for name in FAMILIES[1:]:
             if (self.family == name).any():
                 shown.values[name], shown.others[name] = self._other(name, found)
         return shown
 
-    def _contrast(self, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (angles, waves, contrasts, _), index = self.contrast
+    def _contrast(
+        self, found: np.ndarray, factors: list[np.ndarray], index: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        angles, waves, contrasts, _ = factors
         sizes = strength(found[:, index], self.kind)  # (unit, orientation, frequency, contrast)
         if self.gratings:
             (every, frequencies, _), full = self.gratings
@@ -172,15 +185,19 @@ def numbers(design: Design, responses: np.ndarray, phases: bool) -> dict[str, np
         responses: (unit, stimulus).
         phases: whether phases mean something; f1_f0 is NaN otherwise.
     """
-    curves, found = design.curves(responses), {}
+    curves = design.curves(responses)
+    found: dict[str, np.ndarray] = {}
     missing = np.full(len(responses), np.nan)
     all_rates = design.rates(np.asarray(responses, float))
-    found["dead"] = (all_rates <= 0).all(1)
+    found["dead"] = np.all(all_rates <= 0, 1)
     found["rest"] = responses[:, design.family == "blank"][:, 0]
     families = [design.family == name for name in FAMILIES]
     found["family_peak"] = np.stack([all_rates[:, one].max(1) if one.any() else missing for one in families], 1)
-    _gratings(curves, found, missing, phases)
-    fit = fit_contrast(curves.contrast, curves.contrasts, curves.rest) if curves.contrast is not None else None
+    _gratings(curves.gratings, found, missing, phases)
+    fit = None
+    if curves.contrast is not None:
+        contrasts, answers = curves.contrast
+        fit = fit_contrast(answers, contrasts, curves.rest)
     for name in ("exponent", "half", "largest", "explained"):
         found[f"contrast_{name}"] = missing if fit is None else getattr(fit, name)
     for name, (factor, period) in CIRCLES.items():
@@ -207,12 +224,12 @@ def _circle(curve: np.ndarray, angles: np.ndarray, period: float) -> tuple[np.nd
     return np.where(_changes(curve), half_width(curve, angles)[0], np.nan), circular_variance(curve, angles, period)
 
 
-def _gratings(curves: Curves, found: dict[str, np.ndarray], missing: np.ndarray, phases: bool) -> None:
+def _gratings(curves: GratingCurves | None, found: dict[str, np.ndarray], missing: np.ndarray, phases: bool) -> None:
     """Add what gratings tell."""
     names = "peak preferred bandwidth circular_variance orientation_index direction_index f1_f0 preferred_phase"
     names += " preferred_frequency frequency_low frequency_high frequency_bandwidth"
     found |= dict.fromkeys(names.split(), missing)
-    if curves.orientation is None:
+    if curves is None:
         return
     found["peak"] = curves.orientation.max(1)
     preferred, found["bandwidth"] = half_width(curves.orientation, curves.orientations)

@@ -12,7 +12,8 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.stimuli_table import stimuli_table
-from cnnprobe.instruments.layers.naming import Layer, find
+from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.tuning.contrast_response import naka_rushton
@@ -111,7 +112,7 @@ def compute(
         own |= {"families": " ".join(FAMILIES), "direction": STILL}
         tables.append(_unit_table(one, chosen[one.name], len(dataset), own))
     tables += [_gabor_table(one, chosen[one.name], filters[one.name]) for one in layers if one.name in filters]
-    stimuli = _stimuli(dataset, computation.batch_size)
+    stimuli = _stimuli(dataset, factors, getattr(dataset, "units", {}), computation.batch_size)
 
     def events() -> Iterator[Rows | Advance | Phase]:
         if any(_missing(table, finished) for table in [*tables[: len(layers)], stimuli]):
@@ -129,8 +130,10 @@ def compute(
         if fitted:
             yield Phase("fitting Gabors", sum(table.rows for table in fitted), "filters")
         for table in fitted:
+            planes = table.columns["plane"].values
+            assert planes is not None  # see `_gabor_table`
             for start in range(0, table.rows, SAVED_FITS):
-                flat = table.columns["plane"].values[start : start + SAVED_FITS]
+                flat = planes[start : start + SAVED_FITS]
                 if start in _missing(table, finished):
                     yield Rows(table.name, start, _fitted(fit_gabors(flat)))
                 yield Advance(len(flat))
@@ -202,18 +205,17 @@ def _fitted(fits: Gabors) -> dict[str, np.ndarray]:
     return found
 
 
-def _stimuli(dataset: ImageSet, batch: int) -> Table:
+def _stimuli(dataset: ImageSet, factors: dict[str, np.ndarray], units: dict[str, str], batch: int) -> Table:
     """Describe the stimuli, with a column for each factor."""
     table = stimuli_table(dataset, batch)
-    factors = dict(dataset.factors)
-    listed = dict(table.columns)
+    factors, listed = dict(factors), dict(table.columns)
     for name in ("family", "word"):
         listed[name] = Column(name, dtype="str", values=factors.pop(name))
     words = "share of the image's side within which neurons are read; 0: the one in the middle"
     listed["reach"] = Column(words, dtype="float64", values=factors.pop("reach"))
     for name, values in factors.items():
-        unit = dataset.units[name]
-        listed[name] = Column(f"{name}, NaN where there is none", dtype="float64", unit=unit, values=values)
+        words = f"{name}, NaN where there is none"
+        listed[name] = Column(words, dtype="float64", unit=units[name], values=values)
     return replace(table, columns=listed)
 
 
@@ -278,11 +280,12 @@ def draw(recording: Recording) -> Figures:
         design = Design({name: stimuli[name] for name in stimuli}, own["strength"], own["subtract"])
         curves = design.curves(table["curve"])
         title = f"{own['layer']} of {network}, {_reading(own)}"
-        if curves.orientation is not None:
+        if curves.gratings is not None:
+            angles, shapes = curves.gratings.orientations, curves.gratings.orientation
             words = [f"{v:.2f}, {w:.0f}°" for v, w in zip(table["circular_variance"], table["bandwidth"])]
             words = [word.replace("nan°", "–").replace("nan", "–") for word in words]
             names = [str(unit) for unit in table["unit"]]
-            yield layer, polar_sheet(curves.orientation, curves.orientations, names, words, f"Orientation: {title}")
+            yield layer, polar_sheet(shapes, angles, names, words, f"Orientation: {title}")
             layers[own["layer"]] = {name: table[name] for name in table}
         rows = _shown(table, curves)
         if rows:
@@ -311,7 +314,7 @@ def _shown(table: TableView, curves: Curves) -> list[tuple[str, list[Any]]]:
     for row in np.flatnonzero(asked[: len(table.rows)]):
         one = {name: values[row] for name, values in columns.items()}
         name = f"unit {one['unit']}\npeak {one['peak']:.3g}\nblank {one['rest']:.3g}".replace("nan", "–")
-        rows.append((name, panels_of(one, curves, row)))
+        rows.append((name, panels_of(one, curves, int(row))))
     return rows
 
 
@@ -326,22 +329,23 @@ def panels_of(one: dict[str, Any], curves: Curves, row: int) -> list[Any]:
     from cnnprobe.methods.tuning.figures import Panel
 
     found = []
-    if curves.orientation is not None:
-        wide, half = one["bandwidth"], curves.orientation[row].max() / 2
+    if (waves := curves.gratings) is not None:
+        wide, half = one["bandwidth"], waves.orientation[row].max() / 2
         note = f"best {one['preferred']:.0f}°, ± {wide:.0f}°, var. {one['circular_variance']:.2f}"
         ends = (one["preferred"] - wide, one["preferred"] + wide, half)
-        found.append(Panel("line", curves.orientations, curves.orientation[row], "orientation (degrees)", note, ends))
+        found.append(Panel("line", waves.orientations, waves.orientation[row], "orientation (degrees)", note, ends))
         note = f"best {one['preferred_frequency']:.3f}, {one['frequency_bandwidth']:.1f} octaves"
-        ends = (one["frequency_low"], one["frequency_high"], curves.frequency[row].max() / 2)
-        found.append(Panel("log", curves.frequencies, curves.frequency[row], "frequency (cycles per px)", note, ends))
+        ends = (one["frequency_low"], one["frequency_high"], waves.frequency[row].max() / 2)
+        found.append(Panel("log", waves.frequencies, waves.frequency[row], "frequency (cycles per px)", note, ends))
         note = f"F1/F0 {one['f1_f0']:.2f}"
-        found.append(Panel("line", curves.phases, curves.phase[row], "phase (degrees)", note))
+        found.append(Panel("line", waves.phases, waves.phase[row], "phase (degrees)", note))
     if curves.contrast is not None:
-        x = np.geomspace(curves.contrasts[0], curves.contrasts[-1], 50)
+        contrasts, curve = curves.contrast
+        x = np.geomspace(contrasts[0], contrasts[-1], 50)
         fit = naka_rushton(x, curves.rest[row], *(one[f"contrast_{name}"] for name in ("largest", "half", "exponent")))
         note = f"n {one['contrast_exponent']:.1f}, c50 {one['contrast_half']:.2f}"
         line = (x, fit) if np.isfinite(fit).all() else None
-        found.append(Panel("log", curves.contrasts, curves.contrast[row], "contrast", note, None, line))
+        found.append(Panel("log", contrasts, curve[row], "contrast", note, None, line))
     for name, values in curves.values.items():
         y = curves.others[name][row]
         if name == "bars":  # along the bars, as they lie on the screen
@@ -376,8 +380,8 @@ def _gabors(recording: Recording, network: str) -> Figures:
             if kinds[row] == KINDS.index("gabor"):
                 numbers_shown += f", {table['orientation'][row]:.0f}°, {table['frequency'][row]:.2f} c/px"
             note = numbers_shown.replace("nan", "–")
-            columns = (table[column][row] for column in ("filter", "plane", "fit"))
-            rows.append(GaborRow(str(table["unit"][row]), *columns, note))
+            weights, flat, fit = (table[column][row] for column in ("filter", "plane", "fit"))
+            rows.append(GaborRow(str(table["unit"][row]), weights, flat, fit, note))
         title = f"Filters of {table.attributes['layer']} of {network} and the Gabors fitted to them"
         yield f"{layer}_gabors", gabor_sheet(rows, f"{title}\nbelow: kind, explained variance, orientation, frequency")
         fitted = kinds != KINDS.index("other")
@@ -385,9 +389,9 @@ def _gabors(recording: Recording, network: str) -> Figures:
         if "cells" in recording:
             cells = np.stack([recording["cells"][axis] for axis in ("n_x", "n_y")], 1)
             source = recording["cells"].attributes["file"]
-        shapes = [table[column][fitted] for column in ("n_x", "n_y", "symmetry")]
+        n_x, n_y, symmetry, chromatic = (table[column][fitted] for column in ("n_x", "n_y", "symmetry", "chromatic"))
         words = (
             f"Shapes of the filters of {table.attributes['layer']} of {network}\n{int(fitted.sum())} of {len(kinds)} "
         )
         words += f"are fitted (explained variance {ACCEPTED} or more)"
-        yield f"{layer}_shapes", shape_plane(*shapes, table["chromatic"][fitted] > CHROMATIC, cells, words, source)
+        yield f"{layer}_shapes", shape_plane(n_x, n_y, symmetry, chromatic > CHROMATIC, cells, words, source)

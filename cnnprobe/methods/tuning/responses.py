@@ -8,7 +8,7 @@ Which neuron of a unit answers, by reading:
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.batches import Batch
 from cnnprobe.instruments.images.passes import Source, passing
-from cnnprobe.instruments.layers.naming import Layer
 from cnnprobe.instruments.network.activations import tap, warn_of_nan
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.store.tables import Advance
 from cnnprobe.store.unfinished import Unfinished, put
 
@@ -95,7 +95,7 @@ def respond(
     loaded: Source,
     reaches: np.ndarray,
     unfinished: Unfinished | None = None,
-) -> Iterator[Advance]:
+) -> Generator[Advance, None, dict[str, np.ndarray]]:
     """Show every stimulus once; returns by layer's name (unit, stimulus) float32.
 
     Args:
@@ -105,7 +105,9 @@ def respond(
         reaches: (stimulus,) share of the image within which neurons are read; 0: the one in the middle.
         unfinished: keeps the responses so far.
     """
-    found = {name: np.zeros((len(site.units), len(reaches)), np.float32) for name, site in sites.items()}
+    found: dict[str, np.ndarray] = {
+        name: np.zeros((len(site.units), len(reaches)), np.float32) for name, site in sites.items()
+    }
     shown: dict[str, Any] = {}
 
     def receive(layer: Layer, activation: Tensor) -> None:
@@ -120,6 +122,7 @@ def respond(
             shown["indices"] = part.indices
             run(part.images)
 
-        how = {"take": lambda: found, "restore": lambda state: put(found, state), "unfinished": unfinished}
+        how: dict[str, Any] = {"take": lambda: found, "restore": lambda state: put(found, state)}
+        how["unfinished"] = unfinished
         yield from passing("responses", len(reaches), loaded, show, lambda part, answer: None, **how)
     return found

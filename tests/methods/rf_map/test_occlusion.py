@@ -235,13 +235,13 @@ def test_few_sites_are_served_apart_and_many_together():
     (layer,) = find(model, "conv2", size)
     occlusion = Occlusion(model, layer, size, Grid((96, 96), 5, 2))
     corners = torch.tensor([[2, 2], [90, 90]])
-    apart = occlusion._plans(torch.arange(2), corners, "site")
+    apart = occlusion._plans(occlusion.windows, torch.arange(2), corners, "site")
     assert [some.tolist() for _, some in apart] == [[0], [1]]
     every = torch.cartesian_prod(torch.arange(0, 96, 2), torch.arange(0, 96, 2))
-    together = occlusion._plans(torch.arange(len(every)) % 64, every, "site")
+    together = occlusion._plans(occlusion.windows, torch.arange(len(every)) % 64, every, "site")
     assert [some.tolist() for _, some in together] == [list(range(len(every)))]
     for reading in ("max", "mean", "anywhere"):
-        ((_, some),) = occlusion._plans(torch.arange(2), corners, reading)
+        ((_, some),) = occlusion._plans(occlusion.windows, torch.arange(2), corners, reading)
         assert some.tolist() == [0, 1]
 
 
@@ -255,7 +255,7 @@ def test_every_unit_is_in_one_plan_the_cheaper_one_and_always_the_same(count):
     choices = []
     for _ in range(2):
         occlusion = Occlusion(model, layer, size, Grid((64, 64), 5, 3))
-        plans = occlusion._plans(units, sites, "site")
+        plans = occlusion._plans(occlusion.windows, units, sites, "site")
         assert sorted(n for _, some in plans for n in some.tolist()) == list(range(count))
         low, high = sites.amin(0).tolist(), sites.amax(0).tolist()
         together = occlusion.windows.plan(tuple((a, b + 1) for a, b in zip(low, high))).cost
