@@ -6,6 +6,8 @@ words with the names there are, and never by way of a half-built configuration.
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,26 @@ def literal(text: str) -> str:
     return _in_quotes(re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
 
 
+def swept_by_files(request: Request, words: list[str]) -> list[str]:
+    """Return what the files of `--config-dir` say to sweep over, as overrides.
+
+    Args:
+        request: the command line.
+        words: its overrides, as `overrides` has written them.
+
+    Raises:
+        UserError: the files choose what is not there.
+    """
+    if not request.config_dirs:
+        return []
+    choosing = [word for word in words if word.lstrip("+").partition("=")[0] in (*ADDED, *catalogue.GROUPS)]
+    single = [word for word in choosing if not parsed([word])[0].is_sweep_override()]
+    with _words_of_hydra(words), initialize_config_dir(str(catalogue.configs_dir()), version_base="1.3"):
+        config = hydra_compose("config", [*searchpath(request.config_dirs), *single], return_hydra_config=True)
+        params = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}), resolve=False)
+    return [f"{key}={value}" for key, value in dict(params).items()]
+
+
 def jobs(words: list[str]) -> int:
     """Return how many jobs a sweep has; values that only its sweeper knows count as one.
 
@@ -205,10 +227,21 @@ def _first(word: str) -> str:
     return "" if value is None else f"{word.partition('=')[0]}={value}"
 
 
+@contextmanager
+def _words_of_hydra(words: list[str]) -> Iterator[None]:
+    """Turn errors of Hydra's inside the block into ours."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise UserError(one_line(error)) from None
+    except ValueError as error:  # a group of Hydra's own chosen by null
+        raise UserError(f"cannot read {listing(words)}: {one_line(error)}") from None
+
+
 def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
     choosing = [word for word in words if word.lstrip("+").partition("=")[0] in (*ADDED, *catalogue.GROUPS)]
     search = searchpath(extra)
-    try:
+    with _words_of_hydra(words):
         with initialize_config_dir(str(catalogue.configs_dir()), version_base="1.3"):
             try:
                 config = hydra_compose("config", [*search, *words])
@@ -218,10 +251,6 @@ def _composed(words: list[str], extra: tuple[Path, ...]) -> dict[str, Any]:
             changed = any(word[0] in "+~" for word in words)  # they make keys, or take them away
             _check_keys(words, choosing, search, None if changed else config)
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(one_line(error)) from None
-    except ValueError as error:  # a group of Hydra's own chosen by null
-        raise UserError(f"cannot read {listing(words)}: {one_line(error)}") from None
 
 
 def _check_keys(words: list[str], choosing: list[str], search: list[str], config: Any = None) -> None:

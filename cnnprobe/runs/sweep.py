@@ -34,7 +34,7 @@ MOST = 10_000  # jobs; all of them are written down before the first begins
 def main(request: Request) -> int:
     """Run a sweep and return the worst exit status of its jobs."""
     words = compose.overrides(request)
-    if (count := compose.jobs(words)) > MOST:
+    if (count := compose.jobs([*compose.swept_by_files(request, words), *words])) > MOST:
         raise UserError(f"this sweep would have {count} jobs, at most {MOST} are possible")
     first = Job(request.command, compose.first_job(request))
     try:

@@ -81,3 +81,21 @@ def test_a_method_without_comparison_leaves_no_figures(tmp_path):
     (tmp_path / "jobs" / "0.json").write_text(json.dumps(line))
     assert sweep.figures(tmp_path, "topk") == 0
     assert not (tmp_path / "figures").exists()
+
+
+def test_jobs_that_a_file_says_to_sweep_over_are_counted_before_any_is_begun(cnnprobe, tmp_path, monkeypatch):
+    """F102: a stranger's folder of configurations."""
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    head, file = (
+        "# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: ",
+        tmp_path / "mine/experiment/one.yaml",
+    )
+    words = ["layers", "-m", "--config-dir", "mine", "experiment=one", "model=convnet", "weights=random"]
+    monkeypatch.setattr(sweep, "MOST", 3)
+    file.write_text(f"{head}range(0,2)\n")
+    answer = cnnprobe(*words, "batch_size=1,2")
+    assert answer.status == 2 and "this sweep would have 4 jobs, at most 3 are possible" in answer.err
+    assert not (tmp_path / "outputs").exists()
+    file.write_text(f"{head}1,2\n")
+    assert cnnprobe(*words).status == 0
+    assert len((tmp_path / "outputs/layers/convnet-avatar/sweep-001/runs.csv").read_text().splitlines()) == 3
