@@ -7,7 +7,7 @@ The derivative of random sums over a layer, in random directions, is compared wi
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ class Arrival:
     problem: str = ""
 
 
-def must_arrive(model: nn.Module, layer: Layer, size: tuple[int, ...], units: Sequence[int] | None = None) -> None:
+def must_arrive(model: nn.Module, layer: Layer, size: tuple[int, ...], units: Iterable[int] | None = None) -> None:
     """Refuse to make maps of gradients that do not arrive; warn of those that are no derivatives.
 
     Args:

@@ -114,4 +114,4 @@ def _halves(maps: np.ndarray, covered: np.ndarray, n: int) -> float:
         count = covered[half].sum(0)
         means.append(maps[half].sum(0, dtype=np.float64) / np.maximum(count, 1))
         known.append(count > 0)
-    return _correlation(*means, known[0] & known[1])
+    return _correlation(means[0], means[1], known[0] & known[1])

@@ -130,7 +130,7 @@ class FieldCrops:
             reads = _reads(one, needed[one.output])
             for source in one.inputs:
                 known = needed.get(source)
-                needed[source] = reads if known is None else tuple(w.joined(r) for w, r in zip(known, reads))
+                needed[source] = reads if known is None else (known[0].joined(reads[0]), known[1].joined(reads[1]))
         return needed
 
     def _step(self, one: Operation) -> _Step:
@@ -206,7 +206,7 @@ class FieldCrops:
 
 def _reads(one: Operation, gives: tuple[Window, Window]) -> tuple[Window, Window]:
     """Return what an operation reads of each of its inputs to give some windows."""
-    reads = []
+    reads: list[Window] = []
     for window, reach in zip(gives, one.reach):
         if isinstance(reach, Lookup):  # a border of a constant: the result, moved
             known = np.flatnonzero(reach.source >= 0)
@@ -218,7 +218,7 @@ def _reads(one: Operation, gives: tuple[Window, Window]) -> tuple[Window, Window
             reads.append(Window(window.start - offset, window.stride, window.length))
         else:
             reads.append(window.read_by(reach))
-    return tuple(reads)
+    return reads[0], reads[1]
 
 
 def _refuse_maps(call: Call) -> None:

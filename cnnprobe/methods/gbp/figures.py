@@ -129,11 +129,11 @@ def _unit(
         if row.box is not None:
             ax.plot(*cell.line(about_middle(row.box, shape), shape).T, color=style.ACCENT, linewidth=0.7)
     cell = Cell(left, top, MEAN, MEAN).fitted(shape)
-    below = cell.left, top + MEAN + GAP, cell.wide / shape[1], cell.wide
-    scale_bar(ax, *below)
-    said = [f"limit {style.number(limits[1])}"] if display in LIMITED else []
-    remark = "; ".join([*said, _covered(row.coverage)])
-    ax.text(cell.left, below[1] + LINE / 2, remark, fontsize=6, ha="left", va="top")
+    under = top + MEAN + GAP
+    scale_bar(ax, cell.left, under, cell.wide / shape[1], cell.wide)
+    limit = [f"limit {style.number(limits[1])}"] if display in LIMITED else []
+    remark = "; ".join([*limit, _covered(row.coverage)])
+    ax.text(cell.left, under + LINE / 2, remark, fontsize=6, ha="left", va="top")
 
 
 def _covered(coverage: np.ndarray) -> str:
@@ -173,7 +173,8 @@ def mean_sheet(
         display: see `plots.signed.picture`.
         side: px of the figure for the longer side of a map; 0 chooses by the number of units.
     """
-    units, channels, *shape = maps.shape
+    units, channels = maps.shape[:2]
+    shape = maps.shape[2:]
     if not units:
         return style.figure(4.5, 0.3, f"{title}\nno units")
     columns = units if units <= 4 else min(units, math.ceil(math.sqrt(1.3 * units * shape[0] / shape[1])))
@@ -200,7 +201,7 @@ def mean_sheet(
                 ax.add_patch(cell.rectangle(fill=False, linewidth=1.8, zorder=4, **look))
     ax.add_collection(LineCollection(boxes, colors=style.ACCENT, linewidths=0.6 if side > 60 else 0.4, zorder=3))
     scale_bar(ax, GAP / 2, extent[1] - 1.5 * LINE, wide / shape[1], wide)
-    whose = f"{style.number(limit)}, all units'" if shared else "each unit's own"
+    whose = f"{style.number(limit)}, all units'" if limit is not None else "each unit's own"
     frames = ["best (green)"] * bool(len(best)) + ["worst (red, broken)"] * bool(len(worst))
     marks = f"frames: {', '.join(frames)}" if frames else ""
     footer(made, [words(display, channels, whose), box_words(box, shape), marks, *hatching([maps])])

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.instruments.gradients.arrival import slope
-from cnnprobe.instruments.gradients.backward_rules import Rules
+from cnnprobe.instruments.gradients.backward_rules import Rule, Rules
 from cnnprobe.instruments.gradients.graph_size import graph_bytes
 from cnnprobe.instruments.gradients.nonlinearities import plan_of
 from cnnprobe.instruments.network.activations import tap
@@ -71,7 +72,7 @@ class Recipe:
     seed: int = 0
 
     @property
-    def backward(self) -> str:
+    def backward(self) -> Rule:
         """The rule at rectifiers."""
         return self.rule if self.rule in ("guided", "deconvnet") else "gradient"
 
@@ -136,7 +137,7 @@ class Gradients:
         self.pass_whole = self.stack.enter_context(tap(self.model, [self.layer], lambda _, a: values.append(a)))
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.stack.close()
         self.stack = ExitStack()
 
@@ -152,10 +153,8 @@ class Gradients:
         parts, start = [], 0
         while start < len(images):
             some = slice(start, min(start + self.carried.most, len(images)))
-            done = self.carried.attempt(
-                some.stop - start,
-                lambda some=some: self._maps(images[some], indices[some], units[some], positions[some]),
-            )
+            work = partial(self._maps, images[some], indices[some], units[some], positions[some])
+            done = self.carried.attempt(some.stop - start, work)
             if done is not None:
                 parts.append(done)
                 start = some.stop
@@ -167,7 +166,8 @@ class Gradients:
         seen = images
         if self.crops is not None:
             seen, corners = self.crops.cut(images, positions), self.crops.corners(positions)
-        residual = plain = None
+        plain: Tensor | None = None
+        residual: np.ndarray | None = None
         if recipe.rule in ("smoothgrad", "integrated"):
             own, responses = self._gradient(seen, units, positions, ["gradient"] if recipe.plain else [])
             plain = own[0] if own else None
@@ -180,16 +180,16 @@ class Gradients:
             lacks = gained - values.flatten(1).double().sum(1)
             residual = (lacks / gained.abs().clamp(min=1e-30)).cpu().numpy()
         else:
-            rules = [recipe.backward] + (["gradient"] if recipe.plain and recipe.backward != "gradient" else [])
+            rules: list[Rule] = [recipe.backward]
+            rules += ["gradient"] if recipe.plain and recipe.backward != "gradient" else []
             (values, *more), responses = self._gradient(seen, units, positions, rules)
             plain = more[0] if more else values if recipe.plain else None
             if recipe.rule == "input-x-gradient":
                 values = values * seen
-        numbers = [None if one is None else one.float().cpu().numpy() for one in (values, plain, responses)]
-        return Maps(numbers[0], numbers[1], corners, numbers[2], residual)
+        return Maps(_array(values), None if plain is None else _array(plain), corners, _array(responses), residual)
 
     def _gradient(
-        self, seen: Tensor, units: np.ndarray, positions: np.ndarray, rules: list[str]
+        self, seen: Tensor, units: np.ndarray, positions: np.ndarray, rules: list[Rule]
     ) -> tuple[list[Tensor], Tensor]:
         """Return the gradients by each rule, from one pass, and the responses (n,)."""
         if not rules:
@@ -314,11 +314,12 @@ class Gradients:
         carried, parts, start = Carried(len(units)), [], 0
         while start < len(units):
             some = slice(start, start + carried.most)
-            asked = pixels[some], units[some], positions[some], ["gradient"]
-            found = carried.attempt(len(units[some]), lambda asked=asked: self._gradient(*asked)[0][0])
+            work = partial(self._gradient, pixels[some], units[some], positions[some], ["gradient"])
+            found = carried.attempt(len(units[some]), work)
             if found is not None:
-                parts.append(found)
-                start += len(found)
+                (gradient,), _ = found
+                parts.append(gradient)
+                start += len(gradient)
         return torch.cat(parts)
 
     def _bytes(self) -> float:
@@ -344,8 +345,13 @@ def group_weights(groups: Sequence[dict[int, float]], activation: Tensor) -> Ten
 def joined(parts: list[Maps]) -> Maps:
     """Put the maps of several batches of pairs together."""
 
-    def together(name: str) -> np.ndarray | None:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)
+    def together(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
 
-    return Maps(*(together(name) for name in ("values", "plain", "corners", "responses", "residual")))
+    plain = None if parts[0].plain is None else together("plain")
+    residual = None if parts[0].residual is None else together("residual")
+    return Maps(together("values"), plain, together("corners"), together("responses"), residual)
+
+
+def _array(numbers: Tensor) -> np.ndarray:
+    return numbers.float().cpu().numpy()

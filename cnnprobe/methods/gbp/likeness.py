@@ -33,15 +33,17 @@ def likeness(maps: np.ndarray, reference: np.ndarray) -> np.ndarray:
         HOG also where a side has fewer than 3 px, as signals have: nothing there has an orientation.
     """
     pair = [np.asarray(values, np.float64) for values in (maps, reference)]
-    broken = ~np.logical_and(*(np.isfinite(values).all((1, 2, 3)) for values in pair))  # (n,)
+    whole, whole_reference = (np.all(np.isfinite(values), (1, 2, 3)) for values in pair)
+    broken = ~(whole & whole_reference)  # (n,)
     pair = [np.where(broken[:, None, None, None], 0.0, values) for values in pair]
-    signed = [values.sum(1) for values in pair]
-    grey = [scaled(np.abs(values).sum(1)) for values in pair]
-    oriented = spearman(*(hog(values) for values in grey))
+    signed, signed_reference = (values.sum(1) for values in pair)
+    grey, grey_reference = (scaled(np.abs(values).sum(1)) for values in pair)
+    oriented = spearman(hog(grey), hog(grey_reference))
     if min(maps.shape[2:]) < BLOCK:
         oriented = np.full(len(maps), np.nan)
-    measured = [spearman(*grey), spearman(*signed), ssim(*grey), oriented]
-    empty = ~np.logical_and(*(values.any((1, 2)) for values in grey))
+    sizes, signs = spearman(grey, grey_reference), spearman(signed, signed_reference)
+    measured = [sizes, signs, ssim(grey, grey_reference), oriented]
+    empty = ~(np.any(grey, (1, 2)) & np.any(grey_reference, (1, 2)))
     return np.where(broken | empty, np.nan, np.stack(measured))
 
 

@@ -14,7 +14,7 @@ from cnnprobe.instruments.gradients.arrival import must_arrive
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.spectrum import centroid, low_share
 from cnnprobe.instruments.images.thumbnails import crop, thumbnails
-from cnnprobe.instruments.layers.naming import Layer
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.snapshots import Moment, at, half_time
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
 from cnnprobe.instruments.ranking.top_k import Ranked
@@ -72,7 +72,7 @@ class GradientMapping:
         self.name = f"units/{layer.group}"
         must_arrive(how.model, layer, how.dataset.size, None if how.recipe.groups else units)
         self.gradients = Gradients(how.model, layer, how.dataset.size, how.recipe)
-        sides = tuple(how.dataset.size[1:])
+        sides = (how.dataset.size[1], how.dataset.size[2])
         local = how.recipe.target == "neuron" and len(layer.map_size) == 2
         self.canvas = (
             canvas_of(layer.field, sides, 0, layer.map_size)
@@ -290,7 +290,7 @@ class GradientMapping:
         gap = {"f": np.nan, "u": 255}.get(np.dtype(column.dtype).kind, 0)
         return np.full((units, *column.shape), gap, column.dtype)
 
-    def _lay(self, maps: Maps, pairs: tuple[np.ndarray, np.ndarray], positions: np.ndarray, onto: tuple) -> None:
+    def _lay(self, maps: Maps, pairs: tuple[np.ndarray, ...], positions: np.ndarray, onto: tuple) -> None:
         """Lay maps on the canvas, and mark which pixels lie in the image."""
         held, plain, covered = onto
         image, sides = self.how.dataset.size[1:], self.canvas.sides
@@ -299,7 +299,7 @@ class GradientMapping:
             inside = tuple(slice(max(0, c), max(0, min(side, c + i))) for c, i, side in zip(corner, image, sides))
             covered[(unit, rank, *inside)] = True
             for target, source in ((held, maps.values), (plain, maps.plain)):
-                if target is not None:
+                if target is not None and source is not None:
                     shift = np.add(corner, maps.corners[place])
                     _put(target[unit, rank], source[place], shift)
 
@@ -312,12 +312,14 @@ class GradientMapping:
 
     def _picture(self, image: Any, position: np.ndarray) -> np.ndarray:
         """Return the image as it lies under the canvas, grey beyond it."""
-        corner = self.canvas.corner(position)
+        corner = self.canvas.corner(position.tolist())
         region = [(-c, side - c - 1) for c, side in zip(corner, self.canvas.sides)]
         return thumbnails(crop(image.cpu(), region)[None], self.canvas.sides)[0]
 
-    def _average(self, columns: dict, unit: int, maps: np.ndarray, plain: np.ndarray | None, covered: np.ndarray):
-        there = covered.any((1, 2))
+    def _average(
+        self, columns: dict[str, np.ndarray], unit: int, maps: np.ndarray, plain: np.ndarray | None, covered: np.ndarray
+    ) -> None:
+        there = np.any(covered, (1, 2))
         if not there.any():
             columns["coverage"][unit] = 0
             return
@@ -333,7 +335,7 @@ class GradientMapping:
             columns["gradient_map"][unit] = average(plain[there], covered[there], self.how.k).mean
 
 
-def _nothing() -> Iterator[Batch]:
+def _nothing() -> Generator[Batch, None, None]:
     """Give no batch."""
     yield from ()
 

@@ -12,7 +12,8 @@ from cnnprobe.config.options import Range, Run
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import stimuli_table
-from cnnprobe.instruments.layers.naming import Layer, find, main_layers
+from cnnprobe.instruments.layers.naming import find, main_layers
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.outputs.kinds import class_scores
 from cnnprobe.instruments.ranking.best_worst import check_ends, ends_of, places, ranked
@@ -120,7 +121,7 @@ def compute(
         def every(start: int) -> Iterator[Batch]:
             return batches(dataset, **computation.loading, start=start)
 
-        if gathered:
+        if search is None:
             skipped = np.zeros(len(dataset), bool)
             yield Phase("ranking", len(dataset), "images")
             weights = np.zeros((len(gathered), layers[0].channels))
@@ -145,7 +146,12 @@ def compute(
                 if check.layer is one.layer and not resumed.finished.get(check.name):
                     yield from check.events(strongest, one.units, resumed.unfinished)
 
-    about = {"top_images": min(top_images, len(dataset)), "rule": rule, "target": target, "seed": computation.seed}
+    about: dict[str, Any] = {
+        "top_images": min(top_images, len(dataset)),
+        "rule": rule,
+        "target": target,
+        "seed": computation.seed,
+    }
     about |= {"groups": json.dumps(gathered), "image_size": list(dataset.size)}
     about |= {"ranking": ranking, "ends": json.dumps(ends or []), "plain": plain}
     rows = sum(count for _, count in ends) if ends else 0
@@ -184,12 +190,13 @@ def _groups(
         raise UserError(f"groups lie in one layer, got {len(layers)} layers")
     if groups is not None and units != "all":
         raise UserError("units are either one group (units=) or listed by group (groups=), got both")
-    members = [units_of(layers[0], units if group is None else group).tolist() for group in groups or [None]]
+    members = [units_of(layers[0], group).tolist() for group in groups or [units]]
     weights = weights or [[1.0] * len(group) for group in members]
-    if list(map(len, weights)) != list(map(len, members)):
+    there, given = ([str(len(group)) for group in lists] for lists in (members, weights))
+    if given != there:
         raise UserError(
-            f"group_weights must be one for each member of each group: {listing(map(len, members))} members, "
-            f"{listing(map(len, weights))} weights"
+            f"group_weights must be one for each member of each group: {listing(there)} members, "
+            f"{listing(given)} weights"
         )
     return tuple(dict(zip(group, map(float, own))) for group, own in zip(members, weights))
 
@@ -333,7 +340,7 @@ def _names(table: TableView) -> list[str]:
     return [str(unit) for unit in table["unit"]]
 
 
-def _shown(table: TableView, names: list[str], box: tuple[float, ...] | None) -> list[Any]:
+def _shown(table: TableView, names: list[str], box: tuple[float, float] | None) -> list[Any]:
     """Return the rows of the units asked for, or of the first living ones."""
     from cnnprobe.methods.gbp.figures import GradientRow
     from cnnprobe.plots.style import number

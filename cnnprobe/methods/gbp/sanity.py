@@ -106,7 +106,8 @@ class Sanity:
         alive = np.flatnonzero(answers.any(1))
         rows = alive[:UNITS] if self.pages is None else [row for row in alive if units[row] in self.pages]
         places = [(row, rank) for row in rows for rank in np.flatnonzero(answers[row])[: self.images]]
-        return tuple(np.array(places, np.int64).reshape(-1, 2).T)
+        pairs = np.array(places, np.int64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
 
     def _images(self, indices: np.ndarray) -> torch.Tensor:
         """Load the image of each pair."""
@@ -131,8 +132,8 @@ class Sanity:
         recipe = replace(self.how.recipe, plain=len(self.rules) > 1)
         with Gradients(self.how.model, self.layer, self.how.dataset.size, recipe, whole=True) as gradients:
             made = gradients.maps(images, indices, units, positions)
-        found = [made.values, made.plain] if recipe.plain else [made.values]
-        return np.stack([self.mapping.on_canvas(maps, positions) for maps in found])
+        found = (made.values, made.plain)
+        return np.stack([self.mapping.on_canvas(maps, positions) for maps in found if maps is not None])
 
 
 def verdict(rules: list[str], alike: np.ndarray) -> str:

@@ -177,7 +177,7 @@ def progress(
     ax = made.subplots()
     steps = np.arange(1, values.shape[1] + 1)
     few, outside = len(living) <= NAMED, 0
-    for place, unit in enumerate(living):
+    for place, unit in enumerate(living.tolist()):
         colour = style.SERIES[place % len(style.SERIES)] if few else "0.6"
         style_of = "-" if place < len(style.SERIES) or not few else "--"
         look = {"label": style.plain(names[unit], 24), "linewidth": 1.1} if few else {"linewidth": 0.5, "alpha": 0.4}
@@ -310,9 +310,9 @@ def _canvas(extent: tuple[float, float], title: str) -> tuple[Figure, Axes]:
     return made, canvas.empty(made, extent)
 
 
-def _shape(images: np.ndarray) -> tuple[float, float]:
+def _shape(images: np.ndarray) -> tuple[int, int]:
     """Return the proportions (y, x) of (image, channel, y, x); a signal is drawn half as high as wide."""
-    return (1.0, 2.0) if images.ndim == 3 else images.shape[-2:]
+    return (1, 2) if images.ndim == 3 else images.shape[-2:]
 
 
 def _sized(shape: tuple[float, float], side: float) -> tuple[float, float]:

@@ -36,11 +36,13 @@ def reads(config: dict[str, Any]) -> dict[str, Path]:
     word = config["method"]["brain"]
     if not word:
         return {}
-    found = {}
+    found: dict[str, Path] = {}
     with suppress(UserError):  # told where it is opened
         found["brain"] = named_weights.checkpoints(word.partition("@")[0], config)[0]
     with suppress(UserError):
-        found["brain weights"] = named_weights.from_run(word, config).path
+        file = named_weights.from_run(word, config).path
+        assert file is not None, "weights of a run lie in a file"
+        found["brain weights"] = file
     return found
 
 

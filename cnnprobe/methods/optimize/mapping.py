@@ -19,7 +19,7 @@ from cnnprobe.instruments.images.image_statistics import Statistics
 from cnnprobe.instruments.images.passes import Source, passing
 from cnnprobe.instruments.images.spectrum import centroid
 from cnnprobe.instruments.images.thumbnails import picture_kind, thumbnails
-from cnnprobe.instruments.layers.naming import Layer
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.snapshots import Moment, at
 from cnnprobe.instruments.ranking.top_k import Ranked
 from cnnprobe.machine.computation import Computation
@@ -103,11 +103,17 @@ class Preferring:
     control: Controlling | None = None
     chosen: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.first = max(1, self.how.computation.batch_size // self.how.grouped)
         self.carried = Carried(self.most or self.first, "batch of rows")
         climbed = getattr(self.objective, "units", None)
         must_arrive(self.how.model, self.layer, self.how.dataset.size, climbed)
+
+    @property
+    def known_objective(self) -> Objective:
+        """The objective, wherever it is needed: `control` has learned it by then."""
+        assert self.objective is not None
+        return self.objective
 
     @property
     def name(self) -> str:
@@ -261,7 +267,7 @@ class Preferring:
             yield from ascending(
                 how.model,
                 [self.layer],
-                self.objective.of(np.repeat(some, starts)),
+                self.known_objective.of(np.repeat(some, starts)),
                 tuple(how.dataset.size),
                 settings,
                 seeds,
@@ -307,7 +313,8 @@ class Preferring:
     def _answers(self, images: np.ndarray, some: np.ndarray) -> np.ndarray:
         """Return the responses of the network as it is, (row,); NaN where there is no image."""
         with torch.no_grad(), network(self.how.model, [self.layer]) as show:
-            answers = self.objective.of(some).response(show(torch.from_numpy(images).to(self.how.computation.device)))
+            activations = show(torch.from_numpy(images).to(self.how.computation.device))
+            answers = self.known_objective.of(some).response(activations)
         return answers.diagonal().cpu().numpy()
 
     def _beside(self, some: np.ndarray, natural: Ranked | None, response: np.ndarray) -> dict[str, np.ndarray]:
@@ -376,8 +383,11 @@ def strongest(
                         heapq.heappop(best[row])
             skipped[part.indices] = ~part.readable
 
-        how = {"take": lambda: {"best": best, "skipped": skipped}, "restore": restore, "unfinished": unfinished}
-        yield from passing(f"ranking for {layer.name}", len(skipped), loaded, answered, use, **how)
+        def take() -> State:
+            return {"best": best, "skipped": skipped}
+
+        name, count = f"ranking for {layer.name}", len(skipped)
+        yield from passing(name, count, loaded, answered, use, take=take, restore=restore, unfinished=unfinished)
     images, answers = np.full((len(best), k), -1, np.int64), np.full((len(best), k), np.nan, np.float32)
     for row, found in enumerate(best):
         for place, (value, index) in enumerate(sorted(found, reverse=True)):

@@ -14,7 +14,8 @@ from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.image_statistics import Statistics, measured
 from cnnprobe.instruments.images.stimuli_table import stimuli_table
 from cnnprobe.instruments.images.thumbnails import picture_size
-from cnnprobe.instruments.layers.naming import Layer, find, main_layers
+from cnnprobe.instruments.layers.naming import find, main_layers
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.snapshots import half_time
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.outputs.kinds import class_scores
@@ -101,7 +102,7 @@ def compute(
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     names = [preset] if isinstance(preset, str) else list(dict.fromkeys(preset))
-    presets = {name: changes.of(name) for name in names}
+    presets: dict[str, Settings] = {name: changes.of(name) for name in names}
     if changes.diversity and starts < 2:
         raise UserError("diversity is between the images of one unit: starts must be 2 or more")
     layers = _layers(model, layer, objective, dataset.size)
@@ -118,10 +119,10 @@ def compute(
     k = min(top_images, len(dataset)) if natural else 0
     search = _search(model, layers, chosen, k, dataset, source, objective)
     how = AscentSettings(model, dataset, computation, presets, starts, provided.moments)
-    given = {"position": position, "groups": groups, "group_weights": group_weights, "pooling": pooling}
+    given: dict[str, Any] = {"position": position, "groups": groups, "group_weights": group_weights, "pooling": pooling}
     given |= {"direction": direction, "control": control}
-    names = provided.classes or tuple(dataset.classes)
-    rows = [targets(one, chosen[one.name], objective, given, names) for one in layers]
+    classes = provided.classes or tuple(dataset.classes)
+    rows = [targets(one, chosen[one.name], objective, given, classes) for one in layers]
     small = picture_size(dataset.size, sum(len(ids) for _, ids, _ in rows) * max(k, 1), picture)
     small = small if len(dataset.size) == 3 else tuple(dataset.size)
     kept = resumed.facts
@@ -147,7 +148,7 @@ def compute(
         for one in made:
             already, own = resumed.finished.get(one.name, frozenset()), found.get(one.layer.name)
             if ends and one.layer.name not in kept.get("ranked", {}):
-                scores = yield from one.scores(own, resumed.unfinished)
+                scores = yield from one.scores(found[one.layer.name], resumed.unfinished)
                 kept.setdefault("ranked", {})[one.layer.name] = ranked(np.arange(len(one.ids)), scores, ends)
             for event in one.events(own, already, kept.get("ranked", {}).get(one.layer.name), resumed.unfinished):
                 if one.carried.most < one.first:
@@ -196,8 +197,8 @@ def _natural(
         return {name: one.ranks[BEST] for name, one in strong.items()}, skipped
     for one in made if k else ():
         yield Phase(f"ranking for {one.layer.name}", images, "images")
-        how = one.how.model, one.layer, one.objective, k, every, skipped, unfinished
-        found[one.layer.name] = yield from strongest(*how)
+        ranking = strongest(one.how.model, one.layer, one.known_objective, k, every, skipped, unfinished)
+        found[one.layer.name] = yield from ranking
     return found, skipped
 
 

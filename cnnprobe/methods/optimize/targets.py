@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cnnprobe.errors import UserError, must_be_a_file, path_of
-from cnnprobe.instruments.layers.naming import Layer
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.methods.optimize.ascent import objectives
 from cnnprobe.methods.optimize.control.session import KINDS
@@ -37,11 +37,16 @@ def targets(
     Raises:
         UserError: no such unit or position, or numbers that do not fit the layer.
     """
-    name, aside = layer.name, {}
+    name, aside = layer.name, dict[str, Column]()
+    climbed: objectives.Objective | None
     if objective in OF_UNITS:
-        made = {"channel": objectives.Channel, "contrast": objectives.Contrast}.get(objective, objectives.Neuron)
         position = _position(layer, given["position"])
-        climbed = made(name, units, position) if made is objectives.Neuron else made(name, units)
+        if objective == "channel":
+            climbed = objectives.Channel(name, units)
+        elif objective == "contrast":
+            climbed = objectives.Contrast(name, units)
+        else:
+            climbed = objectives.Neuron(name, units, position)
         named = objective == "class" and len(classes) == layer.channels
         names, ids = [classes[unit] if named else str(unit) for unit in units], units
     elif objective == "group":
@@ -52,19 +57,18 @@ def targets(
         if weights is not None and list(map(len, weights)) != list(map(len, groups)):
             raise UserError("group_weights must be a list per group, with a weight for each of its members")
         climbed = objectives.Group.made(name, groups, weights, given["pooling"])
-        members = climbed.members
+        members, ids = climbed.members, np.arange(climbed.rows)
         aside["members"] = Column("units; -1: none", "member", members.shape[1:], "int64", "index", members)
         names = [" + ".join(map(str, group)) for group in groups]
     elif objective == "direction":
         climbed = objectives.Direction(name, _directions(layer, given["direction"]))
-        names = [f"direction {row}" for row in range(climbed.rows)]
+        ids = np.arange(climbed.rows)
+        names = [f"direction {row}" for row in ids]
     elif objective in KINDS:
         climbed, ids = None, given["control"][name].brain.units
         names = [f"{given['control'][name].brain.layer.name} {unit}" for unit in ids]
     else:
-        climbed, names = objectives.Dream(name, 1), [name]
-    if objective not in (*OF_UNITS, *KINDS):
-        ids = np.arange(climbed.rows)
+        climbed, ids, names = objectives.Dream(name, 1), np.arange(1), [name]
     aside["name"] = Column("what the image is for", dtype="str", values=np.array(names, dtype=object))
     return climbed, ids, aside
 

@@ -77,7 +77,7 @@ class Show:
         given = self.before(images)
         if given.dtype != self.module.weight.dtype:
             return None
-        if self.tail:
+        if self.tail and Narrowed.suits(objective):
             return Narrowed(self.module, self.tail, objective)
         return Folded.of_module(self.module, self.layer, objective, given)
 
@@ -89,6 +89,7 @@ class Show:
 
     def before(self, images: Tensor) -> Tensor:
         """Return the input of the module, which does not run."""
+        assert self.module is not None, "there is a module wherever an objective is folded"
         self.seen.clear()
         handle = self.module.register_forward_pre_hook(self._reached)
         try:
@@ -118,7 +119,8 @@ def network(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...] | N
     alone = any(layer.handing == "one by one" for layer in layers)
     if size is not None:
         alone = bool(conduct_of(model, size).decides) or alone  # and before any hook of ours is there
-    module, tail = None if alone else affine_module(model, layers), ()  # several passes have no input of one module
+    module = None if alone else affine_module(model, layers)  # several passes have no input of one module
+    tail: tuple[Call, ...] = ()
     plan = Plan() if size is None else plan_of(model, layers, size)
     if module is None and size is not None and not alone:
         module, tail = narrowed_module(model, layers, size)
@@ -136,7 +138,8 @@ def parametrisation(settings: Settings, size: tuple[int, ...], statistics: Stati
         statistics = replace(statistics, colours=Statistics.plain(3).colours)
     if settings.parametrisation == "pixel":
         return Pixel(size, statistics, limits(settings, statistics, during=True), settings.normal, settings.uniform)
-    return {"fourier": Fourier, "maco": Maco}[settings.parametrisation](size, statistics)
+    kinds: dict[str, type[Fourier | Maco]] = {"fourier": Fourier, "maco": Maco}
+    return kinds[settings.parametrisation](size, statistics)
 
 
 def limits(settings: Settings, statistics: Statistics, *, during: bool = False) -> tuple[float, float] | None:

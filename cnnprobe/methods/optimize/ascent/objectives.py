@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from torch import Tensor
 
 Activations = dict[str, Tensor]
 """By name of layer: (image, channel, *map)."""
+Pooling = Literal["mean", "log-sum-exp", "min"]
+"""How the means of a group's members become one number."""
 PADDING = -1
 
 
@@ -33,15 +35,24 @@ class Objective:
 
     Attributes:
         name: of the objective, for people.
-        layers: names of the layers it reads.
-        rows: how many it has.
-        linear: whether it is linear in the activation, up to a constant.
     """
 
-    linear = False
     name = ""
-    layers: tuple[str, ...] = ()
-    rows = 0
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers it reads."""
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+        raise NotImplementedError
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is linear in the activation, up to a constant."""
+        return False
 
     def __call__(self, activations: Activations) -> Tensor:
         """Return (row,): each image's value by the row of the same number; as many images as rows."""
@@ -58,7 +69,7 @@ class Objective:
         """
         return self.every(activations)
 
-    def of(self, rows: Sequence[int] | np.ndarray) -> Objective:
+    def of(self, rows: Sequence[int] | np.ndarray) -> Self:
         """Return the objective of some rows, in this order; a row may come several times."""
         raise NotImplementedError
 
@@ -75,7 +86,7 @@ class _OfLayer(Objective):
     """
 
     layer: str
-    by_row = ()
+    by_row: ClassVar[tuple[str, ...]] = ()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -87,7 +98,7 @@ class _OfLayer(Objective):
         """As many as its arrays have."""
         return len(getattr(self, self.by_row[0]))
 
-    def of(self, rows: Sequence[int] | np.ndarray) -> Objective:
+    def of(self, rows: Sequence[int] | np.ndarray) -> Self:
         """Return the objective of some rows, in this order."""
         return replace(self, **{name: getattr(self, name)[np.asarray(rows)] for name in self.by_row})
 
@@ -170,7 +181,7 @@ class Group(_OfLayer):
 
     members: np.ndarray
     weights: np.ndarray
-    pooling: Literal["mean", "log-sum-exp", "min"] = "mean"
+    pooling: Pooling = "mean"
     name, by_row = "group", ("members", "weights")
 
     @property
@@ -180,7 +191,7 @@ class Group(_OfLayer):
 
     @classmethod
     def made(
-        cls, layer: str, groups: Sequence[Sequence[int]], weights: Sequence[Sequence[float]] | None, pooling: str
+        cls, layer: str, groups: Sequence[Sequence[int]], weights: Sequence[Sequence[float]] | None, pooling: Pooling
     ) -> Group:
         """Fill lists of different lengths up; weights of None: 1 by the number of members."""
         most = max(map(len, groups))
@@ -236,7 +247,7 @@ class Dream(_OfLayer):
         """As many as are asked for."""
         return self.count
 
-    def of(self, rows: Sequence[int] | np.ndarray) -> Objective:
+    def of(self, rows: Sequence[int] | np.ndarray) -> Self:
         """Return as many rows as these."""
         return replace(self, count=len(rows))
 

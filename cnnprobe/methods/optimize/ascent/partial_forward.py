@@ -9,6 +9,7 @@ alone is applied to its own input: a grouped convolution with a group per row.
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -51,15 +52,16 @@ def narrowed_module(
     """
     if len(layers) != 1 or not layers[0].plain or layers[0].channel_axis != 1:
         return None, ()
-    seen, tail = trace(model, size), []
+    seen = trace(model, size)
+    tail: list[Call] = []
     try:
-        call = seen.calls[value_at(seen, layers[0].tap).call]
-        while call.name == "batch_norm" or (is_rectifier(call) and "prelu" not in call.name):
+        call: Call | None = seen.calls[value_at(seen, layers[0].tap).call]
+        while call and (call.name == "batch_norm" or (is_rectifier(call) and "prelu" not in call.name)):
             tail.insert(0, call)
             call = seen.calls[call.inputs[0].call] if call.inputs[0].call >= 0 else None
-    except (Unrepeatable, AttributeError):
+    except Unrepeatable:
         return None, ()
-    if not tail or call.name not in ("conv1d", "conv2d"):
+    if not tail or call is None or call.name not in ("conv1d", "conv2d"):
         return None, ()
     module = model.get_submodule(call.module)
     calls = sum(one.path == call.module for one in seen.modules)
@@ -120,7 +122,7 @@ class Narrowed:
     objective: Channel | Neuron
 
     @staticmethod
-    def suits(objective: Objective) -> bool:
+    def suits(objective: Objective) -> TypeGuard[Channel | Neuron]:
         """Say whether each row of an objective reads a channel of its own."""
         return type(objective) in (Channel, Neuron)
 
@@ -147,7 +149,8 @@ def _normalised(call: Call, maps: Tensor, units: Tensor) -> Tensor:
     """Apply the channel of a BatchNorm that each row reads to its map (row, 1, *map)."""
     given = [call.argument(*of) for of in (("running_mean", 1), ("running_var", 2), ("weight", 3), ("bias", 4))]
     shape = (-1, *[1] * (maps.dim() - 1))
-    mean, variance, gain, shift = (one.constant[units].view(shape) if isinstance(one, Value) else None for one in given)
+    known = (one.constant if isinstance(one, Value) else None for one in given)
+    mean, variance, gain, shift = (None if one is None else one[units].view(shape) for one in known)
     found = (maps - mean) * (variance + call.argument("eps", 7, 1e-5)).rsqrt()
     found = found if gain is None else found * gain
     return found if shift is None else found + shift

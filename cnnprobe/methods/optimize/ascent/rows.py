@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -67,8 +68,10 @@ class Ascended:
     @classmethod
     def empty(cls, rows: int, size: tuple[int, ...], steps: int) -> Ascended:
         """Make room."""
-        gaps = [np.full(shape, np.nan, np.float32) for shape in [(rows, *size), rows, rows, rows, rows, (rows, steps)]]
-        return cls(*gaps, np.full(rows, -1, np.int64), np.zeros(rows, np.int64), [""] * rows)
+        shapes = [(rows, *size), (rows,), (rows,), (rows,), (rows,), (rows, steps)]
+        images, score, value, response, shown, trace = (np.full(shape, np.nan, np.float32) for shape in shapes)
+        best, restarts = np.full(rows, -1, np.int64), np.zeros(rows, np.int64)
+        return cls(images, score, value, response, shown, trace, best, restarts, [""] * rows)
 
 
 def ascend(
@@ -78,7 +81,7 @@ def ascend(
     size: tuple[int, ...],
     settings: Settings,
     seeds: Sequence[Sequence[int]],
-    **others: object,
+    **others: Any,
 ) -> Ascended:
     """Climb, and return when it is done; see `ascending`."""
     events = ascending(model, layers, objective, size, settings, seeds, **others)
@@ -178,7 +181,11 @@ def _climbed(
     few = max(1, TOGETHER // (rows * math.prod(climb.made.size)))
 
     def attempted(work: Callable[[], None]) -> bool:
-        return carried.attempt(rows // together, lambda: (work(), True)[1]) is not None
+        def done() -> bool:
+            work()
+            return True
+
+        return carried.attempt(rows // together, done) is not None
 
     if not attempted(lambda: climb.begin(randoms, together, device)):
         return False

@@ -86,7 +86,7 @@ class Transforms:
             return self.angles
         return tuple(angle * SMALL_ANGLE / largest for angle in self.angles)
 
-    def apply(self, images: Tensor, maps: Tensor, grey: float, noises: Sequence[int] = ()) -> Tensor:
+    def apply(self, images: Tensor, maps: Tensor, grey: float, noises: Sequence[int] | np.ndarray = ()) -> Tensor:
         """Show images through affine maps.
 
         Args:
@@ -108,7 +108,7 @@ class Transforms:
         shown = shown[:, :, 0] if flat else shown
         return shown + self._noise(shown, noises) if self.noise else shown
 
-    def _noise(self, shown: Tensor, noises: Sequence[int]) -> Tensor:
+    def _noise(self, shown: Tensor, noises: Sequence[int] | np.ndarray) -> Tensor:
         made = [
             torch.randn(shown.shape[1:], generator=one) + torch.rand(shown.shape[1:], generator=one) - 0.5
             for one in (torch.Generator().manual_seed(int(seed)) for seed in noises)

@@ -18,7 +18,7 @@ Their readout is separable in space and channel; this one is not constrained.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -151,19 +151,19 @@ class Population:
         shares = np.exp(z - z.max(-1, keepdims=True))
         return np.where(self.constant, np.nan, shares / shares.sum(-1, keepdims=True))
 
-    def judge(self, responses: np.ndarray, targets: Sequence[int]) -> "Control":
+    def judge(self, responses: np.ndarray, targets: Sequence[int] | np.ndarray) -> "Control":
         """Say how well the brain's units were controlled.
 
         Args:
             responses: (target, unit) of the brain to the image made for each target.
             targets: (target,) places in the population.
         """
-        targets = np.asarray(targets, int)
-        own = responses[np.arange(len(targets)), targets]
-        best = self.natural.max(0)[targets]
-        base = np.where((best > 0) & ~self.constant[targets], best, np.nan)
-        scores = self.one_hot(responses)[np.arange(len(targets)), targets]
-        return Control(own, best, 100 * (own - best) / base, scores, self.one_hot(self.natural).max(0)[targets])
+        places = np.asarray(targets, int)
+        own = responses[np.arange(len(places)), places]
+        best = self.natural.max(0)[places]
+        base = np.where((best > 0) & ~self.constant[places], best, np.nan)
+        scores = self.one_hot(responses)[np.arange(len(places)), places]
+        return Control(own, best, 100 * (own - best) / base, scores, self.one_hot(self.natural).max(0)[places])
 
 
 @dataclass(frozen=True)
@@ -230,8 +230,11 @@ def learn(
         def restore(state: State) -> None:
             seen[:], answers[:] = state["seen"], state["answers"]
 
-        how = {"take": lambda: {"seen": seen, "answers": answers}, "restore": restore, "unfinished": unfinished}
-        yield from passing(f"mapping {layer.name}", images, loaded, show, use, **how)
+        def take() -> State:
+            return {"seen": seen, "answers": answers}
+
+        name = f"mapping {layer.name}"
+        yield from passing(name, images, loaded, show, use, take=take, restore=restore, unfinished=unfinished)
     if not seen:
         raise UserError("population control needs natural images to map one network to the other, got none")
     natural = np.concatenate(answers)
@@ -270,7 +273,7 @@ class Stretch(Objective):
         """As many as targets."""
         return len(self.targets)
 
-    def of(self, rows: Sequence[int] | np.ndarray) -> Objective:
+    def of(self, rows: Sequence[int] | np.ndarray) -> Self:
         """Return the objective of some rows, in this order."""
         return replace(self, targets=np.asarray(self.targets)[np.asarray(rows)])
 
@@ -304,7 +307,7 @@ class OneHot(Stretch):
 
     name = "one-hot"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         varying = int((~self.population.constant).sum())
         if varying < 2:
             raise UserError(f"one-hot sets a unit apart from others: it needs two units that vary, got {varying}")

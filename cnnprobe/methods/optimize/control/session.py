@@ -20,7 +20,8 @@ from cnnprobe.store.tables import Advance, Column, Phase
 from cnnprobe.store.unfinished import Unfinished
 
 LOG = logging.getLogger("cnnprobe")
-KINDS = {"stretch": Stretch, "one-hot": OneHot}
+Kind = Literal["stretch", "one-hot"]
+KINDS: dict[Kind, type[Stretch]] = {"stretch": Stretch, "one-hot": OneHot}
 PREDICTED = 0.1
 """Units of which less of the variance is predicted are warned of: images made for them follow the mapping's errors."""
 
@@ -37,7 +38,7 @@ class Controlling:
     """
 
     brain: Brain
-    kind: Literal["stretch", "one-hot"]
+    kind: Kind
     reading: Reading = "mean"
     population: Population | None = None
 
@@ -103,6 +104,7 @@ class Controlling:
             images: (row, channel, y, x) 0 to 1, NaN where there is none.
             rows: the units they were made for.
         """
+        assert self.population is not None, "it has been learned"
         rows = np.asarray(rows, int)
         device = next((p.device for p in self.brain.model.parameters()), torch.device("cpu"))
         made = np.isfinite(images).all(tuple(range(1, images.ndim)))
@@ -136,7 +138,8 @@ def controlled(
     Raises:
         UserError: the brain or its layer is missing, or given without need.
     """
-    if objective not in KINDS:
+    kind = next((kind for kind in KINDS if kind == objective), None)
+    if kind is None:
         if brain is not None or name is not None:
             raise UserError(f"brain= and brain_layer= are for objective=stretch or one-hot, not {objective}")
         return {}
@@ -149,4 +152,4 @@ def controlled(
     if len(found) > 1:
         raise UserError(f"brain_layer={name} fits {len(found)} layers; one is needed")
     second = Brain(brain.model, found[0], units_of(found[0], units), brain.size)
-    return {one.name: Controlling(second, objective) for one in layers}
+    return {one.name: Controlling(second, kind) for one in layers}
