@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,12 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
         folder = job.resume or folders.claim(job.config["out"], job.command, job.name)
         left.unfinished.folder = folder / UNFINISHED
         if lock is None:
-            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            undo.callback(_remove_empty, folder)
         undo.callback(setattr, remarks, "log", None)
         try:
-            lock = lock or undo.enter_context(folders.Lock(folder))
+            if lock is None:
+                lock = undo.enter_context(folders.Lock(folder))
+                undo.callback(_remove, lock)
             more = {"identity": begun_with, "built_from": compatibility.built_from(job.config, made, read)}
             own = about(job, made, device, threads) | more
             run = Run(job, folder, lock, own, remarks, left.unfinished, measurement, attributes)
@@ -81,6 +83,19 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
             raise folders.unwritable(folder, error) from None
         undo.pop_all()
         return run
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder in which there is nothing."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _remove(lock: folders.Lock) -> None:
+    """Remove the folder that a lock holds, unless its name has become that of another one."""
+    with suppress(UserError):
+        lock.check()
+        shutil.rmtree(lock.folder, ignore_errors=True)
 
 
 def attributes_of(job: Job, made: preparation.Preparation, depends: dict[str, str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import yaml
 
 import cnnprobe as package
 from cnnprobe.datasets.base.image_files import FolderSet
+from cnnprobe.errors import UserError
 from cnnprobe.machine import files
 from cnnprobe.plots import style
 from cnnprobe.runs import drawing, prepare, under_way
@@ -302,6 +303,33 @@ def test_interrupted_before_its_first_row_a_run_leaves_no_folder_and_no_lock(cnn
         assert cnnprobe("record", "--resume", str(folder)).status == 130
     answer = cnnprobe("record", "--resume", str(folder))
     assert answer.status == 0, answer.err
+
+
+def test_a_run_that_is_refused_removes_no_folder_but_its_own(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F104: its name may be that of another run by then."""
+    asked = words("record", pictures, *ASKED)
+    first = (tmp_path / RUN).parent / "v001"
+
+    def replaced(*_):
+        first.rename(tmp_path / "moved")
+        first.mkdir()
+        (first / "store.h5").write_text("of another run")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", replaced)
+        assert cnnprobe(*asked).status == 130
+    assert (first / "store.h5").read_text() == "of another run"
+    (tmp_path / "moved").rename(tmp_path / "away")
+
+    def held(folder):
+        (folder / "store.h5").write_text("of another run")
+        raise UserError(f"{folder.name} is being written by another process")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "Lock", held)
+        assert cnnprobe(*asked).status == 2
+    assert (first.parent / "v002/store.h5").read_text() == "of another run"
 
 
 def test_a_refused_resume_does_not_keep_the_lock(cnnprobe, pictures, tmp_path, monkeypatch):

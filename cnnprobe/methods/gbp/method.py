@@ -146,13 +146,8 @@ def compute(
                 if check.layer is one.layer and not resumed.finished.get(check.name):
                     yield from check.events(strongest, one.units, resumed.unfinished)
 
-    about: dict[str, Any] = {
-        "top_images": min(top_images, len(dataset)),
-        "rule": rule,
-        "target": target,
-        "seed": computation.seed,
-    }
-    about |= {"groups": json.dumps(gathered), "image_size": list(dataset.size)}
+    about: dict[str, Any] = {"top_images": min(top_images, len(dataset)), "rule": rule, "target": target}
+    about |= {"seed": computation.seed, "groups": json.dumps(gathered), "image_size": list(dataset.size)}
     about |= {"ranking": ranking, "ends": json.dumps(ends or []), "plain": plain}
     rows = sum(count for _, count in ends) if ends else 0
     tables = []
