@@ -40,7 +40,8 @@ def checked(model: nn.Module, layers: list[Layer], size: tuple[int, ...]) -> lis
         size: (channel, y, x) or (channel, time) of the images.
     """
     doubtful = [layer for layer in layers if not layer.field.whole]
-    sides, known = tuple(size[1:]), kept(model, ("fields", tuple(size)), dict)
+    sides = tuple(size[1:])
+    known: dict[tuple, str | None] = kept(model, ("fields", tuple(size)), dict)
     missing = [layer for layer in doubtful if _key(layer) not in known]
     if missing:
         try:

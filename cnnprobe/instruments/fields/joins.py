@@ -147,8 +147,8 @@ def _coordinates(call: Call, value: Value, axis: int | None, out: Value) -> torc
     def stand_in(other: Value) -> torch.Tensor:
         if other == value:
             return grid
-        if other.call == CONSTANT and not other.constant.is_floating_point():
-            return other.constant.cpu()
+        if other.call == CONSTANT and not other.held.is_floating_point():
+            return other.held.cpu()
         return torch.full(other.shape, torch.nan, dtype=torch.float64)
 
     arguments, keywords = replaced((call.arguments, call.keywords), Value, stand_in)
@@ -262,7 +262,9 @@ def concatenated(call: Call, read: list[Geometry], out: Value) -> Geometry:
         return result
     if len(along) > 1:
         return everywhere(call, read, out)
-    role, low, high = along.pop(), [], []
+    role = along.pop()
+    low: list[np.ndarray] = []
+    high: list[np.ndarray] = []
     for part in parts:
         places = np.arange(shapes[part][dim], dtype=float)
         if part.call == CONSTANT:
@@ -314,8 +316,8 @@ def merged(
     spans, aligned = {}, all(geometry.aligned for _, geometry in parts)
     for role in range(len(main.spans)):
         length = shape[placed[role]] if role in placed else 1
-        own = [_seen_by_all(geometry, role, s, placed.get(role), shape) for s, geometry in parts]
-        spans[role], same = union(own, length, main.all_of(role))
+        seen = [_seen_by_all(geometry, role, own, placed.get(role), shape) for own, geometry in parts]
+        spans[role], same = union(seen, length, main.all_of(role))
         aligned &= same
     return replace(main.with_spans(spans).whole(lost), roles=tuple(roles), aligned=aligned)
 

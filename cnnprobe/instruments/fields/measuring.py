@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnnprobe.instruments.fields.joins import everywhere, merged, of_its_kind, product_channels
-from cnnprobe.instruments.network.receptive_field import BATCH, CHANNEL, Geometry, fitted, regions
+from cnnprobe.instruments.network.receptive_field import BATCH, CHANNEL, Geometry, Role, Span, fitted, regions
 from cnnprobe.instruments.network.replay import Unrepeatable, run
 from cnnprobe.instruments.network.tracing import Call, Value
 
@@ -34,26 +34,30 @@ def measured(call: Call, read: list[Geometry], out: Value) -> Geometry:
     if all(geometry.is_whole(axis) for geometry in read for axis in axes):
         return everywhere(call, read, out)
     known = dict(zip(call.inputs, read))
-    first, trial, lost, located = read[0], _Trial(call, out), [], {}
+    first, trial = read[0], _Trial(call, out)
+    lost: list[int] = []
+    located: dict[int, tuple[int, np.ndarray, np.ndarray]] = {}
     alike = merged([(value.shape, geometry) for value, geometry in known.items()], out.shape)
-    spans, roles = {}, [None] * len(out.shape)
+    spans: dict[int, Span] = {}
+    along: list[int | None] = [None] * len(out.shape)
     for role in range(len(read[0].spans)):
         axis = None if alike is None or role not in alike.roles else alike.roles.index(role)
-        if axis is not None and alike.is_whole(role):
+        if alike is not None and axis is not None and alike.is_whole(role):
             lost.append(role)
-        elif axis is not None and trial.by_position(known, role, axis):
-            spans[role], roles[axis] = alike.spans[role], role
+        elif alike is not None and axis is not None and trial.by_position(known, role, axis):
+            spans[role], along[axis] = alike.spans[role], role
         elif (found := _one_by_one(trial, known, role)) is not None:
             located[role] = found
         else:
             lost.append(role)
     for role, (axis, low, high) in located.items():
-        if roles[axis] is None:
+        other = along[axis]
+        if other is None:
             spans[role], _ = fitted(low, high, abs(first.spans[role].stride) or 1)
-            roles[axis] = role
+            along[axis] = role
         else:
-            lost += [role] if roles[axis] == role else [role, roles[axis]]
-    roles = [None if role in lost else role for role in roles]
+            lost += [role] if other == role else [role, other]
+    roles: list[Role] = [None if role in lost else role for role in along]
     if roles and roles[0] is None and out.shape[0] == 1:
         roles[0] = BATCH
     channel = product_channels(call, read)
@@ -67,7 +71,9 @@ def measured(call: Call, read: list[Geometry], out: Value) -> Geometry:
 
 def _one_by_one(trial: "_Trial", known: dict[Value, Geometry], role: int) -> tuple[int, np.ndarray, np.ndarray] | None:
     """Return the axis of the result along an axis of the image, and the pixels its positions see; None: all of them."""
-    low, high, placed = [], [], set()
+    low: list[np.ndarray] = []
+    high: list[np.ndarray] = []
+    placed: set[int] = set()
     for value, geometry in known.items():
         axes = [axis for axis, own in geometry.spatial().items() if own == role]
         if geometry.is_whole(role) or len(axes) > 1:

@@ -9,6 +9,7 @@ is measured (`field_measuring`). What a field owes to one that is measured, or t
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -137,7 +138,8 @@ def _convolution(call: Call, read: list[Geometry], out: Value) -> Geometry:
 def _mixed(source: Geometry, count: int) -> Geometry:
     """Mix the axis before the last `count`: it is the channels' of a convolution."""
     place = len(source.roles) - count - 1
-    lost = [source.roles[place]] if isinstance(source.roles[place], int) else []
+    mixed = source.roles[place]
+    lost = [mixed] if isinstance(mixed, int) else []
     roles = (None if role == CHANNEL else role for role in source.roles)
     return replace(source.whole(lost), roles=tuple(CHANNEL if a == place else role for a, role in enumerate(roles)))
 
@@ -150,7 +152,7 @@ def _max_pool(call: Call, read: list[Geometry], out: Value) -> Geometry:
 
 def _kernel(call: Call, place: int) -> tuple[int, ...]:
     """Return the sides of a pooling: as many as its name says."""
-    return _each(call.argument("kernel_size", place), int(re.search(r"(\d)d", call.name)[1]))
+    return _each(call.argument("kernel_size", place), int(re.findall(r"(\d)d", call.name)[0]))
 
 
 def _avg_pool(call: Call, read: list[Geometry], out: Value) -> Geometry:
@@ -163,7 +165,7 @@ def _lp_pool(call: Call, read: list[Geometry], out: Value) -> Geometry:
     return _window(read[0], out, kernel, call.argument("stride", 3) or kernel, 0, 1)
 
 
-def _window(source: Geometry, out: Value, kernel, stride, padding, dilation) -> Geometry:
+def _window(source: Geometry, out: Value, kernel: Sequence[int], stride: Any, padding: Any, dilation: Any) -> Geometry:
     """Pass a window over the last axes. (ceil_mode adds positions at the end and moves none.)"""
     spans, count = {}, len(kernel)
     settings = zip(*(_each(setting, count) for setting in (kernel, stride, padding, dilation)))
@@ -176,7 +178,7 @@ def _window(source: Geometry, out: Value, kernel, stride, padding, dilation) -> 
     return source.with_spans(spans)
 
 
-def _each(setting, count: int) -> tuple:
+def _each(setting: Any, count: int) -> tuple:
     """Return a setting given once, or once per axis, once per axis."""
     values = tuple(setting) if isinstance(setting, Sequence) else (setting,)
     return values * count if len(values) == 1 else values
@@ -189,7 +191,9 @@ def _transposed(call: Call, read: list[Geometry], out: Value) -> Geometry:
     source = _mixed(read[0], len(kernel))
     for back, (k, s, p, d) in enumerate(zip(*(_each(setting, len(kernel))[::-1] for setting in settings))):
 
-        def reach(u: np.ndarray, *_, k=k, s=s, p=p, d=d) -> tuple[np.ndarray, np.ndarray]:
+        def reach(
+            u: np.ndarray, *_: int, k: int = k, s: int = s, p: int = p, d: int = d
+        ) -> tuple[np.ndarray, np.ndarray]:
             first, last = np.ceil((u + p - (k - 1) * d) / s), np.floor((u + p) / s)
             return np.where(first <= last, first, np.nan), np.where(first <= last, last, np.nan)  # between the taps
 
@@ -231,7 +235,7 @@ def _interpolated(call: Call, read: list[Geometry], out: Value) -> Geometry:
         length, into = call.inputs[0].shape[axis], out.shape[axis]
         ratio = length / into if factor is None or mode == "area" else 1 / factor  # the factor is used as it is given
 
-        def reach(u: np.ndarray, length: int, into: int, ratio=ratio) -> tuple[np.ndarray, np.ndarray]:
+        def reach(u: np.ndarray, length: int, into: int, ratio: float = ratio) -> tuple[np.ndarray, np.ndarray]:
             if mode == "area":
                 return _shares(u, length, into)
             if mode.startswith("nearest"):

@@ -88,7 +88,7 @@ def must_arrive(model: nn.Module, layer: Layer, size: tuple[int, ...], units: It
     if lost:
         raise UserError(
             f"no gradient gets from {len(lost)} of the units of {layer.name} back to the image ({CUTS}): "
-            f"units {listing(lost)}; name others by units=…"
+            f"units {listing(map(str, lost))}; name others by units=…"
         )
     if found.gap > AGREE:
         LOG.warning(in_part(layer.name, "the image", found.gap))
@@ -239,7 +239,8 @@ def _apart(numbers: Tensor, others: Tensor) -> float:
 
 def _units_cut(answer: Answer, points: Sequence[Tensor]) -> tuple[int, ...]:
     """Return the units that differ between points and have no gradient at any of them."""
-    activations, reached = [], None
+    activations: list[Tensor] = []
+    reached: list[np.ndarray] = []
     for point in points:
         leaf = point.detach().clone().requires_grad_()
         with torch.enable_grad():
@@ -248,13 +249,12 @@ def _units_cut(answer: Answer, points: Sequence[Tensor]) -> tuple[int, ...]:
         if activation.shape[1] > TRIED:
             return ()
         gradients = [slope(activation[:, unit], leaf, again=True) for unit in range(activation.shape[1])]
-        here = np.array([one is not None and bool(one.any()) for one in gradients])
-        reached = here if reached is None else reached | here
+        reached.append(np.array([one is not None and bool(one.any()) for one in gradients]))
     first = activations[0].flatten(2) if activations[0].dim() > 2 else activations[0][..., None]
     varies = torch.zeros(first.shape[1], dtype=torch.bool, device=first.device)
     for other in activations[1:]:
         varies |= (other.reshape(first.shape) != first).any(2)[0]
-    return tuple(np.flatnonzero(varies.cpu().numpy() & ~reached).tolist())
+    return tuple(np.flatnonzero(varies.cpu().numpy() & ~np.logical_or.reduce(reached)).tolist())
 
 
 def _casts(activation: Tensor) -> bool:

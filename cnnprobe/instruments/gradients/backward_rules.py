@@ -83,7 +83,9 @@ class Rules(TorchFunctionMode):
         FOLLOWERS.remove(self)
         super().__exit__(*error)
 
-    def __torch_function__(self, function: Callable, types: Any, arguments: tuple = (), keywords: dict | None = None):
+    def __torch_function__(
+        self, function: Callable, types: Any, arguments: tuple = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
         wanted = self.plan.wanted.get(function)
         if wanted is None:
             return function(*arguments, **(keywords or {}))
@@ -145,7 +147,7 @@ class Rules(TorchFunctionMode):
         self.apart = True
 
     def _edge(self, value: Value | None) -> GradientEdge | None:
-        place = self.places.get(value)
+        place = None if value is None else self.places.get(value)
         if isinstance(place, Tensor):
             return get_gradient_edge(place) if place.requires_grad else None
         return place

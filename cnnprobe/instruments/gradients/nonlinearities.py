@@ -164,7 +164,7 @@ class _Search:
         for call in trace.calls:  # the value that another one is made from alone, without mixing
             sources = {self.origins.get(value, value) for value in call.inputs}
             alone = len(sources) == 1 and KINDS.get(call.name) in (None, "nonlinearity", "dropout")
-            self.origins.update((value, *sources) if alone else (value, value) for value in call.outputs)
+            self.origins |= {value: sources.copy().pop() if alone else value for value in call.outputs}
 
     def plan(self, targets: Sequence[Value], keys: dict[int, tuple[Callable, int]]) -> Plan:
         """Return the nonlinearities below some values."""

@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from multiprocessing import active_children
@@ -158,7 +158,7 @@ class _Loaded(Dataset):
         return images, readable, problems, dict(self.dataset.remarks)
 
 
-def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Iterator[Any]:
+def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Generator[Any, None, None]:
     """Load by processes, in order.
 
     Raises:
@@ -248,5 +248,6 @@ def _start(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # what cannot be handed over is dropped, and waited for without end: an end of this process is noticed
-    Queue._on_queue_feeder_error = staticmethod(lambda *_: os._exit(1))
+    end = staticmethod(lambda *_: os._exit(1))
+    Queue._on_queue_feeder_error = end  # type: ignore[attr-defined]  # mypy does not know what is private in there
     torch.set_num_threads(1)

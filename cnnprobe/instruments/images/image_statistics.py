@@ -83,13 +83,14 @@ def measured(load: Callable[[], Iterable[Batch]], size: tuple[int, ...], *, ampl
 
 def _with_magnitude(found: Statistics, load: Callable[[], Iterable[Batch]]) -> Statistics:
     inverse = torch.linalg.inv(found.colours)
-    count, total = 0, 0
+    count = 0
+    total: Tensor | int = 0
     for images in _readable(load()):
         centred = images - found.mean.view(-1, *[1] * (images.dim() - 2))
         plain = torch.einsum("ij,bj...->bi...", inverse, centred)
         total = total + torch.fft.rfftn(plain, dim=tuple(range(2, images.dim()))).abs().double().sum(0)
         count += len(images)
-    return Statistics(found.mean, found.colours, found.low, found.high, (total / count).float())
+    return Statistics(found.mean, found.colours, found.low, found.high, torch.as_tensor(total / count).float())
 
 
 def _readable(batches: Iterable[Batch]) -> Iterable[Tensor]:

@@ -136,7 +136,7 @@ class Album:
                         picture = thumbnails(cut[None], self.size[1:])[0]
                     os.pwrite(self.file.fileno(), picture.tobytes(), int(slot) * self.bytes)
 
-        how = {"take": self._state, "restore": self._restore, "unfinished": unfinished}
+        how: dict[str, Any] = {"take": self._state, "restore": self._restore, "unfinished": unfinished}
         yield from passing("pictures", len(self.images()), loaded, lambda part: None, use, **how)
 
     def _state(self) -> State:

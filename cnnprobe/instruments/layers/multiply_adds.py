@@ -77,9 +77,9 @@ class _Bill(Watch):
         result = function(*arguments, **keywords)
         outputs = tuple(_shape(tensor) for tensor in leaves(result, Tensor))
         if self.stack and outputs:
-            given = replaced((arguments, keywords), Tensor, _shape)
+            given, named = replaced((arguments, keywords), Tensor, _shape)
             name = getattr(function, "__name__", str(function))
-            self.count += multiply_accumulates(Call(0, name, function, *self.stack[-1], 0, *given, outputs))
+            self.count += multiply_accumulates(Call(0, name, function, *self.stack[-1], 0, given, named, outputs))
         return result
 
 

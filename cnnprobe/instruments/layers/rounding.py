@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.conduct import conduct_of
 from cnnprobe.instruments.network.findings import kept
-from cnnprobe.instruments.network.layer import Layer
+from cnnprobe.instruments.network.layer import Layer, Tap
 from cnnprobe.instruments.network.tracing import noise_image
 from cnnprobe.machine.memory import is_short
 
@@ -40,7 +40,7 @@ def only_rounding(model: nn.Module, layers: list[Layer], size: tuple[int, ...]) 
         layers: of it.
         size: (channel, y, x) or (channel, time) of the images.
     """
-    known = kept(model, ("rounding", tuple(size)), dict)
+    known: dict[Tap, str] = kept(model, ("rounding", tuple(size)), dict)
     missing = [layer for layer in layers if layer.tap not in known]
     if missing:
         try:
@@ -58,7 +58,8 @@ def in_double(model: nn.Module, size: tuple[int, ...]) -> nn.Module:
     Raises:
         Exception: any, where it cannot be copied or tried so.
     """
-    exact, made = copy.deepcopy(model), {}
+    exact = copy.deepcopy(model)
+    made: dict[int, Tensor] = {}
     for module in exact.modules():  # not by .double(), which changes tensors where they are: not every device can
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None and tensor.is_floating_point():

@@ -1,5 +1,7 @@
 """Layers that could not be traced back to the image, yet change with it: through NumPy or compiled code."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +40,7 @@ def _changing(model: nn.Module, paths: tuple[str, ...], size: tuple[int, ...]) -
     """Return the modules, of some, whose output is another one for another image."""
     shown: list[dict[str, Tensor]] = []
 
-    def keeping(path: str):
+    def keeping(path: str) -> Callable[[nn.Module, tuple, Tensor], None]:
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             if isinstance(output, Tensor):
                 shown[-1][path] = output.detach().clone()

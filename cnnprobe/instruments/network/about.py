@@ -34,7 +34,7 @@ class About:
     classes: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sides = self.input_size
         if not isinstance(sides, tuple | list) or len(sides) not in (0, 2, 3) or not all(map(_is_count, sides)):
             raise UserError(f"About.input_size must be (channel, y, x) or (channel, time), got {sides!r}")

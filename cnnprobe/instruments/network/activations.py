@@ -4,6 +4,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,8 @@ value; in 16 bits, and on a GPU, whose products may have 10 bits, `OTHERWISE_LOW
 OTHERWISE_LOW = 0.1
 Receive = Callable[[Layer, Tensor], Tensor | None]
 """Told a layer and its activation, (image, channel, *map). The activation may be overwritten after the call."""
+_Samples = dict[int, dict[str, tuple[Tensor, float]]]
+"""By place of an image and name: some of its values, and the largest."""
 
 
 @contextmanager
@@ -116,7 +119,7 @@ class _Pass:
         self.grad = False  # whether the present pass keeps its graph
         self.calls: Counter = Counter()
         self.unread: set[Tap] = set()
-        self.kept: dict[int, dict[str, tuple[Tensor, float]]] = {}  # samples of some images, while they are wanted
+        self.kept: _Samples = {}  # samples of some images, while they are wanted
 
     def hook(self) -> list:
         """Put a forward hook on every module whose output is read; return the handles."""
@@ -140,6 +143,7 @@ class _Pass:
 
     def read(self, where: Tap, output: Any) -> Any:
         """Hand the value at a tap on; end the pass if it was the last one. Return what the pass goes on with."""
+        assert self.images is not None  # there is no other reading than in a pass
         value = output if where.part is None else output[where.part]
         grad = self.grad and torch.is_grad_enabled()  # a forward may keep a graph for itself, or none
         with torch.set_grad_enabled(grad):
@@ -222,12 +226,14 @@ class _Pass:
         receive, count = self.receive, FOLDED if conduct.folds else SEVERAL
         places = sorted(set(np.linspace(0, len(images) - 1, count).round().astype(int).tolist()))
         places = places if conduct.batches == 1 else [len(images) // 2]
-        self.kept = among = {place: {} for place in places}
+        among: _Samples = {place: {} for place in places}
+        alone: _Samples = {}
+        self.kept = among
         try:
             output = self._pass(images, conduct)
             if conduct.output == Place():
                 self._keep("logits", output)
-            self.receive, alone = lambda *_: None, {}
+            self.receive = lambda *_: None
             for place in places:
                 self.kept = {0: alone.setdefault(place, {})}
                 with torch.no_grad():
@@ -262,6 +268,10 @@ class _Pass:
             kept[layer.name].append(activation.clone())
             return activation
 
+        def stored(number: int, layer: Layer, _: Tensor) -> Tensor | None:
+            answer = answers[layer.name]
+            return None if answer is None else answer[number : number + 1]
+
         self.receive, self.to_the_end = keep, to_the_end and not (self.replace and layers)
         try:
             whole = self.to_the_end == to_the_end
@@ -270,7 +280,7 @@ class _Pass:
             if to_the_end and not self.to_the_end:
                 self.to_the_end, outputs = True, []
                 for number, one in enumerate(images.split(1)):
-                    self.receive = lambda layer, _, n=number: answers[layer.name][n : n + 1]
+                    self.receive = partial(stored, number)
                     outputs.append(self._followed(one, conduct))
         finally:
             self.receive, self.to_the_end = receive, to_the_end

@@ -60,8 +60,9 @@ def alone_rectified(trace: Trace, convolution: Call) -> Value:
     follower = _only_reader(trace, value)
     if follower is not None and follower.name == "batch_norm":
         follower = _only_reader(trace, follower.outputs[0])
-    found = follower is not None and is_rectifier(follower) and follower.hidden == convolution.hidden
-    return follower.outputs[0] if found else value
+    if follower is not None and is_rectifier(follower) and follower.hidden == convolution.hidden:
+        return follower.outputs[0]
+    return value
 
 
 def _only_reader(trace: Trace, value: Value) -> Call | None:
@@ -150,9 +151,11 @@ def einsum_indices(call: Call) -> tuple[list[list[str]], list[str], dict[str, in
     else:
         lists = [one for one in call.arguments if not isinstance(one, Value)]
         written = ["".join("..." if at is Ellipsis else ascii_letters[at] for at in one) for one in lists]
-        words, arrow, right = written[: len(tensors)], len(written) > len(tensors), "".join(written[len(tensors) :])
+        words, right = written[: len(tensors)], "".join(written[len(tensors) :])
+        arrow = "->" if len(written) > len(tensors) else ""
     sizes: dict[str, int] = {}
-    factors, longest = [], []
+    factors: list[list[str]] = []
+    longest: list[str] = []
     for word, value in zip(words, tensors):
         before, dots, after = word.partition("...")
         rest = len(value.shape) - len(before) - len(after)

@@ -120,7 +120,7 @@ def conduct_of(model: nn.Module, size: tuple[int, ...], anew: bool = False) -> C
     key = (id(model), tuple(size))
     known, settings, conduct = _KNOWN.get(key, (None, (), None))
     now = state_of(model)[0] if anew or conduct is None else settings
-    if known is None or known() is not model or settings != now:
+    if known is None or conduct is None or known() is not model or settings != now:
         conduct = _tried(model, tuple(size))
         _KNOWN[key] = weakref.ref(model, lambda _: _KNOWN.pop(key, None)), now, conduct
     return conduct
@@ -274,7 +274,8 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
             if places[tap] == Place(axis=places[tap].axis) and seen.shape != many.seen[tap].shape:
                 places[tap] = place_of(seen, beside.seen.get(tap))
     axes = {tap: axis_of(seen.shape, many.seen[tap].shape) for tap, seen in one.seen.items() if tap in many.seen}
-    doubtful = [tap for tap, axis in axes.items() if axis is not None and (places[tap].told or places[tap].problem)]
+    sure = {tap: axis for tap, axis in axes.items() if axis is not None}
+    doubtful = [tap for tap in sure if places[tap].told or places[tap].problem]
     if doubtful:  # or do its answers differ anyway, by dropout that is always on?
         again, *_ = _looked(model, alone, seed=1)
         for tap in doubtful:
@@ -283,7 +284,7 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
                 break  # it depends on its batch, and so may all that follows
             lost = len(one.seen[tap].shape) < len(many.seen[tap].shape)
             words = "outputs for the same image differ from pass to pass (randomness, or a memory, in forward)"
-            places[tap] = Place("restored" if lost else "together", axes[tap], told=words)
+            places[tap] = Place("restored" if lost else "together", sure[tap], told=words)
     return Conduct(copies, places, differentiates=differentiates, folds=shared)
 
 
@@ -317,7 +318,7 @@ def _looked(model: nn.Module, images: Tensor, seed: int, fast: bool = False) -> 
         except Exception as raised:  # a network may raise anything: shapes, assertions, its author's own
             error = raised
     if error is not None and len(images) == 1 and is_short(error):
-        error.single = True
+        vars(error)["single"] = True
         raise error
     return looking, not torch.equal(given, images), error
 

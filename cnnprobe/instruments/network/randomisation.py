@@ -5,7 +5,7 @@ maps", NeurIPS, arXiv:1810.03292, section 3: cascading (the last block, then the
 at a time, the others as learned).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -160,7 +160,7 @@ def independent(model: nn.Module, given: Sequence[Block], seed: int) -> Abstract
 def _stages(model: nn.Module, given: Sequence[Block], seed: int, keep: bool) -> Iterator[Iterator[str]]:
     kept = [_copy(model.get_submodule(path) for path in block.modules) for block in given]
 
-    def stages() -> Iterator[str]:
+    def stages() -> Generator[str, None, None]:
         for place in reversed(range(len(given))):
             own = np.random.SeedSequence([seed, place]).generate_state(1)[0]
             _randomise([model.get_submodule(path) for path in given[place].modules], int(own))

@@ -7,11 +7,13 @@ Along each axis of the image, the field of position u of a map is the interval f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
 BATCH, CHANNEL = "image", "channel"
 Role = str | int | None
+Position = TypeVar("Position", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Span:
     size: float
     stride: float
 
-    def region(self, position: float) -> tuple[float, float]:
+    def region(self, position: Position) -> tuple[Position, Position]:
         """Return the first and the last pixel of the field at `position`."""
         first = self.start + position * self.stride
         return first, first + self.size - 1
@@ -121,8 +123,9 @@ class Geometry:
         if places:
             spans = [span if axis is not None else span.fixed for span, axis in zip(spans, axes)]
         columns = zip(*((span.size, span.stride, span.start) for span in spans))
+        size, stride, start = (tuple(map(_plain, column)) for column in columns)
         same = axes == tuple(range(len(places))) or not places
-        return Field(*(tuple(map(_plain, column)) for column in columns), self.aligned, () if same else axes)
+        return Field(size, stride, start, self.aligned, () if same else axes)
 
     def _mirrored(self, role: int, length: int) -> Span:
         """Return the span along an axis, with the px that a mirrored border shows in place of those beyond it."""

@@ -156,7 +156,7 @@ def run(call: Call, known: dict[Value, Tensor]) -> list[Tensor]:
 
     def real(value: Value) -> Tensor:
         if value not in tensors or value.call == CONSTANT:
-            tensor = value.constant if value.call == CONSTANT else known[value]
+            tensor = value.held if value.call == CONSTANT else known[value]
             tensors[value] = tensor.clone() if writes else tensor
         return tensors[value]
 

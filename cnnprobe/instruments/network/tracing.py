@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,12 @@ class Value:
     real: bool = field(default=True, compare=False, repr=False)
     dtype: torch.dtype = field(default=torch.float32, compare=False, repr=False)
     device: torch.device = field(default=torch.device("cpu"), compare=False, repr=False)
+
+    @property
+    def held(self) -> Tensor:
+        """The constant, of a value that has one."""
+        assert self.constant is not None
+        return self.constant
 
 
 @dataclass(frozen=True)
@@ -151,29 +157,31 @@ class Watch(TorchFunctionMode):
         self.functions: Counter = Counter()
         self.calls_of: Counter = Counter()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.handles = (
             register_module_forward_pre_hook(self._enter_module),
             register_module_forward_hook(self._leave_module),
         )
         return super().__enter__()
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: Any) -> Any:
         for handle in self.handles:
             handle.remove()
         return super().__exit__(*exception)
 
-    def _enter_module(self, module: nn.Module, _) -> None:
+    def _enter_module(self, module: nn.Module, _: Any) -> None:
         if (path := self.paths.get(id(module))) is not None:
             self.stack.append((path, self.calls_of[path]))
             self.calls_of[path] += 1
             self.entered()
 
-    def _leave_module(self, module: nn.Module, _, output: Any) -> None:
+    def _leave_module(self, module: nn.Module, _: Any, output: Any) -> None:
         if id(module) in self.paths:
             self.left(module, *self.stack.pop(), output)
 
-    def __torch_function__(self, function, types, arguments=(), keywords=None):
+    def __torch_function__(
+        self, function: Callable, types: Any, arguments: tuple = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
         return self.called(function, arguments, keywords or {})
 
     def nth(self, name: str) -> int:
@@ -331,7 +339,9 @@ def parameters_behind(constant: Tensor | None) -> set[Tensor]:
     """Return the parameters that a constant of a pass of `trace_anew` that learns is made from, itself if it is one."""
     if constant is None or constant.grad_fn is None:
         return set() if constant is None else {constant}
-    found, seen, waiting = set(), set(), [constant.grad_fn]
+    found: set[Tensor] = set()
+    seen: set[Any] = set()
+    waiting = [constant.grad_fn]
     while waiting:
         node = waiting.pop()
         found |= {node.variable} if hasattr(node, "variable") else set()

@@ -66,7 +66,9 @@ def seen(model: nn.Module, size: tuple[int, ...]) -> Seen | None:
     """
     written = trace(model, size)
     first = _first(written)
-    call = first if first is None or first.name == "batch_norm" else _reader(written, first.outputs[0])
+    if first is None:
+        return None
+    call = first if first.name == "batch_norm" else _reader(written, first.outputs[0])
     if call is None or call.name != "batch_norm":
         return None
     norm = dict(model.named_modules()).get(call.module)

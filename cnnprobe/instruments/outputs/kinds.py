@@ -160,21 +160,22 @@ def _found_out(model: nn.Module, size: tuple[int, ...], known: int, named: bool)
         except Exception as error:  # the network is tried where it may have no meaning
             if is_short(error):
                 raise
-    values = [rows_of(one) for one in returned]
-    if not values or any(one is None or len(one) != 1 for one in values) or len({one.shape for one in values}) > 1:
+    values = [one for one in map(rows_of, returned) if one is not None and len(one) == 1]
+    if not values or len(values) < len(returned) or len({one.shape for one in values}) > 1:
         shown = returned[0] if returned else None
         return Outputs("unknown", 0, remark=f"{_shown(shown)}: no class is chosen, prediction is -1")
     table, coarse = torch.cat(values).float(), is_coarse(torch.cat(values))
     ends = _ends_in_layer(model, size)
     found = _judged(table, len(near), known, named, coarse, linear=ends[1])
-    if found is not None and found.kind not in ("softmax", "log-softmax", "sigmoid"):
-        return found
     if found is None and (table.shape[1] == 1 or not bool((table <= ROUGH).all())):
         return _of_classes(ends[0], table.shape[1], known, _one_sided(table))
-    place = scores_before(model, size, found.kind if found else "log-softmax", [*near, *far], table, len(near))
+    own = found or Outputs("log-softmax", table.shape[1])
+    if own.kind not in ("softmax", "log-softmax", "sigmoid"):
+        return own
+    place = scores_before(model, size, own.kind, [*near, *far], table, len(near))
     if found is None and place is None:
         return _of_classes(ends[0], table.shape[1], known, _one_sided(table))
-    return _with_scores(found or Outputs("log-softmax", table.shape[1]), place, table)
+    return _with_scores(own, place, table)
 
 
 def class_scores(model: nn.Module, size: tuple[int, ...]) -> Layer:

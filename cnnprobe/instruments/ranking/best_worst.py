@@ -19,11 +19,12 @@ def ends_of(units: Any) -> Ends | None:
     """
     words = units if isinstance(units, list) else [units]
     matches = [re.fullmatch(r"(best|worst):([1-9]\d*)", str(word)) for word in words]
-    if not any(matches):
+    ends = [(match[1], int(match[2])) for match in matches if match is not None]
+    if not ends:
         return None
-    if not all(matches):
+    if len(ends) < len(words):
         raise UserError(f"units are either named or ranked (best:8, worst:8), got {listing(map(str, words))}")
-    return [(match[1], int(match[2])) for match in matches]
+    return ends
 
 
 def check_ends(ends: Ends, units: Any, channels: int) -> None:

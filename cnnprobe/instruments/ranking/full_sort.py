@@ -57,9 +57,11 @@ def areas(
     Returns:
         (image, unit) share, NaN where not seen; (unit,) threshold.
     """
-    largest, start = None, 0
+    start = 0
+    largest: Largest | None = None
     for maps in batches():
         flat = torch.from_numpy(maps).float().flatten(2)
         largest = largest or Largest(flat.shape[1], images, positions, quantile)
         largest.add(flat, np.arange(start, start := start + len(flat)), flat.isfinite().all(2).all(1).numpy())
+    assert largest is not None  # nobody ranks no images
     return largest.result()

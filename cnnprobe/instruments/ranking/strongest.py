@@ -94,7 +94,7 @@ def by_pass(
             for one, own in zip(receivers, state["of"]):
                 one.restore(own)
 
-        how = {"take": take, "restore": restore, "unfinished": unfinished}
+        how: dict[str, Any] = {"take": take, "restore": restore, "unfinished": unfinished}
         yield from passing("ranking", len(skipped), loaded, show, use, **how)
     return {layer.name: _found(ranker, areas, layer) for layer in layers}
 
@@ -154,8 +154,8 @@ def of_groups(
             places[:, part.indices] = maps.argmax(2).numpy()
             skipped[part.indices] = ~part.readable
 
-        how = {"take": lambda: every, "restore": lambda state: put(every, state), "unfinished": unfinished}
-        yield from passing("ranking", len(skipped), loaded, show, use, **how)
+        how: dict[str, Any] = {"take": lambda: every, "restore": lambda state: put(every, state)}
+        yield from passing("ranking", len(skipped), loaded, show, use, unfinished=unfinished, **how)
     images = np.argsort(-responses, 1, kind="stable")[:, :k]
     images = np.pad(images, ((0, 0), (0, k - images.shape[1])), constant_values=-1)
     values = np.where(images >= 0, np.take_along_axis(responses, np.maximum(images, 0), 1), -np.inf)
@@ -164,7 +164,7 @@ def of_groups(
     positions = np.stack(sites[: len(layer.map_size)] or [np.zeros((*images.shape, 0), np.int64)], -1)
     positions = positions.reshape(*images.shape, len(layer.map_size))
     ranks = Ranked(images, np.where(images >= 0, values, np.nan).astype(np.float32), positions)
-    return Strongest({BEST: ranks}, (images < 0).all(1))
+    return Strongest({BEST: ranks}, np.all(images < 0, 1))
 
 
 def check_record(source: Recording, layers: list[Layer], criteria: Iterable[str]) -> None:
@@ -278,7 +278,7 @@ class Search:
     images: int
     source: Recording | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.source is None:
             return
         if self.source.attributes["command"] == "topk":
@@ -301,11 +301,11 @@ class Search:
             ranker = Ranker(self.layers, self.k)
             found = yield from by_pass(self.model, self.layers, ranker, loaded, skipped, unfinished)
             return {name: one.of(self.units[name]) for name, one in found.items()}, skipped
-        found = {layer.name: self._stored(layer) for layer in self.layers}
+        found = {layer.name: self._stored(self.source, layer) for layer in self.layers}
         return found, self.source["stimuli"]["skipped"]
 
-    def _stored(self, layer: Layer) -> Strongest:
+    def _stored(self, source: Recording, layer: Layer) -> Strongest:
         units = self.units[layer.name]
-        if self.source.attributes["command"] == "topk":
-            return _by_topk(self.source, layer, units, self.k)
-        return by_record(self.source, layer, [BEST], self.k).of(units)
+        if source.attributes["command"] == "topk":
+            return _by_topk(source, layer, units, self.k)
+        return by_record(source, layer, [BEST], self.k).of(units)

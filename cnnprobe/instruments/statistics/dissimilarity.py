@@ -31,10 +31,16 @@ class Products:
         features: how many were added.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.inner: Tensor | None = None
         self.total: Tensor | None = None
         self.features = 0
+
+    @property
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """`inner` and `total`, of features that were added."""
+        assert self.inner is not None and self.total is not None
+        return self.inner, self.total
 
     def add(self, patterns: Tensor | np.ndarray) -> "Products":
         """Add features.
@@ -72,18 +78,20 @@ class Products:
             groups: (condition,) index of the group, -1 for none.
         """
         made = Products()
-        known = self.total.isfinite() & self.inner.diagonal(dim1=-2, dim2=-1).isfinite()
-        share = membership(groups, self.inner.device) * known[..., None, :]
+        inner, total = self.sums
+        known = total.isfinite() & inner.diagonal(dim1=-2, dim2=-1).isfinite()
+        share = membership(groups, inner.device) * known[..., None, :]
         share = share / share.sum(-1, keepdim=True)  # NaN for an empty group
-        inner = self.inner.where(known[..., :, None] & known[..., None, :], 0.0)
+        inner = inner.where(known[..., :, None] & known[..., None, :], 0.0)
         made.inner = share @ inner @ share.mT
-        made.total = (share @ self.total.where(known, 0.0)[..., None])[..., 0]
+        made.total = (share @ total.where(known, 0.0)[..., None])[..., 0]
         made.features = self.features
         return made
 
     def centred(self) -> Tensor:
         """Return the inner products of the patterns less their means over features, (…, condition, condition)."""
-        return self.inner - self.total[..., :, None] * self.total[..., None, :] / self.features
+        inner, total = self.sums
+        return inner - total[..., :, None] * total[..., None, :] / self.features
 
 
 def step(conditions: int) -> int:
@@ -115,14 +123,15 @@ def dissimilarity(products: Products, metric: Metric) -> Tensor:
         (…, condition, condition) float64, symmetric, 0 on the diagonal. NaN in row and column of a pattern that is not
         finite or for which the metric has no meaning: a constant one for the correlations, a zero one for the cosine.
     """
-    inner = products.inner if metric in ("euclidean", "cosine") else products.centred()
+    uncentred, _ = products.sums
+    inner = uncentred if metric in ("euclidean", "cosine") else products.centred()
     square = inner.diagonal(dim1=-2, dim2=-1)
     if metric == "euclidean":
         sums = square[..., :, None] + square[..., None, :]
         found = sums - 2 * inner
         found = found.where(found > RESOLUTION / 10 * sums, found * 0).sqrt()  # keeps NaN
     else:
-        floor = RESOLUTION * products.inner.diagonal(dim1=-2, dim2=-1)
+        floor = RESOLUTION * uncentred.diagonal(dim1=-2, dim2=-1)
         norm = square.where(square > floor, torch.nan).sqrt()
         found = 1 - (inner / norm[..., :, None] / norm[..., None, :]).clamp(-1, 1)
         found = found.where(~(found < RESOLUTION), 0.0)  # equal patterns

@@ -16,7 +16,7 @@ from cnnprobe.instruments.network.replay import repeat_batch, run
 from cnnprobe.instruments.network.tracing import CONSTANT, Call, Value, replaced
 from cnnprobe.instruments.windows.operations import Convolution, behind
 from cnnprobe.instruments.windows.plan import Class
-from cnnprobe.instruments.windows.spans import Slide
+from cnnprobe.instruments.windows.spans import Lookup, Slide
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,20 @@ class Place:
 
     def read_by(self, slides: tuple[Slide, Slide]) -> "Place":
         """Return what results at these places read."""
-        first = tuple(at * s.stride - s.before for at, s in zip(self.first, slides))
-        return Place(first, tuple((n - 1) * s.stride + s.span for n, s in zip(self.lengths, slides)))
+        rows, columns = (at * s.stride - s.before for at, s in zip(self.first, slides))
+        height, width = ((n - 1) * s.stride + s.span for n, s in zip(self.lengths, slides))
+        return Place((rows, columns), (height, width))
 
     def reaching(self, slides: tuple[Slide, Slide]) -> "Place":
         """Return all results that read any of these places; stride 1."""
-        first = tuple(at + s.before - (s.span - 1) for at, s in zip(self.first, slides))
-        return Place(first, tuple(n + s.span - 1 for n, s in zip(self.lengths, slides)))
+        rows, columns = (at + s.before - (s.span - 1) for at, s in zip(self.first, slides))
+        height, width = (n + s.span - 1 for n, s in zip(self.lengths, slides))
+        return Place((rows, columns), (height, width))
 
     def relative_to(self, other: "Place") -> tuple[np.ndarray, np.ndarray]:
         """Return its first positions counted from those of another."""
-        return tuple(own - its for own, its in zip(self.first, other.first))
+        rows, columns = (own - its for own, its in zip(self.first, other.first))
+        return rows, columns
 
 
 class Clean:
@@ -171,7 +174,7 @@ class Windows:
         offsets = [gap[:, None] + np.arange(length) for gap, length in zip(gaps, target.lengths)]
         return self._gathered(rows, offsets, None)
 
-    def fetched(self, rows: Tensor, source: Place, target: Place, lookups: tuple) -> Tensor:
+    def fetched(self, rows: Tensor, source: Place, target: Place, lookups: tuple[Lookup, Lookup]) -> Tensor:
         """Return differences where each target position looks its source up."""
         offsets = []
         for lookup, at, first, length in zip(lookups, target.first, source.first, target.lengths):
@@ -254,7 +257,7 @@ class Windows:
         def constant(value: Value) -> Value:
             if value.call != CONSTANT or value.shape[-2:] != side or tuple(side) == (1, 1):
                 return value
-            maps = value.constant.reshape(-1, *side)
+            maps = value.held.reshape(-1, *side)
             cut = flat(self._read(maps.permute(1, 2, 0).reshape(-1, len(maps)), side[1], place))
             return Value(CONSTANT, 0, tuple(cut.shape), cut)
 
@@ -262,7 +265,9 @@ class Windows:
         made = run(replace(call, arguments=arguments, keywords=keywords), known)[0].permute(0, 2, 3, 1)
         return made.reshape(*self.count, *made.shape[1:])
 
-    def convolved(self, changes: Tensor, how: Convolution, padding: tuple[int, int] = (0, 0), stride=(1, 1)) -> Tensor:
+    def convolved(
+        self, changes: Tensor, how: Convolution, padding: tuple[int, int] = (0, 0), stride: tuple[int, int] = (1, 1)
+    ) -> Tensor:
         """Convolve differences."""
         return self.image_like(changes, lambda maps: how.run(maps, self.low, padding, stride).to(changes.dtype))
 
@@ -277,8 +282,8 @@ class Windows:
             if aligned and changes[0, 0, 0].numel() <= how.UNROLLED:
                 unrolled = how.unrolled([int(gap[0]) for gap in gaps], source.lengths, result.lengths, self.low)
                 return self._matrix(changes, unrolled, result.lengths)
-        stride = [slide.stride for slide in how.reach]
-        return self.convolved(self.moved(changes, source, read), how, (0, 0), stride)
+        y, x = how.reach
+        return self.convolved(self.moved(changes, source, read), how, (0, 0), (y.stride, x.stride))
 
     def _matrix(self, changes: Tensor, matrix: Tensor, lengths: tuple[int, int]) -> Tensor:
         """Multiply whole windows by a matrix (y x channel, y x channel)."""
@@ -299,11 +304,8 @@ class Windows:
         """Return a value of every occluded image, whole: (image, …)."""
         if value not in self.wholes:
             height, width = value.shape[2:]
-            every = Place(
-                tuple(np.zeros(count, np.int64) for count in self.count[1:]),
-                (height, width),
-            )
-            maps = self._around(value, every)
+            rows, columns = (np.zeros(count, np.int64) for count in self.count[1:])
+            maps = self._around(value, Place((rows, columns), (height, width)))
             self.wholes[value] = maps.reshape(-1, *maps.shape[3:]).permute(0, 3, 1, 2).contiguous()
         return self.wholes[value]
 

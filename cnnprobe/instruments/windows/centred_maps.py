@@ -68,15 +68,17 @@ class Canvas:
     def middle(self) -> tuple[float, float]:
         """Return where the theoretical centre lies on the canvas, (y, x) px."""
         if not self.recentred:
-            return tuple((side - 1) / 2 for side in self.sides)
-        return tuple(side // 2 + centre % 1 for side, centre in zip(self.sides, self.field.centre((0, 0))))
+            y, x = ((side - 1) / 2 for side in self.sides)
+        else:
+            y, x = (side // 2 + centre % 1 for side, centre in zip(self.sides, self.field.centre((0, 0))))
+        return y, x
 
     def corner(self, position: Sequence[int]) -> tuple[int, int]:
         """Return where on the canvas the first pixel of the image lies for a unit at `position` of the layer's map."""
         if not self.recentred:
             return (0, 0)
-        centres = self.field.centre(position)
-        return tuple(side // 2 - math.floor(centre) for side, centre in zip(self.sides, centres))
+        y, x = (side // 2 - math.floor(centre) for side, centre in zip(self.sides, self.field.centre(position)))
+        return y, x
 
     def mean(self, maps: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Average the maps of a unit's images, re-centred.

@@ -132,7 +132,7 @@ class WindowEngine:
         self.read_whole = self._read_whole()
         self.last_use = {value: call.index for call in self.followers for value in call.inputs}
         self.plans: dict[tuple, Plan] = {}
-        self.halves: dict[tuple, tuple] = {}
+        self.halves: dict[tuple[int, tuple[int, int]], list[Class]] = {}
 
     def _read_whole(self) -> list[Value]:
         """Return the values with windows that are needed whole."""
@@ -158,16 +158,17 @@ class WindowEngine:
             only: rows and columns of occluders; None: all of them.
         """
         if need is None or not self.windowed:
-            need = tuple((0, side) for side in (self.target.shape[2:] if self.windowed else (1, 1)))
+            height, width = self.target.shape[2:] if self.windowed else (1, 1)
+            need = (0, height), (0, width)
         if only is not None:
-            axes = [self._axis(axis, stretch, only[axis]) for axis, stretch in enumerate(need)]
-            return Plan(*axes, *self._cost(*axes))
+            rows, columns = (self._axis(axis, stretch, only[axis]) for axis, stretch in enumerate(need))
+            return Plan(rows, columns, *self._cost(rows, columns))
         if need not in self.plans:
             for axis, stretch in enumerate(need):
                 if (axis, stretch) not in self.halves:
                     self.halves[axis, stretch] = self._axis(axis, stretch)
-            axes = [self.halves[half] for half in enumerate(need)]
-            self.plans[need] = Plan(*axes, *self._cost(*axes))
+            rows, columns = (self.halves[half] for half in enumerate(need))
+            self.plans[need] = Plan(rows, columns, *self._cost(rows, columns))
         return self.plans[need]
 
     def _axis(self, axis: int, need: tuple[int, int], only: np.ndarray | None = None) -> list[Class]:
@@ -241,7 +242,16 @@ class WindowEngine:
             for columns in plan.columns:
                 yield from self._pieces(rows, columns, clean, differences, carried, max(1, fit // draws), draws)
 
-    def _pieces(self, rows, columns, clean, differences, carried, fit, draws) -> Iterator[Answer]:
+    def _pieces(
+        self,
+        rows: Class,
+        columns: Class,
+        clean: Clean,
+        differences: dict[Value, Tensor],
+        carried: Carried,
+        fit: int,
+        draws: int,
+    ) -> Iterator[Answer]:
         """Carry one class of rows and one of columns in pieces that fit."""
         start = 0
         while start < len(rows.members):
@@ -276,7 +286,7 @@ class WindowEngine:
                 if self.last_use[value] == call.index and value != self.target:
                     windows.forget(value)
         if self.windowed:
-            changed = tuple(axis.windows[self.target].changed for axis in (rows, columns))
+            changed = rows.windows[self.target].changed, columns.windows[self.target].changed
             place, changes = windows.place(self.target), windows.changes(self.target)
             return Answer(rows.members, columns.members, place, changed, changes, None)
         return Answer(rows.members, columns.members, None, None, None, windows.wholes[self.target])

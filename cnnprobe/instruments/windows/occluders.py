@@ -36,7 +36,7 @@ class Grid:
     patch: int
     stride: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.patch <= min(self.sides):
             raise UserError(f"patch_size must be from 1 to {min(self.sides)} (the image's side), got {self.patch}")
         if self.stride < 1:
@@ -45,18 +45,21 @@ class Grid:
     @property
     def shape(self) -> tuple[int, int]:
         """Return how many (rows, columns) of places there are."""
-        return tuple((side - self.patch) // self.stride + 1 for side in self.sides)
+        rows, columns = ((side - self.patch) // self.stride + 1 for side in self.sides)
+        return rows, columns
 
     @property
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the first pixel of each row and of each column of places, int64."""
-        return tuple(np.arange(count, dtype=np.int64) * self.stride for count in self.shape)
+        rows, columns = (np.arange(count, dtype=np.int64) * self.stride for count in self.shape)
+        return rows, columns
 
 
 def grid_of(sides: tuple[int, int], patch_size: int | None = None, stride: int | None = None) -> Grid:
     """Return the places of the occluder: 11 px every 3 px in an image of 224 px, in proportion in others."""
     patch = patch_size or max(1, round(11 / 224 * min(sides)))
-    return Grid(tuple(sides), patch, stride or max(1, round(patch * 3 / 11)))
+    y, x = sides
+    return Grid((y, x), patch, stride or max(1, round(patch * 3 / 11)))
 
 
 def fillings(kind: str, image: Tensor, draws: int, mean: Tensor, sd: Tensor, seed: int) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnprobe.instruments.network.tracing import Call
-from cnnprobe.instruments.windows.spans import Reach, Slide
+from cnnprobe.instruments.windows.spans import Lookup, Reach, Slide
 
 PACKING = torch.backends.mkldnn.is_available() and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
 
@@ -58,6 +58,8 @@ class Operation:
 
 class Convolution(Operation):
     """A convolution: differences only, the bias cancels."""
+
+    reach: tuple[Slide, Slide]
 
     UNROLLED = 600
     """Numbers in a window up to which a convolution with stride is written as one matrix (it reads the image)."""
@@ -105,7 +107,8 @@ class Convolution(Operation):
             maps = one.view(-1, height, width, channels).permute(0, 3, 1, 2)
             reads = [(n - 1) * s.stride + s.span for n, s in zip(result, self.reach)]
             pad = [gaps[1], reads[1] - gaps[1] - width, gaps[0], reads[0] - gaps[0] - height]
-            made = self.run(F.pad(maps, pad), False, (0, 0), tuple(s.stride for s in self.reach))
+            y, x = self.reach
+            made = self.run(F.pad(maps, pad), False, (0, 0), (y.stride, x.stride))
             return made.permute(0, 2, 3, 1).reshape(len(one), -1).contiguous()
 
         return self._once((tuple(gaps), lengths, result), make, low)
@@ -178,6 +181,8 @@ class Join(Operation):
 class Pad(Operation):
     """A border of a constant, or of what is inside (reflect, replicate, circular)."""
 
+    reach: tuple[Lookup, Lookup]
+
     def carry(self, windows: Any) -> None:
         """Fetch the differences from where each position was taken."""
         changes, source = windows.changes(self.inputs[0]), windows.place(self.inputs[0])
@@ -199,6 +204,8 @@ class Pointwise(Operation):
 class MaxPool(Operation):
     """The largest value under a window."""
 
+    reach: tuple[Slide, Slide]
+
     def carry(self, windows: Any) -> None:
         """Pool the values, with the clean image around them."""
         slides = self.reach
@@ -212,6 +219,8 @@ class MaxPool(Operation):
 
 class AveragePool(Operation):
     """The mean under a window; `divisor` (y, x) where it is not the same everywhere."""
+
+    reach: tuple[Slide, Slide]
 
     def __init__(self, call: Call, reach: tuple[Slide, Slide], divisor: Tensor):
         super().__init__(call, reach)

@@ -140,10 +140,10 @@ def _merged(groups: list[np.ndarray], lengths: list[np.ndarray], work: np.ndarra
     The work of a group is its size times the sum over values of work x length²: windows are about square.
     """
     groups, sizes = list(groups), np.array([len(group) for group in groups], float)
-    lengths = np.array(lengths, float).reshape(len(groups), -1)
+    longest = np.array(lengths, float).reshape(len(groups), -1)  # (group, value)
     while len(groups) > 1:
-        own = sizes * (lengths**2 @ work)
-        joint = np.maximum(lengths[:, None], lengths[None])  # (group, group, value)
+        own = sizes * (longest**2 @ work)
+        joint = np.maximum(longest[:, None], longest[None])  # (group, group, value)
         more = (sizes[:, None] + sizes[None]) * (joint**2 @ work) - own[:, None] - own[None]
         np.fill_diagonal(more, np.inf)
         one, other = np.unravel_index(more.argmin(), more.shape)
@@ -151,9 +151,9 @@ def _merged(groups: list[np.ndarray], lengths: list[np.ndarray], work: np.ndarra
             break
         one, other = min(one, other), max(one, other)
         groups[one] = np.concatenate([groups[one], groups.pop(other)])
-        lengths[one] = joint[one, other]
+        longest[one] = joint[one, other]
         sizes[one] += sizes[other]
-        lengths, sizes = np.delete(lengths, other, 0), np.delete(sizes, other)
+        longest, sizes = np.delete(longest, other, 0), np.delete(sizes, other)
     return groups
 
 

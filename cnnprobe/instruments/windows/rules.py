@@ -52,7 +52,7 @@ def operation(call: Call, local: set[Value]) -> Operation | None:
     same_shape = all(value.shape[2:] == call.outputs[0].shape[2:] for value in call.inputs)
     if len(call.outputs) > 1 or not same_shape or call.outputs[0].shape[0] != 1:
         return None
-    reach = tuple(map(same, call.outputs[0].shape[2:]))
+    reach = _same(call)
     if SUMS.fullmatch(name) and "alpha" not in call.keywords and _equal_shapes(call):
         return Sum(call, reach)
     if IDENTITY.fullmatch(name) and not call.argument("training", 2, "dropout" in name):
@@ -91,10 +91,17 @@ def _each(setting: Any) -> tuple[int, int]:
     return values * 2 if len(values) == 1 else values
 
 
-def _slides(call: Call, kernel, stride, padding, dilation) -> tuple[Slide, Slide]:
+def _same(call: Call) -> tuple[Slide, Slide]:
+    """Return the reach of a call that acts position by position."""
+    y, x = call.outputs[0].shape[2:]
+    return same(y), same(x)
+
+
+def _slides(call: Call, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Slide, Slide]:
     settings = zip(*map(_each, (kernel, stride, padding, dilation)))
     lengths = zip(call.inputs[0].shape[2:], call.outputs[0].shape[2:])
-    return tuple(Slide(k, s, p, d, *sides) for (k, s, p, d), sides in zip(settings, lengths))
+    y, x = (Slide(k, s, p, d, *sides) for (k, s, p, d), sides in zip(settings, lengths))
+    return y, x
 
 
 def _convolution(call: Call) -> Operation | None:
@@ -106,17 +113,17 @@ def _convolution(call: Call) -> Operation | None:
         padding = [d * (k - 1) // 2 for k, d in zip(weight.shape[2:], _each(dilation))]
     padding = 0 if padding == "valid" else padding
     slides = _slides(call, weight.shape[2:], call.argument("stride", 3, 1), padding, dilation)
-    return Convolution(call, slides, weight.constant.detach(), call.argument("groups", 6, 1))
+    return Convolution(call, slides, weight.held.detach(), call.argument("groups", 6, 1))
 
 
 def _batch_norm(call: Call) -> Operation | None:
     mean, variance = call.argument("running_mean", 1), call.argument("running_var", 2)
     if call.argument("training", 5, False) or not isinstance(mean, Value) or not isinstance(variance, Value):
         return None
-    factor = (variance.constant + call.argument("eps", 7, 1e-5)).rsqrt()
+    factor = (variance.held + call.argument("eps", 7, 1e-5)).rsqrt()
     if isinstance(gain := call.argument("weight", 3), Value):
-        factor = factor * gain.constant.detach()
-    return Scale(call, tuple(map(same, call.outputs[0].shape[2:])), factor)
+        factor = factor * gain.held.detach()
+    return Scale(call, _same(call), factor)
 
 
 def _max_pool(call: Call) -> Operation:
@@ -166,7 +173,7 @@ def _pad(call: Call) -> Operation | None:
         mode = call.argument("mode", 2, "constant")
         grown = F.pad(along, pad[:4], mode=mode, **({"value": 0.0} if mode == "constant" else {}))
         lookups.append(Lookup(grown.amax(dim=5 - axis)[0, 0].numpy().astype(np.int64) - 1))
-    return Pad(call, tuple(lookups))
+    return Pad(call, (lookups[0], lookups[1]))
 
 
 def _join(call: Call) -> Operation | None:
@@ -176,7 +183,7 @@ def _join(call: Call) -> Operation | None:
         return None
     if any(value.shape[2:] != call.outputs[0].shape[2:] for value in parts):
         return None
-    return Join(call, tuple(map(same, call.outputs[0].shape[2:])))
+    return Join(call, _same(call))
 
 
 RULES = {
