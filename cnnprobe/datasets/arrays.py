@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def build(
     classes = labels_of(found, at, len(recordings)) if at else (np.full(len(recordings), -1), (), [])
     for note in (*classes[2], *_left_out(found, name, at, len(recordings))):
         log.warning("%s", note)
-    fitting = {"size": size, "resize": resize, "channels": channels, "scale": scale, "strict": strict}
+    fitting: dict[str, Any] = {"size": size, "resize": resize, "channels": channels, "scale": scale, "strict": strict}
     called = recording_names(found, name, len(recordings))
     names = names if names and len(names) == recordings.shape[0] else None
     return Arrays(recordings, classes, path, names=called, channel_names=names, rate=rate, split=split, **fitting)
@@ -177,6 +177,8 @@ class Arrays(ImageSet):
         channel_names: of the channels, or None.
         rate, split, size, resize, scale, strict: see `build`.
     """
+
+    source_size: tuple[int, ...]
 
     def __init__(
         self,

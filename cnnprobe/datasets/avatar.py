@@ -189,8 +189,8 @@ def beside(
     """Return the distance (y, x), px, of each pixel from the picture of an edge, given by plan place and height."""
     points = []
     for place, height in (start, end):
-        depth, sideways = camera.seen(place[None])
-        depth = max(float(depth[0]), 0.1)
+        depths, sideways = camera.seen(place[None])
+        depth = max(float(depths[0]), 0.1)
         rise = np.tan(camera.pitch) - (height - camera.height) / depth
         points.append(np.array([float(sideways[0]), rise]) * focal + side / 2 - 0.5)
     pixels = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1)

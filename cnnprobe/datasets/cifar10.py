@@ -4,10 +4,10 @@ import gzip
 import io
 import pickle
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -115,9 +115,9 @@ class Cifar10(ImageSet):
         rows = np.asarray(indices, dtype=np.int64)
         return self.images[torch.from_numpy(rows)], self.readable[rows]
 
-    def fingerprint_of(self, indices: Sequence[int] | np.ndarray) -> str:
+    def fingerprint_of(self, indices: Iterable[int]) -> str:
         """sha256 (hex) of pixels, labels and names."""
-        rows = np.asarray(indices, dtype=np.int64)
+        rows = np.asarray(list(indices), dtype=np.int64)
         pixels = self.images[torch.from_numpy(rows)].numpy()
         return sha256("cifar10", pixels.tobytes(), self.labels[rows].tobytes(), *(self.names[i] for i in rows))
 
@@ -196,7 +196,7 @@ def _from_archive(archive: Path, name: str) -> bytes | None:
         with archive.open("rb") as file:
             zipped = file.peek(2).startswith(b"\x1f\x8b")
             source = _Forward(gzip.GzipFile(fileobj=file) if zipped else file, archive.stat().st_size)
-            with tarfile.open(fileobj=source, mode="r:") as packed:
+            with tarfile.open(fileobj=source, mode="r:") as packed:  # type: ignore[call-overload]  # nothing is written
                 for member in packed:
                     if member.isreg() and Path(member.name).name == name and member.size <= LARGEST_BATCH:
                         source.left = LARGEST_BATCH
@@ -214,7 +214,7 @@ class _Forward:
         size: bytes of the archive as it lies there.
     """
 
-    def __init__(self, file: BinaryIO, size: int):
+    def __init__(self, file: gzip.GzipFile | io.BufferedReader, size: int):
         self.file, self.size, self.left = file, size, HEADERS
 
     def tell(self) -> int:
@@ -259,7 +259,7 @@ def _checked(pixels: np.ndarray, labels: np.ndarray, names: list[str]) -> tuple[
 class _Plain(pickle.Unpickler):
     """Reads plain values; in place of a NumPy array it keeps the bytes, and it knows no other type."""
 
-    def find_class(self, module: str, name: str) -> type:
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
         if module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype"):
             return _Array
         if (module, name) == ("_codecs", "encode"):  # how Python 3 pickles bytes for Python 2

@@ -14,7 +14,7 @@ from cnnprobe.datasets.base.collections.objects import Objects, Outlines
 from cnnprobe.datasets.base.collections.run_lengths import Runs, lengths
 from cnnprobe.datasets.base.image_files import FolderSet
 from cnnprobe.datasets.base.imageset import ImageSet, shown
-from cnnprobe.datasets.base.labels.labelling import UNKNOWN
+from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN
 from cnnprobe.datasets.base.listing import folder_at, listed
 from cnnprobe.errors import UserError
 
@@ -51,11 +51,11 @@ def build(
             the folder, or no image can be read.
     """
     folder = folder_at(root, "coco")
-    fitting = {"size": size, "resize": resize, "strict": strict, "name": "coco"}
+    fitting: dict[str, Any] = {"size": size, "resize": resize, "strict": strict, "name": "coco"}
     if split == "unlabelled":
         images = part_folder(folder, *UNLABELLED)
-        found = listed(images).once()
-        held = FolderSet(images, found, [UNKNOWN] * len(found), (), **fitting)
+        names = listed(images).once()
+        held = FolderSet(images, names, [UNKNOWN] * len(names), (), **fitting)
         held.require_any()
         return held
     part = "train2017" if split == "train" else "val2017"

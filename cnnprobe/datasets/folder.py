@@ -9,7 +9,8 @@ import numpy as np
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.image_files import FolderSet, none_in
 from cnnprobe.datasets.base.imageset import ImageSet, sha256, shown
-from cnnprobe.datasets.base.labels.labelling import UNKNOWN, by_file, by_subfolder, splits_by_file, without_images
+from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN
+from cnnprobe.datasets.base.labels.labelling import by_file, by_subfolder, splits_by_file, without_images
 from cnnprobe.datasets.base.listing import Listing, folder_at, listed
 from cnnprobe.datasets.base.splits import Part, part_of
 from cnnprobe.errors import UserError, listing

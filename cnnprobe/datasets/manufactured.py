@@ -166,7 +166,9 @@ def _name(row: dict[str, Any]) -> str:
     return "/".join(parts)
 
 
-def _gratings(options: dict[str, Any], contrasts: tuple[float, ...] = (1.0,), steps: tuple[int, int] = (1, 1)):
+def _gratings(
+    options: dict[str, Any], contrasts: tuple[float, ...] = (1.0,), steps: tuple[int, int] = (1, 1)
+) -> Iterator[dict[str, Any]]:
     angles = [180 * step / options["orientations"] for step in range(options["orientations"])][:: steps[0]]
     waves = np.geomspace(options["lowest"], options["highest"], options["frequencies"])[:: steps[1]].tolist()
     turns = [360 * step / options["phases"] for step in range(options["phases"])]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from cnnprobe.datasets.base.collections.collection import Collection
 from cnnprobe.datasets.base.collections.csv_columns import WIDEST, columns
 from cnnprobe.datasets.base.collections.objects import Objects
 from cnnprobe.datasets.base.imageset import ImageSet, shown
-from cnnprobe.datasets.base.labels.labelling import UNKNOWN
+from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN
 from cnnprobe.datasets.base.listing import folder_at
 from cnnprobe.datasets.base.names import Names
 from cnnprobe.errors import UserError, listing, must_be_a_file
@@ -71,17 +71,17 @@ def build(
         UserError: the folder does not have the official layout, a table is missing or damaged, or no image can be read.
     """
     folder = folder_at(root, "openimages")
-    split = split or "val"
-    other = {"val": "test", "test": "val"}.get(split)
-    if other and not (folder / FOLDERS[split]).exists() and (folder / FOLDERS[other]).exists():
-        split = other
-    images = _images(folder, FOLDERS[split])
-    fitting = {"size": size, "resize": resize, "strict": strict, "name": "openimages"}
+    chosen: str = split or "val"
+    other = {"val": "test", "test": "val"}.get(chosen)
+    if other and not (folder / FOLDERS[chosen]).exists() and (folder / FOLDERS[other]).exists():
+        chosen = other
+    images = _images(folder, FOLDERS[chosen])
+    fitting: dict[str, Any] = {"size": size, "resize": resize, "strict": strict, "name": "openimages"}
     if classes == "none":
         labels: np.ndarray = np.full(len(images.ids), UNKNOWN)
         return Collection(images.root, images.names, labels, (), **fitting)
     known = _Classes.read(_table(folder, BOXABLE if classes == "largest" else CLASSES))
-    table = _table(folder, BOXES if classes == "largest" else LABELS, part=FOLDERS[split], split=split)
+    table = _table(folder, BOXES if classes == "largest" else LABELS, part=FOLDERS[chosen], split=chosen)
     objects = _objects(table, images, known) if classes == "largest" else None
     labels = objects.largest(len(images.ids)) if objects else _image_labels(table, images, known)
     return Collection(images.root, images.names, labels, known.names, objects=objects, labelled=True, **fitting)

@@ -72,6 +72,8 @@ class Signals(ImageSet):
         planted: (class, channel, frequency in Hz) of each oscillation.
     """
 
+    rate: float
+
     def __init__(self, *, count: int, split: str, seed: int, **options: Any):
         self.split, self.seed, self.options = split, seed, options
         self.channels, self.length = options["channels"], options["size"]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.image_files import FolderSet
 from cnnprobe.datasets.base.imageset import ImageSet, shown
-from cnnprobe.datasets.base.labels.labelling import UNKNOWN
+from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN
 from cnnprobe.datasets.base.listing import folder_at, listed
 from cnnprobe.errors import UserError, must_be_a_file
 

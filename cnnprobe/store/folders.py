@@ -44,7 +44,8 @@ def unwritable(out: Path, error: OSError) -> UserError:
         return UserError(f"{blocked} is a file, not a folder; choose another out=")
     if error.errno == errno.EISDIR:
         return UserError(in_the_way(error))
-    reason = {errno.EACCES: "no permission", errno.EROFS: "read-only file system"}.get(error.errno, error.strerror)
+    reasons: dict[int | None, str] = {errno.EACCES: "no permission", errno.EROFS: "read-only file system"}
+    reason = reasons.get(error.errno, error.strerror)
     return UserError(f"cannot write in {out}: {reason}; choose another out=")
 
 

@@ -3,12 +3,15 @@
 import io
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from cnnprobe.store.tables import Column, Table
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer  # for type checkers only
 
 FORMAT_VERSION = 2
 """Since 2 what is known before the rows has a checksum as well."""
@@ -28,7 +31,7 @@ class Blank(io.RawIOBase):
 
     PAGE = 4096
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pages: dict[int, bytearray] = {}
         self.position = 0
         self.size = 0
@@ -62,7 +65,7 @@ class Blank(io.RawIOBase):
         self.size = self.position if size is None else size
         return self.size
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill a buffer; bytes never written are zero."""
         view = memoryview(buffer).cast("B")
         view[:] = bytes(len(view))
@@ -72,7 +75,7 @@ class Blank(io.RawIOBase):
         self.position += len(view)
         return len(view)
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         """Write bytes at the current position."""
         view = memoryview(data).cast("B")
         for page, inside, start, length in self._spans(len(view)):

@@ -31,7 +31,7 @@ TEXT = np.dtype([("letters", "<u4"), ("heap", "<u8"), ("number", "<u4")])
 
 
 def _checksum(values: np.ndarray) -> int:
-    return zlib.crc32(memoryview(np.ascontiguousarray(values)).cast("B") if values.size else b"")
+    return zlib.crc32(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
 
 
 class TableView(Mapping):
@@ -55,7 +55,8 @@ class TableView(Mapping):
             self.columns = [key for key in group if isinstance(group[key], h5py.Dataset)]
             self.row_count = group[self.columns[0]].shape[0]
             self.batch = int(self.attributes.get("batch", 1))
-            self.done = self.sums = None
+            self.done: np.ndarray | None = None  # where no row writes
+            self.sums = np.zeros((0, 0), np.uint32)
             if "written" in self.attributes:
                 saved = file[SAVED][name]
                 done, self.sums = saved["done"][:], saved["crc"][:]
@@ -105,7 +106,7 @@ class TableView(Mapping):
             item = file[f"{self.name}/{column}"]
             values = item.asstr()[:] if h5py.check_string_dtype(item.dtype) else item[:]
         if column in self._written():
-            for number in np.flatnonzero(self.done):
+            for number in self._saved:
                 self._verify(column, number, values[number * self.batch : (number + 1) * self.batch])
         rows = self.rows
         return values if len(rows) == len(values) else values[rows]
@@ -120,7 +121,7 @@ class TableView(Mapping):
         """Read one column batch by batch, in the order of the rows; only what is saved."""
         with self.recording.file() as file:
             item = file[f"{self.name}/{column}"]
-            for number in np.flatnonzero(self.done):
+            for number in self._saved:
                 values = item[number * self.batch : (number + 1) * self.batch]
                 self._verify(column, number, values)
                 yield values
@@ -132,11 +133,17 @@ class TableView(Mapping):
                 f"{self.recording.path}: rows {first} to {first + len(values) - 1} of {self.name} damaged (checksum)"
             )
 
+    @property
+    def _saved(self) -> list[int]:
+        """Numbers of the batches that are saved; none where no row writes."""
+        return [] if self.done is None else np.flatnonzero(self.done).tolist()
+
     def _written(self) -> list[str]:
         return self.attributes.get("written", "").split()
 
     def damaged(self) -> np.ndarray:
         """Tell of each batch whether it counts as saved and does not match its checksums, (batch,) bool."""
+        assert self.done is not None  # asked of tables that rows write
         found = np.zeros(len(self.done), bool)
         with self.recording.file() as file:
             for place, column in enumerate(self._written()):
@@ -145,7 +152,7 @@ class TableView(Mapping):
                 several = max(1, PIECE // size)
                 for first in range(0, len(found), several):
                     numbers = np.flatnonzero(self.done[first : first + several])
-                    values = item[first * self.batch : (first + several) * self.batch] if len(numbers) else ()
+                    values = item[first * self.batch : (first + several) * self.batch] if len(numbers) else np.zeros(0)
                     for number in numbers:
                         batch = values[number * self.batch : (number + 1) * self.batch]
                         found[first + number] |= _checksum(batch) != self.sums[first + number, place]
@@ -332,7 +339,7 @@ class SoFar(Recording):
         self.views = self._all()
         for _ in range(LOOKS):
             before, self.views = self.views, self._all()
-            if all(np.array_equal(before[name].done, view.done) for name, view in self.views.items()):
+            if all(before[name]._saved == view._saved for name, view in self.views.items()):
                 break  # nothing was saved in between: they are of one moment
         for view in self.views.values():
             if view.done is not None:

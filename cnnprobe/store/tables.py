@@ -34,7 +34,7 @@ class Column:
     unit: str = "1"
     values: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.axes.split()) != len(self.shape):
             raise ValueError(f"axes {self.axes!r} do not name the axes of shape {self.shape}")
 

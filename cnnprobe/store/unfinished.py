@@ -80,7 +80,7 @@ class Unfinished:
         """
         part = self.parts[name] = _Part(take)
         found = self._read(name)
-        if found is None:
+        if self.before is None or found is None:
             return False
         try:
             restore(found["state"])
@@ -119,8 +119,8 @@ class Unfinished:
     def keep(self) -> bool:
         """Keep everything now; returns False where a part cannot be asked for at this moment."""
         began, whole = time.monotonic(), True
-        for name, part in self.parts.items() if self.folder is not None else ():
-            if part.kept:
+        for name, part in self.parts.items():
+            if self.folder is None or part.kept:
                 continue
             state = part.take()
             if state is None:
@@ -207,8 +207,9 @@ def packed(name: str, done: bool, state: State) -> memoryview:
     """Return a state as the bytes of a file, whose parts have checksums."""
     arrays: dict[str, np.ndarray] = {}
     about = {"name": name, "version": __version__, "done": done, "state": _separate(state, arrays)}
+    members: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays}
     target = io.BytesIO()
-    np.savez(target, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+    np.savez(target, **members)
     return target.getbuffer()
 
 

@@ -116,7 +116,7 @@ class Writer:
         try:
             sums = np.zeros(len(columns), "<u4")
             for i, (name, values) in enumerate(columns.items()):
-                data = memoryview(values).cast("B") if values.size else b""
+                data = values.data.cast("B") if values.size else b""
                 self._put(f"{table.name}/{name}", rows.start * table.columns[name].row_bytes, data)
                 sums[i] = zlib.crc32(data)
             self._put(f"{SAVED}/{table.name}/crc", batch * sums.nbytes, sums.tobytes())
@@ -144,7 +144,7 @@ class Writer:
         kept = [
             min(table.batch, table.rows - batch * table.batch)
             for table in main
-            for batch in np.flatnonzero(self.done[table.name])
+            for batch in np.flatnonzero(self.done[table.name]).tolist()
         ]
         return f"{sum(kept)} of {sum(table.rows for table in main)} rows kept"
 

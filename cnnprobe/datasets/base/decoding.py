@@ -51,7 +51,7 @@ class Unreadable(Exception):  # noqa: N818
 
 
 def decode(
-    path: Path, size: tuple[int, int] | None = None, resize: int | None = None
+    path: Path, size: Sequence[int] | None = None, resize: int | None = None
 ) -> tuple[np.ndarray, dict[str, str]]:
     """Read one image, upright, on white where it is transparent.
 
@@ -213,12 +213,12 @@ def _check_pixels(pixels: int) -> None:
 def _reason(error: Exception, path: Path, kind: str | None) -> str:
     """Say in a few words what is wrong with a file, from the error that reading it raised."""
     if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit comes before ours
-        return f"too large ({int(re.search(r'[0-9]+', str(error))[0]) // 10**6} million pixels; limit 64)"
+        return f"too large ({int(re.findall(r'[0-9]+', str(error))[0]) // 10**6} million pixels; limit 64)"
     if isinstance(error, PermissionError):
         return "permission denied"
     if isinstance(error, FileNotFoundError):
         return "leads nowhere" if path.is_symlink() else "gone"
-    if isinstance(error, OSError) and error.errno:
+    if isinstance(error, OSError) and error.errno and error.strerror:
         return error.strerror
     if kind is None:
         return _content(path)
@@ -308,7 +308,7 @@ def _deep_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(shown).convert("RGB")
 
 
-def _fitted(image: Image.Image, size: tuple[int, int], resize: int | None) -> Image.Image:
+def _fitted(image: Image.Image, size: Sequence[int], resize: int | None) -> Image.Image:
     """Scale, then crop, as torchvision's Resize and CenterCrop do.
 
     Of an extremely long picture (20000 x 1) only the pixels that stay are computed; that rounds differently by a step.

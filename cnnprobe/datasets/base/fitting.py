@@ -1,5 +1,6 @@
 """Images of any shape to the shape a network takes: scale, then crop, in two products."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def resized(images: Tensor, size: tuple[int, int], resize: int | None = None) -> Tensor:
+def resized(images: Tensor, size: Sequence[int], resize: int | None = None) -> Tensor:
     """Scale images so that the shorter side is `resize`, then cut `size` out of the centre.
 
     Bilinear with a triangle as wide as the reduction (antialiased), as Pillow does, but never rounded
@@ -28,17 +29,15 @@ def resized(images: Tensor, size: tuple[int, int], resize: int | None = None) ->
     return down @ (as_float(images) @ across.T)
 
 
-def geometry(
-    source: tuple[int, int], size: tuple[int, int], resize: int | None
-) -> tuple[tuple[int, int], tuple[int, int]]:
+def geometry(source: Sequence[int], size: Sequence[int], resize: int | None) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return ((height, width) after scaling, (y, x) where the crop starts), px; torchvision's Resize and CenterCrop.
 
     A `resize` smaller than `size` needs is raised to it: an image is never padded.
     """
     short = min(source)
     target = max(resize or 0, *(-(-wanted * short // side) for side, wanted in zip(source, size)))
-    scaled = tuple(target if side == short else target * side // short for side in source)
-    return scaled, tuple(round((side - wanted) / 2) for side, wanted in zip(scaled, size))
+    height, width = (target if side == short else target * side // short for side in source)
+    return (height, width), (round((height - size[0]) / 2), round((width - size[1]) / 2))
 
 
 @lru_cache(maxsize=64)

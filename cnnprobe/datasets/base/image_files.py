@@ -108,7 +108,7 @@ class FolderSet(ImageSet):
                 return
         raise none_in(self.root, self.files)
 
-    def _pixels(self, index: int, size: tuple[int, int] | None) -> np.ndarray | None:
+    def _pixels(self, index: int, size: Sequence[int] | None) -> np.ndarray | None:
         """Decode one file, (y, x, channel), or note why not.
 
         Raises:

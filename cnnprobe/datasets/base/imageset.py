@@ -114,7 +114,10 @@ class ImageSet:
 
     def original_size(self, index: int) -> tuple[int, int] | None:
         """Return (height, width) of one image before fitting, or None where it cannot be read."""
-        return self.source_size and self.source_size[-2:]
+        if self.source_size is None:
+            return None
+        height, width = self.source_size[-2:]
+        return height, width
 
     def fit(self, images: Tensor) -> Tensor:
         """Scale and crop images to `size`: antialiased bilinear, shorter side to `resize`, centre crop.

@@ -1,7 +1,7 @@
 """Names by the million: an array of short values, each spelled out when it is requested."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -21,5 +21,5 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, index: int) -> str:
+    def __getitem__(self, index: SupportsIndex) -> str:  # type: ignore[override]  # nobody asks for slices
         return self.spell(self.values[index])

@@ -75,7 +75,7 @@ def part_of(found: Listing, split: str | None) -> Part:
         half = split and ("kept" if split == "train" else "held out")
         return Part("", half, (), (*notes, *_doubts(inside)))
     others = [name for name in inside if name not in there.values()]
-    notes = tuple(
+    left_out = tuple(
         f"folders beside {' and '.join(map(shown, there.values()))} are left out: {listing(map(shown, others))}; "
         "known splits are train, val and test"
         for _ in others[:1]
@@ -90,7 +90,7 @@ def part_of(found: Listing, split: str | None) -> Part:
         raise UserError(f"{shown(found.root)} has no train/; it has {', '.join(sorted(there.values()))}")
     else:
         below, half = there["train"], (None if len(there) > 1 else "kept")
-    return Part(f"{below}/", half, splits, notes)
+    return Part(f"{below}/", half, splits, left_out)
 
 
 def _folders_in(folders: Iterable[str]) -> dict[str, set[str]]:
@@ -109,14 +109,14 @@ def _doubts(inside: dict[str, set[str]]) -> list[str]:
     for name, below in inside.items():
         if below:
             alike[frozenset(below)].append(name)
-    for below, names in alike.items():
-        words = listing(sorted(map(shown, below)), 4)
-        if any(split_named(word) for word in below):
+    for inner, names in alike.items():
+        words = listing(sorted(map(shown, inner)), 4)
+        if any(split_named(word) for word in inner):
             notes.append(
                 f"{listing(map(shown, names), 4)}: folders in it are called {words}, but splits are looked for at the "
                 f"top of dataset.root only; images of all of them are taken together"
             )
-        elif len(names) > 1 and len(below) > 1:
+        elif len(names) > 1 and len(inner) > 1:
             notes.append(
                 f"{listing(map(shown, names), 4)} are taken for classes though each has the same folders in it "
                 f"({words}); if they are splits, call them train, val and test"

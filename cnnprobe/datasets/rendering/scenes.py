@@ -111,7 +111,10 @@ def look(walls: Walls, heading: int | None, random: np.random.Generator) -> Came
     yaw = walls.longest()[1] + (sector + random.uniform(-0.5, 0.5)) * 2 * np.pi / HEADINGS
     field, pitch = np.radians(random.uniform(60, 90)), np.radians(random.uniform(-10, 10))
     place = walls.stand(yaw, field, random)
-    return None if place is None else Camera(*place, random.uniform(1.2, 1.8), yaw, pitch, field)
+    if place is None:
+        return None
+    x, y = place
+    return Camera(x, y, random.uniform(1.2, 1.8), yaw, pitch, field)
 
 
 def furnish(walls: Walls, random: np.random.Generator) -> Room:
@@ -222,17 +225,17 @@ class Glance:
 
     def blotch(self, kind: Kind, random: np.random.Generator, *, low: bool) -> Decal:
         """Spill paint on the floor or the wall, low (where landmarks stand) or at the height of the eye."""
-        outline = tuple(int(texel) for texel in random.integers(0, TILE, 2))
+        row, column = random.integers(0, TILE, 2).tolist()
         on_wall = not low or random.uniform() < 0.6
         depth = self.wall * (1 if on_wall else random.uniform(0.5, 0.9))
         half = self.half * depth * random.uniform(1.4, 2.1)
         paint = spill(kind, 2 * half * random.uniform(1.2, 1.8), random)
         if not on_wall:
             x, y = np.array([self.camera.x, self.camera.y]) + depth * self.direction
-            return Decal(False, x, y, half * 1.4, half * 1.4, paint, outline=outline)
+            return Decal(False, x, y, half * 1.4, half * 1.4, paint, outline=(row, column))
         bottom, top = self.heights(depth)
         b = bottom + (top - bottom) * (random.uniform(0.0, 0.35) if low else random.uniform(0.35, 0.75))
-        return Decal(True, self.along, b, half, half * random.uniform(0.9, 1.8), paint, outline=outline)
+        return Decal(True, self.along, b, half, half * random.uniform(0.9, 1.8), paint, outline=(row, column))
 
 
 def glances(camera: Camera, room: Room, sideways: Iterable[float], widths: Iterable[float]) -> list[Glance]:

@@ -50,7 +50,7 @@ def times_of(found: Container, name: str, also: Iterable[str] = ()) -> tuple[np.
     for words in (also, TIMES, [f"{word}_{unit}" for word in TIMES for unit in ("ms", "s", "sec", "seconds")]):
         at = found.beside(name, words)
         values = _numbers(at[1]) if at else None
-        if values is None or values.ndim != 1:
+        if at is None or values is None or values.ndim != 1:
             continue
         said = [array.about.get(key) for key in ("unit", "units", "time_unit") for array in _arrays(at[1])]
         said += [found.arrays[name].about.get("time_unit")]

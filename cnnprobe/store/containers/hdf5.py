@@ -141,7 +141,7 @@ class _Walk:
         dtype = np.dtype(bool) if logical else item.dtype
         about = {key: self.attribute(item, key) for key in item.attrs if not key.startswith(("MATLAB_", "DIMENSION_"))}
         axes = self._axes(item, about)
-        axes = axes if len(axes) == len(shape) else ()
+        axes = axes if len(axes) == len(shape) else []
         read: Any = _Dataset(self.found.path, item.name)
         note = ""
         if any(key in about for key in PACKED) and dtype.kind in "iuf":
@@ -153,8 +153,8 @@ class _Walk:
             dtype = np.dtype(np.float64) if note else dtype
         about = {key: value for key, value in about.items() if value is not None}
         note = note and f"{told(self.found.path, name)}: {note}"
-        more = {"axes": axes, "title": title, "about": about, "note": note}
-        self.found.add(name, Stored(shape, dtype, read, turned=turned, **more))
+        array = Stored(shape, dtype, read, turned=turned, axes=axes, title=title, about=about, note=note)
+        self.found.add(name, array)
 
     def _sparse(self, group: h5py.Group, name: str) -> None:
         """Note a sparse matrix of MATLAB (data, ir, jc) or AnnData (data, indices, indptr) as the dense one it is."""
@@ -269,7 +269,7 @@ class _Walk:
         each = longest(self.found.path) * math.prod(item.shape[1:]) if item.size > FEW else 0
         rows, texts = max(1, most // max(1, each)), []
         for first in range(0, item.shape[0], rows) if item.shape else (0,):
-            index = (slice(first, first + rows),) if item.shape else ((),) if field is None else ()
+            index: tuple[Any, ...] = (slice(first, first + rows),) if item.shape else ((),) if field is None else ()
             part = [_text(one) for one in np.ravel(item[(*index, field) if field else index[0]])]
             self._afford(sum(map(len, part)), self.size)
             texts += part
@@ -363,9 +363,10 @@ class _Parts:
     def __init__(self, path: Path, names: list[str | None]):
         self.path, self.names = path, names
 
-    def __call__(self) -> list[np.ndarray]:
+    def __call__(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with h5py.File(self.path, "r", locking=False) as file:
-            return [file[name][()] if name else np.zeros(0) for name in self.names]
+            values, inner, begins = (file[name][()] if name else np.zeros(0) for name in self.names)
+            return values, inner, begins
 
 
 def _is_own(group: h5py.Group, key: str) -> bool:

@@ -97,10 +97,11 @@ def _take(found: Container, name: str, value: Any, depth: int, title: str = "") 
 
 
 def _struct(found: Container, name: str, value: np.ndarray, depth: int) -> None:
+    keys = value.dtype.names or ()
     for place, one in enumerate(value.ravel(order="F")):
         own = f"{name}({place + 1})" if value.size > 1 else name
-        title = next((_word(one[key]) for key in value.dtype.names if key.lower() in ("name", "label", "title")), "")
-        for key in value.dtype.names:
+        title = next((_word(one[key]) for key in keys if key.lower() in ("name", "label", "title")), "")
+        for key in keys:
             _take(found, f"{own}/{key}", one[key], depth + 1, title)
 
 
@@ -115,8 +116,8 @@ def _cell(found: Container, name: str, value: np.ndarray, depth: int) -> None:
 
 def _word(value: Any) -> str:
     """Return the one text of a value; "" where it is none."""
-    one = value.ravel() if isinstance(value, np.ndarray) and value.dtype.kind in "US" else []
-    return str(one[0]).rstrip() if len(one) == 1 else ""
+    is_one = isinstance(value, np.ndarray) and value.dtype.kind in "US" and value.size == 1
+    return str(value.ravel()[0]).rstrip() if is_one else ""
 
 
 class _Held:

@@ -92,18 +92,19 @@ def _take(found: Container, name: str, shape: tuple[int, ...], dtype: np.dtype, 
 
 def _join_sparse(found: Container) -> None:
     """Put one matrix in the place of the arrays that scipy.sparse.save_npz writes for it."""
-    parts = [found.arrays.pop(key, None) for key in ("data", "indices", "indptr", "shape")]
+    values, sides = found.arrays.pop("data"), found.arrays.pop("shape")
+    inner, begins = (found.arrays.pop(key, None) for key in ("indices", "indptr"))
     for key in ("row", "col", "coords", "offsets"):
         found.arrays.pop(key, None)
     kind = found.texts.pop("format")[0]
-    shape = parts[3].read().ravel().tolist() if parts[3].shape in ((1,), (2,), (3,)) else ()
-    if kind not in ("csr", "csc") or None in parts or len(shape) != 2:
+    shape = tuple(sides.read().ravel().tolist()) if sides.shape in ((1,), (2,), (3,)) else ()
+    if kind not in ("csr", "csc") or inner is None or begins is None or len(shape) != 2:
         found.passed["data"] = f"is a sparse matrix of the kind {kind}; save it as .tocsr()"
     elif shape[0] * shape[1] > DENSE:
         found.passed["data"] = f"is sparse, {shape[0]}x{shape[1]}; more than {DENSE} values are not read"
     else:
-        read = Sparse(lambda: tuple(one.read() for one in parts[:3]), tuple(shape), by_rows=kind == "csr")
-        found.add("data", Stored(shape, parts[0].dtype, read))
+        read = Sparse(lambda: (values.read(), inner.read(), begins.read()), shape, by_rows=kind == "csr")
+        found.add("data", Stored(shape, values.dtype, read))
 
 
 def _mask(found: Container) -> None:
@@ -154,7 +155,8 @@ class _Member:
     """Reads an array of an archive, whole at the first request: an archive has no rows."""
 
     def __init__(self, path: Path, name: str):
-        self.path, self.name, self.array = path, name, None
+        self.path, self.name = path, name
+        self.array: np.ndarray | None = None
 
     def __call__(self, index: Any) -> np.ndarray:
         if self.array is None:

@@ -5,6 +5,7 @@ out of the file, nothing that claims to be larger than what is there.
 """
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from cnnprobe.errors import UserError, one_line
@@ -73,7 +74,7 @@ def kind_of(path: Path, head: bytes) -> str:
     return "table" if head and path.suffix.lower() in TABLES else ""
 
 
-def _reader(kind: str):
+def _reader(kind: str) -> Callable[[Path], Container]:
     """Return the function that opens a kind of file; what it needs is imported with it."""
     if kind == "hdf5":
         from cnnprobe.store.containers.hdf5 import opened as found

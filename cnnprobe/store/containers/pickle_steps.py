@@ -42,6 +42,8 @@ def look_through(pickled: bytes | BinaryIO) -> None:
     memo: dict[Any, _Thing] = {}
     dropped: list[_Thing] = []
     first = read = steps = 0
+    word: Any  # of a step that has one
+    at: Any  # an int, since both bytes and files can tell
     try:
         for step, word, at in pickletools.genops(pickled):
             steps += 1

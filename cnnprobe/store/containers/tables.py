@@ -52,8 +52,8 @@ def opened(path: Path) -> Container:
     kept = [place for place in range(len(numeric)) if numeric[place] and place != names]
     above = head or [f"column {place + 1}" for place in range(len(columns))]
     at = range(len(lines) - len(rows) + 1, len(lines) + 1)
-    values = [column_numbers(columns, place, file=path.name, head=above, rows=at, among=kept) for place in kept]
-    values = np.stack(values, 1) if values else np.empty((len(rows), 0))
+    each = [column_numbers(columns, place, file=path.name, head=above, rows=at, among=kept) for place in kept]
+    values = np.stack(each, 1) if kept else np.empty((len(rows), 0))
     found = Container(path, "table")
     found.add("", Stored(values.shape, values.dtype, values.__getitem__, title=path.stem))
     if names is not None:
@@ -180,11 +180,11 @@ def numbers(
     doubtful = None if mark else either(SHARE.sub("", _plain(cell)) for cell in cells)
     beside = beside if doubtful is None else [SHARE.sub("", _plain(cell)) for cell in beside]
     if doubtful is not None and "point" in _commas(beside):
-        row, at = next((rows[place], head[at]) for place, row in enumerate(grid) for at, cell in enumerate(row)
-                       if SHARE.sub("", _plain(cell)) == doubtful)  # fmt: skip
-        raise UserError(one_line(f"{file}: row {row}, column {at} is {doubtful}, which may be a point for the decimals "
-                                 f"or between thousands, as others of the table have it; write no mark between "
-                                 "thousands"))  # fmt: skip
+        line, above = next((rows[place], head[at]) for place, row in enumerate(grid) for at, cell in enumerate(row)
+                           if SHARE.sub("", _plain(cell)) == doubtful)  # fmt: skip
+        raise UserError(one_line(f"{file}: row {line}, column {above} is {doubtful}, which may be a point for the "
+                                 "decimals or between thousands, as others of the table have it; write no mark "
+                                 "between thousands"))  # fmt: skip
     thousands = mark is None and _thousands(cells, beside, file)
     values = np.full((len(grid), len(head)), np.nan)
     for place, row in enumerate(grid):

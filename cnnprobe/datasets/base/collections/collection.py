@@ -11,7 +11,7 @@ from cnnprobe.datasets.base.collections.objects import Objects
 from cnnprobe.datasets.base.decoding import Unreadable, decode
 from cnnprobe.datasets.base.image_files import FolderSet
 from cnnprobe.datasets.base.imageset import shown
-from cnnprobe.datasets.base.labels.labelling import UNKNOWN
+from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN
 from cnnprobe.datasets.base.names import Names
 from cnnprobe.errors import UserError
 
@@ -82,7 +82,7 @@ class Collection(FolderSet):
 
     def objects_digest(self) -> str | None:
         """Return the sha256 (hex) of all that is known of the objects."""
-        return self.objects and self.objects.digest()
+        return None if self.objects is None else self.objects.digest()
 
     def truth(self, index: int) -> dict[str, np.ndarray]:
         """Return where the objects of the image's class are, see `Objects.truth`; {} where that is not known."""

@@ -90,7 +90,7 @@ class Objects:
         return other
 
     def truth(
-        self, image: int, label: int, source: tuple[int, int], size: tuple[int, int], resize: int | None
+        self, image: int, label: int, source: Sequence[int], size: Sequence[int], resize: int | None
     ) -> dict[str, np.ndarray]:
         """Return where the objects of an image's class are, once it is scaled and cropped.
 

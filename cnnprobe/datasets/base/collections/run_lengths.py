@@ -70,7 +70,7 @@ def unpacked(text: str) -> list[int]:
     return found
 
 
-def shown(runs: np.ndarray, source: Sequence[int], size: tuple[int, int], resize: int | None) -> np.ndarray:
+def shown(runs: np.ndarray, source: Sequence[int], size: Sequence[int], resize: int | None) -> np.ndarray:
     """Return (y, x) bool: the px of a picture as shown whose centre lies in a mask of the source image.
 
     Args:
@@ -79,7 +79,7 @@ def shown(runs: np.ndarray, source: Sequence[int], size: tuple[int, int], resize
         size: (height, width) as it is shown, px.
         resize: shorter side before the crop, px, or None.
     """
-    scaled, start = geometry(tuple(source), size, resize)
+    scaled, start = geometry(source, size, resize)
     y, x = (
         np.floor((first + np.arange(count) + 0.5) * side / length).astype(np.int64)
         for first, count, side, length in zip(start, size, source, scaled)

@@ -8,8 +8,9 @@ from cnnprobe.datasets.base.labels.class_numbers import whole
 from cnnprobe.datasets.base.labels.label_tables import MISSING, Table
 from cnnprobe.errors import UserError, listing, nearest
 
-NAMES = ("class", "classname", "classes", "label", "labels", "labelname", "category", "categories", "categoryname")
-NAMES += ("breed", "species", "target", "y", "diagnosis", "dx", "group", "condition", "genus", "type", "kind")
+NAMES = ("class", "classname", "classes", "label", "labels", "labelname", "category", "categories", "categoryname",
+         "breed", "species", "target", "y", "diagnosis", "dx", "group", "condition", "genus", "type",
+         "kind")  # fmt: skip
 NUMBERS = ("classid", "classindex", "labelid", "categoryid", "targetid", "classlabel")
 RUNNING = ("", "unnamed: 0", "index", "idx", "#", "no", "nr", "row", "rowid")
 """What stands above a column that only numbers the rows, in small letters."""
@@ -71,9 +72,10 @@ def class_words(
 def runs(table: Table, place: int, start: int, name: str) -> bool:
     """Tell whether a column only numbers the rows: it has no name, or one that says so, and counts up by 1."""
     numbers = [whole(cell) for cell in table.column(place, start)]
-    if len(numbers) < 2 or None in numbers or name not in RUNNING:
+    if len(numbers) < 2 or name not in RUNNING:
         return False
-    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    first = numbers[0]
+    return first is not None and numbers == list(range(first, first + len(numbers)))
 
 
 def _asked(table: Table, others: Sequence[int], start: int, asked: str, path: str) -> int:
@@ -129,7 +131,7 @@ def _of_boxes(words: list[str | None], start: int, path: str) -> tuple[list[str 
     for row, wnids in enumerate(found, start + 1):
         if wnids and len(wnids) > 1:
             raise UserError(f"{path} row {row} has boxes of several classes, {listing(wnids, 3)}; an image has one")
-    return [wnids and wnids[0] for wnids in found], [
+    return [None if wnids is None else wnids[0] for wnids in found], [
         f"{path}: classes are the wnids of its boxes, whose edges are left out"
     ]
 

@@ -234,9 +234,9 @@ def _named(path: str, images: Images) -> tuple[Table, int, Matched]:
         if found.score[0]:
             break
     else:
-        row = told(tried[0][3].rows[min(1, len(tried[0][3].rows) - 1)])
+        seen = told(tried[0][3].rows[min(1, len(tried[0][3].rows) - 1)])
         raise UserError(
-            f"dataset.labels={path} names none of the {len(images.files)} images: a row of it is {row!r}, "
+            f"dataset.labels={path} names none of the {len(images.files)} images: a row of it is {seen!r}, "
             f"an image is called {shown(images.files[0])!r}"
         )
     if reading.ragged:
@@ -310,7 +310,7 @@ def _classes(words: Sequence[str | None], given: Sequence[str | None], path: str
     if known and all(whole(word) is not None for word in known):
         there = np.array([word is not None for word in words])
         labels, names, notes = numbered(np.array([0 if word is None else whole(word) for word in words]), there)
-        index = dict(zip(words, labels.tolist()))
+        index = {word: label for word, label in zip(words, labels.tolist()) if word is not None}
     else:
         names, notes = tuple(known), _alike(known)
         index = {name: i for i, name in enumerate(known)}

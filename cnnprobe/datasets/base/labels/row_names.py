@@ -94,7 +94,8 @@ def matched(rows: Sequence[str], images: Images, ways: int | None = None) -> Mat
             break  # names of columns in the first row are not worth the other ways
     lost = next((row for row in doubtful if row in waiting and not named.issuperset(doubtful[row])), None)
     if lost is not None:
-        found.doubtful = (rows[lost], *(images.files[image] for image in doubtful[lost][:2]))
+        one, other = doubtful[lost][:2]
+        found.doubtful = (rows[lost], images.files[one], images.files[other])
     return found
 
 
