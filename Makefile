@@ -24,9 +24,10 @@ else
 endif
 	@touch $@
 
-lint: setup ## check style and names
+lint: setup ## check style, names and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 format: setup ## put the code into its style
 	$(BIN)/ruff format .
@@ -54,7 +55,7 @@ test-device: setup ## run the tests on another device: DEVICE=cuda (default), cu
 	CNNPROBE_TEST_DEVICE=$(DEVICE) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 	CNNPROBE_TEST_DEVICE=$(DEVICE) $(BIN)/python -m pytest tests/$(ALONE) -m slow
 
-demo: setup ## train a small network on drawn rooms, find what its units answer, where they look, what they prefer
+demo: setup ## train a small network on drawn rooms, find what its units respond to, where they look, what they prefer
 	$(BIN)/cnnprobe train model=convnet dataset=avatar experiment=demo
 	$(BIN)/cnnprobe layers model=convnet
 	$(BIN)/cnnprobe topk model=convnet dataset=avatar layer=[conv1,conv2,conv3,conv4] pages=[0]
