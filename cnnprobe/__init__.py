@@ -86,6 +86,8 @@ def _provided(command: str, values: dict[str, Any], given: dict[str, Any]) -> "P
     Raises:
         TypeError: there is no model, or there are no images.
     """
+    from dataclasses import fields
+
     import numpy as np
 
     from cnnprobe.config import catalogue
@@ -102,7 +104,7 @@ def _provided(command: str, values: dict[str, Any], given: dict[str, Any]) -> "P
     dataset = given_images(np.zeros((1, *given["size"]), np.float32) if dataset is None else dataset)
     held_out = given.get("held_out")
     of_model = _of_model(given["model"])
-    own = {key: values[key] for key in ("device", "workers", "batch_size", "seed") if key in values}
+    own = {one.name: values[one.name] for one in fields(Computation) if one.name in values}
     return Provided(
         model=_handed_over(given["model"], dataset, command),
         dataset=dataset,
@@ -110,13 +112,9 @@ def _provided(command: str, values: dict[str, Any], given: dict[str, Any]) -> "P
         classes=tuple(given.get("classes", of_model["classes"])),
         moments=given.get("moments") or (),
         computation=Computation(**({"device": of_model["device"]} | own)),
-        resumed=Resumed(**{key: given[key] for key in RESUMED if given.get(key) is not None}),
+        resumed=Resumed(**{one.name: given[one.name] for one in fields(Resumed) if given.get(one.name) is not None}),
         should_stop=given.get("should_stop"),
     )
-
-
-RESUMED = ("start", "finished", "facts", "state", "unfinished")
-"""What a call may say of a stopped one that it goes on with."""
 
 
 def _of_model(model: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ runner looks for in the module, and `Provided` what its `compute` is called with
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,8 +84,8 @@ class Provided:
 
 HANDED_OVER = (
     *("model", "dataset", "size", "held_out", "classes", "moments", "should_stop"),
-    *("device", "workers", "batch_size", "seed"),
-    *("start", "finished", "facts", "state", "unfinished"),
+    *(one.name for one in fields(Computation)),
+    *(one.name for one in fields(Resumed)),
 )
 """What a call from Python may hand over beside options, by keyword."""
 
