@@ -157,7 +157,7 @@ def _table(layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: 
         order = f"{one.criterion}, {'best' if one.end == 'top' else 'least'} first"
         measure = "share of the map" if one.criterion == "area" else "activation"
         columns |= {
-            one.column("image"): Column(f"index in the dataset, by {order}", "k", (k,), "int64", "index"),
+            one.column("image"): Column(f"row of /stimuli, by {order}", "k", (k,), "int64", "index"),
             one.column("response"): Column(f"response, by {order}", "k", (k,), "float32", measure),
             one.column("position"): Column(
                 f"place of the maximum on the map ({places})", "k yx", (k, len(layer.map_size)), "int64", "index"

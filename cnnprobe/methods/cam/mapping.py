@@ -73,7 +73,7 @@ class ClassMapping:
             Table("images", "row", count * per, columns, self.computation.batch_size * per, about | {"per_image": per})
         ]
         shown = {
-            "image": Column("index in the dataset, -1 = none", dtype="int64", unit="index"),
+            "image": Column("row of /stimuli, -1 = none", dtype="int64", unit="index"),
             "pixels": Column("the image, made small", "channel y x", self.picture, "uint8", "0 to 255"),
         }
         if self.judged:
@@ -89,7 +89,7 @@ class ClassMapping:
     def _columns(self, images: np.ndarray | None) -> dict[str, Column]:
         unit = "logit" if not self.cues else "nats per activation"
         columns = {
-            "image": Column("index in the dataset, -1 = none", dtype="int64", unit="index", values=images),
+            "image": Column("row of /stimuli, -1 = none", dtype="int64", unit="index", values=images),
             "class": Column("whose map it is, in the network's own order, -1 = none", dtype="int64", unit="index"),
             "rank": Column("place of the class among the outputs, 0 = first", dtype="int64", unit="index"),
             "probability": Column("of the class, NaN where the network gives none"),

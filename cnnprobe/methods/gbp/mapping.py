@@ -117,7 +117,7 @@ class GradientMapping:
         columns = {
             "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
             "dead": Column("true where no image drives the unit: its maps are NaN", dtype="bool"),
-            "image": Column(f"index in the dataset, largest {measure} first", "k", (how.k,), "int64", "index"),
+            "image": Column(f"row of /stimuli, largest {measure} first", "k", (how.k,), "int64", "index"),
             "response": Column(of, "k", (how.k,), unit="activation"),
             "position": Column(
                 f"place of it on the map ({place})", "k yx", (how.k, len(self.layer.map_size)), "int64", "index"

@@ -55,7 +55,7 @@ class Sanity:
                                "rule measure pair", (len(self.rules), len(MEASURES), pairs)),
             "map": Column("signed map of the first pair", "rule channel y x", each, unit="activation per pixel"),
             "unit": Column("channel of the layer", "pair", (pairs,), "int64", "index"),
-            "image": Column("index in the dataset", "pair", (pairs,), "int64", "index"),
+            "image": Column("row of /stimuli", "pair", (pairs,), "int64", "index"),
         }  # fmt: skip
         about = {"rules": self.rules, "measures": list(MEASURES), "randomised_with_seed": self.seed}
         return Table(self.name, "stage", len(stages), columns, len(stages), about | self.layer.attributes)

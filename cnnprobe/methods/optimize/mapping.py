@@ -161,7 +161,7 @@ class Preferring:
         }
         columns |= self.control.columns() if self.control else {}
         if self.k:
-            columns["natural_image"] = Column("index in the dataset, strongest first", "k", (self.k,), "int64", "index")
+            columns["natural_image"] = Column("row of /stimuli, strongest first", "k", (self.k,), "int64", "index")
             columns["natural_response"] = Column("response to it", "k", (self.k,), unit="activation")
             shape = (self.k, *self.small)
             columns["picture"] = Column("the image, made small", f"k {axes}", shape, picture, "0 to 255")

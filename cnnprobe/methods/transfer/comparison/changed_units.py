@@ -93,7 +93,7 @@ class Overwritten:
         made: dict[str, Column] = {}
         for side in SIDES:
             made |= {
-                f"image_{side}": Column(f"index in the dataset, strongest first, {side}", "k", k, "int64", "index"),
+                f"image_{side}": Column(f"row of /stimuli, strongest first, {side}", "k", k, "int64", "index"),
                 f"response_{side}": Column(f"maximum of the unit's map, {side}", "k", k, unit="activation"),
                 f"picture_{side}": Column(f"the strongest images, made small, {side}", f"k {axes}", (*k, *self.small),
                                           **pixel),

@@ -113,7 +113,7 @@ class Forgetting:
         }
         for side in SIDES:
             columns |= {
-                f"image_{side}": Column(f"index in the dataset, strongest first, {side}", "k", k, "int64", "index"),
+                f"image_{side}": Column(f"row of /stimuli, strongest first, {side}", "k", k, "int64", "index"),
                 f"response_{side}": Column(f"maximum of its map, {side}", "k", k, unit="activation"),
                 f"dead_{side}": Column(f"true where no image drives it, {side}", dtype="bool"),
                 f"class_{side}": Column(f"class it responds to most, {side}; -1: none", dtype="int64", unit="index"),
