@@ -206,7 +206,7 @@ def redraw_so_far(folder: Path, command: str) -> int:
 
     count, rows = _drawn(drawing.draw_so_far, folder)
     left = f"{folder} is not complete, {rows}"
-    again = "" if folders.holder(folder) else f"; go on with: {folders.command_for(folder, command)}"
+    again = "" if folders.holder(folder) else f"; resume with: {folders.command_for(folder, command)}"
     if not count:
         raise UserError(f"{left}: nothing to draw yet{again}")
     place = folder / "figures" / drawing.SO_FAR

@@ -15,14 +15,14 @@ DAILY = """\
   cnnprobe layers model=convnet                   what is in it, and how large each unit's field is
   cnnprobe topk model=convnet layer=conv1         the images each unit responds to most
   cnnprobe topk -m model=convnet layer=conv1,conv3  the same for two layers, one run each
-  cnnprobe topk --resume v001                     go on with a run that was stopped"""
+  cnnprobe topk --resume v001                     resume a run that was stopped"""
 
 FLAGS = (
     ("--help, -h", "this page; behind a command, and with model=… or dataset=…, their options too"),
     ("--multirun, -m", "a sweep: every combination of values separated by commas, one run each"),
     ("--cfg job", "print the composed configuration and stop"),
     ("--config-dir, -cd DIR", "a folder of your own YAML files: DIR/model/mine.yaml, DIR/experiment/…"),
-    ("--resume RUN", "go on with a run that was stopped"),
+    ("--resume RUN", "resume a run that was stopped"),
     ("--rerun RUN", "do a finished run once more, as a new version"),
     ("--redraw RUN", "draw the figures of a run again, from its store alone"),
 )

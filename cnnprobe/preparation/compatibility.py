@@ -50,7 +50,7 @@ def open_source(
     if command not in accepted:
         raise UserError(f"source={name} is a run of {command}, not of {' or '.join(accepted)}")
     if not recording.complete:
-        raise UserError(f"{name} is not complete; go on with it first: {folders.command_for(folder, command)}")
+        raise UserError(f"{name} is not complete; resume it first: {folders.command_for(folder, command)}")
     if config["weights"] == "auto":
         stored = _configuration(recording, name, config["out"])
         file = stored["model"].get("file")

@@ -55,14 +55,14 @@ def of_run(error: BaseException, folder: Path, about: dict[str, Any], again: str
     """
     kept = about.get("kept", "no rows kept")
     if isinstance(error, IsADirectoryError):
-        return UserError(f"{in_the_way(error)}; {kept}; go on with: {again}")
+        return UserError(f"{in_the_way(error)}; {kept}; resume with: {again}")
     if isinstance(error, OSError) and (error.errno in CODES or (error.errno and not folder.is_dir())):
-        there = f"; go on with: {again}" if folder.is_dir() else ""
+        there = f"; resume with: {again}" if folder.is_dir() else ""
         return UserError(f"cannot write in {folder}: {os.strerror(error.errno)}; {kept}{there}")
     from cnnprobe.machine import memory  # with torch
 
     if is_of_loaders(error):
-        return UserError(f"{error.reason}; {kept}; go on with: {again} device.workers=0")
+        return UserError(f"{error.reason}; {kept}; resume with: {again} device.workers=0")
     if not memory.is_short(error):
         return None
     size = "×".join(map(str, about["dataset"]["size"]))

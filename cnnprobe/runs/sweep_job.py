@@ -106,7 +106,7 @@ def do(asked: Asked) -> int:
         line |= {"status": about["status"], "version": folders.short(where, job.config["out"]), "folder": str(where)}
         line["headline"] = about.get("headline", {})
         if about["status"] == "interrupted":
-            line["reason"] = f"go on with: {folders.command_for(where, asked.command)}"
+            line["reason"] = f"resume with: {folders.command_for(where, asked.command)}"
     except Exception as error:
         told = error if isinstance(error, UserError) else resource_errors.of_call(error)
         if told is not None:
@@ -220,6 +220,6 @@ def _killed(folder: Path, number: int, note: dict[str, Any]) -> None:
     line["reason"] = "its process was killed before it had a run folder (memory?)"
     if path is not None:
         line |= {"version": folders.short(path, note["out"]), "folder": str(path)}
-        line["reason"] = f"its process was killed (memory?); go on with: {folders.command_for(path, command)}"
+        line["reason"] = f"its process was killed (memory?); resume with: {folders.command_for(path, command)}"
     files.write_json(folder / "jobs" / f"{number}.json", line)
     terminal.say(f"cnnprobe {command}: job {number}: {line['reason']}", stream=sys.stderr)

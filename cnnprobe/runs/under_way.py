@@ -114,7 +114,7 @@ def interrupted(run: Run) -> None:
     """Say what is kept and how to go on."""
     run.close("interrupted")
     kept = run.about.get("kept", "no rows kept") + run.under_way
-    terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; go on with: {run.again}", stream=sys.stderr)
+    terminal.say(f"cnnprobe {run.job.command}: interrupted, {kept}; resume with: {run.again}", stream=sys.stderr)
 
 
 def stopping(command: str, what: object) -> None:

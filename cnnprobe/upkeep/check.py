@@ -104,7 +104,7 @@ def _stated(folder: Path, about: dict[str, Any], holder: str | None) -> Iterator
         text = f"run.json holds values of the wrong type: {listing(strange)}"
         yield Finding("error", str(folder), text, "they count as absent")
     elif status == "running" and holder is None:
-        go_on = f"go on with: {_again(folder, about, 'resume')}"
+        go_on = f"resume with: {_again(folder, about, 'resume')}"
         yield Finding("warning", str(folder), "says it is running, and no process does: it was killed", go_on)
 
 

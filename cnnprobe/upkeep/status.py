@@ -60,7 +60,7 @@ def _of_run(folder: Path, about: dict[str, Any]) -> Finding:
     state = "was killed" if state == "running" else state
     reason = f" ({about['error']})" if "error" in about else ""
     again = runs.command_for(folder, about.get("command"))
-    return Finding("warning", str(folder), f"{state}{reason}; {rows}", f"go on with: {again}")
+    return Finding("warning", str(folder), f"{state}{reason}; {rows}", f"resume with: {again}")
 
 
 def _rows(folder: Path) -> str:

@@ -148,7 +148,7 @@ def test_a_signal_to_the_whole_group_ends_a_run_in_order(tmp_path, pictures):
         assert Recording(store).complete
     else:
         assert process.returncode == 143, err
-        assert "of 24 rows kept; go on with: cnnprobe record --resume" in err
+        assert "of 24 rows kept; resume with: cnnprobe record --resume" in err
         assert json.loads((store.parent / "run.json").read_text())["status"] == "interrupted"
     wait_for(lambda: not of_group(process.pid))
 
@@ -178,5 +178,5 @@ def test_ctrl_c_at_a_terminal_is_told_and_keeps_the_rows(tmp_path):
     os.close(terminal)
     assert process.wait() == 130, shown.decode()
     assert b"Traceback" not in shown
-    assert b"of 4000 rows kept; go on with: cnnprobe record --resume" in shown
+    assert b"of 4000 rows kept; resume with: cnnprobe record --resume" in shown
     assert json.loads((store.parent / "run.json").read_text())["status"] == "interrupted"

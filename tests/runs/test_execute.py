@@ -341,7 +341,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_as_if_never_stopped(cnnpr
     _, err = process.communicate(timeout=20)
     assert process.returncode == status, err
     assert "Traceback" not in err
-    assert "of 300 rows kept; go on with: cnnprobe record --resume" in err
+    assert "of 300 rows kept; resume with: cnnprobe record --resume" in err
     kept = leading(store)
     assert 8 < kept < 300
     assert json.loads((store.parent / "run.json").read_text())["status"] == "interrupted"
@@ -375,7 +375,7 @@ def test_an_interrupt_ends_a_sweep(tmp_path):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "go on with: cnnprobe record --resume" in err
+    assert "resume with: cnnprobe record --resume" in err
     assert "0 of 3 jobs done" in out
     assert not (folder / "v002").exists()
     with (folder / "sweep-001" / "runs.csv").open() as source:
@@ -457,7 +457,7 @@ def test_an_interrupted_mapping_ends_as_if_never_stopped_and_remembers_the_batch
     monkeypatch.setattr(Short, "left", images)
     answer = cnnprobe(*words("rf-map", pictures))
     assert answer.status == 130, answer.err
-    assert "go on with: cnnprobe rf-map --resume" in answer.err
+    assert "resume with: cnnprobe rf-map --resume" in answer.err
     folder = tmp_path / "outputs/rf-map/convnet-folder/v001"
     begun = ["conv1", "conv3"][: (images > 0) + (images > 20)]
     kept = json.loads((folder / "run.json").read_text())["facts"].get("batch", {})

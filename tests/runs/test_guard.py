@@ -32,7 +32,7 @@ def test_an_interruption_has_its_exit_status(run, capsys):
         raise KeyboardInterrupt
     assert end.status == 130
     assert said(run)["status"] == "interrupted"
-    assert "cnnprobe topk: interrupted, no rows kept; go on with: cnnprobe topk --resume" in capsys.readouterr().err
+    assert "cnnprobe topk: interrupted, no rows kept; resume with: cnnprobe topk --resume" in capsys.readouterr().err
 
 
 def test_a_mistake_of_the_user_is_written_down_and_raised_as_it_is(run):

@@ -246,7 +246,7 @@ def test_a_loader_that_was_killed_while_the_network_computed_is_told(without_loa
     answer = without_loaders()
     assert answer.status == 2, answer.err
     folder = "outputs/record/convnet-folder/v001"
-    told = rf"a loader process was killed .* 2 of 16 rows kept; go on with: .*{folder} device.workers=0"
+    told = rf"a loader process was killed .* 2 of 16 rows kept; resume with: .*{folder} device.workers=0"
     assert re.search(told, answer.err)
 
 
@@ -268,7 +268,7 @@ def test_loaders_that_cannot_begin_are_no_disk(tmp_path):
     told = resource_errors.of_run(
         batches.LoaderError("2 loader processes cannot begin (x)"), tmp_path, about, "cnnprobe r"
     )
-    expected = "2 loader processes cannot begin (x); 4 of 9 rows kept; go on with: cnnprobe r device.workers=0"
+    expected = "2 loader processes cannot begin (x); 4 of 9 rows kept; resume with: cnnprobe r device.workers=0"
     assert str(told) == expected
 
 
@@ -280,7 +280,7 @@ def test_a_folder_in_the_place_of_a_figure_is_told(tmp_path):
     told = f"{tmp_path / 'a.png'} is a folder where a file should be; move it elsewhere"
     assert str(resource_errors.of_call(caught.value)) == told
     about = {"kept": "9 of 9 rows kept"}
-    again = "; 9 of 9 rows kept; go on with: cnnprobe r"
+    again = "; 9 of 9 rows kept; resume with: cnnprobe r"
     assert str(resource_errors.of_run(caught.value, tmp_path, about, "cnnprobe r")) == told + again
 
 

@@ -167,8 +167,8 @@ def test_a_run_whose_loader_was_killed_goes_on_without_one(cnnprobe, pictures, t
     with monkeypatch.context() as patch:
         patch.setattr(FolderSet, "load", dying)
         told = one_line(cnnprobe(*words("record", pictures, *asked)))
-    assert re.search(r"a loader process was killed \(memory\?\); (\d+ of 12|no) rows kept; go on with: ", told)
-    again = told.split("go on with: cnnprobe ")[1].split()
+    assert re.search(r"a loader process was killed \(memory\?\); (\d+ of 12|no) rows kept; resume with: ", told)
+    again = told.split("resume with: cnnprobe ")[1].split()
     assert again[-1] == "device.workers=0"
     assert cnnprobe(*again).status == 0
     assert cnnprobe(*words("record", pictures, *asked)).status == 0
@@ -247,7 +247,7 @@ def test_figures_of_what_is_not_complete_say_of_how_many_rows_they_are(cnnprobe,
     png, titles = style.png, []
     folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch, batches=1)
     line = one_line(cnnprobe("record", "--redraw", str(folder)))
-    again = f"go on with: cnnprobe record --resume {folder}"
+    again = f"resume with: cnnprobe record --resume {folder}"
     assert f"{folder} is not complete, 0 of 12 rows: nothing to draw yet; {again}" in line
     folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch, batches=9)
     with monkeypatch.context() as patch:

@@ -63,7 +63,7 @@ def test_a_job_that_left_no_line_was_killed_or_never_begun(tmp_path, capsys):
     assert [row["status"] for row in rows] == ["killed", "complete", "killed", "killed", "not begun", "killed"]
     assert [row["overrides"] for row in rows] == [f"k={number}" for number in range(6)]
     assert rows[0]["version"] == "topk/convnet-shapes/v007"
-    assert f"go on with: cnnprobe topk --resume {run}" in rows[0]["reason"]
+    assert f"resume with: cnnprobe topk --resume {run}" in rows[0]["reason"]
     assert all("before it had a run folder" in rows[number]["reason"] for number in (2, 3, 5))
     assert "topk: job 0: its process was killed" in capsys.readouterr().err
     assert not list((tmp_path / "jobs").glob("*.begun"))

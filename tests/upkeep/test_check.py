@@ -149,7 +149,7 @@ def test_a_killed_run_is_told_from_one_under_way(cnnprobe, stopped):
     lock.release()
     answer = cnnprobe("check", "v001")
     assert answer.status == 0
-    assert "it was killed; go on with: cnnprobe topk --resume" in answer.out
+    assert "it was killed; resume with: cnnprobe topk --resume" in answer.out
     assert "half written files of a process that is gone: store.h5.tmp.123" in answer.out
 
 

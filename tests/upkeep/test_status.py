@@ -38,7 +38,7 @@ def test_runs_that_are_not_complete_are_named_with_how_to_go_on(cnnprobe, tmp_pa
     lines = answer.out.splitlines()
     assert (
         "interrupted; " in lines[0]
-        and f"go on with: cnnprobe topk --resume {stopped.relative_to(tmp_path)}" in lines[0]
+        and f"resume with: cnnprobe topk --resume {stopped.relative_to(tmp_path)}" in lines[0]
     )
     assert "was killed; " in lines[1] and str(killed.relative_to(tmp_path)) in lines[1]
     assert f"being written by process {os.getpid()}" in lines[2]
@@ -87,7 +87,7 @@ def test_the_line_that_goes_on_can_be_pasted(cnnprobe, tmp_path, command):
     named = () if command == "status" else ("record/a;touch X/v001",)
     line = "cnnprobe 'record; touch X; $(id)' --resume '{}outputs/record/a;touch X/v001'"
     answer = cnnprobe(command, *named)
-    assert any(f"go on with: {line.format(place)}" in answer.out for place in ("", f"{tmp_path}/")), answer.out
+    assert any(f"resume with: {line.format(place)}" in answer.out for place in ("", f"{tmp_path}/")), answer.out
 
 
 def test_lines_of_strangers_are_data(cnnprobe, tmp_path):

@@ -1,4 +1,4 @@
-"""Find which frequencies each unit listens to: perturb the spectrum of images or signals and watch its map change."""
+"""Find the frequencies on which each unit depends: perturb the spectrum of images or signals, measure the change."""
 
 import json
 import logging

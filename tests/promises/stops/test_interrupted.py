@@ -65,10 +65,10 @@ def drawn_so_far(cnnprobe, command, folder):
     rows = re.escape(kept) or r"\d+ of \d+ rows"  # not known if it was interrupted before it saved any more
     what = f"{re.escape(str(folder))} is not complete, {rows}"
     if answer.status == 0:
-        assert re.search(f"figures/so-far; {what}; go on with", answer.out), (what, answer.out)
+        assert re.search(f"figures/so-far; {what}; resume with", answer.out), (what, answer.out)
     else:
         assert answer.status == 2
-        assert re.search(f"{what}: nothing to draw yet; go on with", answer.err), (what, answer.err)
+        assert re.search(f"{what}: nothing to draw yet; resume with", answer.err), (what, answer.err)
 
 
 @pytest.mark.parametrize(

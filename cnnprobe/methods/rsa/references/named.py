@@ -182,7 +182,7 @@ def _run(path: Path, word: str, inside: str, conditions: list[str], out: str) ->
     if command != "rsa":
         raise UserError(f"reference={word} is a run of {command}, not of rsa")
     if not recording.complete:
-        again = f"; go on with it first: {folders.command_for(path.parent, command)}" if path.name == "store.h5" else ""
+        again = f"; resume it first: {folders.command_for(path.parent, command)}" if path.name == "store.h5" else ""
         raise UserError(f"{word} is not complete{again}")
     there = {name: place for place, name in enumerate(recording["conditions"]["name"])}
     missing = [name for name in conditions if name not in there]
