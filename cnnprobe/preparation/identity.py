@@ -49,7 +49,7 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
     if file:
         code = imported(path_of(file), made.code)
         found |= {f"{CODE} {name}": files.sha256(path) for name, path in code.items()}
-    if config["method"]["name"] in catalogue.OWN:
+    if config["method"].get("name") in catalogue.OWN:
         ran = python_files.ran_from_beside(own_experiment.OPTION)
         code = imported(path_of(config["method"]["file"]), ran)
         found |= {f"{EXPERIMENT} {name}": files.sha256(path) for name, path in code.items()}
@@ -142,7 +142,9 @@ def _named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for group in ("model", "dataset", "method"):
         for key, value in config[group].items():
             for word in value if isinstance(value, list) else [value]:
-                code = f"{group}.{key}" == "model.file" or (key == "file" and config[group]["name"] in catalogue.OWN)
+                code = f"{group}.{key}" == "model.file" or (
+                    key == "file" and config[group].get("name") in catalogue.OWN
+                )
                 paths = files_of(word, key in FOLDERS) if key not in APART and not code else []
                 if len(paths) == 1:
                     yield f"{group}.{key} {word}", files.sha256(paths[0])
