@@ -139,13 +139,11 @@ def found_again(digest: str, places: Iterable[str], commands: Iterable[str]) -> 
 
 def _named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Give the digests of the files that a configuration names, by option."""
+    code = ("model.file", own_experiment.OPTION) if config["method"].get("name") in catalogue.OWN else ("model.file",)
     for group in ("model", "dataset", "method"):
         for key, value in config[group].items():
             for word in value if isinstance(value, list) else [value]:
-                code = f"{group}.{key}" == "model.file" or (
-                    key == "file" and config[group].get("name") in catalogue.OWN
-                )
-                paths = files_of(word, key in FOLDERS) if key not in APART and not code else []
+                paths = files_of(word, key in FOLDERS) if key not in APART and f"{group}.{key}" not in code else []
                 if len(paths) == 1:
                     yield f"{group}.{key} {word}", files.sha256(paths[0])
                 elif paths:
