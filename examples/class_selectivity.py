@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.batches import batches
+from cnnprobe.instruments.images.stimuli_table import stimuli_table
 from cnnprobe.instruments.layers.naming import Layer, find
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.methods.contract import Figures, Provided
@@ -49,6 +50,7 @@ def compute(provided: Provided, *, layer: str | list[str], rectified: bool = Tru
         )
         for order, one in enumerate(layers)
     ]  # fmt: skip
+    tables.append(stimuli_table(dataset, provided.computation.batch_size))
     return Measurement(tables, _events(provided, layers, rectified), len(dataset))
 
 
@@ -69,6 +71,7 @@ def _events(provided: Provided, layers: list[Layer], rectified: bool) -> Iterato
         for batch in batches(provided.dataset, **provided.computation.loading):
             labels = np.where(batch.readable, batch.labels, -1)
             show(batch.images)
+            yield Rows("stimuli", int(batch.indices[0]), {"skipped": ~batch.readable})
             images += np.bincount(labels[labels >= 0], minlength=count)
             yield Advance(len(batch))
     for layer in layers:

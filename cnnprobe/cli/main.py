@@ -110,6 +110,7 @@ def dispatch(request: Request) -> int:
 
 def unknown_command(word: str, commands: list[str], again: bool = False) -> UserError:
     """Build the line for a command that does not exist; `again`: it may be that of a run."""
-    own = "; an experiment of your own needs method.file=" if again else ""
-    known = f"{nearest(word, commands) or ';'} commands: {listing(commands, 20)}"
+    near = nearest(word, commands)
+    own = "; an experiment of your own needs method.file=" if again or not near else ""
+    known = f"{near or ';'} commands: {listing(commands, 20)}"
     return UserError(f"unknown command {word!r}{known}{own}")

@@ -8,6 +8,7 @@ offer is written down in `methods.contract`. It is run only where the command li
 
 import ast
 import re
+from pathlib import Path
 
 from cnnprobe.config import catalogue, options
 from cnnprobe.config.words import Request
@@ -66,8 +67,21 @@ def add(file: str, command: str = "") -> str:
         raise UserError(
             f"{OPTION}: {path.name} has no function {listing(missing)}; an experiment has {listing(OFFERED)}"
         )
+    _options_are_possible(path)
     catalogue.OWN[own] = path
     return own
+
+
+def _options_are_possible(path: Path) -> None:
+    """Refuse parameters that a run has under that name, or whose annotation does not say what they may be."""
+    names, known = options.parameters(path, "compute"), options.declared(path, "compute")
+    taken = {*catalogue.ROOT, *catalogue.GROUPS, "file", "workers"} - {"layer", "units"}
+    for name in names:
+        if name in taken:
+            raise UserError(f"{OPTION}: {path.name}: {name} is an option of every run; give yours another name")
+        if name not in known:
+            possible = "int, float, bool, str, list[…], Literal[…], Annotated[int, Range(…)], … | None"
+            raise UserError(f"{OPTION}: {path.name}: {name} needs an annotation that says what it may be: {possible}")
 
 
 def again(block: dict) -> None:

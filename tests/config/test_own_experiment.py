@@ -41,7 +41,8 @@ def compute(provided, *, scale: Annotated[float, Range(0, 10)] = 1.0, most: int 
     def events():
         for batch in batches(provided.dataset, **(provided.computation.loading | {"batch_size": 4}),
                              start=provided.resumed.start):
-            yield Rows("images", int(batch.indices[0]), {"mean": factor(scale) * batch.images.mean((1, 2, 3)).numpy()})
+            means = batch.images.mean((1, 2, 3)).cpu().numpy()
+            yield Rows("images", int(batch.indices[0]), {"mean": factor(scale) * means})
             yield Advance(len(batch))
     return Measurement([images], events(), len(provided.dataset))
 
@@ -165,6 +166,10 @@ def test_a_run_does_not_go_on_with_other_code(cnnprobe, place, file):
             "mine.py has no function draw, headline; an experiment has compute",
         ),
         ("mine.py", "def compute(:\n", "mine.py:1: SyntaxError: "),
+        ("mine.py", EXPERIMENT.replace("most: int", "limit: int"), "mine.py: limit is an option of every run"),
+        ("mine.py", EXPERIMENT.replace("most: int", "seed: int"), "mine.py: seed is an option of every run"),
+        ("mine.py", EXPERIMENT.replace("most: int =", "most ="), "mine.py: most needs an annotation"),
+        ("mine.py", EXPERIMENT.replace("most: int", "most: np.ndarray"), "mine.py: most needs an annotation"),
         ("mine.py", EXPERIMENT.replace("MOST = 9", "MOST = max(1, 9)"), "the default of most must be a plain value"),
         ("mine.py", EXPERIMENT.replace('Path("was-run")', "raise OSError('x')\n#"), "OSError: x"),
     ],

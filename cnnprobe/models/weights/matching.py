@@ -182,7 +182,8 @@ def tied(own: Mapping[str, Tensor]) -> list[list[str]]:
     places: dict[tuple, list[str]] = {}
     for name, value in own.items():
         if value.numel():
-            places.setdefault((value.data_ptr(), value.shape, value.stride()), []).append(name)
+            place = value.data_ptr() or id(value)  # a device may give its tensors no address
+            places.setdefault((place, value.shape, value.stride()), []).append(name)
     return [names for names in places.values() if len(names) > 1]
 
 

@@ -50,6 +50,7 @@ def rows(folder):
         return 0
 
 
+@pytest.mark.here  # the run that is stopped is a process of its own
 @pytest.mark.parametrize(
     "how",
     [signal.SIGINT, signal.SIGHUP, *(pytest.param(one, marks=SLOW) for one in (signal.SIGTERM, signal.SIGKILL))],
