@@ -21,7 +21,9 @@ def unpack(archive: str, target: Path, wanted: Callable[[str], bool] = lambda _:
     with tarfile.open(data_folder() / archive) as source:
         count = 0
         for member in source:
-            if count < most and member.isreg() and ".." not in member.name and wanted(member.name):
+            if count == most:
+                break
+            if member.isreg() and ".." not in member.name and wanted(member.name):
                 path = target / member.name.lstrip("/")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as copy:
