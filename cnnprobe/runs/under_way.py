@@ -60,9 +60,11 @@ class Run:
         return found
 
     def save(self, **changes: Any) -> None:
-        """Bring `run.json` up to date."""
-        self.about |= {"warnings": list(self.remarks.warnings), "skipped": list(self.remarks.skipped)} | changes
-        files.write_json(self.folder / "run.json", self.about)
+        """Bring `run.json` up to date; what cannot be written there is not kept either, so that its end can be."""
+        remarks = {"warnings": list(self.remarks.warnings), "skipped": list(self.remarks.skipped)}
+        now = self.about | remarks | changes
+        files.write_json(self.folder / "run.json", now)
+        self.about = now
 
     def note(self, facts: dict[str, Any]) -> None:
         """Write down what was found out or left out before the rows that hold it are saved, or a kill would lose it."""

@@ -136,6 +136,14 @@ def test_it_is_run_only_where_the_command_line_names_it(cnnprobe, place):
     assert not Path("was-run").exists()
 
 
+def test_a_run_whose_headline_cannot_be_written_has_failed(cnnprobe, place):
+    """An array is no JSON; such a run was called killed."""
+    bad = EXPERIMENT.replace('float(recording["images"]["mean"].mean())', 'recording["images"]["mean"]')
+    Path("bright_ness.py").write_text(bad)
+    assert cnnprobe(*MINE, *IMAGES).status == 1
+    assert run_json.read(Path(RUN))["status"] == "failed"
+
+
 @pytest.mark.parametrize("file", ["bright_ness.py", "parts.py"])
 def test_a_run_does_not_go_on_with_other_code(cnnprobe, place, file):
     """F100: also not with another file that it imports."""
