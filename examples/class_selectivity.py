@@ -1,9 +1,9 @@
-"""How selective each unit is for one class of images.
+"""Measure how selective each unit is for one class of images.
 
     cnnprobe class-selectivity method.file=class_selectivity.py model=convnet dataset=avatar layer=conv3
 
 The index of Morcos, Barrett, Rabinowitz and Botvinick (2018), On the importance of single directions for
-generalization, ICLR, section 2.3: (highest - others) / (highest + others), of the mean response of a unit to the images
+generalization, ICLR: (highest - others) / (highest + others), of the mean response of a unit to the images
 of the class it responds to most, and of the average of its mean responses to those of each other class. The response to
 an image is the mean of the unit's map; 0: all classes alike, 1: one class alone.
 """
@@ -19,8 +19,9 @@ from torch import Tensor
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.stimuli_table import stimuli_table
-from cnnprobe.instruments.layers.naming import Layer, find
+from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import tap
+from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
@@ -75,18 +76,25 @@ def _events(provided: Provided, layers: list[Layer], rectified: bool) -> Iterato
             images += np.bincount(labels[labels >= 0], minlength=count)
             yield Advance(len(batch))
     for layer in layers:
-        means = sums[layer.name] / np.where(images, images, np.nan)
-        highest = np.nanmax(means, axis=1)
-        others = (np.nansum(means, axis=1) - highest) / ((images > 0).sum() - 1)
-        with np.errstate(invalid="ignore", divide="ignore"):  # a silent unit has no index
+        with np.errstate(invalid="ignore", divide="ignore"):  # NaN: a class without images, a unit without an index
+            means = sums[layer.name] / images
+            shown = np.where(images, means, -np.inf)
+            highest = shown.max(axis=1)
+            others = (np.nansum(means, axis=1) - highest) / ((images > 0).sum() - 1)
             index = (highest - others) / (highest + others)
-        columns = {"selectivity": index, "preferred": np.nanargmax(means, axis=1), "response": means}
+        columns = {"selectivity": index, "preferred": shown.argmax(axis=1), "response": means}
         yield Rows(f"units/{layer.group}", 0, columns)
 
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Return the mean index of each layer."""
-    return {table.attributes["layer"]: float(np.nanmean(table["selectivity"])) for table in recording.in_order()}
+    return {table.attributes["layer"]: mean_index(table["selectivity"]) for table in recording.in_order()}
+
+
+def mean_index(values: np.ndarray) -> float:
+    """Return the mean over the units that have an index (unit,); NaN where none has."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def draw(recording: Recording) -> Figures:
@@ -97,7 +105,7 @@ def draw(recording: Recording) -> Figures:
     for place, table in enumerate(tables):
         values = np.sort(table["selectivity"])
         axes.plot(place + np.linspace(-0.3, 0.3, len(values)), values, "o", color="C0", alpha=0.6, markersize=4)
-        axes.plot([place - 0.35, place + 0.35], [np.nanmean(values)] * 2, color="k", label=None if place else "mean")
+        axes.plot([place - 0.35, place + 0.35], [mean_index(values)] * 2, color="k", label=None if place else "mean")
     axes.set_xticks(range(len(tables)), [table.attributes["layer"] for table in tables])
     axes.set(ylabel="class selectivity of a unit", ylim=(-0.02, 1.02))
     about = recording.attributes

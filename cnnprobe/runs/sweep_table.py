@@ -25,6 +25,7 @@ BLANK: dict[str, Any] = {"overrides": [], "version": "", "reason": "", "headline
 NOTE = {"process": int, "born?": (int, None), "out": str, "command": str, "overrides": [str]}
 """What a job notes when it begins, see `store.kinds.fits`; `born`: see `machine.provenance.birth`."""
 COMMAND = re.compile(r"[a-z0-9][a-z0-9-]*")
+"""What a command is called; so is its folder, which no pattern and no way elsewhere can be."""
 STOPPED = ("interrupted", "killed", "failed")
 """States of a job whose run can be gone on with."""
 VERSION = re.compile(rf"[^/]+/[^/]+/{folders.VERSION.pattern}")
@@ -61,7 +62,6 @@ def notes_of(folder: Path) -> dict[int, dict[str, Any]]:
     """Return the notes of jobs that are at work or were killed at it, by number; a file that is none is left alone."""
     found = {path.stem: _json(path) for path in (folder / "jobs").glob("*.begun")}
     known = {int(stem): note for stem, note in found.items() if stem.isdecimal() and fits(note, NOTE)}
-    # a folder below `out`, and no pattern; an experiment of the user's own is in no list
     known = {number: note for number, note in known.items() if COMMAND.fullmatch(note["command"])}
     return {number: {"born": None} | known[number] for number in sorted(known)}
 

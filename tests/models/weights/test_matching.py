@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cnnprobe.errors import UserError
+from cnnprobe.models.weights import matching
 from cnnprobe.preparation import likeness, weights
 from tests.support.calling import Told
 
@@ -214,3 +215,11 @@ def test_older_names_of_normalised_weights_are_those_of_todays(prefix):
     expected = made(nn.utils.parametrizations.weight_norm, 3)
     expected.load_state_dict(older.state_dict())
     assert all(torch.equal(value, now.state_dict()[name]) for name, value in expected.state_dict().items())
+
+
+def test_tensors_of_a_device_without_addresses_are_not_taken_for_one():
+    apart = {name: torch.empty(3, device="meta") for name in "ab"}
+    assert [tensor.data_ptr() for tensor in apart.values()] == [0, 0]
+    assert matching.tied(apart) == []
+    shared = torch.ones(3)
+    assert matching.tied({"a": shared, "b": shared, "c": torch.ones(3)}) == [["a", "b"]]
