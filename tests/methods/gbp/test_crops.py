@@ -102,7 +102,9 @@ def test_many_networks_drawn_at_random(case):
     check(case)
 
 
-@pytest.mark.parametrize("name", ["conv1", "conv2", "conv3", "VISp5"])
+@pytest.mark.parametrize(
+    "name", ["conv1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("conv2", "conv3")), "VISp5"]
+)
 def test_mousenet(name):
     """Branches, sparse kernels, strides, fields that reach beyond the image on all sides."""
     torch.manual_seed(0)

@@ -109,7 +109,9 @@ def try_all(cnnprobe, pictures, monkeypatch, tmp_path, command, points, error, l
     return told, total
 
 
-@pytest.mark.parametrize(("error", "lasting"), [(errno.ENOSPC, True), (errno.EIO, False)])
+@pytest.mark.parametrize(
+    ("error", "lasting"), [(errno.ENOSPC, True), pytest.param(errno.EIO, False, marks=pytest.mark.slow)]
+)
 def test_failing_calls_of_a_run_are_told_and_lose_nothing(cnnprobe, pictures, monkeypatch, tmp_path, error, lasting):
     """F61, F66: a few calls of a run of record; all of them, of more commands, below."""
     first = 1 + 10 * lasting

@@ -11,7 +11,7 @@ from cnnprobe.store.reader import Recording
 from tests.runs.test_execute import name_of, words
 from tests.support.faults.interrupting import AT_THE_END, COMPLETE, DRAWN, Interruptions, same
 
-QUICKLY = ("train", "record", "topk", "rf-map", "gbp", "optimize")
+QUICKLY = ("train", "record", "rf-map")
 """Commands that are also interrupted in `make test`."""
 
 LATE = (AT_THE_END, COMPLETE, DRAWN)

@@ -53,7 +53,7 @@ def rows(folder):
 @pytest.mark.here  # the run that is stopped is a process of its own
 @pytest.mark.parametrize(
     "how",
-    [signal.SIGINT, signal.SIGHUP, *(pytest.param(one, marks=SLOW) for one in (signal.SIGTERM, signal.SIGKILL))],
+    [signal.SIGHUP, *(pytest.param(one, marks=SLOW) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))],
 )
 def test_what_was_left_out_before_a_stop_counts_after_it(cnnprobe, tmp_path, broken, how):
     """F100: in run.json, in the last line; SIGHUP stops as SIGTERM does (F103)."""
