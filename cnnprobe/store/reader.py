@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import h5py
 import numpy as np
@@ -15,6 +15,7 @@ from cnnprobe.store.containers.heaps import at_most, refers
 from cnnprobe.store.containers.stored import bound, claims, is_affordable
 from cnnprobe.store.layout import CHECKSUM, FORMAT_VERSION, SAVED, as_python, known_sum
 from cnnprobe.store.schema import wrong
+from cnnprobe.store.tables import Name
 
 BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
 """What h5py and NumPy raise where the inside of a file is damaged."""
@@ -34,7 +35,7 @@ def _checksum(values: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
 
 
-class TableView(Mapping):
+class TableView(Mapping[Name, np.ndarray], Generic[Name]):
     """One table of a recording: columns by name as numpy arrays, only the rows that are saved.
 
     Args:
@@ -52,7 +53,7 @@ class TableView(Mapping):
             group = file[name]
             recording.verify(group)
             self.attributes = self.recording.checked(group)
-            self.columns = [key for key in group if isinstance(group[key], h5py.Dataset)]
+            self.columns: list[Name] = [key for key in group if isinstance(group[key], h5py.Dataset)]
             self.row_count = group[self.columns[0]].shape[0]
             self.batch = int(self.attributes.get("batch", 1))
             self.done: np.ndarray | None = None  # where no row writes
@@ -91,10 +92,10 @@ class TableView(Mapping):
     def __repr__(self) -> str:
         return f"<{self.name}: {len(self.rows)} of {self.row_count} rows; {', '.join(self.columns)}>"
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Name]:
         return iter(self.columns)
 
-    def __getitem__(self, column: str) -> np.ndarray:
+    def __getitem__(self, column: Name) -> np.ndarray:
         """Read one column: (row, …); strings as Python text.
 
         Raises:
@@ -111,13 +112,13 @@ class TableView(Mapping):
         rows = self.rows
         return values if len(rows) == len(values) else values[rows]
 
-    def known(self, column: str) -> np.ndarray:
+    def known(self, column: Name) -> np.ndarray:
         """Read a column that no row writes (names, labels), also beside rows that are not saved yet."""
         with self.recording.file() as file:
             item = file[f"{self.name}/{column}"]
             return item.asstr()[:] if h5py.check_string_dtype(item.dtype) else item[:]
 
-    def batches(self, column: str) -> Iterator[np.ndarray]:
+    def batches(self, column: Name) -> Iterator[np.ndarray]:
         """Read one column batch by batch, in the order of the rows; only what is saved."""
         with self.recording.file() as file:
             item = file[f"{self.name}/{column}"]
@@ -126,7 +127,7 @@ class TableView(Mapping):
                 self._verify(column, number, values)
                 yield values
 
-    def _verify(self, column: str, number: int, values: np.ndarray) -> None:
+    def _verify(self, column: Name, number: int, values: np.ndarray) -> None:
         if _checksum(values) != self.sums[number, self._written().index(column)]:
             first = number * self.batch
             raise UserError(
@@ -138,7 +139,7 @@ class TableView(Mapping):
         """Numbers of the batches that are saved; none where no row writes."""
         return [] if self.done is None else np.flatnonzero(self.done).tolist()
 
-    def _written(self) -> list[str]:
+    def _written(self) -> list[Name]:
         return self.attributes.get("written", "").split()
 
     def damaged(self) -> np.ndarray:
@@ -302,7 +303,7 @@ class Recording:
         """Return the names of the tables, or of those below a group, e.g. "units"."""
         return [name for name in self._tables if name.startswith(f"{under}/" if under else "")]
 
-    def in_order(self, under: str = "units") -> list[TableView]:
+    def in_order(self, under: str = "units") -> list[TableView[Any]]:
         """Return the tables below a group in the order in which their layers were asked for (attribute `order`)."""
         return sorted((self[name] for name in self.tables(under)), key=lambda table: table.attributes["order"])
 
@@ -315,7 +316,7 @@ class Recording:
     def __repr__(self) -> str:
         return f"<{self.path}: {', '.join(self._tables)}>"
 
-    def __getitem__(self, name: str) -> TableView:
+    def __getitem__(self, name: str) -> TableView[Any]:
         """Return one table; UserError with the names there are."""
         if name not in self._tables:
             raise unknown("table", name, self._tables, of=str(self.path))
@@ -345,10 +346,10 @@ class SoFar(Recording):
             if view.done is not None:
                 view.done &= np.logical_and.accumulate(view.done)
 
-    def _all(self) -> dict[str, TableView]:
+    def _all(self) -> dict[str, TableView[Any]]:
         return {name: super(SoFar, self).__getitem__(name) for name in self.tables()}
 
-    def __getitem__(self, name: str) -> TableView:
+    def __getitem__(self, name: str) -> TableView[Any]:
         """Return one table; UserError with the names there are."""
         return self.views[name] if name in self.views else super().__getitem__(name)
 

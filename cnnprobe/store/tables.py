@@ -8,9 +8,13 @@ gives its rows one by one; the runner takes `events` instead and writes whole ba
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+
+Name = TypeVar("Name", bound=str)
+"""Names of a table's columns: a `Literal` that stands once in its experiment, so that a misspelt one is an error of
+the type checker, in what lays a table out, fills it, and draws it alike."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Generic[Name]):
     """A table of the store: one row per unit, image, epoch or layer.
 
     Args:
@@ -61,19 +65,19 @@ class Table:
     name: str
     row: str
     rows: int
-    columns: dict[str, Column]
+    columns: dict[Name, Column]
     batch: int = 1
     attributes: dict[str, Any] = field(default_factory=dict)
     aside: bool = False
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Generic[Name]):
     """Finished rows of one table, from row `start` on: a whole batch of it. Arrays have the row axis first."""
 
     table: str
     start: int
-    columns: dict[str, np.ndarray]
+    columns: dict[Name, np.ndarray]
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -143,8 +147,8 @@ class Measurement:
             `events` is read, stand in `run.json`, and are handed to a resumed `compute` that asks for `facts`.
     """
 
-    tables: list[Table]
-    events: Iterable[Rows | Advance | Phase | Checkpoint]
+    tables: list[Table[Any]]
+    events: Iterable[Rows[Any] | Advance | Phase | Checkpoint]
     total: int
     counts: str = "images"
     facts: dict[str, Any] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,6 +36,12 @@ LOOK = 500
 """Images at most from which the brightness of the dataset is taken."""
 GRADIENTS = 16
 """Images whose gradient is taken at once, to begin with."""
+
+FieldColumn = Literal[
+    "unit", "dead", "image", "response", "position", "picture", "occluded", "discrepancy", "discrepancy_error", "field",
+    "suppression", "coverage", "size", "center", "sigma", "effective", "effective_size", "effective_sigma",
+]  # fmt: skip
+"""Columns of the tables "units/<layer>"."""
 
 
 @dataclass
@@ -134,19 +140,19 @@ class FieldMapping:
         self.together = SAVED_UNITS if own_places else max(1, min(len(units), TOGETHER // held))
         self.carried = Carried(GRADIENTS, "batch of gradients")
 
-    def table(self, about: dict[str, Any]) -> Table:
+    def table(self, about: dict[str, Any]) -> Table[FieldColumn]:
         """Lay out what is stored, with `about` among its attributes."""
         own = about | self.layer.attributes | {"rectified": self.layer.rectified}
         own |= {"engine": self.occlusion.engine, "engine_error": self.occlusion.error}
         own |= {"recentred": self.canvas.recentred, "levels": list(LEVELS), "filling": self.how.filling}
         return Table(self.name, "unit", len(self.units), self.columns, self.together, own)
 
-    def _columns(self, k: int, small: tuple[int, ...]) -> dict[str, Column]:
+    def _columns(self, k: int, small: tuple[int, ...]) -> dict[FieldColumn, Column]:
         canvas, map_axes = self.canvas.sides, len(self.layer.map_size)
         place = {0: "dense: none", 1: "position", 2: "y x", 3: "z y x"}.get(map_axes, "index")
         discrepancy = "clean minus occluded response by place of the occluder, mean over draws; NaN for a silent image"
         area = "side of a square as large as the area above"
-        columns = {
+        columns: dict[FieldColumn, Column] = {
             "unit": Column("channel of the layer", dtype="int64", unit="index", values=self.units),
             "dead": Column("true where no image drives the unit", dtype="bool"),
             "image": Column("row of /stimuli, largest maximum first", "k", (k,), "int64", "index"),
@@ -177,7 +183,7 @@ class FieldMapping:
 
     def events(
         self, found: Strongest, finished: frozenset[int], unfinished: Unfinished | Within | None = None
-    ) -> Iterator[Rows | Advance | Phase]:
+    ) -> Iterator[Rows[FieldColumn] | Advance | Phase]:
         """Map the units in batches, image by image: one that several of them share is prepared once.
 
         Args:
@@ -248,7 +254,7 @@ class _Part:
 
     def begin(self, unfinished: Unfinished | Within) -> None:
         """Make room, with nothing measured yet but what a stopped run has left."""
-        self.columns = {"dead": self.dead, "image": self.ranks.images}
+        self.columns: dict[FieldColumn, np.ndarray] = {"dead": self.dead, "image": self.ranks.images}
         self.columns |= {"response": self.ranks.responses, "position": self.ranks.positions}
         for name, column in self.of.columns.items():
             if column.values is None and name not in self.columns:
@@ -293,7 +299,7 @@ class _Part:
         copy[hole] = filling[hole]
         return copy[None]
 
-    def rows(self) -> dict[str, np.ndarray]:
+    def rows(self) -> dict[FieldColumn, np.ndarray]:
         """Return the columns, with the fields of the units from what was measured."""
         for unit in range(len(self.units)):
             self._field(unit)

@@ -18,7 +18,7 @@ from cnnprobe.instruments.ranking.strongest import Search, images_per_unit
 from cnnprobe.instruments.windows.occluders import grid_of
 from cnnprobe.machine.memory import UNBOUNDED
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.methods.rf_map.mapping import FieldMapping, OcclusionSettings, brightness
+from cnnprobe.methods.rf_map.mapping import FieldColumn, FieldMapping, OcclusionSettings, brightness
 from cnnprobe.methods.rf_map.occlusion import Occlusion
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
@@ -141,7 +141,7 @@ def _pages(asked: list[int] | None, units: np.ndarray) -> list[int]:
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, units and dead units, and say how large measured fields are beside the theoretical ones."""
-    tables = recording.in_order()
+    tables: list[TableView[FieldColumn]] = recording.in_order()
     dead = sum(int(table["dead"].sum()) for table in tables)
     ratios = np.concatenate([_sizes(table)["ratio"] for table in tables])
     known = ratios[np.isfinite(ratios)]
@@ -154,7 +154,7 @@ def headline(recording: Recording) -> dict[str, Any]:
     return found
 
 
-def _sizes(table: TableView) -> dict[str, Any]:
+def _sizes(table: TableView[FieldColumn]) -> dict[str, Any]:
     """Return sides of fields, px: theoretical, that within the image; by unit (NaN where unknown) the measured ones.
 
     `ratio` is the measured side at 0.2 of the peak over the theoretical one (the paper does not state its threshold;
@@ -174,7 +174,7 @@ def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, sides of the fields in px, mean ± standard deviation over units."""
     from cnnprobe.plots.style import spread
 
-    tables = recording.in_order()
+    tables: list[TableView[FieldColumn]] = recording.in_order()
     sizes = [_sizes(table) for table in tables]
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
@@ -194,7 +194,7 @@ def draw(recording: Recording) -> Figures:
     from cnnprobe.methods.rf_map.size_figure import size_by_depth
 
     about = recording.attributes
-    tables = [table for table in recording.in_order() if len(table.rows)]
+    tables: list[TableView[FieldColumn]] = [table for table in recording.in_order() if len(table.rows)]
     for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
@@ -220,7 +220,7 @@ def draw(recording: Recording) -> Figures:
     yield "sizes", size_by_depth(names, theoretical, clipped, half, fifth, effective, title, occluder)
 
 
-def _shown(table: TableView, box: tuple[float, float]) -> list[Any]:
+def _shown(table: TableView[FieldColumn], box: tuple[float, float]) -> list[Any]:
     """Return the rows of the units asked for, or of the first living ones."""
     from cnnprobe.methods.rf_map.figures import UnitRow
     from cnnprobe.plots.sheet import outlines
