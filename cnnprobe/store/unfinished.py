@@ -25,6 +25,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.machine import files
 from cnnprobe.machine.version import __version__
 from cnnprobe.store.kinds import fits
+from cnnprobe.store.tables import Name
 
 LOG = logging.getLogger("cnnprobe")
 FOLDER = "unfinished"
@@ -188,7 +189,7 @@ class Within:
         self.whole.drop(f"{self.name}/{name}")
 
 
-def put(arrays: dict[str, np.ndarray], state: State) -> None:
+def put(arrays: dict[Name, np.ndarray], state: State) -> None:
     """Put the values of a state into arrays (of NumPy or torch) of the same names and shapes.
 
     Raises:
