@@ -3,14 +3,18 @@
 import json
 import logging
 import re
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing, one_line
-from cnnprobe.store.tables import Column, Table
+from cnnprobe.store.tables import Column, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
+StimulusColumn = Literal["name", "label", "index", "checksum", "skipped"]
+"""Columns of the table "stimuli"."""
 
 
 def shared_classes(classes: tuple[str, ...], dataset: ImageSet, count: int) -> bool:
@@ -78,7 +82,7 @@ def images_of(spec: str | int | list[int | str], count: int) -> np.ndarray:
     return np.array(list(dict.fromkeys(chosen)), np.int64)
 
 
-def stimuli_table(dataset: ImageSet, batch: int) -> Table:
+def stimuli_table(dataset: ImageSet, batch: int) -> Table[StimulusColumn]:
     """Describe the images of a dataset, in its order.
 
     Args:
@@ -92,7 +96,9 @@ def stimuli_table(dataset: ImageSet, batch: int) -> Table:
     count = len(dataset)
     sums = dataset.checksums_of(range(count))
     known = "CRC-32 of the size and the sha256 of the image's file"
-    checksum = {} if sums is None else {"checksum": Column(known, dtype="uint32", values=sums)}
+    checksum: dict[StimulusColumn, Column] = (
+        {} if sums is None else {"checksum": Column(known, dtype="uint32", values=sums)}
+    )
     return Table(
         "stimuli",
         "image",
@@ -119,3 +125,15 @@ def stimuli_table(dataset: ImageSet, batch: int) -> Table:
             **({"sample": dataset.sample} if dataset.sample else {}),
         },
     )
+
+
+def skipped_rows(skipped: np.ndarray, batch: int, start: int = 0) -> Iterator[Rows[StimulusColumn]]:
+    """Give the rows of the table "stimuli".
+
+    Args:
+        skipped: (image,) bool, true where an image could not be read.
+        batch: images per batch.
+        start: row of the first one.
+    """
+    for first in range(0, len(skipped), batch):
+        yield Rows("stimuli", start + first, {"skipped": skipped[first : first + batch]})

@@ -208,7 +208,7 @@ def _fitted(fits: Gabors) -> dict[str, np.ndarray]:
 def _stimuli(dataset: ImageSet, factors: dict[str, np.ndarray], units: dict[str, str], batch: int) -> Table:
     """Describe the stimuli, with a column for each factor."""
     table = stimuli_table(dataset, batch)
-    factors, listed = dict(factors), dict(table.columns)
+    factors, listed = dict(factors), dict[Any, Column](table.columns)
     for name in ("family", "word"):
         listed[name] = Column(name, dtype="str", values=factors.pop(name))
     words = "share of the image's side within which neurons are read; 0: the one in the middle"

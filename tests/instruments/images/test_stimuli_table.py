@@ -5,7 +5,13 @@ import pytest
 
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
-from cnnprobe.instruments.images.stimuli_table import images_of, say_classes, shared_classes, stimuli_table
+from cnnprobe.instruments.images.stimuli_table import (
+    images_of,
+    say_classes,
+    shared_classes,
+    skipped_rows,
+    stimuli_table,
+)
 
 
 def test_the_table_names_every_image_and_leaves_only_skipped_to_be_written():
@@ -23,6 +29,14 @@ def test_the_table_names_every_image_and_leaves_only_skipped_to_be_written():
         "fingerprint": "f" * 64,
         "classes": ["a", "b"],
     }
+
+
+def test_its_rows_are_given_in_batches_from_any_image_on():
+    skipped = np.array([False, True, False, False, True])
+    rows = list(skipped_rows(skipped, 2, start=4))
+    assert [(one.table, one.start) for one in rows] == [("stimuli", 4), ("stimuli", 6), ("stimuli", 8)]
+    assert np.concatenate([one.columns["skipped"] for one in rows]).tolist() == skipped.tolist()
+    assert [len(one) for one in rows] == [2, 2, 1]
 
 
 def test_images_are_named_by_numbers_and_ranges():
