@@ -15,12 +15,17 @@ from cnnprobe.instruments.network.calls import parameters
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.tracing import trace
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.store.reader import Recording
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
 ORDER = 3
 """Its place in the list of commands."""
+LayerColumn = Literal[
+    "name", "module", "kind", "reads", "channels", "map_size", "parameters", "macs", "field_size", "field_stride",
+    "field_start", "aligned", "field_note",
+]  # fmt: skip
+"""Columns of the table "layers"."""
 
 
 def compute(provided: Provided, *, kind: Literal["main", "all"]) -> Measurement:
@@ -62,7 +67,7 @@ def compute(provided: Provided, *, kind: Literal["main", "all"]) -> Measurement:
     return Measurement([table], _rows(found, table), total=len(found), counts="layers")
 
 
-def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
+def _columns(layers: list[Layer], axes: int) -> dict[LayerColumn, Column]:
     def words(description: str, name: str) -> Column:
         values = np.array([getattr(layer, name) for layer in layers], dtype=object)
         return Column(description, dtype="str", values=values)
@@ -94,9 +99,9 @@ def _columns(layers: list[Layer], axes: int) -> dict[str, Column]:
     }
 
 
-def _rows(layers: list[Layer], table: Table) -> Iterator[Rows | Advance]:
+def _rows(layers: list[Layer], table: Table[LayerColumn]) -> Iterator[Rows[LayerColumn] | Advance]:
     positions = table.columns["map_size"].shape[0]
-    columns = {
+    columns: dict[LayerColumn, list[Any]] = {
         "channels": [layer.channels for layer in layers],
         "map_size": [[*layer.map_size, *[-1] * (positions - len(layer.map_size))] for layer in layers],
         "parameters": [layer.parameters for layer in layers],
@@ -113,7 +118,7 @@ def _rows(layers: list[Layer], table: Table) -> Iterator[Rows | Advance]:
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, and the network's parameters and operations."""
-    layers = recording["layers"]
+    layers: TableView[LayerColumn] = recording["layers"]
     cost = f"{_millions(layers.attributes['macs'])} million per image"
     return {"layers": len(layers.rows), "parameters": layers.attributes["parameters"], "multiply-adds": cost}
 
@@ -124,9 +129,9 @@ def _millions(count: int) -> str:
 
 def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: one column of texts per property, sides as "y x" where they differ."""
-    layers = recording["layers"]
+    layers: TableView[LayerColumn] = recording["layers"]
 
-    def sides(name: str) -> list[str]:
+    def sides(name: LayerColumn) -> list[str]:
         rows = [row[:1] if len(set(row)) == 1 else row for row in layers[name].tolist()]
         return ["x".join(f"{value:g}" for value in row) for row in rows]
 
@@ -153,7 +158,7 @@ def draw(recording: Recording) -> Figures:
     """Field size and map size of every layer, in the order in which they are computed."""
     from cnnprobe.plots.style import SERIES, figure, plain
 
-    table = recording["layers"]
+    table: TableView[LayerColumn] = recording["layers"]
     if not len(table.rows):
         return
     names = [plain(name, most=28) for name in table["name"]]

@@ -11,16 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.instruments.images.batches import Batch, batches
-from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, stimuli_table
+from cnnprobe.instruments.images.stimuli_table import (
+    StimulusColumn,
+    say_classes,
+    shared_classes,
+    skipped_rows,
+    stimuli_table,
+)
 from cnnprobe.instruments.images.thumbnails import picture_kind, thumbnails
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import tap, warn_of_nan
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
+from cnnprobe.instruments.ranking.strongest import ActivationColumn
 from cnnprobe.machine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.store.reader import Recording
-from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
+from cnnprobe.store.reader import Recording, TableView
+from cnnprobe.store.tables import Advance, Column, Measurement, Name, Rows, Table
 
 ORDER = 4
 """Its place in the list of commands."""
@@ -29,10 +36,14 @@ SHOWN = 64
 """Images on the contact sheet."""
 SIDE = 96
 """Largest side of a picture on it, px."""
-DECIDED = ""
-"""What the network decides, among columns by group of a layer."""
 SAMPLES = 1000
 """Most samples of a signal on it."""
+ImageColumn = Literal["name", "label", "prediction", "rank"]
+"""Columns of the table "images"; those of "activations/<layer>": see `ActivationColumn`."""
+PictureColumn = Literal["pixels"]
+"""Columns of the table "pictures"."""
+Answers = tuple[dict[str, dict[ActivationColumn, np.ndarray]], dict[ImageColumn, np.ndarray]]
+"""Of some images: what is recorded, by group of a layer, and what the network decides."""
 
 
 def compute(
@@ -65,48 +76,29 @@ def compute(
     along = "y x" if len(dataset.size) == 3 else "time"
     known = outputs_of(model, dataset.size, provided.classes, dataset).tell()
     say_classes(provided.classes, dataset, known.classes)
-    tables = [
-        Table(
-            "images",
-            "image",
-            count,
-            {
-                "name": Column("name of the image", dtype="str", values=np.array(dataset.names, dtype=object)),
-                "label": Column(
-                    "class in the dataset, -1 = unknown", dtype="int64", unit="index", values=dataset.labels
-                ),
-                "prediction": Column(
-                    "class the network decides for, in its own order, -1 = none", "", (), "int64", "index"
-                ),
-                "rank": Column(
-                    "place of the label among the outputs, 0 = best, -1 = cannot be compared", "", (), "int64", "index"
-                ),
-            },
-            batch=computation.batch_size,
-            attributes={
-                "classes": json.dumps(list(provided.classes), ensure_ascii=False),
-                "outputs": known.kind,
-            },
+    decided: dict[ImageColumn, Column] = {
+        "name": Column("name of the image", dtype="str", values=np.array(dataset.names, dtype=object)),
+        "label": Column("class in the dataset, -1 = unknown", dtype="int64", unit="index", values=dataset.labels),
+        "prediction": Column("class the network decides for, in its own order, -1 = none", "", (), "int64", "index"),
+        "rank": Column(
+            "place of the label among the outputs, 0 = best, -1 = cannot be compared", "", (), "int64", "index"
         ),
+    }
+    pixels = Column("the image, made small", f"channel {along}", small(dataset.size), *picture_kind(dataset.size))
+    shown: Table[PictureColumn] = Table(
+        "pictures", "image", min(SHOWN, count), {"pixels": pixels}, batch=computation.batch_size, aside=True
+    )
+    names = {"classes": json.dumps(list(provided.classes), ensure_ascii=False), "outputs": known.kind}
+    tables: list[Table[Any]] = [
+        Table("images", "image", count, decided, batch=computation.batch_size, attributes=names),
         *(activation_table(layer, count, computation.batch_size, keep, dtype, along) for layer in layers),
         stimuli_table(dataset, computation.batch_size),
-        Table(
-            "pictures",
-            "image",
-            min(SHOWN, count),
-            {
-                "pixels": Column(
-                    "the image, made small", f"channel {along}", small(dataset.size), *picture_kind(dataset.size)
-                )
-            },
-            batch=computation.batch_size,
-            aside=True,
-        ),
+        shown,
     ]
     loaded = batches(dataset, **computation.loading, start=resumed.start)
     kept = resumed.facts
     showing = Showing(model, layers, keep, partial(shared_classes, provided.classes, dataset), kept, known)
-    return Measurement(tables, showing.events(loaded, tables), count - resumed.start, facts=kept)
+    return Measurement(tables, showing.events(loaded, shown), count - resumed.start, facts=kept)
 
 
 def small(size: tuple[int, ...]) -> tuple[int, ...]:
@@ -115,10 +107,12 @@ def small(size: tuple[int, ...]) -> tuple[int, ...]:
     return (size[0], *(-(-side // step) for side in size[1:]))
 
 
-def activation_table(layer: Layer, images: int, batch: int, keep: str, dtype: str, along: str = "y x") -> Table:
+def activation_table(
+    layer: Layer, images: int, batch: int, keep: str, dtype: str, along: str = "y x"
+) -> Table[ActivationColumn]:
     """Lay out what is stored of one layer; a map of one axis is along `time` where images are signals."""
     units = (layer.channels,)
-    columns = {
+    columns: dict[ActivationColumn, Column] = {
         "max": Column("largest activation of the map", "unit", units, "float32", "activation"),
         "mean": Column("mean activation of the map", "unit", units, "float32", "activation"),
         "argmax": Column("flat index (row by row) of the maximum on the map", "unit", units, "int32", "index"),
@@ -151,54 +145,53 @@ class Showing:
     facts: dict[str, Any]
     known: Outputs
 
-    def events(self, loaded: Iterable[Batch], tables: list[Table]) -> Iterator[Rows | Advance]:
-        """Hand over the rows of every batch."""
-        shown = next(table for table in tables if table.name == "pictures")
+    def events(self, loaded: Iterable[Batch], shown: Table[PictureColumn]) -> Iterator[Rows[Any] | Advance]:
+        """Hand over the rows of every batch, those of the images on the contact sheet with their pictures."""
         most = self.facts.get("batch")
         carried = Carried(most if isinstance(most, int) and most > 0 else UNBOUNDED)
-        found: dict[str, dict[str, np.ndarray]] = {}
+        found: dict[str, dict[ActivationColumn, np.ndarray]] = {}
 
         def receive(layer: Layer, activation: Tensor) -> None:
             found[layer.group] = reduced(activation, self.keep)
 
         with torch.inference_mode(), tap(self.model, self.layers, receive, complete=True) as run:
 
-            def show(part: Batch) -> dict[str, dict[str, np.ndarray]]:
+            def show(part: Batch) -> Answers:
                 outputs = run(part.images)
-                return {DECIDED: decisions(outputs, part, self.shared, self.known), **found}
+                return dict(found), decisions(outputs, part, self.shared, self.known)
 
             for batch in loaded:
-                columns = joined([answer for _, answer in in_parts(batch, carried, show)])
+                parts: list[Answers] = [answer for _, answer in in_parts(batch, carried, show)]
                 if carried.most < UNBOUNDED:
                     self.facts["batch"] = carried.most
                 first = int(batch.indices[0])
                 for layer in self.layers:
-                    _blank(columns[layer.group], ~batch.readable)
-                    responses = torch.from_numpy(columns[layer.group]["max"])
+                    columns = joined([recorded[layer.group] for recorded, _ in parts])
+                    _blank(columns, ~batch.readable)
+                    responses = torch.from_numpy(columns["max"])
                     warn_of_nan(layer.name, responses, batch.indices, batch.readable)
-                    yield Rows(f"activations/{layer.group}", first, columns[layer.group])
+                    yield Rows(f"activations/{layer.group}", first, columns)
                 if first < shown.rows:
-                    pixels = thumbnails(batch.images[: shown.rows - first], shown.columns["pixels"].shape[1:])
-                    yield Rows("pictures", first, {"pixels": pixels})
-                yield Rows("stimuli", first, {"skipped": ~batch.readable})
-                yield Rows("images", first, columns[DECIDED])
+                    size = shown.columns["pixels"].shape[1:]
+                    pictures: dict[PictureColumn, np.ndarray]
+                    pictures = {"pixels": thumbnails(batch.images[: shown.rows - first], size)}
+                    yield Rows("pictures", first, pictures)
+                yield from skipped_rows(~batch.readable, len(batch), first)
+                yield Rows("images", first, joined([decided for _, decided in parts]))
                 yield Advance(len(batch))
 
 
-def joined(parts: list[dict[str, dict[str, np.ndarray]]]) -> dict[str, dict[str, np.ndarray]]:
-    """Return the columns of a batch from those of its parts, by table."""
+def joined(parts: list[dict[Name, np.ndarray]]) -> dict[Name, np.ndarray]:
+    """Return the columns of a batch from those of its parts."""
     if len(parts) == 1:
         return parts[0]
-    return {
-        table: {name: np.concatenate([part[table][name] for part in parts]) for name in columns}
-        for table, columns in parts[0].items()
-    }
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def reduced(activation: Tensor, keep: str) -> dict[str, np.ndarray]:
+def reduced(activation: Tensor, keep: str) -> dict[ActivationColumn, np.ndarray]:
     """Reduce an activation (image, channel, …) to what is stored of it."""
     flat = activation.reshape(*activation.shape[:2], -1)
-    columns = {
+    columns: dict[ActivationColumn, np.ndarray] = {
         "max": flat.amax(-1).float().cpu().numpy(),
         "mean": flat.float().mean(-1).cpu().numpy(),
         "argmax": flat.argmax(-1).int().cpu().numpy(),
@@ -208,7 +201,9 @@ def reduced(activation: Tensor, keep: str) -> dict[str, np.ndarray]:
     return columns
 
 
-def decisions(outputs: Any, batch: Batch, shared: Callable[[int], bool], known: Outputs) -> dict[str, np.ndarray]:
+def decisions(
+    outputs: Any, batch: Batch, shared: Callable[[int], bool], known: Outputs
+) -> dict[ImageColumn, np.ndarray]:
     """Return the class the network decides for, and the place of the true one; -1 where there is none.
 
     Args:
@@ -236,7 +231,7 @@ def decisions(outputs: Any, batch: Batch, shared: Callable[[int], bool], known: 
     return {"prediction": prediction, "rank": rank}
 
 
-def _blank(columns: dict[str, np.ndarray], rows: np.ndarray) -> None:
+def _blank(columns: dict[ActivationColumn, np.ndarray], rows: np.ndarray) -> None:
     """Mark the rows of images that were never seen."""
     for values in columns.values():
         values[rows] = np.nan if values.dtype.kind == "f" else -1
@@ -244,7 +239,7 @@ def _blank(columns: dict[str, np.ndarray], rows: np.ndarray) -> None:
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Count images, and how many were decided rightly."""
-    images = recording["images"]
+    images: TableView[ImageColumn] = recording["images"]
     found: dict[str, Any] = {"images": len(images.rows)}
     rank = images["rank"]
     if (rank >= 0).any():
@@ -259,16 +254,18 @@ def draw(recording: Recording) -> Figures:
     from cnnprobe.plots.sheet import contact_sheet
     from cnnprobe.plots.traces import captioned_traces
 
-    images, pixels = recording["images"], recording["pictures"]["pixels"]
-    pixels = pixels[: len(images.rows)]
+    images: TableView[ImageColumn] = recording["images"]
+    pictures: TableView[PictureColumn] = recording["pictures"]
+    stimuli: TableView[StimulusColumn] = recording["stimuli"]
+    pixels = pictures["pixels"][: len(images.rows)]
     if not len(pixels):
         return
-    classes = json.loads(recording["stimuli"].attributes["classes"])
+    classes = json.loads(stimuli.attributes["classes"])
     own = json.loads(images.attributes["classes"]) or classes
     labels, predictions = images["label"][: len(pixels)], images["prediction"][: len(pixels)]
     wrong = images["rank"][: len(pixels)] > 0
     captions = []
-    skipped = recording["stimuli"]["skipped"][: len(pixels)]
+    skipped = stimuli["skipped"][: len(pixels)]
     for label, said, bad, unread in zip(labels, predictions, wrong, skipped):
         truth = classes[label] if 0 <= label < len(classes) else "?"
         captions.append(

@@ -12,13 +12,22 @@ import numpy as np
 from cnnprobe.config.options import Range, Run
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.batches import Batch, batches
-from cnnprobe.instruments.images.stimuli_table import stimuli_table
+from cnnprobe.instruments.images.stimuli_table import StimulusColumn, skipped_rows, stimuli_table
 from cnnprobe.instruments.images.thumbnails import Album, picture_kind, picture_size
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.areas import Areas
-from cnnprobe.instruments.ranking.strongest import Order, Strongest, by_pass, by_record, check_record
+from cnnprobe.instruments.ranking.strongest import (
+    Order,
+    OrderColumn,
+    RankColumn,
+    RankedColumn,
+    Strongest,
+    by_pass,
+    by_record,
+    check_record,
+)
 from cnnprobe.instruments.ranking.top_k import Ranker
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.store.reader import Recording, TableView
@@ -99,10 +108,11 @@ def compute(
     def loaded(start: int, indices: np.ndarray | None = None) -> Iterator[Batch]:
         return batches(dataset, **computation.loading, indices=indices, start=start)
 
-    def events() -> Iterator[Rows | Advance | Phase]:
+    def events() -> Iterator[Rows[Any] | Advance | Phase]:
         skipped = np.zeros(len(dataset), bool)
         if source is not None:
-            skipped = source["stimuli"]["skipped"]
+            stimuli: TableView[StimulusColumn] = source["stimuli"]
+            skipped = stimuli["skipped"]
             orders = [one.order for one in lists]
             found = {one.name: by_record(source, one, orders, k, quantile) for one in layers}
             yield Advance(len(dataset))
@@ -111,8 +121,7 @@ def compute(
             found = yield from by_pass(model, layers, ranker, loaded, skipped, resumed.unfinished, areas)
         found = {name: answer.of(chosen[name]) for name, answer in found.items()}
         yield from _rows(layers, found, lists, Pictures(size, crop, loaded), resumed.unfinished)
-        for start in range(0, len(skipped), computation.batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
+        yield from skipped_rows(skipped, computation.batch_size)
 
     tables = [_table(one, chosen[one.name], lists, k, size, about) for one in layers]
     return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), len(dataset))
@@ -131,8 +140,12 @@ class Sorting:
         """The same for the engine."""
         return self.criterion, self.end
 
-    def column(self, name: str) -> str:
+    def column(self, name: RankColumn) -> OrderColumn:
         """Return a column's name: plain for the main criterion, "response_mean" for another, "bottom_…" for least."""
+        return OrderColumn(self.named(name))
+
+    def named(self, name: str) -> str:
+        """Return any name for this order, as columns have it."""
         suffix = "" if self.criterion == self.main else f"_{self.criterion}"
         return f"{'bottom_' if self.end == 'bottom' else ''}{name}{suffix}"
 
@@ -146,10 +159,12 @@ class Pictures:
     loaded: Any
 
 
-def _table(layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: tuple[int, ...], about: dict) -> Table:
+def _table(
+    layer: Layer, units: np.ndarray, lists: list[Sorting], k: int, size: tuple[int, ...], about: dict
+) -> Table[RankedColumn]:
     places = {0: "1", 1: "position", 2: "y x", 3: "z y x"}.get(len(layer.map_size), "index")
     axes, (kind, unit) = "k channel y x" if len(size) == 3 else "k channel time", picture_kind(size)
-    columns = {
+    columns: dict[RankedColumn, Column] = {
         "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
         "dead": Column("true where no image drives the unit", dtype="bool"),
     }
@@ -179,7 +194,7 @@ def _rows(
     lists: list[Sorting],
     pictures: Pictures,
     unfinished: Unfinished | None,
-) -> Iterator[Rows | Advance | Phase]:
+) -> Iterator[Rows[RankedColumn] | Advance | Phase]:
     """Hand over the units of every layer, with the pictures of their images."""
     ranks = {(layer.name, one): found[layer.name].ranks[one.order] for layer in layers for one in lists}
     fields = {layer.name: layer.field for layer in layers}
@@ -197,7 +212,7 @@ def _rows(
             answers = found[layer.name]
             for start in range(0, len(answers.dead), SAVED_UNITS):
                 part = slice(start, start + SAVED_UNITS)
-                columns = {"dead": answers.dead[part]}
+                columns: dict[RankedColumn, np.ndarray] = {"dead": answers.dead[part]}
                 if answers.threshold is not None:
                     columns["threshold"] = answers.threshold[part]
                 for one in lists:
@@ -215,7 +230,7 @@ def _rows(
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, units and dead units."""
-    tables = [recording[name] for name in recording.tables("units")]
+    tables: list[TableView[RankedColumn]] = [recording[name] for name in recording.tables("units")]
     dead = sum(int(table["dead"].sum()) for table in tables)
     return {"layers": len(tables), "units": sum(table.row_count for table in tables), "dead": dead}
 
@@ -226,7 +241,7 @@ def draw(recording: Recording) -> Figures:
 
     about = recording.attributes
     for group in recording.tables("units"):
-        table = recording[group]
+        table: TableView[RankedColumn] = recording[group]
         own, layer = table.attributes, group.removeprefix("units/")
         if not len(table.rows):
             continue
@@ -241,14 +256,14 @@ def draw(recording: Recording) -> Figures:
                 shown = f"{'signals' if len(own['image_size']) == 2 else 'images'} of {about['dataset']}"
                 row = f"each row: the {shown} with the {order}; left: unit, its {criterion} for the first"
                 title = f"{network}\n{row}\n{_box(own)}"
-                yield one.column(layer), _sheet(table, one, names, title)
+                yield one.named(layer), _sheet(table, one, names, title)
         for unit in own["pages"]:
             if unit not in table["unit"]:  # not yet
                 continue
             yield f"{layer}_unit{unit}", _page(recording, table, unit, network)
 
 
-def _sheet(table: TableView, one: Sorting, names: list[str], title: str) -> Any:
+def _sheet(table: TableView[RankedColumn], one: Sorting, names: list[str], title: str) -> Any:
     """Draw the sheet of one layer and sorting: pictures in boxes, or traces with the field shaded."""
     from cnnprobe.plots.sheet import unit_sheet
     from cnnprobe.plots.traces import unit_traces
@@ -272,7 +287,7 @@ def _box(own: dict[str, Any]) -> str:
         f"{'shaded' if signals else 'box'}: field of the maximum, {field}")  # fmt: skip
 
 
-def _spans(table: TableView, one: Sorting, samples: int) -> np.ndarray | None:
+def _spans(table: TableView[RankedColumn], one: Sorting, samples: int) -> np.ndarray | None:
     from cnnprobe.plots.traces import spans_of
 
     if table.attributes["crop"]:
@@ -282,7 +297,7 @@ def _spans(table: TableView, one: Sorting, samples: int) -> np.ndarray | None:
     return spans
 
 
-def _boxes(table: TableView, one: Sorting, picture: tuple[int, ...]) -> np.ndarray | None:
+def _boxes(table: TableView[RankedColumn], one: Sorting, picture: tuple[int, ...]) -> np.ndarray | None:
     from cnnprobe.plots.sheet import outlines
 
     own = table.attributes
@@ -293,17 +308,18 @@ def _boxes(table: TableView, one: Sorting, picture: tuple[int, ...]) -> np.ndarr
     return edges[:, :SHOWN]
 
 
-def _silent(table: TableView, one: Sorting) -> np.ndarray:
+def _silent(table: TableView[RankedColumn], one: Sorting) -> np.ndarray:
     """Say where a rectified unit does not answer, (unit, k): such an image is shown blank, its maximum has no place."""
     return np.asarray(table.attributes["rectified"]) & (table[one.column("response")] <= 0)
 
 
-def _page(recording: Recording, table: TableView, unit: int, network: str) -> Any:
+def _page(recording: Recording, table: TableView[RankedColumn], unit: int, network: str) -> Any:
     from cnnprobe.plots.sheet import unit_page
     from cnnprobe.plots.style import number
     from cnnprobe.plots.traces import captioned_traces
 
-    stimuli, own = recording["stimuli"], table.attributes
+    own = table.attributes
+    stimuli: TableView[StimulusColumn] = recording["stimuli"]
     names, labels, classes = stimuli.known("name"), stimuli.known("label"), json.loads(stimuli.attributes["classes"])
     row = int(np.flatnonzero(table["unit"] == unit)[0])
     pictures = table["picture"][row]

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NewType
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.instruments.images.batches import Batch
 from cnnprobe.instruments.images.passes import Source, passing
+from cnnprobe.instruments.images.stimuli_table import StimulusColumn
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.ranking import full_sort
@@ -25,6 +26,14 @@ LOG = logging.getLogger("cnnprobe")
 Order = tuple[str, str]
 """How images are sorted: by which criterion (max, mean, area), and which end comes first (top, bottom)."""
 BEST: Order = ("max", "top")
+ActivationColumn = Literal["max", "mean", "argmax", "maps"]
+"""Columns of the tables "activations/<layer>" of record."""
+RankColumn = Literal["image", "response", "position", "picture"]
+"""What topk stores for each order."""
+OrderColumn = NewType("OrderColumn", str)
+"""The name of that in one order: "response", "response_mean", "bottom_response", …"""
+RankedColumn = Literal["unit", "dead", "threshold"] | RankColumn | OrderColumn
+"""Columns of the tables "units/<layer>" of topk."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +178,7 @@ def of_groups(
 
 def check_record(source: Recording, layers: list[Layer], criteria: Iterable[str]) -> None:
     """Refuse a run of record that lacks a layer, or the maps that the area criterion needs."""
-    recorded = _layers(source, "activations")
+    recorded: dict[str, TableView[ActivationColumn]] = _layers(source, "activations")
     for layer in layers:
         if layer.name not in recorded:
             raise unknown("layer", layer.name, recorded, of="the source run")
@@ -179,7 +188,7 @@ def check_record(source: Recording, layers: list[Layer], criteria: Iterable[str]
 
 def by_record(source: Recording, layer: Layer, orders: Iterable[Order], k: int, quantile: float = 0.995) -> Strongest:
     """Rank what a run of record has stored; the threshold of area is exact over all its images."""
-    table = _layers(source, "activations")[layer.name]
+    table: TableView[ActivationColumn] = _layers(source, "activations")[layer.name]
     orders = list(orders)
     responses, threshold = {name: table[name] for name in ("max", "mean")}, None
     if any(criterion == "area" for criterion, _ in orders):
@@ -195,7 +204,7 @@ def by_record(source: Recording, layer: Layer, orders: Iterable[Order], k: int, 
 
 def _check_topk(source: Recording, layers: list[Layer], units: dict[str, np.ndarray], k: int) -> None:
     """Refuse a run of topk that lacks a layer, a unit or the criterion max; warn where it has fewer images."""
-    ranked = _layers(source, "units")
+    ranked: dict[str, TableView[RankedColumn]] = _layers(source, "units")
     for layer in layers:
         if layer.name not in ranked:
             raise unknown("layer", layer.name, ranked, of="the source run")
@@ -218,11 +227,11 @@ def _check_topk(source: Recording, layers: list[Layer], units: dict[str, np.ndar
 
 def _by_topk(source: Recording, layer: Layer, units: np.ndarray, k: int) -> Strongest:
     """Read the ranks by maximum out of a run of topk, for some units; what it lacks is -1 and NaN."""
-    table = _layers(source, "units")[layer.name]
+    table: TableView[RankedColumn] = _layers(source, "units")[layer.name]
     place = {unit: row for row, unit in enumerate(table["unit"].tolist())}
     rows = [place[unit] for unit in units.tolist()]
 
-    def filled(name: str, gap: float) -> np.ndarray:
+    def filled(name: RankColumn, gap: float) -> np.ndarray:
         values = table[_column(table, name)][rows][:, :k]
         missing = np.full((len(rows), k - values.shape[1], *values.shape[2:]), gap, values.dtype)
         return np.concatenate([values, missing], axis=1)
@@ -231,12 +240,12 @@ def _by_topk(source: Recording, layer: Layer, units: np.ndarray, k: int) -> Stro
     return Strongest({BEST: ranks}, table["dead"][rows])
 
 
-def _column(table: TableView, name: str) -> str:
+def _column(table: TableView[RankedColumn], name: RankColumn) -> RankedColumn:
     """Return what a column of the criterion max is called: plain where it is the main one."""
-    return name if table.attributes["criterion"] == "max" else f"{name}_max"
+    return name if table.attributes["criterion"] == "max" else OrderColumn(f"{name}_max")
 
 
-def _layers(source: Recording, group: str) -> dict[str, Any]:
+def _layers(source: Recording, group: str) -> dict[str, TableView[Any]]:
     return {source[name].attributes["layer"]: source[name] for name in source.tables(group)}
 
 
@@ -250,7 +259,8 @@ def images_per_unit(asked: int | None, usual: int, source: Recording | None) -> 
     """
     if asked is not None or source is None or source.attributes["command"] != "topk":
         return usual if asked is None else asked
-    there = [table[_column(table, "image")].shape[1] for table in _layers(source, "units").values()
+    tables: dict[str, TableView[RankedColumn]] = _layers(source, "units")
+    there = [table[_column(table, "image")].shape[1] for table in tables.values()
              if "max" in table.attributes["criteria"].split()]  # fmt: skip
     return min([usual, *there])
 
@@ -302,7 +312,8 @@ class Search:
             found = yield from by_pass(self.model, self.layers, ranker, loaded, skipped, unfinished)
             return {name: one.of(self.units[name]) for name, one in found.items()}, skipped
         found = {layer.name: self._stored(self.source, layer) for layer in self.layers}
-        return found, self.source["stimuli"]["skipped"]
+        stimuli: TableView[StimulusColumn] = self.source["stimuli"]
+        return found, stimuli["skipped"]
 
     def _stored(self, source: Recording, layer: Layer) -> Strongest:
         units = self.units[layer.name]
