@@ -4,7 +4,7 @@ import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -29,6 +29,14 @@ TOGETHER = 384 * 2**20
 """Bytes of maps held until their units are averaged and saved."""
 LOW = 0.125
 """Cycles per px below which a spatial frequency counts as low: a quarter of the highest there is."""
+Score = Literal["consistency", "pairwise", "low_share"]
+"""Columns of one number, by which units rank."""
+MapColumn = Score | Literal[
+    "unit", "dead", "image", "response", "position", "picture", "map", "mean_map", "mean_map_sd", "normalised_map",
+    "coverage", "reliability", "gradient_map", "learned_map", "learned_centroid", "learned_likeness", "half_time",
+    "residual",
+]  # fmt: skip
+"""Columns of the tables "units/<layer>"."""
 
 
 @dataclass
@@ -82,7 +90,7 @@ class GradientMapping:
         one = 4 * math.prod((how.dataset.size[0], *self.canvas.sides)) * how.k
         self.together = max(1, TOGETHER // (one * (2 if how.recipe.plain else 1)))
 
-    def table(self, units: np.ndarray | None, rows: int, about: dict[str, Any]) -> Table:
+    def table(self, units: np.ndarray | None, rows: int, about: dict[str, Any]) -> Table[MapColumn]:
         """Lay out what is stored.
 
         Args:
@@ -100,7 +108,7 @@ class GradientMapping:
         own["rectifiers"] = ", ".join(f"{number} {name}" for name, number in self.gradients.rectifiers.items())
         return Table(self.name, "unit", rows, self.columns, self.batch, own)
 
-    def _columns(self, units: np.ndarray | None) -> dict[str, Column]:
+    def _columns(self, units: np.ndarray | None) -> dict[MapColumn, Column]:
         how, place = (
             self.how,
             {0: "dense: none", 1: "position", 2: "y x", 3: "z y x"}.get(len(self.layer.map_size), "index"),
@@ -114,7 +122,7 @@ class GradientMapping:
         group = recipe.target == "group"
         measure = "mean" if group else "maximum"
         of = "mean over positions of the group's weighted sum" if group else "maximum of the unit's map"
-        columns = {
+        columns: dict[MapColumn, Column] = {
             "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
             "dead": Column("true where no image drives the unit: its maps are NaN", dtype="bool"),
             "image": Column(f"row of /stimuli, largest {measure} first", "k", (how.k,), "int64", "index"),
@@ -162,9 +170,9 @@ class GradientMapping:
     # ---- work --------------------------------------------------------------------------------------------------------
 
     def scores(
-        self, found: Strongest, by: str, unfinished: Unfinished | None = None
+        self, found: Strongest, by: Score, unfinished: Unfinished | None = None
     ) -> Generator[Phase | Advance, None, np.ndarray]:
-        """Rank units: return the score of each (NaN: dead) by a column of one number (consistency, low_share, …)."""
+        """Rank units: return the score of each (NaN: dead) by a column of one number."""
         unfinished, name = unfinished or Unfinished(), f"{self.name}/scores"
         kept = {"scores": (scores := np.full(len(self.units), np.nan)), "scored": np.zeros(len(self.units), bool)}
         unfinished.begin(name, lambda: kept, lambda state: put(kept, state))
@@ -183,7 +191,7 @@ class GradientMapping:
 
     def events(
         self, found: Strongest, finished: frozenset[int], unfinished: Unfinished | None = None
-    ) -> Iterator[Rows | Advance | Phase]:
+    ) -> Iterator[Rows[MapColumn] | Advance | Phase]:
         """Map the units in batches.
 
         Args:
@@ -212,7 +220,7 @@ class GradientMapping:
 
     def _rows(
         self, units: np.ndarray, found: Strongest, name: str, unfinished: Unfinished
-    ) -> Generator[Advance, None, dict[str, np.ndarray]]:
+    ) -> Generator[Advance, None, dict[MapColumn, np.ndarray]]:
         """Return the columns of some units; their maps are kept under a name."""
         ranks, answers = found.ranks[BEST], self.answers(found)
         size, sides = self.how.dataset.size, self.canvas.sides
@@ -253,13 +261,13 @@ class GradientMapping:
                 yield Advance(len(pairs[0]))
         for unit in range(len(units)):
             self._average(columns, unit, held[unit], None if plain is None else plain[unit], covered[unit])
-        later = ("learned_map", "learned_centroid", "learned_likeness", "half_time")
+        later: tuple[MapColumn, ...] = ("learned_map", "learned_centroid", "learned_likeness", "half_time")
         known = [name for name, column in self.columns.items() if column.values is not None]
         return {name: values for name, values in columns.items() if name not in (*known, *later)}
 
     def _learned(
         self, units: np.ndarray, found: Strongest, name: str, unfinished: Unfinished
-    ) -> Generator[Advance, None, dict[str, np.ndarray]]:
+    ) -> Generator[Advance, None, dict[MapColumn, np.ndarray]]:
         """Return what the mean maps of some units were at every moment: the same images, the same neurons."""
         last, moments = self.gradients, self.how.moments
         each = (self.how.dataset.size[0], *self.canvas.sides)
@@ -285,7 +293,7 @@ class GradientMapping:
             "half_time": np.array([half_time(epochs, one) for one in alike], np.float32),
         }
 
-    def _empty(self, name: str, units: int) -> np.ndarray:
+    def _empty(self, name: MapColumn, units: int) -> np.ndarray:
         column = self.columns[name]
         gap = {"f": np.nan, "u": 255}.get(np.dtype(column.dtype).kind, 0)
         return np.full((units, *column.shape), gap, column.dtype)
@@ -317,7 +325,12 @@ class GradientMapping:
         return thumbnails(crop(image.cpu(), region)[None], self.canvas.sides)[0]
 
     def _average(
-        self, columns: dict[str, np.ndarray], unit: int, maps: np.ndarray, plain: np.ndarray | None, covered: np.ndarray
+        self,
+        columns: dict[MapColumn, np.ndarray],
+        unit: int,
+        maps: np.ndarray,
+        plain: np.ndarray | None,
+        covered: np.ndarray,
     ) -> None:
         there = np.any(covered, (1, 2))
         if not there.any():

@@ -11,7 +11,7 @@ from torch import nn
 from cnnprobe.config.options import Range, Run
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.images.batches import Batch, batches
-from cnnprobe.instruments.images.stimuli_table import stimuli_table
+from cnnprobe.instruments.images.stimuli_table import skipped_rows, stimuli_table
 from cnnprobe.instruments.layers.naming import find, main_layers
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
@@ -20,10 +20,10 @@ from cnnprobe.instruments.ranking.best_worst import check_ends, ends_of, places,
 from cnnprobe.instruments.ranking.strongest import Search, Strongest, images_per_unit, of_groups
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.gbp.gradients import Recipe
-from cnnprobe.methods.gbp.mapping import GradientMapping, GradientSettings
-from cnnprobe.methods.gbp.sanity import Sanity, verdict
+from cnnprobe.methods.gbp.mapping import GradientMapping, GradientSettings, MapColumn, Score
+from cnnprobe.methods.gbp.sanity import Sanity, SanityColumn, verdict
 from cnnprobe.store.reader import Recording, TableView
-from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
+from cnnprobe.store.tables import Advance, Measurement, Phase, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
 ORDER = 7
@@ -117,7 +117,7 @@ def compute(
     checks = [Sanity(one, None if ends else asked, computation.seed) for one in mapped] if sanity else []
     kept = resumed.facts
 
-    def events() -> Iterator[Rows | Advance | Phase]:
+    def events() -> Iterator[Rows[Any] | Advance | Phase]:
         def every(start: int) -> Iterator[Batch]:
             return batches(dataset, **computation.loading, start=start)
 
@@ -131,8 +131,7 @@ def compute(
             found = {layers[0].name: (yield from ranked_groups)}
         else:
             found, skipped = yield from search.run(every, resumed.unfinished)
-        for start in range(0, len(skipped), computation.batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
+        yield from skipped_rows(skipped, computation.batch_size)
         for one in mapped:
             strongest: Strongest = found[one.layer.name]
             if ends:
@@ -150,7 +149,7 @@ def compute(
     about |= {"seed": computation.seed, "groups": json.dumps(gathered), "image_size": list(dataset.size)}
     about |= {"ranking": ranking, "ends": json.dumps(ends or []), "plain": plain}
     rows = sum(count for _, count in ends) if ends else 0
-    tables = []
+    tables: list[Table[Any]] = []
     for place, one in enumerate(mapped):
         shown = [-1] if asked is None else [page for page in asked if ends or page in one.units]
         units_known = None if ends else one.units
@@ -198,7 +197,7 @@ def _groups(
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, units and dead units, and say how well the images of a unit agree."""
-    tables = recording.in_order()
+    tables: list[TableView[MapColumn]] = recording.in_order()
     dead = sum(int(table["dead"].sum()) for table in tables)
     found = {"layers": len(tables), "units": sum(table.row_count for table in tables), "dead": dead}
     agreement = np.concatenate([table["consistency"] for table in tables])
@@ -214,14 +213,16 @@ def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, what agreed, mean ± standard deviation over units."""
     from cnnprobe.plots.style import spread
 
-    tables = recording.in_order()
+    tables: list[TableView[MapColumn]] = recording.in_order()
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
         "units": [str(table.row_count) for table in tables],
         "dead": [str(int(table["dead"].sum())) for table in tables],
         "rectifiers": [table.attributes["rectifiers"] or "none" for table in tables],
     }
-    for name, word in (("consistency", "consistency"), ("pairwise", "of two maps"), ("low_share", "low frequencies")):
+    words: dict[Score, str]
+    words = {"consistency": "consistency", "pairwise": "of two maps", "low_share": "low frequencies"}
+    for name, word in words.items():
         columns[word] = [spread(table[name]) for table in tables]
     return columns
 
@@ -232,8 +233,9 @@ def draw(recording: Recording) -> Figures:
     from cnnprobe.methods.gbp.trust_figures import reliability_curves
 
     about = recording.attributes
+    tables: list[TableView[MapColumn]] = recording.in_order()
     curves = {}
-    for table in recording.in_order():
+    for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
         if not len(table.rows):
             continue
@@ -269,8 +271,9 @@ def _learning(recording: Recording) -> Figures:
     """Per layer the strip of mean maps over training; spatial frequencies and half-times of all layers."""
     from cnnprobe.plots.over_training import centroid_curves, half_times, strip
 
-    about, tables = recording.attributes, [table for table in recording.in_order() if len(table.attributes["moments"])]
-    tables = [table for table in tables if len(table.rows)]
+    about, every = recording.attributes, recording.in_order()
+    tables: list[TableView[MapColumn]]
+    tables = [table for table in every if len(table.attributes["moments"]) and len(table.rows)]
     for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
         title = f"{_words(own)} while learning: {own['layer']} of {about['model']} ({about['weights']})\n"
@@ -296,12 +299,13 @@ def _sanity(recording: Recording) -> Figures:
 
     about = recording.attributes
     for name in recording.tables("sanity"):
-        table, layer = recording[name], name.removeprefix("sanity/")
+        table: TableView[SanityColumn] = recording[name]
+        layer = name.removeprefix("sanity/")
         own, stages = table.attributes, np.array([str(block) for block in table["block"]])
         kinds = np.array([str(kind) for kind in table["kind"]])
         if not len(table.rows) or table["unit"][0, 0] < 0:
             continue
-        units = recording[f"units/{layer}"]
+        units: TableView[MapColumn] = recording[f"units/{layer}"]
         row = int(np.flatnonzero(units["unit"] == table["unit"][0, 0])[0])
         picture = units["picture"][row, 0]
         for kind in ("cascading", "independent"):
@@ -327,7 +331,7 @@ def _words(own: dict[str, Any]) -> str:
     return f"{rules[own['rule']]} of {targets[own['target']]}"
 
 
-def _names(table: TableView) -> list[str]:
+def _names(table: TableView[MapColumn]) -> list[str]:
     """Return what units are called in figures: their number, or the channels of a group."""
     if groups := json.loads(table.attributes["groups"]):
         words = [[c if weight == 1 else f"{weight:g}×{c}" for c, weight in group.items()] for group in groups]
@@ -335,7 +339,7 @@ def _names(table: TableView) -> list[str]:
     return [str(unit) for unit in table["unit"]]
 
 
-def _shown(table: TableView, names: list[str], box: tuple[float, float] | None) -> list[Any]:
+def _shown(table: TableView[MapColumn], names: list[str], box: tuple[float, float] | None) -> list[Any]:
     """Return the rows of the units asked for, or of the first living ones."""
     from cnnprobe.methods.gbp.figures import GradientRow
     from cnnprobe.plots.style import number

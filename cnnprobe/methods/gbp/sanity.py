@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ UNITS = 4
 """Units that are looked at where none are asked for."""
 IMAGES = 4
 """Images of each of them at most."""
+SanityColumn = Literal["block", "kind", "likeness", "map", "unit", "image"]
+"""Columns of the tables "sanity/<layer>"."""
 KINDS = {"cascading": cascading, "independent": independent}
 
 
@@ -40,14 +43,14 @@ class Sanity:
         self.rules = [rule] if rule == "gradient" else [rule, "gradient"]
         self.images = min(IMAGES, self.how.k)
 
-    def table(self) -> Table:
+    def table(self) -> Table[SanityColumn]:
         """Lay out what is stored: a row for the untouched network, then one for each stage of either randomisation."""
         names = [block.name for block in reversed(self.blocks)]
         stages = ["original", *names, *names]
         kinds = ["", *["cascading"] * len(names), *["independent"] * len(names)]
         pairs = UNITS * self.images if self.pages is None else len(self.pages) * self.images
         each = (len(self.rules), self.how.dataset.size[0], *self.mapping.canvas.sides)
-        columns = {
+        columns: dict[SanityColumn, Column] = {
             "block": Column("the last block that was randomised", dtype="str", values=np.array(stages, object)),
             "kind": Column("cascading: and all blocks behind it; independent: alone", dtype="str",
                            values=np.array(kinds, object)),
@@ -62,7 +65,7 @@ class Sanity:
 
     def events(
         self, found: Strongest, units: np.ndarray, unfinished: Unfinished | None = None
-    ) -> Iterator[Rows | Advance | Phase]:
+    ) -> Iterator[Rows[SanityColumn] | Advance | Phase]:
         """Measure everything; one batch of rows.
 
         Args:
