@@ -28,6 +28,7 @@ from cnnprobe.instruments.network.untouched import untouched
 from cnnprobe.instruments.outputs.kinds import Outputs
 from cnnprobe.machine.memory import Carried, is_short
 from cnnprobe.methods.cam.class_choice import Choose, class_count
+from cnnprobe.methods.cam.columns import ClassColumn
 from cnnprobe.methods.cam.grids import Grid
 from cnnprobe.methods.cam.maps import Found
 from cnnprobe.methods.cam.split_network import Head, WholeHead, cut
@@ -223,7 +224,7 @@ class ClassMeans:
         for label, own in state["maps"].items():
             self.maps[label], self.images[label] = list(own), list(state["images"][label])
 
-    def of(self, labels: list[int], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    def of(self, labels: list[int], shape: tuple[int, ...]) -> dict[ClassColumn, np.ndarray]:
         """Return by name, a row for each of some classes; NaN where there are too few images.
 
         mean_map: (y, x). mean_ratio: the mean over its bootstrap standard error. contrast: the mean less the mean of
@@ -233,7 +234,8 @@ class ClassMeans:
         means = {label: np.stack(self.maps[label]).mean(0, dtype=np.float64) for label in present}
         drawn = {label: self._drawn(label) for label in present if len(self.maps[label]) > 1}
         gap = np.full((len(labels), *shape), np.nan, np.float32)
-        found = {name: gap.copy() for name in ("mean_map", "mean_ratio", "contrast", "contrast_ratio")}
+        maps: tuple[ClassColumn, ...] = ("mean_map", "mean_ratio", "contrast", "contrast_ratio")
+        found = {name: gap.copy() for name in maps}
         for row, label in enumerate(labels):
             others = [other for other in present if other != label]
             if label not in means:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cnnprobe.methods.cam.columns import Measure
 from cnnprobe.plots import signed, style
 from cnnprobe.plots.canvas import GAP, LINE, Cell, empty, footer, largest, letter_size, show, wrapped
 from cnnprobe.plots.sheet import rgb
@@ -229,7 +230,7 @@ def mean_figure(maps: np.ndarray, names: Sequence[str], heads: Sequence[str], ti
     return made
 
 
-def localisation_points(measures: dict[str, np.ndarray], names: Sequence[str], title: str) -> Figure:
+def localisation_points(measures: dict[Measure, np.ndarray], names: Sequence[str], title: str) -> Figure:
     """Show how maps of each class point, overlap and lie on the object, with 95 % intervals, and what chance gives.
 
     Args:

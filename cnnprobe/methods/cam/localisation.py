@@ -14,12 +14,14 @@ Maps are brought to the size of the image before, bilinear.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from cnnprobe.instruments.statistics.mean_interval import mean_interval
+from cnnprobe.methods.cam.columns import Measure
 
-MEASURES = ("pointing", "iou", "energy")
+MEASURES: tuple[Measure, ...] = ("pointing", "iou", "energy")
 SHARE = 0.2
 """Of the maximum, above which a px belongs to the box."""
 TOLERANCE = 15 / 224
@@ -129,7 +131,7 @@ def near(mask: np.ndarray, reach: float) -> np.ndarray:
     return ndimage.distance_transform_edt(~mask) <= reach
 
 
-def judge(values: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
+def judge(values: np.ndarray, truth: Truth) -> dict[Measure | Literal["box"], np.ndarray]:
     """Compare a map (y, x) with the truth.
 
     Returns:

@@ -16,6 +16,7 @@ from cnnprobe.instruments.images.thumbnails import thumbnails
 from cnnprobe.instruments.outputs.kinds import Outputs
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.cam.class_choice import Choice
+from cnnprobe.methods.cam.columns import JUDGED, ClassColumn, MapColumn, Measure, PictureColumn, SummaryColumn
 from cnnprobe.methods.cam.cue_combination import ClassMeans, CueCombination
 from cnnprobe.methods.cam.localisation import MEASURES, OVERLAP, Tally, Truth, averaged, judge
 from cnnprobe.methods.cam.maps import ClassMaps, Found
@@ -64,15 +65,15 @@ class ClassMapping:
 
     # ---- what is stored ----------------------------------------------------------------------------------------------
 
-    def tables(self, about: dict[str, Any], chosen: np.ndarray | None) -> list[Table]:
+    def tables(self, about: dict[str, Any], chosen: np.ndarray | None) -> list[Table[Any]]:
         """Lay out what is stored; `chosen`: the images, None where they are found out by the work."""
         per, count = self.choice.count, self.images
         self.searched = chosen is None
         columns = self._columns(None if chosen is None else np.repeat(chosen, per))
-        found = [
+        found: list[Table[Any]] = [
             Table("images", "row", count * per, columns, self.computation.batch_size * per, about | {"per_image": per})
         ]
-        shown = {
+        shown: dict[PictureColumn, Column] = {
             "image": Column("row of /stimuli, -1 = none", dtype="int64", unit="index"),
             "pixels": Column("the image, made small", "channel y x", self.picture, "uint8", "0 to 255"),
         }
@@ -86,9 +87,9 @@ class ClassMapping:
             found.append(self._classes(self.cues))
         return found
 
-    def _columns(self, images: np.ndarray | None) -> dict[str, Column]:
+    def _columns(self, images: np.ndarray | None) -> dict[MapColumn, Column]:
         unit = "logit" if not self.cues else "nats per activation"
-        columns = {
+        columns: dict[MapColumn, Column] = {
             "image": Column("row of /stimuli, -1 = none", dtype="int64", unit="index", values=images),
             "class": Column("whose map it is, in the network's own order, -1 = none", dtype="int64", unit="index"),
             "rank": Column("place of the class among the outputs, 0 = first", dtype="int64", unit="index"),
@@ -104,38 +105,38 @@ class ClassMapping:
             words = "guided backpropagation of the logit times the map's positive part"
             columns["guided"] = Column(words, "channel y x", tuple(self.dataset.size), unit="logit² per pixel")
         if self.judged:
-            measured = {
+            measured: dict[Measure, str] = {
                 "pointing": "1 where the maximum of the map lies on the object or near it",
                 "iou": "overlap of the 20 % box with the object's best fitting box",
                 "energy": "share of the map's positive part on the object",
             }
-            for name in MEASURES:
+            for name, _, _, chance in JUDGED.values():
                 columns[name] = Column(measured[name])
-                columns[f"{name}_chance"] = Column(f"{name} of chance")
+                columns[chance] = Column(f"{name} of chance")
             columns["box"] = Column("20 % box: top, left, bottom, right", "edge", (4,), unit="px")
         return columns
 
-    def _summary(self) -> Table:
-        columns = {
+    def _summary(self) -> Table[SummaryColumn]:
+        columns: dict[SummaryColumn, Column] = {
             "class": Column("class of the images, -1 = mean over classes", dtype="int64", unit="index",
                             values=np.array([-1, *self.rows_of])),
             "images": Column("how many maps there are; `localised` counts them all", dtype="int64", unit="images"),
             "judged": Column("how many have anything positive: the means are over these", dtype="int64", unit="images"),
             "localised": Column(f"share of images with an iou of {OVERLAP} or more whose class ranks first"),
         }  # fmt: skip
-        for name in MEASURES:
+        for name, low, high, chance in JUDGED.values():
             columns[name] = Column("mean over images")
-            columns[f"{name}_low"] = Column("lower end of its 95 % interval over independent images; NaN of one")
-            columns[f"{name}_high"] = Column("upper end of its 95 % interval")
-            columns[f"{name}_chance"] = Column("mean of chance over the same images")
+            columns[low] = Column("lower end of its 95 % interval over independent images; NaN of one")
+            columns[high] = Column("upper end of its 95 % interval")
+            columns[chance] = Column("mean of chance over the same images")
         rows = len(self.rows_of) + 1
         of = "the class of the label" if self.shared else "the class that ranks first"
         return Table("localisation", "class", rows, columns, rows, {"of": of}, aside=True)
 
-    def _classes(self, cues: CueCombination) -> Table:
+    def _classes(self, cues: CueCombination) -> Table[ClassColumn]:
         rows = len(self.rows_of)
         error = "its standard error over images drawn again"
-        columns = {
+        columns: dict[ClassColumn, Column] = {
             "class": Column("index", dtype="int64", unit="index", values=np.array(self.rows_of)),
             "images": Column("maps that are averaged", dtype="int64", unit="images"),
             "weight": Column(
@@ -156,7 +157,7 @@ class ClassMapping:
 
     def events(
         self, chosen: np.ndarray, finished: dict[str, frozenset[int]], unfinished: Unfinished | None = None
-    ) -> Iterator[Rows | Advance | Phase]:
+    ) -> Iterator[Rows[Any] | Advance | Phase]:
         """Map the chosen images (-1 for none).
 
         Args:
@@ -248,7 +249,9 @@ class ClassMapping:
     def _labels(self, batch: Batch) -> np.ndarray:
         return np.where(batch.readable & self.shared, batch.labels, -1)
 
-    def _batch(self, chosen: np.ndarray, batch: Batch, found: Found, start: int) -> tuple[dict, dict]:
+    def _batch(
+        self, chosen: np.ndarray, batch: Batch, found: Found, start: int
+    ) -> tuple[dict[MapColumn, np.ndarray], dict[PictureColumn, np.ndarray]]:
         """Return the rows of a batch, and its pictures."""
         labels = self._labels(batch)
         truths = [self._truth(int(i)) if ok else None for i, ok in zip(chosen, batch.readable)]
@@ -267,7 +270,7 @@ class ClassMapping:
             self._collect(columns, chosen, labels)
             self.added.add(start)
         self.facts.setdefault("skipped", {})[str(start)] = [int(i) for i in chosen[(chosen >= 0) & ~batch.readable]]
-        shown = {"image": chosen, "pixels": thumbnails(batch.images, self.picture[1:])}
+        shown: dict[PictureColumn, np.ndarray] = {"image": chosen, "pixels": thumbnails(batch.images, self.picture[1:])}
         shown["pixels"][~batch.readable] = 255
         if self.judged:
             shown["truth"] = np.stack([_small(truth, self.picture[1:]) for truth in truths])
@@ -276,29 +279,31 @@ class ClassMapping:
     def _truth(self, index: int) -> Truth | None:
         return Truth.of(self.dataset.truth(index), self.dataset.size[1:]) if self.judged else None
 
-    def _compare(self, columns: dict, truths: list[Truth | None], labels: np.ndarray, start: int) -> dict:
+    def _compare(
+        self, columns: dict[MapColumn, np.ndarray], truths: list[Truth | None], labels: np.ndarray, start: int
+    ) -> dict[MapColumn, np.ndarray]:
         """Judge the maps of a batch, and note what counts for the summary."""
         per = self.choice.count
         count = len(columns["class"])
-        found = {name: np.full(count, np.nan, np.float32) for name in MEASURES}
-        found |= {f"{name}_chance": np.full(count, np.nan, np.float32) for name in MEASURES}
-        found["box"] = np.full((count, 4), np.nan, np.float32)
+        found: dict[MapColumn, np.ndarray] = {"box": np.full((count, 4), np.nan, np.float32)}
+        for name, _, _, chance in JUDGED.values():
+            found[name], found[chance] = np.full((2, count), np.nan, np.float32)
         notes: dict[str, dict[str, Any]] = {}
         for row in range(count):
             truth, label = truths[row // per], int(labels[row // per])
             if truth is None or columns["class"][row] < 0:
                 continue
             judged = judge(columns["map"][row], truth)
-            found["box"][row] = judged.pop("box")
-            for name, (value, chance) in judged.items():
-                found[name][row], found[f"{name}_chance"][row] = value, chance
+            found["box"][row] = judged["box"]
+            for name, _, _, chance in JUDGED.values():
+                found[name][row], found[chance][row] = judged[name]
             counts = columns["class"][row] == label if self.shared else columns["rank"][row] == 0
             if counts:
                 note = notes.setdefault(str(int(columns["class"][row])), {})
-                for name, (value, chance) in judged.items():
+                for name in MEASURES:
                     tally = Tally()
                     tally.join(note.get(name, [0.0]))
-                    tally.add(float(value), float(chance))
+                    tally.add(*judged[name].tolist())
                     note[name] = tally.plain
                 hit = bool(judged["iou"][0] >= OVERLAP and columns["rank"][row] == 0)
                 seen = note.get("localised", [0, 0])
@@ -306,7 +311,7 @@ class ClassMapping:
         self.facts.setdefault("judged", {})[str(start)] = notes
         return found
 
-    def _judgement(self) -> dict[str, np.ndarray]:
+    def _judgement(self) -> dict[SummaryColumn, np.ndarray]:
         """Return the summary: a row for the mean over classes, then one for each class."""
         tallies = {label: {name: Tally() for name in MEASURES} for label in self.rows_of}
         localised = {label: [0, 0] for label in self.rows_of}
@@ -316,22 +321,21 @@ class ClassMapping:
                     tallies[int(label)][name].join(note[name])
                 localised[int(label)] = [a + b for a, b in zip(localised[int(label)], note["localised"])]
         groups = [self.rows_of, *([label] for label in self.rows_of)]
-        found: dict[str, list[float]] = {"images": [], "judged": [], "localised": []}
+        found: dict[SummaryColumn, list[float]] = {"images": [], "judged": [], "localised": []}
         for group in groups:
             shares = [localised[label][1] / localised[label][0] for label in group if localised[label][0]]
             found["images"].append(sum(localised[label][0] for label in group))
             found["judged"].append(sum(len(tallies[label]["pointing"].values) for label in group))
             found["localised"].append(float(np.mean(shares)) if shares else np.nan)
-            for name in MEASURES:
-                numbers = averaged([tallies[label][name] for label in group])
-                for end, number in zip(("", "_low", "_high", "_chance"), numbers):
-                    found.setdefault(f"{name}{end}", []).append(number)
+            for name, columns in JUDGED.items():
+                for column, number in zip(columns, averaged([tallies[label][name] for label in group])):
+                    found.setdefault(column, []).append(number)
         return {
             name: np.array(values, np.int64 if name in ("images", "judged") else np.float32)
             for name, values in found.items()
         }
 
-    def _collect(self, columns: dict, chosen: np.ndarray, labels: np.ndarray) -> None:
+    def _collect(self, columns: dict[MapColumn, np.ndarray], chosen: np.ndarray, labels: np.ndarray) -> None:
         """Add the maps of a batch to the means of their classes."""
         for row in range(len(columns["class"])):
             place = row // self.choice.count
@@ -340,12 +344,12 @@ class ClassMapping:
             if own and label >= 0:
                 self.means.add(label, int(chosen[place]), columns["map"][row])
 
-    def _means(self, cues: CueCombination) -> dict[str, np.ndarray]:
+    def _means(self, cues: CueCombination) -> dict[ClassColumn, np.ndarray]:
         found = self.means.of(self.rows_of, self.shape)
         return found | {"weight": cues.weights[self.rows_of]}
 
 
-def decided(found: Found, readable: np.ndarray, known: Outputs) -> dict[str, np.ndarray]:
+def decided(found: Found, readable: np.ndarray, known: Outputs) -> dict[MapColumn, np.ndarray]:
     """Return what the network decided, and its maps, as columns with one row for each image and class."""
     classes = np.where(readable[:, None], found.classes, -1)
     own = np.take_along_axis(found.logits, np.maximum(classes, 0), 1)
@@ -358,7 +362,7 @@ def decided(found: Found, readable: np.ndarray, known: Outputs) -> dict[str, np.
     maps = np.where(none[:, :, None, None], np.float32(np.nan), found.maps)
     with np.errstate(invalid="ignore"):
         silent = ~none & np.isfinite(maps).all((2, 3)) & ~(maps > 0).any((2, 3))
-    columns = {
+    columns: dict[MapColumn, np.ndarray] = {
         "class": classes,
         "rank": np.where(none, -1, (before | equal).sum(2)),
         "probability": np.where(none, np.nan, np.take_along_axis(shares, np.maximum(classes, 0), 1)).astype(np.float32),

@@ -14,19 +14,26 @@ from cnnprobe.config.options import Range, Run
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing, unknown
 from cnnprobe.instruments.images.batches import Batch, batches
-from cnnprobe.instruments.images.stimuli_table import images_of, say_classes, shared_classes, stimuli_table
+from cnnprobe.instruments.images.stimuli_table import (
+    StimulusColumn,
+    images_of,
+    say_classes,
+    shared_classes,
+    skipped_rows,
+    stimuli_table,
+)
 from cnnprobe.instruments.images.thumbnails import picture_size
 from cnnprobe.instruments.layers.naming import find, last_map
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
 from cnnprobe.instruments.ranking.strongest import BEST, Search
 from cnnprobe.methods.cam.class_choice import Choice, class_count
+from cnnprobe.methods.cam.columns import JUDGED, ClassColumn, MapColumn, PictureColumn, SummaryColumn
 from cnnprobe.methods.cam.cue_combination import CueCombination
-from cnnprobe.methods.cam.localisation import MEASURES
 from cnnprobe.methods.cam.mapping import ClassMapping, names_json
 from cnnprobe.methods.cam.maps import ClassMaps
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.store.reader import Recording
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
 
 LOG = logging.getLogger("cnnprobe")
@@ -115,7 +122,7 @@ def compute(
     def every(start: int) -> Iterator[Batch]:
         return batches(dataset, **computation.loading, start=start)
 
-    def events() -> Iterator[Rows | Advance | Phase]:
+    def events() -> Iterator[Rows[Any] | Advance | Phase]:
         indices = chosen
         if search is not None:
             if "chosen" not in kept:
@@ -124,8 +131,7 @@ def compute(
             indices = np.array(kept["chosen"], np.int64)
         yield from mapping.events(indices, resumed.finished, resumed.unfinished)
         skipped = np.isin(np.arange(len(dataset)), [i for part in kept.get("skipped", {}).values() for i in part])
-        for start in range(0, len(dataset), computation.batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
+        yield from skipped_rows(skipped, computation.batch_size)
 
     about: dict[str, Any] = {"kind": kind, "image_size": list(dataset.size), "classes": names_json(names)}
     about |= {"shared": shared, "outputs": known.kind}
@@ -185,7 +191,7 @@ def _images(
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Count images and maps, and say how well they point."""
-    table = recording["images"]
+    table: TableView[MapColumn] = recording["images"]
     rows = table["class"] >= 0
     found: dict[str, Any] = {"layer": table.attributes["layer"]}
     found |= {"images": len(np.unique(table["image"][rows])), "maps": int(rows.sum())}
@@ -193,7 +199,8 @@ def headline(recording: Recording) -> dict[str, Any]:
     if undefined := int(np.isnan(table["evidence"][rows]).sum()):
         found["undefined"] = undefined
     if "localisation" in recording:
-        row = {name: recording["localisation"][name][0] for name in ("pointing", "pointing_chance")}
+        judged: TableView[SummaryColumn] = recording["localisation"]
+        row = {name: judged[name][0] for name in ("pointing", "pointing_chance")}
         found |= {name.replace("_", " "): float(value) for name, value in row.items() if np.isfinite(value)}
     return found
 
@@ -201,12 +208,13 @@ def headline(recording: Recording) -> dict[str, Any]:
 def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: how maps point, overlap and lie on the object, by class, beside chance."""
     if "localisation" not in recording:
-        table = recording["images"]
-        names, classes = _names(recording), table["class"]
-        first = classes[(table["rank"] == 0) & (classes >= 0)]
+        maps: TableView[MapColumn] = recording["images"]
+        names, classes = _names(recording), maps["class"]
+        first = classes[(maps["rank"] == 0) & (classes >= 0)]
         often = sorted(set(first.tolist()), key=lambda c: (-int((first == c).sum()), c))[:10]
         return {"most often first": [names(c) for c in often], "images": [str(int((first == c).sum())) for c in often]}
-    table, names = recording["localisation"], _names(recording)
+    table: TableView[SummaryColumn] = recording["localisation"]
+    names = _names(recording)
     order = [row for row, images in enumerate(table["images"]) if images or not row][:12]
     columns = {
         "class": ["mean over classes" if c < 0 else names(c) for c in table["class"][order]],
@@ -215,8 +223,8 @@ def summary(recording: Recording) -> dict[str, list[str]]:
             for count, judged in zip(table["images"][order], table["judged" if "judged" in table else "images"][order])
         ],
     }
-    for name in MEASURES:
-        ends = [table[f"{name}{end}"][order] for end in ("", "_low", "_high", "_chance")]
+    for name, measured in JUDGED.items():
+        ends = [table[column][order] for column in measured]
         columns[name] = [
             f"{a:.2f} ({low:.2f} to {high:.2f})".replace(" (nan to nan)", "") if np.isfinite(a) else "-"
             for a, low, high, _ in zip(*ends)
@@ -254,34 +262,38 @@ def draw(recording: Recording) -> Figures:
     if "localisation" in recording and len(recording["localisation"].rows):
         from cnnprobe.methods.cam.figures import localisation_points
 
-        table, names = recording["localisation"], _names(recording)
-        rows = np.flatnonzero(table["images"] > 0)[: SHOWN * 2]
-        called = ["mean over classes" if c < 0 else names(c) for c in table["class"][rows]]
-        labels = [f"{name}, n = {images}" for name, images in zip(called, table["images"][rows])]
-        ends = {
-            name: np.stack([table[f"{name}{end}"][rows] for end in ("", "_low", "_high", "_chance")], 1)
-            for name in MEASURES
-        }
-        yield "localisation", localisation_points(ends, labels, f"{title}\nmaps of {table.attributes['of']}")
+        judged: TableView[SummaryColumn] = recording["localisation"]
+        names = _names(recording)
+        rows = np.flatnonzero(judged["images"] > 0)[: SHOWN * 2]
+        called = ["mean over classes" if c < 0 else names(c) for c in judged["class"][rows]]
+        labels = [f"{name}, n = {images}" for name, images in zip(called, judged["images"][rows])]
+        ends = {name: np.stack([judged[column][rows] for column in columns], 1) for name, columns in JUDGED.items()}
+        yield "localisation", localisation_points(ends, labels, f"{title}\nmaps of {judged.attributes['of']}")
     if "classes" in recording and len(recording["classes"].rows):
         from cnnprobe.methods.cam.figures import mean_figure
 
-        table, names = recording["classes"], _names(recording)
+        table: TableView[ClassColumn] = recording["classes"]
+        names = _names(recording)
         rows = np.flatnonzero(table["images"] > 0)[:SHOWN]
-        kinds = ("mean_map", "mean_ratio", "contrast", "contrast_ratio")
+        kinds: tuple[ClassColumn, ...] = ("mean_map", "mean_ratio", "contrast", "contrast_ratio")
         maps = np.stack([table[name][rows] for name in kinds], 1)
         labels = [f"{names(c)}\n{n} images" for c, n in zip(table["class"][rows], table["images"][rows])]
         heads = ("mean map", "mean / standard error", "less the other classes", "bootstrap ratio of it")
         yield "classes", mean_figure(maps, labels, heads, title)
 
 
+def _tables(recording: Recording) -> tuple[TableView[MapColumn], TableView[PictureColumn], np.ndarray]:
+    """Return the maps, the pictures of their images, and the labels of all images."""
+    stimuli: TableView[StimulusColumn] = recording["stimuli"]
+    return recording["images"], recording["pictures"], stimuli.known("label")
+
+
 def _predictions(recording: Recording, title: str) -> Figures:
     from cnnprobe.methods.cam.figures import Prediction, prediction_rows
     from cnnprobe.plots.style import number
 
-    table, pictures, names = recording["images"], recording["pictures"], _names(recording)
-    own, per = table.attributes, table.attributes["per_image"]
-    labels = recording["stimuli"].known("label")
+    table, pictures, labels = _tables(recording)
+    names, own, per = _names(recording), table.attributes, table.attributes["per_image"]
     there = pictures["image"][: len(table.rows) // per]
     asked = own["pages"] if own["pages"] != [-1] else there[there >= 0][:SHOWN]
     columns = {name: table[name] for name in ("class", "rank", "probability", "logit", "map")}
@@ -319,13 +331,12 @@ def _sheets(recording: Recording, title: str) -> Figures:
     from cnnprobe.methods.cam.figures import class_sheet
     from cnnprobe.plots.style import number
 
-    table, pictures, names = recording["images"], recording["pictures"], _names(recording)
-    own, per = table.attributes, table.attributes["per_image"]
+    table, pictures, labels = _tables(recording)
+    names, own, per = _names(recording), table.attributes, table.attributes["per_image"]
     pixels = pictures["pixels"]
     classes, ranks, logits, maps, images = (
         table[name][: len(pixels) * per] for name in ("class", "rank", "logit", "map", "image")
     )
-    labels = recording["stimuli"].known("label")
     owners = labels[np.maximum(images, 0)]
     counts = {int(c): int(((classes == c) & (owners == c)).sum()) for c in np.unique(classes[classes >= 0])}
     often = [c for c, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n > 1 and own["shared"]]
