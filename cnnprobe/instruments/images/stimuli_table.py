@@ -99,22 +99,23 @@ def stimuli_table(dataset: ImageSet, batch: int) -> Table[StimulusColumn]:
     checksum: dict[StimulusColumn, Column] = (
         {} if sums is None else {"checksum": Column(known, dtype="uint32", values=sums)}
     )
+    columns: dict[StimulusColumn, Column] = {
+        "name": Column("name of the image", dtype="str", values=np.array(dataset.names, dtype=object)),
+        "label": Column("class, -1 = unknown", dtype="int64", unit="index", values=dataset.labels),
+        "index": Column(
+            "place in the whole dataset; `image` of other tables is the row here",
+            dtype="int64",
+            unit="index",
+            values=np.asarray(getattr(dataset, "indices", np.arange(count))),
+        ),
+        **checksum,
+        "skipped": Column("true where the image could not be read", dtype="bool"),
+    }
     return Table(
         "stimuli",
         "image",
         count,
-        {
-            "name": Column("name of the image", dtype="str", values=np.array(dataset.names, dtype=object)),
-            "label": Column("class, -1 = unknown", dtype="int64", unit="index", values=dataset.labels),
-            "index": Column(
-                "place in the whole dataset; `image` of other tables is the row here",
-                dtype="int64",
-                unit="index",
-                values=np.asarray(getattr(dataset, "indices", np.arange(count))),
-            ),
-            **checksum,
-            "skipped": Column("true where the image could not be read", dtype="bool"),
-        },
+        columns,
         batch=batch,
         aside=True,
         attributes={
