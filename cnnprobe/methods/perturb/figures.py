@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from cnnprobe.methods.perturb.perturbation import Kind
 from cnnprobe.plots.canvas import footer, largest
 from cnnprobe.plots.style import ACCENT, DIVERGING, SERIES, figure, number, plain, shades
 
@@ -68,12 +69,12 @@ class Units:
     """
 
     numbers: np.ndarray
-    fields: dict[str, np.ndarray]
-    nulls: dict[str, np.ndarray]
+    fields: dict[Kind, np.ndarray]
+    nulls: dict[Kind, np.ndarray]
     channels: Sequence[str]
     pages: Sequence[int]
 
-    def shown(self, kind: str) -> list[int]:
+    def shown(self, kind: Kind) -> list[int]:
         """Return the places of the units to show in full: those asked for, else the most strongly moved."""
         asked = [place for place, unit in enumerate(self.numbers) if unit in self.pages]
         if asked:
@@ -268,7 +269,7 @@ def polar_fields(units: Units, axes: Axes, title: str = "") -> Figure:
 
 
 def depth(
-    names: Sequence[str], values: dict[str, np.ndarray], nyquist: np.ndarray, axes: Axes, title: str = ""
+    names: Sequence[str], values: dict[Kind, np.ndarray], nyquist: np.ndarray, axes: Axes, title: str = ""
 ) -> Figure:
     """Draw the mean of |correlation| against the layer for every kind, and over frequency with each Nyquist limit.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.statistics.correlation import chance, orders, over_draws, partial
-from cnnprobe.methods.perturb.perturbation import Noise, Trials, slopes
+from cnnprobe.methods.perturb.perturbation import Kind, Noise, Trials, slopes
 from cnnprobe.store.tables import Advance, Column, Rows, Table
 from cnnprobe.store.unfinished import State, Unfinished, put
 
@@ -19,6 +19,19 @@ SAVED_UNITS = 32
 STILL = 1e-6
 """A response that varies less than this share of the unit's activation over trials does not vary, but for rounding."""
 RESPONSES = {"amplitude": "the mean of its map", "phase": "its map's correlation with the original map"}
+NullColumn = Literal["amplitude_null", "phase_null"]
+"""Levels of chance, of units and of layers."""
+LayerColumn = Literal["name", "nyquist", "units", Kind, NullColumn]
+"""Columns of the table "layers"."""
+UnitColumn = Literal[
+    "unit", "size", "dead", Kind, "amplitude_se", "phase_se", "amplitude_partial", "phase_partial", NullColumn,
+    "gradient",
+]  # fmt: skip
+"""Columns of the tables "units/<layer>"."""
+ERROR: dict[Kind, UnitColumn] = {"amplitude": "amplitude_se", "phase": "phase_se"}
+PARTIAL: dict[Kind, UnitColumn] = {"amplitude": "amplitude_partial", "phase": "phase_partial"}
+NULL: dict[Kind, NullColumn] = {"amplitude": "amplitude_null", "phase": "phase_null"}
+"""Columns that go with the correlations of a kind."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +79,16 @@ class SpectralFields:
     test: Chance
     gradients: bool
     nyquist: float
-    found: dict[str, np.ndarray] = field(default_factory=dict)
+    found: dict[LayerColumn, np.ndarray] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Its table."""
         return f"units/{self.layer.group}"
 
-    def table(self, attributes: dict[str, Any]) -> Table:
+    def table(self, attributes: dict[str, Any]) -> Table[UnitColumn]:
         """Lay out what is stored of the units."""
-        columns = {
+        columns: dict[UnitColumn, Column] = {
             "unit": Column("channel of the layer", dtype="int64", unit="index", values=self.units),
             "size": Column("root of the mean square of its map, unperturbed", unit="activation"),
             "dead": Column("true where the map is 0 for every image", dtype="bool"),
@@ -86,9 +99,9 @@ class SpectralFields:
             told = f"over images of the perturbation and of {RESPONSES[kind]}"
             columns |= {
                 kind: Column(f"correlation {told}, mean over draws; 0: no effect", axes, shape),
-                f"{kind}_se": Column("its standard error over draws", axes, shape),
-                f"{kind}_partial": Column("the same correlation given all other bands", axes, shape),
-                f"{kind}_null": Column(f"|{kind}| that chance exceeds anywhere in a share `level` of permutations"),
+                ERROR[kind]: Column("its standard error over draws", axes, shape),
+                PARTIAL[kind]: Column("the same correlation given all other bands", axes, shape),
+                NULL[kind]: Column(f"|{kind}| that chance exceeds anywhere in a share `level` of permutations"),
             }
         if self.gradients:
             told = "gradient of the mean of its map by the perturbation, at none"
@@ -98,7 +111,7 @@ class SpectralFields:
 
     def events(
         self, trials: Trials, model: nn.Module, images: Tensor | None, unfinished: Unfinished | None = None
-    ) -> Iterator[Rows | Advance]:
+    ) -> Iterator[Rows[UnitColumn] | Advance]:
         """Give the rows; `found` is filled.
 
         Args:
@@ -126,7 +139,7 @@ class SpectralFields:
         for start in range(first, len(self.units), SAVED_UNITS):
             part = slice(start, start + SAVED_UNITS)
             size = trials.size[self.layer.name][part]
-            columns = {"size": size.astype(np.float32), "dead": size == 0}
+            columns: dict[UnitColumn, np.ndarray] = {"size": size.astype(np.float32), "dead": size == 0}
             for kind, perturbation in cells.items():
                 response = torch.from_numpy(trials.response[kind, self.layer.name][..., part]).double()[:, readable]
                 columns |= self._correlated(kind, perturbation, response, size, sums[kind])
@@ -139,12 +152,12 @@ class SpectralFields:
         for kind, total in sums.items():
             self.found |= {
                 kind: self._folded(kind, torch.from_numpy(total.mean())[:, None])[0],
-                f"{kind}_null": self.test.limit(total.chance()),
+                NULL[kind]: self.test.limit(total.chance()),
             }
 
     def _correlated(
-        self, kind: str, perturbation: Tensor, response: Tensor, size: np.ndarray, total: "_Sums"
-    ) -> dict[str, np.ndarray]:
+        self, kind: Kind, perturbation: Tensor, response: Tensor, size: np.ndarray, total: "_Sums"
+    ) -> dict[UnitColumn, np.ndarray]:
         """Return the columns of one kind for some units."""
         still = unmoved(response, torch.from_numpy(size) if kind == "amplitude" else None)
         response = response.masked_fill(still, torch.nan)
@@ -165,12 +178,12 @@ class SpectralFields:
             largest[place] = _largest(moved.numpy())
         return {
             kind: self._folded(kind, found),
-            f"{kind}_se": self._folded(kind, error),
-            f"{kind}_partial": self._folded(kind, given),
-            f"{kind}_null": self.test.limit(largest).astype(np.float32),
+            ERROR[kind]: self._folded(kind, error),
+            PARTIAL[kind]: self._folded(kind, given),
+            NULL[kind]: self.test.limit(largest).astype(np.float32),
         }
 
-    def _folded(self, kind: str, values: Tensor) -> np.ndarray:
+    def _folded(self, kind: Kind, values: Tensor) -> np.ndarray:
         """Turn (cell, unit) into (unit, band, channel), of phases (unit, band)."""
         folded = values.mT.reshape(values.shape[1], -1, len(self.noise.bands)).mT.float().numpy()
         return folded[..., 0] if kind == "phase" else np.ascontiguousarray(folded)

@@ -13,16 +13,16 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.gradients.arrival import arrives
 from cnnprobe.instruments.images.batches import batches
-from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, stimuli_table
+from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, skipped_rows, stimuli_table
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.outputs.kinds import outputs_of
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.perturb.bands import OPPONENT, Bands, image_bands, signal_bands
-from cnnprobe.methods.perturb.mapping import Chance, SpectralFields
-from cnnprobe.methods.perturb.perturbation import KINDS, Noise, Showing, Trials, deviation
-from cnnprobe.store.reader import Recording
+from cnnprobe.methods.perturb.mapping import NULL, Chance, LayerColumn, SpectralFields, UnitColumn
+from cnnprobe.methods.perturb.perturbation import KINDS, Kind, Noise, Showing, Trials, deviation
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
 
 LOG = logging.getLogger("cnnprobe")
@@ -34,6 +34,10 @@ SLOPES = 16
 """Signals at which gradients are taken where nothing else is asked for."""
 SEEN = 256
 """Signals from which the standard deviation is taken."""
+BandColumn = Literal["frequency", "orientation", "low", "high", "entries"]
+"""Columns of the table "axes"."""
+AccuracyColumn = Literal["perturbation", "accuracy", "kept", "images"]
+"""Columns of the table "accuracy"."""
 
 
 def compute(
@@ -107,7 +111,7 @@ def compute(
     added = noise == "additive"
     if added and not flat and groups != dataset.size[0]:
         raise UserError("noise=additive has noise for each channel: it is for signals; images take noise=gain")
-    kinds = KINDS if kind == "both" else (kind,)
+    kinds: tuple[Kind, ...] = KINDS if kind == "both" else (kind,)
     how = Noise(
         places.to(computation.device),
         kinds,
@@ -130,11 +134,11 @@ def compute(
     about = {"draws": draws, "noise": noise, "scale": scale, "deviation": unit, "level": level, "seed": seed,
              "permutations": permutations, "kinds": " ".join(kinds), "pages": asked,
              "channels": json.dumps(_channels(dataset, colour))}  # fmt: skip
-    tables = [one.table(about | {"order": place}) for place, one in enumerate(fields)]
+    tables: list[Table[Any]] = [one.table(about | {"order": place}) for place, one in enumerate(fields)]
     tables += [_layers_table(fields, how), _axes_table(places, dataset), _accuracy_table(kinds)]
     passes = len(dataset) * (1 + len(how.passes()))
 
-    def events() -> Iterator[Rows | Advance | Phase]:
+    def events() -> Iterator[Rows[Any] | Advance | Phase]:
         trials = Trials.empty(how, chosen, len(dataset), known)
         yield Phase("perturbing", passes, "images")
         yield from Showing(model, layers, chosen, how, decide=True).run(loaded, trials, resumed.unfinished)
@@ -144,8 +148,7 @@ def compute(
             yield from one.events(trials, model, images, resumed.unfinished)
             yield Rows("layers", place, {name: np.asarray(values)[None] for name, values in one.found.items()})
         yield Rows("accuracy", 0, _accuracies(trials, kinds, dataset, provided.classes))
-        for start in range(0, len(dataset), computation.batch_size):
-            yield Rows("stimuli", start, {"skipped": trials.skipped[start : start + computation.batch_size]})
+        yield from skipped_rows(trials.skipped, computation.batch_size)
 
     return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), passes)
 
@@ -182,9 +185,9 @@ def _channels(dataset: ImageSet, colour: str) -> list[str]:
     return list(OPPONENT) if colour == "opponent" else ["all"]
 
 
-def _layers_table(fields: list[SpectralFields], how: Noise) -> Table:
+def _layers_table(fields: list[SpectralFields], how: Noise) -> Table[LayerColumn]:
     names = np.array([one.layer.name for one in fields], dtype=object)
-    columns = {
+    columns: dict[LayerColumn, Column] = {
         "name": Column("of the layer", dtype="str", values=names),
         "nyquist": Column("half the rate of the layer's positions, NaN where it has none", unit=how.bands.unit,
                           values=np.array([one.nyquist for one in fields], np.float32)),
@@ -193,12 +196,12 @@ def _layers_table(fields: list[SpectralFields], how: Noise) -> Table:
     for kind in how.kinds:
         wide = ("band channel", (len(how.bands), how.groups)) if kind == "amplitude" else ("band", (len(how.bands),))
         columns[kind] = Column(f"mean over units of |{kind}|", *wide)
-        columns[f"{kind}_null"] = Column("what chance exceeds anywhere in a share `level` of permutations")
+        columns[NULL[kind]] = Column("what chance exceeds anywhere in a share `level` of permutations")
     return Table("layers", "layer", len(fields), columns, 1)
 
 
-def _axes_table(places: Bands, dataset: ImageSet) -> Table:
-    columns = {
+def _axes_table(places: Bands, dataset: ImageSet) -> Table[BandColumn]:
+    columns: dict[BandColumn, Column] = {
         "frequency": Column("centre of the band", unit=places.unit, values=places.frequency),
         "orientation": Column("of the wave's normal, y downwards; NaN for signals", unit="degrees",
                               values=places.orientation),
@@ -211,9 +214,9 @@ def _axes_table(places: Bands, dataset: ImageSet) -> Table:
     return Table("axes", "band", len(places), columns, attributes=own)
 
 
-def _accuracy_table(kinds: tuple[str, ...]) -> Table:
+def _accuracy_table(kinds: tuple[Kind, ...]) -> Table[AccuracyColumn]:
     names = np.array(["none", *kinds], dtype=object)
-    columns = {
+    columns: dict[AccuracyColumn, Column] = {
         "perturbation": Column("what was perturbed, in the first draw", dtype="str", values=names),
         "accuracy": Column("share of labelled images decided rightly, NaN where that is unknown"),
         "kept": Column("share of images decided as without perturbation, NaN where nothing is decided"),
@@ -223,8 +226,8 @@ def _accuracy_table(kinds: tuple[str, ...]) -> Table:
 
 
 def _accuracies(
-    trials: Trials, kinds: tuple[str, ...], dataset: ImageSet, classes: tuple[str, ...]
-) -> dict[str, np.ndarray]:
+    trials: Trials, kinds: tuple[Kind, ...], dataset: ImageSet, classes: tuple[str, ...]
+) -> dict[AccuracyColumn, np.ndarray]:
     """Return what the perturbations cost."""
     plain = trials.decisions["none"]
     decided = plain >= 0
@@ -245,7 +248,7 @@ def headline(recording: Recording) -> dict[str, Any]:
     """Count units, and say what the perturbations cost in accuracy."""
     tables = recording.in_order()
     found: dict[str, Any] = {"layers": len(tables), "units": sum(table.row_count for table in tables)}
-    cost = recording["accuracy"]
+    cost: TableView[AccuracyColumn] = recording["accuracy"]
     for name, accuracy, kept in zip(cost["perturbation"], cost["accuracy"], cost["kept"]):
         if name == "none" and np.isfinite(accuracy):
             found["accuracy"] = float(accuracy)
@@ -259,15 +262,17 @@ def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, units moved beyond chance, and the strongest band of each kind."""
     from cnnprobe.plots.style import number
 
-    tables, axes = recording.in_order(), recording["axes"]
-    layers = recording["layers"]
+    tables: list[TableView[UnitColumn]] = recording.in_order()
+    axes: TableView[BandColumn] = recording["axes"]
+    layers: TableView[LayerColumn] = recording["layers"]
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
         "units": [str(table.row_count) for table in tables],
         "dead": [str(int(table["dead"].sum())) for table in tables],
     }
-    for kind in tables[0].attributes["kinds"].split():
-        moved = [_largest(table[kind]) > table[f"{kind}_null"] for table in tables]
+    kinds: list[Kind] = tables[0].attributes["kinds"].split()
+    for kind in kinds:
+        moved = [_largest(table[kind]) > table[NULL[kind]] for table in tables]
         columns[f"{kind}: above chance"] = [str(int(one.sum())) for one in moved]
         columns["strongest" if kind == "amplitude" else "strongest phase"] = [
             _strongest(row, axes) for row in layers[kind]
@@ -280,7 +285,7 @@ def _largest(values: np.ndarray) -> np.ndarray:
     return np.max(flat, axis=1, initial=0.0, where=np.isfinite(flat))
 
 
-def _strongest(values: np.ndarray, axes: Any) -> str:
+def _strongest(values: np.ndarray, axes: TableView[BandColumn]) -> str:
     flat = np.where(np.isfinite(values), values, -1).reshape(len(axes["frequency"]), -1)
     if flat.max() <= 0:
         return "-"
@@ -295,7 +300,8 @@ def draw(recording: Recording) -> Figures:
     """Per layer unit x frequency, and channel x frequency (signals) or polar fields (images); all against depth."""
     from cnnprobe.methods.perturb import figures
 
-    axes, about = recording["axes"], recording.attributes
+    axes: TableView[BandColumn] = recording["axes"]
+    about = recording.attributes
     bands = figures.Axes(
         frequency=axes["frequency"],
         orientation=axes["orientation"],
@@ -303,14 +309,16 @@ def draw(recording: Recording) -> Figures:
         unit=axes.attributes["unit"],
         planted=json.loads(axes.attributes["planted"]),
     )
-    tables, layers = recording.in_order(), recording["layers"]
+    tables: list[TableView[UnitColumn]] = recording.in_order()
+    layers: TableView[LayerColumn] = recording["layers"]
     for place, table in enumerate(tables):
         if len(table.rows) < table.row_count or len(layers.rows) <= place:
             continue
         own = table.attributes
+        kinds: list[Kind] = own["kinds"].split()
         title = f"{own['layer']} of {about['model']} (weights: {about['weights']}), {about['dataset']}"
-        fields = {kind: table[kind] for kind in own["kinds"].split()}
-        nulls = {kind: table[f"{kind}_null"] for kind in fields}
+        fields = {kind: table[kind] for kind in kinds}
+        nulls = {kind: table[NULL[kind]] for kind in fields}
         shown = figures.Units(table["unit"], fields, nulls, json.loads(own["channels"]), own["pages"])
         name = table.name.removeprefix("units/")
         yield f"{name}_units", figures.unit_matrix(shown, bands, own["nyquist"], title)

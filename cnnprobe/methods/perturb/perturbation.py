@@ -9,7 +9,7 @@ alone, so that it depends on no batch.
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from cnnprobe.methods.perturb.bands import Bands, opponent, raised, scaled, turn
 from cnnprobe.store.tables import Advance
 from cnnprobe.store.unfinished import State, Unfinished, put
 
-KINDS = ("amplitude", "phase")
+Kind = Literal["amplitude", "phase"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 FLAT = 1e-8
 """A map whose variance is below this share of its mean square has one value, but for rounding."""
 
@@ -47,7 +48,7 @@ class Noise:
     """
 
     bands: Bands
-    kinds: tuple[str, ...]
+    kinds: tuple[Kind, ...]
     groups: int
     gain: bool
     scale: float
@@ -55,7 +56,7 @@ class Noise:
     draws: int
     seed: int
 
-    def passes(self) -> list[tuple[str, int]]:
+    def passes(self) -> list[tuple[Kind, int]]:
         """Return every perturbation of an image: its kind and draw."""
         return [(kind, draw) for draw in range(self.draws) for kind in self.kinds]
 
@@ -82,7 +83,7 @@ class Noise:
         """Return the images with amplitudes perturbed by noise (image, group, band)."""
         return self.image((scaled if self.gain else raised)(spectrum, noise, self.bands))
 
-    def perturbed(self, kind: str, draw: int, spectrum: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def perturbed(self, kind: Kind, draw: int, spectrum: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return perturbed images, and by how much: (image, group, band), of phases |angle| with one group.
 
         Of added noise that is what was drawn, not what is left of it where an amplitude would fall below 0: that is
@@ -111,8 +112,8 @@ class Trials:
         known: what the network returns; None: nothing is decided.
     """
 
-    perturbation: dict[str, np.ndarray] = field(default_factory=dict)
-    response: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    perturbation: dict[Kind, np.ndarray] = field(default_factory=dict)
+    response: dict[tuple[Kind, str], np.ndarray] = field(default_factory=dict)
     size: dict[str, np.ndarray] = field(default_factory=dict)
     decisions: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
@@ -314,7 +315,7 @@ class Showing:
         trials: Trials,
         seen: dict[str, Original],
         spectrum: Tensor,
-        kind: str,
+        kind: Kind,
         draw: int,
     ) -> None:
         """Show some images in one perturbation."""
