@@ -9,12 +9,14 @@ from typing import Literal
 
 import numpy as np
 
+from cnnprobe.store.tables import Name
+
 Strength = Literal["mean", "max", "f1"]
 """How the answers to the phases of one grating become one number, see `strength`."""
 
 
 def grid(
-    factors: dict[str, np.ndarray], names: Sequence[str], where: np.ndarray
+    factors: dict[Name, np.ndarray], names: Sequence[Name], where: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Lay stimuli out by some factors that are combined completely.
 

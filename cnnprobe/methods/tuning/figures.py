@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from cnnprobe.methods.tuning.mapping import UnitColumn
 from cnnprobe.plots import style
 from cnnprobe.plots.canvas import empty, footer
 
@@ -202,7 +203,7 @@ def _half(ax: Axes, panel: Panel, half: tuple[float, float, float]) -> None:
         ax.plot(ends, [level] * len(ends), "|", color=style.ACCENT)
 
 
-def population(layers: dict[str, dict[str, np.ndarray]], title: str) -> Figure:
+def population(layers: dict[str, dict[UnitColumn, np.ndarray]], title: str) -> Figure:
     """Draw how the units of layers are distributed, a row of histograms for each layer.
 
     Args:
@@ -213,7 +214,7 @@ def population(layers: dict[str, dict[str, np.ndarray]], title: str) -> Figure:
     known = np.concatenate([one["preferred_frequency"] for one in layers.values()] or [np.zeros(0)])
     known = known[np.isfinite(known)]
     ends: tuple[float, float] = (known.min() * 0.9, known.max() * 1.1) if len(known) else (0.01, 0.5)
-    panels = {
+    panels: dict[UnitColumn, tuple[str, np.ndarray]] = {
         "preferred": ("preferred orientation (degrees)", np.linspace(0, 180, 13)),
         "bandwidth": ("half width at half height (degrees)", np.linspace(0, 90, 19)),
         "circular_variance": ("circular variance", np.linspace(0, 1, 21)),

@@ -1,10 +1,12 @@
 """The tuning of units: every number of their curves, from their responses to manufactured stimuli."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from cnnprobe.methods.tuning.contrast_response import fit_contrast
+from cnnprobe.instruments.images.stimuli_table import StimulusColumn
+from cnnprobe.methods.tuning.contrast_response import ContrastFit, fit_contrast
 from cnnprobe.methods.tuning.curves import (
     Strength,
     circular_variance,
@@ -29,9 +31,47 @@ STILL = (
     "NaN: still images have no direction of motion. A grating that drifts one way or the other is the same set of "
     "phases, each answered by itself, so that any index would be 0 by construction; it takes a network with time"
 )
-CIRCLES = {"bars": ("orientation", 180), "corners": ("direction", 360), "colours": ("hue", 360)}
-"""Families whose factor lies on a circle, and its period in degrees."""
-WORDS = ("letters", "shapes")
+UnitColumn = Literal[
+    "unit", "dead", "rest", "peak", "preferred", "bandwidth", "circular_variance", "orientation_index",
+    "direction_index", "f1_f0", "preferred_phase", "preferred_frequency", "frequency_low", "frequency_high",
+    "frequency_bandwidth", "contrast_exponent", "contrast_half", "contrast_largest", "contrast_explained",
+    "family_peak", "preferred_bar", "bars_variance", "preferred_direction", "corners_variance", "preferred_hue",
+    "colours_variance", "preferred_letter", "letters_sparseness", "preferred_shape", "shapes_sparseness", "curve",
+]  # fmt: skip
+"""Columns of the tables "units/<layer>"."""
+FactorColumn = Literal[
+    StimulusColumn, "family", "word", "reach", "orientation", "frequency", "phase", "contrast", "polarity", "width",
+    "opening", "direction", "hue", "brightness",
+]  # fmt: skip
+"""Columns of the table "stimuli", the factors of `datasets.manufactured` among them."""
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A family whose factor lies on a circle.
+
+    Args:
+        factor: what is varied.
+        period: of it, degrees.
+        preferred, variance: columns of the preferred angle and of the circular variance.
+    """
+
+    factor: FactorColumn
+    period: float
+    preferred: UnitColumn
+    variance: UnitColumn
+
+
+CIRCLES = {
+    "bars": Circle("orientation", 180, "preferred_bar", "bars_variance"),
+    "corners": Circle("direction", 360, "preferred_direction", "corners_variance"),
+    "colours": Circle("hue", 360, "preferred_hue", "colours_variance"),
+}
+WORDS: dict[str, tuple[UnitColumn, UnitColumn]] = {
+    "letters": ("preferred_letter", "letters_sparseness"),
+    "shapes": ("preferred_shape", "shapes_sparseness"),
+}
+"""Families of words, with the columns of the preferred one and of the sparseness."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +119,13 @@ class Design:
         subtract: the answer to the blank image is taken off first.
     """
 
-    def __init__(self, factors: dict[str, np.ndarray], kind: Strength, subtract: bool):
+    def __init__(self, factors: dict[FactorColumn, np.ndarray], kind: Strength, subtract: bool):
         self.factors, self.kind, self.subtract = factors, kind, subtract
         self.family = factors["family"].astype(str)
         self.gratings = self._grid("gratings", ("orientation", "frequency", "phase"))
         self.contrast = self._grid("contrast", ("orientation", "frequency", "contrast", "phase"))
 
-    def _grid(self, family: str, names: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray] | None:
+    def _grid(self, family: str, names: tuple[FactorColumn, ...]) -> tuple[list[np.ndarray], np.ndarray] | None:
         where = self.family == family
         return grid(self.factors, names, where) if where.any() else None
 
@@ -131,16 +171,16 @@ class Design:
     def _other(self, family: str, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the values of a family's factor in their order, and the largest response at each."""
         where = np.flatnonzero(self.family == family)
-        name = "word" if family in WORDS else CIRCLES.get(family, (family, 0))[0]
-        own = self.factors[name][where]
+        name: FactorColumn = "word" if family in WORDS else "brightness"
+        own = self.factors[CIRCLES[family].factor if family in CIRCLES else name][where]
         values = np.array(list(dict.fromkeys(own)))
         return values, np.stack([found[:, where[own == value]].max(1) for value in values], 1)
 
 
-def columns() -> dict[str, Column]:
+def columns() -> dict[UnitColumn, Column]:
     """Describe what `numbers` gives, by column."""
     preferred = {"bars": "orientation of a bar", "corners": "direction into which a corner opens", "colours": "hue"}
-    found = {
+    found: dict[UnitColumn, Column] = {
         "dead": Column("true where no stimulus drives the unit", dtype="bool"),
         "rest": Column("response to the blank image", unit="activation"),
         "peak": Column(
@@ -164,20 +204,16 @@ def columns() -> dict[str, Column]:
         "family_peak": Column("largest rate to an image of each family", "family", (len(FAMILIES),), unit="activation"),
     }
     for name, words in preferred.items():
-        found[f"preferred_{CIRCLES[name][0] if name != 'bars' else 'bar'}"] = Column(
-            f"preferred {words}", unit="degrees"
-        )
-        found[f"{name}_variance"] = Column(f"circular variance over the {words}")
-    for name in WORDS:
-        found[f"preferred_{name[:-1]}"] = Column(
-            "number of the one with the largest response, -1: none", dtype="int64", unit="index"
-        )
-        found[f"{name}_sparseness"] = Column("0: equal responses to all, 1: only to one (Vinje, Gallant 2000)")
+        found[CIRCLES[name].preferred] = Column(f"preferred {words}", unit="degrees")
+        found[CIRCLES[name].variance] = Column(f"circular variance over the {words}")
+    for best, sparse in WORDS.values():
+        found[best] = Column("number of the one with the largest response, -1: none", dtype="int64", unit="index")
+        found[sparse] = Column("0: equal responses to all, 1: only to one (Vinje, Gallant 2000)")
     return found
 
 
 @np.errstate(invalid="ignore", over="ignore")  # responses that are no numbers give numbers that are none
-def numbers(design: Design, responses: np.ndarray, phases: bool) -> dict[str, np.ndarray]:
+def numbers(design: Design, responses: np.ndarray, phases: bool) -> dict[UnitColumn, np.ndarray]:
     """Return the columns of `columns` for some units.
 
     Args:
@@ -186,7 +222,7 @@ def numbers(design: Design, responses: np.ndarray, phases: bool) -> dict[str, np
         phases: whether phases mean something; f1_f0 is NaN otherwise.
     """
     curves = design.curves(responses)
-    found: dict[str, np.ndarray] = {}
+    found: dict[UnitColumn, np.ndarray] = {}
     missing = np.full(len(responses), np.nan)
     all_rates = design.rates(np.asarray(responses, float))
     found["dead"] = np.all(all_rates <= 0, 1)
@@ -194,22 +230,21 @@ def numbers(design: Design, responses: np.ndarray, phases: bool) -> dict[str, np
     families = [design.family == name for name in FAMILIES]
     found["family_peak"] = np.stack([all_rates[:, one].max(1) if one.any() else missing for one in families], 1)
     _gratings(curves.gratings, found, missing, phases)
-    fit = None
+    fit = ContrastFit(missing, missing, missing, missing)
     if curves.contrast is not None:
         contrasts, answers = curves.contrast
         fit = fit_contrast(answers, contrasts, curves.rest)
-    for name in ("exponent", "half", "largest", "explained"):
-        found[f"contrast_{name}"] = missing if fit is None else getattr(fit, name)
-    for name, (factor, period) in CIRCLES.items():
-        word = "bar" if name == "bars" else factor
+    found |= {"contrast_exponent": fit.exponent, "contrast_half": fit.half}
+    found |= {"contrast_largest": fit.largest, "contrast_explained": fit.explained}
+    for name, circle in CIRCLES.items():
         curve = curves.others.get(name)
-        angle, spread = (missing, missing) if curve is None else _circle(curve, curves.values[name], period)
-        found[f"preferred_{word}"], found[f"{name}_variance"] = angle, spread
-    for name in WORDS:
+        angle, spread = (missing, missing) if curve is None else _circle(curve, curves.values[name], circle.period)
+        found[circle.preferred], found[circle.variance] = angle, spread
+    for name, (preferred, sparse) in WORDS.items():
         curve = curves.others.get(name)
         best = np.full(len(responses), -1) if curve is None else np.where(_changes(curve), curve.argmax(1), -1)
-        found[f"preferred_{name[:-1]}"] = best
-        found[f"{name}_sparseness"] = missing if curve is None else sparseness(curve)
+        found[preferred] = best
+        found[sparse] = missing if curve is None else sparseness(curve)
     described = columns()
     return {name: np.asarray(values).astype(described[name].dtype) for name, values in found.items()}
 
@@ -224,11 +259,15 @@ def _circle(curve: np.ndarray, angles: np.ndarray, period: float) -> tuple[np.nd
     return np.where(_changes(curve), half_width(curve, angles)[0], np.nan), circular_variance(curve, angles, period)
 
 
-def _gratings(curves: GratingCurves | None, found: dict[str, np.ndarray], missing: np.ndarray, phases: bool) -> None:
+def _gratings(
+    curves: GratingCurves | None, found: dict[UnitColumn, np.ndarray], missing: np.ndarray, phases: bool
+) -> None:
     """Add what gratings tell."""
-    names = "peak preferred bandwidth circular_variance orientation_index direction_index f1_f0 preferred_phase"
-    names += " preferred_frequency frequency_low frequency_high frequency_bandwidth"
-    found |= dict.fromkeys(names.split(), missing)
+    names: tuple[UnitColumn, ...] = (
+        "peak", "preferred", "bandwidth", "circular_variance", "orientation_index", "direction_index", "f1_f0",
+        "preferred_phase", "preferred_frequency", "frequency_low", "frequency_high", "frequency_bandwidth",
+    )  # fmt: skip
+    found |= dict.fromkeys(names, missing)
     if curves is None:
         return
     found["peak"] = curves.orientation.max(1)

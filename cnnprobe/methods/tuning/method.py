@@ -1,7 +1,7 @@
 """Show manufactured stimuli with one factor each and find out what every unit is tuned to."""
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,16 +11,27 @@ from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.images.batches import batches
-from cnnprobe.instruments.images.stimuli_table import stimuli_table
+from cnnprobe.instruments.images.stimuli_table import skipped_rows, stimuli_table
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.tuning.contrast_response import naka_rushton
 from cnnprobe.methods.tuning.first_filters import filters_of
-from cnnprobe.methods.tuning.gabors import ACCEPTED, CHROMATIC, LEAST, Gabors, fit_gabors, plane
-from cnnprobe.methods.tuning.mapping import FAMILIES, STILL, Curves, Design, columns, numbers
-from cnnprobe.methods.tuning.recorded_cells import recorded_cells
+from cnnprobe.methods.tuning.gabor_table import KINDS, GaborColumn, fitted, gabor_table
+from cnnprobe.methods.tuning.gabors import ACCEPTED, CHROMATIC, LEAST, fit_gabors
+from cnnprobe.methods.tuning.mapping import (
+    FAMILIES,
+    STILL,
+    WORDS,
+    Curves,
+    Design,
+    FactorColumn,
+    UnitColumn,
+    columns,
+    numbers,
+)
+from cnnprobe.methods.tuning.recorded_cells import CellColumn, recorded_cells
 from cnnprobe.methods.tuning.responses import Site, respond
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
@@ -32,22 +43,6 @@ SAVED_UNITS, SAVED_FITS = 32, 8
 """Units, and fitted filters, that are saved together."""
 ROWS = 12
 """Units whose curves are drawn when none are asked for."""
-FITTED = {
-    "amplitude": "weight",
-    "x": "px",
-    "y": "px",
-    "sigma_x": "px",
-    "sigma_y": "px",
-    "frequency": "cycles per px",
-    "orientation": "degrees",
-    "phase": "degrees",
-    "symmetry": "degrees",
-    "n_x": "1",
-    "n_y": "1",
-    "explained": "1",
-}
-"""Numbers of a fit, with their units."""
-KINDS = ("gabor", "blob", "other")
 
 
 def compute(
@@ -105,43 +100,43 @@ def compute(
     design, finished = Design(factors, strength, subtract), resumed.finished
     filters = _filters(model, layers, chosen, dataset.size, gabor)
     about = {"reading": reading, "strength": strength, "subtract": subtract, "image_size": list(dataset.size)}
-    tables = []
+    tables: list[Table[UnitColumn]] = []
     for place, one in enumerate(layers):
         shown = [-1] if asked is None else [page for page in asked if page in chosen[one.name]]
         own = about | {"order": place, "pages": shown, "position": sites[one.name].position}
         own |= {"families": " ".join(FAMILIES), "direction": STILL}
         tables.append(_unit_table(one, chosen[one.name], len(dataset), own))
-    tables += [_gabor_table(one, chosen[one.name], filters[one.name]) for one in layers if one.name in filters]
+    gabors = [gabor_table(one, chosen[one.name], filters[one.name], SAVED_FITS)
+              for one in layers if one.name in filters]  # fmt: skip
     stimuli = _stimuli(dataset, factors, getattr(dataset, "units", {}), computation.batch_size)
 
-    def events() -> Iterator[Rows | Advance | Phase]:
-        if any(_missing(table, finished) for table in [*tables[: len(layers)], stimuli]):
+    def events() -> Iterator[Rows[Any] | Advance | Phase]:
+        if _missing(stimuli, finished) or any(_missing(table, finished) for table in tables):
             loaded = lambda start: batches(dataset, **computation.loading, start=start)  # noqa: E731
             found = yield from respond(model, sites, loaded, factors["reach"], resumed.unfinished)
             for start in _missing(stimuli, finished):
                 skipped = np.zeros(min(computation.batch_size, len(dataset) - start), bool)
-                yield Rows("stimuli", start, {"skipped": skipped})
+                yield from skipped_rows(skipped, computation.batch_size, start)
             for one, table in zip(layers, tables):
                 for start in _missing(table, finished):
                     curve = found[one.name][start : start + SAVED_UNITS]
                     measured = numbers(design, curve, reading == "centre")
-                    yield Rows(table.name, start, measured | {"curve": curve})
-        fitted = tables[len(layers) :]
-        if fitted:
-            yield Phase("fitting Gabors", sum(table.rows for table in fitted), "filters")
-        for table in fitted:
-            planes = table.columns["plane"].values
-            assert planes is not None  # see `_gabor_table`
-            for start in range(0, table.rows, SAVED_FITS):
+                    yield Rows[UnitColumn](table.name, start, measured | {"curve": curve})
+        if gabors:
+            yield Phase("fitting Gabors", sum(fits.rows for fits in gabors), "filters")
+        for fits in gabors:
+            planes = fits.columns["plane"].values
+            assert planes is not None  # see `gabor_table`
+            for start in range(0, fits.rows, SAVED_FITS):
                 flat = planes[start : start + SAVED_FITS]
-                if start in _missing(table, finished):
-                    yield Rows(table.name, start, _fitted(fit_gabors(flat)))
+                if start in _missing(fits, finished):
+                    yield Rows(fits.name, start, fitted(fit_gabors(flat)))
                 yield Advance(len(flat))
 
-    return Measurement([*tables, *recorded, stimuli], events(), len(dataset), "images")
+    return Measurement([*tables, *gabors, *recorded, stimuli], events(), len(dataset), "images")
 
 
-def _missing(table: Table, finished: dict[str, frozenset[int]]) -> list[int]:
+def _missing(table: Table[Any], finished: dict[str, frozenset[int]]) -> list[int]:
     """Return the first rows of the batches of a table that are not there yet."""
     there = finished.get(table.name, frozenset())
     return [start for start in range(0, table.rows, table.batch) if start not in there]
@@ -166,62 +161,35 @@ def _filters(
     return {name: one[chosen[name]] for name, one in fitting.items()}
 
 
-def _unit_table(layer: Layer, units: np.ndarray, stimuli: int, about: dict[str, Any]) -> Table:
-    listed = {"unit": Column("channel of the layer", dtype="int64", unit="index", values=units)}
-    listed |= columns()
-    listed["curve"] = Column("response to each row of stimuli", "stimulus", (stimuli,), unit="activation")
+def _unit_table(layer: Layer, units: np.ndarray, stimuli: int, about: dict[str, Any]) -> Table[UnitColumn]:
+    listed: dict[UnitColumn, Column] = {
+        "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
+        **columns(),
+        "curve": Column("response to each row of stimuli", "stimulus", (stimuli,), unit="activation"),
+    }
     own = about | layer.attributes | {"rectified": layer.rectified}
     return Table(f"units/{layer.group}", "unit", len(units), listed, SAVED_UNITS, own)
 
 
-def _gabor_table(layer: Layer, units: np.ndarray, filters: np.ndarray) -> Table:
-    flat, chromatic = plane(filters)
-    sides = filters.shape[2:]
-    listed = {
-        "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
-        "filter": Column(
-            "what the unit weighs pixels with",
-            "channel y x",
-            filters.shape[1:],
-            unit="weight",
-            values=filters.astype("f4"),
-        ),
-        "plane": Column("first component of the filter over colours", "y x", sides, "float64", "weight", flat),
-        "chromatic": Column("share of the filter's energy that is colour", values=chromatic.astype("f4")),
-    }
-    described = {name: f"{name} of the fitted Gabor, see the table's attribute model" for name in FITTED}
-    listed |= {name: Column(described[name], dtype="float64", unit=unit) for name, unit in FITTED.items()}
-    listed["kind"] = Column(f"{', '.join(f'{place}: {name}' for place, name in enumerate(KINDS))}", dtype="int64")
-    listed["fit"] = Column("the fitted Gabor", "y x", sides, unit="weight")
-    words = "A exp(-x'^2/2 sigma_x^2 - y'^2/2 sigma_y^2) cos(2 pi f x' + phase), x' along the modulation; n = sigma f"
-    own = layer.attributes | {"model": words, "kinds": " ".join(KINDS)}
-    return Table(f"gabor/{layer.group}", "unit", len(units), listed, SAVED_FITS, own)
-
-
-def _fitted(fits: Gabors) -> dict[str, np.ndarray]:
-    found = {field.name: getattr(fits, field.name) for field in fields(Gabors)}
-    found["kind"] = np.array([KINDS.index(word) for word in found["kind"]], np.int64)
-    found["fit"] = found["fit"].astype(np.float32)
-    return found
-
-
-def _stimuli(dataset: ImageSet, factors: dict[str, np.ndarray], units: dict[str, str], batch: int) -> Table:
+def _stimuli(
+    dataset: ImageSet, factors: dict[FactorColumn, np.ndarray], units: dict[str, str], batch: int
+) -> Table[FactorColumn]:
     """Describe the stimuli, with a column for each factor."""
     table = stimuli_table(dataset, batch)
-    factors, listed = dict(factors), dict[Any, Column](table.columns)
-    for name in ("family", "word"):
-        listed[name] = Column(name, dtype="str", values=factors.pop(name))
+    factors, listed = dict(factors), dict[FactorColumn, Column](table.columns.items())
+    for text in ("family", "word"):
+        listed[text] = Column(text, dtype="str", values=factors.pop(text))
     words = "share of the image's side within which neurons are read; 0: the one in the middle"
     listed["reach"] = Column(words, dtype="float64", values=factors.pop("reach"))
     for name, values in factors.items():
         words = f"{name}, NaN where there is none"
         listed[name] = Column(words, dtype="float64", unit=units[name], values=values)
-    return replace(table, columns=listed)
+    return Table(table.name, table.row, table.rows, listed, table.batch, table.attributes, table.aside)
 
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Count layers, units and dead units; how sharp and how simple they are."""
-    tables = recording.in_order()
+    tables: list[TableView[UnitColumn]] = recording.in_order()
     found: dict[str, Any] = {"layers": len(tables), "units": sum(table.row_count for table in tables)}
     found["dead"] = sum(int(table["dead"].sum()) for table in tables)
     spread = np.concatenate([table["circular_variance"] for table in tables])
@@ -230,7 +198,7 @@ def headline(recording: Recording) -> dict[str, Any]:
         found["median circular variance"] = float(np.nanmedian(spread))
     if np.isfinite(ratio).any():
         found["simple"] = f"{float((ratio[np.isfinite(ratio)] > 1).mean()):.0%}"
-    fits = [recording[name] for name in recording.tables("gabor")]
+    fits: list[TableView[GaborColumn]] = [recording[name] for name in recording.tables("gabor")]
     if fits:
         kinds = np.concatenate([table["kind"] for table in fits])
         found["Gabors"] = f"{int((kinds == KINDS.index('gabor')).sum())} of {len(kinds)}"
@@ -239,13 +207,13 @@ def headline(recording: Recording) -> dict[str, Any]:
 
 def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer the medians over units."""
-    tables = recording.in_order()
+    tables: list[TableView[UnitColumn]] = recording.in_order()
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
         "units": [str(table.row_count) for table in tables],
         "dead": [str(int(table["dead"].sum())) for table in tables],
     }
-    shown = {"circular_variance": "circular variance", "bandwidth": "half width (degrees)"}
+    shown: dict[UnitColumn, str] = {"circular_variance": "circular variance", "bandwidth": "half width (degrees)"}
     shown |= {"preferred_frequency": "frequency (c/px)", "frequency_bandwidth": "octaves", "f1_f0": "F1/F0"}
     for name, word in shown.items():
         columns[word] = [_median(table[name]) for table in tables]
@@ -269,11 +237,12 @@ def draw(recording: Recording) -> Figures:
 
     about = recording.attributes
     network = f"{about['model']} (weights: {about['weights']})"
-    stimuli = recording["stimuli"]
+    stimuli: TableView[FactorColumn] = recording["stimuli"]
     if len(stimuli.rows) < stimuli.row_count:  # they come first
         return
     layers = {}
-    for table in recording.in_order():
+    tables: list[TableView[UnitColumn]] = recording.in_order()
+    for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
         if not len(table.rows):
             continue
@@ -305,11 +274,11 @@ def _reading(own: dict[str, Any]) -> str:
     return f"{which}; gratings: {kinds[own['strength']]}" + (", blank subtracted" if own["subtract"] else "")
 
 
-def _shown(table: TableView, curves: Curves) -> list[tuple[str, list[Any]]]:
+def _shown(table: TableView[UnitColumn], curves: Curves) -> list[tuple[str, list[Any]]]:
     """Return the panels of the units asked for, or of the first living ones."""
     own, alive = table.attributes, ~table["dead"]
     asked = np.isin(table["unit"], own["pages"]) if own["pages"] != [-1] else alive & (np.cumsum(alive) <= ROWS)
-    columns = {name: table[name] for name in table if name != "curve"}
+    columns: dict[UnitColumn, np.ndarray] = {name: table[name] for name in table if name != "curve"}
     rows = []
     for row in np.flatnonzero(asked[: len(table.rows)]):
         one = {name: values[row] for name, values in columns.items()}
@@ -318,7 +287,7 @@ def _shown(table: TableView, curves: Curves) -> list[tuple[str, list[Any]]]:
     return rows
 
 
-def panels_of(one: dict[str, Any], curves: Curves, row: int) -> list[Any]:
+def panels_of(one: dict[UnitColumn, Any], curves: Curves, row: int) -> list[Any]:
     """Return the panels of one unit.
 
     Args:
@@ -342,7 +311,7 @@ def panels_of(one: dict[str, Any], curves: Curves, row: int) -> list[Any]:
     if curves.contrast is not None:
         contrasts, curve = curves.contrast
         x = np.geomspace(contrasts[0], contrasts[-1], 50)
-        fit = naka_rushton(x, curves.rest[row], *(one[f"contrast_{name}"] for name in ("largest", "half", "exponent")))
+        fit = naka_rushton(x, curves.rest[row], one["contrast_largest"], one["contrast_half"], one["contrast_exponent"])
         note = f"n {one['contrast_exponent']:.1f}, c50 {one['contrast_half']:.2f}"
         line = (x, fit) if np.isfinite(fit).all() else None
         found.append(Panel("log", contrasts, curve[row], "contrast", note, None, line))
@@ -361,7 +330,7 @@ def panels_of(one: dict[str, Any], curves: Curves, row: int) -> list[Any]:
         elif name == "brightness":
             found.append(Panel("line", values, y, "brightness of a disc"))
         else:
-            note = f"sparseness {one[f'{name}_sparseness']:.2f}"
+            note = f"sparseness {one[WORDS[name][1]]:.2f}"
             found.append(Panel("words", values, y, name, note))
     return [replace(panel, note=panel.note.replace("nan", "–")) for panel in found]
 
@@ -371,7 +340,8 @@ def _gabors(recording: Recording, network: str) -> Figures:
     from cnnprobe.methods.tuning.gabor_figures import GaborRow, gabor_sheet, shape_plane
 
     for name in recording.tables("gabor"):
-        table, layer = recording[name], name.removeprefix("gabor/")
+        table: TableView[GaborColumn] = recording[name]
+        layer = name.removeprefix("gabor/")
         if not len(table.rows):
             continue
         kinds, rows = table["kind"], []
@@ -387,8 +357,8 @@ def _gabors(recording: Recording, network: str) -> Figures:
         fitted = kinds != KINDS.index("other")
         cells, source = np.zeros((0, 2)), ""
         if "cells" in recording:
-            cells = np.stack([recording["cells"][axis] for axis in ("n_x", "n_y")], 1)
-            source = recording["cells"].attributes["file"]
+            given: TableView[CellColumn] = recording["cells"]
+            cells, source = np.stack([given["n_x"], given["n_y"]], 1), given.attributes["file"]
         n_x, n_y, symmetry, chromatic = (table[column][fitted] for column in ("n_x", "n_y", "symmetry", "chromatic"))
         words = (
             f"Shapes of the filters of {table.attributes['layer']} of {network}\n{int(fitted.sum())} of {len(kinds)} "

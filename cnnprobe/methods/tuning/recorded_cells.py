@@ -2,17 +2,19 @@
 
 import csv
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
 from cnnprobe.errors import UserError, listing, must_be_a_file, path_of
 from cnnprobe.store.tables import Column, Table
 
-AXES = ("n_x", "n_y")
-"""Columns of the table: the shape of each cell's field (Ringach 2002), see `gabors`."""
+CellColumn = Literal["n_x", "n_y"]
+"""Columns of the table "cells": the shape of each cell's field (Ringach 2002), see `gabors`."""
+AXES: tuple[CellColumn, ...] = get_args(CellColumn)
 
 
-def recorded_cells(file: str | None) -> list[Table]:
+def recorded_cells(file: str | None) -> list[Table[CellColumn]]:
     """Read a table with the columns n_x and n_y; others are left alone.
 
     Commas, semicolons or tabs stand between its cells; unless they are commas, one may stand for the decimal point.
