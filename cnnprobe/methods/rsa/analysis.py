@@ -16,10 +16,8 @@ from torch import nn
 
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
-from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.passes import collected
-from cnnprobe.instruments.images.stimuli_table import stimuli_table
-from cnnprobe.instruments.images.thumbnails import picture_size, thumbnails
+from cnnprobe.instruments.images.stimuli_table import skipped_rows, stimuli_table
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.randomisation import blocks, cascading
 from cnnprobe.instruments.statistics.dissimilarity import Metric, Products, dissimilarity, single, square, upper
@@ -33,7 +31,7 @@ from cnnprobe.methods.rsa.embedding import embed
 from cnnprobe.methods.rsa.noise_distances import LEAST as REPEATS
 from cnnprobe.methods.rsa.noise_distances import crossnobis, mahalanobis
 from cnnprobe.methods.rsa.patterns import IMAGES, Patterns
-from cnnprobe.methods.rsa.references.conditions import conditions_of
+from cnnprobe.methods.rsa.references.conditions import conditions_of, picture_rows, pictures_table
 from cnnprobe.methods.rsa.references.given import PIXELS, Reference, given_references, nan_mean
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import Unfinished
@@ -44,13 +42,21 @@ LEAST = 3
 """Conditions without which there is no analysis."""
 PLACED = 600
 """Conditions up to which they are placed in a plane."""
-PICTURED = 400
-"""Conditions up to which each has a picture."""
-SIDE = 64
-"""Longer side of the pictures, px."""
 SAMPLES = {"conditions": "conditions", "subjects": "subjects", "both": "conditions and subjects"}
 FAMILIES = ("layers", "random", "pixels")
 """Kinds of differences: between two layers, from the layer with random weights, from the pixels."""
+LayerColumn = Literal[
+    "name", "kind", "reads", "features", "rdm", "undefined", "embedding", "stress", "similarity", "similarity_low",
+    "similarity_high", "noise_lower", "noise_upper", "p", "p_corrected",
+]  # fmt: skip
+"""Columns of the table "layers"."""
+ReferenceColumn = Literal[
+    "name", "subjects", "left_out", "rows", "axes", "passed_over", "rdm", "embedding", "stress", "noise_lower",
+    "noise_upper", "similarity",
+]  # fmt: skip
+"""Columns of the table "references"."""
+DifferenceColumn = Literal["first", "second", "kind", "difference", "low", "high", "p", "p_corrected"]
+"""Columns of the table "differences"."""
 
 
 @dataclass(frozen=True)
@@ -142,25 +148,23 @@ class MatrixAnalysis:
 
     # ---- what is stored ----------------------------------------------------------------------------------------------
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[Table[Any]]:
         """Lay out what is stored: layers, references, differences, conditions and their pictures."""
-        found = [self._layers()]
+        found: list[Table[Any]] = [self._layers()]
         if self.parts:
             found.append(self._references())
         if self.parts and self.pairs:
             found.append(self._differences())
-        found += [self._conditions(), stimuli_table(self.dataset, self.computation.batch_size)]
+        found += [self.conditions.table(), stimuli_table(self.dataset, self.computation.batch_size)]
         if len(self.dataset.size) == 3:
-            shown = min(self.count, PICTURED)
-            size = picture_size(self.dataset.size, shown, min(SIDE, max(self.dataset.size[1:])))
-            column = Column("first image of the condition, made small", "channel y x", size, "uint8", "0 to 255")
-            found.append(Table("pictures", "condition", shown, {"pixels": column}, shown, aside=True))
+            found.append(pictures_table(self.dataset, self.conditions))
         return found
 
-    def _layers(self) -> Table:
+    def _layers(self) -> Table[LayerColumn]:
         features = [self.recorder.features[row.name] for row in self.rows]
         along = "stimulus stimulus" if not self.by_class else "class class"
-        columns = {
+        place, stress = _placed(self.count)
+        columns: dict[LayerColumn, Column] = {
             "name": Column("layer, or pixels", dtype="str", values=_texts(row.name for row in self.rows)),
             "kind": Column("layer, random (the same with random weights) or pixels", dtype="str",
                            values=_texts(row.kind for row in self.rows)),
@@ -169,11 +173,12 @@ class MatrixAnalysis:
             "features": Column("values in a pattern", dtype="int64", unit="1", values=np.array(features)),
             "rdm": Column("dissimilarity matrix", along, (self.count,) * 2, unit=self.metric),
             "undefined": Column("patterns that have no dissimilarity: constant or not finite", dtype="int64"),
-            **_placed(self.count),
+            "embedding": place,
+            "stress": stress,
         }  # fmt: skip
         if self.parts:
             size = (len(self.parts),)
-            words = {
+            words: dict[LayerColumn, str] = {
                 "similarity": f"comparison ({self.comparison}) with references (mean over time), mean over subjects",
                 "similarity_low": f"lower end of its 95 % interval for other {SAMPLES[self.over]}",
                 "similarity_high": "upper end",
@@ -187,10 +192,11 @@ class MatrixAnalysis:
                  "bootstrap": self.draws, "over": self.over, "permutations": self.permutations}  # fmt: skip
         return Table("layers", "layer", len(self.rows), columns, len(self.rows), about)
 
-    def _references(self) -> Table:
+    def _references(self) -> Table[ReferenceColumn]:
         size, everyone = (len(self.parts),), [1 if rows is None else len(rows) for _, rows in self.parts]
         subjects = [1 if rows is None else len(present(rows, self.comparison)) for _, rows in self.parts]
-        columns = {
+        place, stress = _placed(self.count)
+        columns: dict[ReferenceColumn, Column] = {
             "name": Column("reference", dtype="str", values=_texts(name for name, _ in self.parts)),
             "subjects": Column("how many can be compared", dtype="int64", values=np.array(subjects)),
             "left_out": Column("subjects without values, or with all values equal, left out of all that follows",
@@ -202,16 +208,17 @@ class MatrixAnalysis:
             "passed_over": Column("what else its file holds, and why it was not taken", dtype="str",
                                   values=_texts(one.passed_over for one in self.sources)),
             "rdm": Column("its matrix, mean over subjects", "stimulus stimulus", (self.count,) * 2),
-            **_placed(self.count),
+            "embedding": place,
+            "stress": stress,
             "noise_lower": Column("lower end of the noise ceiling, NaN for one subject", dtype="float64"),
             "noise_upper": Column("upper end", dtype="float64"),
             "similarity": Column(f"comparison ({self.comparison}) of mean matrices", "reference", size, "float64"),
         }  # fmt: skip
         return Table("references", "reference", size[0], columns, size[0], aside=True)
 
-    def _differences(self) -> Table:
+    def _differences(self) -> Table[DifferenceColumn]:
         size, sides = (len(self.parts),), np.array([pair[:2] for pair in self.pairs])
-        columns = {
+        columns: dict[DifferenceColumn, Column] = {
             "first": Column("row of layers", dtype="int64", unit="index", values=sides[:, 0]),
             "second": Column("row of layers", dtype="int64", unit="index", values=sides[:, 1]),
             "kind": Column("layers, random (layer and the same with random weights) or pixels", dtype="str",
@@ -226,19 +233,9 @@ class MatrixAnalysis:
         }  # fmt: skip
         return Table("differences", "pair", len(self.pairs), columns, len(self.pairs), aside=True)
 
-    def _conditions(self) -> Table:
-        groups, labels = self.conditions.groups, self.conditions.labels
-        columns = {
-            "name": Column("stimulus, or class", dtype="str", values=_texts(self.conditions.names)),
-            "label": Column("class of the stimulus, -1 = unknown", dtype="int64", unit="index",
-                            values=np.full(self.count, -1) if labels is None else labels),
-            "images": Column("how many", dtype="int64", values=np.bincount(groups[groups >= 0])),
-        }  # fmt: skip
-        return Table("conditions", "condition", self.count, columns, aside=True)
-
     # ---- work --------------------------------------------------------------------------------------------------------
 
-    def events(self, unfinished: Unfinished | None = None) -> Iterator[Rows | Advance | Phase]:
+    def events(self, unfinished: Unfinished | None = None) -> Iterator[Rows[Any] | Advance | Phase]:
         """Record, compare, draw again."""
         unfinished = unfinished or Unfinished()
         found = {"layer": (yield from self.recorder.record(unfinished=unfinished))}
@@ -258,19 +255,18 @@ class MatrixAnalysis:
             self.parts = [part for one in self.references for part in _parts(one)]
         undefined = np.array([self._undefined(row, one) for row, one in zip(self.rows, every)])
         like: np.ndarray | None = None
-        compared: dict[str, np.ndarray] = {}
+        compared: dict[LayerColumn, np.ndarray] = {}
         if self.parts:
             references = self._referred()
             like = references["embedding"][0]
             yield Rows("references", 0, references)
             compared = yield from self._compared(references, unfinished)
         placed, stress = self._place(self.matrices, like)
-        yield from self._pictures()
-        skipped = self.recorder.skipped
-        for start in range(0, len(skipped), self.computation.batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + self.computation.batch_size]})
-        own = {"rdm": self.matrices, "undefined": undefined, "embedding": placed, "stress": stress}
-        yield Rows("layers", 0, own | compared)
+        if len(self.dataset.size) == 3:
+            yield from picture_rows(self.dataset, self.conditions, self.computation.batch_size)
+        yield from skipped_rows(self.recorder.skipped, self.computation.batch_size)
+        compared |= {"rdm": self.matrices, "undefined": undefined, "embedding": placed, "stress": stress}
+        yield Rows("layers", 0, compared)
 
     def _matrix(self, products: Products) -> np.ndarray:
         """Return (condition, condition) as it is stored, so that what is compared can be computed from the store."""
@@ -289,7 +285,6 @@ class MatrixAnalysis:
         if count:
             why = {"crossnobis": "too few repeats, or equal ones", "mahalanobis": "equal repeats"}
             reason = why.get(self.metric, "constant, not finite or unreadable")
-            of = f"{row.name} with random weights" if row.kind == "random" else row.name
             LOG.warning(
                 f"{of}: no {self.metric} for {count} of {self.count} patterns ({reason}); they are NaN, left out"
             )
@@ -303,7 +298,7 @@ class MatrixAnalysis:
             points[row], stress[row] = found.points, found.stress
         return points, stress
 
-    def _referred(self) -> dict[str, np.ndarray]:
+    def _referred(self) -> dict[ReferenceColumn, np.ndarray]:
         """Return the columns of the references."""
         every = [rows for _, rows in self.parts if rows is not None]
         there = [present(rows, self.comparison) for rows in every]
@@ -318,8 +313,8 @@ class MatrixAnalysis:
         }  # fmt: skip
 
     def _compared(
-        self, references: dict[str, np.ndarray], unfinished: Unfinished
-    ) -> Generator[Rows | Advance | Phase, None, dict[str, np.ndarray]]:
+        self, references: dict[ReferenceColumn, np.ndarray], unfinished: Unfinished
+    ) -> Generator[Rows[DifferenceColumn] | Advance | Phase, None, dict[LayerColumn, np.ndarray]]:
         """Return the columns of comparisons with references; give the differences between rows."""
         models, seed = upper(self.matrices), self.computation.seed
         given = [present(rows, self.comparison) for _, rows in self.parts if rows is not None]
@@ -337,29 +332,21 @@ class MatrixAnalysis:
         p = (yield from collected("permutations", actual.T.shape, permuted, unfinished)).T
         low, high = uncertainty.intervals()
         kinds = np.array([row.kind for row in self.rows])
-        columns = {"similarity": actual, "similarity_low": low, "similarity_high": high, "p": p}
+        columns: dict[LayerColumn, np.ndarray] = {
+            "similarity": actual, "similarity_low": low, "similarity_high": high, "p": p,
+            "p_corrected": _by_kind(p, kinds),
+        }  # fmt: skip
         columns |= {name: np.tile(references[name], (len(self.rows), 1)) for name in ("noise_lower", "noise_upper")}
-        columns["p_corrected"] = _by_kind(p, kinds)
         if not self.pairs:
             return columns
         first, second = (np.array([pair[side] for pair in self.pairs], np.int64) for side in (0, 1))
-        differences = dict(zip(("low", "high", "p"), uncertainty.differences(first, second)))
-        differences["difference"] = actual[first] - actual[second]
-        differences["p_corrected"] = _by_kind(differences["p"], np.array([pair[2] for pair in self.pairs]))
+        low, high, p = uncertainty.differences(first, second)
+        differences: dict[DifferenceColumn, np.ndarray] = {
+            "low": low, "high": high, "p": p, "difference": actual[first] - actual[second],
+            "p_corrected": _by_kind(p, np.array([pair[2] for pair in self.pairs])),
+        }  # fmt: skip
         yield Rows("differences", 0, differences)
         return columns
-
-    def _pictures(self) -> Iterator[Rows]:
-        """Give a small picture of each condition: of its first image."""
-        table = next((table for table in self.tables() if table.name == "pictures"), None)
-        if table is None:
-            return
-        size = table.columns["pixels"].shape
-        loaded = batches(
-            self.dataset, batch_size=self.computation.batch_size, indices=self.conditions.firsts[: table.rows]
-        )
-        pictures = [thumbnails(batch.images, size[1:]) for batch in loaded]
-        yield Rows("pictures", 0, {"pixels": np.concatenate(pictures)})
 
 
 def _parts(one: Reference) -> Sequence[tuple[str, np.ndarray | None]]:
@@ -367,13 +354,11 @@ def _parts(one: Reference) -> Sequence[tuple[str, np.ndarray | None]]:
     return [(one.name, None)] if one.matrices is None else one.parts()
 
 
-def _placed(count: int) -> dict[str, Column]:
-    """Describe the places of conditions in a plane."""
+def _placed(count: int) -> tuple[Column, Column]:
+    """Describe the places of conditions in a plane, and their stress."""
     words = f"place in a plane (metric scaling); NaN where there are more than {PLACED}"
-    return {
-        "embedding": Column(words, "stimulus xy", (count, 2)),
-        "stress": Column("misfit of the distances in the plane, 0 = none", dtype="float64"),
-    }
+    stress = Column("misfit of the distances in the plane, 0 = none", dtype="float64")
+    return Column(words, "stimulus xy", (count, 2)), stress
 
 
 def _pairs(rows: list[Row]) -> list[tuple[int, int, str]]:

@@ -14,12 +14,16 @@ from cnnprobe.instruments.network.about import about
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.statistics.dissimilarity import upper
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.methods.rsa.analysis import SAMPLES, MatrixAnalysis
-from cnnprobe.methods.rsa.brain.brain_maps import BrainMaps, radius_of, searched
+from cnnprobe.methods.rsa.analysis import SAMPLES, LayerColumn, MatrixAnalysis, ReferenceColumn
+from cnnprobe.methods.rsa.brain.brain_maps import BrainMaps, MapColumn, searched
+from cnnprobe.methods.rsa.brain.drawing import courses, searches, slices, spread
+from cnnprobe.methods.rsa.brain.drawing import volumes as volumes
 from cnnprobe.methods.rsa.brain.time_courses import TimeCourses
+from cnnprobe.methods.rsa.comparing.comparison import MEASURES
 from cnnprobe.methods.rsa.inputs import inputs as inputs
 from cnnprobe.methods.rsa.inputs import reads as reads
-from cnnprobe.store.reader import Recording
+from cnnprobe.methods.rsa.references.conditions import ConditionColumn, PictureColumn
+from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
 
 ORDER = 12
@@ -33,8 +37,6 @@ PLANES = 4
 """References at most whose stimuli are shown in a plane."""
 PANELS = 6
 """References up to which each has a panel; more make a map."""
-SEARCHED = 12
-"""Layers at most whose searchlight is drawn."""
 SUBJECTS = 4
 """Subjects at most whose searchlights are drawn; the files in `maps` are of all."""
 
@@ -96,14 +98,16 @@ def compute(
         conditions == "class", metric, comparison, bootstrap, over, permutations, computation,
     )  # fmt: skip
     names, kinds = ([getattr(row, word) for row in analysis.rows] for word in ("name", "kind"))
-    further: list[Any] = [TimeCourses(analysis.references, names, kinds, comparison, bootstrap, over, computation.seed)]
+    further: list[TimeCourses | BrainMaps] = [
+        TimeCourses(analysis.references, names, kinds, comparison, bootstrap, over, computation.seed)
+    ]
     if searchlight is not None:
         further.append(
             BrainMaps(searchlight, mask, names, kinds, analysis.count, metric, comparison, radius, sphere == "closed",
                       min_voxels, permutations, computation.seed)
         )  # fmt: skip
 
-    def events() -> Iterator[Rows | Advance | Phase]:
+    def events() -> Iterator[Rows[Any] | Advance | Phase]:
         yield from analysis.events(resumed.unfinished)
         for one in further:
             yield from one.events(upper(analysis.matrices), resumed.unfinished)
@@ -127,22 +131,24 @@ def _layers(model: nn.Module, spec: str | list[str] | None, size: tuple[int, ...
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Say which layer is closest to each reference, and how close."""
-    table = recording["layers"]
+    table: TableView[LayerColumn] = recording["layers"]
+    conditions: TableView[ConditionColumn] = recording["conditions"]
     own = np.flatnonzero(table["kind"] == "layer")
-    found: dict[str, Any] = {"layers": len(own), "conditions": len(recording["conditions"]["name"])}
-    if _searched(recording):
-        found |= searched(recording["masks"], [recording[name] for name in _searched(recording)])
-    references = recording["references"]["name"][:4] if "references" in recording else ()
-    for place, name in enumerate(references):
-        values = table["similarity"][own, place]
-        if np.isfinite(values).any():
-            best = own[np.nanargmax(values)]
-            found[f"closest to {name}"] = f"{table['name'][best]} ({table['similarity'][best, place]:.3f})"
-    for name in ["group"] if "group" in recording else _searched(recording)[:SUBJECTS]:
-        table = recording[name]
-        best = _best(table["peak"], table["kind"] == "layer")
+    found: dict[str, Any] = {"layers": len(own), "conditions": len(conditions["name"])}
+    if searches(recording):
+        found |= searched(recording["masks"], [recording[name] for name in searches(recording)])
+    if "references" in recording:
+        references: TableView[ReferenceColumn] = recording["references"]
+        for place, name in enumerate(references["name"][:4]):
+            values = table["similarity"][own, place]
+            if np.isfinite(values).any():
+                best = own[np.nanargmax(values)]
+                found[f"closest to {name}"] = f"{table['name'][best]} ({table['similarity'][best, place]:.3f})"
+    for name in ["group"] if "group" in recording else searches(recording)[:SUBJECTS]:
+        maps: TableView[MapColumn] = recording[name]
+        best = _best(maps["peak"], maps["kind"] == "layer")
         if best is not None:
-            found[f"peak in {name.rpartition('/')[2]}"] = f"{table['name'][best]} ({table['peak'][best]:.3f})"
+            found[f"peak in {name.rpartition('/')[2]}"] = f"{maps['name'][best]} ({maps['peak'][best]:.3f})"
     return found
 
 
@@ -150,7 +156,8 @@ def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: the closest layer to each reference, beside controls and noise ceiling."""
     if "references" not in recording:
         return {}
-    table, references = recording["layers"], recording["references"]
+    table: TableView[LayerColumn] = recording["layers"]
+    references: TableView[ReferenceColumn] = recording["references"]
     kinds, names, similarity = table["kind"], table["name"], table["similarity"]
     columns: dict[str, list[str]] = {"reference": [str(name) for name in references["name"]]}
     closest = [_best(similarity[:, place], kinds == "layer") for place in range(len(references["name"]))]
@@ -185,10 +192,6 @@ def _best(values: np.ndarray, rows: np.ndarray) -> int | None:
     return int(known[values[known].argmax()]) if len(known) else None
 
 
-MEASURES = {"spearman": "Spearman's ρ", "pearson": "Pearson's r", "kendall": "Kendall's τa", "cosine": "cosine",
-            "rho-a": "ρa"}  # fmt: skip
-
-
 def draw(recording: Recording) -> Figures:
     """Matrices in one scale; the closest layer beside each reference; similarity by layer; stimuli in a plane."""
     table, about = recording["layers"], recording.attributes
@@ -203,24 +206,25 @@ def draw(recording: Recording) -> Figures:
         if not len(recording[name].rows):
             continue
         if name.startswith("courses/"):
-            yield from _courses(recording, name.partition("/")[2], title)
-        elif name == "group" or name in _searched(recording)[:SUBJECTS]:
-            yield from _slices(recording, name, title)
+            yield from courses(recording, name.partition("/")[2], title)
+        elif name == "group" or name in searches(recording)[:SUBJECTS]:
+            yield from slices(recording, name, title)
 
 
 def _matrices(recording: Recording, title: str) -> Figures:
     from cnnprobe.methods.rsa.figures.matrices import matrix_grid, matrix_pair
 
-    table = recording["layers"]
-    order, sorted_by = _order(recording["conditions"]["label"])
+    table: TableView[LayerColumn] = recording["layers"]
+    conditions: TableView[ConditionColumn] = recording["conditions"]
+    order, sorted_by = _order(conditions["label"])
     names, kinds, matrices = table["name"], table["kind"], table["rdm"][:, order][:, :, order]
-    shown = _spread(np.flatnonzero(kinds != "random"), SHOWN)
+    shown = spread(np.flatnonzero(kinds != "random"), SHOWN)
     words, found = [str(names[row]) for row in shown], [matrices[row] for row in shown]
     pictures = _pictures(recording, order)
     of = "classes" if table.attributes["conditions"] == "class" else "stimuli"
     title = f"Dissimilarity ({table.attributes['metric']}) of {len(order)} {of}{sorted_by}: {title}"
     if "references" in recording:
-        references = recording["references"]
+        references: TableView[ReferenceColumn] = recording["references"]
         if len(references["name"]) > COMPARED:
             title += f"\nthe first {COMPARED} of {len(references['name'])} references"
         others = references["rdm"][:COMPARED, order][:, :, order]
@@ -245,19 +249,17 @@ def _order(labels: np.ndarray) -> tuple[np.ndarray, str]:
 
 def _pictures(recording: Recording, order: np.ndarray) -> np.ndarray | None:
     """Return a picture of each condition in this order; None where not every one has one."""
-    there = "pictures" in recording and len(recording["pictures"]["pixels"]) >= len(order)
-    return recording["pictures"]["pixels"][order] if there else None
-
-
-def _spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """Return rows, evenly chosen where there are too many."""
-    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    if "pictures" not in recording:
+        return None
+    pictures: TableView[PictureColumn] = recording["pictures"]
+    return pictures["pixels"][order] if len(pictures["pixels"]) >= len(order) else None
 
 
 def _similarity(recording: Recording, comparison: str, title: str) -> Figures:
     from cnnprobe.methods.rsa.figures.matrices import Curve, Panel, similarity_by_layer
 
-    table, references = recording["layers"], recording["references"]
+    table: TableView[LayerColumn] = recording["layers"]
+    references: TableView[ReferenceColumn] = recording["references"]
     kinds = table["kind"]
     columns = {name: table[name] for name in ("similarity", "similarity_low", "similarity_high", "p_corrected")}
     layers, names = np.flatnonzero(kinds == "layer"), references["name"]
@@ -291,11 +293,12 @@ def _similarity(recording: Recording, comparison: str, title: str) -> Figures:
 def _embedding(recording: Recording, title: str) -> Figures:
     from cnnprobe.methods.rsa.figures.embedding import embedding_panels
 
-    table = recording["layers"]
+    table: TableView[LayerColumn] = recording["layers"]
+    conditions: TableView[ConditionColumn] = recording["conditions"]
     own = np.flatnonzero(table["kind"] == "layer")
     rows, shown = [own[0], own[-1]], []
     if "references" in recording:
-        references = recording["references"]
+        references: TableView[ReferenceColumn] = recording["references"]
         first = range(min(PLANES, len(references["name"])))
         best = [_best(table["similarity"][:, place], table["kind"] == "layer") for place in first]
         rows = [row for row in best if row is not None] + rows
@@ -308,90 +311,6 @@ def _embedding(recording: Recording, title: str) -> Figures:
     if not np.isfinite(points).any():
         return
     what = "Stimuli in a plane, close together where their patterns are similar (metric scaling)"
-    labels = [str(name) for name in recording["conditions"]["name"]]
+    labels = [str(name) for name in conditions["name"]]
     pictures = _pictures(recording, np.arange(len(labels)))
     yield "embedding", embedding_panels(points, stress, words, pictures, f"{what}: {title}", labels)
-
-
-def _courses(recording: Recording, place: str, title: str) -> Figures:
-    """Layer by time with the peaks, and when each layer peaks, of each region; layer by region."""
-    from cnnprobe.methods.rsa.figures.time_maps import peak_latencies, region_map, time_map
-
-    table, moments, order = recording[f"courses/{place}"], recording[f"moments/{place}"], recording[f"regions/{place}"]
-    own, times, about = np.flatnonzero(table["kind"] == "layer"), moments["time"], table.attributes
-    names, unit, measure = [str(name) for name in table["name"][own]], about["time_unit"], MEASURES[about["comparison"]]
-    title, number = f"{about['reference']}: {title}", int(place) + 1
-    if not about["timed"]:
-        columns = [f"{about['reference']}: {region}" for region in order["name"]]
-        given = {str(name): column for column, name in enumerate(recording["references"]["name"])}
-        p = recording["layers"]["p_corrected"][own][:, [given[column] for column in columns]]
-        values = table["similarity"][own, 0]
-        yield f"regions-{number}", region_map(values, names, list(order["name"]), title, measure, p)
-        return
-    for region, name in enumerate(order["name"]):
-        said = f"{title}\n{name}" if name else title
-        ends = {key: table[column][own, region] for key, column in LATENCY.items()}
-        ends_of_noise = moments["noise_lower"][:, region], moments["noise_upper"][:, region]
-        ceiling = ends_of_noise if np.isfinite(ends_of_noise).any() else None
-        ending = f"{number}-{_file(name)}" if name else str(number)
-        curves = table["similarity"][own, :, region]
-        yield f"time-{ending}", time_map(curves, times, names, said, measure, unit, **ends, ceiling=ceiling)
-        rank: dict[str, Any] = {key: float(order[key][region]) for key in ("order", "order_low", "order_high")}
-        yield f"latency-{ending}", peak_latencies(**ends, names=names, title=said, unit=unit, **rank)
-
-
-LATENCY = {"latency": "latency", "low": "latency_low", "high": "latency_high"}
-
-
-def _searched(recording: Recording) -> list[str]:
-    """Return the names of the tables of searchlights."""
-    return [name for name in recording.tables() if name.startswith("searchlight/")]
-
-
-def _slices(recording: Recording, name: str, title: str) -> Figures:
-    """Slices of the searchlight of a subject or the group, and which layer is closest where."""
-    from cnnprobe.methods.rsa.figures.slices import closest_layer, searchlight_slices
-
-    table = recording[name]
-    about, affine = table.attributes, np.reshape(table.attributes["affine"], (4, 4))
-    masks = recording["masks"]["inside"]
-    inside = masks.all(0) if name == "group" else masks[_searched(recording).index(name)]
-    size, in_mm = radius_of(about["radius"])
-    radius = f"{size:g} {'mm' if in_mm else 'voxels'}"
-    whose = f"mean of {about['subjects']} subjects" if name == "group" else about["subject"]
-    title = f"Searchlight of radius {radius} (up to {about['voxels']} voxels inside the mask), {whose}: {title}"
-    title += f"\nvolumes {about['rows']}" if about.get("rows") else ""
-    rows = np.flatnonzero(table["kind"] != "random")
-    shown = _spread(rows, SEARCHED)
-    if len(shown) < len(rows):
-        title += f"; {len(shown)} of {len(rows)} layers"
-    maps, p = table["map"], table["p"] if name == "group" and np.isfinite(table["p"]).any() else None
-    words, measure = [str(one) for one in table["name"]], MEASURES[about["comparison"]]
-    ending = _file(name.rpartition("/")[2])
-
-    def of(chosen: np.ndarray) -> dict[str, Any]:
-        return {"p": None if p is None else p[chosen], "inside": inside}
-
-    labels = [words[row] for row in shown]
-    yield f"slices-{ending}", searchlight_slices(maps[shown], labels, affine, title, measure, **of(shown))
-    own = np.flatnonzero(table["kind"] == "layer")
-    yield f"closest-layer-{ending}", closest_layer(maps[own], [words[row] for row in own], affine, title, **of(own))
-
-
-def volumes(recording: Recording) -> Iterator[tuple[str, bytes]]:
-    """Give every map as a NIfTI file, by its name, for programs that show brains; p of the group as well."""
-    from cnnprobe.methods.rsa.brain.volumes import nifti
-
-    for name in [*_searched(recording), *(["group"] if "group" in recording else [])]:
-        table = recording[name]
-        affine = np.reshape(table.attributes["affine"], (4, 4))
-        for row, (layer, kind) in enumerate(zip(table["name"], table["kind"])):
-            words = [name.rpartition("/")[2], "random" if kind == "random" else "", str(layer)]
-            of = _file("_".join(filter(None, words)))
-            yield f"{of}.nii.gz", nifti(table["map"][row], affine, of)
-            if name == "group":
-                yield f"{of}_p.nii.gz", nifti(table["p"][row], affine, f"{of}_p")
-
-
-def _file(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", str(name))[:80]

@@ -13,12 +13,17 @@ from cnnprobe.errors import UserError
 from cnnprobe.methods.rsa.brain.searchlight import Searchlight
 from cnnprobe.methods.rsa.brain.sign_flips import sign_flips
 from cnnprobe.methods.rsa.comparing.comparison import Comparison
+from cnnprobe.store.reader import TableView
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import Unfinished, put
 
 LOG = logging.getLogger("cnnprobe")
 ALMOST = 1 - 1e-12
 """Largest correlation whose Fisher transform is finite."""
+MapColumn = Literal["name", "kind", "map", "p", "peak", "peak_at"]
+"""Columns of the tables "searchlight/<subject>" and "group", which alone has p."""
+MaskColumn = Literal["name", "inside", "voxels"]
+"""Columns of the table "masks"."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class BrainMaps:
         sides = self.subjects[0].voxel_size if in_mm else None
         return Searchlight(mask, models, radius, sides, self.closed, self.comparison, self.metric, self.least)
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[Table[Any]]:
         """Lay out a table of maps for each subject, one of their masks, and one of the group."""
         first, rows = self.subjects[0], len(self.names)
         steps = len(self._search(np.ones((1, 1, 1), bool), np.zeros((0, 3))).steps)
@@ -124,23 +129,24 @@ class BrainMaps:
             "radius": str(self.radius), "sphere": "closed" if self.closed else "open", "voxels": steps,
             "metric": self.metric, "comparison": self.comparison, "min_voxels": least,
         }  # fmt: skip
-        known = {
+        known: dict[MapColumn, Column] = {
             "name": Column("layer, or pixels", dtype="str", values=np.array(self.names, object)),
             "kind": Column("layer, random or pixels", dtype="str", values=np.array(self.kinds, object)),
         }
         words = f"comparison ({self.comparison}) of the sphere around each voxel; NaN: not searched"
-        found = []
+        found: list[Table[Any]] = []
         for name, one in zip(self.table_names(), self.subjects):
-            columns = known | {"map": Column(words, "x y z", self.shape)} | _peaks()
+            columns: dict[MapColumn, Column] = {**known, "map": Column(words, "x y z", self.shape), **_peaks()}
             found.append(Table(name, "layer", rows, columns, rows, about | {"subject": one.name, "rows": one.rows}))
-        columns = {
+        of_masks: dict[MaskColumn, Column] = {
             "name": Column("subject", dtype="str", values=np.array([one.name for one in self.subjects], object)),
             "inside": Column("voxels of the mask", "x y z", self.shape, "bool"),
             "voxels": Column("voxels of the sphere around each that were read, 0 = none", "x y z", self.shape, "int32"),
         }
-        found.append(Table("masks", "subject", len(self.subjects), columns, aside=True))
+        found.append(Table("masks", "subject", len(self.subjects), of_masks, aside=True))
         if len(self.subjects) > 1:
-            columns = known | {
+            columns = {
+                **known,
                 "map": Column("mean over subjects, of Fisher's z where it is of correlations", "x y z", self.shape),
                 "p": Column("one-sided, corrected for all voxels and rows of a kind", "x y z", self.shape),
                 **_peaks(),
@@ -152,7 +158,7 @@ class BrainMaps:
         """Return the names of the subjects' tables."""
         return [f"searchlight/{re.sub(r'[^A-Za-z0-9.-]+', '_', one.name)}" for one in self.subjects]
 
-    def events(self, models: np.ndarray, unfinished: Unfinished | None = None) -> Iterator[Rows | Advance | Phase]:
+    def events(self, models: np.ndarray, unfinished: Unfinished | None = None) -> Iterator[Rows[Any] | Advance | Phase]:
         """Search.
 
         Args:
@@ -182,12 +188,12 @@ class BrainMaps:
                 )
                 LOG.warning(f"{one.name}: no sphere of radius {self.radius} {why}")
             read = inside & np.isfinite(patterns).all(-1)
-            yield Rows("masks", place, {"inside": inside[None], "voxels": search.voxels(read)[None]})
-            yield Rows(name, 0, {"map": maps[-1], **peaks(maps[-1])})
+            yield Rows[MaskColumn]("masks", place, {"inside": inside[None], "voxels": search.voxels(read)[None]})
+            yield Rows[MapColumn](name, 0, {"map": maps[-1], **peaks(maps[-1])})
         if len(maps) > 1:
             yield Rows("group", 0, self._group(np.stack(maps)))
 
-    def _group(self, maps: np.ndarray) -> dict[str, np.ndarray]:
+    def _group(self, maps: np.ndarray) -> dict[MapColumn, np.ndarray]:
         """Return the columns of the group, from (subject, row, x, y, z)."""
         signed = self.comparison != "cosine"  # a cosine of distances is above 0 by itself
         values = np.arctanh(np.clip(maps, -ALMOST, ALMOST).astype(np.float64)) if signed else maps.astype(np.float64)
@@ -220,7 +226,7 @@ def varying(patterns: np.ndarray) -> np.ndarray:
         return np.isfinite(patterns).all(-1) & (patterns.max(-1) > patterns.min(-1))
 
 
-def peaks(maps: np.ndarray) -> dict[str, np.ndarray]:
+def peaks(maps: np.ndarray) -> dict[MapColumn, np.ndarray]:
     """Return the largest value of each map (row, x, y, z) and the voxel where it is, -1 for none."""
     filled = np.where(np.isfinite(maps), maps, -np.inf).reshape(len(maps), -1)
     largest = filled.max(1, initial=-np.inf)
@@ -229,7 +235,7 @@ def peaks(maps: np.ndarray) -> dict[str, np.ndarray]:
     return {"peak": np.where(known, largest, np.nan), "peak_at": np.where(known[:, None], at, -1)}
 
 
-def searched(masks: Any, tables: list[Any]) -> dict[str, str]:
+def searched(masks: TableView[MaskColumn], tables: list[TableView[MapColumn]]) -> dict[str, str]:
     """Say how many voxels of the masks have no value, and how the volumes were matched with the conditions.
 
     Args:
@@ -246,7 +252,7 @@ def searched(masks: Any, tables: list[Any]) -> dict[str, str]:
     return found | ({"volumes": "; ".join(rows)} if rows else {})
 
 
-def _peaks() -> dict[str, Column]:
+def _peaks() -> dict[MapColumn, Column]:
     return {
         "peak": Column("largest value", dtype="float64"),
         "peak_at": Column("voxel of the largest value, -1 = none", "xyz", (3,), "int64", "index"),

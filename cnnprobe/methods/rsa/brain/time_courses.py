@@ -3,7 +3,7 @@
 import json
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,13 +17,19 @@ from cnnprobe.methods.rsa.references.given import Reference
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import Unfinished
 
-LATENCY = {
+CourseColumn = Literal["name", "kind", "similarity", "latency", "latency_low", "latency_high", "peak"]
+"""Columns of the tables "courses/<reference>"."""
+MomentColumn = Literal["time", "subjects", "noise_lower", "noise_upper"]
+"""Columns of the tables "moments/<reference>"."""
+RegionColumn = Literal["name", "order", "order_low", "order_high"]
+"""Columns of the tables "regions/<reference>"."""
+LATENCY: dict[CourseColumn, str] = {
     "latency": "time of the largest similarity, the first of equal ones",
     "latency_low": "lower end of its 95 % interval",
     "latency_high": "upper end",
     "peak": "similarity there",
 }
-ORDER = {
+ORDER: dict[RegionColumn, str] = {
     "order": "Spearman's correlation of the layers' latencies with depth",
     "order_low": "lower end of its 95 % interval",
     "order_high": "upper end",
@@ -55,9 +61,9 @@ class TimeCourses:
     def __post_init__(self) -> None:
         self.references = [one for one in self.references if {"time", "region"} & set(one.axes)]
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[Table[Any]]:
         """Lay out a table of curves, one of moments and one of regions for each reference."""
-        found = []
+        found: list[Table[Any]] = []
         for place, one in enumerate(self.references):
             times, regions = one.measured.shape[1:3]
             about = {
@@ -66,27 +72,30 @@ class TimeCourses:
                 "bootstrap": self._draws(one),
             }  # fmt: skip
             words = f"comparison ({self.comparison}) at each moment in each region, mean over subjects"
-            columns = {
+            curves: dict[CourseColumn, Column] = {
                 "name": Column("layer, or pixels", dtype="str", values=np.array(self.names, object)),
                 "kind": Column("layer, random or pixels", dtype="str", values=np.array(self.kinds, object)),
                 "similarity": Column(words, "time region", (times, regions), "float64"),
             }
             for name, text in LATENCY.items():
                 unit = "1" if name == "peak" else one.time_unit
-                columns[name] = Column(text, "region", (regions,), "float64", unit)
-            found.append(Table(f"courses/{place}", "layer", len(self.names), columns, len(self.names), about))
-            columns = {"time": Column("moment", dtype="float64", unit=one.time_unit, values=one.times)}
-            columns["subjects"] = Column("how many can be compared", "region", (regions,), "int64",
-                                         values=self._subjects(one))  # fmt: skip
-            for end in ("lower", "upper"):
-                columns[f"noise_{end}"] = Column(f"{end} noise ceiling", "region", (regions,), "float64")
-            found.append(Table(f"moments/{place}", "time", times, columns, times, aside=True))
-            columns = {"name": Column("region", dtype="str", values=np.array(one.regions, object))}
-            columns |= {name: Column(text, dtype="float64") for name, text in ORDER.items()}
-            found.append(Table(f"regions/{place}", "region", regions, columns, regions, aside=True))
+                curves[name] = Column(text, "region", (regions,), "float64", unit)
+            found.append(Table(f"courses/{place}", "layer", len(self.names), curves, len(self.names), about))
+            moments: dict[MomentColumn, Column] = {
+                "time": Column("moment", dtype="float64", unit=one.time_unit, values=one.times),
+                "subjects": Column("how many can be compared", "region", (regions,), "int64",
+                                   values=self._subjects(one)),
+                "noise_lower": Column("lower noise ceiling", "region", (regions,), "float64"),
+                "noise_upper": Column("upper noise ceiling", "region", (regions,), "float64"),
+            }  # fmt: skip
+            found.append(Table(f"moments/{place}", "time", times, moments, times, aside=True))
+            named = Column("region", dtype="str", values=np.array(one.regions, object))
+            orders: dict[RegionColumn, Column] = {"name": named}
+            orders |= {name: Column(text, dtype="float64") for name, text in ORDER.items()}
+            found.append(Table(f"regions/{place}", "region", regions, orders, regions, aside=True))
         return found
 
-    def events(self, models: np.ndarray, unfinished: Unfinished | None = None) -> Iterator[Rows | Advance | Phase]:
+    def events(self, models: np.ndarray, unfinished: Unfinished | None = None) -> Iterator[Rows[Any] | Advance | Phase]:
         """Compare.
 
         Args:
@@ -100,7 +109,8 @@ class TimeCourses:
             cells = [one.measured[who[t * regions + r], t, r] for t in range(times) for r in range(regions)]
             curves = similarities(models, cells, self.comparison).reshape(-1, times, regions)
             ceiling = np.array([noise_ceiling(cell, self.comparison) for cell in cells]).reshape(times, regions, 2)
-            yield Rows(f"moments/{place}", 0, {"noise_lower": ceiling[..., 0], "noise_upper": ceiling[..., 1]})
+            noise: dict[MomentColumn, np.ndarray] = {"noise_lower": ceiling[..., 0], "noise_upper": ceiling[..., 1]}
+            yield Rows(f"moments/{place}", 0, noise)
             peaks = yield from self._drawn(place, models, cells, who, unfinished)
             ordered = np.array([kind == "layer" for kind in self.kinds])
             samples = [self._sample(counts, models.shape[1]) for counts in self._subjects(one).T]
@@ -108,7 +118,7 @@ class TimeCourses:
                 latencies(curves[..., r], peaks[..., r], one.times, sample, ordered) for r, sample in enumerate(samples)
             ]
             yield Rows(f"regions/{place}", 0, {name: np.array([getattr(r, name) for r in found]) for name in ORDER})
-            yield Rows(f"courses/{place}", 0, {"similarity": curves, **_stacked(found)})
+            yield Rows[CourseColumn](f"courses/{place}", 0, {"similarity": curves, **_stacked(found)})
 
     def _draws(self, one: Reference) -> int:
         """Return how often a reference is drawn again."""
@@ -156,7 +166,7 @@ class TimeCourses:
         return (yield from collected(f"courses/{place}", (draws, len(models), regions), peaks, unfinished))
 
 
-def _stacked(found: list[Latencies]) -> dict[str, np.ndarray]:
+def _stacked(found: list[Latencies]) -> dict[CourseColumn, np.ndarray]:
     """Return columns (row, region) of the latencies of each region."""
     fields = dict(zip(LATENCY, ("latency", "low", "high", "peak")))
     return {name: np.stack([getattr(one, field) for one in found], 1) for name, field in fields.items()}

@@ -13,6 +13,9 @@ from cnnprobe.instruments.statistics.dissimilarity import single
 
 Comparison = Literal["spearman", "pearson", "kendall", "cosine", "rho-a"]
 COMPARISONS = get_args(Comparison)
+MEASURES = {"spearman": "Spearman's ρ", "pearson": "Pearson's r", "kendall": "Kendall's τa", "cosine": "cosine",
+            "rho-a": "ρa"}  # fmt: skip
+"""What figures call them."""
 LEAST = 3
 """Pairs of conditions without which nothing is compared, and conditions likewise."""
 SMALL = 1e-13

@@ -13,13 +13,14 @@ import numpy as np
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing, nearest, one_line, path_of, unknown
 from cnnprobe.instruments.statistics.dissimilarity import upper
+from cnnprobe.methods.rsa.analysis import LayerColumn
 from cnnprobe.methods.rsa.references import files, tables
-from cnnprobe.methods.rsa.references.conditions import conditions_of
+from cnnprobe.methods.rsa.references.conditions import ConditionColumn, conditions_of
 from cnnprobe.methods.rsa.references.given import PIXELS, Reference, categorical
 from cnnprobe.preparation import compatibility
 from cnnprobe.store import folders
 from cnnprobe.store.containers.opening import ELSEWHERE, FILES, TABLES
-from cnnprobe.store.reader import Recording
+from cnnprobe.store.reader import Recording, TableView
 
 LOG = logging.getLogger("cnnprobe")
 HDF5 = (".h5", ".hdf5", ".hdf", ".mat")
@@ -184,12 +185,13 @@ def _run(path: Path, word: str, inside: str, conditions: list[str], out: str) ->
     if not recording.complete:
         again = f"; resume it first: {folders.command_for(path.parent, command)}" if path.name == "store.h5" else ""
         raise UserError(f"{word} is not complete{again}")
-    there = {name: place for place, name in enumerate(recording["conditions"]["name"])}
+    listed: TableView[ConditionColumn] = recording["conditions"]
+    there = {name: place for place, name in enumerate(listed["name"])}
     missing = [name for name in conditions if name not in there]
     if missing:
         raise UserError(f"{label} has not the conditions {listing(missing, 3)}; use the dataset of that run")
     order = np.array([there[name] for name in conditions])
-    table = recording["layers"]
+    table: TableView[LayerColumn] = recording["layers"]
     layers = [name for name, kind in zip(table["name"], table["kind"]) if kind == "layer"]
     if inside and inside not in layers:
         raise unknown("layer", inside, layers, of=label)
