@@ -10,7 +10,7 @@ import numpy as np
 from cnnprobe.config.options import Range, Run
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.batches import Batch, batches
-from cnnprobe.instruments.images.stimuli_table import stimuli_table
+from cnnprobe.instruments.images.stimuli_table import skipped_rows, stimuli_table
 from cnnprobe.instruments.images.thumbnails import picture_size
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.units import units_of
@@ -111,13 +111,12 @@ def compute(
         occlusion.batch = kept.get("batch", {}).get(one.name, occlusion.batch)
         mapped.append(FieldMapping(how, one, chosen[one.name], top_images, small, occlusion))
 
-    def events() -> Iterator[Rows | Advance | Phase]:
+    def events() -> Iterator[Rows[Any] | Advance | Phase]:
         def every(start: int) -> Iterator[Batch]:
             return batches(dataset, **computation.loading, start=start)
 
         found, skipped = yield from search.run(every, resumed.unfinished)
-        for start in range(0, len(skipped), computation.batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
+        yield from skipped_rows(skipped, computation.batch_size)
         how.brightness = yield from brightness(dataset, filling, computation, resumed.unfinished)
         for one in mapped:
             already = resumed.finished.get(one.name, frozenset())
