@@ -4,13 +4,16 @@ import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnprobe.config import catalogue, schema, typed, untrusted_yaml
 from cnnprobe.errors import UserError, listing
 from cnnprobe.preparation import identity, named_weights
 from cnnprobe.store import folders, run_json
-from cnnprobe.store.reader import Recording
+from cnnprobe.store.reader import Recording, TableView
+
+if TYPE_CHECKING:
+    from cnnprobe.instruments.images.stimuli_table import StimulusColumn
 
 LOG = logging.getLogger("cnnprobe")
 AGAIN = "; put it back, or begin a new run"
@@ -219,7 +222,7 @@ def changed(recording: Recording, dataset: Any) -> list[str]:
         recording: a store with the table "stimuli".
         dataset: an image set.
     """
-    table = recording["stimuli"]
+    table: TableView[StimulusColumn] = recording["stimuli"]
     before, now = table["name"].tolist(), list(dataset.names)
     old, new = set(before), set(now)
     found = [f"{name} is gone" for name in before if name not in new]

@@ -93,17 +93,17 @@ class Blank(io.RawIOBase):
             done += step
 
 
-def written(table: Table) -> dict[str, Column]:
+def written(table: Table[Any]) -> dict[str, Column]:
     """Return the columns that are filled by rows."""
     return {name: column for name, column in table.columns.items() if column.values is None}
 
 
-def batch_count(table: Table) -> int:
+def batch_count(table: Table[Any]) -> int:
     """Return how many batches a table is saved in."""
     return -(-table.rows // table.batch)
 
 
-def layout(tables: list[Table], attributes: dict[str, Any]) -> Blank:
+def layout(tables: list[Table[Any]], attributes: dict[str, Any]) -> Blank:
     """Build the file without its rows: groups, attributes, empty datasets, and all columns known already."""
     blank = Blank()
     with h5py.File(blank, "w", libver=("earliest", "v108")) as file:
@@ -161,7 +161,7 @@ def _known(attributes: h5py.AttributeManager) -> bytes:
     return repr([(name, as_python(attributes[name])) for name in names]).encode("utf-8", "backslashreplace")
 
 
-def _add(group: h5py.Group, name: str, column: Column, table: Table) -> None:
+def _add(group: h5py.Group, name: str, column: Column, table: Table[Any]) -> None:
     if column.values is None:
         _create(group, name, (table.rows, *column.shape), np.dtype(column.dtype))
     else:
@@ -188,7 +188,7 @@ def _create(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtyp
     h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan)
 
 
-def nan_fills(blank: Blank, tables: list[Table]) -> list[tuple[int, int, np.dtype]]:
+def nan_fills(blank: Blank, tables: list[Table[Any]]) -> list[tuple[int, int, np.dtype]]:
     """Return (offset, bytes, dtype) of the float columns to be marked as gaps, none in a large store."""
     if blank.size > NAN_FILL_BYTES:
         return []

@@ -35,7 +35,7 @@ class Writer:
         tables: as `compute` declared them.
     """
 
-    def __init__(self, path: Path, tables: list[Table]):
+    def __init__(self, path: Path, tables: list[Table[Any]]):
         self.path = path
         self.tables = {table.name: table for table in tables}
         self.offsets: dict[str, int] = {}
@@ -52,7 +52,7 @@ class Writer:
             self.offsets[name] = item.id.get_offset()
 
     @classmethod
-    def create(cls, path: Path, tables: list[Table], attributes: dict[str, Any]) -> "Writer":
+    def create(cls, path: Path, tables: list[Table[Any]], attributes: dict[str, Any]) -> "Writer":
         """Lay out the file and reserve its whole size on disk, then open it for rows.
 
         Raises:
@@ -78,7 +78,7 @@ class Writer:
         return cls(path, tables)
 
     @classmethod
-    def resume(cls, path: Path, tables: list[Table], attributes: dict[str, Any]) -> "Writer":
+    def resume(cls, path: Path, tables: list[Table[Any]], attributes: dict[str, Any]) -> "Writer":
         """Go on with a file that a stopped run left; batches whose checksum does not match are done again.
 
         Raises:
@@ -100,7 +100,7 @@ class Writer:
             done &= ~recording[name].damaged()
         return writer
 
-    def write(self, rows: Rows) -> None:
+    def write(self, rows: Rows[Any]) -> None:
         """Save one batch: its bytes, its checksums, then the byte that says it is there.
 
         Raises:
@@ -201,7 +201,7 @@ def same_attributes(recording: Recording, attributes: dict[str, Any]) -> None:
             raise UserError(f"{recording.path.parent.name} cannot go on: its {name} was {was!r}, now {now!r}")
 
 
-def same_table(begun: TableView, table: Table) -> None:
+def same_table(begun: TableView[Any], table: Table[Any]) -> None:
     """Refuse to write rows into a table that was laid out for others; what was not stored then is not compared.
 
     Raises:
@@ -243,7 +243,7 @@ def _difference(was: Any, now: Any) -> tuple[Any, Any]:
     return next(((old.strip(), new.strip()) for old, new in pairs if old != new), (was, now))
 
 
-def _checked(table: Table, rows: Rows) -> dict[str, np.ndarray]:
+def _checked(table: Table[Any], rows: Rows[Any]) -> dict[str, np.ndarray]:
     """Return the rows' columns as little-endian arrays in the declared order, or raise ValueError."""
     expected = written(table)
     if set(rows.columns) != set(expected):

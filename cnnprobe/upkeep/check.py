@@ -60,7 +60,7 @@ def inspected(folder: Path) -> Iterator[Finding]:
     found = [*_stated(folder, about, holder), *_left_over(folder, holder), *_latest(folder, about)]
     listed = about.get("files", {})
     found += _files(folder, about, listed)
-    tables: list[TableView] = []
+    tables: list[TableView[Any]] = []
     begun = about.get("status") in ("running", "interrupted", "failed")
     anew = f"made once more by: {_again(folder, about, 'rerun')}"
     if begun and not os.path.lexists(folder / "store.h5"):
@@ -160,7 +160,7 @@ def _differs(path: Path, expected: str) -> str | None:
         return f"cannot be read: {error.strerror}"
 
 
-def _rows(folder: Path, about: dict[str, Any], tables: list[TableView]) -> Iterator[Finding]:
+def _rows(folder: Path, about: dict[str, Any], tables: list[TableView[Any]]) -> Iterator[Finding]:
     """Compare every saved batch with its checksums, and what is saved with what run.json says."""
     for table in tables:
         for first, last in stretches(table.damaged()):
