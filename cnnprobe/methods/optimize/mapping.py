@@ -28,6 +28,7 @@ from cnnprobe.methods.optimize.ascent.climb import network
 from cnnprobe.methods.optimize.ascent.objectives import Objective
 from cnnprobe.methods.optimize.ascent.presets import Settings
 from cnnprobe.methods.optimize.ascent.rows import Ascended, ascending
+from cnnprobe.methods.optimize.columns import PreferredColumn
 from cnnprobe.methods.optimize.control.session import Controlling
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import State, Unfinished, Within, put
@@ -98,7 +99,7 @@ class Preferring:
     ids: np.ndarray
     k: int
     small: tuple[int, ...]
-    aside: dict[str, Column] = field(default_factory=dict)
+    aside: dict[PreferredColumn, Column] = field(default_factory=dict)
     most: int | None = None
     control: Controlling | None = None
     chosen: int | None = None
@@ -126,20 +127,20 @@ class Preferring:
         steps = [settings.steps for settings in self.how.presets.values()]
         return len(self.ids) * (sum(steps) * self.how.starts + steps[0] * len(self.how.moments))
 
-    def table(self, about: dict[str, Any]) -> Table:
+    def table(self, about: dict[str, Any]) -> Table[PreferredColumn]:
         """Lay out what is stored, with `about` among its attributes."""
         own = about | self.layer.attributes | {"states": list(STATES), "presets": list(self.how.presets)}
         own |= {"moments": [moment.label for moment in self.how.moments]}
         own |= {"epochs": [moment.epoch for moment in self.how.moments]}
         return Table(self.name, "unit", self.chosen or len(self.ids), self.columns(), self.how.together, own)
 
-    def columns(self) -> dict[str, Column]:
+    def columns(self) -> dict[PreferredColumn, Column]:
         """Describe the columns."""
         size, how = tuple(self.how.dataset.size), self.how
         axes = "channel y x" if len(size) == 3 else "channel time"
         steps = max(settings.steps for settings in how.presets.values())
         picture = picture_kind(size)[0]
-        columns = {
+        columns: dict[PreferredColumn, Column] = {
             "unit": Column(
                 "channel of the layer, or number of the row",
                 dtype="int64",
@@ -185,7 +186,7 @@ class Preferring:
         finished: frozenset[int],
         kept: list[int] | None = None,
         unfinished: Unfinished | Within | None = None,
-    ) -> Iterator[Rows | Advance | Phase]:
+    ) -> Iterator[Rows[PreferredColumn] | Advance | Phase]:
         """Make the images, in batches of units.
 
         Args:
@@ -234,7 +235,7 @@ class Preferring:
 
     def _made(
         self, some: np.ndarray, name: str, unfinished: Unfinished | Within
-    ) -> Generator[Advance, None, dict[str, np.ndarray]]:
+    ) -> Generator[Advance, None, dict[PreferredColumn, np.ndarray]]:
         """Let units climb by every preset, and at every moment; returns their columns."""
         how, found = self.how, []
         for preset, settings in how.presets.items():
@@ -245,8 +246,9 @@ class Preferring:
         rows = np.arange(len(some)) * how.starts + best
         steps = self.columns()["trace"].shape[0]
         trace = np.pad(first.trace[rows], ((0, 0), (0, steps - first.trace.shape[1])), constant_values=np.nan)
-        columns = {"image": first.images[rows], "objective": first.value[rows], "response": first.response[rows]}
-        columns |= {"response_transformed": first.transformed[rows], "trace": trace, "best_step": first.best[rows]}
+        columns: dict[PreferredColumn, np.ndarray] = {"image": first.images[rows], "trace": trace}
+        columns |= {"objective": first.value[rows], "response": first.response[rows], "best_step": first.best[rows]}
+        columns["response_transformed"] = first.transformed[rows]
         columns |= {"restarts": first.restarts[rows], "state": self._states(first, rows, some), "start": best}
         if how.several:
             shape = (len(some), 1, how.starts)
@@ -292,7 +294,7 @@ class Preferring:
 
     def _learned(
         self, some: np.ndarray, name: str, unfinished: Unfinished | Within
-    ) -> Generator[Advance, None, dict[str, np.ndarray]]:
+    ) -> Generator[Advance, None, dict[PreferredColumn, np.ndarray]]:
         """Let units climb at every moment of learning, from the same start."""
         settings = next(iter(self.how.presets.values()))
         found = []
@@ -317,7 +319,9 @@ class Preferring:
             answers = self.known_objective.of(some).response(activations)
         return answers.diagonal().cpu().numpy()
 
-    def _beside(self, some: np.ndarray, natural: Ranked | None, response: np.ndarray) -> dict[str, np.ndarray]:
+    def _beside(
+        self, some: np.ndarray, natural: Ranked | None, response: np.ndarray
+    ) -> dict[PreferredColumn, np.ndarray]:
         """Return the columns about natural images."""
         if natural is None:
             gap = np.full(len(some), np.nan, np.float32)
@@ -326,7 +330,8 @@ class Preferring:
         best = responses[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
             gain = np.where(best > 0, 100 * (response / best - 1), np.nan)
-        columns = {"best_natural": best, "gain": gain, "natural_image": images, "natural_response": responses}
+        columns: dict[PreferredColumn, np.ndarray] = {"best_natural": best, "gain": gain}
+        columns |= {"natural_image": images, "natural_response": responses}
         column = self.columns()["picture"]
         pictures = np.full((len(some), *column.shape), 255 if column.dtype == "uint8" else np.nan, column.dtype)
         needed = np.unique(images[images >= 0])

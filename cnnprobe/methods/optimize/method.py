@@ -12,7 +12,7 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.image_statistics import Statistics, measured
-from cnnprobe.instruments.images.stimuli_table import stimuli_table
+from cnnprobe.instruments.images.stimuli_table import skipped_rows, stimuli_table
 from cnnprobe.instruments.images.thumbnails import picture_size
 from cnnprobe.instruments.layers.naming import find, main_layers
 from cnnprobe.instruments.network.layer import Layer
@@ -25,6 +25,7 @@ from cnnprobe.instruments.ranking.top_k import Ranked
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.optimize.ascent.presets import Changes, Settings
+from cnnprobe.methods.optimize.columns import PreferredColumn
 from cnnprobe.methods.optimize.control.session import controlled
 from cnnprobe.methods.optimize.inputs import inputs as inputs
 from cnnprobe.methods.optimize.inputs import reads as reads
@@ -132,7 +133,7 @@ def compute(
         count = sum(number for _, number in ends) if ends else None
         made.append(Preferring(how, one, climbed, ids, k, small, aside, most, control.get(one.name), count))
 
-    def events() -> Iterator[Rows | Advance | Phase]:
+    def events() -> Iterator[Rows[Any] | Advance | Phase]:
         def every(start: int) -> Iterator[Batch]:
             return batches(dataset, **computation.loading, start=start)
 
@@ -143,8 +144,7 @@ def compute(
                     model, one.layer, every, len(dataset), computation.seed, resumed.unfinished
                 )
         found, skipped = yield from _natural(search, made, every, k, len(dataset), resumed.unfinished)
-        for start in range(0, len(dataset), computation.batch_size):
-            yield Rows("stimuli", start, {"skipped": skipped[start : start + computation.batch_size]})
+        yield from skipped_rows(skipped, computation.batch_size)
         for one in made:
             already, own = resumed.finished.get(one.name, frozenset()), found.get(one.layer.name)
             if ends and one.layer.name not in kept.get("ranked", {}):
@@ -221,7 +221,7 @@ def _statistics(
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Count images, and say by how much they exceed the strongest natural images."""
-    tables = recording.in_order()
+    tables: list[TableView[PreferredColumn]] = recording.in_order()
     gains = np.concatenate([table["gain"] for table in tables])
     failed = sum(int((table["best_step"] < 0).sum()) for table in tables)
     found = {"layers": len(tables), "images": sum(table.row_count for table in tables) - failed}
@@ -234,14 +234,15 @@ def headline(recording: Recording) -> dict[str, Any]:
 
 def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, medians over units."""
-    tables = recording.in_order()
+    tables: list[TableView[PreferredColumn]] = recording.in_order()
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
         "images": [str(int((table["best_step"] >= 0).sum())) for table in tables],
         "failed": [str(int((table["best_step"] < 0).sum())) for table in tables],
     }
-    words = {"response": "response", "response_transformed": "with transforms", "best_natural": "best natural"}
-    for name, word in (words | {"gain": "gain %"}).items():
+    medians: dict[str, PreferredColumn] = {"response": "response", "with transforms": "response_transformed"}
+    medians |= {"best natural": "best_natural", "gain %": "gain"}
+    for word, name in medians.items():
         columns[word] = [_median(table[name]) for table in tables]
     return columns
 
@@ -257,19 +258,22 @@ def draw(recording: Recording) -> Figures:
     from cnnprobe.methods.optimize.figures import control as control_figure
 
     about = recording.attributes
-    for table in recording.in_order():
+    tables: list[TableView[PreferredColumn]] = recording.in_order()
+    for table in tables:
         own, layer = table.attributes, table.name.removeprefix("units/")
         if not len(table.rows):
             continue
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
         names, made = _names(table), f"objective: {own['objective']}; preset: {own['preset']}"
-        numbers = {name: table[name] for name in ("response", "best_natural")}
+        numbers: dict[PreferredColumn, np.ndarray] = {name: table[name] for name in ("response", "best_natural")}
         title = f"preferred images of {network}\n{made}"
         under = "below: response" + (" / best natural image's" if np.isfinite(numbers["best_natural"]).any() else "")
         yield layer, preferred_sheet(table["image"], names, f"{title}; {under}", _captions(numbers))
         if "picture" in table:
             shown = np.flatnonzero(table["best_step"] >= 0)[:ROWS]
-            columns = {name: table[name][shown] for name in ("image", "picture", "response", "natural_response")}
+            columns: dict[PreferredColumn, np.ndarray] = {
+                name: table[name][shown] for name in ("image", "picture", "response", "natural_response")
+            }
             words = [
                 [_number(value) for value in (own_response, *natural)]
                 for own_response, natural in zip(columns["response"], columns["natural_response"])
@@ -294,7 +298,7 @@ def draw(recording: Recording) -> Figures:
     yield from _learning(recording)
 
 
-def _names(table: TableView) -> list[str]:
+def _names(table: TableView[PreferredColumn]) -> list[str]:
     """Return what the images are for."""
     return list(table["name"]) if "name" in table else [str(unit) for unit in table["unit"]]
 
@@ -303,8 +307,10 @@ def _learning(recording: Recording) -> Figures:
     """Draw the images at every moment of learning, how fine they are, and when they are half way."""
     from cnnprobe.plots.over_training import centroid_curves, half_times, strip
 
-    about, tables = recording.attributes, [table for table in recording.in_order() if "learned_image" in table]
-    tables = [table for table in tables if len(table.rows)]
+    about = recording.attributes
+    tables: list[TableView[PreferredColumn]] = [
+        table for table in recording.in_order() if "learned_image" in table and len(table.rows)
+    ]
     if not tables:
         return
     network = f"{about['model']} (weights: {about['weights']})"
@@ -328,7 +334,7 @@ def _shares(responses: np.ndarray) -> np.ndarray:
     return responses / np.where(last > 0, last, np.nan)
 
 
-def _captions(numbers: dict[str, np.ndarray]) -> list[str]:
+def _captions(numbers: dict[PreferredColumn, np.ndarray]) -> list[str]:
     """Return the response and, where it is known, that to the best natural image."""
     return [" / ".join(_number(value) for value in pair if np.isfinite(value)) for pair in zip(*numbers.values())]
 
@@ -339,7 +345,9 @@ def _number(value: float) -> str:
     return number(value) if np.isfinite(value) else ""
 
 
-def _compared(table: TableView, names: list[str]) -> tuple[np.ndarray, list[str], list[str], list[list[str]]]:
+def _compared(
+    table: TableView[PreferredColumn], names: list[str]
+) -> tuple[np.ndarray, list[str], list[str], list[list[str]]]:
     """Return images, names of presets and columns, and captions, of the first units that have an image."""
     shown = np.flatnonzero(table["best_step"] >= 0)[:COMPARED]
     variants, responses = table["variants"][shown], table["variant_response"][shown]  # (unit, preset, start, …)

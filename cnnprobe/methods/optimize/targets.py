@@ -9,6 +9,7 @@ from cnnprobe.errors import UserError, must_be_a_file, path_of
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.methods.optimize.ascent import objectives
+from cnnprobe.methods.optimize.columns import PreferredColumn
 from cnnprobe.methods.optimize.control.session import KINDS
 from cnnprobe.store.tables import Column
 
@@ -20,7 +21,7 @@ NPY = b"\x93NUMPY"
 
 def targets(
     layer: Layer, units: np.ndarray, objective: str, given: dict[str, Any], classes: tuple[str, ...]
-) -> tuple[objectives.Objective | None, np.ndarray, dict[str, Column]]:
+) -> tuple[objectives.Objective | None, np.ndarray, dict[PreferredColumn, Column]]:
     """Return what climbs in a layer.
 
     Args:
@@ -37,7 +38,7 @@ def targets(
     Raises:
         UserError: no such unit or position, or numbers that do not fit the layer.
     """
-    name, aside = layer.name, dict[str, Column]()
+    name, aside = layer.name, dict[PreferredColumn, Column]()
     climbed: objectives.Objective | None
     if objective in OF_UNITS:
         position = _position(layer, given["position"])

@@ -3,7 +3,7 @@
 import copy
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,11 @@ from torch import Tensor
 
 from cnnprobe.store.tables import Column, Rows, Table
 
-EPOCH = {
+EpochColumn = Literal["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "source_accuracy"]
+"""Columns of `/epochs`, those of every training first; then what an observer measures besides."""
+ConfusionColumn = Literal["matrix", "accuracy"]
+"""Columns of `/confusion`."""
+EPOCH: dict[EpochColumn, Column] = {
     "epoch": Column("epoch, from 1", dtype="int64", unit="index"),
     "loss": Column("mean over the training images, as they were learned", dtype="float64"),
     "accuracy": Column("share of training images classified correctly, as they were learned", dtype="float64"),
@@ -24,15 +28,15 @@ EPOCH = {
 
 
 def epochs_table(
-    epochs: int, images: int, more: dict[str, Column] | None = None, attributes: dict[str, Any] | None = None
-) -> Table:
+    epochs: int, images: int, more: dict[EpochColumn, Column] | None = None, attributes: dict[str, Any] | None = None
+) -> Table[EpochColumn]:
     """Lay out `/epochs`, one row an epoch, with the columns of what an observer measures besides, and attributes."""
     return Table("epochs", "epoch", epochs, EPOCH | (more or {}), attributes={"images": images} | (attributes or {}))
 
 
-def confusion_table(classes: tuple[str, ...], images: int) -> Table:
+def confusion_table(classes: tuple[str, ...], images: int) -> Table[ConfusionColumn]:
     """Lay out `/confusion`, one row a true class, of the held-out images under the weights `best`."""
-    columns = {
+    columns: dict[ConfusionColumn, Column] = {
         "matrix": Column("images of the true class by predicted class", "predicted", (len(classes),), "int64"),
         "accuracy": Column("share of the class's images classified correctly; NaN without images", dtype="float64"),
     }
@@ -61,7 +65,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     learning_seconds: float = 0.0
-    history: dict[str, list[float]] = field(default_factory=dict)
+    history: dict[EpochColumn, list[float]] = field(default_factory=dict)
     times: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_confusion: Tensor | None = None
@@ -93,7 +97,7 @@ class Progress:
         self.seconds += seconds
         self.learning_seconds += seconds if learning else 0.0
 
-    def finish_epoch(self, row: dict[str, float], confusion: Tensor, shown: float) -> bool:
+    def finish_epoch(self, row: dict[EpochColumn, float], confusion: Tensor, shown: float) -> bool:
         """Write down an epoch, in which `shown` images were learned; say whether it is the best so far."""
         rate = shown / max(self.learning_seconds, 1e-9)
         self.times.append({"seconds": round(self.seconds, 3), "images_per_second": round(rate, 3)})
@@ -105,11 +109,11 @@ class Progress:
             self.best_epoch, self.best_confusion = self.epoch, confusion
         return best
 
-    def row(self, epoch: int) -> Rows:
+    def row(self, epoch: int) -> Rows[EpochColumn]:
         """Return the row of `/epochs` of a finished epoch, from 0."""
         return Rows("epochs", epoch, {name: np.array([values[epoch]]) for name, values in self.history.items()})
 
-    def confusion(self) -> Rows:
+    def confusion(self) -> Rows[ConfusionColumn]:
         """Return the rows of `/confusion`."""
         assert self.best_confusion is not None  # the first epoch is the best one so far
         matrix = self.best_confusion.numpy()

@@ -19,7 +19,7 @@ from cnnprobe.instruments.network.conduct import conduct_of, handed
 from cnnprobe.machine import precision as numbers
 from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.memory import is_short
-from cnnprobe.methods.train.epochs import Progress, copied, moments_of, put_back
+from cnnprobe.methods.train.epochs import EpochColumn, Progress, copied, moments_of, put_back
 from cnnprobe.methods.train.recipe import Loss, Recipe, class_weights, has_batch_norm, train_mode
 from cnnprobe.methods.train.schedules import kept_epochs, kept_updates
 from cnnprobe.methods.train.training_images import Supply, order_of, parted
@@ -76,7 +76,7 @@ class Training:
         *,
         groups: list[dict[str, Any]] | None = None,
         begin: Callable[[int, list[dict[str, Any]]], None] | None = None,
-        observe: Callable[[], dict[str, float]] | None = None,
+        observe: Callable[[], dict[EpochColumn, float]] | None = None,
         state: dict[str, Any] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ):
@@ -99,7 +99,7 @@ class Training:
                 len(self.classes)
             )  # fmt: skip
 
-    def events(self, start: int = 0) -> Iterator[Rows | Advance | Checkpoint]:
+    def events(self, start: int = 0) -> Iterator[Rows[Any] | Advance | Checkpoint]:
         """Teach the network.
 
         Args:
@@ -121,7 +121,7 @@ class Training:
             finally:
                 self.model.to(memory_format=torch.contiguous_format).eval()
 
-    def _events(self, start: int) -> Iterator[Rows | Advance | Checkpoint]:
+    def _events(self, start: int) -> Iterator[Rows[Any] | Advance | Checkpoint]:
         self._prepare()
         if self.stopped:
             return
@@ -304,12 +304,12 @@ class Training:
         return torch.bincount(torch.cat(cells).cpu(), minlength=classes**2).view(classes, classes), loss
 
     def _finish(
-        self, confusion: Tensor, val_loss: float, observed: dict[str, float], start: int
-    ) -> Iterator[Rows | Checkpoint]:
+        self, confusion: Tensor, val_loss: float, observed: dict[EpochColumn, float], start: int
+    ) -> Iterator[Rows[EpochColumn] | Checkpoint]:
         """Write down an epoch and keep what is to be kept; the row first, for it cannot be made from weights alone."""
         progress, tally = self.progress, self.tally.cpu()
         shown = float(tally[:, COUNT].sum())
-        row = {
+        row: dict[EpochColumn, float] = {
             "epoch": progress.epoch + 1,
             "loss": float((tally[:, LOSS] * tally[:, COUNT]).sum()) / shown,
             "accuracy": float(tally[:, RIGHT].sum()) / shown,

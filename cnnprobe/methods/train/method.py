@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.methods.train.epochs import confusion_table, epochs_table
+from cnnprobe.methods.train.epochs import ConfusionColumn, EpochColumn, confusion_table, epochs_table
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.train.recipe import Recipe, check
-from cnnprobe.store.reader import Recording
-from cnnprobe.store.tables import Measurement
+from cnnprobe.store.reader import Recording, TableView
+from cnnprobe.store.tables import Measurement, Table
 
 ORDER = 1
 """Its place in the list of commands."""
@@ -45,7 +45,7 @@ def compute(
     )
     about = {"precision": training.precision.number}
     confusion = confusion_table(tuple(dataset.classes), len(held_out))
-    tables = [epochs_table(recipe.epochs, len(dataset), attributes=about), confusion]
+    tables: list[Table[Any]] = [epochs_table(recipe.epochs, len(dataset), attributes=about), confusion]
     facts = {"epochs": training.progress.times}
     return Measurement(
         tables, training.events(resumed.start), total=recipe.epochs * len(dataset), counts="images", facts=facts
@@ -54,7 +54,7 @@ def compute(
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Return the best accuracy on the held-out images, and its epoch."""
-    epochs = recording["epochs"]
+    epochs: TableView[EpochColumn] = recording["epochs"]
     best = int(np.argmax(epochs["val_accuracy"]))
     return {"best val_accuracy": float(epochs["val_accuracy"][best]), "at epoch": int(epochs["epoch"][best])}
 
@@ -64,7 +64,8 @@ def draw(recording: Recording) -> Figures:
     from cnnprobe.methods.train.figures import learning_curves
     from cnnprobe.methods.train.matrix_figure import confusion_matrix
 
-    epochs, confusion = recording["epochs"], recording["confusion"]
+    epochs: TableView[EpochColumn] = recording["epochs"]
+    confusion: TableView[ConfusionColumn] = recording["confusion"]
     classes, matrix = json.loads(confusion.attributes["classes"]), confusion["matrix"]
     title = f"{recording.attributes['model']} learns {recording.attributes['dataset']}"
     curves: dict[str, Any] = {

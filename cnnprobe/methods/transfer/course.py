@@ -3,19 +3,19 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cnnprobe.instruments.outputs.readout import Readout
-from cnnprobe.methods.train.epochs import copied
+from cnnprobe.methods.train.epochs import EpochColumn, copied
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.transfer.old_task import OldTask, share_right
 from cnnprobe.methods.transfer.protocols import Protocol
 from cnnprobe.store.tables import Advance, Checkpoint, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import Unfinished
 
-OBSERVED = {
+OBSERVED: dict[EpochColumn, Column] = {
     "source_accuracy": Column(
         "share of the old task's images classified right with the old readout, after the epoch; NaN: no old task",
         dtype="float64",
@@ -24,6 +24,10 @@ OBSERVED = {
 """Columns of `/epochs` besides those of train."""
 MOMENTS = ("before", "after")
 """Of asking about the old task class by class: the network as it came, and after the last epoch."""
+OldTaskColumn = Literal["moment", "accuracy", "recoverable", "images", "right"]
+"""Columns of `/old_task`."""
+BlockColumn = Literal["modules", "parameters", "share", "batch_norms"]
+"""Columns of `/blocks`."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,11 @@ class Source:
     most: int
     seed: int
 
-    def table(self) -> Table:
+    def table(self) -> Table[OldTaskColumn]:
         """Lay out `/old_task`, one row a moment."""
         dataset = self.task.dataset
         classes = (len(dataset.classes),)
-        columns = {
+        columns: dict[OldTaskColumn, Column] = {
             "moment": Column("when the network was tested", dtype="object", values=np.array(MOMENTS, object)),
             "accuracy": Column("share of the images classified correctly with the old readout", dtype="float64"),
             "recoverable": Column(
@@ -60,10 +64,11 @@ class Source:
         about = {"run": self.run, "dataset": dataset.name, "fingerprint": dataset.fingerprint, "classes": names}
         return Table("old_task", "moment", len(MOMENTS), columns, attributes=about)
 
-    def asked(self, moment: str) -> Rows:
+    def asked(self, moment: str) -> Rows[OldTaskColumn]:
         """Ask now, and return the row of a moment."""
         counts = self.task.right_by_class()
-        row = {"accuracy": np.array([share_right(counts)]), "images": counts[None, :, 0], "right": counts[None, :, 1]}
+        row: dict[OldTaskColumn, np.ndarray] = {"accuracy": np.array([share_right(counts)])}
+        row |= {"images": counts[None, :, 0], "right": counts[None, :, 1]}
         row["recoverable"] = np.array([self.task.recoverable(self.most, self.seed)])
         return Rows("old_task", MOMENTS.index(moment), row)
 
@@ -92,7 +97,7 @@ class Course:
         self.training, self.source, self.old = training, source, old
         self.comparisons, self.finished, self.unfinished = comparisons, finished, unfinished or Unfinished()
 
-    def events(self) -> Iterator[Rows | Advance | Phase | Checkpoint]:
+    def events(self) -> Iterator[Rows[Any] | Advance | Phase | Checkpoint]:
         """Do it. Which parameters require a gradient is afterwards as it was."""
         learning = [(parameter, parameter.requires_grad) for parameter in self.training.model.parameters()]
         try:
@@ -110,7 +115,7 @@ class Course:
             for parameter, needed in learning:
                 parameter.requires_grad_(needed)
 
-    def _learned(self) -> Iterator[Rows | Advance | Phase | Checkpoint]:
+    def _learned(self) -> Iterator[Rows[Any] | Advance | Phase | Checkpoint]:
         training, source = self.training, self.source
         if self.old is not None and training.state is None:
             weights = {name: copied(value) for name, value in self.old.module.state_dict().items()}
@@ -127,11 +132,11 @@ class Course:
         return isinstance(event, Rows) and event.start in self.finished.get(event.table, ())
 
 
-def blocks_table(protocol: Protocol) -> Table:
+def blocks_table(protocol: Protocol) -> Table[BlockColumn]:
     """Lay out `/blocks`: what learned, and how fast; known from the start."""
     blocks, stages = protocol.blocks, protocol.shares.shape[1]
     modules = np.array([" ".join(block.modules) for block in blocks], object)
-    columns = {
+    columns: dict[BlockColumn, Column] = {
         "modules": Column("paths of its modules, the readout last", dtype="object", values=modules),
         "parameters": Column("weights it has", dtype="int64", values=np.array([block.size for block in blocks])),
         "share": Column(

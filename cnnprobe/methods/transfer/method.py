@@ -17,20 +17,21 @@ from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.outputs.readout import Readout, must_answer_in_training, new_readout, put, readout_of
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.methods.train.epochs import confusion_table, epochs_table
+from cnnprobe.methods.train.epochs import ConfusionColumn, EpochColumn, confusion_table, epochs_table
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.train.recipe import Recipe, check
+from cnnprobe.methods.transfer.comparison.columns import FeatureColumn, LayerColumn, UnitColumn
 from cnnprobe.methods.transfer.comparison.forgetting import Forgetting
 from cnnprobe.methods.transfer.comparison.task_features import TaskFeatures
 from cnnprobe.methods.transfer.confusion import Confusion
-from cnnprobe.methods.transfer.course import OBSERVED, Course, Source, blocks_table
+from cnnprobe.methods.transfer.course import OBSERVED, Course, OldTaskColumn, Source, blocks_table
 from cnnprobe.methods.transfer.inputs import inputs as inputs
 from cnnprobe.methods.transfer.inputs import reads as reads
 from cnnprobe.methods.transfer.label_fraction import label_fraction
 from cnnprobe.methods.transfer.old_task import OldTask
 from cnnprobe.methods.transfer.protocols import Protocol
-from cnnprobe.store.reader import Recording
-from cnnprobe.store.tables import Measurement
+from cnnprobe.store.reader import Recording, TableView
+from cnnprobe.store.tables import Measurement, Table
 
 LOG = logging.getLogger("cnnprobe")
 ORDER = 2
@@ -126,7 +127,7 @@ def compute(
     course = Course(training, source, None if scratch else old, looks, resumed.finished, resumed.unfinished)
     attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
     attributes["precision"] = training.precision.number
-    tables = [
+    tables: list[Table[Any]] = [
         epochs_table(recipe.epochs, len(shown), OBSERVED, attributes),
         confusion_table(tuple(dataset.classes), len(held_out)),
         blocks_table(protocol),
@@ -192,9 +193,10 @@ def headline(recording: Recording) -> dict[str, Any]:
 
     The interval is of independent images; that the epoch was chosen for its accuracy on the same ones is not in it.
     """
-    epochs, images = recording["epochs"], recording["confusion"].attributes["images"]
+    epochs: TableView[EpochColumn] = recording["epochs"]
+    confusion: TableView[ConfusionColumn] = recording["confusion"]
     best = int(np.argmax(epochs["val_accuracy"]))
-    low, high = Confusion(recording["confusion"]["matrix"]).interval if images else (np.nan, np.nan)
+    low, high = Confusion(confusion["matrix"]).interval if confusion.attributes["images"] else (np.nan, np.nan)
     found = {
         "val_accuracy": float(epochs["val_accuracy"][best]),
         "95 % low": low,
@@ -202,8 +204,9 @@ def headline(recording: Recording) -> dict[str, Any]:
         "at epoch": int(epochs["epoch"][best]),
     }
     if "old_task" in recording:
+        old: TableView[OldTaskColumn] = recording["old_task"]
         found["old task"] = float(epochs["source_accuracy"][best])
-        found["old task before"] = float(recording["old_task"]["accuracy"][0])
+        found["old task before"] = float(old["accuracy"][0])
     return found
 
 
@@ -212,7 +215,8 @@ def draw(recording: Recording) -> Figures:
     from cnnprobe.methods.train.figures import learning_curves
     from cnnprobe.methods.train.matrix_figure import confusion_matrix
 
-    epochs, confusion = recording["epochs"], recording["confusion"]
+    epochs: TableView[EpochColumn] = recording["epochs"]
+    confusion: TableView[ConfusionColumn] = recording["confusion"]
     classes, matrix = json.loads(confusion.attributes["classes"]), confusion["matrix"]
     share, task = epochs.attributes["fraction"], _task(recording.attributes["dataset"], classes)
     part = f", {100 * share:.3g} % of the labels" if share < 1 else ""
@@ -221,9 +225,10 @@ def draw(recording: Recording) -> Figures:
         name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")
     }
     if "old_task" in recording:
-        before = recording["old_task"]["accuracy"]
+        old: TableView[OldTaskColumn] = recording["old_task"]
+        before = old["accuracy"]
         curves |= {"old_accuracy": epochs["source_accuracy"], "old_before": before[0] if len(before) else np.nan}
-        curves["old_chance"] = 1 / max(1, len(json.loads(recording["old_task"].attributes["classes"])))
+        curves["old_chance"] = 1 / max(1, len(json.loads(old.attributes["classes"])))
     if not len(epochs.rows):
         return
     yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)
@@ -244,7 +249,9 @@ def _features(recording: Recording, title: str) -> Figures:
     """Draw which units tell the classes apart, where that has been measured."""
     from cnnprobe.methods.transfer.figures.discrimination import task_features
 
-    tables = [table for table in recording.in_order("discrimination") if len(table.rows)]
+    tables: list[TableView[FeatureColumn]] = [
+        table for table in recording.in_order("discrimination") if len(table.rows)
+    ]
     if tables:
         about = tables[0].attributes
         units = {table.attributes["layer"]: dict(table) for table in tables}
@@ -258,9 +265,12 @@ def _forgotten(recording: Recording, title: str) -> Figures:
 
     if "layers" not in recording or not 0 < len(recording["layers"].rows) == recording["layers"].row_count:
         return
-    layers = recording["layers"]
-    units = {table.attributes["layer"]: dict(table) for table in recording.in_order("forgetting")}
-    changed = recording["changed"] if "changed" in recording and len(recording["changed"].rows) else None
+    layers: TableView[LayerColumn] = recording["layers"]
+    tables: list[TableView[UnitColumn]] = recording.in_order("forgetting")
+    units = {table.attributes["layer"]: dict(table) for table in tables}
+    changed: TableView[UnitColumn] | None = None
+    if "changed" in recording and len(recording["changed"].rows):
+        changed = recording["changed"]
     about = (changed or layers).attributes
     about = about | {"classes": json.loads(about["classes"])}
     words = f"{title}\ncompared on {about['images']} images of {_task(about['dataset'], about['classes'])}"
@@ -277,7 +287,8 @@ def compare(recordings: list[Recording], overrides: list[list[str]]) -> Figures:
     from cnnprobe.methods.transfer.figures.discrimination import differing_features
     from cnnprobe.methods.transfer.figures.label_fractions import accuracy_by_fraction
 
-    modes, fractions = ([one["epochs"].attributes[key] for one in recordings] for key in ("mode", "fraction"))
+    epochs: list[TableView[EpochColumn]] = [one["epochs"] for one in recordings]
+    modes, fractions = ([table.attributes[key] for table in epochs] for key in ("mode", "fraction"))
     classes = [json.loads(one["confusion"].attributes["classes"]) for one in recordings]
     names = [one.attributes["dataset"] for one in recordings]
     varied = changing(overrides)
@@ -286,7 +297,7 @@ def compare(recordings: list[Recording], overrides: list[list[str]]) -> Figures:
         tasks = [" ".join([name, *words["dataset"]]) for name, words in zip(names, varied)]
     else:
         tasks = [_task(name, own) for name, own in zip(names, classes)]
-    accuracies = np.array([one["epochs"]["val_accuracy"].max() for one in recordings])
+    accuracies = np.array([table["val_accuracy"].max() for table in epochs])
     chance = {task: 1 / len(own) for task, own in zip(tasks, classes)}
     network = f"{recordings[0].attributes['model']} (weights: {recordings[0].attributes['weights']})"
     title = f"{network} is taught from a share of the labels: best epoch of each run"
@@ -323,14 +334,17 @@ def changing(overrides: list[list[str]]) -> list[dict[str, list[str]]]:
     return found
 
 
-def features_of(tasks: list[list[Any]]) -> dict[str, np.ndarray]:
+def features_of(tasks: list[list[Recording]]) -> dict[str, np.ndarray]:
     """Return by layer |d'| of each unit for its best class, (task, unit), the mean over the runs of a task.
 
     Layers that not all of the runs have looked at, or of which they have other units, are left out.
     """
     found = {}
-    for table in tasks[0][0].in_order("discrimination") if tasks else []:
-        every = [[run[table.name] for run in runs if table.name in run] for runs in tasks]
+    tables: list[TableView[FeatureColumn]] = tasks[0][0].in_order("discrimination") if tasks else []
+    for table in tables:
+        every: list[list[TableView[FeatureColumn]]] = [
+            [run[table.name] for run in runs if table.name in run] for runs in tasks
+        ]
         whole = all(len(own) == len(runs) for own, runs in zip(every, tasks))
         if whole and all(np.array_equal(one["unit"], table["unit"]) for own in every for one in own):
             values = [np.mean([np.abs(one["best_dprime_after"]) for one in own], 0) for own in every]

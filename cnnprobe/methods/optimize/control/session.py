@@ -15,6 +15,7 @@ from cnnprobe.instruments.layers.naming import find, main_layers
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.methods.optimize.ascent.objectives import Objective
+from cnnprobe.methods.optimize.columns import PreferredColumn
 from cnnprobe.methods.optimize.control.population import Brain, OneHot, Population, Reading, Stretch, learn
 from cnnprobe.store.tables import Advance, Column, Phase
 from cnnprobe.store.unfinished import Unfinished
@@ -42,7 +43,7 @@ class Controlling:
     reading: Reading = "mean"
     population: Population | None = None
 
-    def columns(self) -> dict[str, Column]:
+    def columns(self) -> dict[PreferredColumn, Column]:
         """Describe what is stored of each unit."""
         responses = f"{self.brain.criterion} of the unit's map"
         return {
@@ -97,7 +98,7 @@ class Controlling:
         units = listing(map(str, self.brain.units[which]))
         return f"{int(which.sum())} of {len(which)} units of {self.brain.layer.name} of the brain ({units})"
 
-    def judged(self, images: np.ndarray, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    def judged(self, images: np.ndarray, rows: Sequence[int] | np.ndarray) -> dict[PreferredColumn, np.ndarray]:
         """Show images that were made to the brain; returns the columns of some rows.
 
         Args:

@@ -22,6 +22,7 @@ from cnnprobe.methods.optimize.ascent.objectives import Channel
 from cnnprobe.methods.optimize.ascent.presets import preset_of
 from cnnprobe.methods.rf_map import mapping as field_mapping
 from cnnprobe.methods.rf_map.occlusion import Occlusion
+from cnnprobe.methods.transfer.comparison.columns import SIDES, Side, UnitColumn, UnitPart, unit_column
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import State, Unfinished, Within, put
 
@@ -29,7 +30,6 @@ FILLING, DRAWS = "noise", 3
 """What the occluder shows, as in rf-map."""
 LOOK = 500
 """Images at most from which the colours of preferred images are taken."""
-SIDES = ("before", "after")
 
 
 @dataclass(frozen=True)
@@ -83,32 +83,31 @@ class Overwritten:
             ]
             self.canvas = tuple(max(sides) for sides in zip(*(canvas.sides for canvas in canvases)))
 
-    def columns(self) -> dict[str, Column]:
+    def columns(self) -> dict[UnitColumn, Column]:
         """Describe the columns of both networks."""
         axes = "channel y x" if self.pictorial else "channel time"
         pixel: dict[str, Any] = (
             {"dtype": "uint8", "unit": "0 to 255"} if self.pictorial else {"unit": "as in the dataset"}
         )
-        k = (self.k,)
-        made: dict[str, Column] = {}
+        k, size = (self.k,), tuple(self.images.size)
+        made: dict[UnitColumn, Column] = {}
         for side in SIDES:
-            made |= {
-                f"image_{side}": Column(f"row of /stimuli, strongest first, {side}", "k", k, "int64", "index"),
-                f"response_{side}": Column(f"maximum of the unit's map, {side}", "k", k, unit="activation"),
-                f"picture_{side}": Column(f"the strongest images, made small, {side}", f"k {axes}", (*k, *self.small),
-                                          **pixel),
-                f"preferred_{side}": Column(f"preferred image, {side}; NaN: none", axes, tuple(self.images.size),
-                                            unit="0 to 1"),
-                f"preferred_response_{side}": Column(f"maximum of the unit's map for it, {side}", unit="activation"),
-            }  # fmt: skip
+            own: dict[UnitPart, Column] = {
+                "image": Column(f"row of /stimuli, strongest first, {side}", "k", k, "int64", "index"),
+                "response": Column(f"maximum of the unit's map, {side}", "k", k, unit="activation"),
+                "picture": Column(f"the strongest images, made small, {side}", f"k {axes}", (*k, *self.small), **pixel),
+                "preferred": Column(f"preferred image, {side}; NaN: none", axes, size, unit="0 to 1"),
+                "preferred_response": Column(f"maximum of the unit's map for it, {side}", unit="activation"),
+            }
             if self.pictorial:
                 about = f"field in the network {side}: mean re-centred discrepancy, theoretical centre in the middle"
-                made[f"field_{side}"] = Column(about, "y x", self.canvas, unit="activation")
+                own["field"] = Column(about, "y x", self.canvas, unit="activation")
                 area = f"side of a square as large as the field above {LEVELS[1]} of its peak, {side}"
-                made[f"size_{side}"] = Column(area, unit="px")
+                own["size"] = Column(area, unit="px")
+            made |= {unit_column(part, side): column for part, column in own.items()}
         return made
 
-    def table(self, columns: dict[str, Column], about: dict[str, Any]) -> Table:
+    def table(self, columns: dict[UnitColumn, Column], about: dict[str, Any]) -> Table[UnitColumn]:
         """Lay out `/changed`, with the columns that say why a unit was chosen."""
         own = about | {"image_size": list(self.images.size), "layers": [layer.name for layer in self.layers]}
         own |= {"steps": self.preset["standard"].steps}
@@ -118,8 +117,8 @@ class Overwritten:
         return Table("changed", "unit", self.rows, columns | self.columns(), batch=self.rows, attributes=own)
 
     def events(
-        self, chosen: list[Chosen], more: dict[str, np.ndarray], unfinished: Unfinished | None = None
-    ) -> Iterator[Rows | Advance | Phase]:
+        self, chosen: list[Chosen], more: dict[UnitColumn, np.ndarray], unfinished: Unfinished | None = None
+    ) -> Iterator[Rows[UnitColumn] | Advance | Phase]:
         """Look at the units, and give all rows.
 
         Args:
@@ -141,13 +140,13 @@ class Overwritten:
                 found = _stacked([chosen[row].strongest[number] for row in rows])
                 yield from self._fields(how, model, self.layers[place], units, found, columns, rows, side)
                 yield from self._preferred(model, self.layers[place], units, statistics, columns, rows, side)
-                columns[f"image_{side}"][rows] = found.ranks[BEST].images
-                columns[f"response_{side}"][rows] = found.ranks[BEST].responses
+                columns[unit_column("image", side)][rows] = found.ranks[BEST].images
+                columns[unit_column("response", side)][rows] = found.ranks[BEST].responses
             self._pictures(columns, side)
         yield Rows("changed", 0, columns | more)
         self.unfinished.drop("changed")
 
-    def _restore(self, columns: dict[str, np.ndarray], state: State) -> None:
+    def _restore(self, columns: dict[UnitColumn, np.ndarray], state: State) -> None:
         put(columns, state["columns"])
         self.done = set(state["done"])
 
@@ -174,7 +173,7 @@ class Overwritten:
 
     def _fields(
         self, how: field_mapping.OcclusionSettings | None, model: nn.Module, layer: Layer, units: np.ndarray,
-        found: Strongest, columns: dict[str, np.ndarray], rows: list[int], side: str,
+        found: Strongest, columns: dict[UnitColumn, np.ndarray], rows: list[int], side: Side,
     ) -> Iterator[Advance | Phase]:  # fmt: skip
         """Map the fields of units of one layer; they lie in the middle of the canvas of all layers."""
         if how is None:
@@ -189,8 +188,8 @@ class Overwritten:
             if isinstance(event, Rows):
                 self.done.add(f"{name} {event.start}")
                 some = rows[event.start : event.start + len(event)]
-                columns[f"field_{side}"][some, y, x] = event.columns["field"]
-                columns[f"size_{side}"][some] = event.columns["size"][:, 1]
+                columns[unit_column("field", side)][some, y, x] = event.columns["field"]
+                columns[unit_column("size", side)][some] = event.columns["size"][:, 1]
             elif isinstance(event, Phase):
                 yield Phase(name, event.total, event.counts)
             else:
@@ -198,7 +197,7 @@ class Overwritten:
 
     def _preferred(
         self, model: nn.Module, layer: Layer, units: np.ndarray, statistics: Any,
-        columns: dict[str, np.ndarray], rows: list[int], side: str,
+        columns: dict[UnitColumn, np.ndarray], rows: list[int], side: Side,
     ) -> Generator[Advance | Phase, None, None]:  # fmt: skip
         """Make the preferred images of units of one layer, from the same noise in both networks."""
         how = preferring.AscentSettings(model, self.images, self.computation, self.preset, 1)
@@ -209,16 +208,16 @@ class Overwritten:
             if isinstance(event, Rows):
                 self.done.add(f"{name} {event.start}")
                 some = rows[event.start : event.start + len(event)]
-                columns[f"preferred_{side}"][some] = event.columns["image"]
-                columns[f"preferred_response_{side}"][some] = event.columns["response"]
+                columns[unit_column("preferred", side)][some] = event.columns["image"]
+                columns[unit_column("preferred_response", side)][some] = event.columns["response"]
             elif isinstance(event, Phase):
                 yield Phase(name, event.total, event.counts)
             else:
                 yield event
 
-    def _pictures(self, columns: dict[str, np.ndarray], side: str) -> None:
+    def _pictures(self, columns: dict[UnitColumn, np.ndarray], side: Side) -> None:
         """Load the strongest images, each once, and make them small."""
-        images, pictures = columns[f"image_{side}"], columns[f"picture_{side}"]
+        images, pictures = columns[unit_column("image", side)], columns[unit_column("picture", side)]
         needed = np.unique(images[images >= 0])
         given = replace(self.computation, device="cpu").loading | {"indices": needed}
         for batch in batches(self.images, **given):

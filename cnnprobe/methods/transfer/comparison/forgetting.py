@@ -16,7 +16,8 @@ from cnnprobe.instruments.network.units import units_of
 from cnnprobe.instruments.ranking.strongest import BEST, Strongest
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.comparison import drift
-from cnnprobe.methods.transfer.comparison.changed_units import SIDES, Chosen, Overwritten
+from cnnprobe.methods.transfer.comparison.changed_units import Chosen, Overwritten
+from cnnprobe.methods.transfer.comparison.columns import SIDES, LayerColumn, UnitColumn, UnitPart, unit_column
 from cnnprobe.methods.transfer.comparison.discrimination import class_means
 from cnnprobe.methods.transfer.comparison.kernel_alignment import alignment, gram
 from cnnprobe.methods.transfer.comparison.responses import Answers, answers, blocks
@@ -80,16 +81,15 @@ class Forgetting:
         given: dict[str, Any] = {"rows": rows, "k": self.k, "steps": STEPS, "computation": computation}
         self.shown = Overwritten(self.networks, layers, images, **given) if rows else None
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[Table[Any]]:
         """Lay out every table."""
         about = {"dataset": self.images.name, "images": len(self.images), "k": self.k}
         about["classes"] = json.dumps(list(self.images.classes), ensure_ascii=False)
-        made = []
+        made: list[Table[Any]] = []
         for place, layer in enumerate(self.layers):
             own, units = about | layer.attributes | {"order": place}, self.units[layer.name]
-            columns = {"unit": Column("channel of the layer", dtype="int64", unit="index", values=units)}
-            made.append(Table(_name(layer), "unit", len(units), columns | self._unit(), len(units), own))
-        columns = self._layer() | {
+            made.append(Table(_name(layer), "unit", len(units), self._unit(units), len(units), own))
+        columns: dict[LayerColumn, Column] = self._layer() | {
             "name": Column("layer", dtype="str", values=np.array([layer.name for layer in self.layers], dtype=object)),
             "module": Column(
                 "module path", dtype="str", values=np.array([layer.module for layer in self.layers], dtype=object)
@@ -100,10 +100,11 @@ class Forgetting:
             made.append(self.shown.table(_changed(), about))
         return made
 
-    def _unit(self) -> dict[str, Column]:
-        """Describe what is stored of a unit."""
+    def _unit(self, units: np.ndarray) -> dict[UnitColumn, Column]:
+        """Describe what is stored of these units of a layer."""
         k, classes = (self.k,), (len(self.images.classes),)
-        columns = {
+        columns: dict[UnitColumn, Column] = {
+            "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
             "correlation": Column("Pearson's r of its responses to all images before and after", dtype="float64"),
             "overlap": Column("share of the strongest images of either that are those of both", dtype="float64"),
             "weight_change": Column("||w' - w|| / ||w|| of the weights that lead to it", dtype="float64"),
@@ -112,18 +113,18 @@ class Forgetting:
             "forgotten": Column(f"r < {drift.LOST} (or dead), selectivity before > {drift.SELECTIVE}", dtype="bool"),
         }
         for side in SIDES:
-            columns |= {
-                f"image_{side}": Column(f"row of /stimuli, strongest first, {side}", "k", k, "int64", "index"),
-                f"response_{side}": Column(f"maximum of its map, {side}", "k", k, unit="activation"),
-                f"dead_{side}": Column(f"true where no image drives it, {side}", dtype="bool"),
-                f"class_{side}": Column(f"class it responds to most, {side}; -1: none", dtype="int64", unit="index"),
-                f"selectivity_{side}": Column(f"(m_max - m_rest) / (m_max + m_rest) of class means, {side}",
-                                              dtype="float64"),
-                f"tuning_{side}": Column(f"mean response by class, {side}", "class", classes, unit="activation"),
-            }  # fmt: skip
+            own: dict[UnitPart, Column] = {
+                "image": Column(f"row of /stimuli, strongest first, {side}", "k", k, "int64", "index"),
+                "response": Column(f"maximum of its map, {side}", "k", k, unit="activation"),
+                "dead": Column(f"true where no image drives it, {side}", dtype="bool"),
+                "class": Column(f"class it responds to most, {side}; -1: none", dtype="int64", unit="index"),
+                "selectivity": Column(f"(m_max - m_rest) / (m_max + m_rest) of class means, {side}", dtype="float64"),
+                "tuning": Column(f"mean response by class, {side}", "class", classes, unit="activation"),
+            }
+            columns |= {unit_column(part, side): column for part, column in own.items()}
         return columns
 
-    def _layer(self) -> dict[str, Column]:
+    def _layer(self) -> dict[LayerColumn, Column]:
         """Describe what is stored of a layer."""
         return {
             "cka": Column("debiased linear CKA of its patterns before and after", dtype="float64"),
@@ -141,7 +142,7 @@ class Forgetting:
 
     def events(
         self, finished: dict[str, frozenset[int]], unfinished: Unfinished | None = None
-    ) -> Iterator[Rows | Advance | Phase]:
+    ) -> Iterator[Rows[Any] | Advance | Phase]:
         """Compare them.
 
         Args:
@@ -171,19 +172,19 @@ class Forgetting:
 
     def _compared(
         self, layer: Layer, pair: tuple[Answers, ...], strongest: tuple[Strongest, ...]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[UnitColumn, np.ndarray]:
         """Return the columns of the units of a layer."""
         units, (before, after) = self.units[layer.name], (one.largest for one in pair)
-        columns = {"correlation": drift.unit_correlation(before, after)[units]}
+        columns: dict[UnitColumn, np.ndarray] = {"correlation": drift.unit_correlation(before, after)[units]}
         columns["changed"] = ((before != after) & (np.isfinite(before) | np.isfinite(after))).any(0)[units]
         columns["weight_change"] = drift.weight_change(*self.networks, layer)[units]
         classes = len(self.images.classes)
         for side, one, best in zip(SIDES, pair, strongest):
             means = class_means(one.largest, self.images.labels, classes)[units]
             preferred, selective = drift.selectivity(means)
-            columns |= {f"image_{side}": best.ranks[BEST].images, f"response_{side}": best.ranks[BEST].responses}
-            columns |= {f"class_{side}": preferred, f"selectivity_{side}": selective, f"dead_{side}": best.dead}
-            columns[f"tuning_{side}"] = means.astype(np.float32)
+            own: dict[UnitPart, np.ndarray] = {"image": best.ranks[BEST].images, "response": best.ranks[BEST].responses}
+            own |= {"class": preferred, "selectivity": selective, "dead": best.dead, "tuning": means.astype(np.float32)}
+            columns |= {unit_column(part, side): values for part, values in own.items()}
         columns["overlap"] = drift.overlap(columns["image_before"], columns["image_after"])
         columns["tuning_correlation"] = drift.tuning_correlation(columns["tuning_before"], columns["tuning_after"])
         columns["forgotten"] = drift.forgotten(
@@ -191,24 +192,26 @@ class Forgetting:
         )
         return columns
 
-    def _summed(self, layer: Layer, pair: tuple[Answers, ...], rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _summed(
+        self, layer: Layer, pair: tuple[Answers, ...], rows: dict[UnitColumn, np.ndarray]
+    ) -> dict[LayerColumn, np.ndarray]:
         """Return the row of a layer."""
         finite = torch.stack([one.patterns.isfinite().all(1) for one in pair]).all(0)
         before, after = (one.patterns[finite] for one in pair)
         kernels = [gram(patterns) for patterns in (before, after)]
-        row: dict[str, Any] = {"cka": alignment(*kernels), "cka_biased": alignment(*kernels, debiased=False)}
+        row: dict[LayerColumn, Any] = {"cka": alignment(*kernels), "cka_biased": alignment(*kernels, debiased=False)}
         row |= {"rdm_drift": drift.matrix_drift(before, after), "compared": int(finite.sum())}
         row["features"] = layer.channels * int(np.prod(blocks(layer, len(self.compared)), dtype=np.int64))
         row["correlation"] = _over_units(np.median, rows["correlation"])
-        for side in SIDES:
-            row[f"selectivity_{side}"] = _over_units(np.mean, rows[f"selectivity_{side}"])
-            row[f"dead_{side}"] = int(rows[f"dead_{side}"].sum())
-        row["forgotten"] = int(rows["forgotten"].sum())
+        for mean in ("selectivity_before", "selectivity_after"):
+            row[mean] = _over_units(np.mean, rows[mean])
+        for count in ("forgotten", "dead_before", "dead_after"):
+            row[count] = int(rows[count].sum())
         return {name: np.array([row[name]], column.dtype) for name, column in self._layer().items()}
 
     def _chosen(
-        self, found: dict[str, dict[str, np.ndarray]], strongest: dict[str, tuple[Strongest, ...]], most: int
-    ) -> tuple[list[Chosen], dict[str, np.ndarray]]:
+        self, found: dict[str, dict[UnitColumn, np.ndarray]], strongest: dict[str, tuple[Strongest, ...]], most: int
+    ) -> tuple[list[Chosen], dict[UnitColumn, np.ndarray]]:
         """Choose the most changed units; return them, and the columns that say why."""
         order = []
         for place, layer in enumerate(self.layers):
@@ -230,14 +233,14 @@ class Forgetting:
         return chosen, columns
 
 
-_GAPS = {
+_GAPS: dict[UnitColumn, float] = {
     "layer": -1, "unit": -1, "correlation": np.nan, "overlap": np.nan, "weight_change": np.nan,
     "selectivity_before": np.nan, "selectivity_after": np.nan, "class_before": -1, "class_after": -1,
     "forgotten": False,
 }  # fmt: skip
 
 
-def _changed() -> dict[str, Column]:
+def _changed() -> dict[UnitColumn, Column]:
     """Describe what is stored of a unit that changed, beside what it looks like."""
     return {
         "layer": Column("place of its layer in the attribute `layers`; -1: no unit", dtype="int64", unit="index"),

@@ -11,7 +11,7 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.machine.computation import Computation
-from cnnprobe.methods.transfer.comparison.changed_units import SIDES
+from cnnprobe.methods.transfer.comparison.columns import SIDES, FeatureColumn, FeaturePart, Side, feature_column
 from cnnprobe.methods.transfer.comparison.discrimination import discriminability, strongest_class
 from cnnprobe.methods.transfer.comparison.responses import answers
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
@@ -48,7 +48,7 @@ class TaskFeatures:
         self.computation = computation
         self.units = {layer.name: units_of(layer, units) for layer in layers}
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[Table[FeatureColumn]]:
         """Lay out every table."""
         classes = self.images.classes
         about = {"dataset": self.images.name, "images": len(self.images)}
@@ -56,21 +56,22 @@ class TaskFeatures:
         made = []
         for place, layer in enumerate(self.layers):
             units = self.units[layer.name]
-            columns = {"unit": Column("channel of the layer", dtype="int64", unit="index", values=units)}
+            channel = Column("channel of the layer", dtype="int64", unit="index", values=units)
+            columns: dict[FeatureColumn, Column] = {"unit": channel}
             for side in SIDES:
-                columns |= {
-                    f"dprime_{side}": Column(f"d' for each class against the others, {side}", "class", (len(classes),)),
-                    f"best_class_{side}": Column(f"with the largest |d'|, {side}; -1: none", dtype="int64",
-                                                 unit="index"),
-                    f"best_dprime_{side}": Column(f"d' for that class, {side}"),
-                }  # fmt: skip
+                sided: dict[FeaturePart, Column] = {
+                    "dprime": Column(f"d' for each class against the others, {side}", "class", (len(classes),)),
+                    "best_class": Column(f"with the largest |d'|, {side}; -1: none", dtype="int64", unit="index"),
+                    "best_dprime": Column(f"d' for that class, {side}"),
+                }
+                columns |= {feature_column(part, side): column for part, column in sided.items()}
             own = about | layer.attributes | {"order": place}
             made.append(Table(_name(layer), "unit", len(units), columns, len(units), own))
         return made
 
     def events(
         self, finished: dict[str, frozenset[int]], unfinished: Unfinished | None = None
-    ) -> Iterator[Rows | Advance | Phase]:
+    ) -> Iterator[Rows[FeatureColumn] | Advance | Phase]:
         """Measure them.
 
         Args:
@@ -80,7 +81,7 @@ class TaskFeatures:
         missing = [layer for layer in self.layers if 0 not in finished.get(_name(layer), ())]
         if not missing:
             return
-        found: dict[str, dict[str, np.ndarray]] = {layer.name: {} for layer in missing}
+        found: dict[str, dict[FeatureColumn, np.ndarray]] = {layer.name: {} for layer in missing}
         for side, model in zip(SIDES, self.networks):
             yield Phase(f"task features {side}", len(self.images), "images")
             how: dict[str, Any] = {"name": f"features/{side}", "unfinished": unfinished}
@@ -93,11 +94,14 @@ class TaskFeatures:
         if unfinished is not None:
             unfinished.drop("features")
 
-    def _columns(self, responses: np.ndarray, side: str) -> dict[str, np.ndarray]:
+    def _columns(self, responses: np.ndarray, side: Side) -> dict[FeatureColumn, np.ndarray]:
         values = discriminability(responses, self.images.labels, len(self.images.classes))
         which, best = strongest_class(values)
-        columns = {f"dprime_{side}": values.astype(np.float32), f"best_class_{side}": which}
-        return columns | {f"best_dprime_{side}": best.astype(np.float32)}
+        return {
+            feature_column("dprime", side): values.astype(np.float32),
+            feature_column("best_class", side): which,
+            feature_column("best_dprime", side): best.astype(np.float32),
+        }
 
 
 def _name(layer: Layer) -> str:

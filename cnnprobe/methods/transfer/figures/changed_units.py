@@ -9,20 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnnprobe.methods.optimize import figures as preferred
+from cnnprobe.methods.transfer.comparison.columns import SIDES, UnitColumn, UnitPart, unit_column
 from cnnprobe.plots import style
 from cnnprobe.plots.canvas import GAP, LINE, Cell, about_middle, empty, footer, largest, show, wrapped
 from cnnprobe.plots.sheet import rgb
 
-SIDES = ("before", "after")
 FRONT, WORD, CELL = 190, 44, 108
 """Width of a unit's name, of the words before and after, and longer side of a picture, px of the figure."""
 SHOWN = 5
 """Strongest images in a row at most."""
+PARTS: tuple[UnitPart, ...] = ("picture", "response", "field", "size", "preferred", "preferred_response")
+"""What is shown of a unit in either network."""
 MARGIN = 1.3
 """Side of what is shown of a field, in sides of the theoretical field."""
 
 
-def before_and_after(changed: Mapping[str, np.ndarray], names: Sequence[str], boxes: np.ndarray, title: str) -> Figure:
+def before_and_after(
+    changed: Mapping[UnitColumn, np.ndarray], names: Sequence[str], boxes: np.ndarray, title: str
+) -> Figure:
     """Show each unit in two rows, the network before and after: its strongest images, field and preferred image.
 
     Both fields of a unit have one colour scale, symmetric about zero, which is white.
@@ -56,10 +60,9 @@ def before_and_after(changed: Mapping[str, np.ndarray], names: Sequence[str], bo
         ax.text(FRONT - GAP, top + block / 2 - GAP, words, fontsize=6.5, ha="right", va="center", linespacing=1.3)
         if unit:
             ax.plot([0, extent[0]], [top - GAP / 2] * 2, color="0.8", linewidth=0.6)
-        limit = max(largest(changed[f"field_{side}"][unit]) for side in SIDES)
+        limit = max(largest(changed[unit_column("field", side)][unit]) for side in SIDES)
         for number, side in enumerate(SIDES):
-            own = {key: changed[f"{key}_{side}"][unit] for key in ("picture", "response", "field", "size", "preferred")}
-            own["reached"] = changed[f"preferred_response_{side}"][unit]
+            own = {part: changed[unit_column(part, side)][unit] for part in PARTS}
             corner = top + number * row
             ax.text(FRONT + WORD - 6, corner + CELL / 2, side, fontsize=7, ha="right", va="center")
             _row(
@@ -73,7 +76,7 @@ def before_and_after(changed: Mapping[str, np.ndarray], names: Sequence[str], bo
     return made
 
 
-def _row(ax: Axes, own: dict[str, Any], cells: Sequence[Cell], box: np.ndarray, limit: float) -> None:
+def _row(ax: Axes, own: Mapping[UnitPart, Any], cells: Sequence[Cell], box: np.ndarray, limit: float) -> None:
     """Draw a unit in one of the networks."""
     *places, field, best = cells
     for place, picture, response in zip(places, own["picture"], own["response"]):
@@ -86,7 +89,7 @@ def _row(ax: Axes, own: dict[str, Any], cells: Sequence[Cell], box: np.ndarray, 
     _field(ax, own["field"], field, box, limit, own["size"])
     if np.isfinite(own["preferred"]).all():
         shown = np.clip(rgb(own["preferred"]), 0, 1)
-        _picture(ax, shown, best, shown.shape[:2], style.number(own["reached"]))
+        _picture(ax, shown, best, shown.shape[:2], style.number(own["preferred_response"]))
     else:
         _nothing(ax, best)
         _word(ax, best, "none")
@@ -130,17 +133,18 @@ def _field(ax: Axes, field: np.ndarray, place: Cell, box: np.ndarray, limit: flo
         ax.plot(*cell.line(edges, shown.shape).T, color="0.3", linewidth=0.6, zorder=3)
 
 
-def _signals(changed: Mapping[str, np.ndarray], names: Sequence[str], title: str) -> Figure:
+def _signals(changed: Mapping[UnitColumn, np.ndarray], names: Sequence[str], title: str) -> Figure:
     """Show signals as rows of curves, before and after one below the other."""
-    pairs = {key: np.stack([changed[f"{key}_{side}"] for side in SIDES], 1) for key in ("preferred", "picture")}
-    response, reached = (
-        np.stack([changed[f"{key}_{side}"] for side in SIDES], 1) for key in ("response", "preferred_response")
-    )
+
+    def both(part: UnitPart) -> np.ndarray:
+        return np.stack([changed[unit_column(part, side)] for side in SIDES], 1)
+
+    response, reached = both("response"), both("preferred_response")
     k = min(SHOWN, response.shape[2])
-    rows = {key: values.reshape(-1, *values.shape[2:]) for key, values in pairs.items()}
+    images, pictures = (values.reshape(-1, *values.shape[2:]) for values in (both("preferred"), both("picture")))
     captions = [
         [style.number(value) if np.isfinite(value) else "" for value in (reached[at], *response[at][:k])]
         for at in np.ndindex(reached.shape)
     ]
-    both = [f"{side}\n{name.splitlines()[0]}" for name in names for side in SIDES]
-    return preferred.beside_top_images(rows["preferred"], rows["picture"][:, :k], both, captions, title)
+    sided = [f"{side}\n{name.splitlines()[0]}" for name in names for side in SIDES]
+    return preferred.beside_top_images(images, pictures[:, :k], sided, captions, title)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cnnprobe.methods.transfer.comparison.columns import FeatureColumn, Side, feature_column
 from cnnprobe.plots import style
 from cnnprobe.plots.canvas import footer, largest
 
@@ -16,7 +17,7 @@ CLASSES = 24
 """Classes shown by name at most."""
 STRIPS = 24
 """Layers whose units are shown as strips at most."""
-Units = Mapping[str, Mapping[str, np.ndarray]]
+Units = Mapping[str, Mapping[FeatureColumn, np.ndarray]]
 """Columns of `/discrimination/<layer>` by name of layer."""
 
 
@@ -69,10 +70,11 @@ def _best(units: Units) -> list[tuple[str, int]]:
 def _by_layer(ax: Axes, units: Units) -> None:
     """Draw median, quartiles and best unit of each layer, before and after."""
     places = np.arange(len(units))
-    for side, colour, shift in (("before", "0.55", -0.12), ("after", style.SERIES[0], 0.12)):
+    looks: dict[Side, tuple[str, float]] = {"before": ("0.55", -0.12), "after": (style.SERIES[0], 0.12)}
+    for side, (colour, shift) in looks.items():
         found = np.full((4, len(units)), np.nan)
         for place, own in enumerate(units.values()):
-            values = np.abs(own[f"best_dprime_{side}"])
+            values = np.abs(own[feature_column("best_dprime", side)])
             known = values[np.isfinite(values)]
             if len(known):
                 found[:, place] = np.percentile(known, (25, 50, 75, 100))

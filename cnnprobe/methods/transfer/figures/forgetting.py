@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
+from cnnprobe.methods.transfer.comparison.columns import SIDES, LayerColumn, UnitColumn, unit_column
 from cnnprobe.methods.transfer.figures.changed_units import before_and_after
 from cnnprobe.plots import style
 from cnnprobe.plots.canvas import footer
@@ -25,14 +26,17 @@ MOVED = 0.9
 """Correlation below which they are."""
 PANELS = 30
 """Layers that have a panel of their own at most."""
-Units = Mapping[str, Mapping[str, np.ndarray]]
+Units = Mapping[str, Mapping[UnitColumn, np.ndarray]]
 """Columns of `/forgetting/<layer>` by name of layer."""
 
 
 def figures(
-    units: Units, layers: Mapping[str, np.ndarray], changed: Mapping[str, np.ndarray] | None, about: Mapping[str, Any],
+    units: Units,
+    layers: Mapping[LayerColumn, np.ndarray],
+    changed: Mapping[UnitColumn, np.ndarray] | None,
+    about: Mapping[str, Any],
     title: str,
-) -> Iterator[tuple[str, Figure]]:  # fmt: skip
+) -> Iterator[tuple[str, Figure]]:
     """Draw everything, from columns by name.
 
     Args:
@@ -55,7 +59,7 @@ def figures(
         yield "changed_units", before_and_after(some, names, sizes[some["layer"]], f"{title}\n{words}")
 
 
-def _described(changed: Mapping[str, np.ndarray], row: int, about: Mapping[str, Any]) -> str:
+def _described(changed: Mapping[UnitColumn, np.ndarray], row: int, about: Mapping[str, Any]) -> str:
     """Say which unit it is and how far it changed."""
     one = {name: values[row] for name, values in changed.items()}
     lines = [f"{about['layers'][one['layer']]}, unit {one['unit']}" + (" (forgotten)" if one["forgotten"] else "")]
@@ -71,7 +75,9 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else "-"
 
 
-def layer_curves(layers: Mapping[str, np.ndarray], correlations: Mapping[str, np.ndarray], title: str) -> Figure:
+def layer_curves(
+    layers: Mapping[LayerColumn, np.ndarray], correlations: Mapping[str, np.ndarray], title: str
+) -> Figure:
     """Draw how alike each layer is before and after: CKA, drift of its dissimilarities, correlation of its units.
 
     Args:
@@ -155,7 +161,7 @@ def selectivity_scatter(units: Units, title: str) -> Figure:
     rows = math.ceil(len(shown) / columns)
     made = style.figure(max(4.6, 1.75 * columns + 0.4), 1.9 * rows, title)
     panels = made.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    values = [own[f"selectivity_{side}"] for _, own in shown for side in ("before", "after")]
+    values = [own[unit_column("selectivity", side)] for _, own in shown for side in SIDES]
     low = min(0.0, *(float(np.min(one, initial=0.0, where=np.isfinite(one))) for one in values))
     for (name, own), ax in zip(shown, panels.flat):
         _selectivity(ax, name, own, low)
@@ -172,7 +178,7 @@ def selectivity_scatter(units: Units, title: str) -> Figure:
     return made
 
 
-def _selectivity(ax: Axes, name: str, own: Mapping[str, np.ndarray], low: float) -> None:
+def _selectivity(ax: Axes, name: str, own: Mapping[UnitColumn, np.ndarray], low: float) -> None:
     before, after = own["selectivity_before"], own["selectivity_after"]
     known, lost = np.isfinite(before) & np.isfinite(after), np.asarray(own["forgotten"], bool)
     ax.plot([low, 1], [low, 1], color="0.6", linewidth=0.8, linestyle=":")
@@ -240,7 +246,7 @@ def overwritten_units(units: Units, title: str) -> Figure:
     return made
 
 
-def _summary(own: Mapping[str, np.ndarray], r: np.ndarray) -> tuple[str, str, str]:
+def _summary(own: Mapping[UnitColumn, np.ndarray], r: np.ndarray) -> tuple[str, str, str]:
     """Return median r, how many are forgotten, and the units that changed most."""
     known = np.flatnonzero(np.isfinite(r))
     order = [row for row in known[np.argsort(r[known], kind="stable")][:NAMED] if r[row] < MOVED]
