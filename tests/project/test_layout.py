@@ -62,6 +62,10 @@ ONLY_IN = {
 }  # fmt: skip
 
 
+TABLES, TABLES_FROM = {"Table", "Rows", "TableView"}, ("cnnprobe.store.tables", "cnnprobe.store.reader")
+"""Classes with the names of columns as their parameter, and where they are imported from."""
+
+
 def inside(path: Path) -> tuple[str, ...]:
     """Return a file as the words that name it: `store/reader.py` as ("store", "reader")."""
     return path.relative_to(PACKAGE).with_suffix("").parts
@@ -219,6 +223,21 @@ def test_files_and_functions_stay_readable():
                 signature = node.body[0].lineno - node.lineno
                 lines = node.end_lineno - node.lineno - signature - len(doc.splitlines())
                 assert lines <= 70, f"{path}: {node.name} does not fit on a screen"
+
+
+def test_annotations_of_tables_name_their_columns():
+    """So that a misspelt column is an error of the type checker, and not only of a run."""
+    bare = []
+    for path in FILES:
+        nodes = list(ast.walk(parsed(path)))
+        places = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module in TABLES_FROM]
+        names = {alias.asname or alias.name for node in places for alias in node.names} & TABLES
+        stated = [getattr(node, key, None) for node in nodes for key in ("annotation", "returns")]
+        parts = [part for one in stated if one is not None for part in ast.walk(one)]
+        told = {id(part.value) for part in parts if isinstance(part, ast.Subscript)}
+        wrong = [part for part in parts if isinstance(part, ast.Name) and part.id in names and id(part) not in told]
+        bare += [f"{path.relative_to(ROOT)}:{part.lineno}: {part.id}" for part in wrong]
+    assert not bare, "\n".join(bare)
 
 
 def test_no_path_of_a_machine_stands_in_the_project():
