@@ -89,6 +89,10 @@ class TableView(Mapping[Name, np.ndarray], Generic[Name]):
     def __contains__(self, column: object) -> bool:
         return column in self.columns
 
+    def has(self, column: Name) -> bool:
+        """Say whether there is a column: as `in`, but with its name checked like any other."""
+        return column in self.columns
+
     def __repr__(self) -> str:
         return f"<{self.name}: {len(self.rows)} of {self.row_count} rows; {', '.join(self.columns)}>"
 

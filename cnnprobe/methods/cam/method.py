@@ -216,11 +216,12 @@ def summary(recording: Recording) -> dict[str, list[str]]:
     table: TableView[SummaryColumn] = recording["localisation"]
     names = _names(recording)
     order = [row for row, images in enumerate(table["images"]) if images or not row][:12]
+    judging: SummaryColumn = "judged" if table.has("judged") else "images"
     columns = {
         "class": ["mean over classes" if c < 0 else names(c) for c in table["class"][order]],
         "images": [
             str(count) if count == judged else f"{count} ({judged} judged)"
-            for count, judged in zip(table["images"][order], table["judged" if "judged" in table else "images"][order])
+            for count, judged in zip(table["images"][order], table[judging][order])
         ],
     }
     for name, measured in JUDGED.items():
@@ -311,7 +312,7 @@ def _predictions(recording: Recording, title: str) -> Figures:
             for c, rank, p in zip(one["class"][used], one["rank"][used], one["probability"][used])
         ]
         right = (one["class"][used] == label) & bool(own["shared"])
-        outline = pictures["truth"][place] if "truth" in pictures else None
+        outline = pictures["truth"][place] if pictures.has("truth") else None
         rows.append(
             Prediction(f"image {there[place]}{truth}", pictures["pixels"][place], one["map"][used], captions, right,
                        outline)
@@ -355,6 +356,6 @@ def _sheets(recording: Recording, title: str) -> Figures:
         whose = "of the class" if own["shared"] and (owners[rows] == wanted).all() else "shown"
         words = f"{title}\nmaps of {of} for the images {whose}, largest logit first{said}; framed: classified otherwise"
         captions = [f"image {images[row]}\n{number(logits[row])}" for row in rows]
-        outlines = pictures["truth"][rows // per] if "truth" in pictures else None
+        outlines = pictures["truth"][rows // per] if pictures.has("truth") else None
         name = re.sub(r"[^\w-]+", "_", str(of))[:40]
         yield f"class_{wanted}_{name}", class_sheet(pixels[rows // per], maps[rows], captions, wrong, words, outlines)

@@ -203,7 +203,7 @@ def headline(recording: Recording) -> dict[str, Any]:
     agreement = np.concatenate([table["consistency"] for table in tables])
     if np.isfinite(agreement).any():
         found["median consistency"] = float(np.nanmedian(agreement))
-    residuals = [np.abs(table["residual"]) for table in tables if "residual" in table]
+    residuals = [np.abs(table["residual"]) for table in tables if table.has("residual")]
     if residuals and np.isfinite(np.concatenate([one.ravel() for one in residuals])).any():
         found["largest residual"] = float(np.nanmax([np.nanmax(one) for one in residuals]))
     return found

@@ -269,7 +269,7 @@ def draw(recording: Recording) -> Figures:
         title = f"preferred images of {network}\n{made}"
         under = "below: response" + (" / best natural image's" if np.isfinite(numbers["best_natural"]).any() else "")
         yield layer, preferred_sheet(table["image"], names, f"{title}; {under}", _captions(numbers))
-        if "picture" in table:
+        if table.has("picture"):
             shown = np.flatnonzero(table["best_step"] >= 0)[:ROWS]
             columns: dict[PreferredColumn, np.ndarray] = {
                 name: table[name][shown] for name in ("image", "picture", "response", "natural_response")
@@ -284,9 +284,9 @@ def draw(recording: Recording) -> Figures:
                 f"{layer}_beside",
                 beside_top_images(columns["image"], columns["picture"], chosen, words, title_beside),
             )
-        if "variants" in table:
+        if table.has("variants"):
             yield f"{layer}_presets", regulariser_comparison(*_compared(table, names), f"preferred images of {network}")
-        if "one_hot" in table:
+        if table.has("one_hot"):
             stretch = table["stretch_gain"] if own["objective"] == "stretch" else None
             scores = (table["one_hot"], table["one_hot_natural"]) if stretch is None else (None, None)
             title_control = f"control of another network's units through {network}, judged by that other network"
@@ -300,7 +300,7 @@ def draw(recording: Recording) -> Figures:
 
 def _names(table: TableView[PreferredColumn]) -> list[str]:
     """Return what the images are for."""
-    return list(table["name"]) if "name" in table else [str(unit) for unit in table["unit"]]
+    return list(table["name"]) if table.has("name") else [str(unit) for unit in table["unit"]]
 
 
 def _learning(recording: Recording) -> Figures:
@@ -309,7 +309,7 @@ def _learning(recording: Recording) -> Figures:
 
     about = recording.attributes
     tables: list[TableView[PreferredColumn]] = [
-        table for table in recording.in_order() if "learned_image" in table and len(table.rows)
+        table for table in recording.in_order() if table.has("learned_image") and len(table.rows)
     ]
     if not tables:
         return

@@ -165,7 +165,7 @@ def _sizes(table: TableView[FieldColumn]) -> dict[str, Any]:
     found: dict[str, Any] = {"theoretical": math.sqrt(size.prod())}
     found["clipped"] = math.sqrt(np.minimum(size, image).prod())
     found |= {"half": sides[:, 0], "fifth": sides[:, 1], "ratio": sides[:, 1] / found["theoretical"]}
-    found["effective"] = table["effective_size"] if "effective_size" in table else np.full(len(sides), np.nan)
+    found["effective"] = table["effective_size"] if table.has("effective_size") else np.full(len(sides), np.nan)
     return found
 
 

@@ -172,7 +172,7 @@ def summary(recording: Recording) -> dict[str, list[str]]:
         if (kinds == kind).any():
             rows = [_best(similarity[:, place], kinds == kind) for place in range(len(closest))]
             columns[words] = ["-" if row is None else f"{similarity[row, n]:.3f}" for n, row in enumerate(rows)]
-    if "rows" in references:  # a store may be older
+    if references.has("rows"):  # a store may be older
         columns["rows"] = [str(words) for words in references["rows"]]
         columns["axes"] = [str(words) or "-" for words in references["axes"]]
     ends = zip(references["noise_lower"], references["noise_upper"], references["subjects"])

@@ -41,7 +41,7 @@ def before_and_after(
     """
     if not len(names):
         return style.figure(4.5, 0.3, f"{title}\nno unit changed")
-    if "field_before" not in changed:
+    if changed.get("field_before") is None:
         return _signals(changed, names, title)
     k = min(SHOWN, changed["picture_before"].shape[1])
     row, head = CELL + LINE + 4, 2 * LINE
