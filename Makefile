@@ -4,6 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
 
+# what hundreds of short processes import is compiled once
+unexport PYTHONDONTWRITEBYTECODE
+
 # torch has to know the pretend device before it takes the first gradient
 ALONE  := promises/test_another_device.py
 

@@ -237,6 +237,8 @@ def test_what_does_not_go_together_is_refused_before_any_work(options, words):
 class Shown(dict):
     """Columns of a layer and its attributes, as they are read from a store."""
 
+    has = dict.__contains__
+
     def __init__(self, made):
         super().__init__(joined(made))
         self.name, self.attributes = made.tables[0].name, made.tables[0].attributes

@@ -317,6 +317,8 @@ def test_what_cannot_be_is_refused():
 class Shown(dict):
     """Columns of a layer and its attributes, as they are read from a store."""
 
+    has = dict.__contains__
+
     def __init__(self, measurement, name):
         table = measurement.tables[0]
         super().__init__(joined(measurement, name), unit=table.columns["unit"].values)
