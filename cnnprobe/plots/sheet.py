@@ -5,14 +5,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from cnnprobe.plots import style
+from cnnprobe.plots.canvas import Cell, empty, show, wrapped
 
 GAP = 2
-"""White px between two images."""
+"""White px between two images of a unit."""
+MARGIN = 10
+"""White px between two pictures with captions."""
+LEAST = 94
+"""Px of the figure that a picture with its caption takes at least."""
+LINE_SPACING = 1.2
+"""Of the lines of a caption, in heights of a letter."""
 
 
 def rgb(images: np.ndarray) -> np.ndarray:
@@ -33,7 +40,7 @@ def contact_sheet(
     title: str = "",
     columns: int = 8,
 ) -> Figure:
-    """Show images in reading order with a caption below each.
+    """Show images in reading order with a caption above each.
 
     Args:
         images: (image, channel, y, x), uint8 or float 0 to 1.
@@ -42,28 +49,38 @@ def contact_sheet(
         title: of the figure.
         columns: images in a row.
     """
-    rows = math.ceil(len(images) / columns)
-    made = style.figure(columns * 1.05, rows * 1.3, title)
-    axes = made.subplots(rows, columns, squeeze=False)
-    for place, ax in enumerate(axes.flat):
-        ax.set_axis_off()
-        if place >= len(images):
-            continue
-        ax.imshow(rgb(images[place]), interpolation="nearest", vmin=0, vmax=1)
+    columns = max(1, min(columns, len(images)))
+    made, ax, cells, lines = _captioned(images.shape[-2:], captions, columns, 94, 6.0, title)
+    for place, (image, cell) in enumerate(zip(images, cells)):
         framed = bool(len(wrong)) and bool(wrong[place])
-        ax.set_title(_lines(captions[place]), fontsize=6, pad=2, color=style.ACCENT if framed else "black")
         if framed:
-            height, width = images.shape[-2:]
-            ax.add_patch(_frame(width, height))
+            ax.add_patch(cell.rectangle(fill=False, edgecolor=style.ACCENT, linewidth=2, zorder=2))
+        _picture(ax, image, cell, lines[place], 6.0, style.ACCENT if framed else "black")
     return made
 
 
-def _lines(caption: str) -> str:
-    return "\n".join(style.plain(line, 20) for line in caption.split("\n"))
+def _captioned(
+    shape: tuple[int, ...], captions: Sequence[str], columns: int, side: float, size: float, title: str
+) -> tuple[Figure, Axes, list[Cell], list[str]]:
+    """Make one axes for pictures of (y, x) px in reading order; returns their places, and captions that fit above."""
+    wide, high = (side * length / max(shape) for length in (shape[1], shape[0]))
+    step = max(wide, LEAST) + MARGIN
+    lines = [wrapped(text, step, size) for text in captions]
+    head = size / 72 * style.DPI * LINE_SPACING * max(map(len, lines), default=1) + 4
+    rows = max(1, math.ceil(len(captions) / columns))
+    extent = columns * step, rows * (high + head + MARGIN)
+    made = style.figure(max(extent[0] / style.DPI, 4.5), extent[1] / style.DPI, title)
+    places = [divmod(place, columns) for place in range(len(captions))]
+    left, down = (step - wide) / 2, high + head + MARGIN
+    cells = [Cell(column * step + left, row * down + head, wide, high) for row, column in places]
+    return made, empty(made, extent), cells, ["\n".join(one) for one in lines]
 
 
-def _frame(width: int, height: int) -> Rectangle:
-    return Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=style.ACCENT, linewidth=2)
+def _picture(ax: Axes, picture: np.ndarray, cell: Cell, caption: str, size: float, colour: str = "black") -> None:
+    """Put a picture (channel, y, x) in its place, and its caption above."""
+    show(ax, rgb(picture), cell).set_interpolation("nearest")
+    look = {"fontsize": size, "color": colour, "linespacing": LINE_SPACING}
+    ax.text(cell.left + cell.wide / 2, cell.top - 3, caption, ha="center", va="bottom", **look)
 
 
 def unit_sheet(
@@ -166,19 +183,13 @@ def unit_page(pictures: np.ndarray, captions: Sequence[str], edges: np.ndarray |
         edges: (k, 4) top, left, bottom, right in px of the picture, or None.
         title: of the figure.
     """
-    rows = math.ceil(len(pictures) / 5)
-    columns = math.ceil(len(pictures) / rows)
-    made = style.figure(max(columns * 1.8, 5.0), rows * 2.15, title)
-    axes = made.subplots(rows, columns, squeeze=False)
-    high, wide = pictures.shape[-2:]
-    for place, ax in enumerate(axes.flat):
-        ax.set_axis_off()
-        if place >= len(pictures) or not captions[place]:
+    columns = math.ceil(len(pictures) / max(1, math.ceil(len(pictures) / 5)))
+    shape = pictures.shape[-2:]
+    made, ax, cells, lines = _captioned(shape, captions, max(1, columns), 170, 7.0, title)
+    for place, (picture, cell) in enumerate(zip(pictures, cells)):
+        if not captions[place]:
             continue
-        ax.imshow(rgb(pictures[place]), interpolation="nearest", vmin=0, vmax=1)
-        ax.set_title(_lines(captions[place]), fontsize=7, pad=3)
+        _picture(ax, picture, cell, lines[place], 7.0)
         if edges is not None and np.isfinite(edges[place]).all():
-            line = _rectangle(edges[place], 0, 0, high, wide)
-            ax.plot(*line.T, color=style.ACCENT, linewidth=1.2)
-            ax.set(xlim=(-0.5, wide - 0.5), ylim=(high - 0.5, -0.5))
+            ax.plot(*cell.line(list(edges[place]), shape).T, color=style.ACCENT, linewidth=1.2)
     return made

@@ -40,4 +40,20 @@ def test_a_strangers_text_is_shown_literally(tmp_path):
 
 def test_an_image_that_was_decided_wrongly_is_framed():
     made = sheet.contact_sheet(np.zeros((2, 3, 8, 8), np.uint8), ["a", "b"], [False, True])
-    assert [len(ax.patches) for ax in made.axes[:2]] == [0, 1]
+    (ax,) = made.axes
+    (frame,) = ax.patches
+    assert frame.get_extents().bounds == pytest.approx(ax.images[1].get_window_extent().bounds, abs=1e-6)
+    assert [text.get_text() for text in ax.texts] == ["a", "b"]
+
+
+def test_the_field_on_a_page_lies_where_its_pixels_do():
+    """A 4 x 2 px field of an 8 x 8 px picture, on the second one; no more than one axes is made for all of them."""
+    edges = np.array([[np.nan] * 4, [2, 4, 6, 6]])
+    made = sheet.unit_page(np.zeros((2, 3, 8, 8), np.uint8), ["a", "b"], edges, "")
+    (ax,) = made.axes
+    (line,) = ax.lines
+    left, right, bottom, top = ax.images[1].get_extent()
+    width, height = right - left, bottom - top
+    x, y = line.get_xydata().T
+    assert (x.min(), x.max()) == pytest.approx((left + width / 2, left + width * 6 / 8))
+    assert (y.min(), y.max()) == pytest.approx((top + height * 2 / 8, top + height * 6 / 8))
