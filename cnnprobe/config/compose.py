@@ -202,7 +202,7 @@ def compose(request: Request) -> dict[str, Any]:
 
 
 def _needs_other_channels(config: dict[str, Any], words: list[str]) -> bool:
-    """Say whether no images were asked for, and a network of one's own is said to take others than RGB."""
+    """Say whether no images were requested, and a network of one's own is said to take others than RGB."""
     asked = any(re.match(r"[+~]*(dataset|experiment)\b", word) for word in words)
     return not asked and config["model"]["name"] == "custom" and config["model"].get("channels") not in (None, 3)
 

@@ -48,7 +48,7 @@ def build(
         resize: shorter side before the centre crop, px.
         strict: an image that cannot be read ends the run.
         links: which are followed: inside, those that stay in the folder; all; None: as inside, but links to folders
-            elsewhere, which may be classes, are not left out before that was asked for.
+            elsewhere, which may be classes, are not left out before that was requested.
 
     Raises:
         UserError: no such folder, no image in it that can be read, a table that does not fit, or links to decide on.
@@ -84,7 +84,7 @@ def _half(
 ) -> tuple[list[str], list[str]]:
     """Return the images of a split of a folder that has no folders for it, and what is to be said.
 
-    A column of the table of labels says which they are, else every fifth image is held out, if a split is asked for.
+    A column of the table of labels says which they are, else every fifth image is held out, if a split is requested.
 
     Args:
         found, every, part, labels: see `_labelled`.
@@ -119,8 +119,8 @@ def _labelled(
 
     Args:
         found: the folder's listing.
-        every: all images below the part, also those of the half that is not asked for: a table is about both.
-        files: of these, those asked for.
+        every: all images below the part, also those of the half that is not requested: a table is about both.
+        files: of these, those requested.
         part, classes, labels: see `build`.
     """
     inner = [name.removeprefix(part.below) for name in files]

@@ -81,7 +81,7 @@ def build(
         extent: of what is no grating, as a share of the image's side.
 
     Raises:
-        UserError: `lowest` is above `highest`, or colours are asked for in a number of channels other than 3.
+        UserError: `lowest` is above `highest`, or colours are requested in a number of channels other than 3.
     """
     if lowest > highest:
         raise UserError(f"dataset.lowest must be at most dataset.highest ({highest}), got {lowest}")

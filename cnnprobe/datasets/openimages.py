@@ -102,7 +102,7 @@ class _Images:
     names: Names
 
     def places(self, ids: np.ndarray) -> np.ndarray:
-        """Return the index of each image asked for, -1 for those that are not there."""
+        """Return the index of each image requested, -1 for those that are not there."""
         places = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
         return np.where(self.ids[places] == ids, places, -1)
 

@@ -74,7 +74,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def repeatable(precision: Precision) -> Iterator[None]:
-    """Make a GPU give the same bits every time, with full float32 products unless tf32 is asked for.
+    """Make a GPU give the same bits every time, with full float32 products unless tf32 is requested.
 
     A processor needs nothing of this. An operation that has no repeatable version warns.
     """

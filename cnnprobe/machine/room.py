@@ -18,7 +18,7 @@ GROUPS = (
 def available() -> int | None:
     """Return the bytes that can still be taken, of the machine or of its container; None where nothing says so.
 
-    What the system keeps of files it has read counts as available: it is given back when memory is asked for.
+    What the system keeps of files it has read counts as available: it is given back when memory is requested.
     """
     found = [_of_machine(), *(_of_container(*map(Path, group)) for group in GROUPS)]
     known = [value for value in found if value is not None]

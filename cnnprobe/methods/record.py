@@ -53,7 +53,7 @@ def compute(
     keep: Literal["summary", "maps"],
     dtype: Literal["float32", "float16"],
 ) -> Measurement:
-    """Show every image once and record the layers asked for.
+    """Show every image once and record the layers requested.
 
     A response is summarised per image and unit: the maximum over the map, its mean, and the place of the
     maximum (the smallest flat index among equals). `keep=maps` stores the whole maps as well.
@@ -134,7 +134,7 @@ class Showing:
         layers: that are recorded.
         keep: what is stored of each map.
         shared: says whether so many outputs are of the classes of the labels.
-        facts: `batch`, how many images fit in memory at once, is noted there where it is fewer than asked for.
+        facts: `batch`, how many images fit in memory at once, is noted there where it is fewer than requested.
         known: what the network returns.
     """
 

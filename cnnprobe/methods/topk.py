@@ -84,7 +84,7 @@ def compute(
         one table "units/<layer>" per layer, and "stimuli".
 
     Raises:
-        UserError: no such layer or unit, or the source lacks what is asked for.
+        UserError: no such layer or unit, or the source lacks what is requested.
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     layers = find(model, layer, dataset.size)
@@ -236,7 +236,7 @@ def headline(recording: Recording) -> dict[str, Any]:
 
 
 def draw(recording: Recording) -> Figures:
-    """One sheet per layer and sorting, and a page for every unit asked for."""
+    """One sheet per layer and sorting, and a page for every requested unit."""
     from cnnprobe.plots.style import number
 
     about = recording.attributes

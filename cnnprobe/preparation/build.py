@@ -116,7 +116,7 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
         words: as typed; weights of a training that was of another model, or of other options of it, are refused.
 
     Raises:
-        UserError: something asked for does not exist or does not fit together.
+        UserError: something requested does not exist or does not fit together.
     """
     training = command in TRAINING
     weights = weights_of(config, command)

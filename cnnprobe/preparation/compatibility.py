@@ -38,7 +38,7 @@ def open_source(
 
     Returns:
         the run, None where none is named; and the configuration, with that run's network where no
-        weights were asked for.
+        weights were requested.
 
     Raises:
         UserError: there is no such run, it is not complete, or its network is another one than was typed.

@@ -24,9 +24,9 @@ class Weights:
     Args:
         kind: "random", "published" or "file".
         label: as shown and stored, e.g. "train/convnet-avatar/v001@best".
-        path: of the file, for kind "file"; of the last one where several moments are asked for.
+        path: of the file, for kind "file"; of the last one where several moments are requested.
         about: what is written beside the weights: model, num_classes, classes, input_size.
-        moments: where several are asked for: each of them, in order of learning.
+        moments: where several are requested: each of them, in order of learning.
         part: what stands before the names of those that are meant, where a file has several sets ("state_dict_ema").
     """
 
@@ -138,7 +138,7 @@ def published_is_here(config: dict[str, Any]) -> bool:
 
 
 def _packaged(config: dict[str, Any]) -> Path | None:
-    """Return the folder of the training of the model asked for that comes with this package."""
+    """Return the folder of the requested model's training that comes with this package."""
     from cnnprobe.preparation import weights as weight_files
 
     return weight_files.packaged(config["model"]["name"], config["model"])
@@ -339,7 +339,7 @@ def _with_weights(found: list[Path], out: str) -> Path | None:
 
 
 def _is_same(model: Any, wanted: dict[str, Any]) -> bool:
-    """Say whether a run's model is the one asked for; of one's own network, what is not said is as it was trained."""
+    """Say whether a run's model is the one requested; of one's own network, what is not said is as it was trained."""
     if not isinstance(model, dict):
         return False
     if wanted["name"] == "custom" and model.get("name") == "custom":

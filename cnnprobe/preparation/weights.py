@@ -182,7 +182,7 @@ def _misfit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str
     near = next(iter(matching.found(state, own, may_lack)), None)
     if there is not None and near is not None:
         first = own[near.misfits[0]].shape[0]
-        return UserError(f"{label} is for {there} classes, {name} was asked for with {first}; leave out num_classes")
+        return UserError(f"{label} is for {there} classes, {name} was requested with {first}; leave out num_classes")
     nearby = near.state | {key: state[key] for key in near.beside} if near else matching.nearest(state, own)
     if not any(key in own for key in nearby):
         nearby = dict(state)  # under the names that stand in the file
@@ -263,7 +263,7 @@ def published(name: str, kind: ModuleType, options: dict[str, Any], num_classes:
         name: of the model, as in `model=`.
         kind: its module.
         options: of the model, without name and num_classes.
-        num_classes: asked for; the published readout is kept whatever it says, `transfer` replaces it.
+        num_classes: as requested; the published readout is kept whatever it says, `transfer` replaces it.
 
     Returns:
         The model; its `About.classes` are the names of the published classes.

@@ -308,7 +308,7 @@ class Recording:
         return [name for name in self._tables if name.startswith(f"{under}/" if under else "")]
 
     def in_order(self, under: str = "units") -> list[TableView[Any]]:
-        """Return the tables below a group in the order in which their layers were asked for (attribute `order`)."""
+        """Return the tables below a group in the order in which their layers were requested (attribute `order`)."""
         return sorted((self[name] for name in self.tables(under)), key=lambda table: table.attributes["order"])
 
     def __contains__(self, name: str) -> bool:

@@ -156,7 +156,7 @@ def test_where_no_name_fits_those_of_the_file_are_told():
 def test_another_number_of_classes_is_told_apart():
     """F28."""
     with pytest.raises(
-        UserError, match=r"^x.pt is for 7 classes, convnet was asked for with 10; leave out num_classes$"
+        UserError, match=r"^x.pt is for 7 classes, convnet was requested with 10; leave out num_classes$"
     ):
         weights.fit(network(10), network(7).state_dict(), "x.pt", "convnet")
 

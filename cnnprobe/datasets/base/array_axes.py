@@ -1,6 +1,6 @@
 """The axes of a user's array: which one is the recording, which the channel, which time, y and x.
 
-They are what was asked for, else what the file says, else what follows from what stands beside the array (as many
+They are what was requested, else what the file says, else what follows from what stands beside the array (as many
 labels as recordings, as many names as channels, as many times as samples) and from what an image looks like (1, 3 or 4
 channels), else in the documented order. Where two orders fit, none is chosen.
 """

@@ -26,7 +26,7 @@ FILLING = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", 
 
 @dataclass(frozen=True)
 class Part:
-    """The images asked for.
+    """The images requested.
 
     Args:
         below: what their paths begin with.
@@ -59,7 +59,7 @@ def part_of(found: Listing, split: str | None) -> Part:
         split: train, val or test; None: val, else test, else all.
 
     Raises:
-        UserError: train is asked for and there is only val or test, or two folders stand for one split.
+        UserError: train is requested and there is only val or test, or two folders stand for one split.
     """
     inside = _folders_in(found.folders)
     there: dict[str, str] = {}

@@ -70,10 +70,10 @@ def must_arrive(model: nn.Module, layer: Layer, size: tuple[int, ...], units: It
         model: any network; it is given back as it was.
         layer: where the gradient starts.
         size: (channel, y, x) or (channel, time) of the images, where it has to arrive.
-        units: that are asked for; None: all.
+        units: that are requested; None: all.
 
     Raises:
-        UserError: no gradient arrives from any unit, or not from some that are asked for; or the network cannot be
+        UserError: no gradient arrives from any unit, or not from some that are requested; or the network cannot be
             differentiated.
     """
     found, place = _known(model, layer, size)

@@ -44,7 +44,7 @@ class Augmentation:
             epoch: counted from 0.
 
         Returns:
-            As `images`; float32 where resized-crop or colour is asked for.
+            As `images`; float32 where resized-crop or colour is requested.
         """
         if not self.kinds:
             return images
@@ -77,7 +77,7 @@ class Augmentation:
 
 
 def uniform(seed: int, epoch: int, indices: Tensor, count: int) -> Tensor:
-    """Return (index, count) numbers, uniform from 0 to below 1, the same for an index wherever it is asked for.
+    """Return (index, count) numbers, uniform from 0 to below 1, the same for an index wherever it is requested.
 
     SplitMix64 (Steele et al. 2014, Fast splittable pseudorandom number generators, figure 16), the counter being
     (seed, epoch), index and draw.

@@ -28,7 +28,7 @@ from cnnprobe.errors import UserError
 SHARED = "/dev/shm"
 """Where processes hand images over, on Linux; a container's may be small."""
 AHEAD = 2
-"""Batches that a process loads before they are asked for."""
+"""Batches that a process loads before they are requested."""
 DEATH = re.compile("exited unexpectedly|killed by signal|shared memory")  # torch's words for a loader process gone
 LOADERS: WeakSet[BaseProcess] = WeakSet()  # processes we started
 
@@ -186,7 +186,7 @@ def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Generator[Any,
 
 
 def _that_can_share(workers: int, dataset: ImageSet, places: list[np.ndarray]) -> int:
-    """Return the number of loader processes: as asked for, or 0 with a warning where they could not share memory."""
+    """Return the number of loader processes: as requested, or 0 with a warning where they could not share memory."""
     try:
         free = os.statvfs(SHARED).f_bavail * os.statvfs(SHARED).f_frsize
     except OSError:

@@ -49,7 +49,7 @@ def picture_size(image: tuple[int, ...], count: int, side: int | None = None) ->
     Args:
         image: (channel, y, x) or (channel, time).
         count: how many pictures.
-        side: the longer side asked for, px; None chooses.
+        side: the longer side requested, px; None chooses.
 
     Returns:
         the same axes.

@@ -91,7 +91,7 @@ def find(
         why, names = next(iter(catalogue.by_reason(catalogue.main_problems).items()))
         raise UserError(f"no layer of {of} can be read: {listing(names)}: {why}")
     if not chosen:
-        raise UserError(f"no layer is asked for; layers of {of}: {listing(layer.name for layer in catalogue.main)}")
+        raise UserError(f"no layer is requested; layers of {of}: {listing(layer.name for layer in catalogue.main)}")
     for name, how in only_rounding(model, list(chosen.values()), input_size).items():
         catalogue.conduct.say(f"layer {name!r} of {of} does not depend on the image but for rounding: {how}")
     return checked(model, list(chosen.values()), input_size)
@@ -197,7 +197,7 @@ class _Catalogue:
         return dict(found.values())
 
     def _tell_left_out(self, names: set[str], of: str) -> None:
-        """Warn of layers that were asked for together with others and cannot be had."""
+        """Warn of layers that were requested together with others and cannot be had."""
         for why, some in self.by_reason(names).items():
             self.conduct.say(f"left out of the layers of {of}: {listing(some)}: {why}")
 

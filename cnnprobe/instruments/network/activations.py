@@ -208,7 +208,7 @@ class _Pass:
         return output
 
     def _keep(self, name: str, values: Any) -> None:
-        """Keep some values of the images that are asked for, and the largest of each."""
+        """Keep some values of the images that are requested, and the largest of each."""
         for place, found in self.kept.items():
             if isinstance(values, Tensor) and values.dim() and values.numel() and len(values) > place:
                 own = values.detach()[place : place + 1]

@@ -253,7 +253,7 @@ def images_per_unit(asked: int | None, usual: int, source: Recording | None) -> 
     """Return how many images of a unit a method looks at: as asked, else as usual, or as many as a run of topk has.
 
     Args:
-        asked: None: not asked for.
+        asked: None: not requested.
         usual: where no run has ranked them already.
         source: that run, or None.
     """

@@ -42,7 +42,7 @@ ORDER = 9
 BUILT_FROM = ("topk", "record")
 """Commands whose runs `source=` may name."""
 SHOWN = 8
-"""Images whose predictions are drawn, and classes whose images are, when none are asked for."""
+"""Images whose predictions are drawn, and classes whose images are, when none are requested."""
 SHEET = 48
 """Images on the sheet of a class at most."""
 
@@ -74,7 +74,7 @@ def compute(
         top_classes: how many classes are mapped for each image, those with the largest logits.
         class_: index or name of the class, or classes, mapped instead for every image.
         own_class: also the class an image is labelled with, where it is not among the top.
-        images: indices, ranges, "all", or "best:32": those with the largest logit of the one class asked for.
+        images: indices, ranges, "all", or "best:32": those with the largest logit of the one class requested.
         evaluate: compare the maps with the truth, where the dataset knows it.
         finer: cccam: maps from the base without its max-pooling.
         filling: scorecam: see `maps.ClassMaps`.
@@ -152,7 +152,7 @@ def _layer(model: nn.Module, name: str | None, size: tuple[int, ...]) -> Layer:
 
 
 def _classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
-    """Return indices of the classes asked for, each once; where names are numbers, a number is a name."""
+    """Return indices of the classes requested, each once; where names are numbers, a number is a name."""
     found, numbers = [], any(re.fullmatch(r"\d+", name) for name in names)
     for word in [] if asked is None else asked if isinstance(asked, list) else [asked]:
         if str(word) in names:
@@ -171,7 +171,7 @@ def _classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
 def _images(
     spec: Any, fixed: tuple[int, ...], model: nn.Module, dataset: ImageSet, source: Recording | None, known: Outputs
 ) -> tuple[Search | None, np.ndarray]:
-    """Return the search for the best images of a class, or None and the indices asked for."""
+    """Return the search for the best images of a class, or None and the indices requested."""
     best = re.fullmatch(r"best:([1-9]\d*)", str(spec))
     if not best:
         if source is not None:

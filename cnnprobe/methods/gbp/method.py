@@ -33,9 +33,9 @@ BUILT_FROM = ("topk", "record")
 MOMENTS = True
 """It follows several moments of learning."""
 IMAGES = 100
-"""Per unit, where none are asked for."""
+"""Per unit, where none are requested."""
 ROWS = 16
-"""Units shown step by step when none are asked for."""
+"""Units shown step by step when none are requested."""
 
 
 def compute(
@@ -84,7 +84,7 @@ def compute(
         source: a run of topk or record that has the images.
 
     Returns:
-        one table "units/<layer>" per layer, "sanity/<layer>" if asked for, and "stimuli".
+        one table "units/<layer>" per layer, "sanity/<layer>" if requested, and "stimuli".
 
     Raises:
         UserError: no such layer or unit, the rule has no meaning for this network, or the source lacks what is asked
@@ -340,7 +340,7 @@ def _names(table: TableView[MapColumn]) -> list[str]:
 
 
 def _shown(table: TableView[MapColumn], names: list[str], box: tuple[float, float] | None) -> list[Any]:
-    """Return the rows of the units asked for, or of the first living ones."""
+    """Return the rows of the units requested, or of the first living ones."""
     from cnnprobe.methods.gbp.figures import GradientRow
     from cnnprobe.plots.style import number
 

@@ -17,7 +17,7 @@ from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import State, Unfinished, put
 
 UNITS = 4
-"""Units that are looked at where none are asked for."""
+"""Units that are looked at where none are requested."""
 IMAGES = 4
 """Images of each of them at most."""
 SanityColumn = Literal["block", "kind", "likeness", "map", "unit", "image"]

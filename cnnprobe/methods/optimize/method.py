@@ -176,7 +176,7 @@ def _search(
     source: Recording | None,
     objective: str,
 ) -> Search | None:
-    """Return the search for natural images where rows are units; None where none is asked for, or rows are not."""
+    """Return the search for natural images where rows are units; None where none is requested, or rows are not."""
     if source is not None and (objective not in OF_UNITS or not k):
         raise UserError(f"source= has the images of single units, not of objective={objective} with natural={k > 0}")
     return Search(model, layers, chosen, k, len(dataset), source) if k and objective in OF_UNITS else None

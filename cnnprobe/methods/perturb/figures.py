@@ -15,7 +15,7 @@ from cnnprobe.plots.canvas import footer, largest
 from cnnprobe.plots.style import ACCENT, DIVERGING, SERIES, figure, number, plain, shades
 
 MOST_UNITS = 12
-"""Units that are shown in full where none are asked for."""
+"""Units that are shown in full where none are requested."""
 NAMED = 48
 """Up to so many units each one is numbered."""
 WORDS = {"amplitude": "amplitude noise", "phase": "phase noise"}
@@ -63,7 +63,7 @@ class Units:
     Args:
         numbers: (unit,) channels.
         fields: by kind: correlations, amplitude (unit, band, channel), phase (unit, band).
-        nulls: by kind: (unit,) level of chance, NaN where it was not asked for.
+        nulls: by kind: (unit,) level of chance, NaN where it was not requested.
         channels: names of the channels that were perturbed.
         pages: units to show in full.
     """
@@ -75,7 +75,7 @@ class Units:
     pages: Sequence[int]
 
     def shown(self, kind: Kind) -> list[int]:
-        """Return the places of the units to show in full: those asked for, else the most strongly moved."""
+        """Return the places of the units to show in full: those requested, else the most strongly moved."""
         asked = [place for place, unit in enumerate(self.numbers) if unit in self.pages]
         if asked:
             return asked

@@ -29,9 +29,9 @@ LOG = logging.getLogger("cnnprobe")
 ORDER = 10
 """Its place in the list of commands."""
 RINGS = 6
-"""Bands of spatial frequency where none are asked for."""
+"""Bands of spatial frequency where none are requested."""
 SLOPES = 16
-"""Signals at which gradients are taken where nothing else is asked for."""
+"""Signals at which gradients are taken where nothing else is requested."""
 SEEN = 256
 """Signals from which the standard deviation is taken."""
 BandColumn = Literal["frequency", "orientation", "low", "high", "entries"]

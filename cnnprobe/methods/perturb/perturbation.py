@@ -184,7 +184,7 @@ class Original:
         """
         if maps.shape[-1] < 2:
             return torch.full_like(self.mean, torch.nan)
-        assert self.maps is not None  # phases are perturbed: the whole maps were asked for
+        assert self.maps is not None  # phases are perturbed: the whole maps were requested
         mean, square = maps.mean(-1), maps.square().mean(-1)
         centred = maps - mean[..., None]
         first, second = self.maps.square().mean(-1), centred.square().mean(-1)

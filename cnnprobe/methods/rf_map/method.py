@@ -29,11 +29,11 @@ ORDER = 6
 BUILT_FROM = ("topk", "record")
 """Commands whose runs `source=` may name."""
 IMAGES = 10
-"""Per unit, where none are asked for."""
+"""Per unit, where none are requested."""
 LEAST = 3
 """Measured fields without which there is no figure of their sizes."""
 ROWS = 16
-"""Units shown step by step when none are asked for."""
+"""Units shown step by step when none are requested."""
 
 
 def compute(
@@ -84,7 +84,7 @@ def compute(
 
     Raises:
         UserError: no such layer or unit, the images are none, the occluder does not fit, or the source lacks
-            what is asked for.
+            what is requested.
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     if len(dataset.size) != 3:
@@ -134,7 +134,7 @@ def compute(
 
 
 def _pages(asked: list[int] | None, units: np.ndarray) -> list[int]:
-    """Return which of these units were asked for; [-1]: to be chosen when they are drawn."""
+    """Return which of these units were requested; [-1]: to be chosen when they are drawn."""
     return [-1] if asked is None else [page for page in asked if page in units]
 
 
@@ -220,7 +220,7 @@ def draw(recording: Recording) -> Figures:
 
 
 def _shown(table: TableView[FieldColumn], box: tuple[float, float]) -> list[Any]:
-    """Return the rows of the units asked for, or of the first living ones."""
+    """Return the rows of the units requested, or of the first living ones."""
     from cnnprobe.methods.rf_map.figures import UnitRow
     from cnnprobe.plots.sheet import outlines
     from cnnprobe.plots.style import number

@@ -31,7 +31,7 @@ def compute(
 
     Returns:
         Measurement of tables `/epochs` and `/confusion`. Its events hold, beside their rows, the checkpoints
-        `update=000000` (untrained), 1, 2, 4, … within the first epoch, `epoch=000` and the epochs asked for,
+        `update=000000` (untrained), 1, 2, 4, … within the first epoch, `epoch=000` and the epochs requested,
         `best` (highest accuracy on the held-out set, the first of equals) and, after every epoch, `last`.
 
     Raises:

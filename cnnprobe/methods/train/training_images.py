@@ -37,7 +37,7 @@ class Supply:
         self.held: Tensor | None = None
 
     def fill(self, should_stop: Callable[[], bool]) -> bool:
-        """Read all images into memory where that is asked for and fits, and leave out those that cannot be read.
+        """Read all images into memory where that is requested and fits, and leave out those that cannot be read.
 
         Returns False where that was stopped: then it is not known which images can be read.
 

@@ -56,7 +56,7 @@ def old_task(config: dict[str, Any], made: preparation.Preparation) -> Old | Non
         made: the network with the weights it starts from.
 
     Returns:
-        None where there is no old task: none is asked for, the weights are random, or "auto" and they are of no run.
+        None where there is no old task: none is requested, the weights are random, or "auto" and they are of no run.
 
     Raises:
         UserError: there is no such run, its images cannot be opened, have changed, or have other classes than the

@@ -169,7 +169,7 @@ def comparisons(
 def compared_layers(
     model: nn.Module, old: Readout, layer: str | list[str] | None, size: tuple[int, ...]
 ) -> list[Layer]:
-    """Return the layers asked for, by default all main layers but the readout, which is another one afterwards.
+    """Return the layers requested, by default all main layers but the readout, which is another one afterwards.
 
     Raises:
         UserError: no such layer, or it is the readout.

@@ -1,7 +1,7 @@
 """The curves a physiologist draws and the numbers read off them; numpy only, any number of units at once.
 
-A response here is never negative: a firing rate. `rates` takes what a unit answers, less the answer to a blank image if
-asked for, and cuts it at 0. Where a curve is 0 everywhere its numbers are NaN.
+A response here is never negative: a firing rate. `rates` takes a unit's response, less that to a blank image if
+requested, and cuts it at 0. Where a curve is 0 everywhere its numbers are NaN.
 """
 
 from collections.abc import Sequence

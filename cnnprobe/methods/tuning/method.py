@@ -42,7 +42,7 @@ ORDER = 11
 SAVED_UNITS, SAVED_FITS = 32, 8
 """Units, and fitted filters, that are saved together."""
 ROWS = 12
-"""Units whose curves are drawn when none are asked for."""
+"""Units whose curves are drawn when none are requested."""
 
 
 def compute(
@@ -79,7 +79,7 @@ def compute(
         first layers; and "stimuli", with a column for every factor.
 
     Raises:
-        UserError: no such layer or unit, the dataset has no factors, or Gabors are asked for where there are none.
+        UserError: no such layer or unit, the dataset has no factors, or Gabors are requested where there are none.
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     factors = getattr(dataset, "factors", None)
@@ -275,7 +275,7 @@ def _reading(own: dict[str, Any]) -> str:
 
 
 def _shown(table: TableView[UnitColumn], curves: Curves) -> list[tuple[str, list[Any]]]:
-    """Return the panels of the units asked for, or of the first living ones."""
+    """Return the panels of the units requested, or of the first living ones."""
     own, alive = table.attributes, ~table["dead"]
     asked = np.isin(table["unit"], own["pages"]) if own["pages"] != [-1] else alive & (np.cumsum(alive) <= ROWS)
     columns: dict[UnitColumn, np.ndarray] = {name: table[name] for name in table if name != "curve"}

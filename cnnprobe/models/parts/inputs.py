@@ -149,7 +149,7 @@ def _needed(model: nn.Module) -> list[str]:
 
 
 class _Asked(dict):
-    """A dictionary of images under every name; those that are asked for are in it afterwards."""
+    """A dictionary of images under every name; those that are requested are in it afterwards."""
 
     def __init__(self, image: torch.Tensor):
         super().__init__()

@@ -192,7 +192,7 @@ def one_of(sets: list[Found], part: str, label: str, name: str) -> Found:
 
     Args:
         sets: those that fit.
-        part: the prefix asked for, or a beginning of it; "." for none, "" where nothing is said.
+        part: the prefix requested, or a beginning of it; "." for none, "" where nothing is said.
         label, name: of file and network, for the message.
 
     Raises:

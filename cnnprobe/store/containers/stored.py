@@ -132,7 +132,7 @@ class Container:
         Args:
             claimed: bytes that it will have in memory.
             held: bytes that it takes in the file.
-            kept: it stays in memory; else it is read when it is asked for, and counts by itself alone.
+            kept: it stays in memory; else it is read when it is requested, and counts by itself alone.
         """
         whole = self.path.stat().st_size
         if not is_affordable(claimed, held):

@@ -160,7 +160,7 @@ def test_what_is_not_used_or_not_there_is_told():
         find(planted.Functional(), "conv_2", (3, 8, 8), of="net")
     with pytest.raises(UserError, match=r"no layer 'zz\*' in net; layers: conv1"):
         find(planted.Functional(), "zz*", (3, 8, 8), of="net")
-    with pytest.raises(UserError, match="no layer is asked for"):
+    with pytest.raises(UserError, match="no layer is requested"):
         find(planted.Functional(), [], (3, 8, 8))
 
 

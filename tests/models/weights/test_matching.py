@@ -195,7 +195,7 @@ def test_the_number_of_classes_is_found_under_a_prefix():
     more = Wrapper(nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(2, 7))).state_dict()
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(2, 3))
     assert weights.classes_in(more, model) == 7
-    with pytest.raises(UserError, match=r"^x\.pt is for 7 classes, mine was asked for with 3"):
+    with pytest.raises(UserError, match=r"^x\.pt is for 7 classes, mine was requested with 3"):
         weights.fit(model, more, "x.pt", "mine")
 
 

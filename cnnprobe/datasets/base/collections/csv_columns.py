@@ -10,7 +10,7 @@ from cnnprobe.errors import UserError
 
 PIECE = 2**23  # bytes read at a time
 LONGEST = 2**16  # bytes of a row
-WIDEST = 64  # bytes of a field that is asked for
+WIDEST = 64  # bytes of a field that is requested
 
 
 def columns(path: Path, wanted: Sequence[str]) -> Iterator[list[np.ndarray]]:
@@ -21,11 +21,11 @@ def columns(path: Path, wanted: Sequence[str]) -> Iterator[list[np.ndarray]]:
         wanted: names of columns.
 
     Returns:
-        For each piece of the file the columns in the order asked for, each (row,) bytes.
+        For each piece of the file the columns in the order requested, each (row,) bytes.
 
     Raises:
         UserError: there is no such file or column, a row has more or fewer fields than the first line, or a field
-            that is asked for is longer than 64 bytes.
+            that is requested is longer than 64 bytes.
     """
     if not path.is_file():  # reading a pipe would wait for ever
         raise UserError(f"no file {shown(str(path))}")

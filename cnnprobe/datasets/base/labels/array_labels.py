@@ -21,7 +21,7 @@ def labels_at(found: Container, data: str, asked: str | None) -> tuple[str, Stor
     """Return where the labels of an array stand, and they themselves; None where there are none.
 
     Raises:
-        UserError: they were asked for and are not there, or were passed over.
+        UserError: they were requested and are not there, or were passed over.
     """
     if asked is None:
         at = found.beside(data, WORDS)

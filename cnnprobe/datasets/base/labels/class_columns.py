@@ -26,7 +26,7 @@ def class_words(
 ) -> tuple[list[str | None], int | None, list[str]]:
     """Return what each row says of the class, None where it says nothing; its column, None where several; and notes.
 
-    It is the column asked for; or the only one beside that of the images, apart from one that numbers the rows; or the
+    It is the column requested; or the only one beside that of the images, apart from one that numbers the rows; or the
     one that is called class, label or the like; or columns of 0 and 1 of which one is 1 in each row, named by what
     stands above them.
 

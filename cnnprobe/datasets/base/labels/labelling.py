@@ -59,7 +59,7 @@ def by_subfolder(
 
 
 def without_images(names: Sequence[str], used: set[int], what: str = "classes") -> list[str]:
-    """Say which classes, or their folders, have no images among those asked for; [] where all have some.
+    """Say which classes, or their folders, have no images among those requested; [] where all have some.
 
     Args:
         names: of all.

@@ -156,7 +156,7 @@ class Climb:
         alive: (live row,) places of the rows that still climb.
         verdicts: by row: "" where it went well, "silent" where it never answered, "astray" where its numbers are not
             finite, its image is all at the ends of the sigmoid, or its gradient is gone and nothing was gained; "alike"
-            where diversity was asked for and its group became one and the same.
+            where diversity was requested and its group became one and the same.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 One objective serves many images at once: row b of a batch belongs to its own unit, group or direction, so that all
 units of a layer are climbed together. With a the activation of a layer, (image, channel, *map):
 
-    neuron     a[u, position]; the position in the middle of the map unless another one is asked for
+    neuron     a[u, position]; the position in the middle of the map unless another one is requested
     channel    mean of a[u] over the map
     group      of channels: sum of weight times mean, or log-sum-exp, or the least of the means (all must answer)
     direction  mean over the map of the product with a vector over channels
@@ -244,7 +244,7 @@ class Dream(_OfLayer):
 
     @property
     def rows(self) -> int:
-        """As many as are asked for."""
+        """As many as are requested."""
         return self.count
 
     def of(self, rows: Sequence[int] | np.ndarray) -> Self:

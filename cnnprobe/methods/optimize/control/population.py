@@ -56,7 +56,7 @@ def fitted(images: Tensor, size: tuple[int, ...]) -> Tensor:
         size: (channel, y, x) or (channel, time) of the other network.
 
     Raises:
-        UserError: signals are asked for and images given, or the channels cannot be matched.
+        UserError: signals are requested and images given, or the channels cannot be matched.
     """
     if tuple(images.shape[1:]) == tuple(size):
         return images

@@ -175,7 +175,7 @@ def _run(path: Path, word: str, inside: str, conditions: list[str], out: str) ->
     Args:
         path: of its store, whatever that is called: a copy that was kept beside another one is read itself.
         word: as typed.
-        inside: the one layer that is asked for; "": all.
+        inside: the one layer that is requested; "": all.
         conditions, out: see `load`.
     """
     recording = Recording(path)
