@@ -270,7 +270,7 @@ def test_of_a_network_that_folds_images_many_are_shown_alone():
         kept = [place for place in range(40) if place not in other]
         order = [kept[0], *other, *kept[1:]]
         order.insert(20, order.pop(order.index(kept[1])))
-        with pytest.raises(UserError, match="answers an image otherwise alone than in a batch of 40"):
+        with pytest.raises(UserError, match="responds to an image alone otherwise than in a batch of 40"):
             activations(model, find(model, "logits", SIZE), images[order])
 
 
@@ -283,7 +283,7 @@ def test_images_of_later_batches_are_shown_alone_too(monkeypatch):
     with torch.no_grad():
         for images in (torch.rand(5, *SIZE), torch.rand(5, *SIZE), bright):
             activations(model, layers, images)
-        with pytest.raises(UserError, match="answers an image otherwise alone than in a batch of 5"):
+        with pytest.raises(UserError, match="responds to an image alone otherwise than in a batch of 5"):
             activations(model, layers, bright)
 
 

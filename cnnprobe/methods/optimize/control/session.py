@@ -83,11 +83,11 @@ class Controlling:
         constant = self.population.constant
         if constant.all():
             raise UserError(
-                f"all {len(constant)} units of {self.brain.layer.name} of the brain answer all images alike: "
+                f"all {len(constant)} units of {self.brain.layer.name} of the brain respond to all images alike: "
                 "nothing can be controlled"
             )
         if constant.any():
-            LOG.warning(f"{self._units(constant)} answer all images alike and cannot be controlled")
+            LOG.warning(f"{self._units(constant)} respond to all images alike and cannot be controlled")
         with np.errstate(invalid="ignore"):
             poor = self.population.mapping.r2 < PREDICTED
         if poor.any():

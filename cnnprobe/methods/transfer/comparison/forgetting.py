@@ -154,7 +154,7 @@ class Forgetting:
             return
         seen = []
         for side, model in zip(SIDES, self.networks):
-            yield Phase(f"answers {side}", len(self.images), "images")
+            yield Phase(f"responses {side}", len(self.images), "images")
             how: dict[str, Any] = {"name": f"forgetting/{side}", "unfinished": unfinished}
             seen.append((yield from answers(model, self.layers, self.images, self.compared, self.computation, **how)))
         found, strongest = {}, {}

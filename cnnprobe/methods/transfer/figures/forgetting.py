@@ -252,5 +252,5 @@ def _summary(own: Mapping[UnitColumn, np.ndarray], r: np.ndarray) -> tuple[str, 
     order = [row for row in known[np.argsort(r[known], kind="stable")][:NAMED] if r[row] < MOVED]
     units = ", ".join(str(int(own["unit"][row])) for row in order)
     median = f"{np.median(r[known]):.2f}" if len(known) else "-"
-    none = f"none below {MOVED}" if len(known) else "none answers in both"
+    none = f"none below {MOVED}" if len(known) else "none responds in both"
     return median, f"{int(np.sum(own['forgotten']))} of {len(r)}", units or none

@@ -65,7 +65,7 @@ def test_units_of_the_brain_are_driven_by_the_ascent_through_the_first_network(n
             control.learn(first, layer, batches(given_images(natural()), batch_size=100), 200, seed=0)
         )
     assert events == [Phase("mapping conv1 to conv2 of the brain", 200, "images"), Advance(100), Advance(100)]
-    assert "1 of 4 units of conv2 of the brain (2) answer all images alike" in caplog.text
+    assert "1 of 4 units of conv2 of the brain (2) respond to all images alike" in caplog.text
     settings = preset_of("simonyan", steps=80)
     made = ascend(first, [layer], objective, SIZE, settings, [(0, row) for row in range(4)])
     assert np.isnan(made.images[2]).all()
@@ -104,7 +104,7 @@ def test_what_cannot_be_predicted_is_warned_of_and_a_dead_brain_is_refused(netwo
     layer = find(first, "conv1", SIZE)[0]
     other = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
     other[2].weight.data *= 1e-30  # constant, but for what is lost in float32
-    with pytest.raises(UserError, match="all 2 units of conv2 of the brain answer all images alike"):
+    with pytest.raises(UserError, match="all 2 units of conv2 of the brain respond to all images alike"):
         control = controlling(other, units=(0, 1))
         finished(control.learn(first, layer, batches(given_images(natural()), batch_size=100), 200, seed=0))
     noise = torch.rand(40, *SIZE, generator=torch.Generator().manual_seed(1))

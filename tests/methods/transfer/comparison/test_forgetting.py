@@ -220,6 +220,6 @@ def test_progress_is_counted(monkeypatch):
     monkeypatch.setattr(forgetting, "STEPS", 3)
     events = list(compared(network(), network(), Noise(20), most_changed=2).events({}))
     phases = [event for event in events if isinstance(event, Phase)]
-    assert [phase.name for phase in phases[:2]] == ["answers before", "answers after"]
+    assert [phase.name for phase in phases[:2]] == ["responses before", "responses after"]
     total, counted = sum(phase.total for phase in phases), sum(e.count for e in events if isinstance(e, Advance))
     assert counted == total

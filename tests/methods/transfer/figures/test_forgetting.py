@@ -82,7 +82,7 @@ def test_strips_have_a_colour_per_unit_and_name_the_lowest():
     np.testing.assert_allclose(colours[[0, 2, 4]], forgetting.KEPT([1.0, 0.0, 0.0]))
     np.testing.assert_allclose(colours[3], (0.93, 0.93, 0.93, 1))
     texts = [text.get_text() for text in made.axes[0].texts]
-    assert texts[:3] == ["0.50", "1 of 6", "2, 4, 1"] and "none answers in both" in texts
+    assert texts[:3] == ["0.50", "1 of 6", "2, 4, 1"] and "none responds in both" in texts
     marks = made.axes[0].lines[0].get_xdata()
     np.testing.assert_allclose(marks, [2.5 / 6])
     assert png(made)
