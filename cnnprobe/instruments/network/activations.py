@@ -249,8 +249,8 @@ class _Pass:
             if name not in random and (other is None or _is_other(values, other[0], max(largest, other[1]), low)):
                 way = "" if conduct.remembers else "; give batch_size=1"
                 raise UserError(
-                    f"{name}: the network responds to an image alone otherwise than in a batch of {len(images)}: what it "
-                    f"does depends on the number of images, or on the others among them{way}"
+                    f"{name}: the network responds to an image alone otherwise than in a batch of {len(images)}: "
+                    f"what it does depends on the number of images, or on the others among them{way}"
                 )
         return output
 
