@@ -2,11 +2,14 @@
 
 import logging
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from cnnprobe import methods
-from cnnprobe.errors import listing
+from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files
+from cnnprobe.methods.contract import Figures
 from cnnprobe.plots import fonts, style
 from cnnprobe.store.reader import Recording, SoFar
 
@@ -26,7 +29,7 @@ def draw(folder: Path) -> int:
     target.mkdir(exist_ok=True)
     count = 0
     sample = sample_of(recording)
-    for name, figure in method.draw(recording):
+    for name, figure in _drawn(method, recording):
         if sample:
             style.mark(figure, f"images: {sample}")
         files.write(files.named(target, name, ".png"), style.png(figure))
@@ -38,6 +41,19 @@ def draw(folder: Path) -> int:
     shutil.rmtree(target / SO_FAR, ignore_errors=True)
     _tell_unwritten()
     return count
+
+
+def _drawn(method: Any, recording: Recording) -> Figures:
+    """Give the figures of a method by name; one of the user's own may hand over something else."""
+    drawn = method.draw(recording)
+    if not isinstance(drawn, Iterable):
+        raise UserError(f"draw of {recording.attributes['command']} must yield pairs (name, figure), "
+                        f"returned {type(drawn).__name__}")  # fmt: skip
+    for one in drawn:
+        if not (isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str)):
+            raise UserError(f"draw of {recording.attributes['command']} must yield pairs (name, figure), "
+                            f"yielded {type(one).__name__}")  # fmt: skip
+        yield one
 
 
 def sample_of(recording: Recording) -> str:
@@ -55,7 +71,7 @@ def draw_so_far(folder: Path) -> tuple[int, str]:
     recording = SoFar(folder / "store.h5")
     target = folder / "figures" / SO_FAR
     count = 0
-    for name, figure in methods.module(recording.attributes["command"]).draw(recording):
+    for name, figure in _drawn(methods.module(recording.attributes["command"]), recording):
         target.mkdir(parents=True, exist_ok=True)
         style.mark(figure, f"not complete: {recording.progress}")
         files.write(files.named(target, name, ".png"), style.png(figure))

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files
 from cnnprobe.store.layout import SAVED, Blank, as_python, layout, nan_fills, written
 from cnnprobe.store.reader import Recording, TableView
@@ -104,10 +104,12 @@ class Writer:
         """Save one batch: its bytes, its checksums, then the byte that says it is there.
 
         Raises:
-            ValueError: the rows are not one batch of the declared table.
+            ValueError: the rows are not one batch of a declared table.
             UserError: the disk is full or failed, or the folder is gone; rows saved before are untouched.
         """
         files.still_held(self.path)
+        if rows.table not in self.tables:
+            raise ValueError(f"rows of {rows.table}: the tables laid out are {listing(self.tables)}")
         table = self.tables[rows.table]
         batch = rows.start // table.batch
         columns = _checked(table, rows)
@@ -255,7 +257,9 @@ def _checked(table: Table[Any], rows: Rows[Any]) -> dict[str, np.ndarray]:
     for name, column in expected.items():
         values = np.asarray(rows.columns[name])
         if values.shape != (count, *column.shape):
-            raise ValueError(f"{table.name}/{name} must be {(count, *column.shape)}, got {values.shape}")
+            batch = f"; Table(batch={table.batch}) says how many rows are saved at once"
+            said = f"{table.name}/{name} must be {(count, *column.shape)}, got {values.shape}"
+            raise ValueError(said + (batch if values.shape[1:] == column.shape else ""))
         columns[name] = np.ascontiguousarray(values, dtype=np.dtype(column.dtype).newbyteorder("<"))
     return columns
 

@@ -105,6 +105,19 @@ def test_help_is_made_from_its_docstrings_without_running_it(cnnprobe, place):
     lines = " ".join(answer.out.split())
     assert "scale=1.0 by which the brightness is multiplied" in lines
     assert "most=9 images that count" in lines and "note=null" in lines
+    place.joinpath("bright_ness.py").write_text(BARE)
+    assert "Examples" in answer.out and "Examples" not in cnnprobe(*MINE, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [("return figure", "returned Figure"), ("yield figure", "yielded Figure"), ("pass", "returned NoneType")],
+)
+def test_what_draw_hands_over_is_no_figure_with_a_name(cnnprobe, place, drawn, said):
+    place.joinpath("bright_ness.py").write_text(EXPERIMENT.replace('yield "brightness", figure', drawn))
+    answer = cnnprobe(*MINE, *IMAGES)
+    assert answer.status == 2
+    assert f"draw of bright-ness must yield pairs (name, figure), {said}" in answer.err
 
 
 def test_a_sweep_has_a_row_for_each_value(cnnprobe, place):

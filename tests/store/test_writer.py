@@ -143,6 +143,13 @@ def test_a_damaged_batch_is_done_again_and_never_shown(tmp_path):
 
 def test_a_column_that_was_not_declared_is_our_bug(tmp_path):
     writer = filled(tmp_path / "store.h5", only=[])
+    with pytest.raises(ValueError, match=r"rows of units/conv9: the tables laid out are units/conv1, stimuli$"):
+        writer.write(Rows("units/conv9", 0, {}))
+    few = {name: values[:2] for name, values in batch_of(0, tables()[0]).columns.items()}
+    with pytest.raises(
+        ValueError, match=r"must be \(4,.* got \(2,.*; Table\(batch=4\) says how many rows are saved at once$"
+    ):
+        writer.write(Rows("units/conv1", 0, few))
     with pytest.raises(ValueError, match="has columns"):
         writer.write(Rows("units/conv1", 0, {"unit": np.arange(4)}))
     with pytest.raises(ValueError, match="must be"):

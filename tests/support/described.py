@@ -23,6 +23,7 @@ class Description:
         stimuli: the dataset of the command's own stimuli; "" where it takes any.
         learns: it teaches the network that it is given, and asks for held-out images.
         exact: largest difference that rounding may make, as a share of the largest number of a column.
+        stepwise: options, beside those of a quick call, that make it take many steps until a row is done.
     """
 
     words: tuple[str, ...]
@@ -34,6 +35,7 @@ class Description:
     stimuli: str = ""
     learns: bool = False
     exact: float = 1e-5
+    stepwise: dict[str, Any] = field(default_factory=dict)
 
 
 TEACHES = "it teaches the network that it is given"
@@ -133,6 +135,7 @@ COMMANDS = {
             "tests/methods/test_topk.py::test_a_gabor_answers_most_to_the_grating_of_its_own_orientation",
         ),
         many={"k": 9},
+        stepwise={"batch_size": 2},
     ),
     "rf-map": Description(
         words=("layer=[conv1,conv3]", "top_images=2", "patch_size=6", "stride=6", "draws=2", "batch_size=8"),
@@ -172,6 +175,7 @@ COMMANDS = {
         ),
         answers=("tests/methods/cam/test_method.py::test_maps_of_a_detector_point_at_the_object",),
         many={"images": "best:9", "class": 0},
+        stepwise={"batch_size": 2},
     ),
     "optimize": Description(
         words=("layer=[conv1,conv3]", "steps=4", "preset=[standard,yosinski-4]", "starts=2", "batch_size=8"),
@@ -187,6 +191,7 @@ COMMANDS = {
             "tests/methods/optimize/ascent/test_rows.py::test_in_a_box_a_linear_unit_wants_its_corners",
         ),
         many={"top_images": 9},
+        stepwise={"batch_size": 2},
     ),
     "perturb": Description(
         words=(
@@ -207,6 +212,7 @@ COMMANDS = {
         answers=("tests/methods/perturb/test_perturbation.py::test_a_unit_that_is_an_amplitude_is_found",),
         spared={"test_more_places_than_images_stay_empty": UNCHOSEN},
         exact=2e-4,  # it correlates changes of a response, some per cent of what is rounded; partial ones are larger
+        stepwise={"permutations": 3, "draws": 2},
     ),
     "rsa": Description(
         words=("layer=[conv1,conv2]", "batch_size=8", "bootstrap=9", "permutations=9"),
@@ -220,6 +226,7 @@ COMMANDS = {
             "tests/methods/rsa/test_rsa_brain.py::test_the_pixels_are_found_in_space_and_time_where_they_were_planted",
         ),
         spared={"test_more_places_than_images_stay_empty": UNCHOSEN},
+        stepwise={"bootstrap": 6, "permutations": 8},
     ),
     "tuning": Description(
         words=(
@@ -245,6 +252,7 @@ COMMANDS = {
             "test_more_places_than_images_stay_empty": OWN_STIMULI,
         },
         stimuli="manufactured",
+        stepwise={"batch_size": 8},
     ),
 }
 

@@ -13,14 +13,6 @@ from tests.support.described import COMMANDS
 
 EVERY = [name for name in COMMANDS if name not in ("train", "transfer", "layers", "record")]
 """Left out are those that save every batch by themselves, and those that end by themselves."""
-SMALL = {
-    "cam": {"batch_size": 2},
-    "optimize": {"batch_size": 2},
-    "perturb": {"permutations": 3, "draws": 2},
-    "rsa": {"bootstrap": 6, "permutations": 8},
-    "topk": {"batch_size": 2},
-    "tuning": {"batch_size": 8},
-}
 AT_ONCE = 6
 """Steps of the work between two stops."""
 
@@ -57,9 +49,9 @@ def went_on(measurement, unfinished, done, found):
 @pytest.mark.parametrize("command", EVERY)
 def test_a_command_that_is_stopped_again_and_again_comes_to_its_end(command, tmp_path):
     """F96: stopped after every few steps, with no row saved in between, it ends, with the bits of a calm run."""
-    changes = SMALL.get(command, {})
+    changes = COMMANDS[command].stepwise
     rows, began = attempts(command, tmp_path, **changes)
-    assert began > 1
+    assert began > 1, f"{command} was through before it could be stopped: its description lacks options in `stepwise`"
     same_rows(rows, plain(command) if not changes else joined(called(command, **changes)))
 
 
