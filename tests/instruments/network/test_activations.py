@@ -200,7 +200,7 @@ def test_one_that_spares_the_first_image_of_a_batch_is_refused_too(kind):
     model = kind().eval()
     with (
         tap(model, find(model, "logits", (3, 8, 8)), lambda *_: None) as run,
-        pytest.raises(UserError, match="alone than in a batch of 8"),
+        pytest.raises(UserError, match="alone otherwise than in a batch of 8"),
     ):
         run(torch.rand(8, 3, 8, 8))
 
@@ -251,7 +251,7 @@ def test_a_network_that_does_something_else_with_many_images_is_refused(many):
     layers = find(model, "logits", (3, 8, 8))
     got = []
     with tap(model, layers, lambda layer, activation: got.append(activation.clone())) as run:
-        with pytest.raises(UserError, match=r"alone than in a batch of 8: .* give batch_size=1"):
+        with pytest.raises(UserError, match=r"alone otherwise than in a batch of 8: .* give batch_size=1"):
             run(images)
         got.clear()
         for image in images.split(1):
