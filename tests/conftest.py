@@ -29,7 +29,7 @@ class Answer:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what is imported, and come more seldom: 4 % of the time of all tests."""
+    """Let the garbage collector pass over what is imported, and come more seldom: the tests take less time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -65,11 +65,11 @@ def _captioned(
     """Make one axes for pictures of (y, x) px in reading order; returns their places, and captions that fit above."""
     wide, high = (side * length / max(shape) for length in (shape[1], shape[0]))
     step = max(wide, LEAST) + MARGIN
-    lines = [wrapped(text, step, size) for text in captions]
+    lines = [[row for line in text.split("\n") for row in wrapped(line, step - MARGIN, size, 2)] for text in captions]
     head = size / 72 * style.DPI * LINE_SPACING * max(map(len, lines), default=1) + 4
     rows = max(1, math.ceil(len(captions) / columns))
     extent = columns * step, rows * (high + head + MARGIN)
-    made = style.figure(max(extent[0] / style.DPI, 4.5), extent[1] / style.DPI, title)
+    made = style.figure(max(extent[0] / style.DPI + 0.1, 4.5), extent[1] / style.DPI + 0.2, title)
     places = [divmod(place, columns) for place in range(len(captions))]
     left, down = (step - wide) / 2, high + head + MARGIN
     cells = [Cell(column * step + left, row * down + head, wide, high) for row, column in places]

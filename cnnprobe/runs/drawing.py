@@ -44,15 +44,17 @@ def draw(folder: Path) -> int:
 
 
 def _drawn(method: Any, recording: Recording) -> Figures:
-    """Give the figures of a method by name; one of the user's own may hand over something else."""
-    drawn = method.draw(recording)
+    """Give the figures of a method by name."""
+    return _pairs(method.draw(recording), f"draw of {recording.attributes['command']}")
+
+
+def _pairs(drawn: Any, whose: str) -> Figures:
+    """Give names and figures as they come; an experiment of the user's own may hand over something else."""
     if not isinstance(drawn, Iterable):
-        raise UserError(f"draw of {recording.attributes['command']} must yield pairs (name, figure), "
-                        f"returned {type(drawn).__name__}")  # fmt: skip
+        raise UserError(f"{whose} must yield pairs (name, figure), returned {type(drawn).__name__}")
     for one in drawn:
-        if not (isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str)):
-            raise UserError(f"draw of {recording.attributes['command']} must yield pairs (name, figure), "
-                            f"yielded {type(one).__name__}")  # fmt: skip
+        if not (isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str) and hasattr(one[1], "savefig")):
+            raise UserError(f"{whose} must yield pairs (name, figure), yielded {type(one).__name__}")
         yield one
 
 
@@ -93,7 +95,8 @@ def compare(command: str, folders: list[Path], overrides: list[list[str]], targe
     if draw_all is None or not folders:
         return 0
     count = 0
-    for name, figure in draw_all([Recording(folder / "store.h5") for folder in folders], overrides):
+    runs = [Recording(folder / "store.h5") for folder in folders]
+    for name, figure in _pairs(draw_all(runs, overrides), f"compare of {command}"):
         target.mkdir(exist_ok=True)
         files.write(files.named(target, name, ".png"), style.png(figure))
         count += 1

@@ -38,6 +38,17 @@ def test_a_strangers_text_is_shown_literally(tmp_path):
     assert style.png(sheet.unit_page(images, hard, None, "$x_")).startswith(b"\x89PNG")
 
 
+def test_no_line_of_a_caption_is_lost_behind_a_long_one():
+    """The response stands below a class name of any length."""
+    images = np.zeros((1, 3, 8, 8), np.uint8)
+    for made in (
+        sheet.contact_sheet(images, ["word " * 90 + "\n3.25"]),
+        sheet.unit_page(images, ["word " * 90 + "\n3.25"], None, ""),
+    ):
+        (text,) = made.axes[0].texts
+        assert text.get_text().endswith("…\n3.25") and text.get_text().count("\n") == 2
+
+
 def test_an_image_that_was_decided_wrongly_is_framed():
     made = sheet.contact_sheet(np.zeros((2, 3, 8, 8), np.uint8), ["a", "b"], [False, True])
     (ax,) = made.axes
