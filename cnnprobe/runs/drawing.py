@@ -15,6 +15,8 @@ from cnnprobe.store.reader import Recording, SoFar
 
 log = logging.getLogger("cnnprobe")
 
+FIGURES = "figures"
+"""Folder in that of a run or sweep."""
 MAP = ".nii.gz"
 SO_FAR = "so-far"
 """Folder in `figures` for those of a run that is not complete."""
@@ -25,7 +27,7 @@ def draw(folder: Path) -> int:
     """Draw every figure of a run from its store alone, and return how many; maps of a brain go into `maps`."""
     recording = Recording(folder / "store.h5")
     method = methods.module(recording.attributes["command"])
-    target = folder / "figures"
+    target = folder / FIGURES
     target.mkdir(exist_ok=True)
     count = 0
     sample = sample_of(recording)
@@ -71,7 +73,7 @@ def draw_so_far(folder: Path) -> tuple[int, str]:
         how many figures, and of which rows, "412 of 1000 rows", which stands in every figure as well.
     """
     recording = SoFar(folder / "store.h5")
-    target = folder / "figures" / SO_FAR
+    target = folder / FIGURES / SO_FAR
     count = 0
     for name, figure in _drawn(methods.module(recording.attributes["command"]), recording):
         target.mkdir(parents=True, exist_ok=True)
@@ -82,21 +84,27 @@ def draw_so_far(folder: Path) -> tuple[int, str]:
 
 
 @style.as_shipped()
-def compare(command: str, folders: list[Path], overrides: list[list[str]], target: Path) -> int:
+def compare(command: str, runs: list[tuple[Path, list[str]]], sweep: Path) -> int:
     """Draw what the runs of a sweep say together, where the method has something to say; return how many figures.
 
     Args:
         command: of all of them.
-        folders: of the runs.
-        overrides: of each, as typed.
-        target: folder of the figures.
+        runs: folder of each, and its overrides, as typed.
+        sweep: its folder.
+
+    Raises:
+        UserError: a store cannot be read, or is of another command.
     """
     draw_all = getattr(methods.module(command), "compare", None)
-    if draw_all is None or not folders:
+    if draw_all is None or not runs:
         return 0
     count = 0
-    runs = [Recording(folder / "store.h5") for folder in folders]
-    for name, figure in _pairs(draw_all(runs, overrides), f"compare of {command}"):
+    recordings = [Recording(folder / "store.h5") for folder, _ in runs]
+    for (folder, _), recording in zip(runs, recordings):
+        if (other := recording.attributes["command"]) != command:
+            raise UserError(f"{folder / 'store.h5'} is a store of {other}, not of {command}")
+    for name, figure in _pairs(draw_all(recordings, [words for _, words in runs]), f"compare of {command}"):
+        target = sweep / FIGURES
         target.mkdir(exist_ok=True)
         files.write(files.named(target, name, ".png"), style.png(figure))
         count += 1

@@ -46,7 +46,8 @@ def main(request: Request) -> int:
         stopped = launched(folder, request, words)
         settle(folder, jobs_of(folder, words))
         status = sweep_table.summary(folder)
-        figures(folder, request.command)
+        done = [line for line in lines_of(folder) if line["status"] == "complete" and line.get("folder")]
+        drawing.compare(request.command, [(Path(line["folder"]), line["overrides"]) for line in done], folder)
     return max(stopped, status)
 
 
@@ -129,8 +130,17 @@ def jobs_of(folder: Path, words: list[str] | None = None) -> list[list[str]]:
         return []
 
 
-def figures(folder: Path, command: str) -> int:
-    """Draw what a method has to say of all runs of a sweep together, into `figures`; return how many there are."""
-    done = [line for line in lines_of(folder) if line["status"] == "complete" and line.get("folder")]
-    overrides = [line["overrides"] for line in done]
-    return drawing.compare(command, [Path(line["folder"]) for line in done], overrides, folder / "figures")
+def draw_again(folder: Path) -> int:
+    """Draw the figures of a sweep whose process is gone, where a run of it is newer than they; return how many.
+
+    Raises:
+        UserError: one of its stores cannot be read.
+    """
+    command = folder.resolve().parent.parent.name
+    found = ((sweep_table.run_of(folder, line), line["overrides"]) for line in lines_of(folder))
+    runs = [(run, overrides) for run, overrides in found if run is not None]
+    drawn = [path.stat().st_mtime_ns for path in (folder / drawing.FIGURES).glob("*.png")]
+    if command not in catalogue.commands() or not any((run / "run.json").stat().st_mtime_ns > max(drawn, default=0)
+                                                      for run, _ in runs):  # fmt: skip
+        return 0
+    return drawing.compare(command, runs, folder)

@@ -47,15 +47,25 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
 def _since(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
     """Return what has become since of a job that left a line before its run was complete; {} where it is not."""
+    run = run_of(folder, line) if line["status"] in STOPPED else None
+    if run is None:
+        return {}
+    headline = run_json.read(run).get("headline", {})
+    return {"status": "complete", "reason": "", "headline": headline, "folder": str(run)}
+
+
+def run_of(folder: Path, line: dict[str, Any]) -> Path | None:
+    """Return the folder of the complete run of a job, None where it is not beside the sweep, is another one's, or not.
+
+    The sweep may be a stranger's, and its lines may lead elsewhere: the run itself has to say that it is that job.
+    """
     out = next(iter(folder.resolve().parents[2:3]), None)
-    if line["status"] not in STOPPED or not VERSION.fullmatch(line["version"]) or out is None:
-        return {}
+    if not VERSION.fullmatch(line["version"]) or out is None:
+        return None
     run = out / line["version"]
-    about = run_json.read(run) if run.resolve() == run else {}  # the sweep may be a stranger's, and lead elsewhere
+    about = run_json.read(run) if run.resolve() == run else {}
     one = about.get("status"), about.get("sweep"), about.get("overrides")
-    if one != ("complete", folder.name, line["overrides"]):
-        return {}
-    return {"status": "complete", "reason": "", "headline": about.get("headline", {}), "folder": str(run)}
+    return run if one == ("complete", folder.name, line["overrides"]) else None
 
 
 def notes_of(folder: Path) -> dict[int, dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 Without a name, every run below `out` that is not complete. A RUN is a path, COMMAND/NAME/v001, or v001 or latest where
 only one fits; a SWEEP is the path of its folder, or COMMAND/NAME/sweep-001. Of a sweep whose process is gone the table
-`runs.csv` is written, with the jobs that were killed or never begun.
+`runs.csv` is written, with the jobs that were killed or never begun, and figures of all its runs are drawn again where
+one was completed since.
 
     cnnprobe status
     cnnprobe status record/mousenet-avatar/v001
@@ -74,15 +75,20 @@ def _rows(folder: Path) -> str:
 
 def _of_sweep(folder: Path) -> Finding:
     """Show the table of a sweep; where nobody waits for its jobs any more, settle what became of them before."""
-    holder = runs.holder(folder)
+    holder, drawn = runs.holder(folder), ""
     if holder is None:
         from cnnprobe.runs import sweep  # with Hydra
         from cnnprobe.runs.sweep_job import settle
 
         settle(folder, sweep.jobs_of(folder))
+        try:
+            count = sweep.draw_again(folder)
+            drawn = f"; figures drawn: {count}" if count else ""
+        except UserError as error:
+            drawn = f"; no figures: {error}"
     sweep_table.summary(folder)
     lines = [*sweep_table.lines_of(folder), *sweep_table.begun(folder)]
     done = sum(line["status"] == "complete" for line in lines)
     under_way = f"; being written by {holder}" if holder else ""
     return Finding("ok" if holder or done == len(lines) else "warning", str(folder),
-                   f"{done} of {len(lines)} jobs complete{under_way}; {folder / sweep_table.NAME}")  # fmt: skip
+                   f"{done} of {len(lines)} jobs complete{under_way}{drawn}; {folder / sweep_table.NAME}")  # fmt: skip

@@ -52,35 +52,80 @@ def test_a_sweep_without_jobs_is_told(tmp_path):
         sweep_table.summary(tmp_path)
 
 
-def test_complete_runs_are_drawn_together(tmp_path, monkeypatch):
-    """A method that compares gets the stores of the jobs that are done, in their order, and what was typed."""
-    (tmp_path / "jobs").mkdir()
-    for job, status in ((2, "complete"), (0, "complete"), (1, "failed")):
-        folder = tmp_path / f"v{job}"
-        folder.mkdir()
-        writer = filled(folder / "store.h5", rows=job + 1)
+def sweep_of(out, statuses):
+    """Write a sweep of topk, its jobs in these states, with the runs that are complete."""
+    folder = out / "topk/n/sweep-001"
+    (folder / "jobs").mkdir(parents=True)
+    for job, status in statuses.items():
+        run = out / f"topk/n/v00{job + 1}"
+        run.mkdir(parents=True)
+        writer = filled(run / "store.h5", rows=job + 1)
         writer.finish()
         writer.close()
-        line = {"job": job, "overrides": [f"k={job}"], "version": "", "status": status, "folder": str(folder)}
-        (tmp_path / "jobs" / f"{job}.json").write_text(json.dumps(line))
+        line = {"job": job, "overrides": [f"k={job}"], "version": f"topk/n/{run.name}", "status": status}
+        (folder / "jobs" / f"{job}.json").write_text(json.dumps(line | {"folder": str(run), "reason": ""}))
+        about = {"status": status, "sweep": "sweep-001", "overrides": [f"k={job}"]}
+        (run / "run.json").write_text(json.dumps(about))
+    return folder
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """Have topk draw its runs together; gives what it was handed over, by drawing."""
     seen = []
 
     def compare(recordings, overrides):
-        seen.extend((recording["units/conv1"].row_count, words) for recording, words in zip(recordings, overrides))
+        seen.append([(recording["units/conv1"].row_count, words) for recording, words in zip(recordings, overrides)])
         yield "together", style.figure(2, 1, "all of them")
 
     monkeypatch.setattr(drawing.methods, "module", lambda command: SimpleNamespace(compare=compare))
-    assert sweep.figures(tmp_path, "topk") == 1
-    assert seen == [(1, ["k=0"]), (3, ["k=2"])]
-    assert (tmp_path / "figures" / "together.png").read_bytes()[:4] == b"\x89PNG"
+    return seen
+
+
+def test_complete_runs_are_drawn_together(tmp_path, compared):
+    """A method that compares gets the stores of the jobs that are done, in their order, and what was typed."""
+    folder = sweep_of(tmp_path, {2: "complete", 0: "complete", 1: "failed"})
+    assert sweep.draw_again(folder) == 1
+    assert compared == [[(1, ["k=0"]), (3, ["k=2"])]]
+    assert (folder / "figures" / "together.png").read_bytes()[:4] == b"\x89PNG"
+    assert sweep.draw_again(folder) == 0  # nothing is newer
+
+
+def test_a_run_that_was_completed_since_is_drawn_with_the_others(cnnprobe, tmp_path, compared):
+    """F103: by `status`, once."""
+    folder = sweep_of(tmp_path, {0: "complete", 1: "interrupted"})
+    assert "1 of 2 jobs complete; figures drawn: 1" in cnnprobe("status", str(folder)).out
+    run = tmp_path / "topk/n/v002/run.json"
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"status": "complete"}))
+    assert "2 of 2 jobs complete; figures drawn: 1" in cnnprobe("status", str(folder)).out
+    assert "2 of 2 jobs complete; figures" not in cnnprobe("status", str(folder)).out
+    assert compared == [[(1, ["k=0"])], [(1, ["k=0"]), (2, ["k=1"])]]
+
+
+def test_only_runs_that_say_they_are_of_the_sweep_are_drawn_with_it(tmp_path, compared):
+    """F102: a stranger's sweep names whatever it likes."""
+    folder = sweep_of(tmp_path, {0: "complete", 1: "complete"})
+    for change in ({"sweep": "sweep-002"}, {"overrides": ["k=3"]}, {"status": "running"}):
+        run = tmp_path / "topk/n/v002/run.json"
+        before = run.read_text()
+        run.write_text(json.dumps(json.loads(before) | change))
+        assert sweep.draw_again(folder) == 1
+        assert compared.pop() == [(1, ["k=0"])]
+        (folder / "figures/together.png").unlink()
+        run.write_text(before)
+    store = tmp_path / "topk/n/v002/store.h5"
+    store.unlink()
+    writer = filled(store, rows=1, command="record")
+    writer.finish()
+    writer.close()
+    with pytest.raises(UserError, match="is a store of record, not of topk"):
+        sweep.draw_again(folder)
 
 
 def test_a_method_without_comparison_leaves_no_figures(tmp_path):
-    (tmp_path / "jobs").mkdir()
-    line = {"job": 0, "overrides": [], "version": "", "status": "complete", "folder": str(tmp_path)}
-    (tmp_path / "jobs" / "0.json").write_text(json.dumps(line))
-    assert sweep.figures(tmp_path, "topk") == 0
-    assert not (tmp_path / "figures").exists()
+    folder = sweep_of(tmp_path, {0: "complete"})
+    assert sweep.draw_again(folder) == 0
+    assert not (folder / "figures").exists()
 
 
 def test_jobs_that_a_file_says_to_sweep_over_are_counted_before_any_is_begun(cnnprobe, tmp_path, monkeypatch):
