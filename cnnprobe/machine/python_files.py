@@ -3,15 +3,41 @@
 import importlib.util
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from cnnprobe.errors import UserError, path_of
 
 _BESIDE: dict[str, set[str]] = {}
 """Modules imported from beside the files that were run, by option; another file may mean another one by that name."""
+
+
+class _AsItIs(SourceFileLoader):
+    """Compiles a file as it is now: bytecode that was kept is taken for its own wherever second and size are equal."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+LOADERS = (
+    (ExtensionFileLoader, EXTENSION_SUFFIXES),
+    (_AsItIs, SOURCE_SUFFIXES),
+    (SourcelessFileLoader, BYTECODE_SUFFIXES),
+)
+"""Of files beside one that is run, by their endings, in the order in which they are looked for."""
 
 
 def found(file: str, option: str) -> Path:
@@ -39,27 +65,50 @@ def run(path: Path, option: str, hint: str = "") -> ModuleType:
         UserError: it is no Python file, or it fails (with its line).
     """
     name = f"cnnprobe_{option.partition('.')[0]}_{path.stem}"
-    specification = importlib.util.spec_from_file_location(name, path)
+    loader = _AsItIs(name, str(path)) if path.suffix in SOURCE_SUFFIXES else None
+    specification = importlib.util.spec_from_file_location(name, path, loader=loader)
     if specification is None or specification.loader is None:
         raise UserError(f"{option}: {path.name} is not a Python file (.py){hint}")
     module = importlib.util.module_from_spec(specification)
     known = _forgotten(path.parent, option)
     before = set(sys.modules) - known
     sys.modules[module.__name__] = module
-    sys.path.insert(0, str(path.parent))
-    importlib.invalidate_caches()
     try:
-        specification.loader.exec_module(module)
+        with _importing_from(path.parent):
+            specification.loader.exec_module(module)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the user's code may raise anything, and leave by sys.exit
         raise UserError(told(error, path)) from None
     finally:
-        with suppress(ValueError):  # the file took it out itself
-            sys.path.remove(str(path.parent))
         new = set(sys.modules) - before
         _BESIDE[option] = {name for name in new if _lies_in(sys.modules[name], path.parent)}
     return module
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Let files of a folder be imported inside the block, as they are."""
+    installed = [Path(entry).resolve() for entry in sys.path if entry]
+    installed = [entry for entry in installed if entry != folder and entry.is_relative_to(folder)]
+
+    def finder(entry: str) -> FileFinder:
+        place = Path(entry).resolve()
+        if not place.is_relative_to(folder) or any(place.is_relative_to(other) for other in installed):
+            raise ImportError("not beside the file", path=entry)
+        return FileFinder(entry, *LOADERS)
+
+    sys.path_hooks.insert(0, finder)
+    sys.path_importer_cache.pop(str(folder), None)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the file took it out itself
+            sys.path.remove(str(folder))
+        with suppress(ValueError):
+            sys.path_hooks.remove(finder)
 
 
 def _forgotten(folder: Path, option: str) -> set[str]:

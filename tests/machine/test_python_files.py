@@ -1,0 +1,44 @@
+"""Python files of the user's own, as they are when they are run."""
+
+import os
+import py_compile
+
+from cnnprobe.machine import python_files
+
+AGE = 10**9
+"""Second in which every file was written."""
+
+
+def written(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    os.utime(path, (AGE, AGE))
+    py_compile.compile(str(path), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+
+
+def test_a_file_edited_within_a_second_is_run_as_it_is_now(tmp_path):
+    """F100: bytecode of what it was, of the same second and size, stands beside it; so for all that it imports."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/__init__.py").write_text("")
+    for value in (1, 2):
+        written(tmp_path / "beside.py", f"VALUE = {value}\n")
+        written(tmp_path / "package/within.py", f"VALUE = {value}\n")
+        text = f"import beside\nfrom package import within\nVALUES = {value}, beside.VALUE, within.VALUE\n"
+        written(tmp_path / "net.py", text)
+        if value == 1:
+            before = {path: path.read_bytes() for path in tmp_path.rglob("*.pyc")}
+        for path, content in before.items():
+            path.write_bytes(content)
+        found = python_files.run(tmp_path / "net.py", "model.file").VALUES
+        assert found == (value, value, value)
+
+
+def test_installed_packages_below_the_folder_are_imported_as_ever(tmp_path, monkeypatch):
+    """A home folder holds whole installations, whose bytecode is kept."""
+    installed = tmp_path / "venv/lib"
+    installed.mkdir(parents=True)
+    written(installed / "an_installed_one.py", "VALUE = 1\n")
+    monkeypatch.syspath_prepend(str(installed))
+    (tmp_path / "net.py").write_text("import an_installed_one\nVALUE = an_installed_one.__spec__.loader\n")
+    loader = python_files.run(tmp_path / "net.py", "model.file").VALUE
+    assert type(loader).__name__ == "SourceFileLoader"
