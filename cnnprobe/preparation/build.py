@@ -24,6 +24,10 @@ from cnnprobe.preparation.named_weights import (
 LOG = logging.getLogger("cnnprobe")
 MANY_CLASSES = 10_000
 """Classes from which on a file of weights has to have a weight for each, before a readout for them is made."""
+LARGEST_SIDE = 1024
+"""Side of images, px, above which a file of weights alone does not say that a network takes them."""
+SMALL_NETWORK = 20_000_000
+"""Weights of a network that is built whatever their file holds."""
 AS_TRAINED = ("input_size", "channels", "mean", "std")
 """Options of a network of one's own that are those of its training where the command line does not say them."""
 
@@ -125,6 +129,7 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
     given = {key: value for key, value in options.items() if key not in ("name", "num_classes")}
     needs = kind.needs(**given)
     dataset, held_out = datasets_of(config, needs, training)
+    _check_side(dataset.size, options, weights, typed.values(words, config))
     scratch = from_scratch(config, command)
     if scratch:  # a network like the one those weights belong to, without them
         weights = random(config)
@@ -231,6 +236,8 @@ def network(
     state = weight_files.read(weights.file) if weights.kind == "file" else {}
     if weights.kind == "file" and wanted == (weights.about or {}).get("num_classes"):
         _check_classes(wanted, state, weights.label)
+    if (weights.about or {}).get("model") and options["name"] != "custom":
+        _check_extent(kind, given, wanted, state, weights.label)
     model = built(wanted)
     if weights.kind == "file":
         count = weight_files.classes_in(state, model)
@@ -245,6 +252,30 @@ def _check_classes(said: int | None, state: dict[str, Any], label: str) -> None:
     if said is not None and said > MANY_CLASSES and not any(said in one.shape for one in state.values()):
         raise UserError(
             f"{label} is damaged: {said} classes are said beside its weights, and no weight has as many rows"
+        )
+
+
+def _check_side(size: tuple[int, ...], options: dict[str, Any], weights: Weights, said: dict[str, Any]) -> None:
+    """Refuse large images that only a file of weights says a network takes: it may be a stranger's."""
+    if not weights.about or len(size) != 3:
+        return
+    for key, side in (("input_size", max(size[1:])), ("upsample_to", options.get("upsample_to") or 0)):
+        if side > LARGEST_SIDE and options.get(key) == side and f"model.{key}" not in said:
+            raise UserError(
+                f"{weights.label} says {key}={side}, which is large; if that is meant, say model.{key}={side}"
+            )
+
+
+def _check_extent(kind: Any, given: dict[str, Any], classes: int | None, state: dict[str, Any], label: str) -> None:
+    """Refuse options beside weights by which the network would be far larger than they are, before it is built."""
+    import torch
+
+    with torch.device("meta"):  # shapes alone
+        own = sum(value.numel() for value in kind.build(num_classes=classes, **given).state_dict().values())
+    there = sum(value.numel() for value in state.values())
+    if own > 2 * there + SMALL_NETWORK:
+        raise UserError(
+            f"{label} is damaged: the network that is said beside its weights has {own} of them, the file {there}"
         )
 
 

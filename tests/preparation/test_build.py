@@ -117,6 +117,41 @@ def test_more_classes_than_there_are_weights_are_refused_before_a_readout_is_mad
         prepared("model=convnet", f"weights={tmp_path}/w.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [("convnet", {"input_size": 400}), ("deep4net", {"filters": 300}), ("vit", {"kind": "l_16"})],
+)
+def test_a_network_far_larger_than_its_weights_is_refused_before_it_is_built(tmp_path, monkeypatch, model, said):
+    """F102: options beside a stranger's weights; only shapes are made, whatever they say."""
+    images = "dataset=signals" if model == "deep4net" else "dataset=avatar"
+    options = prepared(f"model={model}", images, "weights=random").options
+    weight_files.save(tmp_path / "w.safetensors", {"a": torch.zeros(9)}, {"model": options | said, "num_classes": 4})
+    kind, built_on = preparation.module("model", model), []
+    build = kind.build
+
+    def seen(**given):
+        built_on.append(torch.empty(0).device.type)
+        return build(**given)
+
+    monkeypatch.setattr(kind, "build", seen)
+    with pytest.raises(UserError, match=r"w\.safetensors is damaged: the network .* has \d{8,} of them, the file 9"):
+        prepared(f"model={model}", images, f"weights={tmp_path}/w.safetensors")
+    assert built_on == ["meta"]
+
+
+@pytest.mark.parametrize("key", ["input_size", "upsample_to"])
+def test_large_images_are_not_shown_because_a_file_of_weights_says_so(tmp_path, monkeypatch, key):
+    """F102; they are where the command line says so as well."""
+    monkeypatch.setattr(preparation, "LARGEST_SIDE", 100)
+    made = prepared("model=mousenet", "weights=random")
+    about = {"model": made.options | {key: 128}, "num_classes": 10}
+    weight_files.save(tmp_path / "w.safetensors", made.model.state_dict(), about)
+    words = "model=mousenet", f"weights={tmp_path}/w.safetensors", "dataset=avatar", "limit=2"
+    with pytest.raises(UserError, match=f"w.safetensors says {key}=128, .* say model.{key}=128"):
+        prepared(*words)
+    assert prepared(*words, f"model.{key}=128").options[key] == 128
+
+
 def test_a_file_of_weights_cannot_decide_which_python_file_is_run(tmp_path):
     marker = tmp_path / "marker"
     (tmp_path / "net.py").write_text(f"open({str(marker)!r}, 'w')\n")
