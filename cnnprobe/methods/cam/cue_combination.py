@@ -6,8 +6,8 @@ A_f of one unit; its weight for a class is what its removal costs the images of 
     W_fc = sum over images n of class c of (e_nf - e_n) / E_nf
 
 with e_n the negative log-likelihood of c, e_nf the same with A_f set to 0 at all positions, E_nf the sum of A_f² over
-positions (an image with E_nf = 0 adds nothing). A weight is positive where the cue speaks for the class. The map of an
-image is sum_f W_fc A_f, with A_f from the base without its max-pooling, which is finer.
+positions (an image with E_nf = 0 adds nothing). A weight is positive where the cue is evidence for the class. The map
+of an image is sum_f W_fc A_f, with A_f from the base without its max-pooling, which is finer.
 """
 
 import math

@@ -20,7 +20,7 @@ SHEET = 1150
 FRONT = 116
 """Room in front of a row, px of the figure."""
 SPEAKS, AGAINST = np.array([0.80, 0.09, 0.09]), np.array([0.09, 0.30, 0.75])
-"""Colours of what speaks for a class and against it."""
+"""Colours of evidence for a class and against it."""
 COVER = 0.75
 """Opacity of the colour at the limit."""
 OWN = style.SERIES[2]
@@ -109,8 +109,8 @@ def prediction_rows(rows: Sequence[Prediction], title: str) -> Figure:
             _written(ax, caption, below, CELL + GAP, 6, ha="center", va="top")
     _scale(ax, FRONT, extent[1] - 2 * LINE, "-limit", "limit")
     marks = [
-        "colours: red speaks for the class, blue against it; full colour: limit, the largest |value| of the image's "
-        "maps, written in front of it",
+        "colours: red is evidence for the class, blue against it; full colour: limit, the largest |value| of the "
+        "image's maps, written in front of it",
         "green frame: the image's own class" if any(np.any(row.own) for row in rows) else "",
         *_remarks(rows, [row.maps for row in rows]),
     ]
@@ -188,7 +188,8 @@ def class_sheet(
     said = style.number(limit)
     _scale(ax, GAP, extent[1] - 2 * LINE, f"-{said}", said)
     words = (
-        "colours: red speaks for the class, blue against it; full colour: 99th percentile of |value| of all these maps"
+        "colours: red is evidence for the class, blue against it; full colour: 99th percentile of |value| of all "
+        "these maps"
     )
     outlined = "thin line: the object" if truths is not None and truths.any() else ""
     footer(made, [words, outlined, *signed.hatching([maps])])

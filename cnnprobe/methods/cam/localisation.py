@@ -136,7 +136,7 @@ def judge(values: np.ndarray, truth: Truth) -> dict[Measure | Literal["box"], np
 
     Returns:
         by name (`pointing`, `iou`, `energy`) two numbers: what was found, and chance. NaN where the map is not finite,
-        or nothing in it speaks for the class; `box`: (4,) top, left, bottom, right edges of the 20 % box, px.
+        or nothing in it is evidence for the class; `box`: (4,) top, left, bottom, right edges of the 20 % box, px.
     """
     size, gap = truth.mask.shape, np.full(2, np.nan)
     large = enlarged(values.astype(np.float64), size) if np.isfinite(values).all() else np.full(size, np.nan)

@@ -99,7 +99,7 @@ class ClassMapping:
             ),
             "map": Column("class activation map, signed", "y x", self.shape, unit=unit),
             "evidence": Column("mean of the map; for cam plus the bias: the logit", unit=unit),
-            "silent": Column("true where nothing in the map speaks for the class", dtype="bool"),
+            "silent": Column("true where nothing in the map is evidence for the class", dtype="bool"),
         }
         if getattr(self.engine, "kind", "") == "guided-gradcam":
             words = "guided backpropagation of the logit times the map's positive part"

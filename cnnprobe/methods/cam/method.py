@@ -1,4 +1,4 @@
-"""Show what in an image speaks for a class: class activation maps, and how well they point at the object."""
+"""Show which parts of an image are evidence for a class: class activation maps, and how well they find the object."""
 
 import json
 import logging

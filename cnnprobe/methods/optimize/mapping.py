@@ -1,4 +1,4 @@
-"""The images that units of a layer would prefer: what is stored, and the work that fills it."""
+"""The images that units of a layer prefer: what is stored, and the work that fills it."""
 
 from __future__ import annotations
 

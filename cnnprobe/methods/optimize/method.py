@@ -1,4 +1,4 @@
-"""Make the image that each unit would prefer, by letting images climb its response."""
+"""Make the image that each unit prefers, by gradient ascent on its response."""
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace

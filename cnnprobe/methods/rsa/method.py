@@ -1,4 +1,4 @@
-"""Ask whether layers see stimuli as alike as a brain does: dissimilarity matrices, compared with references."""
+"""Compare layers with a brain, or with other references, by their dissimilarity matrices."""
 
 import re
 from collections.abc import Iterator

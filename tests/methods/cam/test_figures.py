@@ -67,7 +67,7 @@ def test_rows_say_their_limit_and_frame_the_own_class():
     assert len(made.axes[0].images) == 1 + 3 + 1  # image, maps, scale
     frames = [p for p in made.axes[0].patches if p.get_linewidth() > 1.5]
     assert len(frames) == 1 and "green frame" in legend(made)
-    assert "red speaks for the class" in legend(made)
+    assert "red is evidence for the class" in legend(made)
     assert "green frame" not in legend(prediction_rows([row(own=np.zeros(3, bool))], ""))
 
 
