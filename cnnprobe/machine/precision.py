@@ -1,12 +1,16 @@
 """The number format and memory layout in which a network computes, and what makes its sums the same every time."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+
+LOG = logging.getLogger("cnnprobe")
 
 
 @dataclass(frozen=True)
@@ -72,33 +76,97 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
+SHORTENING = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
+"""Variables of the environment by which products of a processor lose bits behind torch's back."""
+CHOOSING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS",
+            "NVIDIA_TF32_OVERRIDE")  # fmt: skip
+"""Variables that choose how sums are computed: the last bits of results depend on them."""
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of the environment on which bits depend, "" where one is not set."""
+    return {name: os.environ.get(name, "") for name in CHOOSING}
+
+
+def take_out_of_environment() -> None:
+    """Take out the variables that shorten products, with a warning; before the first product, which follows them."""
+    for name in SHORTENING:
+        if name in os.environ:
+            setting = f"{name}={os.environ.pop(name)}"
+            LOG.warning(f"{setting} is not followed: networks are measured in float32; train has precision=bfloat16")
+
+
+def _products() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return what has a number format for the factors of its products: on a processor, and on a GPU."""
+    one, gpu = torch.backends.mkldnn, torch.backends.cudnn
+    return (one.matmul, one.conv, one.rnn), (torch.backends.cuda.matmul, gpu.conv, gpu.rnn)
+
+
+@contextmanager
+def put_back() -> Iterator[None]:
+    """Put back afterwards how this process computes: a Python file of the user's own may set that for itself.
+
+    Number formats, default type and device, gradients, threads, determinism, and what NumPy does about its errors.
+    """
+    general = torch.backends, torch.backends.mkldnn, torch.backends.cudnn  # what these say, the others inherit
+    of_products = [(place, place.fp32_precision) for place in (*general, *_products()[0], *_products()[1])]
+    of_cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    strict = _determinism()
+    kind, device, gradients = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+    threads, errors, flushed = torch.get_num_threads(), np.geterr(), _flushes()
+    halves = [(name, torch.is_autocast_enabled(name)) for name in ("cpu", "cuda")]
+    try:
+        yield
+    finally:
+        torch.set_default_device(device if device.type != "cpu" else None)
+        torch.set_default_dtype(kind)
+        torch.set_grad_enabled(gradients)
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
+        if _determinism() != strict:  # which loads a compiler, for seconds
+            torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = of_cudnn
+        for name, enabled in halves:
+            torch.set_autocast_enabled(name, enabled)
+        for place, products in of_products:
+            place.fp32_precision = products
+        np.seterr(**errors)
+
+
+def _determinism() -> tuple[bool, bool]:
+    """Return whether operations have to be deterministic, and whether those that are not only warn."""
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _flushes() -> bool:
+    """Tell whether this process takes the smallest numbers for 0, which it does not say itself."""
+    return bool((torch.full((1,), 2.0**-140, dtype=torch.float32, device="cpu") * 1).item() == 0)
+
+
 @contextmanager
 def repeatable(precision: Precision) -> Iterator[None]:
-    """Make a GPU give the same bits every time, with full float32 products unless tf32 is requested.
+    """Compute full float32 products unless tf32 is requested, and the same bits every time on a GPU too.
 
-    A processor needs nothing of this. An operation that has no repeatable version warns.
+    An operation of a GPU that has no repeatable version warns.
     """
-    if precision.device.type != "cuda":
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    products = "tf32" if precision.tf32 else "ieee"
-    settings: list[tuple[Any, str, Any]] = [
-        (torch.backends.cuda.matmul, "fp32_precision", products),
-        (torch.backends.cudnn.conv, "fp32_precision", products),
-        (torch.backends.cudnn, "deterministic", True),
-        (torch.backends.cudnn, "benchmark", False),
-    ]
+    on_processor, on_gpu = _products()
+    settings: list[tuple[Any, str, Any]] = [(place, "fp32_precision", "ieee") for place in on_processor]
+    gpu = precision.device.type == "cuda"
+    if gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        settings += [(place, "fp32_precision", "tf32" if precision.tf32 else "ieee") for place in on_gpu]
+        settings += [(torch.backends.cudnn, "deterministic", True), (torch.backends.cudnn, "benchmark", False)]
     before = [getattr(place, name) for place, name, _ in settings]
-    strict = torch.are_deterministic_algorithms_enabled()
-    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    strict, warns = _determinism()
     try:
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        if gpu:
+            torch.use_deterministic_algorithms(True, warn_only=True)
         for place, name, value in settings:
             setattr(place, name, value)
         yield
     finally:
-        torch.use_deterministic_algorithms(strict, warn_only=warns)
+        if gpu:
+            torch.use_deterministic_algorithms(strict, warn_only=warns)
         for (place, name, _), value in zip(settings, before):
             setattr(place, name, value)
 

@@ -1,5 +1,6 @@
 """The provenance of a result: code, packages, machine and peak memory."""
 
+import hashlib
 import platform
 import resource
 import subprocess
@@ -22,6 +23,7 @@ PACKAGES = (
     "matplotlib",
     "pillow",
     "safetensors",
+    "nibabel",
 )
 
 
@@ -49,6 +51,14 @@ def commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return head.stdout.strip() + ("+" if state.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def code() -> str:
+    """Return the digest of the Python files of cnnprobe, which a version or a commit with changes does not tell."""
+    folder, digest = Path(version.__file__).parents[1], hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()} ".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def machine() -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import metadata
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
@@ -20,8 +23,10 @@ from typing import Any
 
 from cnnprobe.errors import UserError, path_of
 
-_BESIDE: dict[str, set[str]] = {}
-"""Modules imported from beside the files that were run, by option; another file may mean another one by that name."""
+_OWN: dict[str, set[str]] = {}
+"""Modules of no installed package that files of an option imported; another file may mean other ones by that name."""
+_PACKAGES: set[str] = set()
+"""Installed packages that they were the first to import, as they are imported."""
 
 
 class _AsItIs(SourceFileLoader):
@@ -81,8 +86,9 @@ def run(path: Path, option: str, hint: str = "") -> ModuleType:
     except BaseException as error:  # the user's code may raise anything, and leave by sys.exit
         raise UserError(told(error, path)) from None
     finally:
-        new = set(sys.modules) - before
-        _BESIDE[option] = {name for name in new if _lies_in(sys.modules[name], path.parent)}
+        new = set(sys.modules) - before - {module.__name__}
+        _OWN[option] = {name for name in new if _is_own(sys.modules[name], path.parent)}
+        _PACKAGES.update(name.partition(".")[0] for name in new - _OWN[option])
     return module
 
 
@@ -114,9 +120,9 @@ def _importing_from(folder: Path) -> Iterator[None]:
 def _forgotten(folder: Path, option: str) -> set[str]:
     """Forget what other files have imported from beside them; return what still stands: of other options, from here."""
     known = set()
-    for other, names in _BESIDE.items():
+    for other, names in _OWN.items():
         for name in list(names):
-            if other != option and name in sys.modules and _lies_in(sys.modules[name], folder):
+            if other != option and name in sys.modules and _is_own(sys.modules[name], folder):
                 known.add(name)
                 continue
             sys.modules.pop(name, None)
@@ -124,15 +130,38 @@ def _forgotten(folder: Path, option: str) -> set[str]:
     return known
 
 
-def ran_from_beside(option: str) -> tuple[Path, ...]:
-    """Return the files that the last one of an option was seen to import from its folder, or from below it."""
-    modules = (sys.modules[name] for name in _BESIDE.get(option, ()) if name in sys.modules)
-    return tuple(sorted({Path(str(module.__file__)).resolve() for module in modules}))
+def ran(option: str) -> dict[str, Path]:
+    """Return the files of no installed package that the last one of an option was seen to import, by module."""
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in sorted(_OWN.get(option, ()))}
+    return {name: Path(file).resolve() for name, file in files.items() if file}
 
 
-def _lies_in(module: Any, folder: Path) -> bool:
+def versions() -> dict[str, str]:
+    """Return the versions of the installed packages that files of the user's own were the first to import."""
+    found = _PACKAGES - set(sys.stdlib_module_names) - {__package__.partition(".")[0]}
+    if not found:
+        return {}
+    of = metadata.packages_distributions()
+    return {name: metadata.version(name) for one in sorted(found) for name in of.get(one, ())}
+
+
+def _is_own(module: Any, folder: Path) -> bool:
+    """Tell whether a module belongs to no installed package, given the folder of the file that imports it."""
     file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).resolve().is_relative_to(folder)
+    if not isinstance(file, str):
+        return False
+    path = Path(file).resolve()
+    below = path.is_relative_to(folder)  # a home folder may hold a whole installation
+    places = [place for place in _installed() if not below or (place != folder and place.is_relative_to(folder))]
+    return not any(path.is_relative_to(place) for place in places)
+
+
+@cache
+def _installed() -> tuple[Path, ...]:
+    """Return the folders of Python's own library, of installed packages, and of this one."""
+    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    places |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
+    return (*(Path(place).resolve() for place in places if place), Path(__file__).resolve().parents[1])
 
 
 def told(error: BaseException, path: Path) -> str:

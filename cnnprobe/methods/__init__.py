@@ -48,6 +48,7 @@ def measurement(command: str, provided: Provided, options: dict[str, Any]) -> Me
     """
     from cnnprobe.machine import precision  # with torch
 
+    precision.take_out_of_environment()
     exact = precision.exact(provided.computation.device)
     with precision.repeatable(exact):
         compute = module(command).compute

@@ -9,7 +9,7 @@ from torch import nn
 
 from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError, unknown
-from cnnprobe.machine import python_files
+from cnnprobe.machine import precision, python_files
 from cnnprobe.models.foreign import network as foreign
 from cnnprobe.models.parts.inputs import Input
 from cnnprobe.models.weights import extra_state
@@ -57,7 +57,8 @@ def build(
     """
     normalisation = _normalisation(channels or CHANNELS, mean, std)
     path = python_files.found(file, OPTION)
-    with chdir(Path.cwd()), foreign.as_written():  # wherever the file goes, the command line means what it meant
+    # wherever the file goes, and whatever it sets, the command line means what it meant
+    with chdir(Path.cwd()), foreign.as_written(), precision.put_back():
         model = _made(path, function, num_classes)
     return foreign.adopt(model, *normalisation)
 
@@ -101,9 +102,9 @@ def _made(path: Path, function: str, num_classes: int | None) -> nn.Module:
     return model.to("cpu")  # wherever the file put it, or parts of it; it goes where `device=` says
 
 
-def ran_from_beside() -> tuple[Path, ...]:
-    """Return the files that the last network was seen to import from its folder, wherever below it they lie."""
-    return python_files.ran_from_beside(OPTION)
+def ran() -> dict[str, Path]:
+    """Return the files that the last network was seen to import, by module, wherever they lie."""
+    return python_files.ran(OPTION)
 
 
 def _takes(function: Any, name: str) -> bool:

@@ -46,7 +46,7 @@ class Preparation:
         sums: sha256 of the weights of each moment, by its label.
         classes: names of the network's own classes, () where unknown.
         options: the `model` block it was built from.
-        code: Python files that a network of the user's own was seen to run from beside its file.
+        code: Python files that a network of the user's own was seen to run beside its own, by module.
         buffers: sha256 of the buffers of such a network that are not in its state dict, by name.
     """
 
@@ -59,7 +59,7 @@ class Preparation:
     sums: dict[str, str]
     classes: tuple[str, ...]
     options: dict[str, Any]
-    code: tuple[Path, ...] = ()
+    code: dict[str, Path] = field(default_factory=dict)
     buffers: dict[str, str] = field(default_factory=dict)
 
 
@@ -89,11 +89,13 @@ def look(config: dict[str, Any]) -> None:
 
 
 def load_torch() -> None:
-    """Import torch as runs want it."""
+    """Import torch as runs want it, whose products keep all their bits."""
     # Threads that wait for each other spin; where another process needs the core, that costs far more than it
     # gains (4000 against 80 images/s in a small network). So they spin shortly. Read as torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    import torch  # noqa: F401
+    from cnnprobe.machine import precision
+
+    precision.take_out_of_environment()
 
 
 def device_of(block: dict[str, Any]) -> tuple[str, int, int]:
@@ -149,7 +151,7 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
         _check_foreign(model, dataset, weights, command, {key: given[key] for key in ("mean", "std")})
     classes = tuple(dataset.classes if training else about.get("classes") or protocol.about(model).classes)
     sha256 = weight_files.sha256(model.state_dict())
-    code = kind.ran_from_beside() if options["name"] == "custom" else ()
+    code = kind.ran() if options["name"] == "custom" else {}
     buffers = foreign.unsaved(model) if options["name"] == "custom" else {}
     unsaved = {name: weight_files.sha256({name: value}) for name, value in buffers.items()}
     return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options, code, unsaved)

@@ -307,20 +307,23 @@ def remark_resumed(name: str, before: dict[str, Any], now: dict[str, Any]) -> No
     """
     if before.get("status") == "running":
         LOG.warning(f"{name} was killed, and goes on from its last saved rows")
+    what = "its new rows" if before.get("code", now["code"]) != now["code"] else "bits of its new rows"
     if differ := _circumstances(before, now):
-        LOG.warning(f"{name} goes on with other circumstances ({listing(differ)}); bits of its new rows may differ")
+        LOG.warning(f"{name} goes on with other circumstances ({listing(differ)}); {what} may differ")
 
 
 def _circumstances(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return what a run is computed with now that it was not before: threads, device, processor, versions."""
+    """Return what a run is computed with now that it was not before: threads, device, processor, versions, code."""
     old, new = (
         {"threads": about.get("threads"), "device": about.get("device")}
         | {"processor": about.get("machine", {}).get("processor")}
+        | about.get("environment", {})
         | about.get("versions", {})
+        | {"code of cnnprobe": about.get("code", "")[:12] or None}
         for about in (before, now)
     )
     return [
-        f"{key} {new.get(key)}, was {value}"
+        f"{key} {new.get(key) or 'not set'}, was {value or 'not set'}"
         for key, value in old.items()
         if value is not None and new.get(key) != value
     ]

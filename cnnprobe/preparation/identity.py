@@ -2,9 +2,9 @@
 
 Beside the weights, the images and their size, which a store names in attributes of their own: the labels, classes and
 objects, every file and folder that the configuration names (tables, masks, references, volumes), the code of a network
-or an experiment of one's own with what it imports from beside it, the network's buffers that are not among the weights,
-the weights of every moment and of a second network, and the runs it is built from, found by what they hold and not by
-where they lie.
+or an experiment of one's own with what it imports of no installed package, the network's buffers that are not among the
+weights, the weights of every moment and of a second network, and the runs it is built from, found by what they hold and
+not by where they lie.
 """
 
 import ast
@@ -26,6 +26,8 @@ ATTRIBUTE = "identity"
 CODE, BUFFER, LABELS, OBJECTS, MOMENT, RUN = "code", "buffer", "labels", "objects", "moment", "run"
 EXPERIMENT = "experiment"
 """How the parts are called, what stands behind is which one: "code helpers.py"; "method.reference brain.h5"."""
+OUTSIDE = {CODE: "module", EXPERIMENT: "method's module"}
+"""The same of what they import from other folders, of no installed package."""
 IN_FULL = CODE, EXPERIMENT, OBJECTS, MOMENT, f"held-out {LABELS}"
 """Parts of which a run that has an identity lists every one: what it does not list was not there when it began."""
 FOLDERS = ("searchlight",)
@@ -47,12 +49,9 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
     found = dict(_named(config))
     file = config["model"].get("file")
     if file:
-        code = imported(path_of(file), made.code)
-        found |= {f"{CODE} {name}": files.sha256(path) for name, path in code.items()}
+        found |= code_of(path_of(file), made.code, CODE)
     if config["method"].get("name") in catalogue.OWN:
-        ran = python_files.ran_from_beside(own_experiment.OPTION)
-        code = imported(path_of(config["method"]["file"]), ran)
-        found |= {f"{EXPERIMENT} {name}": files.sha256(path) for name, path in code.items()}
+        found |= code_of(path_of(config["method"]["file"]), python_files.ran(own_experiment.OPTION), EXPERIMENT)
     found |= {f"{BUFFER} {name}": digest for name, digest in made.buffers.items()}
     found[LABELS] = labels_of(made.dataset)
     if made.held_out is not None:
@@ -97,7 +96,7 @@ def differences(before: dict[str, str], now: dict[str, str], about: Callable[[st
 
 def is_of_the_network(part: str) -> bool:
     """Tell whether a part says what the network computes, so that nothing is built on a run in which it differs."""
-    return part.startswith((CODE, BUFFER, "model."))
+    return part.startswith((CODE, OUTSIDE[CODE], BUFFER, "model."))
 
 
 def labels_of(dataset: Any) -> str:
@@ -175,6 +174,20 @@ def file_of(word: Any) -> Path | None:
         return next((path for path in map(path_of, filter(None, words)) if path.is_file()), None)
     except (OSError, ValueError, UserError):
         return None
+
+
+def code_of(file: Path, ran: dict[str, Path], part: str) -> dict[str, str]:
+    """Return the digests of a Python file of the user's own and of what it imports, of no installed package.
+
+    Args:
+        file: of a network or an experiment.
+        ran: files that it was seen to import, by module.
+        part: `CODE` or `EXPERIMENT`.
+    """
+    folder = file.resolve().parent
+    found = {f"{part} {name}": path for name, path in imported(file, ran.values()).items()}
+    found |= {f"{OUTSIDE[part]} {name}": path for name, path in ran.items() if not path.is_relative_to(folder)}
+    return {name: files.sha256(path) for name, path in found.items()}
 
 
 def imported(file: Path, ran: Iterable[Path] = ()) -> dict[str, Path]:

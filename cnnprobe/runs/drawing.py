@@ -56,7 +56,9 @@ def _pairs(drawn: Any, whose: str) -> Figures:
         raise UserError(f"{whose} must yield pairs (name, figure), returned {type(drawn).__name__}")
     for one in drawn:
         if not (isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str) and hasattr(one[1], "savefig")):
-            raise UserError(f"{whose} must yield pairs (name, figure), yielded {type(one).__name__}")
+            kinds = [type(part).__name__ for part in one] if isinstance(one, tuple) else []
+            got = f"({', '.join(kinds)})" if kinds else type(one).__name__
+            raise UserError(f"{whose} must yield pairs (name, figure), yielded {got}")
         yield one
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from cnnprobe import methods
 from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError, listing
-from cnnprobe.machine import files, provenance, terminal
+from cnnprobe.machine import files, provenance, python_files, terminal
 from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.signals import Stop
 from cnnprobe.methods.contract import Provided, Resumed
@@ -118,7 +118,9 @@ def attributes_of(job: Job, made: preparation.Preparation, depends: dict[str, st
 def about(job: Job, made: preparation.Preparation, device: str, threads: int) -> dict[str, Any]:
     """Return the provenance of a run that begins: the first state of its `run.json`."""
     before = run_json.read(job.resume) if job.resume else {}
-    weights = {"label": made.weights.label, "sha256": made.sha256}
+    from cnnprobe.machine import precision  # with torch
+
+    weights, commit = {"label": made.weights.label, "sha256": made.sha256}, provenance.commit()
     return {
         "command": job.command,
         "overrides": list(job.words),
@@ -137,11 +139,19 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "batch_size": job.config.get("batch_size"),
         "held_out": folders.images_of(made.held_out) if made.held_out is not None else None,
         "working_directory": folders.working_directory(),
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
+        "versions": provenance.versions() | python_files.versions(),
+        "environment": precision.environment(),
+        "commit": commit,
+        "commits": list(dict.fromkeys([*_commits(before), *([commit] if commit else [])])),
+        "code": provenance.code(),
         "machine": provenance.machine(),
         "process": os.getpid(),
     }
+
+
+def _commits(before: dict[str, Any]) -> list[str]:
+    """Return the commits by which the rows of a stopped run were written."""
+    return before.get("commits") or ([before["commit"]] if "commit" in before else [])
 
 
 def runs_read(job: Job, source: Recording | None) -> dict[str, Path]:

@@ -111,7 +111,12 @@ def test_help_is_made_from_its_docstrings_without_running_it(cnnprobe, place):
 
 @pytest.mark.parametrize(
     ("drawn", "said"),
-    [("return figure", "returned Figure"), ("yield figure", "yielded Figure"), ("pass", "returned NoneType")],
+    [
+        ("return figure", "returned Figure"),
+        ("yield figure", "yielded Figure"),
+        ("yield 1, figure", "yielded (int, Figure)"),
+        ("pass", "returned NoneType"),
+    ],
 )
 def test_what_draw_hands_over_is_no_figure_with_a_name(cnnprobe, place, drawn, said):
     place.joinpath("bright_ness.py").write_text(EXPERIMENT.replace('yield "brightness", figure', drawn))

@@ -1,5 +1,8 @@
 """Which number format and layout is taken, and that nothing stays set."""
 
+import os
+
+import numpy
 import pytest
 import torch
 
@@ -42,6 +45,57 @@ def test_repeatable_leaves_no_setting_behind():
         assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.conv.fp32_precision) == before
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+SETTINGS = {
+    "torch.set_float32_matmul_precision('medium')": lambda: torch.backends.mkldnn.matmul.fp32_precision,
+    "torch.backends.fp32_precision = 'bf16'": lambda: torch.backends.mkldnn.conv.fp32_precision,
+    "torch.set_default_dtype(torch.float64)": torch.get_default_dtype,
+    "torch.set_default_device('meta')": torch.get_default_device,
+    "torch.set_grad_enabled(False)": torch.is_grad_enabled,
+    "torch.set_num_threads(torch.get_num_threads() + 1)": torch.get_num_threads,
+    "torch.set_autocast_enabled('cpu', True)": lambda: torch.is_autocast_enabled("cpu"),
+    "torch.set_flush_denormal(True)": lambda: bool(torch.full((1,), 2.0**-140).mul(1) == 0),
+    "torch.use_deterministic_algorithms(True)": torch.are_deterministic_algorithms_enabled,
+    "numpy.seterr(all='raise')": numpy.geterr,
+}
+
+
+@pytest.mark.parametrize("line", SETTINGS)
+def test_what_a_file_sets_is_put_back(line):
+    """F100: whatever decides how everything behind it in this process computes."""
+    before = SETTINGS[line]()
+    with precision.put_back():
+        exec(line)
+        changed = SETTINGS[line]()
+    after = SETTINGS[line]()
+    assert changed != before
+    assert after == before
+
+
+def test_products_keep_all_their_bits_whatever_is_set():
+    """F100: a product with 1 + 2^-12 has to be that number, which 8 bits cannot hold."""
+    exact, one = torch.full((256, 256), 1 + 2.0**-12), torch.eye(256)
+    image, kernel = exact[None, None].repeat(1, 16, 1, 1), torch.eye(16)[:, :, None, None]
+    with precision.put_back():
+        for setting in ("medium", "high"):
+            torch.set_float32_matmul_precision(setting)
+            torch.backends.mkldnn.conv.fp32_precision = "bf16"
+            with precision.repeatable(precision.exact("cpu")):
+                assert torch.equal(exact @ one, exact)
+                assert torch.equal(torch.nn.functional.conv2d(image, kernel), image)
+            assert torch.get_float32_matmul_precision() == setting
+
+
+def test_a_variable_that_shortens_products_is_taken_out(monkeypatch, caplog):
+    """F100: oneDNN would follow it whatever torch is told."""
+    for name in precision.SHORTENING:
+        monkeypatch.setenv(name, "BF16")
+    precision.take_out_of_environment()
+    assert [f"{name}=BF16 is not followed" in caplog.text for name in precision.SHORTENING] == [True, True]
+    assert not [name for name in precision.SHORTENING if name in os.environ]
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert precision.environment()["ATEN_CPU_CAPABILITY"] == "default"
 
 
 def test_seeding_makes_dropout_repeat():

@@ -149,6 +149,42 @@ def test_code_that_came_beside_a_network_is_other_code(cnnprobe, place):
     assert "this is not the same run as v001: code extra.py is new" in answer.err
 
 
+def test_code_from_another_folder_is_part_of_it(cnnprobe, place):
+    """F100: found by a path that the file adds, not beside it; that of installed packages is told by their version."""
+    (place / "lib/mine").mkdir(parents=True)
+    (place / "lib/mine/__init__.py").write_text(PARTS.format("ReLU"))
+    path = f"import sys\nsys.path.insert(0, {str(place / 'lib')!r})\nimport yaml\n"
+    (place / "nets").mkdir()
+    Path("nets/net.py").write_text(path + NETWORK.replace("from parts", "from mine"))
+    words = [word.replace("net.py", "nets/net.py") for word in MINE]
+    assert cnnprobe("topk", *words, *SHOWN, "k=2").status == 0
+    about = run_json.read(place / "outputs/topk/custom-folder/v001")
+    assert {"code net.py", "module mine"} <= set(about["identity"])
+    assert not [part for part in about["identity"] if "yaml" in part]
+    (place / "lib/mine/__init__.py").write_text(PARTS.format("Tanh"))
+    answer = cnnprobe("topk", "--rerun", "topk/custom-folder/v001", "model.file=nets/net.py")
+    assert answer.status == 0
+    assert "this is not the same run as v001: module mine changed" in answer.err
+    built = ["rf-map", *words, *SHOWN, "top_images=2", "effective=false", "source=topk/custom-folder/v001"]
+    answer = cnnprobe(*built)
+    assert answer.status == 2
+    assert "was made with other code of the network: module mine changed since then; rank again" in answer.err
+
+
+def test_a_file_does_not_set_how_the_next_run_computes(cnnprobe, place):
+    """F100: jobs of a sweep follow each other in one process."""
+    asked = ["record", *MINE, *SHOWN]
+    assert cnnprobe(*asked, "name=before").status == 0
+    lines = "torch.set_float32_matmul_precision('medium')\ntorch.set_grad_enabled(False)\ntorch.set_num_threads(3)\n"
+    Path("other.py").write_text(NETWORK.replace("from torch import nn", f"from torch import nn\n{lines}", 1))
+    assert cnnprobe(*asked, "model.file=other.py", "name=other").status == 0
+    assert cnnprobe(*asked, "name=after").status == 0
+    stores = [package.open(f"record/{name}/v001") for name in ("before", "other", "after")]
+    first, *others = [store["activations/conv1"]["mean"] for store in stores]
+    assert all(np.array_equal(first, one) for one in others)
+    assert cnnprobe("train", "model=convnet", "dataset=avatar", "limit=8", "epochs=1").status == 0
+
+
 def test_what_a_run_could_not_have_listed_is_not_new():
     """F100: a run of a version before there was such a part, or before there were any."""
     now = {"code a.py": "1", "labels": "2", "objects": "3", "held-out labels": "4", "run old_task": "5"}

@@ -270,15 +270,16 @@ def test_products_on_a_gpu_are_whole_float32_and_the_same_every_time(monkeypatch
 
     def look():
         seen["conv"] = torch.backends.cudnn.conv.fp32_precision
+        seen["rnn"] = torch.backends.cudnn.rnn.fp32_precision
         seen["strict"] = torch.are_deterministic_algorithms_enabled()
 
     before = torch.backends.cudnn.conv.fp32_precision, torch.are_deterministic_algorithms_enabled()
     with repeatable(exact("cuda")):
         look()
-    assert seen == {"conv": "ieee", "strict": True}
+    assert seen == {"conv": "ieee", "rnn": "ieee", "strict": True}
     with repeatable(Precision(torch.device("cuda"), False, True, torch.contiguous_format)):
         look()
-    assert seen["conv"] == "tf32"
+    assert seen["conv"] == seen["rnn"] == "tf32"
     assert (torch.backends.cudnn.conv.fp32_precision, torch.are_deterministic_algorithms_enabled()) == before
 
 

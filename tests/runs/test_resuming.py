@@ -16,7 +16,7 @@ import yaml
 import cnnprobe as package
 from cnnprobe.datasets.base.image_files import FolderSet
 from cnnprobe.errors import UserError
-from cnnprobe.machine import files
+from cnnprobe.machine import files, provenance
 from cnnprobe.plots import style
 from cnnprobe.runs import drawing, prepare, under_way
 from cnnprobe.store import folders, run_json
@@ -112,6 +112,8 @@ def test_a_run_that_was_interrupted_in_peace_was_not_killed(cnnprobe, pictures, 
         ({"threads": 77}, ", was 77)"),
         ({"versions": {"torch": "1.0"}}, ", was 1.0"),
         ({"device": "cuda"}, "was cuda"),
+        ({"environment": {"MKL_CBWR": "AVX2"}}, "(MKL_CBWR not set, was AVX2); bits of its new rows may differ"),
+        ({"code": "0" * 64}, ", was 000000000000); its new rows may differ"),
     ],
 )
 def test_other_versions_and_threads_are_warned_of(cnnprobe, pictures, tmp_path, monkeypatch, changed, told):
@@ -123,6 +125,19 @@ def test_other_versions_and_threads_are_warned_of(cnnprobe, pictures, tmp_path, 
     assert "v001 goes on with other circumstances" in answer.err
     assert told in answer.err
     assert any(told in line for line in run_json.read(folder)["warnings"])
+
+
+def test_every_commit_that_wrote_rows_is_named(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F70: the last one alone would be said of rows that it has not written."""
+    monkeypatch.setattr(provenance, "commit", lambda: "first")
+    folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch)
+    for commit in ("second", "second", "third"):
+        change(folder, status="interrupted")
+        monkeypatch.setattr(provenance, "commit", lambda said=commit: said)
+        assert cnnprobe("record", "--resume", str(folder)).status == 0
+    about = run_json.read(folder)
+    assert about["commits"] == ["first", "second", "third"]
+    assert about["commit"] == "third"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import copy
 import errno
 import os
+from dataclasses import dataclass
 
 import pytest
 
@@ -41,6 +42,17 @@ class Failing:
         self.count, self.at, self.error, self.lasting = 0, at, error, lasting
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """A figure of which the file is known already."""
+
+    file: bytes
+
+    def savefig(self) -> bytes:
+        """Return the file."""
+        return self.file
+
+
 @pytest.fixture
 def remembered(monkeypatch, cnnprobe):
     """Compose a command line once, draw a store once: most of a run's time, and neither changes a file.
@@ -61,13 +73,13 @@ def remembered(monkeypatch, cnnprobe):
         def images(recording):
             key = str(contents(recording.path.parent))
             if key not in drawn:
-                drawn[key] = [(name, render(figure)) for name, figure in draw(recording)]
+                drawn[key] = [(name, Rendered(render(figure))) for name, figure in draw(recording)]
             return drawn[key]
 
         return images
 
     monkeypatch.setattr(compose, "compose", once)
-    monkeypatch.setattr(drawing.style, "png", lambda image: image)
+    monkeypatch.setattr(drawing.style, "png", Rendered.savefig)
     monkeypatch.setattr(drawing.style, "mark", lambda image, words: None)
     for command in COMMANDS:
         monkeypatch.setattr(methods.module(command), "draw", drawing_once(methods.module(command).draw))
