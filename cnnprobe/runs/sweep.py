@@ -9,6 +9,8 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -28,6 +30,9 @@ from cnnprobe.runs.sweep_table import lines_of
 from cnnprobe.store import folders
 
 FULL = "HYDRA_FULL_ERROR"
+"""Variable of the environment with which errors come as they are, instead of pages and the end of the process."""
+SAFE = "PYTHONSAFEPATH"
+"""The same for Python: a process that a launcher begins imports nothing from the folder one stands in."""
 MOST = 10_000  # jobs; all of them are written down before the first begins
 
 
@@ -68,12 +73,10 @@ def launched(folder: Path, request: Request, words: list[str]) -> int:
         "hydra/hydra_logging=none",
         f"+sweep={place}",
     ]
-    before, full = sys.argv, os.environ.get(FULL)
+    before = sys.argv
     sys.argv = ["cnnprobe", "--multirun", *settings, *compose.searchpath(request.config_dirs), *words]
-    os.environ[PARENT] = str(os.getpid())
-    os.environ[FULL] = "1"  # errors come as they are, instead of pages and the end of the process
     try:
-        with handled({signal.SIGTERM: _end, signal.SIGHUP: _end}):
+        with _environment(), handled({signal.SIGTERM: _end, signal.SIGHUP: _end}):
             hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
     except SystemExit as end:  # a signal came: the jobs behind this one are not begun
         return int(end.code or 0)
@@ -90,11 +93,22 @@ def launched(folder: Path, request: Request, words: list[str]) -> int:
         terminal.say(f"cnnprobe {request.command}: {told[:300]}", stream=sys.stderr)
     finally:
         sys.argv = before
-        os.environ.pop(FULL)
-        os.environ.pop(PARENT)
-        if full is not None:
-            os.environ[FULL] = full
     return 0
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Set what Hydra, the launcher and the jobs find in the environment, inside the block."""
+    before = {name: os.environ.get(name) for name in (PARENT, FULL, SAFE)}
+    os.environ |= {PARENT: str(os.getpid()), FULL: "1", SAFE: "1"}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _end(number: int, _frame: object) -> None:

@@ -14,7 +14,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -72,10 +72,12 @@ def task(config: DictConfig) -> int:
     about = HydraConfig.get()
     own_experiment.again(plain["method"])
     asked = Asked(Path(plain.pop("sweep")), about.job.num, typed(about.overrides.task), plain)
-    if about.runtime.choices.get("hydra/launcher") in SHARING and hasattr(os, "fork") and _in_main_thread():
-        if _die_with_the(os.environ.get(PARENT)):
+    launcher = os.environ.get(PARENT)
+    shared = about.runtime.choices.get("hydra/launcher") in SHARING and hasattr(os, "fork") and _in_main_thread()
+    if shared and launcher != str(os.getpid()):  # with one worker joblib does its jobs in the process of the sweep
+        if _die_with_the(launcher):
             return _apart(asked)
-        os._exit(1)  # the sweep is gone already
+        _left_alone(asked)
     status = do(asked)
     if status > 2:
         raise SystemExit(status)
@@ -111,7 +113,7 @@ def do(asked: Asked) -> int:
         told = error if isinstance(error, UserError) else resource_errors.of_call(error)
         if told is not None:
             line["reason"] = str(told)
-            terminal.say(f"cnnprobe {asked.command}: job {asked.number}: {told}", stream=sys.stderr)
+            _say(asked, told)
         else:
             status = 1
             line |= {"reason": f"{type(error).__name__}: {error}", "bug": True}
@@ -147,21 +149,37 @@ def _die_with_the(parent: str | None) -> bool:
     return not end_with_parent(signal.SIGTERM) or parent is None or os.getppid() == int(parent)
 
 
-def _only_child(asked: Asked, parent: int) -> None:
+def _left_alone(asked: Asked) -> NoReturn:
+    """End a process whose sweep is gone before its job is begun."""
+    _say(asked, "not begun: the process that launched the sweep is gone")
+    _leave(1)
+
+
+def _say(asked: Asked, told: object) -> None:
+    terminal.say(f"cnnprobe {asked.command}: job {asked.number}: {told}", stream=sys.stderr)
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process, and do nothing of what the one it was forked from does at its end."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def _only_child(asked: Asked, parent: int) -> NoReturn:
     """Do a job and end this process; a signal stops it in order when the one that waits for it dies."""
     status = 1
     try:
-        if _die_with_the(str(parent)):
-            status = do(asked)
-            if os.getppid() != parent:
-                write_in_time(asked.folder, now=True)  # nobody else will
+        if not _die_with_the(str(parent)):
+            _left_alone(asked)
+        status = do(asked)
+        if os.getppid() != parent:
+            write_in_time(asked.folder, now=True)  # nobody else will
     except BaseException:
         terminal.say(traceback.format_exc(), stream=sys.stderr)
     finally:
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)  # what the other process would do at its end is not ours
+        _leave(status)
 
 
 def settle(folder: Path, jobs: list[list[str]]) -> None:

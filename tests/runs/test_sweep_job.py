@@ -222,6 +222,48 @@ def test_a_job_apart_ends_as_it_ends_and_its_parent_goes_on(tmp_path, monkeypatc
         assert (tmp_path / "5").read_text() != str(os.getpid())
 
 
+def test_jobs_of_one_worker_are_done_in_the_process_of_the_sweep(cnnprobe, tmp_path, monkeypatch):
+    """F103: so does joblib where it has one worker; no process ends without a word."""
+    monkeypatch.setattr(sweep_job, "SHARING", ("basic",))
+    monkeypatch.setattr(sweep_job, "_leave", lambda status: pytest.fail(f"this process would end with {status}"))
+    answer = cnnprobe("layers", "-m", "model=convnet", "weights=random", "seed=1,2", "name=n")
+    assert answer.status == 0, answer.err
+    with (tmp_path / "outputs/layers/n/sweep-001/runs.csv").open() as source:
+        assert [(row["seed"], row["status"]) for row in csv.DictReader(source)] == [
+            ("1", "complete"),
+            ("2", "complete"),
+        ]
+
+
+def test_a_job_whose_sweep_is_gone_before_it_begins_says_so(tmp_path, monkeypatch, capfd):
+    """F103."""
+    monkeypatch.setattr(sweep_job, "do", lambda asked: (tmp_path / "begun").touch())
+    child = os.fork()
+    if child == 0:
+        sweep_job._only_child(Asked(tmp_path, 5, [], {"method": {"name": "topk"}}), 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    said = "cnnprobe topk: job 5: not begun: the process that launched the sweep is gone\n"
+    assert capfd.readouterr().err == said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["-m", "stranger"], ["-c", "import stranger"]])
+def test_a_process_that_a_launcher_begins_imports_nothing_from_where_one_stands(cnnprobe, tmp_path, monkeypatch, words):
+    """F102: a folder of images may hold Python files too."""
+    (tmp_path / "stranger.py").write_text("open('ran', 'w')")
+    ended = []
+
+    def do(asked):
+        ended.append(subprocess.run([sys.executable, *words], capture_output=True, check=False).returncode)
+        return 0
+
+    monkeypatch.setattr(sweep_job, "do", do)
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    cnnprobe("layers", "-m", "model=convnet", "weights=random", "seed=1,2")
+    assert ended == [1, 1] and not (tmp_path / "ran").exists()
+    assert os.environ["PYTHONSAFEPATH"] == ""
+
+
 def test_a_job_for_which_memory_does_not_suffice_is_no_bug(cnnprobe, tmp_path, monkeypatch):
     """F54: the others are done."""
     real = convnet.build
