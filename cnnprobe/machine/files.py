@@ -5,7 +5,8 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ DIGITS = 15
 GONE = 0
 """State of a file that is not there."""
 HELD: dict[Path, Callable[[], None]] = {}
-"""Folders in which this process alone writes, each with what raises an error once it is no longer that folder."""
+"""Folders that must stay what they are, by their absolute path, each with what raises an error once they are not."""
 
 
 def still_held(path: Path) -> None:
@@ -25,9 +26,24 @@ def still_held(path: Path) -> None:
 
     A folder that is deleted while it is written may a moment later be that of another run.
     """
+    path = path.absolute()
     for folder, check in HELD.items():
         if path.is_relative_to(folder):
             check()
+
+
+@contextmanager
+def holding(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Have a check made before anything is written below a folder inside the block, see `still_held`."""
+    place = folder.absolute()
+    before = HELD.get(place)
+    HELD[place] = check
+    try:
+        yield
+    finally:
+        del HELD[place]
+        if before is not None:
+            HELD[place] = before
 
 
 def is_open_at(handle: int, path: Path) -> bool:

@@ -77,11 +77,13 @@ def _processor() -> str:
 def birth(process: int) -> int | None:
     """Return when a process of this machine began, in ticks since the machine did; None where there is none.
 
-    Numbers of processes are given again; number and birth together are not.
+    One that has ended is none, also where nobody has asked yet how. Numbers of processes are given again; number and
+    birth together are not.
     """
     try:
         text = Path(f"/proc/{process}/stat").read_bytes()
-        return int(text.rpartition(b")")[2].split()[19])  # field 22; the name before it may hold anything
+        fields = text.rpartition(b")")[2].split()  # from the third on; the name before them may hold anything
+        return int(fields[19]) if fields[0] != b"Z" else None
     except (OSError, ValueError, IndexError):
         return None
 

@@ -136,11 +136,16 @@ def _a_library_is_imported() -> bool:
 class Stop:
     """Notes the first Ctrl-C, SIGTERM or SIGHUP so that the batch under way is finished; the second one leaves at once.
 
+    Args:
+        passed_on: signals come from whoever waits for this process, and perhaps from the terminal or a scheduler as
+            well: of several only a Ctrl-C leaves at once.
+
     Attributes:
         notice: called, in another thread, where that takes longer than `PATIENCE`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passed_on: bool = False) -> None:
+        self.passed_on = passed_on
         self.signal: int | None = None
         self.notice: Callable[[], None] | None = None
         self.waiting: threading.Timer | None = None
@@ -179,6 +184,8 @@ class Stop:
             self.leaves = False
 
     def _note(self, number: int, _frame: object) -> None:
+        if self.signal is not None and self.passed_on and number != signal.SIGINT:
+            return
         if self.signal is not None and not self.leaves:
             raise KeyboardInterrupt
         if self.leaves and _a_library_is_imported():  # its C++ would abort the process

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -22,10 +23,10 @@ from cnnprobe.config import catalogue, compose, untrusted_yaml
 from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, one_line
 from cnnprobe.machine import files, terminal
-from cnnprobe.machine.signals import EXIT_STATUS, handled
-from cnnprobe.runs import drawing, sweep_table
+from cnnprobe.machine.signals import EXIT_STATUS, Handler, handled
+from cnnprobe.runs import drawing, sweep_state, sweep_table
 from cnnprobe.runs.job import Job
-from cnnprobe.runs.sweep_job import PARENT, settle, task, typed
+from cnnprobe.runs.sweep_job import PARENT, settle, stop_jobs, task, typed
 from cnnprobe.runs.sweep_table import lines_of
 from cnnprobe.store import folders
 
@@ -47,8 +48,9 @@ def main(request: Request) -> int:
     except OSError as error:
         raise folders.unwritable(Path(first.config["out"]), error) from None
     (folder / "jobs").mkdir()
-    with folders.Lock(folder):
-        stopped = launched(folder, request, words)
+    with folders.Lock(folder) as lock:
+        stopped = launched(sweep_state.begin(folder), request, words)
+        lock.check()
         settle(folder, jobs_of(folder, words))
         status = sweep_table.summary(folder)
         done = [line for line in lines_of(folder) if line["status"] == "complete" and line.get("folder")]
@@ -56,13 +58,13 @@ def main(request: Request) -> int:
     return max(stopped, status)
 
 
-def launched(folder: Path, request: Request, words: list[str]) -> int:
+def launched(sweep: sweep_state.Sweep, request: Request, words: list[str]) -> int:
     """Let Hydra launch all jobs and wait for them; returns 130 or 143 where a signal came, else 0.
 
     Raises:
         UserError: Hydra cannot make jobs of the words, or has no such launcher; the folder is gone again.
     """
-    place = compose.literal(str(folder.resolve()))
+    place = compose.literal(str(sweep.folder))
     settings = [
         "hydra.output_subdir=null",
         "hydra.run.dir=.",
@@ -71,22 +73,23 @@ def launched(folder: Path, request: Request, words: list[str]) -> int:
         "hydra.job.chdir=false",
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
-        f"+sweep={place}",
+        f"+sweep={{folder:{place},id:{compose.literal(sweep.id)}}}",
     ]
     before = sys.argv
     sys.argv = ["cnnprobe", "--multirun", *settings, *compose.searchpath(request.config_dirs), *words]
     try:
-        with _environment(), handled({signal.SIGTERM: _end, signal.SIGHUP: _end}):
+        with _environment(), handled(dict.fromkeys(EXIT_STATUS, _ending(sweep))):
             hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
     except SystemExit as end:  # a signal came: the jobs behind this one are not begun
         return int(end.code or 0)
     except KeyboardInterrupt:
         return 130
     except (HydraException, OmegaConfBaseException) as error:
-        if lines_of(folder):
+        files.still_held(sweep.folder)
+        if lines_of(sweep.folder):
             terminal.say(f"cnnprobe {request.command}: {_told(error)}", stream=sys.stderr)
         else:
-            shutil.rmtree(folder)
+            shutil.rmtree(sweep.folder)
             raise _told(error) from None
     except Exception as error:  # of the launcher; the jobs' own are in their lines
         told = one_line(f"the launcher failed: {type(error).__name__}: {error}")
@@ -111,9 +114,24 @@ def _environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _end(number: int, _frame: object) -> None:
-    """Let a SIGTERM or SIGHUP that comes between jobs end the sweep in order, its table written."""
-    raise SystemExit(EXIT_STATUS[number])
+def _ending(sweep: sweep_state.Sweep) -> Handler:
+    """Return what lets a signal that comes between jobs, or while others do them, end the sweep, its table written.
+
+    A launcher kills its processes at once, so the jobs that they do end before; a second signal does not wait for them.
+    """
+    came, interrupted = [], signal.getsignal(signal.SIGINT)
+
+    def end(number: int, frame: Any) -> None:
+        came.append(number)
+        if len(came) == 1:
+            stop_jobs(sweep, EXIT_STATUS[number])
+        if number != signal.SIGINT:
+            raise SystemExit(EXIT_STATUS[number])
+        if not callable(interrupted):
+            raise KeyboardInterrupt
+        interrupted(number, frame)
+
+    return end
 
 
 def _told(error: Exception) -> UserError:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from cnnprobe.config import catalogue, own_experiment, schema
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files, provenance, terminal
-from cnnprobe.machine.signals import Stop, end_with_parent
+from cnnprobe.machine.signals import EXIT_STATUS, Stop, end_with_parent
 from cnnprobe.preparation import build as preparation
-from cnnprobe.runs import resource_errors
+from cnnprobe.runs import resource_errors, sweep_state
 from cnnprobe.runs.execute import execute
 from cnnprobe.runs.job import Job
+from cnnprobe.runs.sweep_state import Sweep
 from cnnprobe.runs.sweep_table import lines_of, notes_of, write_in_time
 from cnnprobe.store import folders, run_json
 
@@ -45,16 +47,21 @@ class Asked:
     """A job as it was launched.
 
     Args:
-        folder: of the sweep.
+        sweep: to which it belongs.
         number: of the job.
         words: the overrides, as typed.
         config: composed, not yet checked.
     """
 
-    folder: Path
+    sweep: Sweep
     number: int
     words: list[str]
     config: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the sweep."""
+        return self.sweep.folder
 
     @property
     def command(self) -> str:
@@ -71,14 +78,21 @@ def task(config: DictConfig) -> int:
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     about = HydraConfig.get()
     own_experiment.again(plain["method"])
-    asked = Asked(Path(plain.pop("sweep")), about.job.num, typed(about.overrides.task), plain)
+    of = plain.pop("sweep")
+    asked = Asked(Sweep(Path(of["folder"]), of["id"]), about.job.num, typed(about.overrides.task), plain)
     launcher = os.environ.get(PARENT)
+    here = launcher == str(os.getpid())  # as the plain launcher does it, and joblib where it has one worker
     shared = about.runtime.choices.get("hydra/launcher") in SHARING and hasattr(os, "fork") and _in_main_thread()
-    if shared and launcher != str(os.getpid()):  # with one worker joblib does its jobs in the process of the sweep
-        if _die_with_the(launcher):
-            return _apart(asked)
-        _left_alone(asked)
-    status = do(asked)
+    try:
+        asked.sweep.check()
+        if shared and not here:
+            return _apart(asked) if _die_with_the(launcher) else _left_alone(asked)
+        status = do(asked)
+    except UserError as error:
+        if here:  # the sweep itself says so
+            raise SystemExit(2) from None
+        _say(asked, error)
+        return 2
     if status > 2:
         raise SystemExit(status)
     return status
@@ -90,19 +104,39 @@ def typed(words: Any) -> list[str]:
 
 
 def do(asked: Asked) -> int:
-    """Do a job here and leave its line; returns its exit status: that of a signal where one came meanwhile."""
+    """Do a job here and leave its line; returns its exit status: that of a signal where one came meanwhile.
+
+    Raises:
+        UserError: the folder of the sweep is not there any more, or is that of another one.
+    """
     note = {"process": os.getpid(), "born": provenance.birth(os.getpid()), "out": asked.config.get("out"),
             "command": asked.command, "overrides": asked.words}  # fmt: skip
-    files.write_json(asked.folder / "jobs" / f"{asked.number}.begun", note)
-    write_in_time(asked.folder)
-    status, line, stop = 2, asked.line("failed"), Stop()
+    stop = Stop(passed_on=os.environ.get(PARENT) not in (None, str(os.getpid())))
+    with files.holding(asked.folder, asked.sweep.check):
+        if (stopped := sweep_state.about(asked.folder)["stopped"]) is not None:
+            return int(stopped)
+        files.write_json(asked.folder / "jobs" / f"{asked.number}.begun", note)
+        write_in_time(asked.folder)
+        (asked.folder / "jobs" / f"{asked.number}.json").unlink(missing_ok=True)  # that it was not begun
+        write_in_time(asked.folder)
+        try:
+            status, line = _work(asked, stop)
+        except (KeyboardInterrupt, SystemExit):
+            files.write_json(
+                asked.folder / "jobs" / f"{asked.number}.json", _broken_off(asked.folder, asked.number, note)
+            )
+            raise
+        files.write_json(asked.folder / "jobs" / f"{asked.number}.json", line)
+        write_in_time(asked.folder)
+    return stop.exit_status if stop() else status
+
+
+def _work(asked: Asked, stop: Stop) -> tuple[int, dict[str, Any]]:
+    """Do a job, and return its exit status and line."""
+    status, line = 2, asked.line("failed")
     try:
-        job = Job(
-            asked.command,
-            schema.checked(asked.config, asked.command),
-            tuple(asked.words),
-            sweep=asked.folder.name,
-        )
+        job = Job(asked.command, schema.checked(asked.config, asked.command), tuple(asked.words),
+                  sweep=asked.folder.name)  # fmt: skip
         status, where = execute(job, stop)
         about = run_json.read(where)
         line |= {"status": about["status"], "version": folders.short(where, job.config["out"]), "folder": str(where)}
@@ -118,9 +152,7 @@ def do(asked: Asked) -> int:
             status = 1
             line |= {"reason": f"{type(error).__name__}: {error}", "bug": True}
             terminal.say(traceback.format_exc(), stream=sys.stderr)
-    files.write_json(asked.folder / "jobs" / f"{asked.number}.json", line)
-    write_in_time(asked.folder)
-    return stop.exit_status if stop() else status
+    return status, line
 
 
 def _in_main_thread() -> bool:
@@ -176,35 +208,81 @@ def _only_child(asked: Asked, parent: int) -> NoReturn:
         status = do(asked)
         if os.getppid() != parent:
             write_in_time(asked.folder, now=True)  # nobody else will
+    except UserError as error:
+        _say(asked, error)
+        status = 2
+    except KeyboardInterrupt:
+        status = EXIT_STATUS[signal.SIGINT]
+    except SystemExit as end:
+        status = int(end.code or 0)
     except BaseException:
         terminal.say(traceback.format_exc(), stream=sys.stderr)
     finally:
         _leave(status)
 
 
-def settle(folder: Path, jobs: list[list[str]]) -> None:
+def settle(folder: Path, jobs: list[list[str]], wait: bool = True) -> None:
     """Write the line of every job that has left none: it was killed, or never begun.
 
     Args:
         folder: of the sweep.
         jobs: the overrides of every job there should be, by its number; fewer where that is not known.
+        wait: for the jobs that are still at work; else they are left to themselves.
 
     Raises:
         UserError: a stranger's folder in which that would write somewhere else.
     """
     folders.no_detours(folder)
-    end = time.monotonic() + PATIENCE
+    end, told = time.monotonic() + PATIENCE, False
     for number, note in notes_of(folder).items():
         line = folder / "jobs" / f"{number}.json"
-        while not line.exists() and (_writes(folder, note) or (_lives(note) and time.monotonic() < end)):
+        while wait and not line.exists() and _at_work(folder, note, end):
+            told = told or _waits(_noted(folder, lambda one: _at_work(folder, one, end)))
             time.sleep(POLL)
+            files.still_held(folder)
+        if not line.exists() and _at_work(folder, note, end):
+            continue
         if not line.exists():
             _killed(folder, number, note)
         (folder / "jobs" / f"{number}.begun").unlink(missing_ok=True)
-    there = {line["job"] for line in lines_of(folder)}
+    there = {line["job"] for line in lines_of(folder)} | notes_of(folder).keys()
     for number in sorted(set(range(len(jobs))) - there):
-        told = {"job": number, "overrides": jobs[number], "status": "not begun", "version": "", "reason": ""}
-        files.write_json(folder / "jobs" / f"{number}.json", told)
+        left = {"job": number, "overrides": jobs[number], "status": "not begun", "version": "", "reason": ""}
+        files.write_json(folder / "jobs" / f"{number}.json", left)
+
+
+def stop_jobs(sweep: Sweep, status: int) -> None:
+    """Have no further job begun, and those end in order that other processes of this machine do.
+
+    They are waited for, `PATIENCE` seconds at most: a launcher kills its processes.
+    """
+    with suppress(UserError):  # the folder of the sweep is gone, and so are the notes of its jobs
+        sweep.check()
+        with suppress(OSError):
+            sweep.stop(status)
+        end, told = time.monotonic() + PATIENCE, set[int]()
+        while (alive := _noted(sweep.folder, _lives)) and time.monotonic() < end:
+            for note in alive.values():
+                if note["process"] not in told:
+                    with suppress(OSError):
+                        os.kill(note["process"], signal.SIGTERM)
+            if not told:
+                _waits(alive)
+            told |= {note["process"] for note in alive.values()}
+            time.sleep(POLL)
+            sweep.check()
+
+
+def _noted(folder: Path, which: Callable[[dict[str, Any]], bool]) -> dict[int, dict[str, Any]]:
+    """Return those notes of jobs of which something is true."""
+    return {number: note for number, note in notes_of(folder).items() if which(note)}
+
+
+def _waits(notes: dict[int, dict[str, Any]]) -> bool:
+    """Say which jobs are waited for."""
+    jobs, command = listing(map(str, notes)), next(iter(notes.values()))["command"]
+    terminal.say(f"cnnprobe {command}: waiting for jobs to end: {jobs}; another Ctrl-C leaves at once", sys.stderr)
+    return True
 
 
 def _run_of(folder: Path, note: dict[str, Any]) -> Path | None:
@@ -231,13 +309,25 @@ def _lives(note: dict[str, Any]) -> bool:
     return note["process"] != os.getpid() and provenance.birth(note["process"]) == note["born"] is not None
 
 
+def _at_work(folder: Path, note: dict[str, Any], end: float) -> bool:
+    """Tell whether a job that has left no line goes on; one that writes no run counts for so long only."""
+    return _writes(folder, note) or (_lives(note) and time.monotonic() < end)
+
+
 def _killed(folder: Path, number: int, note: dict[str, Any]) -> None:
-    """Write the line of a job whose process is gone without a word, with its run folder and how to go on with it."""
-    command, path = note["command"], _run_of(folder, note)
-    line = {"job": number, "overrides": note["overrides"], "status": "killed", "version": ""}
-    line["reason"] = "its process was killed before it had a run folder (memory?)"
-    if path is not None:
-        line |= {"version": folders.short(path, note["out"]), "folder": str(path)}
-        line["reason"] = f"its process was killed (memory?); resume with: {folders.command_for(path, command)}"
+    """Write the line of a job whose process is gone without a word."""
+    stopped = sweep_state.about(folder)["stopped"] is not None
+    line = _broken_off(folder, number, note, "when the sweep was stopped" if stopped else "(memory?)")
     files.write_json(folder / "jobs" / f"{number}.json", line)
-    terminal.say(f"cnnprobe {command}: job {number}: {line['reason']}", stream=sys.stderr)
+    terminal.say(f"cnnprobe {note['command']}: job {number}: {line['reason']}", stream=sys.stderr)
+
+
+def _broken_off(folder: Path, number: int, note: dict[str, Any], why: str = "") -> dict[str, Any]:
+    """Return the line of a job that left at once, or was killed and `why`, with its run folder and how to resume it."""
+    path, how = _run_of(folder, note), f"its process was killed {why}" if why else "it was stopped"
+    line = {"job": number, "overrides": note["overrides"], "status": "killed" if why else "interrupted", "version": ""}
+    if path is None:
+        return line | {"reason": f"{how}, before it had a run folder"}
+    resume = f"resume with: {folders.command_for(path, note['command'])}"
+    about = {"version": folders.short(path, note["out"]), "folder": str(path)}
+    return line | about | {"reason": f"{how}; {resume}" if why else resume}

@@ -70,7 +70,7 @@ def run_of(folder: Path, line: dict[str, Any]) -> Path | None:
 
 def notes_of(folder: Path) -> dict[int, dict[str, Any]]:
     """Return the notes of jobs that are at work or were killed at it, by number; a file that is none is left alone."""
-    found = {path.stem: _json(path) for path in (folder / "jobs").glob("*.begun")}
+    found = {path.stem: read_json(path) for path in (folder / "jobs").glob("*.begun")}
     known = {int(stem): note for stem, note in found.items() if stem.isdecimal() and fits(note, NOTE)}
     known = {number: note for number, note in known.items() if COMMAND.fullmatch(note["command"])}
     return {number: {"born": None} | known[number] for number in sorted(known)}
@@ -86,7 +86,7 @@ def begun(folder: Path) -> list[dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    line = _json(path)
+    line = read_json(path)
     if not isinstance(line, dict) or not isinstance(line.get("job"), int) or not isinstance(line.get("status"), str):
         return None
     own = {key: value for key, value in line.items() if key not in BLANK or isinstance(value, type(BLANK[key]))}
@@ -94,7 +94,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     return line | {"overrides": [str(word) for word in line["overrides"]]}
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return what a small file holds as JSON; None where there is none, or something else."""
     with suppress(OSError, ValueError, RecursionError):
         if path.is_file() and path.stat().st_size <= LARGEST:  # a pipe would be waited for
             return json.loads(path.read_text(encoding="utf-8"))

@@ -87,7 +87,7 @@ class Lock:
 
     def __init__(self, folder: Path):
         no_detours(folder)
-        self.folder = folder
+        self.folder, self.place = folder, folder.absolute()
         self.handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             _take(self.handle)
@@ -96,7 +96,7 @@ class Lock:
             os.close(self.handle)
             raise UserError(f"{folder.name} is being written by {holder}") from None
         _HELD.add(self.handle)
-        files.HELD[folder] = self.check
+        files.HELD[self.place] = self.check
         with suppress(OSError):  # who it is, is a courtesy: a full disk is reported where it matters
             os.ftruncate(self.handle, 0)
             os.pwrite(self.handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
@@ -113,7 +113,7 @@ class Lock:
 
     def release(self) -> None:
         """Let go."""
-        files.HELD.pop(self.folder, None)
+        files.HELD.pop(self.place, None)
         _HELD.discard(self.handle)
         os.close(self.handle)
 

@@ -80,7 +80,7 @@ def _of_sweep(folder: Path) -> Finding:
         from cnnprobe.runs import sweep  # with Hydra
         from cnnprobe.runs.sweep_job import settle
 
-        settle(folder, sweep.jobs_of(folder))
+        settle(folder, sweep.jobs_of(folder), wait=False)
         try:
             count = sweep.draw_again(folder)
             drawn = f"; figures drawn: {count}" if count else ""

@@ -38,6 +38,17 @@ def test_the_first_signal_is_noted_and_the_second_one_leaves_at_once():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_signals_that_are_passed_on_are_one_signal():
+    """F63: who waits for a process, and a scheduler, may both end it; a Ctrl-C leaves at once."""
+    with Stop(passed_on=True).listening() as stop:
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.signal == signal.SIGHUP or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+
 def test_the_first_signal_leaves_where_nothing_can_be_kept_yet():
     """F103: reading what a stranger's file makes long is not waited for."""
     with Stop().listening() as stop:

@@ -20,6 +20,7 @@ from cnnprobe.machine import provenance
 from cnnprobe.models import convnet
 from cnnprobe.runs import execute, sweep, sweep_job, sweep_table
 from cnnprobe.runs.sweep_job import Asked
+from cnnprobe.runs.sweep_state import Sweep
 from tests.runs.test_execute import ROOT, contents, leading, wait_for
 
 try:
@@ -215,7 +216,7 @@ def test_a_job_apart_ends_as_it_ends_and_its_parent_goes_on(tmp_path, monkeypatc
         return 2
 
     monkeypatch.setattr(sweep_job, "do", do)
-    status = sweep_job._apart(Asked(tmp_path, 5, [], {}))
+    status = sweep_job._apart(Asked(Sweep(tmp_path), 5, [], {}))
     assert status == {"done": 2, "killed": -signal.SIGKILL, "fails": 1}[how]
     assert ("planted" in capfd.readouterr().err) == (how == "fails")
     if how == "done":
@@ -240,7 +241,7 @@ def test_a_job_whose_sweep_is_gone_before_it_begins_says_so(tmp_path, monkeypatc
     monkeypatch.setattr(sweep_job, "do", lambda asked: (tmp_path / "begun").touch())
     child = os.fork()
     if child == 0:
-        sweep_job._only_child(Asked(tmp_path, 5, [], {"method": {"name": "topk"}}), 1)
+        sweep_job._only_child(Asked(Sweep(tmp_path), 5, [], {"method": {"name": "topk"}}), 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     said = "cnnprobe topk: job 5: not begun: the process that launched the sweep is gone\n"
     assert capfd.readouterr().err == said
@@ -363,5 +364,5 @@ def test_a_signal_while_a_job_is_drawn_stops_the_sweep_behind_it(tmp_path, monke
     config = {"out": str(tmp_path), "method": {"name": "topk"}}
     monkeypatch.setattr(sweep_job.schema, "checked", lambda config, command: config)
     (tmp_path / "jobs").mkdir()
-    assert sweep_job.do(Asked(tmp_path, 0, ["seed=1"], config)) == status
+    assert sweep_job.do(Asked(Sweep(tmp_path), 0, ["seed=1"], config)) == status
     assert json.loads((tmp_path / "jobs/0.json").read_text())["status"] == "complete"

@@ -214,6 +214,19 @@ def test_what_is_held_is_the_folder_and_not_its_name(tmp_path):
     files.write(folder / "weights.bin", b"second")
 
 
+def test_what_is_held_is_the_folder_by_whatever_way(tmp_path, monkeypatch):
+    """F104: a folder that is named from here, and what is written there by its whole path, or the other way round."""
+    monkeypatch.chdir(tmp_path)
+    whole = make(tmp_path, "topk/a-b/v001")
+    short = whole.relative_to(tmp_path)
+    for held, written in ((short, whole), (whole, short)):
+        with folders.Lock(held):
+            (whole / ".lock").unlink()
+            with pytest.raises(UserError, match="v001 was deleted, moved or replaced"):
+                files.write(written / "weights.bin", b"first")
+        files.write(written / "weights.bin", b"second")
+
+
 @pytest.mark.parametrize("name", [".lock", "run.log", "store.h5", "figures", "weights", "maps", "jobs"])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "other"])
 def test_nothing_is_written_by_way_of_a_link(tmp_path, name, kind):
