@@ -31,9 +31,7 @@ def main(words: list[str] | None = None) -> int:
     except UserError as error:
         complain(f"cnnprobe {command}".rstrip() + f": {error}")
         return 2
-    except BrokenPipeError:
-        # the reader went away (`cnnprobe --help | head`): nothing is wrong, and nothing more can be said
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except screen.UnreadError:  # nothing is wrong, and nothing more can be said
         return 0
     except KeyboardInterrupt:
         complain(f"cnnprobe {command}".rstrip() + ": interrupted")
@@ -46,6 +44,8 @@ def main(words: list[str] | None = None) -> int:
         with suppress(OSError):
             screen.say(traceback.format_exc(), sys.stderr)
         return 1
+    finally:
+        screen.flush()
 
 
 def own_streams() -> None:

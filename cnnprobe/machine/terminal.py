@@ -1,5 +1,6 @@
 """The messages of a run while it works: progress, warnings, and its last line."""
 
+import io
 import logging
 import sys
 import time
@@ -81,8 +82,8 @@ def collected() -> Iterator[Remarks]:
 
 
 def say(line: str, stream: Any = None) -> None:
-    """Print one line, see `screen.say`; a closed pipe is silent."""
-    with suppress(OSError):
+    """Print a text, see `screen.say`; where the stream takes nothing, it is lost in silence."""
+    with suppress(OSError, ValueError):  # ValueError: it was closed
         screen.say(line, stream)
 
 
@@ -197,8 +198,8 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def table(columns: dict[str, list[str]], title: str = "") -> None:
-    """Print a table; texts are shown literally."""
+def table(columns: dict[str, list[str]], title: str = "") -> str:
+    """Return a table as the lines to print; texts are shown literally."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -206,11 +207,13 @@ def table(columns: dict[str, list[str]], title: str = "") -> None:
     def literal(text: str) -> Text:
         return Text(printable(text, most=200))
 
-    drawn = Table(title=literal(title) if title else None, box=None, header_style="bold", pad_edge=False)
+    drawn = Table(title=literal(title) if title else None, box=None, pad_edge=False)
     for name, cells in columns.items():
         numeric = all(cell[:1].isdigit() or cell in ("", "-") for cell in cells)
         drawn.add_column(literal(name), justify="right" if numeric else "left", no_wrap=True, overflow="ignore")
     for row in zip(*columns.values(), strict=True):
         drawn.add_row(*map(literal, row))
-    console = Console(width=1000)  # names are never broken, so that they can be copied and searched for
+    # names are never broken, so that they can be copied and searched for
+    console = Console(file=io.StringIO(), width=1000, force_terminal=False, force_jupyter=False)
     console.print(drawn)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())

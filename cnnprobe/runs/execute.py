@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from cnnprobe.config import catalogue
-from cnnprobe.machine import terminal
+from cnnprobe.machine import screen, terminal
 from cnnprobe.machine.signals import Stop
 from cnnprobe.runs import checkpoints, drawing, guard, under_way
 from cnnprobe.runs.job import Job
@@ -32,17 +32,19 @@ def execute(job: Job, stop: Stop | None = None) -> tuple[int, Path]:
     Raises:
         UserError: a mistake of the user; a folder that was made says so in its `run.json`.
     """
-    with terminal.collected() as remarks, (stop or Stop()).listening() as stop:
+    with screen.lenient(), terminal.collected() as remarks, (stop or Stop()).listening() as stop:
         stop.notice = partial(under_way.stopping, job.command, "the preparation")
-        run = prepare(job, remarks, stop)
+        run, told = prepare(job, remarks, stop), ""
         with run.lock, guard.ending(run, stop) as end:
             end.status = measure(run, stop)
             if end.status == 0:
                 drawing.draw(run.folder)
-                under_way.complete(run)
+                told = under_way.complete(run)
             else:
                 under_way.interrupted(run)
-        return end.status, run.folder
+    if told:
+        terminal.say(told)
+    return end.status, run.folder
 
 
 def measure(run: under_way.Run, stop: Stop) -> int:

@@ -25,8 +25,8 @@ def ending(run: under_way.Run, stop: Stop) -> Iterator[Ending]:
     """Guard the work of a run.
 
     An interruption, also one of the loaders by the signal that stops this process, ends it in order, with its exit
-    status. A mistake of the user, and what the machine lacks or forbids, becomes one line; an error of ours keeps its
-    traceback, which goes into `run.log` as well.
+    status. A mistake of the user, also code that leaves by sys.exit, and what the machine lacks or forbids, becomes one
+    line; an error of ours keeps its traceback, which goes into `run.log` as well.
 
     Raises:
         UserError: the run failed for a reason that is no error of ours.
@@ -37,12 +37,14 @@ def ending(run: under_way.Run, stop: Stop) -> Iterator[Ending]:
     except KeyboardInterrupt:
         under_way.interrupted(run)
         end.status = 130
-    except Exception as error:
-        if stop() and resource_errors.is_of_loaders(error):  # by the signal that stops this process too
+    except (Exception, SystemExit) as error:
+        exits = isinstance(error, SystemExit)
+        if stop() and (exits or resource_errors.is_of_loaders(error)):  # by the signal that stops this process too
             under_way.interrupted(run)
             end.status = stop.exit_status
             return
-        told = resource_errors.of_run(error, run.folder, run.about, run.again)
+        told = UserError(f"the network or experiment ends the program (sys.exit({error}))") if exits else None
+        told = told or resource_errors.of_run(error, run.folder, run.about, run.again)
         told = error if told is None and isinstance(error, UserError) else told
         with suppress(OSError):  # where the disk is full, the error itself is reported all the same
             if told is None:

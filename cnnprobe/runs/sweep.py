@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnprobe.config import catalogue, compose, untrusted_yaml
 from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, one_line
-from cnnprobe.machine import files, terminal
+from cnnprobe.machine import files, screen, terminal
 from cnnprobe.machine.signals import EXIT_STATUS, Handler, handled
 from cnnprobe.runs import drawing, sweep_state, sweep_table
 from cnnprobe.runs.job import Job
@@ -48,7 +48,7 @@ def main(request: Request) -> int:
     except OSError as error:
         raise folders.unwritable(Path(first.config["out"]), error) from None
     (folder / "jobs").mkdir()
-    with folders.Lock(folder) as lock:
+    with folders.Lock(folder) as lock, screen.lenient():
         stopped = launched(sweep_state.begin(folder), request, words)
         lock.check()
         settle(folder, jobs_of(folder, words))
@@ -81,7 +81,9 @@ def launched(sweep: sweep_state.Sweep, request: Request, words: list[str]) -> in
         with _environment(), handled(dict.fromkeys(EXIT_STATUS, _ending(sweep))):
             hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
     except SystemExit as end:  # a signal came: the jobs behind this one are not begun
-        return int(end.code or 0)
+        if not isinstance(end.code, int) or end.code not in EXIT_STATUS.values():
+            raise
+        return end.code
     except KeyboardInterrupt:
         return 130
     except (HydraException, OmegaConfBaseException) as error:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnprobe.config import catalogue, own_experiment, schema
 from cnnprobe.errors import UserError, listing
-from cnnprobe.machine import files, provenance, terminal
+from cnnprobe.machine import files, provenance, screen, terminal
 from cnnprobe.machine.signals import EXIT_STATUS, Stop, end_with_parent
 from cnnprobe.preparation import build as preparation
 from cnnprobe.runs import resource_errors, sweep_state
@@ -143,7 +143,9 @@ def _work(asked: Asked, stop: Stop) -> tuple[int, dict[str, Any]]:
         line["headline"] = about.get("headline", {})
         if about["status"] == "interrupted":
             line["reason"] = f"resume with: {folders.command_for(where, asked.command)}"
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and stop():
+            raise
         told = error if isinstance(error, UserError) else resource_errors.of_call(error)
         if told is not None:
             line["reason"] = str(told)
@@ -162,8 +164,7 @@ def _in_main_thread() -> bool:
 def _apart(asked: Asked) -> int:
     """Do a job in a process of its own; returns its exit status, negative where a signal killed it."""
     preparation.load_torch()  # once for all jobs that this process is given
-    sys.stdout.flush()
-    sys.stderr.flush()
+    screen.flush()
     parent, child = os.getpid(), os.fork()
     if child == 0:
         _only_child(asked, parent)
@@ -193,9 +194,7 @@ def _say(asked: Asked, told: object) -> None:
 
 def _leave(status: int) -> NoReturn:
     """End this process, and do nothing of what the one it was forked from does at its end."""
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    screen.flush()
     os._exit(status)
 
 

@@ -148,7 +148,7 @@ def summary(folder: Path) -> int:
     done = sum(line["status"] == "complete" for line in lines)
     spared = ("overrides",) if swept else ()  # what is the same in all of them, and the swept ones once more
     shown = [column for column in columns if column not in spared and any(row[column] != "" for row in rows)]
-    terminal.table({column: [_cell(row[column]) for row in rows] for column in shown})
+    terminal.say(terminal.table({column: [_cell(row[column]) for row in rows] for column in shown}))
     terminal.say(f"sweep: {done} of {len(rows)} jobs done")
     terminal.say(str(folder))
     if any(line.get("bug") for line in lines):

@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnprobe import methods
 from cnnprobe.config import catalogue
+from cnnprobe.errors import escaped
 from cnnprobe.machine import files, provenance, terminal
 from cnnprobe.runs.job import Job
 from cnnprobe.store import folders
@@ -83,16 +84,18 @@ class Run:
         )
 
 
-def complete(run: Run) -> None:
-    """Mark a run complete and say what it found and where it is."""
+def complete(run: Run) -> str:
+    """Mark a run complete and return what to say: what it found and where it is.
+
+    All that may fail comes before the mark, and it is printed when the run has been let go of: the reader may be gone.
+    """
     sums = files.sums(run.folder, (path for path in run.folder.rglob("*") if path.name.endswith(RESULTS)))
     method = methods.module(run.job.command)
     recording = Recording(run.folder / "store.h5")
     headline = method.headline(recording) if hasattr(method, "headline") else {}
+    summary = [terminal.table(method.summary(recording))] if hasattr(method, "summary") else []
     run.close("complete", headline=headline, files=sums)
     folders.mark_latest(run.folder)
-    if hasattr(method, "summary"):
-        terminal.table(method.summary(recording))
     found = ", ".join(f"{key} {_figure(value)}" for key, value in headline.items())
     rate = _figure(float(run.about.get(f"{run.measurement.counts}_per_second", 0)))
     skipped = f"; {len(run.remarks.skipped)} skipped (see run.log)" if run.remarks.skipped else ""
@@ -102,8 +105,8 @@ def complete(run: Run) -> None:
     expected = "weights" in catalogue.page(catalogue.yaml_path("method", run.job.command)).root
     weights = "" if expected else f"; weights: {run.about['weights']['label']}"
     part = f"; images: {run.about['dataset']['sample']}" if run.about["dataset"].get("sample") else ""
-    terminal.say(f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}{part}")
-    terminal.say(str(run.folder))
+    last = f"{run.job.command}: {found or 'done'} in {seconds}{speed}{skipped}{weights}{part}"
+    return "\n".join([*summary, *map(escaped, (last, str(run.folder)))])
 
 
 def _figure(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Findings of an inspection: in order, worth knowing, or wrong; and what to do about it."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,9 +31,10 @@ class Finding:
 
 
 def told(findings: Iterable[Finding]) -> int:
-    """Print findings as they come, and return how many are errors."""
+    """Print findings as they come, and return how many are errors, whether or not somebody reads to the end."""
     errors = 0
     for finding in findings:
-        screen.say(str(finding))
+        with suppress(screen.UnreadError):
+            screen.say(str(finding))
         errors += finding.level == "error"
     return errors

@@ -28,7 +28,7 @@ def told_everywhere(name: str) -> None:
     screen.say(name)
     terminal.say(name, stream=sys.stderr)
     complain(f"cnnprobe topk: {name}")
-    terminal.table({name: [name, "1"], "b": ["", name]}, title=name)
+    terminal.say(terminal.table({name: [name, "1"], "b": ["", name]}, title=name))
     told([Finding("error", name, name, name)])
     terminal.Remarks().handle(logging.LogRecord("cnnprobe", logging.WARNING, "", 0, name, (), None))
 

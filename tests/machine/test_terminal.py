@@ -1,4 +1,6 @@
+import csv
 import io
+import json
 import logging
 import os
 import subprocess
@@ -125,7 +127,7 @@ def shell(command, folder, **variables):
 )
 def test_a_run_goes_on_whatever_becomes_of_its_terminal(tmp_path, command):
     """F75: full, closed, gone, narrow or without our letters; the run is stored whole."""
-    answer = shell(command, tmp_path)
+    answer = shell(command, tmp_path, PYTHONUNBUFFERED="")
     assert answer.returncode == 0, answer.stderr
     assert "Traceback" not in answer.stderr
     store = tmp_path / "outputs/record/convnet-shapes/v001/store.h5"
@@ -135,7 +137,7 @@ def test_a_run_goes_on_whatever_becomes_of_its_terminal(tmp_path, command):
 
 def test_help_that_cannot_be_printed_is_one_line(tmp_path):
     """F75."""
-    answer = shell("$P --help > /dev/full", tmp_path)
+    answer = shell("$P --help > /dev/full", tmp_path, PYTHONUNBUFFERED="")
     assert (answer.returncode, answer.stderr) == (2, "cnnprobe: No space left on device\n")
 
 
@@ -155,3 +157,81 @@ def test_a_run_in_a_folder_with_a_hard_name_is_stored(cnnprobe, tmp_path, monkey
     answer = cnnprobe(*WORDS, "name=é 日本 (1)")
     assert answer.status == 0, answer.err
     assert Recording(place / "outputs/record/é 日本 (1)/v001/store.h5").complete
+
+
+def statuses(folder):
+    return [json.loads(path.read_text())["status"] for path in sorted(folder.glob("v*/run.json"))]
+
+
+@pytest.mark.parametrize(("words", "where"), [("seed=1", "> /dev/full"), ("-m seed=1,2", "| true")])
+def test_a_table_that_nobody_takes_changes_nothing(tmp_path, words, where):
+    """F75: that of a run, of each job of a sweep, and of the sweep."""
+    answer = shell(f"$P layers model=convnet {words} {where}; exit ${{PIPESTATUS[0]}}", tmp_path, PYTHONUNBUFFERED="")
+    assert answer.returncode == 0, answer.stderr
+    assert all(line.startswith("warning: ") for line in answer.stderr.splitlines())
+    folder = tmp_path / "outputs/layers/convnet-avatar"
+    assert statuses(folder) == ["complete"] * (2 if "-m" in words else 1)
+    if "-m" in words:
+        with (folder / "sweep-001/runs.csv").open() as table:
+            assert [row["status"] for row in csv.DictReader(table)] == ["complete"] * 2
+
+
+MINE = '''
+"""Print much."""
+import sys
+import numpy as np
+from cnnprobe.store.tables import Column, Measurement, Rows, Table
+
+def compute(provided):
+    def events():
+        print("x" * 10**5, flush=True)
+        print("y" * 10**5, file=sys.stderr)
+        yield Rows("units/one", 0, {"unit": np.arange(2, dtype=np.int32)})
+
+    columns = {"unit": Column("number", "", (), "int32")}
+    return Measurement([Table("units/one", "unit", 2, columns, batch=2)], events(), 1, "things")
+
+def draw(recording):
+    print("drawn", flush=True)
+    return ()
+
+def headline(recording):
+    print("told", flush=True)
+    return {"units": 2}
+
+def compare(recordings, overrides):
+    print("compared", flush=True)
+    return ()
+
+print("read", end="")
+'''
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        ("seed=1", "2>&1 | true"),
+        ("-m seed=1,2", "2>&1 | true"),
+        pytest.param("-m seed=1,2", "> /dev/full 2> /dev/full", marks=pytest.mark.slow),
+    ],
+)
+def test_an_experiment_that_prints_is_not_ended_by_it(tmp_path, words, where):
+    """F75: whoever prints, at any moment."""
+    (tmp_path / "mine.py").write_text(MINE)
+    words += " method.file=mine.py model=convnet dataset=shapes dataset.count=8"
+    answer = shell(f"$P mine {words} {where}; exit ${{PIPESTATUS[0]}}", tmp_path, PYTHONUNBUFFERED="")
+    assert (answer.returncode, "Error" in answer.stderr) == (0, False), answer.stderr
+    found = statuses(tmp_path / "outputs/mine/convnet-shapes")
+    assert found == ["complete"] * (2 if "-m" in words else 1)
+
+
+def test_a_check_that_nobody_reads_to_its_end_has_its_status(tmp_path):
+    """F75: what is damaged is so for whoever looks at the status alone."""
+    for name in ("v001", "v002"):
+        (tmp_path / "outputs/topk/a" / name).mkdir(parents=True)
+        (tmp_path / "outputs/topk/a" / name / "run.json").write_text("{}")
+    line = "$P check topk/a/v001 topk/a/v002"
+    answer = shell(f"{line} | true; exit ${{PIPESTATUS[0]}}", tmp_path, PYTHONUNBUFFERED="")
+    assert (answer.returncode, answer.stderr) == (2, "cnnprobe check: 2 of 2 runs not in order; see above\n")
+    answer = shell(f"{line} > /dev/full", tmp_path, PYTHONUNBUFFERED="")
+    assert (answer.returncode, answer.stderr) == (2, "cnnprobe check: No space left on device\n")

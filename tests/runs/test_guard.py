@@ -52,3 +52,10 @@ def test_work_that_ends_by_itself_is_left_alone(run):
         end.status = 143
     assert end.status == 143
     assert not (run.folder / "run.json").exists()
+
+
+def test_a_network_that_ends_the_program_fails_its_run_alone(run):
+    """F15: in a sweep the other jobs are begun all the same."""
+    with pytest.raises(UserError, match=r"ends the program \(sys.exit\(3\)\)"), guard.ending(run, Stop()):
+        raise SystemExit(3)
+    assert said(run)["status"] == "failed"

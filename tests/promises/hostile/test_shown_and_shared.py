@@ -80,7 +80,7 @@ def test_a_table_on_the_terminal_shows_markup_literally(capsys):
     """F80: what another library takes for markup, and escapes."""
     from cnnprobe.machine import terminal
 
-    terminal.table({"name": ["[/foo]", "[b]x[b]", "\x1b[31mred", "a\nb"]}, title="")
+    terminal.say(terminal.table({"name": ["[/foo]", "[b]x[b]", "\x1b[31mred", "a\nb"]}, title=""))
     shown = capsys.readouterr().out
     assert "[/foo]" in shown and "[b]x[b]" in shown and "\\x1b[31mred" in shown and "a\\nb" in shown
     assert "\x1b" not in shown
