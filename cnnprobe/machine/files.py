@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 LONGEST = 200
 """Bytes of the name of a file; file systems take 255, of which some are needed while it is written."""
@@ -17,23 +19,31 @@ DIGITS = 15
 
 GONE = 0
 """State of a file that is not there."""
-HELD: dict[Path, Callable[[], None]] = {}
-"""Folders that must stay what they are, by their absolute path, each with what raises an error once they are not."""
+HELD: dict[Path, Callable[[Path], None]] = {}
+"""Folders that must stay what they are, by absolute path, each with what raises an error where a path lies elsewhere."""
 
 
 def still_held(path: Path) -> None:
     """Make sure that what is to be written below a held folder does not land in another one of its name.
 
-    A folder that is deleted while it is written may a moment later be that of another run.
+    A folder that is deleted while it is written may a moment later be that of another run, or a link to anywhere.
     """
     path = path.absolute()
     for folder, check in HELD.items():
         if path.is_relative_to(folder):
-            check()
+            check(path)
+
+
+def is_shared(path: Path) -> bool:
+    """Tell whether a file is there and has other names (hard links)."""
+    try:
+        return path.stat(follow_symlinks=False).st_nlink > 1
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
-def holding(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+def holding(folder: Path, check: Callable[[Path], None]) -> Iterator[None]:
     """Have a check made before anything is written below a folder inside the block, see `still_held`."""
     place = folder.absolute()
     before = HELD.get(place)
@@ -83,21 +93,51 @@ def made(path: Path, how: int = os.O_WRONLY) -> int:
     return os.open(path, how | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 
+def temporary(path: Path) -> Path:
+    """Return the name under which this process writes a file before it has its own, see `left_over`."""
+    return path.with_name(f"{path.name}.tmp.{os.getpid()}")
+
+
 def write(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that a kill at any instant leaves the old or the new one, never half of it."""
+    replace(path, lambda target: target.write(data))
+
+
+def replace(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
+    """Put a new file in the place of one in one step, as soon as `fill` has written all of it."""
     still_held(path)
-    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    new = temporary(path)
     try:
-        with os.fdopen(made(temporary), "wb") as target:
-            target.write(data)
+        with os.fdopen(made(new), "wb") as target:
+            fill(target)
             target.flush()
             os.fsync(target.fileno())
         still_held(path)
-        temporary.replace(path)
-    except Exception:
-        temporary.unlink(missing_ok=True)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def append(path: Path, lines: Iterable[str]) -> None:
+    """Write lines to the end of a file, which is not followed where it has become a link, nor changed by another name.
+
+    Raises:
+        OSError: it has become a link, or cannot be written.
+    """
+    still_held(path)
+    make_own(path)
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(handle, "a", encoding="utf-8") as target:
+        target.writelines(lines)
+
+
+def make_own(path: Path) -> None:
+    """Give a file that has other names, as in a backup of hard links, a copy of its own to be written in place."""
+    if is_shared(path):
+        with path.open("rb") as source:
+            replace(path, partial(shutil.copyfileobj, source, length=2**20))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -42,8 +42,7 @@ class Remarks(logging.Handler):
     def open(self, path: Path) -> None:
         """Write to `run.log` from here on, what was said before included."""
         self.log = path
-        with path.open("a", encoding="utf-8") as target:
-            target.writelines(self.early)
+        files.append(path, self.early)
         self.early = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -53,9 +52,7 @@ class Remarks(logging.Handler):
         if self.log is None:
             self.early.append(line)
         else:
-            files.still_held(self.log)
-            with self.log.open("a", encoding="utf-8") as target:
-                target.write(line)
+            files.append(self.log, [line])
         if record.levelno < logging.WARNING:
             return
         if text not in self.before:

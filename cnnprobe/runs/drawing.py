@@ -39,7 +39,7 @@ def draw(folder: Path) -> int:
     for name, content in getattr(method, "volumes", lambda _: ())(recording):
         (folder / "maps").mkdir(exist_ok=True)
         files.write(files.named(folder / "maps", name.removesuffix(MAP), MAP), content)
-    files.still_held(target)
+    files.still_held(target / SO_FAR)
     shutil.rmtree(target / SO_FAR, ignore_errors=True)
     _tell_unwritten()
     return count

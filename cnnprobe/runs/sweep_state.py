@@ -32,8 +32,8 @@ class Sweep:
     folder: Path
     id: str = ""
 
-    def check(self) -> None:
-        """Make sure that the folder under this name is still that of this sweep.
+    def check(self, _path: Path | None = None) -> None:
+        """Make sure that the folder under this name is still that of this sweep, whatever is to be written in it.
 
         Raises:
             UserError: it was deleted, moved or replaced.

@@ -81,8 +81,11 @@ os.register_at_fork(after_in_child=_let_go)
 class Lock:
     """Held by the one process that writes a run folder; the kernel lets go of it on any death.
 
+    What is written in place has no other name from then on: a backup made of hard links stays as it is.
+
     Raises:
-        UserError: another process holds it; or what a run writes in place is a link, a pipe or a folder.
+        UserError: another process holds it; or what a run writes in place is a link, a pipe or a folder, or has other
+            names and cannot be copied.
     """
 
     def __init__(self, folder: Path):
@@ -95,21 +98,50 @@ class Lock:
             holder = os.pread(self.handle, 200, 0).decode(errors="replace") or "another process"
             os.close(self.handle)
             raise UserError(f"{folder.name} is being written by {holder}") from None
+        try:
+            self.check()  # whoever held it may have put another one in its place
+            self._take_own()
+        except BaseException:
+            os.close(self.handle)
+            raise
         _HELD.add(self.handle)
         files.HELD[self.place] = self.check
         with suppress(OSError):  # who it is, is a courtesy: a full disk is reported where it matters
             os.ftruncate(self.handle, 0)
             os.pwrite(self.handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
 
-    def check(self) -> None:
+    def _take_own(self) -> None:
+        """Put a file of its own in the place of each that is written in place and has other names."""
+        path = self.folder / ".lock"
+        try:
+            if os.fstat(self.handle).st_nlink > 1:
+                temporary = files.temporary(path)
+                handle = files.made(temporary, os.O_RDWR)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                temporary.replace(path)
+                os.close(self.handle)
+                self.handle = handle
+            for path in (self.folder / name for name in IN_PLACE if name != ".lock"):
+                files.make_own(path)
+        except OSError as error:
+            other = "has other names (hard links), which would change with it, and no copy can be made"
+            raise UserError(f"{path} {other}: {error.strerror}") from None
+
+    def check(self, path: Path | None = None) -> None:
         """Make sure that the folder under this name is still the one that is held.
+
+        Args:
+            path: of what is to be written in it or in a folder of it, which must not have become a link.
 
         Raises:
             UserError: it was deleted, moved or replaced.
         """
+        gone = "was deleted, moved or replaced while it was being written"
         if not files.is_open_at(self.handle, self.folder / ".lock"):
-            gone = "was deleted, moved or replaced while it was being written"
             raise UserError(f"{self.folder} {gone}; nothing more is written there")
+        for place in path.absolute().relative_to(self.place).parents[:-1] if path else ():
+            if (self.folder / place).is_symlink():
+                raise UserError(f"{self.folder / place} {gone}; nothing is written there")
 
     def release(self) -> None:
         """Let go."""

@@ -105,8 +105,9 @@ class Unfinished:
         for own in [one for one in self.parts if one == name or one.startswith(f"{name}/")]:
             del self.parts[own]
             if self.folder is not None:
-                files.still_held(self.folder)
-                self._path(self.folder, own).unlink(missing_ok=True)
+                path = self._path(self.folder, own)
+                files.still_held(path)
+                path.unlink(missing_ok=True)
 
     def within(self, name: str) -> "Within":
         """Return what keeps things as parts of a part."""

@@ -247,6 +247,79 @@ def test_nothing_is_written_by_way_of_a_link(tmp_path, name, kind):
     assert own.is_dir() or kind != "link" or own.read_text() == "mine"
 
 
+def test_a_backup_of_hard_links_stays_as_it_is(tmp_path):
+    """F104: `cp -al`; what is written in place has no other name any more, and has what it had."""
+    backup = tmp_path / "backup"
+    folder = make(tmp_path, "topk/a-b/v001")
+    for name in folders.IN_PLACE:
+        (folder / name).write_text(f"{name} of before")
+    shutil.copytree(folder, backup, copy_function=os.link)
+    before = (folder / "store.h5").stat().st_ino
+    with folders.Lock(folder):
+        assert folders.holder(folder).startswith("process ") and folders.holder(backup) is None
+        files.append(folder / "run.log", ["\nmore"])
+        with (folder / "store.h5").open("r+") as store:
+            store.write("rows")
+        with folders.Lock(backup):
+            pass
+    assert (folder / "store.h5").read_text() == "rowse.h5 of before"
+    assert (folder / "run.log").read_text() == "run.log of before\nmore"
+    assert [(backup / name).read_text() for name in ("run.log", "store.h5")] == [
+        "run.log of before",
+        "store.h5 of before",
+    ]
+    own = (folder / "store.h5").stat().st_ino
+    with folders.Lock(folder):  # a large store is copied once
+        assert (folder / "store.h5").stat().st_ino == own != before
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "run.json", "run.log", "store.h5"]
+
+
+def test_a_foreign_file_under_the_name_of_a_lock_is_not_written(tmp_path):
+    """F102: a second name of a file of the reader's, in a run that somebody handed over."""
+    folder, own = make(tmp_path, "topk/a-b/v001"), tmp_path / "own"
+    own.write_text("mine")
+    os.link(own, folder / ".lock")
+    with folders.Lock(folder), pytest.raises(UserError, match="is being written by process"):
+        folders.Lock(folder)
+    assert own.read_text() == "mine"
+
+
+def test_a_store_that_cannot_be_copied_is_told(tmp_path, monkeypatch):
+    """F66: nothing is left half written, and nothing is held."""
+    folder = make(tmp_path, "topk/a-b/v001")
+    (folder / "store.h5").write_text("rows")
+    os.link(folder / "store.h5", tmp_path / "backup.h5")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "copyfileobj", full)
+        with pytest.raises(UserError, match=r"store.h5 has other names \(hard links\).*: No space left on device"):
+            folders.Lock(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "run.json", "store.h5"]
+    folders.Lock(folder).release()
+
+
+@pytest.mark.parametrize("name", ["figures/one.png", "figures/so-far/one.png", "weights/last.safetensors", "run.log"])
+def test_what_becomes_a_link_while_a_run_works_is_not_followed(tmp_path, name):
+    """F102: somebody else may write in its folder."""
+    folder, own = make(tmp_path, "topk/a-b/v001"), tmp_path / "own"
+    (own / "so-far").mkdir(parents=True)
+    for path in (own / Path(name).name, own / "so-far/one.png"):
+        path.write_text("mine")
+    with folders.Lock(folder):
+        if name == "run.log":
+            (folder / name).symlink_to(own / name)
+            with pytest.raises(OSError, match="symbolic links"):
+                files.append(folder / name, ["more"])
+        else:
+            (folder / name.split("/")[0]).symlink_to(own)
+            with pytest.raises(UserError, match=f"{name.split('/')[0]} was deleted, moved or replaced"):
+                files.write(folder / name, b"more")
+    assert {path.read_text() for path in own.rglob("*.*")} == {"mine"}
+
+
 def test_who_writes_a_folder_is_known_without_disturbing_it(tmp_path):
     assert folders.holder(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
