@@ -86,6 +86,9 @@ def repeated(request: Request) -> Job:
         raise UserError(f"{folders.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     config = schema.checked(config, command, stored=True)
     _is_meant(folder, config, composed, request)
+    placed = any(word.startswith("out=") for word in request.overrides)
+    if which == "resume" or not placed:
+        _stays_in_its_tree(folder, command, composed["out"], folder.parent.name, Job(command, config).name)
     home = folders.home(folder)
     folder = folder.resolve() if home else folder
     _file_is_named("model", config["model"], request, home)
@@ -95,9 +98,8 @@ def repeated(request: Request) -> Job:
     device = _device(config["device"], composed["device"], request)
     elsewhere = str(Path(composed["out"]).absolute()) if home else composed["out"]
     places = (elsewhere, config["out"])
-    placed = any(word.startswith("out=") for word in request.overrides)
-    lies_in_a_tree = folders.VERSION.fullmatch(folder.name) and folder.absolute().parents[1].name == command
-    out = str(folder.parents[2]) if lies_in_a_tree else elsewhere  # it may have been moved, or be somebody else's
+    # it may have been moved, or be somebody else's
+    out = str(folder.parents[2]) if _lies_in_a_tree(folder, command) else elsewhere
     if which == "resume":
         if run_json.read(folder).get("status") == "complete":
             raise UserError(f"{folders.short(folder, config['out'])} is complete; --rerun does it once more")
@@ -107,6 +109,32 @@ def repeated(request: Request) -> Job:
         return Job(command, config, words, folder, sweep=sweep, device=device, home=home, places=places)
     config |= {"out": elsewhere if placed else out, "device": device}
     return Job(command, config, (f"--rerun={request.flags[which]}",), rerun=folder, home=home)
+
+
+def _lies_in_a_tree(folder: Path, command: str) -> bool:
+    """Tell whether a run lies where a run of a command does, in `COMMAND/NAME/v001` below a folder of runs."""
+    return bool(folders.VERSION.fullmatch(folder.name)) and folder.absolute().parent.parent.name == command
+
+
+def _stays_in_its_tree(folder: Path, command: str, own: str, *names: str) -> None:
+    """Refuse to write behind a link that leads out of a tree of runs: somebody else may have made that.
+
+    Args:
+        folder: of the run that is repeated or drawn.
+        command: of it.
+        own: folder of all runs, which the command line or a default names: links in it are the user's.
+        names: of the folders beside it that are written.
+
+    Raises:
+        UserError: one of them is such a link, or lies behind one.
+    """
+    tree = folder.absolute().parent.parent.parent
+    if not _lies_in_a_tree(folder, command) or tree == Path(own).absolute():
+        return
+    for place in (tree / command / name for name in names):
+        if not place.resolve().is_relative_to(tree.resolve()):
+            yours = f"out={shlex.quote(str(tree))}"
+            raise UserError(f"{place} is or lies behind a link that leads out of {tree}; if it is yours, add {yours}")
 
 
 def _is_named(request: Request) -> bool:
@@ -173,6 +201,7 @@ def _is_meant(folder: Path, config: dict[str, Any], composed: dict[str, Any], re
     typed.must_agree(asked, config | {"name": named}, folders.short(folder, composed["out"]))
 
 
+@screen.lenient()
 def redraw(request: Request) -> int:
     """Draw the figures of a run again, without its model and its images."""
     from cnnprobe.runs import drawing
@@ -183,6 +212,7 @@ def redraw(request: Request) -> int:
     command = run_json.read(folder).get("command", request.command)
     if command != request.command:
         raise UserError(f"{folders.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
+    _stays_in_its_tree(folder, command, composed["out"], folder.parent.name)
     folders.no_detours(folder)
     recording = Recording(folder / "store.h5")
     own = {group: {"name": recording.attributes.get(group)} for group in ("model", "dataset")}

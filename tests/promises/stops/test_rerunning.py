@@ -77,3 +77,23 @@ def test_a_stopped_run_does_not_go_on_with_another_file(cnnprobe, made, tmp_path
     answer = cnnprobe("record", "--resume", made)
     assert answer.status == 2
     assert "v001 cannot go on: dataset.labels labels.csv changed, labels changed since it was begun" in answer.err
+
+
+def test_a_link_in_the_tree_of_a_run_that_was_handed_over_is_not_written_through(cnnprobe, made, tmp_path):
+    """F102: where its configuration names the link, or the run lies behind it; not so where `out=` says it."""
+    tree, own = made.parents[2], tmp_path / "own"
+    own.mkdir()
+    (tree / "record/b").symlink_to(own)
+    config = made / "config.yaml"
+    config.write_text(config.read_text().replace("\nname: null\n", "\nname: b\n"))
+    answer = cnnprobe("record", "--rerun", made)
+    told = f"{tree}/record/b is or lies behind a link that leads out of {tree}; if it is yours, add out={tree}\n"
+    assert (answer.status, answer.err) == (2, f"cnnprobe record: {told}")
+    assert not list(own.iterdir())
+    answer = cnnprobe("record", "--rerun", made, f"out={tree}")
+    assert (answer.status, answer.out.splitlines()[-1]) == (0, f"{tree}/record/b/v001"), answer.err
+    for flag in ("--redraw", "--rerun", "--resume"):
+        answer = cnnprobe("record", flag, tree / "record/b/v001")
+        assert (answer.status, answer.err) == (2, f"cnnprobe record: {told}")
+    assert sorted(path.name for path in own.iterdir()) == ["latest", "v001"]
+    assert cnnprobe("record", "--redraw", "record/b/v001", f"out={tree}").status == 0
