@@ -12,6 +12,7 @@ from cnnprobe.datasets.base.imageset import ImageSet, shown
 from cnnprobe.datasets.base.listing import folder_at
 from cnnprobe.datasets.base.names import Names
 from cnnprobe.errors import UserError
+from cnnprobe.machine import files
 
 CATEGORIES = "categories_places365.txt"
 LISTS = {"train": "places365_train_standard.txt", "val": "places365_val.txt"}
@@ -21,6 +22,7 @@ FOLDERS = {
     ("val", "small"): ("val_256",),
     ("val", "large"): ("val_large",),
 }
+LARGEST = 2**28  # bytes of a list; that of train has 70 MB
 UNFINISHED = ".unfinished-download"
 
 
@@ -109,9 +111,9 @@ def _listed(path: Path, count: int) -> tuple[Names, np.ndarray]:
 
 def _lines(path: Path) -> list[bytes]:
     """Read the lines of a list that are not empty; all are UTF-8."""
-    why = "" if path.is_file() else "no such file"  # reading a pipe would wait for ever
+    why = "" if path.is_file() else "no such file"
     try:
-        data = b"" if why else path.read_bytes()
+        data = b"" if why else files.read(path, LARGEST)
         data.decode()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "no text"

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from cnnprobe.errors import UserError, must_be_a_file
+
 LONGEST = 200
 """Bytes of the name of a file; file systems take 255, of which some are needed while it is written."""
 DIGITS = 15
@@ -20,7 +22,7 @@ DIGITS = 15
 GONE = 0
 """State of a file that is not there."""
 HELD: dict[Path, Callable[[Path], None]] = {}
-"""Folders that must stay what they are, by absolute path, each with what raises an error where a path lies elsewhere."""
+"""Folders that must stay what they are, by absolute path; each raises an error for a path that lies elsewhere."""
 
 
 def still_held(path: Path) -> None:
@@ -203,6 +205,26 @@ def claim(folder: Path, prefix: str) -> Path:
             return path
         except FileExistsError:
             number += 1
+
+
+def read(path: Path, most: int) -> bytes:
+    """Return the content of a file that nobody knows the size of: a few bytes on the disk may stand for any number.
+
+    Args:
+        path: of the file.
+        most: bytes that are read.
+
+    Raises:
+        OSError: it is no file, or cannot be read.
+        UserError: it has more.
+    """
+    must_be_a_file(path)
+    with path.open("rb") as source:
+        size = os.fstat(source.fileno()).st_size
+        data = source.read(size + 1) if size <= most else b""
+    if max(size, len(data)) > most:
+        raise UserError(f"{path} is too large ({size / 1e6:.3g} MB; limit {most / 1e6:.3g} MB)")
+    return data
 
 
 def sha256(path: Path) -> str:

@@ -96,9 +96,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def read_json(path: Path) -> Any:
     """Return what a small file holds as JSON; None where there is none, or something else."""
-    with suppress(OSError, ValueError, RecursionError):
-        if path.is_file() and path.stat().st_size <= LARGEST:  # a pipe would be waited for
-            return json.loads(path.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, RecursionError, UserError):
+        return json.loads(files.read(path, LARGEST).decode())
     return None
 
 

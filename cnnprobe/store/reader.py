@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from cnnprobe.errors import UserError, unknown
+from cnnprobe.machine import room
 from cnnprobe.store.containers.heaps import at_most, refers
 from cnnprobe.store.containers.stored import bound, claims, is_affordable
 from cnnprobe.store.layout import CHECKSUM, FORMAT_VERSION, SAVED, as_python, known_sum
@@ -23,6 +24,8 @@ DEEPEST = 8
 MOST_OBJECTS = 50_000
 PIECE = 2**24
 """Bytes that are checked at a time."""
+LARGE = 2**28
+"""Bytes of a column from which on it is compared with the memory that there is."""
 LOOKS = 20
 """How often a growing store is looked at until it stood still between two looks."""
 MAIN = ("epochs", "units", "images", "layers")
@@ -108,8 +111,7 @@ class TableView(Mapping[Name, np.ndarray], Generic[Name]):
         if column not in self.columns:
             raise unknown("column", column, self.columns, of=self.name)
         with self.recording.file() as file:
-            item = file[f"{self.name}/{column}"]
-            values = item.asstr()[:] if h5py.check_string_dtype(item.dtype) else item[:]
+            values = _values(file[f"{self.name}/{column}"])
         if column in self._written():
             for number in self._saved:
                 self._verify(column, number, values[number * self.batch : (number + 1) * self.batch])
@@ -119,8 +121,7 @@ class TableView(Mapping[Name, np.ndarray], Generic[Name]):
     def known(self, column: Name) -> np.ndarray:
         """Read a column that no row writes (names, labels), also beside rows that are not saved yet."""
         with self.recording.file() as file:
-            item = file[f"{self.name}/{column}"]
-            return item.asstr()[:] if h5py.check_string_dtype(item.dtype) else item[:]
+            return _values(file[f"{self.name}/{column}"])
 
     def batches(self, column: Name) -> Iterator[np.ndarray]:
         """Read one column batch by batch, in the order of the rows; only what is saved."""
@@ -162,6 +163,18 @@ class TableView(Mapping[Name, np.ndarray], Generic[Name]):
                         batch = values[number * self.batch : (number + 1) * self.batch]
                         found[first + number] |= _checksum(batch) != self.sums[first + number, place]
         return found
+
+
+def _values(item: h5py.Dataset) -> np.ndarray:
+    """Read a column as a whole.
+
+    Raises:
+        MemoryError: it does not fit; the system would end the process, as a few bytes on the disk may stand for any
+            number of zeros.
+    """
+    if item.nbytes > LARGE and item.nbytes > (room.available() or item.nbytes):
+        raise MemoryError
+    return item.asstr()[:] if h5py.check_string_dtype(item.dtype) else item[:]
 
 
 class Recording:

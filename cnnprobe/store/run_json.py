@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cnnprobe.errors import UserError
+from cnnprobe.machine import files
 from cnnprobe.store.kinds import fits
 
 NAME = "run.json"
@@ -78,10 +80,8 @@ def as_written(folder: Path) -> dict[str, Any]:
     """Return the fields of the `run.json` of a folder whatever their values are."""
     path = folder / NAME
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:  # a pipe would be waited for
-            return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(files.read(path, LARGEST).decode())
+    except (OSError, ValueError, RecursionError, UserError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from cnnprobe.errors import UserError
-from cnnprobe.machine import files
+from cnnprobe.machine import files, room
 from cnnprobe.machine.version import __version__
 from cnnprobe.store.kinds import fits
 from cnnprobe.store.tables import Name
@@ -156,7 +156,7 @@ class Unfinished:
         if path is None or not path.is_file():
             return None
         try:
-            found = unpacked(path.read_bytes())
+            found = unpacked(path)
         except MemoryError:
             raise
         except Exception:  # whatever reading a stranger's archive raises
@@ -215,12 +215,19 @@ def packed(name: str, done: bool, state: State) -> memoryview:
     return target.getbuffer()
 
 
-def unpacked(data: bytes | memoryview) -> dict[str, Any]:
-    """Return `name`, `version`, `done` and `state`; raises one of many errors where the bytes are damaged."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > len(data):
-            raise ValueError("it claims more than it has: nothing that is kept is compressed")
-    with np.load(io.BytesIO(data), allow_pickle=False) as found:
+def unpacked(path: Path) -> dict[str, Any]:
+    """Return `name`, `version`, `done` and `state`; raises one of many errors where the file is damaged.
+
+    Raises:
+        MemoryError: it does not fit; a few bytes on the disk may stand for any number of zeros.
+    """
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(member.file_size for member in archive.infolist())
+    if claimed > path.stat().st_size:
+        raise ValueError("it claims more than it has: nothing that is kept is compressed")
+    if claimed > (room.available() or claimed):
+        raise MemoryError
+    with np.load(path, allow_pickle=False) as found:
         arrays = dict(found)
     about = json.loads(arrays.pop("about").tobytes())
     if not fits(about, ABOUT):

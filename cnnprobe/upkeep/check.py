@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnprobe.config import untrusted_yaml
 from cnnprobe.errors import UserError, listing, printable
 from cnnprobe.machine import files
 from cnnprobe.preparation import identity
@@ -198,8 +199,8 @@ def _agree(folder: Path, about: dict[str, Any], recording: Recording) -> Iterato
         else:
             yield Finding("error", str(folder), "run.json says complete, store.h5 does not", _anew(folder, about))
     try:
-        config = (folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").is_file() else None
-    except (OSError, ValueError):
+        config = files.read(folder / "config.yaml", untrusted_yaml.LARGEST).decode()
+    except (OSError, ValueError, UserError):
         config = None
     if config is None:
         yield Finding("error", str(folder), "config.yaml is missing or cannot be read", "it is in store.h5 as well")

@@ -9,9 +9,10 @@ import pytest
 from cnnprobe.store.unfinished import Unfinished, packed, unpacked
 
 
-def test_what_is_kept_comes_back():
+def test_what_is_kept_comes_back(tmp_path):
     state = {"order": [1, 2], "values": np.arange(3.0)}
-    found = unpacked(packed("ranking", True, state))
+    (tmp_path / "packed").write_bytes(packed("ranking", True, state))
+    found = unpacked(tmp_path / "packed")
     assert found["name"] == "ranking" and found["done"] is True and found["state"]["order"] == [1, 2]
     np.testing.assert_array_equal(found["state"]["values"], state["values"])
 

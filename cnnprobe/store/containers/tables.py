@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnprobe.errors import UserError, one_line
+from cnnprobe.machine import files
 from cnnprobe.store.containers.grouped import either, mark_of, marked, unmarked
 from cnnprobe.store.containers.stored import Container, Stored
 
@@ -18,6 +19,8 @@ SEPARATORS = ("\t", ";", ",", None)
 SAID = re.compile(r"sep=(.)", re.IGNORECASE)
 """The first line by which a spreadsheet says what separates the cells."""
 CELLS = 2 * 10**7
+LARGEST = 2**29
+"""Bytes, as many cells with all digits of a number each."""
 """Cells of a table that are read; each takes a hundred bytes until it is a number."""
 NOTHING = ("", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", ".", "-", "--", "?")
 """What stands where there is no number, in small letters."""
@@ -72,7 +75,7 @@ def cells(path: Path) -> list[list[str]]:
         UserError: it is no text, empty, or its rows differ in length.
     """
     name = one_line(str(path))
-    text = decoded(path.read_bytes())
+    text = decoded(files.read(path, LARGEST))
     if text is None:
         raise UserError(f"{name} is no table: it is no text")
     lines = [line for line in text.splitlines() if line.strip(" \t,;")]

@@ -82,7 +82,9 @@ def test_a_killed_run_has_what_was_kept_last(tmp_path, monkeypatch):
 def test_what_is_damaged_is_done_again_and_what_is_another_one_is_refused(tmp_path, caplog):
     """F96: a file that a failing disk has changed is never believed."""
     state = {"images": 4, "state": {"x": torch.arange(3.0), "y": [np.arange(2), None, "word"]}}
-    found = unpacked(packed("a", False, state))["state"]
+    (tmp_path / "packed").write_bytes(packed("a", False, state))
+    found = unpacked(tmp_path / "packed")["state"]
+    (tmp_path / "packed").unlink()
     assert found["images"] == 4 and found["state"]["y"][1:] == [None, "word"]
     assert np.array_equal(found["state"]["x"], [0, 1, 2]) and np.array_equal(found["state"]["y"][0], [0, 1])
     kept = Unfinished(tmp_path)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cnnprobe.datasets.base.imageset import shown
-from cnnprobe.errors import UserError, must_be_a_file, path_of
+from cnnprobe.errors import UserError, path_of
+from cnnprobe.machine import files
 from cnnprobe.store.containers.tables import CELLS, decoded
 
 SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", None: "blanks"}
@@ -144,10 +145,7 @@ def _lines(path: str) -> list[str]:
     """
     given = path_of(path)
     try:
-        must_be_a_file(given)
-        if given.stat().st_size > LARGEST:
-            raise UserError(f"the table {path} is too large ({given.stat().st_size >> 20} MB; limit {LARGEST >> 20})")
-        content = given.read_bytes()
+        content = files.read(given, LARGEST)
     except OSError as error:
         raise UserError(f"cannot read the table {path}: {error.strerror or error}") from None
     what = next((words for magic, words in NO_TEXT.items() if content.startswith(magic)), None)
