@@ -11,6 +11,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from cnnprobe.cli import startup
 from cnnprobe.config.words import Request, parse
 from cnnprobe.errors import UserError, listing, nearest, one_line
 from cnnprobe.machine import screen, signals
@@ -114,3 +115,6 @@ def unknown_command(word: str, commands: list[str], again: bool = False) -> User
     own = "; an experiment of your own needs method.file=" if again or not near else ""
     known = f"{near or ';'} commands: {listing(commands, 20)}"
     return UserError(f"unknown command {word!r}{known}{own}")
+
+
+startup.over()

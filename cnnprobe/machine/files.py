@@ -143,9 +143,18 @@ def make_own(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON; a number that is not finite is null, so that every reader takes it."""
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write(path, text.encode(errors="backslashreplace"))  # half a character is \ud800, as JSON itself has it
+    """Write plain values as JSON, for programs and people.
+
+    A number that is not finite is null, so that every reader takes it; a character that a terminal would obey, or half
+    a one, is escaped as JSON does it.
+    """
+    lines = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False).split("\n")
+    shown = (line if line.isprintable() else "".join(map(_escaped, line)) for line in lines)
+    write(path, ("\n".join(shown) + "\n").encode())
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else json.dumps(letter)[1:-1]
 
 
 def _finite(value: Any) -> Any:

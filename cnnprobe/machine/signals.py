@@ -24,6 +24,8 @@ COMPILED = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "contourpy",
 Handler = Callable[[int, object], None]
 _early: int | None = None
 """A Ctrl-C from before anything ran."""
+_later: threading.Timer | None = None
+"""A signal that is sent once more when a library has been imported."""
 _listening: "Stop | None" = None
 """Who notes the signals now."""
 
@@ -121,9 +123,21 @@ def noted() -> Iterator[None]:
 
 def _again(number: int) -> None:
     """Send this process a signal once more, a little later."""
-    later = threading.Timer(0.1, os.kill, (os.getpid(), number))
-    later.daemon = True
-    later.start()
+    global _later
+    _later = threading.Timer(0.1, os.kill, (os.getpid(), number))
+    _later.daemon = True
+    _later.start()
+
+
+def between_imports() -> None:
+    """Leave now if a Ctrl-C waits for a library to be imported: for work that imports one after the other.
+
+    Raises:
+        KeyboardInterrupt: one does.
+    """
+    if _later is not None and _later.is_alive():
+        _later.cancel()
+        raise KeyboardInterrupt
 
 
 def _a_library_is_imported() -> bool:

@@ -65,7 +65,7 @@ def inspected(folder: Path) -> Iterator[Finding]:
     begun = about.get("status") in ("running", "interrupted", "failed")
     anew = f"made once more by: {_again(folder, about, 'rerun')}"
     if begun and not os.path.lexists(folder / "store.h5"):
-        reason = f" ({about['error']})" if about.get("error") else ""
+        reason = f" ({about['error'].partition('; resume with: ')[0]})" if about.get("error") else ""
         found += [] if holder else [Finding("warning", str(folder), f"stopped before its first row{reason}", anew)]
     else:
         try:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError, listing
-from cnnprobe.machine import files, provenance, room
+from cnnprobe.machine import files, provenance, room, signals
 from cnnprobe.machine.version import __version__
 from cnnprobe.store import folders
 from cnnprobe.upkeep.findings import Finding, told
@@ -59,6 +59,7 @@ def looked(out: str) -> Iterator[Finding]:
 def each(looks: dict[str, Callable[[], Iterator[Finding]]]) -> Iterator[Finding]:
     """Look at one thing after the other, whatever is wrong with those before."""
     for subject, look in looks.items():
+        signals.between_imports()
         try:
             yield from look()
         except Exception as error:  # whatever a broken installation raises, the rest is looked at all the same

@@ -59,7 +59,7 @@ def _of_run(folder: Path, about: dict[str, Any]) -> Finding:
     if state == "complete":
         return Finding("ok", str(folder), f"complete; {rows}")
     state = "was killed" if state == "running" else state
-    reason = f" ({about['error']})" if "error" in about else ""
+    reason = f" ({about['error'].partition('; resume with: ')[0]})" if "error" in about else ""  # said from here
     again = runs.command_for(folder, about.get("command"))
     return Finding("warning", str(folder), f"{state}{reason}; {rows}", f"resume with: {again}")
 

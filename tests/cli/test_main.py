@@ -209,3 +209,22 @@ def test_an_interrupt_while_things_are_imported_is_one_line(tmp_path):
     assert child.returncode == 130
     assert "Traceback" not in err
     assert "interrupted" in err
+
+
+def test_an_interrupt_while_the_program_itself_is_imported_is_silent(tmp_path):
+    """F62: `cnnprobe --help`, regretted at once; one that comes later is heard as ever."""
+    begin = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == sys.argv[1]:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from cnnprobe.cli.main import main\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "sys.exit(main(['--help']))\n"
+    )
+    answer = run_python("-c", begin, "cnnprobe.runs.resource_errors")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "")
+    answer = run_python("-c", begin, "cnnprobe.cli.help")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "cnnprobe: interrupted\n")

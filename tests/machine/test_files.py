@@ -48,6 +48,16 @@ def test_numbers_that_are_not_finite_become_null(tmp_path):
     assert json.loads((tmp_path / "x.json").read_text()) == {"loss": None, "all": [None, 1.5]}
 
 
+def test_what_a_terminal_would_obey_is_escaped_in_json(tmp_path):
+    """F80: names of strangers' files in `run.json`; letters of every alphabet stay as they are."""
+    names = ["\x9b31m", "a\u202egnp.exe", "\x1b", "\ud800", '日本 é\\ "', "\U000e0001"]
+    files.write_json(tmp_path / "x.json", {"skipped": names})
+    text = (tmp_path / "x.json").read_text()
+    assert all(letter.isprintable() for letter in text.replace("\n", ""))
+    assert "日本 é" in text and "\\u009b31m" in text and "\\udb40\\udc01" in text
+    assert json.loads(text)["skipped"] == names
+
+
 def test_a_link_is_replaced_in_one_step(tmp_path, monkeypatch):
     """F61: whichever call is the last one, there is a link."""
     for name in ("v001", "v002"):

@@ -3,16 +3,19 @@
 import errno
 import os
 import re
+import signal
 import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from cnnprobe.machine import files, room
+from cnnprobe.machine import files, room, signals
 from cnnprobe.plots import style
 from cnnprobe.store import folders, writer
 from cnnprobe.upkeep import doctor
+from cnnprobe.upkeep.findings import Finding
 
 
 def lines(answer):
@@ -193,3 +196,23 @@ def test_a_home_folder_is_expanded(cnnprobe, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(doctor, "looked", lambda out: [doctor.Finding("ok", "disk", out)])
     assert str(Path(tmp_path / "home/results")) in cnnprobe("doctor", "out=~/results").out
+
+
+def test_an_interrupt_waits_for_one_library_and_not_for_all(monkeypatch):
+    """F62: each look imports some; inside an import an exception could end the process."""
+    monkeypatch.setattr(signals, "_a_library_is_imported", lambda: True)
+    begun = []
+
+    def look(name):
+        begun.append(name)
+        if name == "packages":
+            os.kill(os.getpid(), signal.SIGINT)
+        yield Finding("ok", name, "there")
+
+    try:
+        with signals.noted(), pytest.raises(KeyboardInterrupt):
+            list(doctor.each({name: partial(look, name) for name in ("cnnprobe", "packages", "device")}))
+        assert begun == ["cnnprobe", "packages"]
+        assert signals._later.finished.is_set()  # it does not come once more
+    finally:
+        signals._later.cancel()

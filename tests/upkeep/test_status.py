@@ -79,6 +79,16 @@ def test_the_table_of_a_sweep_whose_process_is_gone(cnnprobe, tmp_path, how):
     assert "--resume" in rows[0]["reason"]
 
 
+def test_how_to_go_on_with_a_failed_run_is_said_once(cnnprobe, tmp_path):
+    """F103: with the path from here, whatever the run said."""
+    folder = made(tmp_path / "outputs/topk/a-b/v001", "failed")
+    error = "cannot write in v001: No space left on device; 4 of 10 rows kept; resume with: cnnprobe topk --resume old"
+    (folder / "run.json").write_text(json.dumps({"command": "topk", "status": "failed", "error": error}))
+    (line, _) = cnnprobe("status").out.splitlines()
+    assert line.count("resume with:") == 1 and "No space left on device; 4 of 10 rows kept); " in line
+    assert line.endswith("resume with: cnnprobe topk --resume outputs/topk/a-b/v001")
+
+
 @pytest.mark.parametrize("command", ["status", "check"])
 def test_the_line_that_goes_on_can_be_pasted(cnnprobe, tmp_path, command):
     """F102: the command and the name of a run may hold more than a word."""

@@ -75,7 +75,7 @@ def cells(path: Path) -> list[list[str]]:
         UserError: it is no text, empty, or its rows differ in length.
     """
     name = one_line(str(path))
-    text = decoded(files.read(path, LARGEST))
+    text = text_of(path)
     if text is None:
         raise UserError(f"{name} is no table: it is no text")
     lines = [line for line in text.splitlines() if line.strip(" \t,;")]
@@ -104,6 +104,15 @@ def cells(path: Path) -> list[list[str]]:
             raise UserError(f"{name} is no table: not every row has {width} columns, as the first has "
                             f"(row {place + 1} has {len(row)})")  # fmt: skip
     return rows
+
+
+def text_of(path: Path) -> str | None:
+    """Return the text of a file that may be of any size and encoding, see `decoded`.
+
+    Raises:
+        UserError: it is too large.
+    """
+    return decoded(files.read(path, LARGEST))
 
 
 def decoded(content: bytes) -> str | None:

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from cnnprobe.errors import UserError, listing, one_line, path_of
-from cnnprobe.machine import files
 from cnnprobe.store.containers.beside import NAMES
-from cnnprobe.store.containers.tables import LARGEST, cells, decoded, number
+from cnnprobe.store.containers.tables import cells, number, text_of
 
 ORDERS = ("lexical", "natural")
 OPTION = "order=lexical|natural|FILE (the names of its rows, one a line) decides"
@@ -199,7 +198,7 @@ def listed_names(word: str, count: int, ours: Sequence[str]) -> tuple[str, list[
     try:
         rows = cells(path)
     except UserError:  # names with blanks or commas in them
-        rows = [[line.strip()] for line in (decoded(files.read(path, LARGEST)) or "").splitlines() if line.strip()]
+        rows = [[line.strip()] for line in (text_of(path) or "").splitlines() if line.strip()]
         if not rows:
             raise
     head = rows[0] if len(rows) == count + 1 else [""] * len(rows[0])
