@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def one_line(text: str) -> str:
     return escaped(" ".join(text.split()))
 
 
-def listing(choices: Iterable[str], most: int = 12) -> str:
+def listing(choices: Iterable[object], most: int = 12) -> str:
     """Join names with commas; of more than `most` the first and the last ones, with the number of all."""
     names = [str(choice) for choice in choices]
     if len(names) <= most:
@@ -114,3 +114,47 @@ def unknown(kind: str, word: str, choices: Iterable[str], of: str = "", plural: 
     place = f" in {of}" if of else ""
     gap = " " if hint else "; "
     return UserError(f"no {kind} {word!r}{place}{hint}{gap}{plural or kind + 's'}: {listing(names)}")
+
+
+def place_of(
+    word: str,
+    names: Iterable[str],
+    kind: str,
+    *,
+    of: str = "",
+    plural: str = "",
+    instead: str = "give each a name of its own",
+    first: int = 0,
+    offered: Iterable[str] | None = None,
+) -> int:
+    """Return the one place of a name among names.
+
+    Args:
+        word: the name.
+        names: in their order, of which some may be the same.
+        kind, of, plural: see `unknown`.
+        instead: what can be done where several have the name.
+        first: the number of the first place, as people count there.
+        offered: names that are listed where there is no such name; None: all.
+
+    Raises:
+        UserError: there is no such name, or several have it.
+    """
+    among = list(names)
+    places = [place for place, name in enumerate(among) if name == word]
+    if not places:
+        raise unknown(kind, word, among if offered is None else offered, of, plural)
+    if len(places) > 1:
+        raise several(word, [place + first for place in places], plural or kind + "s", instead=instead, of=of)
+    return places[0]
+
+
+def several(word: str, places: Sequence[int], plural: str, *, instead: str, of: str = "") -> UserError:
+    """Build the error for a name that several things have.
+
+    Example:
+        several("crane", [134, 517], "classes", instead="write the index of one") reads
+        "2 classes are called 'crane': 134, 517; write the index of one".
+    """
+    place = f" of {of}" if of else ""
+    return UserError(one_line(f"{len(places)} {plural}{place} are called {word!r}: {listing(places)}; {instead}"))

@@ -4,7 +4,7 @@ from collections import OrderedDict
 import pytest
 from torch import nn
 
-from cnnprobe.errors import UserError, listing, nearest, one_line, unknown
+from cnnprobe.errors import UserError, listing, nearest, one_line, place_of, unknown
 from cnnprobe.instruments.layers.naming import find
 
 
@@ -54,3 +54,13 @@ def test_a_long_list_is_cut_with_its_length():
 
 def test_a_user_error_survives_the_way_back_from_a_worker():
     assert str(pickle.loads(pickle.dumps(UserError("no such thing")))) == "no such thing"
+
+
+def test_a_name_that_several_have_is_refused_with_their_places():
+    """F92."""
+    names = ["crane", "dog", "crane", "owl"]
+    assert place_of("owl", names, "class") == 3
+    with pytest.raises(UserError, match=r"^2 classes of x are called 'crane': 1, 3; write the index of one$"):
+        place_of("crane", names, "class", plural="classes", of="x", first=1, instead="write the index of one")
+    with pytest.raises(UserError, match=r"^no class 'cran' in x; did you mean 'crane'\? classes: crane, dog$"):
+        place_of("cran", names, "class", plural="classes", of="x", offered=names[:2])

@@ -97,7 +97,9 @@ class Annotations:
 
     def add_category(self, element: dict[str, Any], where: str) -> None:
         """Note a class."""
-        self.categories[int(element["id"])] = str(element["name"])
+        number, name = int(element["id"]), str(element["name"])
+        if self.categories.setdefault(number, name) != name:
+            raise ValueError(f"the id {number} is {self.categories[number]!r} already")
 
     def add_object(self, element: dict[str, Any], where: str) -> None:
         """Note an object, unless it is a crowd; one without outline and mask has the outline of its box."""
@@ -184,9 +186,12 @@ def _places(wanted: np.ndarray, ids: np.ndarray, what: str) -> np.ndarray:
     """Return where each wanted id stands among some.
 
     Raises:
-        UserError: one is not among them.
+        UserError: one is not among them, or an id is there twice.
     """
     order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+    if len(twice):
+        raise UserError(f"{what} {ids[order][twice[0]]} is listed twice")
     places = np.searchsorted(ids, wanted, sorter=order)
     there = places < len(ids)
     there[there] = ids[order[places[there]]] == wanted[there]

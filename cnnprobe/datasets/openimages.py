@@ -191,7 +191,7 @@ class _Classes:
         """Read a table of classes: code, name; the classes are in its order.
 
         Raises:
-            UserError: it cannot be read, or a row is not of this kind.
+            UserError: it cannot be read, a row is not of this kind, or a code is there twice.
         """
         try:
             must_be_a_file(path)
@@ -206,6 +206,9 @@ class _Classes:
             raise UserError(f"{shown(str(path))} is no table of classes: a code has {longest} bytes, at most {WIDEST}")
         codes = np.array([row[0].encode() for row in rows], dtype=np.bytes_)
         order = np.argsort(codes, kind="stable")
+        twice = np.flatnonzero(codes[order][1:] == codes[order][:-1])
+        if len(twice):
+            raise UserError(f"{shown(str(path))} names {shown(rows[order[twice[0]]][0])!r} twice")
         return cls(tuple(row[1] for row in rows), codes[order], order)
 
     def indices(self, codes: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,9 +230,19 @@ def changed(recording: Recording, dataset: Any) -> list[str]:
     found += [f"{name} is new" for name in now if name not in old]
     sums = dataset.checksums_of(range(len(now))) if "checksum" in table else None
     if sums is not None:
-        known = dict(zip(before, table["checksum"].tolist()))
-        other = (name for name, value in zip(now, sums.tolist()) if known.get(name, value) != value)
-        found += [f"{name}{OTHER}" for name in other]
+        known = dict(zip(_told_apart(before), table["checksum"].tolist()))
+        values = zip(_told_apart(now), sums.tolist())
+        found += [f"{one[0]}{OTHER}" for one, value in values if known.get(one, value) != value]
+    return found
+
+
+def _told_apart(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Return each name with how many before it are the same: two files of broken names may be shown alike."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    found = []
+    for name in names:
+        found.append((name, counts[name]))
+        counts[name] += 1
     return found
 
 

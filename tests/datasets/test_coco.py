@@ -145,6 +145,8 @@ def test_hard_names_are_found_and_shown_escaped(tmp_path, about, caplog):
         (lambda a: a["annotations"][0].update(image_id=3), "image 3 of an object is not listed"),
         (lambda a: a["annotations"][0].update(category_id=99), "category 99 of an object is not listed"),
         (lambda a: a["annotations"][0].update(image_id=0), "image 0 of an object is not listed"),
+        (lambda a: a["images"][1].update(id=a["images"][0]["id"]), r"image \d+ is listed twice"),
+        (lambda a: a["categories"][0].update(id=1), "number 2 of categories .* the id 1 is 'dog' already"),
         (lambda a: a.update(categories=[]), "category 17 of an object is not listed"),
         (lambda a: a["annotations"][0].pop("bbox"), "number 1 of annotations is not of COCO's kind .KeyError: 'bbox'"),
         (lambda a: a["annotations"][2].update(bbox=[1, 2, 3]), "number 3 of annotations is not of COCO's kind"),
@@ -166,6 +168,7 @@ def test_hard_names_are_found_and_shown_escaped(tmp_path, about, caplog):
     ],
 )
 def test_annotations_of_another_kind_are_refused_in_one_line(tmp_path, about, change, why):
+    """F92: an id that stands twice is one of another kind."""
     change(about)
     made.annotate(tmp_path, about)
     with pytest.raises(UserError, match=why) as error:

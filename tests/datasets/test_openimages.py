@@ -143,6 +143,15 @@ def test_codes_of_classes_have_so_many_letters_at_most(root):
         build(root)
 
 
+def test_a_code_that_stands_twice_is_refused(root):
+    """F92: its boxes were of the first of the two."""
+    path = root / "class-descriptions-boxable.csv"
+    code = path.read_text().splitlines()[-1].partition(",")[0]
+    path.write_text(path.read_text() + f"{code},Other\n")
+    with pytest.raises(UserError, match=rf"class-descriptions-boxable\.csv names '{code}' twice$"):
+        build(root)
+
+
 @pytest.mark.parametrize("text", ["", "LabelName,DisplayName\n", "<html>\n", "a,b,c\n", b"\xff\xff"])
 def test_a_table_that_holds_no_classes_is_refused(root, text):
     path = root / "class-descriptions-boxable.csv"

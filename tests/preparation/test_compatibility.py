@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -114,3 +116,18 @@ def test_a_seed_beside_a_source_counts_where_that_does_not_need_it(monkeypatch, 
         assert (found["seed"], found["model"], found["weights"]) == (seed, stored["model"], "w.safetensors")
     with pytest.raises(UserError, match=r"v001 has seed=0, asked for seed=7$"):
         compatibility.open_source(config | {"limit": 20}, None, [], ["seed=7"])
+
+
+def test_images_of_one_name_are_compared_each_with_itself():
+    """F36: two files of broken names can be shown alike; the second was taken for the first, changed."""
+
+    def table(names, sums):
+        return {"name": np.array(names, dtype=object), "checksum": np.array(sums)}
+
+    def dataset(names, sums):
+        return SimpleNamespace(names=names, checksums_of=lambda indices: np.array(sums)[list(indices)])
+
+    before = {"stimuli": table(["b", "b", "c"], [1, 2, 3])}
+    assert compatibility.changed(before, dataset(["b", "b", "c"], [1, 2, 3])) == []
+    told = compatibility.changed(before, dataset(["b", "b", "c"], [2, 1, 3]))
+    assert told == ["b changed since the run (checksum)"] * 2

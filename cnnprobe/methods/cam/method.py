@@ -12,7 +12,7 @@ from torch import nn
 
 from cnnprobe.config.options import Range, Run
 from cnnprobe.datasets.base.imageset import ImageSet
-from cnnprobe.errors import UserError, listing, unknown
+from cnnprobe.errors import UserError, listing, place_of, unknown
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import (
     StimulusColumn,
@@ -152,11 +152,16 @@ def _layer(model: nn.Module, name: str | None, size: tuple[int, ...]) -> Layer:
 
 
 def _classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
-    """Return indices of the classes requested, each once; where names are numbers, a number is a name."""
+    """Return indices of the classes requested, each once; where names are numbers, a number is a name.
+
+    Raises:
+        UserError: there is no such class, or several have the name.
+    """
     found, numbers = [], any(re.fullmatch(r"\d+", name) for name in names)
     for word in [] if asked is None else asked if isinstance(asked, list) else [asked]:
         if str(word) in names:
-            found.append(names.index(str(word)))
+            instead = "give each a name of its own" if numbers else "write the index of one"
+            found.append(place_of(str(word), names, "class", plural="classes", instead=instead))
             if re.fullmatch(r"\d+", str(word)) and found[-1] != int(word):
                 LOG.warning(f"class={word} is the class called {word}, output {found[-1]} of the network")
         elif not numbers and (isinstance(word, int) or re.fullmatch(r"\d+", str(word))):

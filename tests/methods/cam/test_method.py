@@ -316,6 +316,16 @@ def test_a_number_is_a_name_where_classes_are_called_by_numbers(caplog):
     assert _classes([0, 1], ("0", "1"), 2) == _classes([0, 1], ("cat", "dog"), 2) == (0, 1) and not caplog.records
 
 
+def test_a_class_whose_name_another_has_is_refused():
+    """F92: ImageNet's crane, the bird, was taken for the machine as well."""
+    names = ("crane", "dog", "crane")
+    with pytest.raises(UserError, match=r"^2 classes are called 'crane': 0, 2; write the index of one$"):
+        _classes("crane", names, 3)
+    assert _classes([2, "dog"], names, 3) == (2, 1)
+    with pytest.raises(UserError, match=r"^2 classes are called '2': 1, 2; give each a name of its own$"):
+        _classes(2, ("1", "2", "2"), 3)
+
+
 def test_signals_are_refused():
     model = nn.Sequential(nn.Conv1d(2, 3, 5), nn.Flatten(), nn.Linear(78, 2)).eval()
     with pytest.raises(UserError, match="cam maps images"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from cnnprobe.datasets.base.imageset import shown
 from cnnprobe.datasets.base.labels.class_numbers import whole
 from cnnprobe.datasets.base.labels.label_tables import MISSING, Table
-from cnnprobe.errors import UserError, listing, nearest
+from cnnprobe.errors import UserError, listing, nearest, place_of
 
 NAMES = ("class", "classname", "classes", "label", "labels", "labelname", "category", "categories", "categoryname",
          "breed", "species", "target", "y", "diagnosis", "dx", "group", "condition", "genus", "type",
@@ -79,9 +79,11 @@ def runs(table: Table, place: int, start: int, name: str) -> bool:
 
 
 def _asked(table: Table, others: Sequence[int], start: int, asked: str, path: str) -> int:
-    names = [cell.casefold() for cell in table.rows[0]] if start else []
-    if asked.casefold() in names:
-        return names.index(asked.casefold())
+    head = table.rows[0] if start else []
+    for word, names in ((asked, head), (asked.casefold(), [cell.casefold() for cell in head])):
+        if word in names:
+            instead = f"write the number of one, {path}:{names.index(word) + 1}"
+            return place_of(word, names, "column", of=path, instead=instead, first=1)
     number = whole(asked)
     if number is not None and 1 <= number <= table.width:
         return number - 1

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from cnnprobe.datasets.base.labels.label_tables import Table, readings, split_co
 from cnnprobe.datasets.base.labels.row_names import Images, Matched, ambiguous, matched, must_not_be_shifted
 from cnnprobe.datasets.base.listing import IMAGES
 from cnnprobe.datasets.base.splits import split_named
-from cnnprobe.errors import UserError, listing, nearest
+from cnnprobe.errors import UserError, listing, nearest, several
 from cnnprobe.store.containers import beside
 
 SPLITS = ("split", "splits", "set", "subset", "partition", "part", "phase", "usage", "fold_type", "dataset")
@@ -299,13 +299,7 @@ def _classes(words: Sequence[str | None], given: Sequence[str | None], path: str
     """Return the classes of all rows, and the label of each image."""
     known = sorted({word for word in words if word is not None})
     if table is not None:
-        names, index = class_table(table)
-        index |= {name: i for i, name in enumerate(names)} | {str(i): i for i in range(len(names))}
-        used = sorted({word for word in given if word is not None})
-        index |= {word: value for word in used if (value := whole(word)) is not None and word not in index}
-        wrong = [word for word in used if word not in index or not 0 <= index[word] < len(names)]
-        if wrong:
-            raise UserError(f"dataset.labels={path}: no class {shown(wrong[0])!r}{nearest(wrong[0], names)}")
+        names, index = _meant(sorted({word for word in given if word is not None}), path, table)
         return names, np.array([UNKNOWN if word is None else index[word] for word in given], np.int64), []
     if known and all(whole(word) is not None for word in known):
         there = np.array([word is not None for word in words])
@@ -315,6 +309,35 @@ def _classes(words: Sequence[str | None], given: Sequence[str | None], path: str
         names, notes = tuple(known), _alike(known)
         index = {name: i for i, name in enumerate(known)}
     return names, np.array([UNKNOWN if word is None else index[word] for word in given], np.int64), notes
+
+
+def _meant(words: Iterable[str], path: str, table: str) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return the names of a table of classes, and the index of the class that each word means: index, folder or name.
+
+    Raises:
+        UserError: a word means no class of it, or several.
+    """
+    names, folders = class_table(table)
+    ways: list[list[str]] = [[str(i), name] for i, name in enumerate(names)]
+    for folder, i in folders.items():
+        ways[i].append(folder)
+    means = defaultdict(set)
+    for i, own in enumerate(ways):
+        for way in filter(None, own):
+            means[way].add(i)
+    found = {}
+    for word in words:
+        number = whole(word)
+        fitting = means.get(word if number is None or word in means else str(number), set())
+        if not fitting:
+            raise UserError(f"dataset.labels={path}: no class {shown(word)!r}{nearest(word, names)}")
+        if len(fitting) > 1:
+            clear = [next((way for way in ways[i] if means[way] == {i}), "") for i in sorted(fitting)]
+            instead = f"give each a name of its own in {table}"
+            instead = f"write {' or '.join(clear)} for it in {path}" if all(clear) else instead
+            raise several(shown(word), sorted(fitting), "classes", of=table, instead=instead)
+        (found[word],) = fitting
+    return names, found
 
 
 def _class_rows(table: Table, folders: set[str]) -> list[tuple[int, tuple[str, str, str]]]:
@@ -332,7 +355,8 @@ def _class_rows(table: Table, folders: set[str]) -> list[tuple[int, tuple[str, s
     if index is None:
         index = numeric[1] if len(numeric) > 1 and texts != numeric[1:] else numeric[0]  # a running number in front
     folder = max(texts, key=lambda place: len(folders.intersection(row[place] for row in rows)))
-    others = [place for place in texts if place != folder]
+    others = [place for place in range(table.width) if place in texts or words[place] == "name"]  # of digits, too
+    others = [place for place in others if place not in (index, folder)]
     name = next((place for place in others if words[place] in ("name", "class", "words")), (others or [folder])[0])
     return [(n, (row[index], row[folder], row[name])) for n, row in enumerate(rows, 1 + head)]
 

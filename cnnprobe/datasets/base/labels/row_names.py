@@ -81,6 +81,7 @@ def matched(rows: Sequence[str], images: Images, ways: int | None = None) -> Mat
             word = form(path)
             fitting = [image for image in owners.get(_name(word), []) if image not in named]
             fitting = _along(word, fitting, there, above) if with_folders else fitting
+            fitting = _letter_by_letter(rows[row], fitting, images.files) if len(fitting) > 1 else fitting
             if len(fitting) == 1:
                 found.images[row] = fitting[0]
                 taken.add(fitting[0])
@@ -110,6 +111,15 @@ def _along(row: str, images: list[int], files: Sequence[str], above: list[str]) 
         if parts[-short:] == own[-short:] or (len(inner) > 1 and parts[-len(inner) :] == inner):
             fitting.append(image)
     return [image for image in fitting if files[image] == row] or fitting
+
+
+def _letter_by_letter(row: str, images: list[int], files: Sequence[str]) -> list[int]:
+    """Return those of several images whose path is the row's as both are written, all where none is.
+
+    A name that holds the Kelvin sign is the one with a K once composed, and one with a backslash that of a folder.
+    """
+    same = [image for image in images if f"/{row}".endswith(f"/{files[image]}") or files[image].endswith(f"/{row}")]
+    return [image for image in same if files[image] == row] or same or images
 
 
 def _path(word: str) -> str:

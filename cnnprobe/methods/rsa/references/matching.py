@@ -233,6 +233,7 @@ def stem(name: str) -> str:
 
 def _ways(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[tuple[str, list[Any], list[Any]]]:
     """Give each way with the keys of both sides, the surest first."""
+    yield "by path", list(ours), list(theirs)
     one, other = [plain(name) for name in ours], [plain(name) for name in theirs]
     for how, fold in (("", str), (", case aside", str.casefold)):
         a, b = [fold(name) for name in one], [fold(name) for name in other]
@@ -243,9 +244,8 @@ def _ways(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[tuple[str, lis
             yield f"by path{how}", _tails(a, depth + 1), _tails(b, depth + 1)
             yield f"by path without ending{how}", _tails(stems, depth + 1), _tails(others, depth + 1)
         yield f"by name{how}", _tails(a, 1), _tails(b, 1)
-        yield f"by name without ending{how}", _tails(stems, 1), _tails(b, 1)
-        yield f"by name without ending{how}", _tails(a, 1), _tails(others, 1)
-        yield f"by name without ending{how}", _tails(stems, 1), _tails(others, 1)
+        for left, right in ((stems, b), (a, others), (stems, others)):
+            yield f"by name without ending{how}", _tails(left, 1), _tails(right, 1)
 
 
 def _loose_ways(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[tuple[str, list[Any], list[Any]]]:

@@ -1,9 +1,11 @@
 """References of `reference=`: matrices in HDF5, MATLAB and NumPy files, tables of features, runs of rsa, and labels."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import h5py
 import numpy as np
 
 from cnnprobe.datasets.base.imageset import ImageSet
-from cnnprobe.errors import UserError, listing, nearest, one_line, path_of, unknown
+from cnnprobe.errors import UserError, listing, nearest, one_line, path_of, several, unknown
 from cnnprobe.instruments.statistics.dissimilarity import upper
 from cnnprobe.methods.rsa.analysis import LayerColumn
 from cnnprobe.methods.rsa.references import files, tables
@@ -52,8 +54,9 @@ def load(
     found: list[Reference] = []
     for word in dict.fromkeys([words] if isinstance(words, str) else words):
         for one in _named(word, list(conditions), labels, axes, order, out):
-            same = sum(other.name.partition(" #")[0] == one.name for other in found)
-            found.append(replace(one, name=f"{one.name} #{same + 1}") if same else one)
+            taken = {other.name for other in found}
+            names = chain([one.name], (f"{one.name} #{number}" for number in count(2)))
+            found.append(replace(one, name=next(name for name in names if name not in taken)))
     return found
 
 
@@ -186,19 +189,40 @@ def _run(path: Path, word: str, inside: str, conditions: list[str], out: str) ->
         again = f"; resume it first: {folders.command_for(path.parent, command)}" if path.name == "store.h5" else ""
         raise UserError(f"{word} is not complete{again}")
     listed: TableView[ConditionColumn] = recording["conditions"]
-    there = {name: place for place, name in enumerate(listed["name"])}
-    missing = [name for name in conditions if name not in there]
-    if missing:
-        raise UserError(f"{label} has not the conditions {listing(missing, 3)}; use the dataset of that run")
-    order = np.array([there[name] for name in conditions])
+    order, rows = _placed(conditions, list(listed["name"]), label)
     table: TableView[LayerColumn] = recording["layers"]
     layers = [name for name, kind in zip(table["name"], table["kind"]) if kind == "layer"]
     if inside and inside not in layers:
         raise unknown("layer", inside, layers, of=label)
     return [
         Reference(
-            f"{label} {name}", upper(matrix[order][:, order])[None, None, None], (), np.array([np.nan]), rows="by name"
+            f"{label} {name}", upper(matrix[order][:, order])[None, None, None], (), np.array([np.nan]), rows=rows
         )
         for name, kind, matrix in zip(table["name"], table["kind"], table["rdm"])
         if kind == "layer" and name == (inside or name)
     ]
+
+
+def _placed(conditions: list[str], theirs: list[str], label: str) -> tuple[np.ndarray, str]:
+    """Return which condition of a run each of ours is, and how it was found: by its name.
+
+    Where conditions share a name, as two classes called crane do, both lists must be the same, and the place decides.
+
+    Raises:
+        UserError: a condition is not there, or several have its name.
+    """
+    there = set(theirs)
+    missing = [name for name in conditions if name not in there]
+    if missing:
+        raise UserError(f"{label} has not the conditions {listing(missing, 3)}; use the dataset of that run")
+    if conditions == theirs and len(there) < len(theirs):
+        return np.arange(len(theirs)), "in the order of both, as some share a name"
+    for of, names in ((label, theirs), ("the dataset", conditions)):
+        counts = Counter(names)
+        name = next((name for name in conditions if counts[name] > 1), None)
+        if name is not None:
+            places = [place for place, one in enumerate(names) if one == name]
+            instead = "use the dataset of that run, or give each a name of its own"
+            raise several(name, places, "conditions", of=of, instead=instead)
+    at = {name: place for place, name in enumerate(theirs)}
+    return np.array([at[name] for name in conditions]), "by name"

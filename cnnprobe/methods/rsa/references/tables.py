@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnprobe.errors import UserError, listing, one_line, unknown
+from cnnprobe.errors import UserError, listing, one_line, place_of
 from cnnprobe.instruments.statistics.dissimilarity import dissimilarity_matrix, upper
 from cnnprobe.methods.rsa.references.axes import STIMULI, is_symmetric, known_dimensions
 from cnnprobe.methods.rsa.references.given import EVEN, Reference, must_tell, reference
@@ -185,9 +185,8 @@ def _pairs(path: Path, rows: list[list[str]], conditions: Sequence[str], column:
         matched = by_names(conditions, names)
         if matched is None or not set(columns[first]) & set(columns[second]):  # the one are subjects
             continue
-        if column and column not in head:
-            raise unknown("column", column, head[second + 1 :], of=str(path))
-        chosen = head.index(column) if column else _of_pairs(path, head, columns, range(second + 1, len(head)))
+        there = range(second + 1, len(head))
+        chosen = _asked(path, head, column, there) if column else _of_pairs(path, head, columns, there)
         if chosen is None:
             return None
         at_rows = range(2 - bare, len(rows) + 1)
@@ -311,11 +310,9 @@ def _numbered(
         pairs = every_pair(one, other, f"{head[first]} and {head[second]}")
         if pairs is None:
             continue
-        if column and column not in head:
-            raise unknown("column", column, [head[place] for place in range(len(head)) if place not in (first, second)],
-                          of=str(path))  # fmt: skip
         there = range(second + 1, len(head)) if second + 1 < len(head) else range(first)
-        chosen = head.index(column) if column else _of_pairs(path, head, columns, there)
+        others = sorted({*range(len(head))} - {first, second})
+        chosen = _asked(path, head, column, others) if column else _of_pairs(path, head, columns, there)
         if chosen is None:
             return None
         at_rows = range(2 - bare, len(rows) + 1)
@@ -327,6 +324,11 @@ def _numbered(
         tell_numbers(path.name, pairs, matched)
         return _in_order(made, replace(matched, how=f"{matched.how} ({pairs.where})"))
     return None
+
+
+def _asked(path: Path, head: Sequence[str], column: str, there: Iterable[int]) -> int:
+    """Return the one column of a name; where there is none, the error lists those that it may be."""
+    return place_of(column, head, "column", of=str(path), first=1, offered=[head[place] for place in there])
 
 
 def _of_pairs(path: Path, head: list[str], columns: list[tuple[str, ...]], there: Iterable[int]) -> int | None:
@@ -369,9 +371,7 @@ def features(path: Path, rows: list[list[str]], column: str, conditions: Sequenc
         raise UserError(one_line(f"{path} has no column with the names of all conditions; missing: "
                                  f"{listing(missing, 3)}{shown}"))  # fmt: skip
     names, rows_found = matched
-    if column and column not in head:
-        raise unknown("column", column, head[names + 1 :], of=str(path))
-    chosen = [head.index(column)] if column else range(names + 1, len(head))
+    chosen = [_asked(path, head, column, range(names + 1, len(head)))] if column else range(names + 1, len(head))
     front = [head[place] for place in range(names) if head[place] and all(map(_is_count, columns[place]))]
     if front and not column:
         LOG.warning(one_line(f"{path.name}: passed over {listing(front, 4)}, in front of the names ({titles[names]}); "

@@ -83,3 +83,42 @@ def test_wnids_are_named_as_all_their_files_are():
     for other in ("n01440764/n01440764_18.JPEG", "n01440764/n01440764_carp.JPEG", "n01440764/x.JPEG"):
         assert by_subfolder([*files, other], folders, None)[0] == tuple(folders)
     assert by_subfolder(["cat/cat_sitting.jpg"], ["cat"], None)[0] == ("cat",)
+
+
+CRANES = "index,folder,name\n0,n02012849,crane\n1,n02084071,dog\n2,n03126707,crane\n"
+
+
+def test_a_name_of_two_classes_is_refused_and_other_words_mean_what_they_did(table):
+    """F92: ImageNet has two classes called crane, a bird and a machine."""
+    names = table(CRANES, "names.csv")
+    told = rf"^2 classes of {names} are called 'crane': 0, 2; write 0 or 2 for it in .*table.csv$"
+    with pytest.raises(UserError, match=told):
+        by_file(["a.png", "b.png"], table("a.png,dog\nb.png,crane\n"), names)
+    rows = table("a.png,dog\nb.png,n03126707\nc.png,0.0\nelsewhere.png,crane\n")
+    assert by_file(["a.png", "b.png", "c.png"], rows, names)[1].tolist() == [1, 2, 0]
+
+
+def test_a_number_that_is_also_the_name_of_another_class_is_refused(table):
+    """F92: digits whose 0 is the last class; a folder that is called as another class is."""
+    digits = table("index,folder,name\n0,one,1\n1,two,2\n2,zero,0\n", "digits.csv")
+    with pytest.raises(UserError, match=r"2 classes of .* are called '1': 0, 1; write one or two for it"):
+        by_file(["a.png"], table("a.png,1\n"), digits)
+    assert by_file(["a.png", "b.png"], table("a.png,zero\nb.png,one\n"), digits)[:2][0] == ("1", "2", "0")
+    animals = table("0,dog,cat\n1,cat,dog\n", "animals.csv")
+    with pytest.raises(UserError, match=r"are called 'cat': 0, 1; write 0 or 1 for it"):
+        by_file(["a.png"], table("a.png,cat\n"), animals)
+    same = table("0,1,1\n1,0,0\n", "same.csv")
+    with pytest.raises(UserError, match=r"are called '1': 0, 1; give each a name of its own in "):
+        by_file(["a.png"], table("a.png,1\n"), same)
+
+
+def test_of_two_columns_of_one_name_the_number_decides(table):
+    """F92."""
+    rows = table("file,class,class\na.png,cat,dog\nb.png,dog,cat\n")
+    with pytest.raises(UserError, match=r"2 columns of .* are called 'class': 2, 3; write the number of one, .*csv:2$"):
+        by_file(["a.png", "b.png"], f"{rows}:class", None)
+    assert by_file(["a.png", "b.png"], f"{rows}:3", None)[1].tolist() == [1, 0]
+    other = table("file,Class,class\na.png,cat,dog\nb.png,dog,cat\n", "other.csv")
+    assert by_file(["a.png", "b.png"], f"{other}:class", None)[1].tolist() == [1, 0]
+    with pytest.raises(UserError, match=r"2 columns of .* are called 'class'"):
+        by_file(["a.png", "b.png"], f"{other}:CLASS", None)

@@ -51,3 +51,14 @@ def test_two_that_differ_in_case_only_are_told_apart():
     """F92."""
     assert matched(["a.png", "A.png"], Images(["A.png", "a.png"])).images == [1, 0]
     assert matched(["a"], Images(["A.png", "a.jpg", "a.png"])).doubtful is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("K.png", "\u212a.png"), ("a/\u00e9.png", "a/e\u0301.png"), ("a/1", "a\\1")]
+)
+def test_the_path_as_it_is_written_is_the_image(one, other):
+    """F92: names that are one once composed, or with slashes for backslashes, are still those of two files."""
+    files = Images([other, one], "/data/pets")
+    assert matched([one, other], files).images == [1, 0]
+    assert matched([f"/data/pets/{other}", f"pets/{one}", "x"], files).images == [0, 1, -1]
+    assert matched([one, one], files).images == [1, 1]

@@ -227,3 +227,9 @@ def test_an_order_is_for_rows_without_names(tmp_path, order):
     assert named.order.tolist() == [2, 0, 1] and named.how.startswith("by name")
     expected = rows_of(ours, 3, order=order, file="brain.npy").order.tolist()
     assert rows_of(ours, 3, ["x", "y", "z"], order=order, file="brain.csv").order.tolist() == expected
+
+
+def test_the_name_as_it_is_written_is_the_row():
+    """F89: the Kelvin sign is a K once composed."""
+    ours, theirs = ["K.png", "\u212a.png", "a.png"], ["a.png", "\u212a.png", "K.png"]
+    assert by_names(ours, theirs).order.tolist() == [2, 1, 0]

@@ -9,6 +9,8 @@ from scipy.spatial.distance import pdist, squareform
 from cnnprobe.datasets.base.labels.labelling import by_file
 from cnnprobe.errors import UserError
 from cnnprobe.methods.rsa.references.named import load
+from cnnprobe.store.tables import Column, Table
+from cnnprobe.store.writer import Writer
 
 RANDOM = np.random.default_rng(0)
 NAMES = [f"animal_{number}.png" for number in range(6)]
@@ -221,3 +223,42 @@ def test_pairs_without_a_value_are_counted_in_every_file(tmp_path, caplog):
     np.save(tmp_path / "a.npy", values)
     load(str(tmp_path / "a.npy"), conditions=[f"{name}.png" for name in "abcdef"])
     assert "a.npy: 2 of 30 pairs have no value and are left out" in caplog.text
+
+
+def run_of(path, names, matrix):
+    """Write the store of a run of rsa: its conditions, and the matrix of one layer."""
+    texts = {name: np.array(words, dtype=object) for name, words in
+             {"names": names, "name": ["conv1"], "kind": ["layer"]}.items()}  # fmt: skip
+    conditions = {"name": Column("condition", dtype="str", values=texts["names"])}
+    layers = {key: Column(key, dtype="str", values=texts[key]) for key in ("name", "kind")}
+    layers["rdm"] = Column("matrix", "one other", matrix.shape, values=matrix[None])
+    writer = Writer.create(path, [Table("conditions", "condition", len(names), conditions),
+                                  Table("layers", "layer", 1, layers)], {"command": "rsa"})  # fmt: skip
+    writer.finish()
+    writer.close()
+
+
+def test_conditions_of_a_run_that_share_a_name_are_matched_by_place_or_refused(tmp_path):
+    """F89: two classes called crane were both the last of them: a run was not like itself."""
+    names, path = ["crane", "dog", "crane", "owl", "cat", "ant"], str(tmp_path / "copy.h5")
+    run_of(tmp_path / "copy.h5", names, MATRIX)
+    (one,) = load(path, conditions=names)
+    assert np.array_equal(one.matrices.ravel(), triangles(MATRIX)) and one.rows.startswith("in the order of both")
+    with pytest.raises(UserError, match=r"2 conditions of .*copy.h5 are called 'crane': 0, 2; use the dataset of that"):
+        load(path, conditions=[*names[1:], "crane"])
+    (some,) = load(path, conditions=["owl", "dog", "ant"])  # which names are those of one
+    assert some.rows == "by name" and np.array_equal(some.matrices.ravel(), MATRIX[[3, 3, 1], [1, 5, 5]])
+    run_of(tmp_path / "own.h5", list("abcdef"), MATRIX)
+    with pytest.raises(UserError, match="2 conditions of the dataset are called 'a': 0, 1; "):
+        load(str(tmp_path / "own.h5"), conditions=list("aabcde"))
+
+
+def test_references_have_names_of_their_own_whatever_files_call_them(tmp_path):
+    """F89: the second rdm became the name that another array of the file has."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        with h5py.File(tmp_path / folder / "brain.h5", "w") as file:
+            file["rdm"] = MATRIX
+            file["rdm #2"] = MATRIX
+    found = loaded([f"{tmp_path}/{folder}/brain.h5" for folder in ("a", "b")])
+    assert [one.name for one in found] == ["rdm", "rdm #2", "rdm #3", "rdm #2 #2"]
