@@ -246,7 +246,7 @@ def _objects(table: Path, images: _Images, known: _Classes) -> Objects:
         indices = known.indices(codes)
         use = (places >= 0) & (indices >= 0) & (group != b"1")
         owners.append(places[use].astype(np.int32))
-        classes.append(indices[use].astype(np.int16))
+        classes.append(indices[use].astype(np.int16 if len(known.names) <= 2**15 else np.int64))
         boxes.append(np.stack([_floats(edge[use], table) for edge in edges], axis=1))
     absent.report(images)
     box = np.concatenate(boxes)

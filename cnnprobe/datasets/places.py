@@ -106,7 +106,7 @@ def _listed(path: Path, count: int) -> tuple[Names, np.ndarray]:
         files.append(file)
         labels.append(int(label))
     names, order = in_order(files, path)
-    return names, np.array(labels, dtype=np.int16)[order]
+    return names, np.array(labels, dtype=np.int16 if count <= 2**15 else np.int64)[order]
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -19,6 +19,7 @@ import numpy as np
 from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files
 from cnnprobe.store.layout import SAVED, Blank, as_python, layout, nan_fills, written
+from cnnprobe.store.narrowing import Narrowing
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Rows, Table
 
@@ -46,6 +47,7 @@ class Writer:
             }
         self.file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         self.synced = time.monotonic()
+        self.narrowing = Narrowing()
 
     def _note_offset(self, name: str, item: h5py.HLObject) -> None:
         if isinstance(item, h5py.Dataset) and item.id.get_offset() is not None:
@@ -105,14 +107,15 @@ class Writer:
 
         Raises:
             ValueError: the rows are not one batch of a declared table.
-            UserError: the disk is full or failed, or the folder is gone; rows saved before are untouched.
+            UserError: a number does not fit into its column, the disk is full or failed, or the folder is gone; rows
+                saved before are untouched.
         """
         files.still_held(self.path)
         if rows.table not in self.tables:
             raise ValueError(f"rows of {rows.table}: the tables laid out are {listing(self.tables)}")
         table = self.tables[rows.table]
         batch = rows.start // table.batch
-        columns = _checked(table, rows)
+        columns = _checked(table, rows, self.narrowing)
         if self.done[table.name][batch]:
             return
         try:
@@ -171,6 +174,7 @@ class Writer:
         with _unlocked(self.path) as file:
             file.attrs.modify("complete", np.True_)
         self.sync()
+        self.narrowing.tell()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -245,7 +249,7 @@ def _difference(was: Any, now: Any) -> tuple[Any, Any]:
     return next(((old.strip(), new.strip()) for old, new in pairs if old != new), (was, now))
 
 
-def _checked(table: Table[Any], rows: Rows[Any]) -> dict[str, np.ndarray]:
+def _checked(table: Table[Any], rows: Rows[Any], narrowing: Narrowing) -> dict[str, np.ndarray]:
     """Return the rows' columns as little-endian arrays in the declared order, or raise ValueError."""
     expected = written(table)
     if set(rows.columns) != set(expected):
@@ -260,7 +264,7 @@ def _checked(table: Table[Any], rows: Rows[Any]) -> dict[str, np.ndarray]:
             batch = f"; Table(batch={table.batch}) says how many rows are saved at once"
             said = f"{table.name}/{name} must be {(count, *column.shape)}, got {values.shape}"
             raise ValueError(said + (batch if values.shape[1:] == column.shape else ""))
-        columns[name] = np.ascontiguousarray(values, dtype=np.dtype(column.dtype).newbyteorder("<"))
+        columns[name] = narrowing.put(f"{table.name}/{name}", values, np.dtype(column.dtype).newbyteorder("<"))
     return columns
 
 

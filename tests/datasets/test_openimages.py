@@ -143,6 +143,16 @@ def test_codes_of_classes_have_so_many_letters_at_most(root):
         build(root)
 
 
+def test_a_class_behind_as_many_as_16_bits_hold_is_itself(root):
+    """F90: its index was below 0."""
+    path, before = root / "class-descriptions-boxable.csv", build(root)
+    rows = [row for row in path.read_text().splitlines(True) if row]
+    path.write_text("".join([rows[0], *(f"/m/_{number},other {number}\n" for number in range(2**15)), *rows[1:]]))
+    after = build(root)
+    assert [after.classes[label] for label in after.labels] == [before.classes[label] for label in before.labels]
+    assert max(after.labels) >= 2**15
+
+
 def test_a_code_that_stands_twice_is_refused(root):
     """F92: its boxes were of the first of the two."""
     path = root / "class-descriptions-boxable.csv"
