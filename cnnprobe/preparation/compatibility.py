@@ -183,11 +183,11 @@ def remark_trained(made: Any, now: dict[str, str]) -> None:
         made: the `Preparation`.
         now: the identity of what is measured.
     """
-    if made.weights.kind == "file" and made.weights.of_a_run:
-        before = _identity_of(made.weights.path.parent.parent)
-        if code := identity.differences(before, now, identity.is_of_the_network):
+    moments = [one for one in made.weights.moments or (made.weights,) if one.kind == "file" and one.of_a_run]
+    for run, one in {one.path.parent.parent.resolve(): one for one in moments}.items():
+        if code := identity.differences(_identity_of(run), now, identity.is_of_the_network):
             since = f"learned in another network: {listing(code, 3)} since then"
-            LOG.warning(f"{made.weights.label} {since}; what is measured is the network as it is now")
+            LOG.warning(f"{one.label} {since}; what is measured is the network as it is now")
 
 
 def same_images(folder: Path, made: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,11 @@ from PIL import Image
 import cnnprobe as package
 from cnnprobe.datasets import coco
 from cnnprobe.datasets.base.imageset import Given, limited
+from cnnprobe.machine import terminal
 from cnnprobe.methods.optimize import inputs
 from cnnprobe.models import custom
-from cnnprobe.preparation import identity
+from cnnprobe.preparation import compatibility, identity
+from cnnprobe.preparation.named_weights import Weights
 from cnnprobe.store import run_json
 from cnnprobe.store.layout import CHECKSUM, known_sum
 from tests.support.images import made_collections
@@ -345,6 +348,23 @@ def test_weights_that_learned_in_another_network_are_told(cnnprobe, place):
     answer = cnnprobe(*asked)
     assert answer.status == 0
     assert "train/custom-folder/v001@best learned in another network: code parts.py changed since then" in answer.err
+
+
+def test_moments_that_learned_in_another_network_are_told_wherever_they_stand(tmp_path):
+    """F100: once for each training."""
+    one, other = (tmp_path / name for name in "ab")
+    for run, digest in ((one, "1"), (other, "2")):
+        run.mkdir()
+        (run / "run.json").write_text(json.dumps({"status": "complete", "identity": {"code net.py": digest}}))
+    moments = [
+        Weights("file", run.name, run / f"weights/epoch={n}.safetensors") for run in (one, other) for n in (0, 1)
+    ]
+    for order in (moments, moments[::-1]):
+        made = SimpleNamespace(weights=replace(order[-1], moments=tuple(order)))
+        with terminal.collected() as remarks:
+            compatibility.remark_trained(made, {"code net.py": "1"})
+        (told,) = remarks.warnings
+        assert told.startswith("b learned in another network: code net.py changed since then; what is measured")
 
 
 @pytest.mark.parametrize("other", ["model.mean=0.5", "model.function=other", "dataset.resize=20"])
