@@ -20,6 +20,7 @@ from cnnprobe.instruments.network import about as protocol
 from cnnprobe.machine import files
 from cnnprobe.models.weights import checkpoints, matching
 from cnnprobe.preparation import likeness
+from cnnprobe.store import run_json
 from cnnprobe.store.kinds import fits
 
 LOG = logging.getLogger("cnnprobe")
@@ -101,12 +102,19 @@ def read(path: Path) -> dict[str, Tensor]:
         Tensors by the names in the file, see `weights.checkpoints.tensors`.
 
     Raises:
-        UserError: the file is no checkpoint, is damaged, or holds code.
+        UserError: the file is no checkpoint, is damaged, holds code, or lies in a run in the place of another one.
     """
     state = checkpoints.tensors(path)
+    run = path.parent.parent
+    listed = run_json.read(run).get("files", {}).get(f"{path.parent.name}/{path.name}")
+    if listed is not None and files.sha256(path) == listed:
+        return state  # the very bytes that the run wrote; no other checksum is needed
     written = checkpoints.metadata(path)
     if "sha256" in written and written["sha256"] != _checksum(state, about(path)):
         raise UserError(f"{path.name} does not match its checksum: it was changed or damaged after it was written")
+    if listed is not None:
+        other = f"{path.name} of {run} was changed or replaced after the run (its sha256 is not that in run.json)"
+        raise UserError(f"{other}; put it back, or name weights of another origin by a path outside of runs")
     return state
 
 

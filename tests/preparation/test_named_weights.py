@@ -352,6 +352,34 @@ def test_of_a_training_that_has_lost_its_weights_the_one_before_is_taken(out, tm
         found(tmp_path, "auto")
 
 
+def trainings(out, place, *numbers):
+    """Put copies of a training into the folder of one name, complete one after the other."""
+    for number in numbers:
+        copy = place / f"v00{number}"
+        shutil.copytree(out / RUN, copy)
+        about = json.loads((copy / "run.json").read_text()) | {"ended": f"2026-01-0{number}T00:00:00+00:00"}
+        (copy / "run.json").write_text(json.dumps(about))
+
+
+@pytest.mark.usefixtures("following")
+def test_weights_that_were_put_in_the_place_of_those_of_a_run_are_refused(out, tmp_path):
+    """F28: whole, and with a checksum of their own, but not those that run.json lists."""
+    trainings(out, tmp_path / "train/convnet-shapes", 1)
+    place = tmp_path / "train/convnet-shapes/v001/weights"
+    told = r"{}\.safetensors of .*/v001 was changed or replaced after the run \(its sha256 is not that in run\.json\)"
+    shutil.copy(out / "train/convnet-shapes/v002/weights/best.safetensors", place / "best.safetensors")
+    for weights in (RUN, str(place / "best.safetensors"), "auto"):
+        with pytest.raises(UserError, match=told.format("best")):
+            preparation.prepare(configured(tmp_path, weights), "record")
+    assert preparation.prepare(configured(tmp_path, f"{RUN}@last"), "record").weights.label == f"{RUN}@last"
+    shutil.copy(place / "epoch=002.safetensors", place / "epoch=001.safetensors")
+    with pytest.raises(UserError, match=told.format("epoch=001")):
+        preparation.prepare(configured(tmp_path, f"{RUN}@*"), "record")
+    shutil.copy(place / "best.safetensors", tmp_path / "mine.safetensors")
+    made = preparation.prepare(configured(tmp_path, str(tmp_path / "mine.safetensors")), "record")
+    assert made.weights.label == "mine.safetensors"
+
+
 def test_of_other_options_there_are_no_published_weights_and_auto_takes_random_ones(tmp_path):
     assert asked(tmp_path, "model.input_size=64").kind == "random"
     assert asked(tmp_path, "model.mask=none").kind == "random"

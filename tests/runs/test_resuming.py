@@ -218,7 +218,8 @@ def test_other_weights_are_refused(cnnprobe, pictures, tmp_path, monkeypatch):
     from cnnprobe.preparation import weights
 
     assert cnnprobe(*words("train", pictures)).status == 0
-    path = tmp_path / "outputs/train/convnet-folder/v001/weights/best.safetensors"
+    path = tmp_path / "mine.safetensors"  # of a run they would be refused before
+    shutil.copy(tmp_path / "outputs/train/convnet-folder/v001/weights/best.safetensors", path)
     folder = stopped(cnnprobe, pictures, tmp_path, monkeypatch, [*ASKED[:3], f"weights={path}"])
     before = (folder / "store.h5").read_bytes()
     values = {name: value + 1 for name, value in weights.read(path).items()}
