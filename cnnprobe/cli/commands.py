@@ -29,14 +29,17 @@ CIRCUMSTANCES = "device", "device.threads", "device.workers"
 def main(request: Request) -> int:
     """Do what a command line asks for and return the exit status."""
     if "redraw" in request.flags:
-        return redraw(request)
-    request = every_moment(request)
+        with terminal.collected():
+            return redraw(request)
+    with terminal.collected():
+        request = every_moment(request)
     if "multirun" in request.flags:
         from cnnprobe.runs import sweep
 
         return sweep.main(request)
     if "resume" in request.flags or "rerun" in request.flags:
-        job = repeated(request)
+        with terminal.collected():
+            job = repeated(request)
     else:
         job = Job(request.command, compose.compose(request), request.overrides)
     if "cfg" in request.flags:

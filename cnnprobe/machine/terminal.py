@@ -55,6 +55,8 @@ class Remarks(logging.Handler):
             files.append(self.log, [line])
         if record.levelno < logging.WARNING:
             return
+        if text in self.warnings and text not in self.before and not hasattr(record, "skipped"):
+            return
         if text not in self.before:
             self.warnings.append(text)
         if hasattr(record, "skipped"):

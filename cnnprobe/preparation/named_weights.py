@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnprobe.config import catalogue, untrusted_yaml
 from cnnprobe.errors import UserError, listing, path_of
-from cnnprobe.store import folders, run_json
+from cnnprobe.store import folders, newest, run_json
 
 LOG = logging.getLogger("cnnprobe")
 TRAINING = ("train", "transfer")
@@ -258,11 +258,11 @@ def checkpoints(run: str, config: dict[str, Any]) -> tuple[Path, dict[str, Path]
     """Return the folder of a training run and its weights by moment, in the order in which they were learned."""
     out = config["out"]
     folder = _packaged(config) if run == "published" else None
-    for command in TRAINING if folder is None else ():
+    for command in TRAINING if folder is None and "/" not in run else ():
         try:
             folder = folders.find(run, out, command, f"{config['model']['name']}-{config['dataset']['name']}")
             break
-        except UserError:
+        except folders.NoRunError:
             continue
     if folder is None:
         folder = folders.find(run, out)
@@ -304,38 +304,34 @@ def _in_file(path: Path, out: str) -> Weights:
 
 def _newest(config: dict[str, Any], commands: tuple[str, ...]) -> Weights | None:
     """Return the best weights of the newest complete run of these commands of this model in `out`."""
-    wanted = config["model"]
-    found = []
-    for command in commands:
-        for path in Path(config["out"]).glob(f"{command}/*/v*/config.yaml"):
-            if run_json.read(path.parent).get("status") != "complete":
-                continue
-            try:
-                model = untrusted_yaml.read(path)["model"]
-            except (UserError, KeyError, TypeError):
-                continue
-            if _is_same(model, wanted):
-                found.append(path.parent)
-                if strange := run_json.strange(path.parent):
-                    place = folders.short(path.parent, config["out"])
-                    LOG.warning(f"{place}: {listing(strange)} in its run.json is none of ours, and counts as absent")
-    newest = _with_weights(found, config["out"])
-    return from_run(str(newest), config) if newest else None
+    out = config["out"]
+    lost: list[Path] = []
+
+    def why_not(run: Path) -> str | None:
+        why = newest.unfit(run)
+        other = _of_another_model(run, config["model"]) if why != "" else ""
+        if why is not None or other is not None:
+            return "" if other == "" else why or other
+        if strange := run_json.strange(run):
+            place = folders.short(run, out)
+            LOG.warning(f"{place}: {listing(strange)} in its run.json is none of ours, and counts as absent")
+        if (run / "weights/best.safetensors").is_file():
+            return None
+        lost.append(run)
+        return "has lost its best weights"
+
+    there = [path for command in commands for path in Path(out).glob(f"{command}/*/v*")]
+    taken = folders.newest_of(there, out, why_not) or next(iter(lost), None)  # the loss of all of them is an error
+    return from_run(str(taken), config) if taken else None
 
 
-def _with_weights(found: list[Path], out: str) -> Path | None:
-    """Return the newest run whose weights are there; where those of none are, the newest one."""
-    left, without = list(found), []
-    while (newest := folders.newest(left)) is not None and not (newest / "weights/best.safetensors").is_file():
-        without.append(newest)
-        left.remove(newest)
-    if newest is None:
-        return folders.newest(found)
-    for folder in without:
-        LOG.warning(
-            f"{folders.short(folder, out)} has lost its best weights; {folders.short(newest, out)} is taken instead"
-        )
-    return newest
+def _of_another_model(run: Path, wanted: dict[str, Any]) -> str | None:
+    """Say why a run is not of a model: "" where it is of another one; None where it is of this one."""
+    try:
+        model = untrusted_yaml.read(run / "config.yaml")["model"]
+    except (UserError, KeyError, TypeError):
+        return "has no config.yaml that can be read"
+    return None if _is_same(model, wanted) else ""
 
 
 def _is_same(model: Any, wanted: dict[str, Any]) -> bool:

@@ -2,13 +2,14 @@
 
 import logging
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from cnnprobe import methods
 from cnnprobe.errors import UserError, listing
-from cnnprobe.machine import files
+from cnnprobe.machine import files, terminal
 from cnnprobe.methods.contract import Figures
 from cnnprobe.plots import fonts, style
 from cnnprobe.store.reader import Recording, SoFar
@@ -20,6 +21,8 @@ FIGURES = "figures"
 MAP = ".nii.gz"
 SO_FAR = "so-far"
 """Folder in `figures` for those of a run that is not complete."""
+DECISIVE = ("weights", "model", "source", "mode", "dataset", "experiment", "out")
+"""Options by which runs of a sweep have other weights."""
 
 
 @style.as_shipped()
@@ -89,6 +92,8 @@ def draw_so_far(folder: Path) -> tuple[int, str]:
 def compare(command: str, runs: list[tuple[Path, list[str]]], sweep: Path) -> int:
     """Draw what the runs of a sweep say together, where the method has something to say; return how many figures.
 
+    Runs of which the same was asked and that began with different weights are not drawn together, and that is said.
+
     Args:
         command: of all of them.
         runs: folder of each, and its overrides, as typed.
@@ -105,12 +110,29 @@ def compare(command: str, runs: list[tuple[Path, list[str]]], sweep: Path) -> in
     for (folder, _), recording in zip(runs, recordings):
         if (other := recording.attributes["command"]) != command:
             raise UserError(f"{folder / 'store.h5'} is a store of {other}, not of {command}")
+    if mixed := _mixed(recordings, [words for _, words in runs]):
+        terminal.say(f"warning: no figures of all runs together: {mixed}", stream=sys.stderr)
+        return 0
     for name, figure in _pairs(draw_all(recordings, [words for _, words in runs]), f"compare of {command}"):
         target = sweep / FIGURES
         target.mkdir(exist_ok=True)
         files.write(files.named(target, name, ".png"), style.png(figure))
         count += 1
     return count
+
+
+def _mixed(recordings: list[Recording], overrides: list[list[str]]) -> str:
+    """Name two runs whose weights differ, while the options that decide them do not; "" where there are none."""
+    first: dict[frozenset[str], Recording] = {}
+    for recording, words in zip(recordings, overrides):
+        keys = {word: word.lstrip("+").removeprefix("method.").partition("=")[0] for word in words}
+        asked = frozenset(word for word, key in keys.items() if key in DECISIVE or key.startswith("model."))
+        both = [one.attributes for one in (first.setdefault(asked, recording), recording)]
+        labels, sums = ([str(one.get(key, "")) for one in both] for key in ("weights", "weights_sha256"))
+        if sums[0] != sums[1] and not all(label.startswith("random ") for label in labels):
+            named = " and ".join(f"{label} (sha256 {value[:12]})" for label, value in zip(labels, sums))
+            return f"they began with different weights, {named}, and their options do not say so"
+    return ""
 
 
 def _tell_unwritten() -> None:

@@ -29,8 +29,8 @@ from cnnprobe.runs import resource_errors, sweep_state
 from cnnprobe.runs.execute import execute
 from cnnprobe.runs.job import Job
 from cnnprobe.runs.sweep_state import Sweep
-from cnnprobe.runs.sweep_table import lines_of, notes_of, write_in_time
-from cnnprobe.store import folders, run_json
+from cnnprobe.runs.sweep_table import found_by, lines_of, notes_of, write_in_time
+from cnnprobe.store import folders, newest, run_json
 
 SHARING = ("joblib",)
 """Launchers whose processes do one job after the other."""
@@ -135,12 +135,16 @@ def _work(asked: Asked, stop: Stop) -> tuple[int, dict[str, Any]]:
     """Do a job, and return its exit status and line."""
     status, line = 2, asked.line("failed")
     try:
+        preparation.load_torch()
+        from cnnprobe.machine import precision
+
         job = Job(asked.command, schema.checked(asked.config, asked.command), tuple(asked.words),
                   sweep=asked.folder.name)  # fmt: skip
-        status, where = execute(job, stop)
+        with newest.as_of(asked.folder), precision.put_back():
+            status, where = execute(job, stop)
         about = run_json.read(where)
         line |= {"status": about["status"], "version": folders.short(where, job.config["out"]), "folder": str(where)}
-        line["headline"] = about.get("headline", {})
+        line |= found_by(about)
         if about["status"] == "interrupted":
             line["reason"] = f"resume with: {folders.command_for(where, asked.command)}"
     except (Exception, SystemExit) as error:

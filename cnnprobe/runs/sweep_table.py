@@ -18,9 +18,9 @@ from cnnprobe.store import folders, run_json
 from cnnprobe.store.kinds import fits
 
 NAME = "runs.csv"
-FIXED = ("job", "overrides", "version", "status", "reason")
+FIXED = ("job", "overrides", "version", "weights", "status", "reason")
 """Columns beside what was swept and found."""
-BLANK: dict[str, Any] = {"overrides": [], "version": "", "reason": "", "headline": {}}
+BLANK: dict[str, Any] = {"overrides": [], "version": "", "weights": "", "reason": "", "headline": {}}
 """What a job's line has, besides its number and status."""
 NOTE = {"process": int, "born?": (int, None), "out": str, "command": str, "overrides": [str]}
 """What a job notes when it begins, see `store.kinds.fits`; `born`: see `machine.provenance.birth`."""
@@ -50,8 +50,12 @@ def _since(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
     run = run_of(folder, line) if line["status"] in STOPPED else None
     if run is None:
         return {}
-    headline = run_json.read(run).get("headline", {})
-    return {"status": "complete", "reason": "", "headline": headline, "folder": str(run)}
+    return {"status": "complete", "reason": "", "folder": str(run)} | found_by(run_json.read(run))
+
+
+def found_by(about: dict[str, Any]) -> dict[str, Any]:
+    """Return what the table says of a run beside its state: the label of its weights, and the figures it found."""
+    return {"weights": about.get("weights", {}).get("label", ""), "headline": about.get("headline", {})}
 
 
 def run_of(folder: Path, line: dict[str, Any]) -> Path | None:
@@ -109,11 +113,12 @@ def write(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     swept = [key for key in dict.fromkeys(key for one in asked for key in one)
              if len({one.get(key) for one in asked}) > 1]  # fmt: skip
     named = {key: f"{key}=" if key in (*FIXED, *figures) else key for key in swept}
-    columns = ["job", *named.values(), "overrides", "version", "status", *figures, "reason"]
+    weights = ["weights"] if any(line.get("weights") for line in lines) else []
+    columns = ["job", *named.values(), "overrides", "version", *weights, "status", *figures, "reason"]
     rows = []
     for line, one in zip(lines, asked):
         values = {key: line.get("headline", {}).get(key, "") for key in figures}
-        own = {key: line[key] for key in ("job", "version", "status", "reason")}
+        own = {key: line.get(key, "") for key in ("job", "version", "weights", "status", "reason")}
         own |= {column: one.get(key, "") for key, column in named.items()}
         rows.append(own | values | {"overrides": " ".join(line["overrides"])})
     text = io.StringIO()
@@ -145,7 +150,8 @@ def summary(folder: Path) -> int:
     rows, swept = write(folder)
     columns = list(rows[0])
     done = sum(line["status"] == "complete" for line in lines)
-    spared = ("overrides",) if swept else ()  # what is the same in all of them, and the swept ones once more
+    spared = {"overrides"} if swept else set()  # what is the same in all of them, and the swept ones once more
+    spared |= {"weights"} if len({row.get("weights") for row in rows}) == 1 else set()
     shown = [column for column in columns if column not in spared and any(row[column] != "" for row in rows)]
     terminal.say(terminal.table({column: [_cell(row[column]) for row in rows] for column in shown}))
     terminal.say(f"sweep: {done} of {len(rows)} jobs done")

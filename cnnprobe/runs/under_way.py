@@ -77,7 +77,7 @@ class Run:
         """Write how it ended."""
         self.save(
             status=status,
-            ended=datetime.now(UTC).isoformat(timespec="seconds"),
+            ended=datetime.now(UTC).isoformat(timespec="milliseconds"),
             seconds=round(self.about["seconds"] + time.monotonic() - self.started, 3),
             peak_memory_bytes=provenance.peak_memory(),
             **changes,

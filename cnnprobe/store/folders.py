@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import shlex
@@ -10,14 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cnnprobe.errors import UserError, in_the_way, listing, path_of
 from cnnprobe.machine import files
-from cnnprobe.store import run_json
+from cnnprobe.store import newest, run_json
 
+LOG = logging.getLogger("cnnprobe")
 VERSION = re.compile(rf"v[0-9]{{3,{files.DIGITS + 1}}}")
 IN_PLACE = ".lock", "run.log", "store.h5"
 """Files of a run folder that are opened for writing; others are replaced whole."""
@@ -196,13 +197,33 @@ def is_complete(folder: Path) -> bool:
 
 def latest(place: Path) -> Path | None:
     """Return the newest complete run of one name, whatever the link `latest` in its folder says; None without one."""
-    numbered = (path for path in place.glob("v*") if VERSION.fullmatch(path.name) and not path.is_symlink())
-    return next(filter(is_complete, sorted(numbered, key=number, reverse=True)), None)
+    return next(filter(is_complete, sorted(numbered(place.glob("v*")), key=newest.number, reverse=True)), None)
 
 
-def number(folder: Path) -> int:
-    """Return 12 for v012."""
-    return int(folder.name.removeprefix("v"))
+def numbered(paths: Iterable[Path]) -> list[Path]:
+    """Return those paths that can be runs by their name; copies and links that a user put beside them are none."""
+    return [path for path in paths if VERSION.fullmatch(path.name) and not path.is_symlink()]
+
+
+def newest_of(paths: Iterable[Path], out: str, why_not: Callable[[Path], str | None] = newest.unfit) -> Path | None:
+    """Return the newest run among some folders; a line says which newer ones are passed over, and why.
+
+    Args:
+        paths: of the folders; those that are no runs are left out.
+        out: folder of all runs.
+        why_not: says of a run why it is not to be taken, see `newest.newest`.
+    """
+    taken, passed = newest.newest(numbered(paths), why_not)
+    _tell(taken, passed, out)
+    return taken
+
+
+def _tell(taken: Path | None, passed: dict[Path, str], out: str) -> None:
+    """Warn of newer runs that are passed over; of those that are being written there is nothing to say."""
+    instead = f"{short(taken, out)} is taken instead" if taken else "it is passed over"
+    for folder, why in passed.items():
+        if holder(folder) is None:
+            LOG.warning(f"{short(folder, out)} {why}; {instead}")
 
 
 def mark_latest(folder: Path) -> None:
@@ -242,6 +263,10 @@ def tidy(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+class NoRunError(UserError):
+    """There is no run of a name."""
+
+
 def find(run: str, out: str = "outputs", command: str = "", name: str = "", only: bool = False) -> Path:
     """Return the folder a RUN means: a path, `COMMAND/NAME/v001`, or `v001` / `latest`.
 
@@ -253,34 +278,41 @@ def find(run: str, out: str = "outputs", command: str = "", name: str = "", only
         only: no `v001` or `latest` of another name is meant.
 
     Raises:
-        UserError: no run fits, or several do.
+        NoRunError: no run fits.
+        UserError: several do.
     """
     for path in (path_of(run), Path(out) / run):
         folder = path.parent if path.name == "store.h5" else path
-        folder = (folder.name == "latest" and latest(folder.parent)) or folder
-        if (folder / "run.json").is_file() or (folder / "store.h5").is_file():
-            return folder.resolve() if folder.is_symlink() else folder
+        found = _behind(folder, out) if folder.name == "latest" else folder
+        if found is not None and ((found / "run.json").is_file() or (found / "store.h5").is_file()):
+            return found.resolve() if found.is_symlink() else found
     if VERSION.fullmatch(run) or run == "latest":
         own = Path(out) / command / name
-        if command and name and (found := _called(run, own)):
+        if command and name and (found := _called(run, own, out)):
             return found
         others = () if only else sorted(Path(out).glob(f"{command or '*'}/*"))
-        fits = [found for place in others if (found := _called(run, place))]
+        fits = [found for place in others if (found := _called(run, place, out))]
         if len(fits) == 1:
             return fits[0]
         if fits:
             raise UserError(f"several runs are called {run}: {listing(short(fit, out) for fit in fits)}")
     there = sorted(short(path, out) for path in Path(out).glob(f"{command or '*'}/*/v*") if path.is_dir())
-    if path_of(run).exists():
-        raise UserError(
+    if path_of(run).exists() and path_of(run).name != "latest":
+        raise NoRunError(
             f"{run} is no run: no run.json and no store.h5 in it; runs in {out}: {listing(there) or 'none'}"
         )
-    raise UserError(f"no run {run!r}; runs in {out}: {listing(there) or 'none'}")
+    raise NoRunError(f"no run {run!r}; runs in {out}: {listing(there) or 'none'}")
 
 
-def _called(run: str, place: Path) -> Path | None:
+def _behind(folder: Path, out: str) -> Path | None:
+    """Return the run that a path ending in `latest` means: the newest of those beside it, whatever a link says."""
+    beside = numbered(folder.parent.glob("v*"))
+    return newest_of(beside, out) if beside else folder
+
+
+def _called(run: str, place: Path, out: str) -> Path | None:
     """Return the run of one name that `v001` or `latest` means."""
-    folder = latest(place) if run == "latest" else place / run
+    folder = newest_of(place.glob("v*"), out) if run == "latest" else place / run
     return folder if folder is not None and folder.is_dir() else None
 
 
@@ -295,32 +327,22 @@ def unfinished(out: str, command: str, name: str = "") -> Path | None:
         name: of the runs; "": any.
     """
     places = [Path(out) / command / name] if name else Path(out).glob(f"{command}/*")
-    found = [path for place in places for path in place.glob("v*") if VERSION.fullmatch(path.name)]
-    found = [path for path in found if _was_stopped(path, command) and holder(path) is None]
-    again = [path for path in found if run_json.read(path).get("resumed", 0) > 0]
-    last = newest(found)
-    return last and max([last, *again], key=lambda path: _moment(run_json.read(path)))
+    there = numbered(path for place in places for path in place.glob("v*"))
+    last, passed = newest.newest(there, lambda folder: _not_stopped(folder, command))
+    again = [path for path in there if run_json.read(path).get("resumed", 0) > 0]
+    stopped = [path for path in again if _not_stopped(path, command) is None]
+    found = last and max([last, *stopped], key=lambda path: newest.moment(run_json.read(path)))
+    _tell(found, passed, out)
+    return found
 
 
-def _was_stopped(folder: Path, command: str) -> bool:
+def _not_stopped(folder: Path, command: str) -> str | None:
+    """Say why a run is none that was stopped, see `newest.unfit`."""
     about = run_json.read(folder)
-    return about.get("status") not in ("complete", None) and about.get("command", command) == command
-
-
-def newest(folders: Iterable[Path]) -> Path | None:
-    """Return the newest of some run folders: of one name the one with the largest number, whatever the clock said."""
-    last: dict[Path, Path] = {}
-    numbered = (path for path in folders if VERSION.fullmatch(path.name))  # copies that a user put beside are not runs
-    for folder in sorted(numbered, key=number):
-        last[folder.parent] = folder
-    moments = {folder: _moment(run_json.read(folder)) for folder in last.values()}
-    return max(last.values(), key=lambda path: (moments[path], path), default=None)
-
-
-def _moment(about: dict[str, Any]) -> datetime:
-    """Return when a run ended, else when it began; the first of all moments where it does not say so."""
-    said = about.get("ended") or about.get("started")
-    return datetime.fromisoformat(said) if said else datetime.min.replace(tzinfo=UTC)
+    if "status" not in about:
+        return newest.unreadable(folder)
+    stopped = about["status"] != "complete" and about.get("command", command) == command
+    return None if stopped and holder(folder) is None else ""
 
 
 def command_for(folder: Path, command: str | None, flag: str = "resume") -> str:

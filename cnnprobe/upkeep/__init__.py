@@ -6,6 +6,7 @@ import re
 from cnnprobe.config import catalogue
 from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, path_of, unknown
+from cnnprobe.machine import terminal
 
 
 def main(request: Request) -> int:
@@ -28,4 +29,5 @@ def main(request: Request) -> int:
         else:
             given[key[1]] = str(path_of(word[key.end() :]))
     module = importlib.import_module(f"cnnprobe.upkeep.{request.command}")
-    return module.run(names, **given)
+    with terminal.collected():
+        return module.run(names, **given)

@@ -17,6 +17,7 @@ from cnnprobe.cli.main import main
 from cnnprobe.config import catalogue, compose
 from cnnprobe.config.words import parse
 from cnnprobe.errors import UserError
+from cnnprobe.machine import terminal
 from cnnprobe.preparation import build as preparation
 from cnnprobe.preparation import named_weights
 from cnnprobe.preparation import weights as weight_files
@@ -359,6 +360,62 @@ def trainings(out, place, *numbers):
         shutil.copytree(out / RUN, copy)
         about = json.loads((copy / "run.json").read_text()) | {"ended": f"2026-01-0{number}T00:00:00+00:00"}
         (copy / "run.json").write_text(json.dumps(about))
+
+
+def taken(out, weights="auto"):
+    """Return what is taken, and what is said."""
+    with terminal.collected() as remarks:
+        return found(out, weights).label, remarks.warnings
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        ("config.yaml", "model: [", "has no config.yaml that can be read"),
+        ("config.yaml", None, "has no config.yaml that can be read"),
+        ("config.yaml", "model: {name: alexnet}", None),
+        ("run.json", '{"status": "comp', "has no run.json that can be read"),
+        ("store.h5", None, "has lost its store.h5"),
+    ],
+    ids=["config cut", "config gone", "another model", "run cut", "store gone"],
+)
+def test_a_training_that_is_damaged_is_passed_over_with_a_word(out, tmp_path, file, text, why):
+    """F101: `auto` and `latest` take the same one, but that `auto` looks for the model."""
+    trainings(out, tmp_path / "train/convnet-shapes", 1, 2)
+    path = tmp_path / "train/convnet-shapes/v002" / file
+    path.unlink() if text is None else path.write_text(text)
+    one, two = (f"train/convnet-shapes/v00{number}" for number in (1, 2))
+    told = [f"{two} {why}; {one} is taken instead"] if why else []
+    assert taken(tmp_path) == (f"{one}@best", told)
+    assert taken(tmp_path, "latest") == ((f"{two}@best", []) if file == "config.yaml" else (f"{one}@best", told))
+
+
+def test_a_damaged_training_of_another_model_is_not_spoken_of(out, tmp_path):
+    """F101: it would not be taken anyway."""
+    trainings(out, tmp_path / "train/convnet-shapes", 1)
+    trainings(out, tmp_path / "train/alexnet-shapes", 2)
+    other = tmp_path / "train/alexnet-shapes/v002"
+    (other / "config.yaml").write_text("model: {name: alexnet}")
+    (other / "store.h5").unlink()
+    assert taken(tmp_path) == ("train/convnet-shapes/v001@best", [])
+
+
+def test_a_link_to_a_training_is_none(out, tmp_path):
+    """F101: it has the largest number, and leads to the older one."""
+    trainings(out, tmp_path / "train/convnet-shapes", 1, 2)
+    (tmp_path / "train/convnet-shapes/v009").symlink_to("v001")
+    assert taken(tmp_path) == taken(tmp_path, "latest") == ("train/convnet-shapes/v002@best", [])
+
+
+def test_a_name_of_several_trainings_is_not_that_of_another_command(out, tmp_path):
+    """F101: `weights=latest` was the transfer; so it is with `brain=`, which looks here too."""
+    trainings(out, tmp_path / "transfer/c", 1)
+    assert taken(tmp_path, "latest") == taken(tmp_path, "v001") == ("transfer/c/v001@best", [])
+    for name in "ab":
+        trainings(out, tmp_path / f"train/{name}", 1)
+    for word in ("latest", "v001"):
+        with pytest.raises(UserError, match=f"several runs are called {word}: train/a/v001, train/b/v001$"):
+            found(tmp_path, word)
 
 
 @pytest.mark.usefixtures("following")

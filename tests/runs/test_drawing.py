@@ -30,7 +30,42 @@ def test_whatever_is_drawn_has_the_defaults_of_matplotlib(tmp_path, monkeypatch,
 
     monkeypatch.setattr(style, "png", png)
     monkeypatch.setattr(drawing.methods, "module", lambda _: SimpleNamespace(draw=draw, compare=draw))
-    asked = ("topk", [folder], [[]], tmp_path / "figures") if drawn == "compare" else (folder,)
+    asked = ("topk", [(folder, [])], tmp_path) if drawn == "compare" else (folder,)
     with matplotlib.rc_context({"font.size": 20, "savefig.facecolor": "red"}):
         getattr(drawing, drawn)(*asked)
     assert seen == [10.0, "auto"]
+
+
+@pytest.mark.parametrize(
+    ("words", "labels", "told"),
+    [
+        ((["seed=0"], ["seed=1"]), ("train/a/v001@best", "train/a/v002@best"), True),
+        ((["seed=0", "method.fraction=1"], ["seed=0", "fraction=0.5"]), ("train/a/v001@best",) * 2, True),
+        (([], []), ("random (seed 0)", "train/a/v001@best"), True),
+        ((["seed=0"], ["seed=1"]), ("random (seed 0)", "random (seed 1)"), False),
+        ((["+weights=a"], ["+weights=b"]), ("train/a/v001@best", "train/a/v002@best"), False),
+        ((["model.mask=none"], ["model.mask=all"]), ("train/a/v001@best", "train/a/v002@best"), False),
+        ((["method.mode=full"], ["method.mode=scratch"]), ("train/a/v001@best", "random (seed 0)"), False),
+    ],
+    ids=["two runs", "one name", "untrained", "seeds", "weights", "model", "mode"],
+)
+def test_runs_of_different_weights_are_drawn_together_only_where_that_was_asked(
+    tmp_path, monkeypatch, capsys, words, labels, told
+):
+    """F100: here no two runs have the same weights."""
+    drawn = []
+    monkeypatch.setattr(style, "png", lambda figure: drawn.append(figure) or b"")
+    compare = SimpleNamespace(compare=lambda *_: iter([("one", style.figure(1, 1))]))
+    monkeypatch.setattr(drawing.methods, "module", lambda _: compare)
+    runs = []
+    for number, label in enumerate(labels):
+        folder = tmp_path / f"v00{number}"
+        folder.mkdir()
+        writer = filled(folder / "store.h5", weights=label, weights_sha256=f"{number}" * 64)
+        writer.finish()
+        writer.close()
+        runs.append((folder, words[number]))
+    assert drawing.compare("topk", runs, tmp_path) == len(drawn) == (0 if told else 1)
+    err = capsys.readouterr().err
+    named = f"{labels[0]} (sha256 000000000000) and {labels[1]} (sha256 111111111111)"
+    assert ("no figures of all runs together: they began with different weights, " + named in err) == told

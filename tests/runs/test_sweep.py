@@ -1,12 +1,15 @@
 import csv
 import json
+import shutil
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
+from cnnprobe.cli.main import main
 from cnnprobe.errors import UserError
 from cnnprobe.plots import style
-from cnnprobe.runs import drawing, sweep, sweep_table
+from cnnprobe.runs import drawing, sweep, sweep_job, sweep_table
 from tests.support.files.stores import filled
 
 
@@ -144,3 +147,62 @@ def test_jobs_that_a_file_says_to_sweep_over_are_counted_before_any_is_begun(cnn
     file.write_text(f"{head}1,2\n")
     assert cnnprobe(*words).status == 0
     assert len((tmp_path / "outputs/layers/convnet-avatar/sweep-001/runs.csv").read_text().splitlines()) == 3
+
+
+TRAINED = ["model=convnet", "dataset=shapes", "dataset.count=24", "batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, sketched):
+    """A training, and a recording with its weights."""
+    out = tmp_path_factory.mktemp("trained")
+    assert main(["train", *TRAINED, "epochs=1", f"out={out}"]) == 0
+    assert main(["record", *TRAINED, "layer=conv1", f"out={out}"]) == 0
+    return out
+
+
+def ends_meanwhile(run, monkeypatch):
+    """Have another run of a name come to its end after each job of a sweep."""
+    execute = sweep_job.execute
+
+    def after(*words):
+        answer = execute(*words)
+        number = max(int(path.name[1:]) for path in run.parent.glob("v*")) + 1
+        copy = run.with_name(f"v{number:03d}")
+        shutil.copytree(run, copy)
+        about = json.loads((copy / "run.json").read_text()) | {"ended": datetime.now(UTC).isoformat()}
+        (copy / "run.json").write_text(json.dumps(about))
+        return answer
+
+    monkeypatch.setattr(sweep_job, "execute", after)
+
+
+@pytest.mark.parametrize("word", ["auto", "latest", "latest@last", "train/convnet-shapes/latest"])
+def test_all_jobs_of_a_sweep_take_the_weights_that_were_the_newest_when_it_began(
+    cnnprobe, trained, tmp_path, monkeypatch, word
+):
+    """F101: whatever is trained meanwhile; the table has their label."""
+    shutil.copytree(trained, tmp_path / "outputs", symlinks=True)
+    ends_meanwhile(tmp_path / "outputs/train/convnet-shapes/v001", monkeypatch)
+    answer = cnnprobe("record", "-m", *TRAINED, f"weights={word}", "layer=conv1,conv2,conv3")
+    assert answer.status == 0, answer.err
+    label = f"train/convnet-shapes/v001@{'last' if 'last' in word.split('@') else 'best'}"
+    with (tmp_path / "outputs/record/convnet-shapes/sweep-001/runs.csv").open() as source:
+        assert [row["weights"] for row in csv.DictReader(source)] == [label] * 3
+    told = "train/convnet-shapes/v003 ended after this sweep began; train/convnet-shapes/v001 is taken instead"
+    assert answer.err.count(told) == 1  # in the last of them
+    assert cnnprobe("record", *TRAINED, f"weights={word}", "layer=conv1", "name=later").status == 0
+    about = json.loads((tmp_path / "outputs/record/later/v001/run.json").read_text())
+    assert about["weights"]["label"] == label.replace("v001", "v004")
+
+
+def test_all_jobs_of_a_sweep_are_built_on_the_run_that_was_the_newest_when_it_began(
+    cnnprobe, trained, tmp_path, monkeypatch
+):
+    """F101."""
+    shutil.copytree(trained, tmp_path / "outputs", symlinks=True)
+    ends_meanwhile(tmp_path / "outputs/record/convnet-shapes/v001", monkeypatch)
+    assert cnnprobe("topk", "-m", *TRAINED, "layer=conv1", "source=latest", "k=1,2").status == 0
+    for number in (1, 2):
+        about = json.loads((tmp_path / f"outputs/topk/convnet-shapes/v00{number}/run.json").read_text())
+        assert about["built_from"][-1] == "record/convnet-shapes/v001"

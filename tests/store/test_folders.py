@@ -50,6 +50,10 @@ def complete(folder: Path, name: str) -> Path:
     return run
 
 
+def whichever(run: Path) -> None:
+    """Take a run whatever its state is."""
+
+
 def test_latest_is_the_newest_complete_run_by_number(tmp_path):
     """F74."""
     for number in (1, 3, 2):
@@ -121,7 +125,7 @@ def test_the_newest_is_that_which_ended_last_by_a_moment_that_is_one(tmp_path, e
     for name, moment in (("a", ended), ("b", "2026-03-01T00:00:00+00:00")):
         run = complete(tmp_path, f"train/{name}/v001")
         (run / "run.json").write_text(json.dumps({"started": "2026-01-01T00:00:00+00:00", "ended": moment}))
-    assert folders.newest(tmp_path.glob("*/*/v001")).parent.name == last
+    assert folders.newest_of(tmp_path.glob("*/*/v001"), str(tmp_path), whichever).parent.name == last
 
 
 @pytest.mark.parametrize("name", ["a; touch X", "$(id)", "it's", "a b"])
@@ -150,7 +154,7 @@ def test_a_copy_beside_the_runs_is_no_run(tmp_path):
     """F76: whoever keeps one calls it as they like."""
     for name in ("v001", "v002", "v002-old", "v00x", "video", "v\u00b2\u00b2\u00b2", "v"):
         make(tmp_path, f"topk/a-b/{name}")
-    assert folders.newest((tmp_path / "topk/a-b").iterdir()).name == "v002"
+    assert folders.newest_of((tmp_path / "topk/a-b").iterdir(), str(tmp_path), whichever).name == "v002"
     assert folders.claim(str(tmp_path), "topk", "a-b").name == "v003"
 
 

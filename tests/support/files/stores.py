@@ -31,9 +31,9 @@ def batch_of(start: int, table: Table) -> Rows:
     return Rows(table.name, start, columns)
 
 
-def filled(path, rows=10, batch=4, only=None, command="topk"):
+def filled(path, rows=10, batch=4, only=None, **attributes):
     laid = tables(rows, batch)
-    writer = Writer.create(path, laid, ATTRIBUTES | {"command": command})
+    writer = Writer.create(path, laid, ATTRIBUTES | attributes)
     for start in range(0, rows, batch) if only is None else only:
         writer.write(batch_of(start, laid[0]))
     return writer
