@@ -28,7 +28,7 @@ from cnnprobe.runs import drawing, sweep_state, sweep_table
 from cnnprobe.runs.job import Job
 from cnnprobe.runs.sweep_job import PARENT, settle, stop_jobs, task, typed
 from cnnprobe.runs.sweep_table import lines_of
-from cnnprobe.store import folders, newest
+from cnnprobe.store import folders
 
 FULL = "HYDRA_FULL_ERROR"
 """Variable of the environment with which errors come as they are, instead of pages and the end of the process."""
@@ -48,7 +48,6 @@ def main(request: Request) -> int:
     except OSError as error:
         raise folders.unwritable(Path(first.config["out"]), error) from None
     (folder / "jobs").mkdir()
-    newest.begin(folder)
     with folders.Lock(folder) as lock, screen.lenient():
         stopped = launched(sweep_state.begin(folder), request, words)
         lock.check()

@@ -6,17 +6,19 @@ another sweep, or while a signal has reached the process that launched them.
 
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cnnprobe.errors import UserError
 from cnnprobe.machine import files
 from cnnprobe.runs.sweep_table import read_json
+from cnnprobe.store import newest
 from cnnprobe.store.kinds import fits
 
-NAME = "sweep.json"
-"""File in the folder of a sweep with the number that is its own, and the exit status once a signal has stopped it."""
-KIND = {"id": str, "stopped": (int, None)}
+NAME = newest.SAID
+"""File in the folder of a sweep: the number that is its own, when it began, and the exit status of a signal."""
+KIND = {"id": str, "began?": datetime, "stopped": (int, None)}
 """See `store.kinds.fits`."""
 
 
@@ -44,13 +46,14 @@ class Sweep:
 
     def stop(self, status: int) -> None:
         """Have no further job begun; `status`: with which the sweep ends."""
-        files.write_json(self.folder / NAME, {"id": self.id, "stopped": status})
+        files.write_json(self.folder / NAME, about(self.folder) | {"id": self.id, "stopped": status})
 
 
 def begin(folder: Path) -> Sweep:
     """Give a sweep that begins its number."""
     sweep = Sweep(folder.absolute(), secrets.token_hex(16))
-    files.write_json(sweep.folder / NAME, {"id": sweep.id, "stopped": None})
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    files.write_json(sweep.folder / NAME, {"id": sweep.id, "began": now, "stopped": None})
     return sweep
 
 

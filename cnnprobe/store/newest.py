@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cnnprobe.machine import files
 from cnnprobe.store import run_json
 from cnnprobe.store.kinds import fits
 
-BEGINNING = "sweep.json"
-"""File in the folder of a sweep that says when it began."""
+SAID = "sweep.json"
+"""File in the folder of a sweep in which stands when it `began`, for its jobs, which may be in other processes."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +35,12 @@ class Sweep:
 _SWEEP: ContextVar[Sweep | None] = ContextVar("sweep", default=None)
 
 
-def begin(sweep: Path) -> None:
-    """Write down in the folder of a sweep that it begins now, for its jobs, which may be in other processes."""
-    files.write_json(sweep / BEGINNING, {"began": datetime.now(UTC).isoformat(timespec="milliseconds")})
-
-
 @contextmanager
 def as_of(sweep: Path) -> Iterator[None]:
     """Look for the newest runs, inside the block, as of the moment in which a sweep began."""
     said: Any = None
     with suppress(OSError, ValueError, TypeError, LookupError):
-        said = json.loads((sweep / BEGINNING).read_text(encoding="utf-8"))["began"]
+        said = json.loads((sweep / SAID).read_text(encoding="utf-8"))["began"]
     token = _SWEEP.set(Sweep(sweep.name, datetime.fromisoformat(said)) if fits(said, datetime) else None)
     try:
         yield

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_in_a_sweep_the_newest_is_that_of_its_beginning(tmp_path):
         folders.mark_latest(tmp_path / "topk/a/v003")
     assert (tmp_path / "topk/a/latest").readlink() == Path("v003")
     assert found(folders.find, *words) == ("topk/a/v003", [])
-    newest.begin(sweep)
+    (sweep / "sweep.json").write_text(f'{{"began": "{datetime.now(UTC).isoformat()}"}}')
     with newest.as_of(sweep):
         assert found(folders.find, *words) == ("topk/a/v003", [])
 
