@@ -116,7 +116,6 @@ def do(asked: Asked) -> int:
         if (stopped := sweep_state.about(asked.folder)["stopped"]) is not None:
             return int(stopped)
         files.write_json(asked.folder / "jobs" / f"{asked.number}.begun", note)
-        write_in_time(asked.folder)
         (asked.folder / "jobs" / f"{asked.number}.json").unlink(missing_ok=True)  # that it was not begun
         write_in_time(asked.folder)
         try:
