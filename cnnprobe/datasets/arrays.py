@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +23,7 @@ from cnnprobe.datasets.base.fitting import as_float, resized
 from cnnprobe.datasets.base.image_files import changed
 from cnnprobe.datasets.base.imageset import ImageSet, sha256, shown
 from cnnprobe.datasets.base.labels.array_labels import Labels, count_of, labels_at, labels_of, others, recording_names
-from cnnprobe.datasets.base.value_ranges import whole_of
+from cnnprobe.datasets.base.value_ranges import MEASURED, must_survive_rounding, whole_of
 from cnnprobe.errors import UserError, listing, path_of
 from cnnprobe.machine import files
 from cnnprobe.store.containers.beside import channels_of, names_of, rate_of, times_of
@@ -219,6 +220,9 @@ class Arrays(ImageSet):
             strict=strict,
         )
         self.whole = 1.0 if self.flat else self._whole()
+        if not np.can_cast(array.array.dtype, np.float32):
+            scaled = (values * scale / self.whole for values in self._some(MEASURED))
+            must_survive_rounding(scaled, array.what)
         self.channel_names = channel_names
         self.about = {"array": array.what, "axes_of_array": " ".join(array.axes), "divided_by": self.whole}
         self.about |= {"unpacked": array.array.note} if array.array.note else {}
@@ -238,14 +242,16 @@ class Arrays(ImageSet):
             low, high = self._range()
         return whole_of(kind, low, high, self.array.what, "dataset.scale says otherwise")
 
+    def _some(self, count: int) -> Iterator[np.ndarray]:
+        """Give the values of so many recordings, float64, as far as they can be read."""
+        for row in np.unique(np.linspace(0, len(self.array) - 1, count).astype(int)):
+            with suppress(*DAMAGED):
+                yield np.asarray(self.array.read(int(row)), np.float64)
+
     def _range(self, count: int = LOOKED_AT) -> tuple[float, float]:
         """Return the least and the largest value of so many recordings; (0, 0) where none can be read."""
         ends = []
-        for row in np.unique(np.linspace(0, len(self.array) - 1, count).astype(int)):
-            try:
-                values = np.asarray(self.array.read(int(row)), np.float64)
-            except DAMAGED:
-                continue
+        for values in self._some(count):
             values = values[np.isfinite(values)]
             ends += [values.min(), values.max()] if values.size else []
         return (min(ends), max(ends)) if ends else (0.0, 0.0)
@@ -296,16 +302,23 @@ class Arrays(ImageSet):
             self.unreadable(index, f"damaged: {' '.join(str(error).split())[:60]}")
             return None
         with np.errstate(over="ignore"):
-            values = np.asarray(row, np.float32) * np.float32(self.scale)
-        values = values / np.float32(self.whole) if self.whole != 1 else values
+            values = self._scaled(row)
         bad = int((~np.isfinite(values)).sum())
         if bad:
-            self.unreadable(index, f"{bad} values are not finite")
+            large = np.isfinite(row).all()
+            self.unreadable(index, f"{bad} values are {'larger than float32 holds' if large else 'not finite'}")
             return None
         top = 0.0 if self.flat else float(values.max())
         if top > 1 + 1e-3:
             self.remarks.setdefault("range", f"{self.names[index]} holds values up to {top:.4g}, beyond 1")
         return values
+
+    def _scaled(self, row: np.ndarray) -> np.ndarray:
+        """Return values as they are shown, float32, in which alone nothing is computed that it does not hold."""
+        if self.scale == 1 and (self.whole == 1 or np.can_cast(row.dtype, np.float32)):
+            values = np.asarray(row, np.float32)
+            return values / np.float32(self.whole) if self.whole != 1 else values
+        return (np.asarray(row, np.float64) * self.scale / self.whole).astype(np.float32)
 
     def fit(self, images: Tensor) -> Tensor:
         """Cut signals to their middle; scale and crop images."""

@@ -223,3 +223,37 @@ def test_bytes_of_0_and_1_alone_are_black_and_white(tmp_path, caplog):
     pixels[31, 0, 0, 0] = 2
     np.save(tmp_path / "a.npy", pixels)
     assert torch.equal(arrays(tmp_path / "a.npy").load(range(130))[0], torch.from_numpy(pixels) / 255)
+
+
+def test_what_is_multiplied_is_rounded_once(tmp_path):
+    """F90: a factor beyond float32, and values that only their product brings into it."""
+    given = values().astype(np.float64) * 1e-44
+    np.save(tmp_path / "tiny.npy", given)
+    shown = arrays(tmp_path / "tiny.npy", scale=1e44).load(range(10))[0].numpy()
+    assert np.allclose(shown, values(), rtol=1e-6)
+    np.save(tmp_path / "large.npy", given * 1e84)
+    dataset = arrays(tmp_path / "large.npy")
+    assert not dataset.load([3])[1].any()
+    count = (np.abs(values()[3]) > 3.4028236e-2).sum()
+    assert dataset.problems == {"large.npy/000003": f"{count} values are larger than float32 holds"}
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+def test_a_small_signal_on_a_large_offset_is_refused_or_warned_of(tmp_path, caplog, kind):
+    """F90: noise of a spread of 1 on 1e8 was one value; float32 has steps of 8 there, and of 1/128 at 1e5."""
+    signals = np.random.default_rng(0).standard_normal((10, 3, 400)) * (1 if kind == np.float64 else 50)
+    offset = 50 * 1e8 if kind == np.int64 else 1e8
+    np.save(tmp_path / "lost.npy", (signals + offset).astype(kind))
+    with pytest.raises(UserError, match=r"lost.npy: its values lie on too large an offset: .* subtract the mean of ea"):
+        arrays(tmp_path / "lost.npy")
+    some = signals.copy()
+    some[:, 1] += offset
+    np.save(tmp_path / "some.npy", some.astype(kind))
+    assert "offset" not in caplog.text and len(arrays(tmp_path / "some.npy")) == 10
+    assert "channels 1 lie on a large offset" in caplog.text
+    caplog.clear()
+    some[:, 1] = offset  # a channel that does not vary has nothing to lose
+    np.save(tmp_path / "same.npy", (some + 1e3).astype(kind))
+    kept = arrays(tmp_path / "same.npy").load(range(10))[0].numpy()
+    assert "offset" not in caplog.text
+    assert np.allclose(kept[:, 0], (some[:, 0] + 1e3).astype(kind), atol=1e-3)

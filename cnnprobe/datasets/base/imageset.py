@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cnnprobe.datasets.base.fitting import as_float, resized
 from cnnprobe.datasets.base.names import Names
-from cnnprobe.datasets.base.value_ranges import whole_of
+from cnnprobe.datasets.base.value_ranges import MEASURED, must_survive_rounding, whole_of
 from cnnprobe.errors import UserError, escaped
 
 log = logging.getLogger("cnnprobe")
@@ -337,12 +337,15 @@ def _plain(images: np.ndarray | Tensor) -> Tensor:
     """Return images as a tensor of bytes or of float32, 0 to 1, whatever type, order of bytes and strides they have."""
     if isinstance(images, Tensor):
         images = images.detach().cpu().resolve_conj().resolve_neg()
-        images = (images.float() if images.is_floating_point() else images).numpy()
+        images = (images.float() if images.is_floating_point() and images.itemsize < 4 else images).numpy()
     if images.dtype.kind not in "iufb":
         raise UserError(f"dataset must be an array of plain numbers, got {images.dtype}")
     if images.dtype == np.longdouble:
         images = images.astype(np.float64)
     images = np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("="))
+    if not np.can_cast(images.dtype, np.float32):
+        some = np.unique(np.linspace(0, len(images) - 1, MEASURED).astype(int)) if len(images) else ()
+        must_survive_rounding((images[index].astype(np.float64) for index in some), "dataset")
     if images.ndim == 4 and images.size:  # signals (recording, channel, time) have any range
         low, high = float(images.min()), float(images.max())
         if not np.isfinite([low, high]).all():  # rare: it takes as long as several passes over all

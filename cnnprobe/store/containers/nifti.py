@@ -29,21 +29,23 @@ class Scan:
         shape: (x, y, z) or (x, y, z, condition): axes of length 1 behind z are left out, as AFNI writes them.
         affine: (4, 4) from voxels to mm.
         step: seconds from one volume to the next, where the file says so.
+        dtype: in which its values are read: float32 where that holds them all, else float64.
     """
 
     path: Path
     shape: tuple[int, ...]
     affine: np.ndarray
     step: float | None = None
+    dtype: str = "float32"
 
     def read(self) -> np.ndarray:
-        """Read the values, float32, scaled as the header says.
+        """Read the values, of its `dtype`, scaled as the header says.
 
         Raises:
             UserError: the file is damaged.
         """
         try:
-            values = np.asarray(nibabel().load(self.path).dataobj, np.float32)
+            values = np.asarray(nibabel().load(self.path).dataobj, self.dtype)
         except Exception as error:  # readers of damaged files raise many types
             raise UserError(f"{one_line(self.path.name)} is damaged: {' '.join(str(error).split())[:80]}") from None
         return values.reshape(self.shape)
@@ -59,7 +61,7 @@ def opened(path: Path) -> Container:
     found = Container(path, "NIfTI")
     axes = ("x", "y", "z", "time")[: len(one.shape)]
     about = {"rate": 1 / one.step} if one.step else {}
-    found.add("", Stored(one.shape, np.dtype(np.float32), one, axes=axes, about=about))
+    found.add("", Stored(one.shape, np.dtype(one.dtype), one, axes=axes, about=about))
     return found
 
 
@@ -89,8 +91,9 @@ def scan(path: Path) -> Scan:
     data = Path(image.file_map["image"].filename)
     claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
     held, packed = data.stat().st_size, data.suffix in (".gz", ".bz2", ".zst")
-    if packed and not is_affordable(4 * claimed // dtype.itemsize, held):
-        raise UserError(f"{name} {not_affordable(4 * claimed // dtype.itemsize, held)}")
+    read = _read_as(dtype, image.dataobj)
+    if packed and not is_affordable(read.itemsize * claimed // dtype.itemsize, held):
+        raise UserError(f"{name} {not_affordable(read.itemsize * claimed // dtype.itemsize, held)}")
     if not packed and claimed > held:
         raise UserError(f"{name} is cut off: {data.stat().st_size} bytes for {size(shape)} values of {dtype}")
     space, time = image.header.get_xyzt_units()
@@ -100,7 +103,14 @@ def scan(path: Path) -> Scan:
         raise UserError(f"{name} does not say how large its voxels are (affine {affine[:3, :3].tolist()})")
     zooms = image.header.get_zooms()
     step = float(zooms[3]) * SECONDS[time] if len(zooms) > 3 and time in SECONDS and zooms[3] > 0 else None
-    return Scan(path, shape, affine, step)
+    return Scan(path, shape, affine, step, read.name)
+
+
+def _read_as(dtype: np.dtype, data: Any) -> np.dtype:
+    """Return the type in which values are read: float32 where it holds all that differ, also beside their offset."""
+    factor, offset = abs(float(data.slope)), abs(float(data.inter))
+    small = offset == 0 if dtype.kind == "f" else offset <= 2**16 * factor
+    return np.dtype(np.float32 if small and np.can_cast(dtype, np.float32) else np.float64)
 
 
 def _check_head(path: Path, library: Any) -> None:

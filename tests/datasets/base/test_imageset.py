@@ -193,3 +193,12 @@ def test_arrays_of_any_type_and_order_are_images_of_0_to_1_or_are_told(images, e
 def test_what_is_no_plain_number_is_refused():
     with pytest.raises(UserError, match="plain numbers, got complex128"):
         given_images(TRUE.astype(complex))
+
+
+@pytest.mark.parametrize("made", [np.asarray, torch.from_numpy])
+def test_signals_from_python_on_a_large_offset_are_refused(made):
+    """F90: of doubles and of tensors alike; those that float32 holds are shown as they are."""
+    signals = np.random.default_rng(0).standard_normal((20, 2, 100))
+    with pytest.raises(UserError, match="dataset: its values lie on too large an offset"):
+        given_images(made(signals + 1e9))
+    assert np.array_equal(given_images(made(signals)).load(range(20))[0].numpy(), signals.astype(np.float32))

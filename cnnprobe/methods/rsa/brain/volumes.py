@@ -60,7 +60,7 @@ class Subject:
         return x, y, z
 
     def read(self) -> np.ndarray:
-        """Read the patterns (x, y, z, condition), float32."""
+        """Read the patterns (x, y, z, condition), float32 or, where that does not hold them, float64."""
         if len(self.scans[0].shape) == 4:
             values = self.scans[0].read()
             return values if self.order is None else values[..., list(self.order)]

@@ -12,7 +12,7 @@ import numpy as np
 from cnnprobe.errors import UserError, listing, one_line, place_of
 from cnnprobe.instruments.statistics.dissimilarity import dissimilarity_matrix, upper
 from cnnprobe.methods.rsa.references.axes import STIMULI, is_symmetric, known_dimensions
-from cnnprobe.methods.rsa.references.given import EVEN, Reference, must_tell, reference
+from cnnprobe.methods.rsa.references.given import EVEN, Reference, must_tell, nan_mean, reference
 from cnnprobe.methods.rsa.references.matching import Rows, best_of, by_names, overlap, rows_of, shared
 from cnnprobe.methods.rsa.references.pairs import MOST, every_pair, refuse_triplets, spread, tell_numbers, two_names
 from cnnprobe.store.containers.tables import cells, column_numbers, is_numeric, nothing, number, numbers
@@ -388,6 +388,7 @@ def features(path: Path, rows: list[list[str]], column: str, conditions: Sequenc
     at = [int(row) + 2 for row in rows_found.order]
     values = [column_numbers(mine, place, file=path.name, head=head, rows=at, among=numeric) for place in numeric]
     used = [head[place] for place in numeric]
+    values = [one - np.nan_to_num(nan_mean(one, 0)) for one in values]  # or a large mean hides small differences
     pairs = upper(dissimilarity_matrix(np.stack(values, 1), "euclidean"))
     how = one_line(f"{rows_found.how} ({titles[names]})")
     taken = one_line(f"features {listing(used, 6)}")

@@ -231,3 +231,15 @@ def test_without_nibabel_the_way_out_is_said(tmp_path, values, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(UserError, match=r"pip install 'cnnprobe\[brain\]'"):
         volumes.subjects(path, WORDS[:6])
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int32, np.int16])
+def test_patterns_on_a_large_offset_keep_their_differences(tmp_path, kind):
+    """F90: doubles, large integers, and small ones of which the header says the offset."""
+    whole = np.random.default_rng(0).integers(-99, 99, (*SHAPE, 6))
+    image = nibabel.Nifti1Image((whole + (0 if kind == np.int16 else 10**9)).astype(kind), AFFINE)
+    if kind == np.int16:
+        image.header.set_slope_inter(1, 10**9)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    (one,) = volumes.subjects(str(tmp_path / "a.nii.gz"), WORDS[:6])
+    np.testing.assert_array_equal(one.read() - 10**9, whole)

@@ -24,3 +24,11 @@ def test_of_two_columns_of_one_name_none_is_taken(tmp_path, kind):
         load(f"{tmp_path}/a.csv:size", conditions=names)
     with pytest.raises(UserError, match=r"no column 'siz' in .*a.csv; did you mean 'size'\? columns: "):
         load(f"{tmp_path}/a.csv:siz", conditions=names)
+
+
+def test_features_with_a_large_mean_keep_their_distances(tmp_path):
+    """F90: times in seconds since 1970 were all alike, or as far apart as rounding."""
+    seconds = [0, 3, 10, 14]
+    (tmp_path / "a.csv").write_text("image,time\n" + "".join(f"im{at},{17e8 + at:.0f}\n" for at in seconds))
+    (one,) = load(f"{tmp_path}/a.csv:time", conditions=[f"im{at}" for at in seconds])
+    assert one.matrices.ravel().tolist() == [3, 10, 14, 7, 11, 4]
