@@ -26,7 +26,7 @@ from cnnprobe.machine import files, screen, terminal
 from cnnprobe.machine.signals import EXIT_STATUS, Handler, handled
 from cnnprobe.runs import drawing, sweep_state, sweep_table
 from cnnprobe.runs.job import Job
-from cnnprobe.runs.sweep_job import PARENT, settle, stop_jobs, task, typed
+from cnnprobe.runs.sweep_job import PARENT, GoneError, settle, stop_jobs, task, typed
 from cnnprobe.runs.sweep_table import lines_of
 from cnnprobe.store import folders
 
@@ -81,9 +81,9 @@ def launched(sweep: sweep_state.Sweep, request: Request, words: list[str]) -> in
         with _environment(), handled(dict.fromkeys(EXIT_STATUS, _ending(sweep))):
             hydra.main(version_base="1.3", config_path=str(catalogue.configs_dir()), config_name="config")(task)()
     except SystemExit as end:  # a signal came: the jobs behind this one are not begun
-        if not isinstance(end.code, int) or end.code not in EXIT_STATUS.values():
+        if not isinstance(end, GoneError) and end.code not in EXIT_STATUS.values():
             raise
-        return end.code
+        return int(end.code or 0)
     except KeyboardInterrupt:
         return 130
     except (HydraException, OmegaConfBaseException) as error:

@@ -42,6 +42,10 @@ POLL = 0.2
 """Seconds between two looks whether jobs that were left alone have ended."""
 
 
+class GoneError(SystemExit):
+    """The folder of the sweep is not there any more: no job is begun, whatever the launcher does with errors."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A job as it was launched.
@@ -90,7 +94,7 @@ def task(config: DictConfig) -> int:
         status = do(asked)
     except UserError as error:
         if here:  # the sweep itself says so
-            raise SystemExit(2) from None
+            raise GoneError(2) from None
         _say(asked, error)
         return 2
     if status > 2:
