@@ -32,6 +32,8 @@ VERSION = re.compile(rf"[^/]+/[^/]+/{folders.VERSION.pattern}")
 """How a line names its run, below the folder of all runs."""
 LARGEST = 2**22
 """Bytes of a note or line."""
+COLUMNS = 100
+"""Options, and figures, that have a column of their own: the lines of a stranger's sweep may name any number."""
 OFTEN, SHARE = 5.0, 50
 """Seconds between two writings while jobs are at work, and how many times as long as a writing took at least."""
 
@@ -108,10 +110,10 @@ def read_json(path: Path) -> Any:
 def write(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Write the table as it is now; returns its rows, and the columns that say what was swept."""
     lines = sorted([*lines_of(folder), *begun(folder)], key=lambda line: line["job"])
-    figures = list(dict.fromkeys(key for line in lines for key in line.get("headline", {})))
+    figures = list(dict.fromkeys(key for line in lines for key in line.get("headline", {})))[:COLUMNS]
     asked = [dict(word.lstrip("+").partition("=")[::2] for word in line["overrides"]) for line in lines]
     swept = [key for key in dict.fromkeys(key for one in asked for key in one)
-             if len({one.get(key) for one in asked}) > 1]  # fmt: skip
+             if len({one.get(key) for one in asked}) > 1][:COLUMNS]  # fmt: skip
     named = {key: f"{key}=" if key in (*FIXED, *figures) else key for key in swept}
     weights = ["weights"] if any(line.get("weights") for line in lines) else []
     columns = ["job", *named.values(), "overrides", "version", *weights, "status", *figures, "reason"]

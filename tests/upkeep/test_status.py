@@ -100,6 +100,21 @@ def test_the_line_that_goes_on_can_be_pasted(cnnprobe, tmp_path, command):
     assert any(f"resume with: {line.format(place)}" in answer.out for place in ("", f"{tmp_path}/")), answer.out
 
 
+def test_a_stranger_s_table_has_columns_for_so_many_options_and_figures(cnnprobe, tmp_path):
+    """F102: each of 60 jobs names 200 of its own; all of them would be 24000 columns, and minutes."""
+    (tmp_path / "sweep-001/jobs").mkdir(parents=True)
+    for job in range(60):
+        own = range(job * 200, job * 200 + 200)
+        line = {"job": job, "status": "complete", "overrides": [f"k{key}=1" for key in own]}
+        line |= {"headline": {f"h{key}": 1 for key in own}}
+        (tmp_path / f"sweep-001/jobs/{job}.json").write_text(json.dumps(line))
+    answer = cnnprobe("status", str(tmp_path / "sweep-001"))
+    assert answer.status == 0
+    head = (tmp_path / "sweep-001/runs.csv").read_text().partition("\n")[0]
+    assert 150 < head.count(",") < 220
+    assert "60 of 60 jobs complete" in answer.out
+
+
 def test_lines_of_strangers_are_data(cnnprobe, tmp_path):
     """F102."""
     jobs = tmp_path / "sweep-001/jobs"
