@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from multiprocessing import active_children
@@ -74,6 +74,11 @@ class Batch:
         """Return some of the images."""
         own = slice(start, stop)
         return Batch(self.indices[own], self.images[own], self.labels[own], self.readable[own])
+
+
+def readable(parts: Iterable[Batch]) -> Tensor:
+    """Return the images of some batches that could be read, (image, channel, y, x)."""
+    return torch.cat([part.images[torch.from_numpy(part.readable).to(part.images.device)] for part in parts])
 
 
 def batches(

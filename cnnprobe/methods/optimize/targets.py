@@ -15,6 +15,8 @@ from cnnprobe.store.tables import Column
 
 OF_UNITS = ("neuron", "channel", "contrast", "class")
 """Objectives of which each row is a unit of the layer."""
+READS = {"position": "neuron", "groups": "group", "group_weights": "group", "direction": "direction"}
+"""Options that one objective alone reads, with its name."""
 NPY = b"\x93NUMPY"
 """How a .npy file begins."""
 
@@ -38,6 +40,7 @@ def targets(
     Raises:
         UserError: no such unit or position, or numbers that do not fit the layer.
     """
+    _must_be_read(objective, given)
     name, aside = layer.name, dict[PreferredColumn, Column]()
     climbed: objectives.Objective | None
     if objective in OF_UNITS:
@@ -72,6 +75,17 @@ def targets(
         climbed, ids, names = objectives.Dream(name, 1), np.arange(1), [name]
     aside["name"] = Column("what the image is for", dtype="str", values=np.array(names, dtype=object))
     return climbed, ids, aside
+
+
+def _must_be_read(objective: str, given: dict[str, Any]) -> None:
+    """Refuse options that would change nothing."""
+    for key, reader in READS.items():
+        if given[key] is not None and objective != reader:
+            raise UserError(f"{key}= belongs to objective={reader}, got objective={objective}")
+    if objective != "group" and given["pooling"] != "mean":
+        raise UserError(f"pooling= belongs to objective=group, got objective={objective}")
+    if given["group_weights"] is not None and given["pooling"] != "mean":
+        raise UserError(f"group_weights= are those of a weighted mean (pooling=mean), got pooling={given['pooling']}")
 
 
 def _position(layer: Layer, position: list[int] | None) -> tuple[int, ...] | None:

@@ -12,7 +12,7 @@ from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.gradients.arrival import arrives
-from cnnprobe.instruments.images.batches import batches
+from cnnprobe.instruments.images.batches import batches, readable
 from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, skipped_rows, stimuli_table
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.layer import Layer
@@ -144,7 +144,7 @@ def compute(
         yield from Showing(model, layers, chosen, how, decide=True).run(loaded, trials, resumed.unfinished)
         for place, one in enumerate(fields):
             yield Phase(f"correlations of {one.layer.name}", len(one.units), "units")
-            images = torch.cat([batch.images for batch in loaded(count=slopes)]) if one.gradients else None
+            images = readable(loaded(count=slopes)) if one.gradients else None
             yield from one.events(trials, model, images, resumed.unfinished)
             yield Rows("layers", place, {name: np.asarray(values)[None] for name, values in one.found.items()})
         yield Rows("accuracy", 0, _accuracies(trials, kinds, dataset, provided.classes))

@@ -352,8 +352,11 @@ def slopes(
         images: (image, channel, y, x) or (image, channel, time).
 
     Yields:
-        the unit, and (band, group) mean over the images.
+        the unit, and (band, group) mean over the images; NaN where there are none.
     """
+    if not len(images):
+        yield from ((int(unit), np.full((len(noise.bands), noise.groups), np.nan, np.float32)) for unit in units)
+        return
     held: list[Tensor] = []
 
     def receive(_: Layer, activation: Tensor) -> None:

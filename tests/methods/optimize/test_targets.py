@@ -54,6 +54,22 @@ def test_directions_may_lie_in_a_file(layer, tmp_path):
         named(layer, "direction", direction=str(tmp_path / "bad.npy"))
 
 
+@pytest.mark.parametrize(
+    ("objective", "options", "told"),
+    [
+        ("channel", {"groups": [[0, 3]]}, "groups= belongs to objective=group, got objective=channel"),
+        ("channel", {"direction": [1.0, 2.0]}, "direction= belongs to objective=direction"),
+        ("channel", {"position": [1, 1]}, "position= belongs to objective=neuron"),
+        ("class", {"pooling": "min"}, "pooling= belongs to objective=group"),
+        ("group", {"groups": [[0, 1]], "group_weights": [[1.0, 9.0]], "pooling": "min"}, "weighted mean.*pooling=min"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(layer, objective, options, told):
+    """F95: the images would be those without it."""
+    with pytest.raises(UserError, match=told):
+        named(layer, objective, **options)
+
+
 def test_a_position_lies_on_the_map(layer):
     assert named(layer, "neuron", position=[5, 7])[0].position == (5, 7)
     for wrong in ([6, 0], [0, 8], [1]):

@@ -72,6 +72,21 @@ def test_a_network_trained_on_signals_listens_to_what_was_planted_and_to_nothing
         assert np.unravel_index(own[unit].argmax(), own[unit].shape) == (unit, 2 * unit)
 
 
+def test_the_gradient_is_the_mean_over_recordings_that_can_be_read(trained):
+    """F32: the others are shown as zeros, and counted in it."""
+    images = recordings("test", 24).load(range(24))[0]
+    images[[1, 4, 7]] = torch.nan
+    asked = {"layer": "power", "bands": 4, "noise": "gain", "draws": 2}
+    found, _ = measured(trained, images, gradient_images=16, **asked)
+    kept = images[~images.isnan().any(-1).any(-1)]
+    expected, _ = measured(trained, kept, gradient_images=13, **asked)
+    gradient = found["units/power", "gradient"]
+    np.testing.assert_allclose(gradient, expected["units/power", "gradient"], rtol=1e-4, atol=1e-7)
+    assert np.abs(gradient).max() > 0
+    images[:16] = torch.nan
+    assert np.isnan(measured(trained, images, gradient_images=16, **asked)[0]["units/power", "gradient"]).all()
+
+
 def test_the_gradient_is_where_the_correlation_is(trained):
     found, _ = measured(trained, recordings("test", 200), layer="power", bands=4, noise="gain", gradient_images=32)
     rho, slope = found["units/power", "amplitude"], found["units/power", "gradient"]
