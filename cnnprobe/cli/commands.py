@@ -92,7 +92,7 @@ def repeated(request: Request) -> Job:
     placed = any(word.startswith("out=") for word in request.overrides)
     if which == "resume" or not placed:
         _stays_in_its_tree(folder, command, composed["out"], folder.parent.name, Job(command, config).name)
-    home = folders.home(folder)
+    home = run_json.home(folder)
     folder = folder.resolve() if home else folder
     _file_is_named("model", config["model"], request, home)
     if command in catalogue.OWN:

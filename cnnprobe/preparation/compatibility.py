@@ -271,11 +271,11 @@ def remark_home(folder: Path | None, home: Path | None) -> None:
 
     Args:
         folder: of that run; None: a new run.
-        home: its working directory, see `store.folders.home`.
+        home: its working directory, see `store.run_json.home`.
     """
     if folder is None:
         return
-    said = folders.working_directory_of(folder)
+    said = run_json.working_directory_of(folder)
     if home:
         LOG.warning(f"{folder.name} was made in another working directory: its relative paths are taken from {home}")
     elif said is not None and not said.is_dir():

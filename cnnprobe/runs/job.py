@@ -19,7 +19,7 @@ class Job:
         sweep: name of the sweep it belongs to.
         device: options of the block device to compute with; None: those of `config`.
         rerun: folder of a run that is done once more.
-        home: working directory to do it in, see `store.folders.home`; None: this one.
+        home: working directory to do it in, see `store.run_json.home`; None: this one.
         places: folders in which runs that a resumed run reads are looked for as well, by what they hold.
     """
 

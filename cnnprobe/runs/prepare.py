@@ -138,7 +138,7 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "dataset": folders.images_of(made.dataset),
         "batch_size": job.config.get("batch_size"),
         "held_out": folders.images_of(made.held_out) if made.held_out is not None else None,
-        "working_directory": folders.working_directory(),
+        "working_directory": run_json.here(),
         "versions": provenance.versions() | python_files.versions(),
         "environment": precision.environment(),
         "commit": commit,

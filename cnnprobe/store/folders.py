@@ -350,28 +350,6 @@ def command_for(folder: Path, command: str | None, flag: str = "resume") -> str:
     return f"cnnprobe {shlex.quote(command or 'COMMAND')} --{flag} {shlex.quote(str(folder))}"
 
 
-def home(folder: Path) -> Path | None:
-    """Return the working directory that the relative paths of a run mean, where that is another one than this."""
-    said = working_directory_of(folder)
-    return said if said is not None and said.is_dir() and said.resolve() != Path.cwd() else None
-
-
-def working_directory_of(folder: Path) -> Path | None:
-    """Return the working directory that a run was made in; None where that is not known, or the run was moved."""
-    said, place = (run_json.read(folder).get(key) for key in ("working_directory", "place"))
-    if said is None or place is None or "\0" in said + place:
-        return None
-    home = Path(os.path.expanduser(said))  # noqa: PTH111 (never raises)
-    return home if Path(os.path.normpath(home / place)) == folder.resolve() else None
-
-
-def working_directory() -> str:
-    """Return this working directory, for `run.json`: nothing of where the home folder of its user is."""
-    own = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111
-    here = Path.cwd()
-    return str(Path("~") / here.relative_to(own)) if here.is_relative_to(own) else str(here)
-
-
 def same_images(
     dataset: Any, before: dict[str, Any] | None, name: str, which: Callable[[], list[str]] | None = None
 ) -> None:

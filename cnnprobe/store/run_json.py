@@ -5,6 +5,7 @@ nothing.
 """
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,25 @@ def as_written(folder: Path) -> dict[str, Any]:
 def _is_known(key: str, value: Any) -> bool:
     """Tell whether a field is what it should be, or not known here (of a newer version); null is absent."""
     return value is None or key not in FIELDS or fits(value, FIELDS[key])
+
+
+def home(folder: Path) -> Path | None:
+    """Return the working directory that the relative paths of a run mean, where that is another one than this."""
+    said = working_directory_of(folder)
+    return said if said is not None and said.is_dir() and said.resolve() != Path.cwd() else None
+
+
+def working_directory_of(folder: Path) -> Path | None:
+    """Return the working directory that a run was made in; None where that is not known, or the run was moved."""
+    said, place = (read(folder).get(key) for key in ("working_directory", "place"))
+    if said is None or place is None or "\0" in said + place:
+        return None
+    home = Path(os.path.expanduser(said))  # noqa: PTH111 (never raises)
+    return home if Path(os.path.normpath(home / place)) == folder.resolve() else None
+
+
+def here() -> str:
+    """Return this working directory, for `run.json`: nothing of where the home folder of its user is."""
+    own = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111
+    place = Path.cwd()
+    return str(Path("~") / place.relative_to(own)) if place.is_relative_to(own) else str(place)

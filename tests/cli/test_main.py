@@ -215,6 +215,7 @@ def test_an_interrupt_while_the_program_itself_is_imported_is_silent(tmp_path):
     """F62: `cnnprobe --help`, regretted at once; one that comes later is heard as ever."""
     begin = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it is ignored in the background of a shell
         "class Interrupting:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == sys.argv[1]:\n"

@@ -102,7 +102,7 @@ def _images(folder: Path, made: preparation.Preparation) -> Any:
 def _from_home(block: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the options of a run's dataset with the paths that they meant in its own working directory."""
     named = {key: path_of(block[key]) for key in PATHS if isinstance(block.get(key), str)}
-    home = folders.home(folder) if not all(path.is_absolute() for path in named.values()) else None
+    home = run_json.home(folder) if not all(path.is_absolute() for path in named.values()) else None
     if home is None:
         return block
     named = {key: path for key, path in named.items() if key == "root" or _is_there(home / path)}

@@ -64,7 +64,7 @@ def test_no_list_and_no_table_is_read_without_a_limit(sparse, read):
 def test_what_is_said_of_a_run_is_read_up_to_a_limit(sparse):
     """F102: by `status`, `check` and whoever looks for a run."""
     assert run_json.as_written(sparse.parent) == {}
-    assert sweep_table._json(sparse) is None
+    assert sweep_table.read_json(sparse) is None
     store = filled(sparse.parent / "store.h5")
     store.finish()
     store.close()
