@@ -103,8 +103,8 @@ def noted() -> Iterator[None]:
 
     def note(number: int, _frame: object) -> None:
         global _early
-        if _a_library_is_imported():  # its C++ would abort the process
-            _again(number)
+        if a_library_is_imported():  # its C++ would abort the process
+            again(number)
             return
         _early = number
         raise KeyboardInterrupt
@@ -121,7 +121,7 @@ def noted() -> Iterator[None]:
         _early, sys.unraisablehook = None, before
 
 
-def _again(number: int) -> None:
+def again(number: int) -> None:
     """Send this process a signal once more, a little later."""
     global _later
     _later = threading.Timer(0.1, os.kill, (os.getpid(), number))
@@ -140,7 +140,7 @@ def between_imports() -> None:
         raise KeyboardInterrupt
 
 
-def _a_library_is_imported() -> bool:
+def a_library_is_imported() -> bool:
     """Say whether one of the `COMPILED` libraries or a part of one is just being imported."""
     under_way = (name for name, module in list(sys.modules.items())
                  if getattr(getattr(module, "__spec__", None), "_initializing", False))  # fmt: skip
@@ -202,8 +202,8 @@ class Stop:
             return
         if self.signal is not None and not self.leaves:
             raise KeyboardInterrupt
-        if self.leaves and _a_library_is_imported():  # its C++ would abort the process
-            _again(number)
+        if self.leaves and a_library_is_imported():  # its C++ would abort the process
+            again(number)
             return
         self.signal = number
         if self.leaves:

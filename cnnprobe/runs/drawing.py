@@ -102,8 +102,8 @@ def compare(command: str, runs: list[tuple[Path, list[str]]], sweep: Path) -> in
     Raises:
         UserError: a store cannot be read, or is of another command.
     """
-    draw_all = getattr(methods.module(command), "compare", None)
-    if draw_all is None or not runs:
+    draw_all = getattr(methods.module(command), "compare", None) if runs else None
+    if draw_all is None:
         return 0
     count = 0
     recordings = [Recording(folder / "store.h5") for folder, _ in runs]

@@ -23,7 +23,7 @@ from cnnprobe.config import catalogue, compose, untrusted_yaml
 from cnnprobe.config.words import Request
 from cnnprobe.errors import UserError, one_line
 from cnnprobe.machine import files, screen, terminal
-from cnnprobe.machine.signals import EXIT_STATUS, Handler, handled
+from cnnprobe.machine.signals import EXIT_STATUS, Handler, a_library_is_imported, again, handled
 from cnnprobe.runs import drawing, sweep_state, sweep_table
 from cnnprobe.runs.job import Job
 from cnnprobe.runs.sweep_job import PARENT, GoneError, settle, stop_jobs, task, typed
@@ -124,6 +124,9 @@ def _ending(sweep: sweep_state.Sweep) -> Handler:
     came, interrupted = [], signal.getsignal(signal.SIGINT)
 
     def end(number: int, frame: Any) -> None:
+        if number != signal.SIGINT and a_library_is_imported():  # half of it would be left, and its C++ could abort
+            again(number)
+            return
         came.append(number)
         if len(came) == 1:
             stop_jobs(sweep, EXIT_STATUS[number])
@@ -173,7 +176,7 @@ def draw_again(folder: Path) -> int:
     command = folder.resolve().parent.parent.name
     found = ((sweep_table.run_of(folder, line), line["overrides"]) for line in lines_of(folder))
     runs = [(run, overrides) for run, overrides in found if run is not None]
-    drawn = [path.stat().st_mtime_ns for path in (folder / drawing.FIGURES).glob("*.png")]
+    drawn = [path.lstat().st_mtime_ns for path in (folder / drawing.FIGURES).glob("*.png")]
     if command not in catalogue.commands() or not any((run / "run.json").stat().st_mtime_ns > max(drawn, default=0)
                                                       for run, _ in runs):  # fmt: skip
         return 0

@@ -151,7 +151,7 @@ def _work(asked: Asked, stop: Stop) -> tuple[int, dict[str, Any]]:
         if about["status"] == "interrupted":
             line["reason"] = f"resume with: {folders.command_for(where, asked.command)}"
     except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and stop():
+        if isinstance(error, SystemExit) and (stop() or error.code in EXIT_STATUS.values()):
             raise
         told = error if isinstance(error, UserError) else resource_errors.of_call(error)
         if told is not None:

@@ -91,6 +91,7 @@ def test_complete_runs_are_drawn_together(tmp_path, compared):
     assert sweep.draw_again(folder) == 1
     assert compared == [[(1, ["k=0"]), (3, ["k=2"])]]
     assert (folder / "figures" / "together.png").read_bytes()[:4] == b"\x89PNG"
+    (folder / "figures/x.png").symlink_to("nowhere")
     assert sweep.draw_again(folder) == 0  # nothing is newer
 
 

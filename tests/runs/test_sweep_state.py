@@ -97,8 +97,7 @@ def test_a_job_that_left_at_once_was_not_killed(tmp_path, monkeypatch, error):
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs/0.json").write_text('{"job": 0, "status": "not begun"}')
 
-    def leave(_, stop):
-        stop.signal = signal.SIGTERM if isinstance(error, SystemExit) else None
+    def leave(*_):
         assert [line["status"] for line in sweep_table.begun(tmp_path)] == ["begun"]
         raise error
 
@@ -110,6 +109,21 @@ def test_a_job_that_left_at_once_was_not_killed(tmp_path, monkeypatch, error):
     sweep_job.settle(tmp_path, [["k=0"]])
     found = [(line["status"], line["reason"]) for line in sweep_job.lines_of(tmp_path)]
     assert found == [("interrupted", "it was stopped, before it had a run folder")]
+
+
+def test_a_signal_while_a_library_is_imported_comes_once_more_behind_that(tmp_path, monkeypatch):
+    """F103: raised in the middle of torch it left half of it, and ended the process."""
+    (tmp_path / "jobs").mkdir()
+    importing, repeated = [True], []
+    monkeypatch.setattr(sweep, "a_library_is_imported", lambda: importing[0])
+    monkeypatch.setattr(sweep, "again", repeated.append)
+    end = sweep._ending(sweep_state.begin(tmp_path))
+    end(signal.SIGTERM, None)
+    assert repeated == [signal.SIGTERM] and sweep_state.about(tmp_path)["stopped"] is None
+    importing[0] = False
+    with pytest.raises(SystemExit):
+        end(signal.SIGTERM, None)
+    assert sweep_state.about(tmp_path)["stopped"] == 143
 
 
 def test_a_job_that_is_at_work_is_not_waited_for_by_who_only_looks(cnnprobe, tmp_path, at_work):
