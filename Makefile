@@ -9,6 +9,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # torch has to know the pretend device before it takes the first gradient
 ALONE  := promises/test_another_device.py
+# forks processes and signals them: not among the workers of other tests
+FORKS  := runs/test_sweep_state.py
 
 .PHONY: help setup lint format test test-slow test-device test-processors demo docs bench clean
 
@@ -37,8 +39,9 @@ format: setup ## put the code into its style
 	$(BIN)/ruff check --fix .
 
 test: setup ## run the tests (under eight minutes on two quiet cores)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/$(ALONE)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/$(ALONE) --ignore tests/$(FORKS)
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests/$(ALONE)
+	$(BIN)/python -m pytest -m "not slow" tests/$(FORKS)
 
 test-slow: setup ## run the tests that take long (about an hour on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --ignore tests/$(ALONE)

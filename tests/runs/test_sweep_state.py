@@ -28,8 +28,10 @@ def at_work(tmp_path):
     def begin(number, done):
         process = os.fork()
         if process == 0:
-            done()
-            os._exit(0)
+            try:
+                done()
+            finally:  # whatever becomes of it, it is no second test runner
+                os._exit(0)
         processes.append(process)
         note(tmp_path, number, process)
         return process
