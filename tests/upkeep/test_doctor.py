@@ -200,7 +200,7 @@ def test_a_home_folder_is_expanded(cnnprobe, tmp_path, monkeypatch):
 
 def test_an_interrupt_waits_for_one_library_and_not_for_all(monkeypatch):
     """F62: each look imports some; inside an import an exception could end the process."""
-    monkeypatch.setattr(signals, "_a_library_is_imported", lambda: True)
+    monkeypatch.setattr(signals, "a_library_is_imported", lambda: True)
     begun = []
 
     def look(name):
