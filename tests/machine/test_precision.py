@@ -88,7 +88,7 @@ def test_products_keep_all_their_bits_whatever_is_set():
 
 
 def test_a_variable_that_shortens_products_is_taken_out(monkeypatch, caplog):
-    """F100: oneDNN would follow it whatever torch is told."""
+    """F100: oneDNN reads the variable itself and ignores the settings of torch."""
     for name in precision.SHORTENING:
         monkeypatch.setenv(name, "BF16")
     precision.take_out_of_environment()
