@@ -52,7 +52,7 @@ test-processors: setup ## run the tests as older processors would compute them, 
 	  IFS=: read -r aten onednn threads <<< "$$set"; \
 	  echo "== ATEN_CPU_CAPABILITY=$$aten ONEDNN_MAX_CPU_ISA=$$onednn OMP_NUM_THREADS=$$threads"; \
 	  env $${aten:+ATEN_CPU_CAPABILITY=$$aten} $${onednn:+ONEDNN_MAX_CPU_ISA=$$onednn} OMP_NUM_THREADS=$$threads \
-	    $(BIN)/python -m pytest -n $$((2 / threads)) --dist worksteal -m "not slow" --ignore tests/$(ALONE) || exit 1; \
+	    $(BIN)/python -m pytest -n $$((2 / threads)) --dist worksteal -m "not slow" --ignore tests/$(ALONE) --ignore tests/$(FORKS) || exit 1; \
 	done
 
 DEVICE ?= cuda

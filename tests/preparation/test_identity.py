@@ -153,7 +153,7 @@ def test_code_that_came_beside_a_network_is_other_code(cnnprobe, place):
 
 
 def test_code_from_another_folder_is_part_of_it(cnnprobe, place):
-    """F100: found by a path that the file adds, not beside it; that of installed packages is told by their version."""
+    """F100: a module in a folder that the file adds to sys.path; of installed packages the version is recorded."""
     (place / "lib/mine").mkdir(parents=True)
     (place / "lib/mine/__init__.py").write_text(PARTS.format("ReLU"))
     path = f"import sys\nsys.path.insert(0, {str(place / 'lib')!r})\nimport yaml\n"

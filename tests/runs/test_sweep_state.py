@@ -53,7 +53,7 @@ def leaves_a_line(folder, number, after=0.3):
 
 @pytest.mark.parametrize(("number", "ending"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_to_the_launcher_lets_its_jobs_end_in_order(tmp_path, at_work, capfd, number, ending):
-    """F63: they are told and waited for, and none is begun; a process that has only the number of one is left alone."""
+    """F63: running jobs get the signal and are waited for; a process that reuses the id of a job is spared."""
     of, begin = at_work
     for job in (0, 1):
         begin(job, lambda job=job: leaves_a_line(tmp_path, job))

@@ -43,7 +43,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_run_is_passed_over_with_a_word_where_it_is_newer(tmp_path, damage):
-    """F101: an older one that is damaged is none of anybody's business."""
+    """F101: no warning names a damaged run that is older than the one taken."""
     do, why = DAMAGES[damage]
     for number in (1, 2, 3):
         run(tmp_path, f"topk/a/v00{number}")
