@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from cnnprobe.config.options import Option, declared, explained, parameters, parsed
+from cnnprobe.config.options import Option, declared, explained, head, parameters, parsed
 from cnnprobe.config.options import defaults as values_of
 from cnnprobe.errors import UserError, unknown
 
@@ -200,9 +200,12 @@ def options_of(command: str) -> list[str]:
 
 def fact(command: str, name: str, default: Any) -> Any:
     """Return what a command says of itself by a constant of its module, see `methods.contract.Method`."""
-    for node in parsed(source("method", command)).body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
-            return ast.literal_eval(node.value)
+    path = source("method", command)
+    for node in (parsed(path) if command in OWN else head(path)).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if [ast.unparse(target) for target in targets] == [name]:
+                return ast.literal_eval(node.value)
     return default
 
 
@@ -219,16 +222,15 @@ def upkeep() -> dict[str, str]:
     """Return every command that looks after machine and runs (`run` in a file of upkeep/), with its first sentence."""
     found = {}
     for path in sorted((PACKAGE / "upkeep").glob("*.py")):
-        tree = parsed(path)
-        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
-            found[path.stem] = _first_sentence(ast.get_docstring(tree) or "")
+        if "\ndef run(" in path.read_text(encoding="utf-8"):
+            found[path.stem] = _first_sentence(ast.get_docstring(head(path)) or "")
     return found
 
 
 def description(group: str, name: str) -> str:
     """Return the docstring of the Python file behind one choice of a group, or of a command of upkeep."""
     path = PACKAGE / "upkeep" / f"{name}.py" if group == "upkeep" else source(group, name)
-    return ast.get_docstring(parsed(path)) or ""
+    return ast.get_docstring(head(path)) or ""
 
 
 def sentence(command: str) -> str:

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib import metadata
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
@@ -141,6 +140,8 @@ def versions() -> dict[str, str]:
     found = _PACKAGES - set(sys.stdlib_module_names) - {__package__.partition(".")[0]}
     if not found:
         return {}
+    from importlib import metadata  # takes a tenth of the time in which help is printed
+
     of = metadata.packages_distributions()
     return {name: metadata.version(name) for one in sorted(found) for name in of.get(one, ())}
 

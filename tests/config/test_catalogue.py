@@ -1,6 +1,8 @@
+import ast
+
 import pytest
 
-from cnnprobe.config import catalogue
+from cnnprobe.config import catalogue, options
 from cnnprobe.errors import UserError
 
 
@@ -38,3 +40,17 @@ def test_commands_of_upkeep_are_the_files_that_run():
 def test_a_command_may_have_a_dataset_of_its_own():
     assert catalogue.defaults("record") == {"model": "mousenet", "dataset": "avatar", "device": "auto"}
     assert catalogue.defaults("tuning")["dataset"] == "manufactured"
+
+
+def test_facts_and_descriptions_are_those_of_the_whole_file(tmp_path, monkeypatch):
+    """Ours are read above the first function alone; a file of one's own may state them anywhere, with a type."""
+    for command in catalogue.commands():
+        path = catalogue.source("method", command)
+        assert catalogue.description("method", command) == ast.get_docstring(ast.parse(path.read_text()))
+    own = tmp_path / "mine.py"
+    own.write_text("def compute(provided):\n    yield\n\nBUILT_FROM: tuple = ('topk',)\nMOMENTS: bool = True\n")
+    monkeypatch.setitem(catalogue.OWN, "mine", own)
+    assert catalogue.fact("mine", "BUILT_FROM", ()) == ("topk",) and catalogue.fact("mine", "MOMENTS", False) is True
+    own = tmp_path / "text.py"
+    own.write_text('"""What a text says.\n\ndef is a word.\n"""\nORDER = 3\n')
+    assert ast.get_docstring(options.head(own)).startswith("What a text says.")
