@@ -9,8 +9,6 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # torch has to know the pretend device before it takes the first gradient
 ALONE  := promises/test_another_device.py
-# forks processes and signals them: not among the workers of other tests
-FORKS  := runs/test_sweep_state.py
 
 .PHONY: help setup lint format test test-slow test-device test-processors demo docs bench clean
 
@@ -39,9 +37,8 @@ format: setup ## put the code into its style
 	$(BIN)/ruff check --fix .
 
 test: setup ## run the tests (under eight minutes on two quiet cores)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/$(ALONE) --ignore tests/$(FORKS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/$(ALONE)
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests/$(ALONE)
-	$(BIN)/python -m pytest -m "not slow" tests/$(FORKS)
 
 test-slow: setup ## run the tests that take long (about an hour on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --ignore tests/$(ALONE)
@@ -52,7 +49,7 @@ test-processors: setup ## run the tests as older processors would compute them, 
 	  IFS=: read -r aten onednn threads <<< "$$set"; \
 	  echo "== ATEN_CPU_CAPABILITY=$$aten ONEDNN_MAX_CPU_ISA=$$onednn OMP_NUM_THREADS=$$threads"; \
 	  env $${aten:+ATEN_CPU_CAPABILITY=$$aten} $${onednn:+ONEDNN_MAX_CPU_ISA=$$onednn} OMP_NUM_THREADS=$$threads \
-	    $(BIN)/python -m pytest -n $$((2 / threads)) --dist worksteal -m "not slow" --ignore tests/$(ALONE) --ignore tests/$(FORKS) || exit 1; \
+	    $(BIN)/python -m pytest -n $$((2 / threads)) --dist worksteal -m "not slow" --ignore tests/$(ALONE) || exit 1; \
 	done
 
 DEVICE ?= cuda
