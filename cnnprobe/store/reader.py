@@ -38,6 +38,22 @@ def _checksum(values: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
 
 
+class Attributes(dict[str, Any]):
+    """Attributes of the root or of a table; one that is needed and not there is damage, told in one line.
+
+    Args:
+        found: by name.
+        where: the file and the group, for that line.
+    """
+
+    def __init__(self, found: Mapping[str, Any], where: str):
+        super().__init__(found)
+        self.where = where
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"{self.where} is damaged: it has no attribute {name!r}")
+
+
 class TableView(Mapping[Name, np.ndarray], Generic[Name]):
     """One table of a recording: columns by name as numpy arrays, only the rows that are saved.
 
@@ -193,7 +209,7 @@ class Recording:
         self.claimed = 0
         with self.file() as file:
             self._check_attributes(file)
-            self.attributes = {key: as_python(value) for key, value in file.attrs.items()}
+            self.attributes: dict[str, Any] = {key: as_python(value) for key, value in file.attrs.items()}
             if self.attributes.get("format") != "cnnprobe":
                 raise UserError(f"{self.path} is HDF5, but no store of cnnprobe")
             self.version = int(self.attributes["format_version"])
@@ -248,7 +264,7 @@ class Recording:
         found = {key: as_python(value) for key, value in group.attrs.items()}
         if others := wrong(found):
             raise ValueError(f"attributes of {group.name} of the wrong kind: {', '.join(others)}")
-        return found
+        return Attributes(found, f"{self.path}, {group.name}")
 
     def verify(self, group: h5py.Group) -> None:
         """Check, once, what is known of the root or of a table apart from its rows.

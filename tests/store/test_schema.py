@@ -79,6 +79,22 @@ def test_an_attribute_of_another_kind_is_told(cnnprobe, tmp_path, name, value):
     assert answer.status == 2 and answer.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["criterion", "criteria", "layer"])
+def test_an_attribute_that_is_not_there_is_told(cnnprobe, tmp_path, name):
+    """F102: a run that is built on it ends in one line, with the checksum right."""
+    words = ["model=convnet", "weights=random", "dataset=avatar", "limit=4", "layer=conv1", "k=2", "name=k"]
+    assert cnnprobe("topk", *words).status == 0
+    folder = tmp_path / "outputs/topk/k/v001"
+    with h5py.File(folder / "store.h5", "r+") as store:
+        group = store["units/conv1"]
+        del group.attrs[name]
+        group.attrs.modify(CHECKSUM, np.uint32(known_sum(group, ["units/conv1", "stimuli"])))
+    answer = cnnprobe("gbp", *words[:5], "top_images=2", f"source={folder}", "name=g")
+    told = f"{folder}/store.h5, /units/conv1 is damaged: it has no attribute '{name}'"
+    assert (answer.status, answer.err.splitlines()[-1]) == (2, f"cnnprobe gbp: {told}"), answer.err
+    assert cnnprobe("topk", "--redraw", str(folder)).status in (0, 2)
+
+
 def test_texts_that_are_json_are_of_its_kind():
     """F102."""
     for text in ("", "{", "3", "[3]", "{}", "[" * 100_000):
