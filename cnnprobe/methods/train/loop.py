@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -153,9 +154,9 @@ class Training:
         conduct_of(self.model, tuple(self.dataset.size))  # now: whatever it draws there, no update draws after it
         self.optimiser = self.recipe.optimiser(self.groups)
         self.stopped = not all(supply.fill(self.should_stop) for supply in (self.supply, self.held_out))
-        if self.stopped:  # which images can be read is not known: no update is made of them, and no state is kept
+        if self.stopped:  # before the first update: no state is kept
             return
-        labels = self.dataset.labels[self.supply.readable]
+        labels = self.dataset.labels
         weights = class_weights(labels, len(self.classes))
         self.odds = weights[labels] if self.recipe.balance == "draw" else None
         factors = torch.from_numpy(weights).float().to(self.device) if self.recipe.balance == "loss" else None
@@ -188,7 +189,7 @@ class Training:
         progress = self.progress
         self.begin(progress.epoch, self.optimiser.param_groups)
         train_mode(self.model)
-        order = order_of(self.supply.readable, self.computation.seed, progress.epoch, self.odds)
+        order = order_of(len(self.dataset), self.computation.seed, progress.epoch, self.odds)
         began = time.monotonic()
         parts = self.parts[progress.step :]
         for images, labels, indices in self.supply.shown(order, parts, self.computation.batch_size):
@@ -277,12 +278,15 @@ class Training:
         began = time.monotonic()
         self.model.eval()
         supply, size = self.held_out, self.computation.batch_size
-        parts = parted(len(supply.readable), size)[len(self.asked) :]
-        for images, labels, _ in supply.shown(supply.readable, parts, size):
-            with torch.no_grad():
-                outputs = handed(self.model, self._entering(images, supply)).float()
-                cells = labels * len(self.classes) + outputs.argmax(1)
-                self.asked.append((self.loss(outputs, labels), cells))
+        order = np.arange(len(supply.dataset))
+        parts = parted(len(order), size)[len(self.asked) :]
+        for images, labels, _ in supply.shown(order, parts, size):
+            losses, cells = labels.new_zeros(0, dtype=torch.float32), labels  # where none of them can be read
+            if len(images):
+                with torch.no_grad():
+                    outputs = handed(self.model, self._entering(images, supply)).float()
+                    losses, cells = self.loss(outputs, labels), labels * len(self.classes) + outputs.argmax(1)
+            self.asked.append((losses, cells))
             self.stopped = self.should_stop()
             if self.stopped:
                 return
@@ -294,10 +298,13 @@ class Training:
         """Return the confusion matrix (true, predicted) and the mean loss of the held-out images.
 
         Raises:
-            UserError: the loss or a weight is not finite.
+            UserError: no image was learned, or none of these can be read; the loss or a weight is not finite.
         """
         (losses, cells), classes = zip(*self.asked), len(self.classes)
         self.asked = []
+        for part, shown in (("training", float(self.tally[:, COUNT].sum())), ("held-out", sum(map(len, cells)))):
+            if not shown:
+                raise UserError(f"no batch of the {part} images of {self.dataset.name} has enough that can be read")
         loss = float(torch.cat(losses).double().mean())
         if not math.isfinite(loss):
             raise self._diverged(f"after its last step (validation loss {loss:g})")

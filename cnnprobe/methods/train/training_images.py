@@ -1,4 +1,8 @@
-"""The images a network is trained on, held in memory or loaded anew; their order is a function of seed and epoch."""
+"""The images a network is trained on, held in memory or loaded anew; their order is a function of seed and epoch.
+
+Which images can be read is known only once they were: an order is one of all images, and those that cannot be read are
+left out of the batch that they would be in. So nothing depends on whether images are held.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -32,14 +36,12 @@ class Supply:
         self.source = source and dataset.source_size is not None
         self.dataset = _before_fitting(dataset) if self.source else dataset
         self.device, self.workers, self.preload = device, workers, preload
-        self.readable = np.arange(len(dataset))
+        self.readable = np.ones(len(dataset), dtype=bool)  # of the images that are held
         self.labels = torch.from_numpy(dataset.labels).to(device)
         self.held: Tensor | None = None
 
     def fill(self, should_stop: Callable[[], bool]) -> bool:
-        """Read all images into memory where that is requested and fits, and leave out those that cannot be read.
-
-        Returns False where that was stopped: then it is not known which images can be read.
+        """Read all images into memory where that is requested and fits; return False where that was stopped.
 
         Bytes stay bytes: a quarter of the memory, and divided by 255 they are the same numbers as ever.
         """
@@ -55,7 +57,7 @@ class Supply:
             readable[batch.indices] = batch.readable
             if should_stop():
                 return False
-        self.held, self.readable = held, np.flatnonzero(readable)
+        self.held, self.readable = held, readable
         return True
 
     def shown(
@@ -63,15 +65,18 @@ class Supply:
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Give images, uint8 or float 0 to 1, their labels and their indices, all on the device.
 
+        Of each batch those that can be read: it may be smaller than its part of the order, or empty.
+
         Args:
             order: (image,) indices in the dataset.
             parts: (start, stop) in `order` of each batch, as `parted` makes them, from any batch on.
             batch_size: what they were made with.
         """
         if self.held is not None:
-            indices = torch.from_numpy(order).to(self.device)
+            kept = self.readable[order]
+            indices, places = torch.from_numpy(order[kept]).to(self.device), np.concatenate([[0], kept.cumsum()])
             for start, stop in parts:
-                chosen = indices[start:stop]
+                chosen = indices[places[start] : places[stop]]
                 yield self.held.index_select(0, chosen), self.labels.index_select(0, chosen), chosen
         elif parts:
             yield from self._loaded(order, parts, batch_size)
@@ -116,14 +121,14 @@ def parted(count: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], count]))
 
 
-def order_of(readable: np.ndarray, seed: int, epoch: int, odds: np.ndarray | None = None) -> np.ndarray:
+def order_of(count: int, seed: int, epoch: int, odds: np.ndarray | None = None) -> np.ndarray:
     """Return the images of one epoch in the order they are shown; a function of its arguments alone.
 
     Args:
-        readable: (image,) indices to choose from.
-        odds: (image,) of `readable`, how often each is shown relative to others, drawn with replacement; None: once.
+        count: how many images there are.
+        odds: (image,) how often each is shown relative to others, drawn with replacement; None: once.
     """
     generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, epoch]))
     if odds is None:
-        return generator.permutation(readable)
-    return generator.choice(readable, size=len(readable), p=odds / odds.sum())
+        return generator.permutation(count)
+    return generator.choice(count, size=count, p=odds / odds.sum())

@@ -59,11 +59,12 @@ class OldTask:
             self.filled = True
         total = torch.zeros(len(self.dataset.classes), 2, dtype=torch.int64)
         modes = [(module, module.training) for module in self.model.modules()]
-        parts = parted(len(self.supply.readable), self.batch_size)
+        order = np.arange(len(self.dataset))
         with instead(self.model, self.readout.path, self.readout.module) as model:
             model.eval()
-            for images, labels, _ in self.supply.shown(self.supply.readable, parts, self.batch_size):
-                total += right_by_class(handed(model, as_float(images)), labels, len(total))
+            for images, labels, _ in self.supply.shown(order, parted(len(order), self.batch_size), self.batch_size):
+                if len(images):
+                    total += right_by_class(handed(model, as_float(images)), labels, len(total))
         for module, training in modes:
             module.training = training
         return total.numpy()
@@ -86,9 +87,11 @@ class OldTask:
         handle = reader.register_forward_pre_hook(lambda _, inputs: features.append(_as_features(inputs[0], reader)))
         try:
             self.model.eval()
-            for batch, own, _ in images.shown(images.readable, parted(len(chosen), self.batch_size), self.batch_size):
-                handed(self.model, as_float(batch))
-                known.append(own.cpu())
+            order = np.arange(len(chosen))
+            for batch, own, _ in images.shown(order, parted(len(order), self.batch_size), self.batch_size):
+                if len(batch):
+                    handed(self.model, as_float(batch))
+                    known.append(own.cpu())
         finally:
             handle.remove()
             for module, training in modes:

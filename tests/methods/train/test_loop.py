@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from cnnprobe.errors import UserError
 from cnnprobe.methods.train.loop import Training
+from cnnprobe.methods.train.recipe import class_weights
 from cnnprobe.methods.train.training_images import order_of
 from cnnprobe.store.tables import Advance, Checkpoint, Rows
 from tests.support.images.blobs import COMPUTATION, Blobs, network, recipe
@@ -42,7 +43,7 @@ def test_equals_a_loop_written_by_hand():
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 4)
     for epoch in range(2):
         hand.train()
-        order = order_of(np.arange(33), 0, epoch)
+        order = order_of(33, 0, epoch)
         for batch in (order[:16], order[16:]):
             optimiser.zero_grad()
             images = data.pixels[batch].float() / 255
@@ -144,7 +145,7 @@ def test_an_image_is_changed_anew_in_each_epoch():
     model, seen = network(), []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
     list(events(model, batch_size=33, epochs=3, augment=["crop"]))
-    unshuffled = [images[np.argsort(order_of(np.arange(33), 0, epoch))] for epoch, images in enumerate(seen)]
+    unshuffled = [images[np.argsort(order_of(33, 0, epoch))] for epoch, images in enumerate(seen)]
     assert not torch.equal(unshuffled[0], unshuffled[1])
     assert not torch.equal(unshuffled[1], unshuffled[2])
 
@@ -164,6 +165,60 @@ def test_images_that_cannot_be_read_are_left_out(caplog):
         assert sum(event.count for event in stream if isinstance(event, Advance)) == 2 * 35
 
 
+def damaged(count, seed):
+    """Return images of which every fifth cannot be read, and none of the first 16: a whole batch of those in order."""
+    data = Blobs(count, seed, broken=5)
+    data.can_read[:16] = False
+    return data
+
+
+@pytest.mark.parametrize("preload", [True, False])
+@pytest.mark.parametrize("balance", ["none", "draw"])
+def test_images_that_cannot_be_read_are_missing_from_their_batches_and_change_no_other_one(preload, balance, caplog):
+    """F32: held images were shuffled without them, others with them; each batch against the order by hand."""
+    caplog.set_level(logging.CRITICAL, logger="cnnprobe")
+    data, model, seen = damaged(80, 0), network(), []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
+    list(events(model, data, damaged(40, 1), preload=preload, balance=balance, augment="none"))
+    odds = class_weights(data.labels, 3)[data.labels] if balance == "draw" else None
+    orders = [order_of(80, 0, epoch, odds) for epoch in range(2)]
+    batches = [order[first : first + 16] for order in orders for first in range(0, 80, 16)]
+    assert [len(images) for images in seen] == [data.can_read[batch].sum() for batch in batches]
+    for images, batch in zip(seen, batches):
+        assert torch.equal(images, data.pixels[batch[data.can_read[batch]]].float() / 255)
+
+
+def test_which_images_are_held_in_memory_may_change_at_every_stop(caplog):
+    """F32: `preload=auto` goes by free memory; some images were learned twice after a resume, others never."""
+    caplog.set_level(logging.CRITICAL, logger="cnnprobe")
+    data = damaged(80, 0), damaged(40, 1)
+    whole = {preload: list(events(network(), *data, preload=preload)) for preload in (True, False)}
+    expected, weights = rows(whole[True]), kept(whole[True])["last"].weights
+    assert rows(whole[False]) == expected
+    for first in (True, False):
+        for batches in (2, 4, 6, 7, 11, 14):
+            calls = iter(range(100))
+            stop = lambda calls=calls, n=batches: next(calls) >= n  # noqa: E731
+            before = list(events(network(), *data, stop=stop, preload=first))
+            done, state = rows(before)[0], kept(before)["last"].resume
+            after = list(events(network(), *data, state=state, start=len(done), preload=not first))
+            table, confusion = rows(after)
+            assert (done + table, confusion) == expected
+            for name, tensor in kept(before + after)["last"].weights.items():
+                assert torch.equal(tensor, weights[name]), (batches, name)
+
+
+@pytest.mark.parametrize("preload", [True, False])
+@pytest.mark.parametrize("part", ["training", "held-out"])
+def test_images_of_which_none_can_be_read_are_told(part, preload, caplog):
+    """F33."""
+    caplog.set_level(logging.CRITICAL, logger="cnnprobe")
+    data = {"training": Blobs(33, 0), "held-out": Blobs(20, 1)}
+    data[part].can_read[:] = False
+    with pytest.raises(UserError, match=f"no batch of the {part} images of blobs has enough that can be read"):
+        list(events(network(), *data.values(), preload=preload))
+
+
 @pytest.mark.parametrize("train", [Blobs(33, 0), Blobs(96, 0)])
 def test_a_training_that_diverges_says_where_and_what_is_left(train):
     names, rows_kept = [], 0
@@ -181,7 +236,7 @@ def test_a_training_that_diverges_says_where_and_what_is_left(train):
 
 def test_an_update_that_is_not_a_number_is_found_at_its_step():
     data = Blobs(96, 0)
-    order = order_of(np.arange(96), 0, 1)
+    order = order_of(96, 0, 1)
     model = network()
     seen = []
 
@@ -248,7 +303,7 @@ def network_without_seeding():
 
 @pytest.mark.parametrize("asked", [1, 2])
 def test_a_stop_while_images_are_read_teaches_nothing(asked):
-    """F103: which images can be read is not known then; the epoch would have others in its batches."""
+    """F103: what is asked for is an end, and no state is kept from before the first update."""
     calls = iter(range(100))
     data = Blobs(33, 0, broken=4)
     stream = list(events(None, data, preload=True, stop=lambda: next(calls) >= asked - 1))

@@ -33,7 +33,7 @@ def test_batches_hold_every_image_once_and_none_is_alone(count, size):
 @pytest.mark.parametrize("source", [False, True])
 def test_held_and_loaded_images_are_the_same_batches(source):
     dataset = Blobs(33, 0, side=8, size=12)
-    order, parts = order_of(np.arange(33), seed=1, epoch=0), parted(33, 16)
+    order, parts = order_of(33, seed=1, epoch=0), parted(33, 16)
     held = list(supply(dataset, True, source).shown(order, parts, 16))
     loaded = list(supply(dataset, False, source).shown(order, parts, 16))
     assert [len(images) for images, _, _ in loaded] == [16, 17]
@@ -61,23 +61,22 @@ def test_a_part_of_the_batches_goes_on_where_the_others_ended():
 @pytest.mark.parametrize("preload", [True, False])
 def test_images_that_cannot_be_read_are_not_shown(preload, caplog):
     caplog.set_level(logging.CRITICAL, logger="cnnprobe")
-    dataset = Blobs(20, 0, broken=5)
-    images = supply(dataset, preload)
-    shown = list(images.shown(images.readable, parted(len(images.readable), 8), 8))
-    assert sorted(torch.cat([indices for _, _, indices in shown]).tolist()) == np.flatnonzero(dataset.can_read).tolist()
+    images = supply(Blobs(20, 0, broken=5), preload)
+    shown = [indices.tolist() for _, _, indices in images.shown(np.arange(20), parted(20, 8), 8)]
+    assert shown == [[0, 1, 2, 3, 5, 6, 7], [8, 10, 11, 12, 13, 15], [16, 17, 18]]
 
 
 def test_orders_differ_by_epoch_and_seed_and_by_nothing_else():
-    once = order_of(np.arange(50), 3, 1)
+    once = order_of(50, 3, 1)
     assert sorted(once) == list(range(50))
-    assert (once == order_of(np.arange(50), 3, 1)).all()
-    assert (once != order_of(np.arange(50), 3, 2)).any()
-    assert (once != order_of(np.arange(50), 4, 1)).any()
+    assert (once == order_of(50, 3, 1)).all()
+    assert (once != order_of(50, 3, 2)).any()
+    assert (once != order_of(50, 4, 1)).any()
 
 
 def test_odds_make_a_rare_class_as_frequent_as_the_others():
     rare = np.arange(1000) < 100
-    drawn = rare[order_of(np.arange(1000), 0, 0, np.where(rare, 9.0, 1.0))]
+    drawn = rare[order_of(1000, 0, 0, np.where(rare, 9.0, 1.0))]
     assert abs(drawn.mean() - 0.5) < 5 * (0.25 / 1000) ** 0.5
 
 
