@@ -21,7 +21,8 @@ from cnnprobe.machine import precision as numbers
 from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.memory import is_short
 from cnnprobe.methods.train.epochs import EpochColumn, Progress, copied, moments_of, put_back
-from cnnprobe.methods.train.recipe import Loss, Recipe, class_weights, has_batch_norm, train_mode
+from cnnprobe.methods.train.modes import Modes
+from cnnprobe.methods.train.recipe import Loss, Recipe, class_weights, has_batch_norm
 from cnnprobe.methods.train.schedules import kept_epochs, kept_updates
 from cnnprobe.methods.train.training_images import Supply, order_of, parted
 from cnnprobe.store.tables import Advance, Checkpoint, Rows
@@ -52,14 +53,15 @@ class Training:
     That holds because nothing is drawn from a generator whose state could be lost: the order of images is a function
     of (seed, epoch), their augmentation of (seed, epoch, image), dropout of (seed, update), the learning rate of the
     update.
-    A layer none of whose own parameters is to be trained stays in eval mode: its BatchNorm keeps its statistics.
+    A layer none of whose parameters is to be trained stays in eval mode and keeps its running statistics.
 
     Args:
         model: trained in place, on any device; in eval mode afterwards.
         dataset, held_out: image sets, checked by `recipe.check`.
         recipe: every choice.
         computation: device, loaders, batch size, and the seed of order, augmentation and dropout.
-        groups: parameter groups with their share of the learning rate as "factor"; None: all that require a gradient.
+        groups: parameter groups with their share of the learning rate as "factor", and then whatever rests stays bit
+            for bit, see `modes.Modes`; None: all that require a gradient.
         begin: called before the updates of an epoch, also of one that is gone on with, with its number from 0 and the
             optimiser's groups: says by `requires_grad` what learns in it, and by "factor" how fast.
         observe: called after each epoch, network in eval mode; its figures, by name, join the row of the epoch.
@@ -92,6 +94,7 @@ class Training:
         where = {"device": self.device, "workers": computation.workers, "preload": recipe.preload}
         self.supply = Supply(dataset, **where, source=bool(self.augmentation.kinds))
         self.held_out = Supply(held_out, **where)
+        self.modes = Modes(model, tuple(dataset.size), strict=groups is not None)
         self.smallest = 2 if has_batch_norm(model) else 1
         self.groups = groups or [{"params": [p for p in model.parameters() if p.requires_grad], "factor": 1.0}]
         self.state = state
@@ -188,7 +191,7 @@ class Training:
         """Make the updates of an epoch that are still to make."""
         progress = self.progress
         self.begin(progress.epoch, self.optimiser.param_groups)
-        train_mode(self.model)
+        self.modes.learn()
         order = order_of(len(self.dataset), self.computation.seed, progress.epoch, self.odds)
         began = time.monotonic()
         parts = self.parts[progress.step :]

@@ -113,21 +113,6 @@ def has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
-def train_mode(model: nn.Module) -> None:
-    """Put a network into train mode, but for modules none of whose own parameters is to be trained.
-
-    A BatchNorm without parameters of its own goes by the module with parameters that is registered before it.
-    """
-    model.train()
-    learns = True
-    for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        if own:
-            learns = any(parameter.requires_grad for parameter in own)
-        if own or isinstance(module, _BatchNorm):
-            module.train(learns)
-
-
 def check(model: nn.Module, dataset: ImageSet, held_out: ImageSet, recipe: Recipe, batch_size: int) -> None:
     """Find out before the first update whether `model` can learn `dataset`.
 

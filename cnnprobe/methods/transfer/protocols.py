@@ -8,7 +8,7 @@
 | staged  | as partial for some epochs, then as full | 1, below 0.1                                      |
 | scratch | everything, from random weights          | 1                                                 |
 
-A block that does not learn keeps its BatchNorm statistics as well: it stays in eval mode (engine.recipe.train_mode).
+A block that does not learn keeps its running statistics as well: it stays in eval mode (`train.modes`).
 """
 
 from collections.abc import Collection, Sequence

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from cnnprobe.errors import UserError
-from cnnprobe.methods.train.recipe import Loss, check, class_weights, has_batch_norm, train_mode
+from cnnprobe.methods.train.recipe import Loss, check, class_weights, has_batch_norm
 from tests.support.images.blobs import Blobs, network, recipe
 
 OUTPUTS = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 3.0]])
@@ -54,13 +54,6 @@ def test_optimisers_move_as_those_of_torch(name, peer):
             parameter.grad = torch.sin(parameter.detach() * (step + 1))
             optimiser.step()
     assert torch.allclose(ours, theirs, atol=1e-6)
-
-
-def test_a_layer_without_trainable_parameters_stays_in_eval_mode():
-    model = network()
-    model[1].requires_grad_(False)
-    train_mode(model)
-    assert [module.training for module in model[:4]] == [True, False, True, True]
 
 
 class Unlabelled(Blobs):
@@ -112,13 +105,3 @@ def test_checking_changes_nothing():
     assert model.training
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
     assert has_batch_norm(model)
-
-
-def test_a_batch_norm_without_parameters_rests_with_the_layer_before_it():
-    model = torch.nn.Sequential(
-        *(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4, affine=False), torch.nn.Dropout()),
-        *(torch.nn.Conv2d(4, 4, 1), torch.nn.BatchNorm2d(4, affine=False)),
-    )
-    model[0].requires_grad_(False)
-    train_mode(model)
-    assert [module.training for module in model] == [False, False, True, True, True]

@@ -10,8 +10,8 @@ from torch import nn
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.outputs.readout import readout_of
-from cnnprobe.methods.train import loop as training_loop
 from cnnprobe.methods.train.loop import Training
+from cnnprobe.methods.train.modes import Modes
 from cnnprobe.methods.transfer.protocols import Protocol, blocks_of
 from cnnprobe.store.tables import Checkpoint
 from tests.support.images.blobs import COMPUTATION, Blobs, recipe
@@ -126,9 +126,9 @@ def test_a_weight_that_two_blocks_share_learns_once():
     assert made.trained() == 1
 
 
-def taught(mode, epochs=2, state=None, **options):
+def taught(mode, epochs=2, state=None, model=None, **options):
     """Teach a network in a mode; return it, what it was before, and the checkpoints."""
-    model = network()
+    model = model or network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     made = protocol(model, mode=mode, **options)
     where = {"groups": made.groups, "begin": made.begin, "state": state}
@@ -194,12 +194,82 @@ def test_a_probe_leaves_every_layer_below_as_it_was():
 
 def test_with_batch_norm_left_learning_the_same_inputs_drift(monkeypatch):
     """7.T4, the other way round: what the test above would see of a loop that puts the whole network in train mode."""
-    monkeypatch.setattr(training_loop, "train_mode", lambda model: model.train())
+    monkeypatch.setattr(Modes, "learn", lambda modes: modes.model.train())
     images = torch.rand(5, *SIZE)
     model, before, _ = taught("probe")
     assert torch.equal(model[0].weight, before["0.weight"])  # no weight below has moved
     drift = (activations(model, 10, images) - activations(network(), 10, images)).abs().max()
     assert drift > 0.01
+
+
+class Level(nn.Module):
+    """Takes the mean of all that it was shown in train mode away: statistics of a module of one's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, maps):
+        if self.training:
+            self.mean.lerp_(maps.detach().mean(), 0.5)
+        return maps - self.mean
+
+
+class Keeping(nn.Module):
+    """Running statistics of every kind, without parameters, and registered behind the readout; one of the whole."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv1, self.conv2, self.out = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3), nn.Linear(8, 3)
+        self.batch1, self.instance1 = nn.BatchNorm2d(6, affine=False), nn.InstanceNorm2d(6, track_running_stats=True)
+        self.instance2, self.level2 = nn.InstanceNorm2d(8, track_running_stats=True), Level()
+        self.images = nn.BatchNorm2d(3, affine=False)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def body(self, images):
+        maps = self.instance1(self.batch1(self.conv1(self.images(images)))).relu()
+        maps = self.level2(self.instance2(self.conv2(maps)).relu())
+        if self.training:
+            self.mean.lerp_(maps.detach().mean(), 0.5)
+        return (maps - self.mean).amax((2, 3))
+
+    def forward(self, images):
+        return self.out(self.body(images))
+
+
+FIRST, SECOND, OF_ALL = {"batch1", "instance1"}, {"instance2", "level2"}, {"images", ""}
+
+
+@pytest.mark.parametrize(
+    ("options", "learned"),
+    [
+        ({"mode": "probe"}, set()),
+        ({"mode": "full", "rates": [1, 0]}, set()),
+        ({"mode": "partial"}, SECOND),
+        ({"mode": "full", "rates": [1, 0.1, 0]}, SECOND),
+        ({"mode": "full"}, FIRST | SECOND | OF_ALL),
+        ({"mode": "scratch"}, FIRST | SECOND | OF_ALL),
+    ],
+)
+def test_running_statistics_rest_with_the_layers_that_they_are_of(options, learned):
+    """F59: they went by the order of registration, and those of no BatchNorm changed in layers that rest."""
+    images, body = torch.rand(5, *SIZE), Keeping().eval().body
+    model, before, _ = taught(model=Keeping().eval(), **options)
+    buffers = dict(model.named_buffers())
+    changed = {name.rpartition(".")[0] for name, value in buffers.items() if not torch.equal(value, before[name])}
+    assert changed == learned
+    with torch.no_grad():
+        assert torch.equal(model.eval().body(images), body(images)) == (not learned)
+
+
+def test_running_statistics_rest_in_the_first_stage_and_learn_in_the_second():
+    """F59; InstanceNorm counts no batches."""
+    _, before, kept = taught("staged", epochs=4, stage_epochs=2, model=Keeping().eval())
+    first, second = kept["epoch=002"].weights, kept["epoch=003"].weights
+    assert {name for name in before if not torch.equal(first[name], before[name])} == {"out.weight", "out.bias"}
+    rested = {name for name in before if torch.equal(second[name], first[name])}
+    assert rested == {"instance1.num_batches_tracked", "instance2.num_batches_tracked"}
 
 
 def test_partial_learns_the_last_blocks_and_nothing_below():
