@@ -83,6 +83,7 @@ class Cifar10(ImageSet):
     """
 
     in_memory = True
+    at_any_size = True
 
     def __init__(
         self,

@@ -65,6 +65,8 @@ class Tiles(ImageSet):
         size: side as they enter the network, px.
     """
 
+    at_any_size = True  # tiles are cut out of images as they are before fitting
+
     def __init__(self, source: ImageSet, places: np.ndarray, size: int):
         super().__init__(
             name="tiles",

@@ -136,6 +136,12 @@ class Method(Protocol):
     def volumes(self, recording: Recording) -> Iterator[tuple[str, bytes]]:
         """Give maps of a brain for other programs: NIfTI files (.nii.gz), by name."""
 
+    def image_sets(self, config: dict[str, Any], prepared: "Preparation") -> dict[str, "ImageSet"]:
+        """Open image sets that options name beside the dataset (an old task), by option, as `prepared.beside`.
+
+        Their digests belong to the identity of a run.
+        """
+
     def inputs(self, config: dict[str, Any], prepared: "Preparation", device: str) -> dict[str, Any]:
         """Open what options name (another network, references, a brain, an old task) and return it by option.
 

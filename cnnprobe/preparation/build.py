@@ -48,6 +48,7 @@ class Preparation:
         options: the `model` block it was built from.
         code: Python files that a network of the user's own was seen to run beside its own, by module.
         buffers: sha256 of the buffers of such a network that are not in its state dict, by name.
+        beside: image sets that an experiment reads beside the dataset, by option.
     """
 
     model: Any
@@ -61,6 +62,7 @@ class Preparation:
     options: dict[str, Any]
     code: dict[str, Path] = field(default_factory=dict)
     buffers: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, Any] = field(default_factory=dict)
 
 
 def module(group: str, name: str) -> Any:

@@ -59,6 +59,8 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
     if (objects := made.dataset.objects_digest()) is not None:
         found[OBJECTS] = objects
     found |= {f"{MOMENT} {label}": digest for label, digest in made.sums.items()}
+    for option, images in made.beside.items():
+        found |= {f"{option} images": images.fingerprint, f"{option} {LABELS}": labels_of(images)}
     for option, path in read.items():
         found |= {f"{RUN} {option}": run_digest(path)} if path.is_dir() else {option: files.sha256(path)}
     return found

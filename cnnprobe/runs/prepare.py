@@ -43,6 +43,7 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
         stop.leave()
         if job.resume:
             compatibility.same_images(job.resume, made)
+        made.beside = image_sets(job, made, stop)
         read = runs_read(job, source)
         depends = identity.identity_of(job.config, made, read)
         begun_with = compatibility.same_identity(job.resume, depends) if job.resume else depends
@@ -152,6 +153,15 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
 def _commits(before: dict[str, Any]) -> list[str]:
     """Return the commits by which the rows of a stopped run were written."""
     return before.get("commits") or ([before["commit"]] if "commit" in before else [])
+
+
+def image_sets(job: Job, made: preparation.Preparation, stop: Stop) -> dict[str, Any]:
+    """Open the image sets that a run reads beside its dataset, by option."""
+    opened = getattr(methods.module(job.command), "image_sets", None)
+    if opened is None:
+        return {}
+    with stop.at_once():
+        return opened(job.config, made)
 
 
 def runs_read(job: Job, source: Recording | None) -> dict[str, Path]:

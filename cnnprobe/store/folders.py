@@ -365,7 +365,9 @@ def same_images(
         UserError: "dataset changed since v003 (5001 images, was 5000): cat.jpg is new".
     """
     now = images_of(dataset)
-    if not isinstance(before, dict) or before.get("size", now["size"]) != now["size"]:
+    if not isinstance(before, dict):
+        return
+    if before.get("size", now["size"]) != now["size"] and not getattr(dataset, "at_any_size", False):
         return  # at another size other pixels are the same images
     more, differ = now["images"] != before["images"], now["fingerprint"] != before["fingerprint"]
     if more or (differ and "size" in before):

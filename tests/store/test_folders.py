@@ -367,8 +367,13 @@ def test_images_that_have_changed_since_a_run_are_told():
 
 
 def test_at_another_size_and_of_older_runs_only_so_much_is_known():
+    """F46."""
     before = folders.images_of(Images(10, "a"))
-    folders.same_images(Images(10, "b", (3, 9, 9)), before, "v001")
+    other = Images(10, "b", (3, 9, 9))
+    folders.same_images(other, before, "v001")
+    other.at_any_size = True  # files, which are the same ones whatever the size
+    with pytest.raises(UserError, match="not the same ones"):
+        folders.same_images(other, before, "v001")
     folders.same_images(Images(10, "b"), None, "v001")
     older = {key: value for key, value in before.items() if key != "size"}
     folders.same_images(Images(10, "b"), older, "v001")

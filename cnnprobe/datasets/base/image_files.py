@@ -32,6 +32,8 @@ class FolderSet(ImageSet):
         name: of the dataset.
     """
 
+    at_any_size = True
+
     def __init__(
         self,
         root: Path,

@@ -34,6 +34,8 @@ class ImageSet:
 
     in_memory = False
     """Loading only picks images that are there already; loader processes would not help."""
+    at_any_size = False
+    """Its fingerprint is the same whatever the size at which its images enter a network."""
     rate: float | None = None
     """Of signals: samples per second, where that is known."""
     channel_names: list[str] | None = None
@@ -191,6 +193,7 @@ class Part(ImageSet):
             strict=whole.strict,
         )
         self.in_memory, self.rate, self.planted = whole.in_memory, whole.rate, whole.planted
+        self.at_any_size = whole.at_any_size
         self.about, self.channel_names = whole.about, whole.channel_names
         self.problems, self.remarks, self.reported = whole.problems, whole.remarks, whole.reported
 

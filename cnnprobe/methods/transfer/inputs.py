@@ -20,9 +20,29 @@ PATHS = ("root", "classes", "labels")
 """Options of datasets that are paths."""
 
 
+def image_sets(config: dict[str, Any], prepared: preparation.Preparation) -> dict[str, ImageSet]:
+    """Open the images of the old task, see `contract.Method.image_sets`.
+
+    Raises:
+        UserError: there is no such run, its images cannot be opened, have changed, or have other classes than the
+            network.
+    """
+    folder = _folder(config, prepared)
+    if folder is None:
+        return {}
+    try:
+        dataset = _images(folder, prepared)
+        _has_the_classes(dataset, prepared)
+    except UserError as error:
+        run = folders.short(folder, config["out"])
+        raise UserError(f"old_task={run}: {error}; old_task=none goes without") from None
+    return {"old_task": dataset}
+
+
 def inputs(config: dict[str, Any], prepared: preparation.Preparation, device: str) -> dict[str, Any]:
-    """Open the images of the old task, see `contract.Method.inputs`."""
-    return {"old_task": old_task(config, prepared)}
+    """Name the old task, see `contract.Method.inputs`."""
+    folder, dataset = _folder(config, prepared), prepared.beside.get("old_task")
+    return {"old_task": Old(dataset, folders.short(folder, config["out"])) if folder and dataset else None}
 
 
 def reads(config: dict[str, Any]) -> dict[str, Path]:
@@ -48,55 +68,45 @@ class Old:
     run: str
 
 
-def old_task(config: dict[str, Any], made: preparation.Preparation) -> Old | None:
-    """Open the images of the old task that `old_task=` names.
+def _folder(config: dict[str, Any], made: preparation.Preparation) -> Path | None:
+    """Return the run that `old_task=` names; "auto" is the one that the weights come from.
 
-    Args:
-        config: checked; "auto" is the run the weights come from, "none" no run.
-        made: the network with the weights it starts from.
-
-    Returns:
-        None where there is no old task: none is requested, the weights are random, or "auto" and they are of no run.
-
-    Raises:
-        UserError: there is no such run, its images cannot be opened, have changed, or have other classes than the
-            network.
+    None where there is no old task: none is requested, the weights are random, or "auto" and they are of no run.
     """
-    asked = config["method"]["old_task"]
+    asked, path = config["method"]["old_task"], made.weights.path
     if asked in (None, "none") or made.weights.kind == "random":
         return None
-    path = made.weights.path
     if asked != "auto":
-        folder = folders.find(asked, config["out"])
-    elif path is None or made.weights.packaged or not made.weights.of_a_run:
-        return None
-    else:
-        folder = path.parent.parent
-    run = folders.short(folder, config["out"])
-    try:
-        dataset = _images(folder, made)
-        _has_not_changed(dataset, folder)
-        _has_the_classes(dataset, made)
-    except UserError as error:
-        raise UserError(f"old_task={run}: {error}; old_task=none goes without") from None
-    return Old(dataset, run)
+        return folders.find(asked, config["out"])
+    return None if path is None or made.weights.packaged or not made.weights.of_a_run else path.parent.parent
 
 
 def _images(folder: Path, made: preparation.Preparation) -> Any:
-    """Build the dataset of a run at the size of the network that is taught now."""
-    config = untrusted_yaml.read(folder / "config.yaml")
+    """Build the dataset of a run at the size of the network that is taught now; they are those it was made with."""
+    config, about = untrusted_yaml.read(folder / "config.yaml"), run_json.read(folder)
     if not isinstance(config, dict):
         raise UserError("its config.yaml holds no configuration")
     block = _from_home(schema.block("dataset", config.get("dataset"), stored=True), folder)
     limit, seed = (catalogue.ROOT[key].check(config.get(key), key) for key in ("limit", "seed"))
     schema.limit_is_known(limit)
-    options = {key: value for key, value in made.options.items() if key not in ("name", "num_classes")}
     if block.get("download"):  # the run may come from anybody
         block |= {"download": False}
-    needs = preparation.module("model", made.options["name"]).needs(**options)
-    training = run_json.read(folder).get("command") in TRAINING
-    shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit, "seed": seed}, needs, training)
-    return held_out if training else shown
+    training = about.get("command") in TRAINING
+    before = about.get("held_out" if training else "dataset")
+
+    def built(model: dict[str, Any]) -> Any:
+        options = {key: value for key, value in model.items() if key not in ("name", "num_classes")}
+        needs = preparation.module("model", model["name"]).needs(**options)
+        shown, held_out = preparation.datasets_of({"dataset": block, "limit": limit, "seed": seed}, needs, training)
+        return held_out if training else shown
+
+    dataset = built(made.options)
+    then = dataset
+    if not dataset.at_any_size and isinstance(before, dict) and before.get("fingerprint") != dataset.fingerprint:
+        then = built(schema.block("model", config.get("model"), stored=True))  # of the size that is spoken of
+    folders.same_images(then, before, folder.name)
+    _has_the_labels(dataset, about.get("identity", {}), training, folder)
+    return dataset
 
 
 def _from_home(block: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -117,12 +127,9 @@ def _is_there(path: Path) -> bool:
     return path.exists() or Path(str(path).rpartition(":")[0] or path).is_file()
 
 
-def _has_not_changed(dataset: ImageSet, folder: Path) -> None:
-    about = run_json.read(folder)
-    held_out = about.get("command") in TRAINING
-    folders.same_images(dataset, about.get("held_out" if held_out else "dataset"), folder.name)
+def _has_the_labels(dataset: ImageSet, before: dict[str, str], held_out: bool, folder: Path) -> None:
     labels = f"held-out {identity.LABELS}" if held_out else identity.LABELS
-    if about.get("identity", {}).get(labels, identity.labels_of(dataset)) != identity.labels_of(dataset):
+    if before.get(labels, identity.labels_of(dataset)) != identity.labels_of(dataset):
         raise UserError(f"the labels of its images are others than when {folder.name} was made")
 
 

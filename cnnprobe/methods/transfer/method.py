@@ -25,6 +25,7 @@ from cnnprobe.methods.transfer.comparison.forgetting import Forgetting
 from cnnprobe.methods.transfer.comparison.task_features import TaskFeatures
 from cnnprobe.methods.transfer.confusion import Confusion
 from cnnprobe.methods.transfer.course import OBSERVED, Course, OldTaskColumn, Source, blocks_table
+from cnnprobe.methods.transfer.inputs import image_sets as image_sets
 from cnnprobe.methods.transfer.inputs import inputs as inputs
 from cnnprobe.methods.transfer.inputs import reads as reads
 from cnnprobe.methods.transfer.label_fraction import label_fraction

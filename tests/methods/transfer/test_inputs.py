@@ -38,7 +38,9 @@ def prepared(out, *words, command="transfer"):
 
 
 def found(out, *words):
-    return old_task.old_task(*prepared(out, *words))
+    config, made = prepared(out, *words)
+    made.beside = old_task.image_sets(config, made)
+    return old_task.inputs(config, made, "cpu")["old_task"]
 
 
 def test_it_is_the_held_out_set_of_the_run_the_weights_come_from(out):
@@ -197,6 +199,61 @@ def test_an_old_task_whose_labels_are_others_now_is_refused(cnnprobe, pictures, 
     answer = cnnprobe(*taught)
     assert answer.status == 2
     assert "the labels of its images are others than when v001 was made; old_task=none goes without" in answer.err
+
+
+def exchange(tmp_path, kind):
+    """Put other images in the place of those that an old task is asked about, under the same names."""
+    if kind == "folder":
+        shutil.copy(tmp_path / "own/disc/00.png", tmp_path / "own/stripes/00.png")
+    elif kind == "arrays":
+        images = np.load(tmp_path / "own.npz")
+        np.savez(tmp_path / "own.npz", **{**images, "images": images["images"][::-1]})
+
+
+@pytest.mark.parametrize("kind", ["folder", "arrays", "shapes"])
+def test_an_old_task_whose_images_were_exchanged_is_refused_at_any_size(out, pictures, tmp_path, kind):
+    """F46: where the network is of another size than the one of the recording, nothing was compared."""
+    shutil.copytree(pictures, tmp_path / "own")
+    rng, labels = np.random.default_rng(0), np.arange(16) % 8
+    np.savez(tmp_path / "own.npz", images=rng.integers(0, 255, (16, 3, 40, 40)).astype(np.uint8), labels=labels)
+    sets = {"folder": [f"dataset.root={tmp_path}/own"], "arrays": [f"dataset.root={tmp_path}/own.npz"], "shapes": []}
+    words = ["record", "model=convnet", "model.input_size=16", f"dataset={kind}", *sets[kind], "layer=conv1"]
+    assert main([*words, "weights=random", f"out={tmp_path}/outputs"]) == 0
+    state = load_file(out / LEARNED / "weights/best.safetensors")
+    cut = {name: state[name][: 2 if kind == "folder" else 8].clone() for name in ("fc2.weight", "fc2.bias")}
+    torch.save(state | cut, tmp_path / "nameless.pt")
+    asked = [f"out={tmp_path}/outputs", f"weights={tmp_path}/nameless.pt", f"old_task=record/convnet-{kind}/v001"]
+    old = found(tmp_path, *asked)
+    assert old.dataset.size == (3, 32, 32)
+    if kind == "shapes":  # which are drawn by their options
+        return
+    exchange(tmp_path, kind)
+    with pytest.raises(UserError, match=r"old_task=record/.*: dataset changed since v001 \(.*\): not the same ones"):
+        found(tmp_path, *asked)
+
+
+def test_the_images_of_an_old_task_are_part_of_the_identity(cnnprobe, out, pictures, tmp_path):
+    """F100: a recording that says nothing of its images holds nobody to them; a rerun said nothing."""
+    shutil.copytree(pictures, tmp_path / "own")
+    shutil.copytree(out / LEARNED, tmp_path / "outputs" / LEARNED)
+    images = ["dataset=folder", f"dataset.root={tmp_path}/own", f"out={tmp_path}/outputs"]
+    assert cnnprobe("record", "model=convnet", "weights=random", "layer=conv1", *images).status == 0
+    record = tmp_path / "outputs/record/convnet-folder/v001"
+    about = json.loads((record / "run.json").read_text())
+    (record / "run.json").write_text(json.dumps(about | {"dataset": None}))
+    state = load_file(out / LEARNED / "weights/best.safetensors")
+    cut = {name: state[name][:2].clone() for name in ("fc2.weight", "fc2.bias")}
+    torch.save(state | cut, tmp_path / "nameless.pt")
+    words = ["transfer", *SMALL, "epochs=1", "forgetting=none", f"out={tmp_path}/outputs", "dataset.classes=room"]
+    words += [f"weights={tmp_path}/nameless.pt", "old_task=record/convnet-folder/v001"]
+    assert (answer := cnnprobe(*words)).status == 0, answer.err
+    folder = tmp_path / "outputs/transfer/convnet-avatar/v001"
+    parts = json.loads((folder / "run.json").read_text())["identity"]
+    assert parts["old_task images"] == about["dataset"]["fingerprint"]
+    exchange(tmp_path, "folder")
+    answer = cnnprobe("transfer", "--rerun", str(folder))
+    assert answer.status == 0
+    assert "this is not the same run as v001: old_task images changed" in answer.err
 
 
 @pytest.mark.parametrize("command", ["transfer", "record"])
