@@ -319,7 +319,8 @@ def _called(run: str, place: Path, out: str) -> Path | None:
 def unfinished(out: str, command: str, name: str = "") -> Path | None:
     """Return the run of a command that was stopped last and that nobody writes now, or None.
 
-    That is the newest one, or one that was gone on with and stopped after it.
+    That is the newest one, or one that was stopped after it: that was gone on with, or went on while others of its name
+    were begun and stopped, as far as the clock can be trusted with that.
 
     Args:
         out: folder of all runs.
@@ -329,9 +330,10 @@ def unfinished(out: str, command: str, name: str = "") -> Path | None:
     places = [Path(out) / command / name] if name else Path(out).glob(f"{command}/*")
     there = numbered(path for place in places for path in place.glob("v*"))
     last, passed = newest.newest(there, lambda folder: _not_stopped(folder, command))
-    again = [path for path in there if run_json.read(path).get("resumed", 0) > 0]
-    stopped = [path for path in again if _not_stopped(path, command) is None]
-    found = last and max([last, *stopped], key=lambda path: newest.moment(run_json.read(path)))
+    about = {path: run_json.read(path) for path in there}
+    others = [path for path in there if about[path].get("resumed", 0) > 0 or newest.are_in_order(path, about)]
+    stopped = [path for path in others if _not_stopped(path, command) is None]
+    found = last and max([last, *stopped], key=newest.stopped)
     _tell(found, passed, out)
     return found
 

@@ -17,6 +17,8 @@ from cnnprobe.store.kinds import fits
 
 SAID = "sweep.json"
 """File in the folder of a sweep in which stands when it `began`, for its jobs, which may be in other processes."""
+WRITTEN = run_json.NAME, "run.log", "store.h5", "weights", "unfinished"
+"""What a run writes to or into until it ends."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,28 @@ def moment(about: dict[str, Any]) -> datetime:
     """Return when a run ended, else when it began; the first of all moments where its `run.json` does not say so."""
     said = about.get("ended") or about.get("started")
     return datetime.fromisoformat(said) if said else datetime.min.replace(tzinfo=UTC)
+
+
+def stopped(folder: Path) -> datetime:
+    """Return when a run ended; of one that was killed, which could not say so, when it last wrote something."""
+    about = run_json.read(folder)
+    moments = [moment(about)]
+    for name in WRITTEN if about.get("status") == "running" and not about.get("ended") else ():
+        with suppress(OSError):
+            moments.append(datetime.fromtimestamp((folder / name).stat().st_mtime, UTC))
+    return max(moments)
+
+
+def are_in_order(run: Path, about: dict[Path, dict[str, Any]]) -> bool:
+    """Say whether the clock did not go back between the beginnings of a run and of those of its name that came later.
+
+    Args:
+        run: its folder.
+        about: of all runs, what their `run.json` says.
+    """
+    later = [one for one in about if one.parent == run.parent and number(one) >= number(run)]
+    began: list[Any] = [about[one].get("started") for one in (run, *later)]
+    return all(began) and min(map(datetime.fromisoformat, began)) == datetime.fromisoformat(began[0])
 
 
 def unreadable(folder: Path) -> str:
@@ -102,7 +126,7 @@ def newest(runs: Iterable[Path], why_not: Callable[[Path], str | None]) -> tuple
                 found.append(run)
                 break
             passed |= {run: why} if why else {}
-    moments = {run: moment(run_json.read(run)) for run in found}
+    moments = {run: stopped(run) for run in found}
     taken = max(found, key=lambda path: (moments[path], path), default=None)
     if taken is None:
         return None, passed

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,31 @@ def test_of_runs_that_were_stopped_the_newest_that_nobody_writes_is_gone_on_with
     assert [path.parent.name for path in stopped] == ["b3", "a2", "a1"]
 
 
+def stopped(root, run, began, ended, killed):
+    """Make a run that began and ended at some hours of a day, and says so unless it was killed."""
+    folder = make(root, run)
+    hours = [f"2026-01-01T{hour:02d}:00:00+00:00" for hour in (began, ended)]
+    about = {"status": "running", "ended": None} if killed else {"status": "interrupted", "ended": hours[1]}
+    (folder / "run.json").write_text(json.dumps(about | {"started": hours[0]}))
+    (folder / "store.h5").touch()
+    for path, hour in ((folder / "run.json", began), (folder / "store.h5", ended)):
+        moment = datetime(2026, 1, 1, hour, tzinfo=UTC).timestamp()
+        os.utime(path, (moment, moment))
+
+
+@pytest.mark.parametrize("other", ["topk/a/v002", "topk/b/v001"])
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize(("ended", "last"), [(11, 1), (13, 0)])
+def test_of_runs_side_by_side_the_one_that_ended_last_was_stopped_last(tmp_path, other, killed, ended, last):
+    """F101: a killed one ended when it last wrote something; it went by its beginning."""
+    runs = "topk/a/v001", other
+    stopped(tmp_path, runs[0], 9, ended, killed)
+    stopped(tmp_path, runs[1], 10, 12, killed=False)
+    assert folders.unfinished(str(tmp_path), "topk") == tmp_path / runs[last]
+
+
 def test_a_run_that_was_gone_on_with_and_stopped_again_was_stopped_last(tmp_path):
-    """F101: whatever its number; of runs that were stopped once the number counts, not the clock."""
+    """F101: whatever its number; of runs that do not say when they began the number counts, not the clock."""
     for number, about in enumerate(({"resumed": 1}, {}, {}), 1):
         run = make(tmp_path, f"topk/a/v00{number}")
         ended = {"status": "interrupted", "ended": f"2026-01-0{9 - number}T00:00:00+00:00"}
