@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from cnnprobe.config.options import Range
-from cnnprobe.datasets.rendering.drawn import Drawn
+from cnnprobe.datasets.rendering.drawn import Drawn, must_differ
 from cnnprobe.errors import UserError
 
 DRAWING_VERSION = 1
@@ -34,9 +34,11 @@ def build(
         contrasts: 1: from black to white.
 
     Raises:
-        UserError: a frequency is above half the size and would look like a lower one.
+        UserError: a frequency is above half the size and would look like a lower one, or a value is there twice.
     """
     side = size or 64
+    must_differ("frequencies", frequencies)
+    must_differ("contrasts", contrasts)
     for frequency in frequencies:
         if frequency > side / 2:
             raise UserError(

@@ -27,7 +27,7 @@ from cnnprobe.config.options import Range
 from cnnprobe.datasets import shapes
 from cnnprobe.datasets.gratings import wave
 from cnnprobe.datasets.rendering import letters
-from cnnprobe.datasets.rendering.drawn import Drawn
+from cnnprobe.datasets.rendering.drawn import Drawn, must_differ
 from cnnprobe.errors import UserError
 
 DRAWING_VERSION = 1
@@ -81,10 +81,16 @@ def build(
         extent: of what is no grating, as a share of the image's side.
 
     Raises:
-        UserError: `lowest` is above `highest`, or colours are requested in a number of channels other than 3.
+        UserError: `lowest` is above `highest`, a value is there twice, or colours are requested in a number of channels
+            other than 3.
     """
     if lowest > highest:
         raise UserError(f"dataset.lowest must be at most dataset.highest ({highest}), got {lowest}")
+    if lowest == highest and frequencies > 1:
+        need = f"{frequencies} dataset.frequencies need dataset.lowest below dataset.highest"
+        raise UserError(f"{need}, both are {lowest}")
+    must_differ("contrasts", contrasts)
+    must_differ("families", [] if families == "all" else families)
     chosen = ["blank", *(FAMILIES[1:] if families == "all" else families)]
     channels = channels or 3
     if channels != 3:

@@ -332,7 +332,10 @@ def datasets_of(config: dict[str, Any], needs: Any, training: bool) -> tuple[Any
         raise UserError("training learns the split train and is judged on val, or on test where there is no val; "
                         "leave out dataset.split")  # fmt: skip
     if training:
-        splits = catalogue.options("dataset", block.get("of") or block["name"])["split"].choices
+        options = catalogue.options("dataset", block.get("of") or block["name"])
+        if "split" not in options:
+            raise UserError(f"{block['of']} has no images to hold out; train on another dataset")
+        splits = options["split"].choices
         return (
             _dataset(block | {"split": "train"}, needs, config["limit"], config["seed"]),
             _dataset(block | {"split": "val" if "val" in splits else "test"}, needs, None),

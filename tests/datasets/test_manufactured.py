@@ -121,6 +121,24 @@ def test_only_the_families_asked_for():
     assert dataset.fingerprint != made().fingerprint
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"contrasts": [0.5, 0.5]}, r"dataset.contrasts must differ from each other, got \[0.5, 0.5\]"),
+        ({"families": ["bars", "bars"]}, "dataset.families must differ from each other"),
+        (
+            {"lowest": 0.1, "highest": 0.1},
+            "dataset.lowest below dataset.highest, both are 0.1",
+        ),
+    ],
+    ids=["contrasts", "families", "frequencies"],
+)
+def test_stimuli_that_are_there_twice_are_told(changes, told):
+    """F03: `tuning` ended in a traceback."""
+    with pytest.raises(UserError, match=told):
+        made(**changes)
+
+
 def test_the_lowest_frequency_is_not_above_the_highest():
     with pytest.raises(UserError, match=r"dataset.lowest must be at most dataset.highest \(0.1\), got 0.2"):
         made(lowest=0.2, highest=0.1)

@@ -68,6 +68,12 @@ def test_so_it_is_on_the_val_of_a_table_and_of_collections(tmp_path):
         assert made.held_out.fingerprint != made.dataset.fingerprint
 
 
+def test_tiles_of_images_of_which_none_are_held_out_are_not_learned():
+    """F33: it was a traceback."""
+    with pytest.raises(UserError, match="gratings has no images to hold out; train on another dataset"):
+        prepared("model=convnet", "dataset=tiles", "dataset.of=gratings", "weights=random", command="train")
+
+
 def test_the_seed_decides_random_weights():
     one, same, other = (prepared("model=convnet", "weights=random", f"seed={seed}").sha256 for seed in (1, 1, 2))
     assert one == same != other

@@ -33,6 +33,7 @@ class FolderSet(ImageSet):
     """
 
     at_any_size = True
+    root: Path
 
     def __init__(
         self,

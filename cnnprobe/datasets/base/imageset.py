@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ class ImageSet:
     """Of signals: names of the channels, where they are known."""
     sample: str = ""
     """Which part of a larger set it is, in words; "" for the whole."""
+    root: Path | None = None
+    """The folder in which its names are paths; None where they are none."""
     planted: tuple[tuple[int, int, float], ...] = ()
     """Of signals that were made: class, channel and frequency (Hz) of what was put into them."""
 
@@ -176,6 +179,15 @@ class ImageSet:
         return as_float(images)[0], int(self.labels[index])
 
 
+def tell_once(sets: Iterable[ImageSet | None]) -> None:
+    """Let sets of images below the same folder warn of a file once, whichever of them shows it."""
+    told: dict[Path, set[str]] = {}
+    for one in sets:
+        if one is not None and one.root is not None:
+            told.setdefault(one.root, set()).update(one.reported)
+            one.reported = told[one.root]
+
+
 class Part(ImageSet):
     """Some images of another set, in a given order."""
 
@@ -193,7 +205,7 @@ class Part(ImageSet):
             strict=whole.strict,
         )
         self.in_memory, self.rate, self.planted = whole.in_memory, whole.rate, whole.planted
-        self.at_any_size = whole.at_any_size
+        self.at_any_size, self.root = whole.at_any_size, whole.root
         self.about, self.channel_names = whole.about, whole.channel_names
         self.problems, self.remarks, self.reported = whole.problems, whole.remarks, whole.reported
 

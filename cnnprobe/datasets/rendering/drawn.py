@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cnnprobe.datasets.base.imageset import ImageSet, sha256
+from cnnprobe.errors import UserError
 
 
 class Drawn(ImageSet):
@@ -48,6 +49,12 @@ class Drawn(ImageSet):
         for row, index in enumerate(indices):
             images[row] = self.draw(int(index))
         return torch.from_numpy(images), np.ones(len(indices), bool)
+
+
+def must_differ(option: str, values: Sequence[Any]) -> None:
+    """Refuse a list of values in which one is twice: two images would be the same, under one name."""
+    if len(set(values)) < len(values):
+        raise UserError(f"dataset.{option} must differ from each other, got {list(values)}")
 
 
 def stream(*keys: int) -> np.random.Generator:

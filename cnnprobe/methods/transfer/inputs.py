@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnprobe.config import catalogue, schema, untrusted_yaml
-from cnnprobe.datasets.base.imageset import ImageSet
+from cnnprobe.datasets.base.imageset import ImageSet, tell_once
 from cnnprobe.errors import UserError, path_of
 from cnnprobe.instruments.network.about import about
 from cnnprobe.preparation import build as preparation
@@ -36,6 +36,7 @@ def image_sets(config: dict[str, Any], prepared: preparation.Preparation) -> dic
     except UserError as error:
         run = folders.short(folder, config["out"])
         raise UserError(f"old_task={run}: {error}; old_task=none goes without") from None
+    tell_once((dataset, prepared.dataset, prepared.held_out))
     return {"old_task": dataset}
 
 

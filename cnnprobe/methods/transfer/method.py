@@ -170,14 +170,15 @@ def comparisons(
 def compared_layers(
     model: nn.Module, old: Readout, layer: str | list[str] | None, size: tuple[int, ...]
 ) -> list[Layer]:
-    """Return the layers requested, by default all main layers but the readout, which is another one afterwards.
+    """Return the layers requested, by default the main layers; without the readout, which is another one afterwards.
 
     Raises:
-        UserError: no such layer, or it is the readout.
+        UserError: no such layer, or it is the readout, which "all" leaves out.
     """
     found = main_layers(model, size) if layer is None else find(model, layer, size)
     kept = [one for one in found if one.module != old.path and one.name != "logits"]
-    if layer is not None and len(kept) < len(found):
+    words = [layer] if isinstance(layer, str) else layer or []
+    if words and "all" not in words and len(kept) < len(found):
         raise UserError(f"layer {listing({one.name for one in found} - {one.name for one in kept})} is the readout")
     return kept
 

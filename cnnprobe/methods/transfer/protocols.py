@@ -66,7 +66,8 @@ class Protocol:
         unused: modules with parameters that a pass does not use: they never learn.
 
     Raises:
-        UserError: more blocks than there are, or blocks of a mode that has none to choose.
+        UserError: more blocks than there are, blocks of a mode that has none to choose, or a stage in which nothing
+            learns.
     """
 
     def __init__(
@@ -100,6 +101,8 @@ class Protocol:
             stages = [(RATES["partial"], blocks), *stages]
         self.first = stage_epochs if len(stages) > 1 else 0
         self.shares = np.stack([_shares(len(self.blocks), *stage) for stage in stages], axis=1)
+        if not self.shares.any(0).all():
+            raise UserError(f"rates={own}: in mode={mode} nothing would learn, all of its shares are 0")
         self.learning = [number for number, shares in enumerate(self.shares) if shares.any()]
 
     @property

@@ -256,6 +256,21 @@ def test_the_images_of_an_old_task_are_part_of_the_identity(cnnprobe, out, pictu
     assert "this is not the same run as v001: old_task images changed" in answer.err
 
 
+def test_an_image_that_both_tasks_show_is_told_of_once(cnnprobe, pictures, tmp_path):
+    """F32: it was counted twice."""
+    for part in ("train", "val"):
+        shutil.copytree(pictures, tmp_path / "own" / part)
+    (tmp_path / "own/val/disc/03.png").write_bytes(b"broken")
+    common = ["model=convnet", "dataset=folder", f"dataset.root={tmp_path}/own", f"out={tmp_path}/outputs", "epochs=1"]
+    common += ["precision=float32"]
+    assert (answer := cnnprobe("train", *common)).status == 0, answer.err
+    answer = cnnprobe("transfer", *common, "forgetting=none", "weights=train/convnet-folder/v001")
+    assert answer.status == 0, answer.err
+    assert answer.err.count("03.png: skipped") == 1
+    about = json.loads((tmp_path / "outputs/transfer/convnet-folder/v001/run.json").read_text())
+    assert len(about["skipped"]) == 1
+
+
 @pytest.mark.parametrize("command", ["transfer", "record"])
 def test_a_stopped_run_does_not_go_on_with_other_images(cnnprobe, out, pictures, tmp_path, command):
     """F46: an image is added before a resume."""

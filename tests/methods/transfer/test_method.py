@@ -16,6 +16,7 @@ import cnnprobe
 from cnnprobe.config import catalogue
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
+from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.outputs.readout import readout_of
 from cnnprobe.methods.transfer import method as transfer
 from cnnprobe.methods.transfer.comparison import forgetting
@@ -308,6 +309,7 @@ class Pair(nn.Sequential):
         ({"forgetting": "old"}, "forgetting=old needs an old task; name a run by old_task=RUN"),
         ({"forgetting": "new", "layer": ["conv1", "logits"]}, "layer logits is the readout"),
         ({"forgetting": "new", "layer": "6"}, "layer 6 is the readout"),
+        ({"rates": [0.0]}, "nothing would learn"),
         ({"model": nn.Sequential(nn.Conv2d(3, 3, 8, groups=3), nn.Flatten())}, "no readout to replace: 0 is a conv"),
         ({"model": Pair()}, "no readout to replace: the network returns a tuple of 2, of which it is not known"),
         (
@@ -320,6 +322,14 @@ class Pair(nn.Sequential):
 def test_mistakes_come_before_anything_is_computed(changes, told):
     with pytest.raises(UserError, match=told):
         measured(**changes)
+
+
+def test_all_layers_are_compared_but_the_readout():
+    """F17."""
+    model, size = network(), (3, 8, 8)
+    every = {layer.name for layer in find(model, "all", size) if layer.module != "6"} - {"logits"}
+    for words in ("all", ["all"]):
+        assert {layer.name for layer in transfer.compared_layers(model, readout_of(model, size), words, size)} == every
 
 
 @pytest.mark.parametrize(("label", "count"), [(-1, 1), (7, 2)])

@@ -112,6 +112,16 @@ def test_blocks_of_a_mode_that_has_none_to_choose(mode):
         protocol(mode=mode, blocks=2)
 
 
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [({"mode": "full"}, [0]), ({"mode": "probe"}, [0, 1]), ({"mode": "staged", "stage_epochs": 1}, [0.0, 0])],
+)
+def test_rates_by_which_nothing_learns_in_a_stage_are_told(options, rates):
+    """F03: they ended in a traceback."""
+    with pytest.raises(UserError, match=rf"rates=.*: in mode={options['mode']} nothing would learn"):
+        protocol(**options, rates=rates)
+
+
 def test_more_blocks_than_there_are():
     with pytest.raises(UserError, match="blocks must be at most 3 below the readout 10, got 4"):
         protocol(mode="partial", blocks=4)
