@@ -27,7 +27,7 @@ FUNCTION = {"model": "build", "dataset": "build", "method": "compute"}
 
 ROOT = {
     "layer": Option.of("str | list[str] | None"),
-    "units": Option.of("str | int | list[int | str]"),
+    "units": Option.of("str | int | list[int | str | list[int | str]]"),
     "weights": Option.of("str | list[str]"),
     "seed": Option.of("Annotated[int, Range(0)]"),
     "batch_size": Option.of("Annotated[int, Range(1, 65536)]"),

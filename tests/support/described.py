@@ -214,6 +214,34 @@ COMMANDS = {
         exact=2e-4,  # it correlates changes of a response, some per cent of what is rounded; partial ones are larger
         stepwise={"permutations": 3, "draws": 2},
     ),
+    "lesion": Description(
+        words=("layer=[conv1,conv2]", "units=[0,1]", "how=[swap,mean,zero]", "share=[0.5,1]", "batch_size=8"),
+        options={
+            "layer": LAYERS,
+            "batch_size": 8,
+            "units": [0, 1],
+            "how": ["swap", "mean", "zero"],
+            "share": [0.5, 1],
+            "controls": 2,
+        },
+        refused=(
+            ({"layer": "conv9"}, "no layer 'conv9'"),
+            ({"units": [77]}, "conv1 has units 0 to 5, got 77"),
+            ({"units": "best:2"}, "units=best:2 needs localizer=CLASS_A>CLASS_B"),
+            ({"localizer": "a>b"}, "localizer=a>b finds units=best:N"),
+            ({"controls": 9, "units": "all"}, "controls=9 are lesions of as many other units"),
+        ),
+        answers=(
+            "tests/methods/lesion/test_method.py::"
+            "test_a_class_is_lost_with_the_one_unit_that_finds_it_and_with_no_other",
+            "tests/methods/lesion/test_method.py::test_deep_networks_with_parts_that_pass_beside_are_those_with_hooks",
+        ),
+        spared={
+            "test_more_places_than_images_stay_empty": UNCHOSEN,
+            "test_an_image_that_is_not_a_number_changes_nothing_of_the_others": "its activation is another image's",
+        },
+        stepwise={"batch_size": 2},
+    ),
     "rsa": Description(
         words=("layer=[conv1,conv2]", "batch_size=8", "bootstrap=9", "permutations=9"),
         options={"layer": LAYERS, "batch_size": 8, "bootstrap": 4, "permutations": 4},

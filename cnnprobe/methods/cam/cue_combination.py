@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.rounding import in_double
 from cnnprobe.instruments.network.layer import Layer
+from cnnprobe.instruments.network.split_network import Head, WholeHead, cut
 from cnnprobe.instruments.network.tracing import noise_image
 from cnnprobe.instruments.network.untouched import untouched
 from cnnprobe.instruments.outputs.kinds import Outputs
@@ -31,7 +32,6 @@ from cnnprobe.methods.cam.class_choice import Choose, class_count
 from cnnprobe.methods.cam.columns import ClassColumn
 from cnnprobe.methods.cam.grids import Grid
 from cnnprobe.methods.cam.maps import Found
-from cnnprobe.methods.cam.split_network import Head, WholeHead, cut
 
 HELD = 64 * 2**20
 """Bytes that the activations with one cue removed may take, about."""

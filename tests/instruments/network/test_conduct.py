@@ -13,8 +13,8 @@ from cnnprobe.instruments.layers.naming import find, layers_of, left_out, main_l
 from cnnprobe.instruments.network import conduct
 from cnnprobe.instruments.network.activations import activations, tap
 from cnnprobe.instruments.network.conduct import conduct_of, handed
+from cnnprobe.instruments.network.split_network import cut
 from cnnprobe.instruments.windows.centred_maps import canvas_of
-from cnnprobe.methods.cam.split_network import cut
 from cnnprobe.methods.gbp.gradients import Gradients, Recipe
 from tests.support.calling import Told
 

@@ -6,8 +6,8 @@ import torchvision
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.network.split_network import Head, WholeHead, cut
 from cnnprobe.instruments.network.untouched import untouched
-from cnnprobe.methods.cam.split_network import Head, WholeHead, cut
 from tests.support.networks import planted
 from tests.support.networks.gap import Deep, pictures
 

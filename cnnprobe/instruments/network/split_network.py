@@ -1,4 +1,4 @@
-"""A classifier cut at a layer: its base up to there, and its head from there on, each run alone."""
+"""A network cut at a layer: its base up to there, and its head from there on, each run alone."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.calls import KINDS
 from cnnprobe.instruments.network.layer import Layer
-from cnnprobe.instruments.network.replay import Unrepeatable, ancestors, repeat_batch, run, value_at
+from cnnprobe.instruments.network.replay import Unrepeatable, ancestors, refuse_handed_out, repeat_batch, run, value_at
 from cnnprobe.instruments.network.tracing import IMAGE, Call, Value, noise_image, trace
 from cnnprobe.machine.memory import is_short
 
@@ -23,7 +23,7 @@ class Head:
     """Base and head of a network, from the calls of a traced pass. To be used in `untouched(model)` or in eval mode.
 
     Args:
-        model: a classifier.
+        model: any network that returns one tensor.
         layer: where it is cut.
         size: (channel, y, x) of the images.
         before: where the head has the scores that its own softmax or sigmoid is made from; None where it has none.
@@ -41,6 +41,7 @@ class Head:
         self.image = Value(IMAGE, 0, (1, *size))
         if not isinstance(self.output, Value):
             raise Unrepeatable("the network returns no tensor")
+        refuse_handed_out(written, self.output)
         self.before = ancestors(written, self.target)
         base, made = {id(call) for call in self.before}, {self.target}
         self.after, self.beside = [], []

@@ -1,0 +1,1 @@
+"""lesion: what is lost when units are taken out."""

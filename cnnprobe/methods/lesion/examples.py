@@ -1,0 +1,97 @@
+"""Images that a network decides otherwise after the lesions that cost most."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cnnprobe.datasets.base.imageset import ImageSet
+from cnnprobe.instruments.images.batches import batches
+from cnnprobe.instruments.images.thumbnails import picture_kind, picture_size, thumbnails
+from cnnprobe.machine.computation import Computation
+from cnnprobe.methods.lesion.lesioning import Answers
+from cnnprobe.methods.lesion.lesions import Lesion
+from cnnprobe.store.tables import Column, Rows, Table
+
+PictureColumn = Literal["lesion", "image", "shown", "pixels"]
+"""Columns of the table "pictures"."""
+LESIONS = 5
+"""Lesions of which images are shown at most, those that cost most."""
+IMAGES = 8
+"""Images of each."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The images, chosen when all lesions are measured.
+
+    Args:
+        dataset: all images.
+        lesions: that were made.
+        shown: (image,) indices of those that they were measured with.
+        computation: how images are loaded.
+    """
+
+    dataset: ImageSet
+    lesions: list[Lesion]
+    shown: np.ndarray
+    computation: Computation
+
+    def table(self) -> Table[PictureColumn]:
+        """Lay out the table; rows that no image fills have -1."""
+        along = "y x" if len(self.dataset.size) == 3 else "time"
+        own = sum(one.control < 0 for one in self.lesions)
+        count = min(LESIONS, own) * IMAGES
+        columns: dict[PictureColumn, Column] = {
+            "lesion": Column("row of the table lesions, -1 = none", dtype="int64", unit="index"),
+            "image": Column("row of the table stimuli, -1 = none", dtype="int64", unit="index"),
+            "shown": Column("row of the table images, -1 = none", dtype="int64", unit="index"),
+            "pixels": Column("the image, made small", f"channel {along}", picture_size(self.dataset.size, count),
+                             *picture_kind(self.dataset.size)),
+        }  # fmt: skip
+        return Table("pictures", "example", count, columns, count, aside=True)
+
+    def chosen(self, answers: Answers, loss: np.ndarray, labels: np.ndarray | None) -> list[tuple[int, int]]:
+        """Return (lesion, place of the image among those shown): decided otherwise, the most moved first.
+
+        Args:
+            answers: of all lesions.
+            loss: (lesion,).
+            labels: (image,) of those shown, where they are classes of the network: what was right comes first.
+        """
+        own = [place for place, one in enumerate(self.lesions) if one.control < 0 and loss[place] > 0]
+        found = []
+        for place in sorted(own, key=lambda place: -loss[place])[:LESIONS]:
+            row = list(dict.fromkeys(one.layer.name for one in self.lesions)).index(self.lesions[place].layer.name)
+            intact, decided = answers.intact[row], answers.decided[place]
+            other = np.flatnonzero(answers.counted(self.lesions[place].how) & (intact >= 0) & (intact != decided))
+            right = intact == labels if labels is not None else np.zeros(len(intact), bool)
+            moved = np.nan_to_num(answers.moved[place])
+            order = sorted(other.tolist(), key=lambda image: (not right[image], -moved[image]))
+            found += [(place, image) for image in order[:IMAGES]]
+        return found
+
+    def rows(self, answers: Answers, loss: np.ndarray, labels: np.ndarray | None) -> Iterator[Rows[PictureColumn]]:
+        """Load the images and give their rows."""
+        chosen, table = self.chosen(answers, loss, labels), self.table()
+        if not table.rows:
+            return
+        own = np.array([self.shown[image] for _, image in chosen], np.int64)
+        kind = table.columns["pixels"]
+        pixels = np.full((table.rows, *kind.shape), 255 if kind.dtype == "uint8" else 0, kind.dtype)
+        start = 0
+        for batch in batches(self.dataset, **self.computation.loading, indices=own):
+            pixels[start : start + len(batch)] = thumbnails(batch.images, kind.shape[1:])
+            start += len(batch)
+        columns: dict[PictureColumn, np.ndarray] = {
+            "lesion": _filled([place for place, _ in chosen], table.rows),
+            "image": _filled(own.tolist(), table.rows),
+            "shown": _filled([image for _, image in chosen], table.rows),
+            "pixels": pixels,
+        }
+        yield Rows("pictures", 0, columns)
+
+
+def _filled(values: list[int], count: int) -> np.ndarray:
+    return np.array(values + [-1] * (count - len(values)), np.int64)
