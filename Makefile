@@ -69,6 +69,7 @@ demo: setup ## train a small network on drawn rooms, find what its units respond
 	$(BIN)/cnnprobe rsa model=convnet dataset=avatar reference=[labels,pixels] metric=euclidean limit=100
 	$(BIN)/cnnprobe train model=shallownet dataset=signals epochs=6
 	$(BIN)/cnnprobe perturb model=shallownet dataset=signals layer=[power,logits] bands=4 noise=gain
+	$(BIN)/cnnprobe lesion model=convnet dataset=avatar layer=[conv2,conv3,conv4] share=[0.25,0.5,0.75,1] draws=5 limit=400
 	$(BIN)/cnnprobe tuning model=convnet layer=conv2
 	$(BIN)/cnnprobe transfer model=convnet dataset=avatar dataset.classes=landmark epochs=5 lr=0.02 most_changed=4
 	@echo
@@ -95,6 +96,7 @@ bench: setup ## measure speed against the bare network and against peers
 	$(BIN)/python benchmarks/optimize.py
 	$(BIN)/python benchmarks/cam.py
 	$(BIN)/python benchmarks/perturb.py
+	$(BIN)/python benchmarks/lesion.py
 	$(BIN)/python benchmarks/rsa.py
 
 clean: ## remove what tests and tools leave behind

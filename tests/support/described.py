@@ -234,7 +234,7 @@ COMMANDS = {
         answers=(
             "tests/methods/lesion/test_method.py::"
             "test_a_class_is_lost_with_the_one_unit_that_finds_it_and_with_no_other",
-            "tests/methods/lesion/test_method.py::test_deep_networks_with_parts_that_pass_beside_are_those_with_hooks",
+            "tests/methods/lesion/test_lesioning.py::test_deep_networks_with_parts_that_pass_beside_are_those_with_hooks",
         ),
         spared={
             "test_more_places_than_images_stay_empty": UNCHOSEN,

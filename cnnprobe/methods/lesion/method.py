@@ -77,7 +77,7 @@ def compute(
     halves = _halves(localizer, lesions, dataset, seed)
     shown = np.arange(len(dataset)) if halves is None else halves.measured
     if "swap" in ways and len(shown) < 2:
-        raise UserError("how=swap needs two images or more; say how=mean or how=zero")
+        raise UserError(f"how=swap needs 2 or more images, got {len(shown)}; say how=mean or how=zero")
     known = outputs_of(model, dataset.size, provided.classes, dataset).tell()
     if not known.count:
         raise UserError(f"lesion compares the outputs of a network, one row for each image; {known.remark}")
@@ -102,8 +102,8 @@ def compute(
              "localizer": localizer or "", "seed": seed,
              "outputs": json.dumps(list(provided.classes), ensure_ascii=False)}  # fmt: skip
     tables: list[Table[Any]] = [
-        Table("lesions", "lesion", len(lesions), effects.columns(), len(lesions), about),
         images_table(shown, labels, len(lesions), computation.batch_size),
+        Table("lesions", "lesion", len(lesions), effects.columns(), len(lesions), about),
         *mask_tables(lesions),
         *(finder.tables() if finder else ()),
         examples.table(),

@@ -19,6 +19,7 @@ def lesions(*controls, how="zero"):
 
 
 def test_p_counts_the_controls_behind_a_lesion_and_itself():
+    """F99."""
     loss = np.array([0.3, 0.3, 0.1, 0.2, 0.5, 0.1, 0.9, np.nan, 0.0])
     found = chance(lesions(3, 0, 2, 0), loss)
     expected = [(1 + 1) / 4, *[np.nan] * 3, np.nan, (1 + 1) / 3, *[np.nan] * 3]
@@ -51,7 +52,7 @@ def test_columns_are_those_of_a_count_by_hand():
 
 
 def test_intervals_of_the_change_hold_the_truth_as_often_as_they_say():
-    """Of few images, of which a lesion spoils one in ten: 95 % at least."""
+    """F99: Of few images, of which a lesion spoils one in ten: 95 % at least."""
     rng, held = np.random.default_rng(0), 0
     labels = np.zeros(20, np.int64)
     for _ in range(200):

@@ -84,7 +84,7 @@ class Branching(Detectors):
 
 
 def test_a_network_that_decides_in_python_is_passed_whole():
-    """Repeated calls would follow the branch of another image."""
+    """F85: Repeated calls would follow the branch of another image."""
     torch.manual_seed(0)
     model, dataset = Branching().eval(), coloured()
     rows = measured(model, dataset, layer="conv1", units=[1], how="zero")
@@ -96,6 +96,7 @@ def test_a_network_that_decides_in_python_is_passed_whole():
 
 
 def test_images_that_cannot_be_read_and_their_partners_count_for_nothing():
+    """F32."""
     dataset = coloured()
     whole = measured(Detectors().eval(), dataset, layer="conv1", units=[0], how=["swap", "zero"])
     dataset.images[7] = float("nan")

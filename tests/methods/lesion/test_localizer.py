@@ -8,7 +8,7 @@ from tests.support.networks.detectors import Detectors, coloured, measured
 
 
 def test_units_that_a_localizer_finds_are_those_that_prefer_the_class_and_no_others_matter_to_it():
-    """Chosen on half of the images, measured on the other half, and worse than random units of that number."""
+    """F95: Chosen on half of the images, measured on the other half, and worse than random units of that number."""
     options = {"layer": "conv1", "units": "best:1", "localizer": "2>rest", "how": "zero", "controls": 60}
     rows = measured(Detectors(4, 24).eval(), coloured(80), **options)
     assert rows["localizer/conv1", "chosen"].nonzero()[0].tolist() == [2]

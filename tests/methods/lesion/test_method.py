@@ -65,7 +65,7 @@ def test_a_mistake_is_one_line_that_says_what_is_possible(options, words):
 
 
 def test_one_image_has_no_other_to_swap_with():
-    with pytest.raises(UserError, match="how=swap needs two images or more; say how=mean or how=zero"):
+    with pytest.raises(UserError, match="how=swap needs 2 or more images, got 1; say how=mean or how=zero"):
         package.measure("lesion", model=Detectors().eval(), dataset=coloured(1), layer="conv1")
 
 
