@@ -55,8 +55,7 @@ def figure(width: float, height: float, title: str = "") -> Figure:
         height: inches, without the title.
         title: stands above everything, shown literally, broken into lines that fit; "\\n" breaks a line.
     """
-    letters = max(30, int(width * LETTERS_PER_INCH))
-    lines = [row for line in title.split("\n") for row in textwrap.wrap(plain(line, most=400), letters)]
+    lines = [row for line in title.split("\n") for row in textwrap.wrap(plain(line, most=400), _letters(width))]
     made = Figure(figsize=(width, height + 0.17 * len(lines)), dpi=DPI, layout="constrained")
     if lines:
         made.suptitle("\n".join(lines), fontsize=TITLE_SIZE)
@@ -64,10 +63,16 @@ def figure(width: float, height: float, title: str = "") -> Figure:
 
 
 def mark(made: Figure, line: str) -> None:
-    """Put a line above the title of a figure, which grows by it."""
+    """Put a line above the title of a figure, broken into lines that fit; the figure grows by them."""
     width, height = made.get_size_inches()
-    made.set_size_inches(width, height + 0.17)
-    made.suptitle(f"{line}\n{made.get_suptitle()}".rstrip(), fontsize=TITLE_SIZE)
+    lines = textwrap.wrap(line, _letters(width))
+    made.set_size_inches(width, height + 0.17 * len(lines))
+    made.suptitle("\n".join([*lines, made.get_suptitle()]).rstrip(), fontsize=TITLE_SIZE)
+
+
+def _letters(width: float) -> int:
+    """Return how many letters of a title stand in a width, inches."""
+    return max(30, int(width * LETTERS_PER_INCH))
 
 
 def number(value: float) -> str:

@@ -61,6 +61,16 @@ def test_a_mark_stands_above_the_title_and_takes_no_room_from_the_figure():
     assert bare.get_suptitle() == "not complete"
 
 
+def test_a_long_mark_is_broken_into_lines_that_a_narrow_figure_grows_by():
+    made = style.figure(4, 2, "title")
+    before = made.get_figheight()
+    style.mark(made, "images: 400 drawn in proportion to the classes (seed 0) of 1000, 2 of 2 classes")
+    lines = made.get_suptitle().split("\n")
+    assert len(lines) == 3 and lines[-1] == "title"
+    assert max(map(len, lines)) <= 4 * style.LETTERS_PER_INCH
+    assert made.get_figheight() == pytest.approx(before + 2 * 0.17)
+
+
 def test_a_spread_is_that_of_a_sample_and_one_value_has_none():
     """F99: over n - 1, as everywhere."""
     assert style.spread(np.array([1.0, np.nan, 3.0, 8.0]), "{:.3f}") == "4.000 ± 3.606"
