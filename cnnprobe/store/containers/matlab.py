@@ -1,7 +1,7 @@
 """Arrays in the files of MATLAB up to version 7 (v4, v6, v7; `save` without -v7.3): variables, structs and cells."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnprobe.errors import UserError
 from cnnprobe.store.containers import matlab_tags
-from cnnprobe.store.containers.packed import DENSE
+from cnnprobe.store.containers.packed import DENSE, Sparse
 from cnnprobe.store.containers.stored import Container, Stored, told, vector
 
 DEPTH = 20
@@ -20,17 +20,15 @@ def opened(path: Path) -> Container:
     """Return the arrays and texts of a file.
 
     Raises:
-        UserError: a variable claims to be larger than what is there, or holds too much in each other.
+        UserError: a variable claims to be larger than what is there, or holds too much.
         ValueError and others: it is damaged.
     """
     from scipy.io import loadmat
     from scipy.io.matlab import matfile_version
 
     found = Container(path, "MATLAB 5")
-    if matfile_version(path)[0] == 1:
-        _check_room(found, matlab_tags.variables(path))
-    else:
-        _check_room(found, _shapes(path))
+    old = matfile_version(path)[0] == 0
+    _check_room(found, matlab_tags.old_variables(path) if old else matlab_tags.variables(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of objects, which are named among what is passed over
         variables = loadmat(path, mat_dtype=True)
@@ -51,16 +49,8 @@ def _check_room(found: Container, parts: Iterable[tuple[str, int]]) -> None:
         for name, claimed in parts:
             if reason := found.no_room(claimed, held):
                 raise UserError(f"{told(found.path, name)} {reason}")
-    except matlab_tags.Deep as reason:
+    except matlab_tags.Refused as reason:
         raise UserError(told(found.path, str(reason))) from None
-
-
-def _shapes(path: Path) -> Iterator[tuple[str, int]]:
-    """Give the names of the variables of a file of version 4, which has nothing in cells, and their bytes."""
-    from scipy.io import whosmat
-
-    for name, shape, _ in whosmat(path):
-        yield name, 8 * int(np.prod([int(side) for side in shape], dtype=object))
 
 
 def _own_name(value: Any) -> str:
@@ -78,7 +68,9 @@ def _take(found: Container, name: str, value: Any, depth: int, title: str = "") 
     if kind in ("MatlabOpaque", "MatlabFunction", "MatlabObject"):
         found.passed[name] = "is an object of MATLAB; save numbers as matrices and names as cellstr(…)"
     elif "sparse" in type(value).__module__ and len(value.shape) == 2 and np.prod(value.shape, dtype=object) <= DENSE:
-        _take(found, name, value.toarray(), depth, title)
+        columns = value.tocsc()  # whose `toarray` would write wherever the places of values say
+        dense = Sparse(lambda: (columns.data, columns.indices, columns.indptr), columns.shape, by_rows=False)
+        _take(found, name, dense(...), depth, title)
     elif not isinstance(value, np.ndarray):
         found.passed[name] = "is sparse; save full(…)" if "sparse" in f"{type(value).__module__}" else f"is a {kind}"
     elif value.dtype.kind in "US":

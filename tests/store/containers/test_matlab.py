@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from scipy.io import savemat
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 
+from cnnprobe.errors import UserError
 from cnnprobe.store.containers.opening import opened
 
 CUBE = np.random.default_rng(0).normal(size=(2, 3, 4))
@@ -55,4 +56,29 @@ def test_a_variable_that_claims_too_much_is_refused(tmp_path):
     assert lie != content
     (tmp_path / "a.mat").write_bytes(lie)
     with pytest.raises(Exception, match=r"a.mat: a claims 42.9 GB in .* of a compressed file; store it uncompressed"):
+        opened(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("rows", [(2, 0, 3), (2, 0, -1), (3, 0, 1)])
+@pytest.mark.parametrize("version", ["4", "5"])
+def test_a_sparse_matrix_has_its_values_inside(tmp_path, version, rows):
+    """F102: SciPy writes them wherever their places say."""
+    savemat(tmp_path / "a.mat", {"x": csc_matrix((np.ones(3), (2, 0, 1), range(4)))}, format=version)
+    content = (tmp_path / "a.mat").read_bytes()
+    old, new = (np.add(one, version == "4").astype("i4" if version == "5" else "f8") for one in ((2, 0, 1), rows))
+    assert old.tobytes() in content
+    (tmp_path / "a.mat").write_bytes(content.replace(old.tobytes(), new.tobytes(), 1))
+    with pytest.raises(UserError, match=r"a\.mat is damaged or no MATLAB 5 file"):
+        opened(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("begins", [(0, 2, 1, 3), (1, 2, 3, 3), (0, 1, 2, 2**31 - 1), (0, 3, 3, 0)])
+def test_columns_of_a_sparse_matrix_follow_each_other(tmp_path, begins):
+    """F102: the last has no value at all, and SciPy would look for three."""
+    savemat(tmp_path / "a.mat", {"x": csc_matrix((np.ones(3), (2, 0, 1), range(4)))})
+    content = (tmp_path / "a.mat").read_bytes()
+    old, new = (np.array(one, "i4").tobytes() for one in (range(4), begins))
+    assert content.count(old) == 1
+    (tmp_path / "a.mat").write_bytes(content.replace(old, new))
+    with pytest.raises(UserError, match=r"a\.mat is damaged or no MATLAB 5 file"):
         opened(tmp_path / "a.mat")
