@@ -12,6 +12,7 @@ import numpy as np
 
 from cnnprobe.errors import UserError, unknown
 from cnnprobe.machine import room
+from cnnprobe.store.containers.hdf5_bytes import reading
 from cnnprobe.store.containers.heaps import at_most, refers
 from cnnprobe.store.containers.stored import bound, claims, is_affordable
 from cnnprobe.store.layout import CHECKSUM, FORMAT_VERSION, SAVED, as_python, known_sum
@@ -228,32 +229,18 @@ class Recording:
         """Open the file for reading; UserError where it is not HDF5, or turns out to be damaged while it is open."""
         if not self.path.is_file():  # opening a pipe would wait for ever
             raise UserError(f"{self.path} is not a file" if self.path.exists() else f"there is no store {self.path}")
-        opened = self._opened()
+        opened = False
         try:
-            with opened:
-                yield opened
+            with reading(self.path) as file:
+                opened = True
+                yield file
         except MemoryError:
             raise UserError(f"{self.path} does not fit into memory") from None
         except BROKEN as error:
+            if not opened:
+                raise UserError(f"{self.path} {_no_store(error)}") from None
             reason = error.args[0] if error.args else type(error).__name__
             raise UserError(f"{self.path} is damaged ({str(reason)[:120]})") from error
-
-    def _opened(self) -> h5py.File:
-        """Open the file unlocked, or as this process has it open already: HDF5 refuses to mix the two (F99)."""
-        error: Exception | None = None
-        for locking in (False, None, True):
-            try:
-                return h5py.File(self.path, "r", locking=locking)
-            except PermissionError:
-                raise UserError(f"{self.path} cannot be read: no permission") from None
-            except BROKEN as caught:
-                error = caught
-                if "flag values" not in str(error):
-                    break
-        words = str(error)
-        held = "is open in this process in a way that does not go with reading; close it there first"
-        reason = "is cut off" if "truncated" in words else held if "already open" in words or "flag" in words else ""
-        raise UserError(f"{self.path} {reason or 'is not an HDF5 file'}")
 
     def checked(self, group: h5py.Group) -> dict[str, Any]:
         """Return the attributes of the root or of a table, in which no kind of value is a surprise.
@@ -392,6 +379,13 @@ class SoFar(Recording):
         groups = [[name for name in self.tables() if name.split("/")[0] == group] for group in MAIN]
         views = [self.views[name] for name in next(filter(None, groups), self.tables())]
         return f"{sum(len(view.rows) for view in views)} of {sum(view.row_count for view in views)} rows"
+
+
+def _no_store(error: Exception) -> str:
+    """Say why a file could not be opened."""
+    if isinstance(error, PermissionError):
+        return "cannot be read: no permission"
+    return "is cut off" if "truncated" in str(error) else "is not an HDF5 file"
 
 
 def _hard(group: h5py.Group) -> list[str]:

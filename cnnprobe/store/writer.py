@@ -18,6 +18,7 @@ import numpy as np
 
 from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files
+from cnnprobe.store.containers.hdf5_bytes import reading
 from cnnprobe.store.layout import SAVED, Blank, as_python, layout, nan_fills, written
 from cnnprobe.store.narrowing import Narrowing
 from cnnprobe.store.reader import Recording, TableView
@@ -40,7 +41,7 @@ class Writer:
         self.path = path
         self.tables = {table.name: table for table in tables}
         self.offsets: dict[str, int] = {}
-        with h5py.File(path, "r") as file:
+        with reading(path) as file:
             file.visititems(self._note_offset)
             self.done = {
                 t.name: file[f"{SAVED}/{t.name}/done"][:].astype(bool) for t in tables if written(t) and t.rows

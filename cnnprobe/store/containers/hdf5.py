@@ -14,6 +14,7 @@ import numpy as np
 
 from cnnprobe.errors import UserError, one_line
 from cnnprobe.store.containers import stored
+from cnnprobe.store.containers.hdf5_bytes import reading
 from cnnprobe.store.containers.heaps import FEW, at_most, longest, refers
 from cnnprobe.store.containers.packed import DENSE, PACKED, Sparse, unpacked
 from cnnprobe.store.containers.stored import MOST, TEXT, Container, Stored, told, vector
@@ -42,7 +43,7 @@ def opened(path: Path) -> Container:
     with path.open("rb") as file:
         matlab = file.read(10) == b"MATLAB 7.3"
     found = Container(path, "MATLAB 7.3" if matlab else "hdf5")
-    with h5py.File(path, "r", locking=False) as file:
+    with reading(path) as file:
         try:
             _Walk(found, file, matlab).group(file, "", 0)
         except _Refused as reason:
@@ -352,7 +353,7 @@ class _Dataset:
         self.path, self.name, self.field = path, name, field
 
     def __call__(self, index: Any) -> np.ndarray:
-        with h5py.File(self.path, "r", locking=False) as file:
+        with h5py.File(self.path, "r", locking=False) as file:  # numbers have no heap, and many small reads are faster
             item = file[self.name]
             return item[index] if self.field is None else item[self.field][index]
 

@@ -9,7 +9,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from cnnprobe.datasets.base.imageset import ImageSet
@@ -21,6 +20,7 @@ from cnnprobe.methods.rsa.references.conditions import ConditionColumn, conditio
 from cnnprobe.methods.rsa.references.given import PIXELS, Reference, categorical
 from cnnprobe.preparation import compatibility
 from cnnprobe.store import folders
+from cnnprobe.store.containers.hdf5_bytes import reading
 from cnnprobe.store.containers.opening import ELSEWHERE, FILES, TABLES
 from cnnprobe.store.reader import Recording, TableView
 
@@ -148,7 +148,7 @@ def _split(word: str) -> tuple[Path | None, str]:
 
 def _is_store(path: Path) -> bool:
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with reading(path) as file:
             return file.attrs.get("format") == "cnnprobe"
     except OSError:
         return False
