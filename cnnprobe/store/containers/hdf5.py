@@ -6,6 +6,7 @@ MATLAB and Octave keep axes reversed, texts as numbers, and the elements of stru
 import math
 import re
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -336,14 +337,24 @@ class _Walk:
             return [word for word in re.split(r"[\s,;()\[\]'\"]+", words) if word]
         if isinstance(words, list):
             return [str(word) for word in words]
-        there = [key for key in ("DIMENSION_LIST", "DIMENSION_LABELS") if key in item.attrs]
-        for key in there:
-            count = math.prod(item.attrs.get_id(key).shape or ())
-            self._afford(at_most(self.found.path, count), self.size)
-        found = (
-            [one.label or (one[0].name.rpartition("/")[2] if len(one) else "") for one in item.dims] if there else []
-        )
+        labels = self.attribute(item, "DIMENSION_LABELS") if "DIMENSION_LABELS" in item.attrs else None
+        labels, scales = labels if isinstance(labels, list) else [], self._scales(item)
+        found = [label or scale for label, scale in zip_longest(labels, scales, fillvalue="")]
         return found if any(found) else []
+
+    def _scales(self, item: h5py.Dataset) -> list[str]:
+        """Return what the scales of the dimensions of a dataset are called, "" where there is none.
+
+        `item.dims` ends the process where an attribute cannot be read (HDF5 2.0, `H5DSget_label`).
+        """
+        if "DIMENSION_LIST" not in item.attrs:
+            return []
+        about = item.attrs.get_id("DIMENSION_LIST")
+        if (inner := h5py.check_vlen_dtype(about.dtype)) is None or h5py.check_ref_dtype(inner) is None:
+            return []
+        self._afford(at_most(self.found.path, math.prod(about.shape or ())), self.size)
+        lists = np.ravel(item.attrs["DIMENSION_LIST"]).tolist()
+        return [(self.file[one[0]].name or "").rpartition("/")[2] if len(one) else "" for one in lists]
 
 
 class _Dataset:

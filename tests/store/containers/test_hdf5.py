@@ -1,5 +1,7 @@
 """HDF5 of MATLAB, Octave, netCDF and h5py: values, axes as their program shows them, texts, and what is passed over."""
 
+import struct
+
 import h5py
 import numpy as np
 import pytest
@@ -134,3 +136,20 @@ def test_attributes_and_scales_name_axes(tmp_path):
     assert found.arrays["cube"].about["rate"] == 250 and found.arrays["yes"].dtype == bool
     assert found.texts["names"] == ["a", "b"] and found.texts["fixed"] == ["x", "y"]
     np.testing.assert_array_equal(found.arrays["cube"].read(1, 1), CUBE[:, 1])
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_labels_of_dimensions_name_axes_and_crash_nothing(tmp_path, monkeypatch, damaged):
+    """F71: HDF5's own function for them ends the process where they cannot be read."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["cube"], file["when"] = CUBE, np.arange(3.0)
+        file["when"].make_scale()
+        file["cube"].dims[1].attach_scale(file["when"])
+        file["cube"].dims[0].label = "subject"
+    content = (tmp_path / "a.h5").read_bytes()
+    if damaged:  # the first byte of the reference to "subject": its length
+        at = content.find(struct.pack("<IQ", 7, content.find(b"GCOL")))
+        assert at > 0
+        (tmp_path / "a.h5").write_bytes(content[:at] + b"\x08" + content[at + 1 :])
+    monkeypatch.setattr(h5py.Dataset, "dims", None)
+    assert opened(tmp_path / "a.h5").arrays["cube"].axes == ("" if damaged else "subject", "when", "")
