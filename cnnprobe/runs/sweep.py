@@ -35,6 +35,8 @@ FULL = "HYDRA_FULL_ERROR"
 SAFE = "PYTHONSAFEPATH"
 """The same for Python: a process that a launcher begins imports nothing from the folder one stands in."""
 MOST = 10_000  # jobs; all of them are written down before the first begins
+WORDS, LETTERS = 2**22, 2**24
+"""Overrides of all jobs together, and their letters, that are written down of jobs that never began."""
 
 
 def main(request: Request) -> int:
@@ -160,9 +162,10 @@ def jobs_of(folder: Path, words: list[str] | None = None) -> list[list[str]]:
         if words is None:
             words = [word for word in written["overrides"]["task"] if not word.startswith("+sweep=")]
         words = [*(f"{key}={value}" for key, value in params.items()), *words]
-        if compose.jobs(words) > MOST:
+        if (count := compose.jobs(words)) > MOST or count * len(words) > WORDS:
             return []
-        return [typed(job) for job in BasicSweeper.split_arguments(compose.parsed(words), None)[0]]
+        jobs = [typed(job) for job in BasicSweeper.split_arguments(compose.parsed(words), None)[0]]
+        return jobs if sum(len(word) for job in jobs for word in job) <= LETTERS else []
     except (HydraException, UserError, OSError, LookupError, TypeError, AttributeError, ValueError, RecursionError):
         return []
 

@@ -254,7 +254,9 @@ def settle(folder: Path, jobs: list[list[str]], wait: bool = True) -> None:
     there = {line["job"] for line in lines_of(folder)} | notes_of(folder).keys()
     for number in sorted(set(range(len(jobs))) - there):
         left = {"job": number, "overrides": jobs[number], "status": "not begun", "version": "", "reason": ""}
-        files.write_json(folder / "jobs" / f"{number}.json", left)
+        line = folder / "jobs" / f"{number}.json"
+        if not line.exists():
+            files.write_json(line, left)
 
 
 def stop_jobs(sweep: Sweep, status: int) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ STOPPED = ("interrupted", "killed", "failed")
 """States of a job whose run can be gone on with."""
 VERSION = re.compile(rf"[^/]+/[^/]+/{folders.VERSION.pattern}")
 """How a line names its run, below the folder of all runs."""
-LARGEST = 2**22
-"""Bytes of a note or line."""
+LARGEST, TOGETHER = 2**18, 2**25
+"""Bytes of a note or line, and of all lines or notes of a sweep: what stands behind that is left out."""
 COLUMNS = 100
 """Options, and figures, that have a column of their own: the lines of a stranger's sweep may name any number."""
 OFTEN, SHARE = 5.0, 50
@@ -43,7 +44,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
     What a job that was stopped came to when it was gone on with stands in its run.
     """
-    found = [_read(path) for path in (folder / "jobs").glob("*.json")]
+    found = map(_read, _up_to_a_limit((folder / "jobs").glob("*.json")))
     return sorted((line | _since(folder, line) for line in found if line is not None), key=lambda line: line["job"])
 
 
@@ -76,7 +77,7 @@ def run_of(folder: Path, line: dict[str, Any]) -> Path | None:
 
 def notes_of(folder: Path) -> dict[int, dict[str, Any]]:
     """Return the notes of jobs that are at work or were killed at it, by number; a file that is none is left alone."""
-    found = {path.stem: read_json(path) for path in (folder / "jobs").glob("*.begun")}
+    found = {path.stem: read_json(path) for path in _up_to_a_limit((folder / "jobs").glob("*.begun"))}
     known = {int(stem): note for stem, note in found.items() if stem.isdecimal() and fits(note, NOTE)}
     known = {number: note for number, note in known.items() if COMMAND.fullmatch(note["command"])}
     return {number: {"born": None} | known[number] for number in sorted(known)}
@@ -89,6 +90,17 @@ def begun(folder: Path) -> list[dict[str, Any]]:
         for number, note in notes_of(folder).items()
         if not (folder / "jobs" / f"{number}.json").exists()
     ]
+
+
+def _up_to_a_limit(paths: Iterable[Path]) -> Iterator[Path]:
+    """Give files until they have too many bytes together: those of a stranger's sweep may have any number."""
+    left = TOGETHER
+    for path in sorted(paths):
+        with suppress(OSError):
+            size = path.stat().st_size
+            left -= size if size <= LARGEST else 0  # which are not read
+        if left >= 0:
+            yield path
 
 
 def _read(path: Path) -> dict[str, Any] | None:
