@@ -1,9 +1,10 @@
 import os
+import tracemalloc
 
 import pytest
 
 from cnnprobe.errors import UserError
-from cnnprobe.methods.tuning.recorded_cells import recorded_cells
+from cnnprobe.methods.tuning.recorded_cells import LARGEST, recorded_cells
 
 
 def test_cells_are_read_and_other_columns_left_alone(tmp_path):
@@ -50,3 +51,28 @@ def test_a_pipe_is_told_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(UserError, match=r"pipe\.csv cannot be read: it is not a file"):
         recorded_cells(str(tmp_path / "pipe.csv"))
+
+
+def test_of_a_wide_table_two_columns_are_kept(tmp_path):
+    """F102: rows of 60,000 columns took gigabytes; a cell that is not there is no number."""
+    head = ",".join(["n_y", *(f"c{number}" for number in range(60_000)), "n_x"])
+    row = ",".join(["1.5", *["2"] * 60_000, "0.5"])
+    (tmp_path / "cells.csv").write_text("\n".join([head, *[row] * 100, ""]))
+    tracemalloc.start()
+    try:
+        [table] = recorded_cells(str(tmp_path / "cells.csv"))
+        assert tracemalloc.get_traced_memory()[1] < 7 * (tmp_path / "cells.csv").stat().st_size
+    finally:
+        tracemalloc.stop()
+    assert table.columns["n_x"].values.tolist() == [0.5] * 100 and table.columns["n_y"].values.tolist() == [1.5] * 100
+    (tmp_path / "cells.csv").write_text(f"{head}\n1,2\n")
+    with pytest.raises(UserError, match="line 2: n_x and n_y must be numbers of 0 or more, got None"):
+        recorded_cells(str(tmp_path / "cells.csv"))
+
+
+def test_a_table_is_read_up_to_a_limit(tmp_path):
+    """F102."""
+    with (tmp_path / "cells.csv").open("wb") as file:
+        file.truncate(LARGEST + 1)
+    with pytest.raises(UserError, match=r"cells\.csv is too large"):
+        recorded_cells(str(tmp_path / "cells.csv"))
