@@ -30,6 +30,8 @@ SPARSE = ("csr_matrix", "csc_matrix")
 """What AnnData calls its sparse matrices."""
 CHARACTER, REFERENCE = 32, 1000
 """Bytes that take, while they are read, a character of MATLAB and a reference to another place."""
+CHECKSUM = 4
+"""Bytes of the checksum behind each piece of an array (Fletcher 32)."""
 AWAY = "keeps its values in other files; refused"
 NETCDF = "This is a netCDF dimension but not a netCDF variable"
 
@@ -253,6 +255,8 @@ class _Walk:
         held, size = item.id.get_storage_size(), item.dtype.itemsize
         if item.chunks is None and held < item.size * size and item.id.get_offset() is not None:
             raise _Refused("is cut off")
+        if item.fletcher32 and item.id.chunk_iter(lambda chunk: chunk.size < CHECKSUM or None):
+            raise _Refused("has a piece that is shorter than its checksum")  # behind which HDF5 would read on
         chunk = math.prod(item.chunks) if item.chunks else 0  # is unpacked as a whole
         self._afford(max(item.size, chunk) * size + beside, min(held, self.size), kept)
 

@@ -153,3 +153,20 @@ def test_labels_of_dimensions_name_axes_and_crash_nothing(tmp_path, monkeypatch,
         (tmp_path / "a.h5").write_bytes(content[:at] + b"\x08" + content[at + 1 :])
     monkeypatch.setattr(h5py.Dataset, "dims", None)
     assert opened(tmp_path / "a.h5").arrays["cube"].axes == ("" if damaged else "subject", "when", "")
+
+
+def test_a_piece_that_is_shorter_than_its_checksum_is_not_read(tmp_path):
+    """F71: HDF5 would sum up all the memory behind it."""
+    values = np.arange(60.0).reshape(6, 10)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(2, 5), shuffle=True, fletcher32=True)
+        size = file["x"].id.get_chunk_info(3).size
+        assert size == 84
+    np.testing.assert_array_equal(opened(tmp_path / "a.h5").arrays["x"].read(), values)
+    content = (tmp_path / "a.h5").read_bytes()
+    for length in (0, 3):  # of the fourth of six, in the list of them
+        at = -1
+        for _ in range(4):
+            at = content.index(struct.pack("<II", size, 0), at + 1)
+        (tmp_path / "b.h5").write_bytes(content[:at] + struct.pack("<I", length) + content[at + 4 :])
+        assert opened(tmp_path / "b.h5").passed == {"x": "has a piece that is shorter than its checksum"}
