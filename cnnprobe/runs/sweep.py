@@ -54,6 +54,9 @@ def main(request: Request) -> int:
         stopped = launched(sweep_state.begin(folder), request, words)
         lock.check()
         settle(folder, jobs_of(folder, words))
+        if stopped and not (lines_of(folder) or sweep_table.begun(folder)):
+            terminal.say(f"cnnprobe {request.command}: stopped before the first job of the sweep", stream=sys.stderr)
+            return stopped
         status = sweep_table.summary(folder)
         done = [line for line in lines_of(folder) if line["status"] == "complete" and line.get("folder")]
         drawing.compare(request.command, [(Path(line["folder"]), line["overrides"]) for line in done], folder)

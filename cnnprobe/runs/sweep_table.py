@@ -160,7 +160,7 @@ def summary(folder: Path) -> int:
     """
     lines = lines_of(folder)
     if not lines and not begun(folder):
-        raise UserError("the sweep has no jobs: a list of values is empty")
+        raise UserError("the sweep has no jobs: a list of values is empty, or it was stopped before them")
     rows, swept = write(folder)
     columns = list(rows[0])
     done = sum(line["status"] == "complete" for line in lines)

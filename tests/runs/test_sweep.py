@@ -55,6 +55,14 @@ def test_a_sweep_without_jobs_is_told(tmp_path):
         sweep_table.summary(tmp_path)
 
 
+def test_a_sweep_that_is_stopped_before_its_first_job_says_so(tmp_path, capsys, monkeypatch):
+    """F103: with the status of the signal; no list of values is empty."""
+    monkeypatch.setattr(sweep, "launched", lambda *_: 143)
+    words = ["layers", "-m", "model=shallownet", "dataset=signals", "seed=1,2", f"out={tmp_path}"]
+    assert main(words) == 143
+    assert capsys.readouterr().err == "cnnprobe layers: stopped before the first job of the sweep\n"
+
+
 def sweep_of(out, statuses):
     """Write a sweep of topk, its jobs in these states, with the runs that are complete."""
     folder = out / "topk/n/sweep-001"
