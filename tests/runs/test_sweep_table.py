@@ -2,7 +2,9 @@
 
 import json
 
-from cnnprobe.runs import sweep_table
+import pytest
+
+from cnnprobe.runs import sweep, sweep_table
 from cnnprobe.runs.sweep import LETTERS, WORDS, jobs_of
 
 
@@ -31,7 +33,7 @@ def test_lines_of_ten_thousand_jobs_are_read(tmp_path):
     assert LETTERS >= 10_000 * 1500 and WORDS >= 10_000 * 400
 
 
-def test_so_many_letters_of_jobs_are_written_down(tmp_path):
+def test_so_many_letters_of_jobs_are_written_down(tmp_path, monkeypatch):
     """F102: a file of 250 kB stands for ten thousand jobs, each with a word of 200 kB."""
     for word, count, found in (("b", 100, 10_000), ("b" * 200_000, 100, 0), ("b" * 100_000, 12, 144)):
         values = ",".join(map(str, range(count)))
@@ -41,4 +43,5 @@ def test_so_many_letters_of_jobs_are_written_down(tmp_path):
         assert len(jobs) == found and all(job[2] == f"layer={word}" for job in jobs)
     task = [f"seed={','.join(map(str, range(3000)))}", *[f"++a{number}=1" for number in range(2000)]]
     (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": {"overrides": {"task": task}}}))
+    monkeypatch.setattr(sweep.BasicSweeper, "split_arguments", lambda *_: pytest.fail("takes 50 MB"))
     assert jobs_of(tmp_path) == []
