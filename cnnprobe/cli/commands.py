@@ -13,7 +13,7 @@ from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files, screen, terminal
 from cnnprobe.runs.execute import execute
 from cnnprobe.runs.job import Job, as_yaml
-from cnnprobe.store import folders, run_json
+from cnnprobe.store import folders, locks, run_json
 from cnnprobe.store.reader import Recording
 
 WHICH = "name", "model", "dataset"
@@ -216,7 +216,7 @@ def redraw(request: Request) -> int:
     if command != request.command:
         raise UserError(f"{folders.short(folder, composed['out'])} is a run of {command}, not of {request.command}")
     _stays_in_its_tree(folder, command, composed["out"], folder.parent.name)
-    folders.no_detours(folder)
+    locks.no_detours(folder)
     recording = Recording(folder / "store.h5")
     own = {group: {"name": recording.attributes.get(group)} for group in ("model", "dataset")}
     asked = typed.values(request.overrides, composed)
@@ -239,7 +239,7 @@ def redraw_so_far(folder: Path, command: str) -> int:
 
     count, rows = _drawn(drawing.draw_so_far, folder)
     left = f"{folder} is not complete, {rows}"
-    again = "" if folders.holder(folder) else f"; resume with: {folders.command_for(folder, command)}"
+    again = "" if locks.holder(folder) else f"; resume with: {folders.command_for(folder, command)}"
     if not count:
         raise UserError(f"{left}: nothing to draw yet{again}")
     place = folder / "figures" / drawing.SO_FAR

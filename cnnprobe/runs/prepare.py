@@ -20,7 +20,7 @@ from cnnprobe.preparation import compatibility, identity
 from cnnprobe.runs import resuming
 from cnnprobe.runs.job import Job, as_yaml
 from cnnprobe.runs.under_way import Run
-from cnnprobe.store import folders, run_json
+from cnnprobe.store import folders, locks, run_json
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Measurement
 from cnnprobe.store.unfinished import FOLDER as UNFINISHED
@@ -34,7 +34,7 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
         remarks.go_on(run_json.read(job.resume))
     compatibility.remark_home(job.resume or job.rerun, job.home)
     with ExitStack() as undo:  # refused or interrupted before its first row, a run leaves no lock and no folder
-        lock = undo.enter_context(folders.Lock(job.resume)) if job.resume else None
+        lock = undo.enter_context(locks.Lock(job.resume)) if job.resume else None
         preparation.look(job.config)
         device, threads, workers = preparation.device_of(job.device or job.config["device"])
         stop.leave()
@@ -66,7 +66,7 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
         undo.callback(setattr, remarks, "log", None)
         try:
             if lock is None:
-                lock = undo.enter_context(folders.Lock(folder))
+                lock = undo.enter_context(locks.Lock(folder))
                 undo.callback(_remove, lock)
             more = {"identity": begun_with, "built_from": compatibility.built_from(job.config, made, read)}
             own = about(job, made, device, threads) | more
@@ -92,7 +92,7 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _remove(lock: folders.Lock) -> None:
+def _remove(lock: locks.Lock) -> None:
     """Remove the folder that a lock holds, unless its name has become that of another one."""
     with suppress(UserError):
         lock.check()

@@ -28,7 +28,7 @@ from cnnprobe.runs import drawing, sweep_state, sweep_table
 from cnnprobe.runs.job import Job
 from cnnprobe.runs.sweep_job import PARENT, GoneError, settle, stop_jobs, task, typed
 from cnnprobe.runs.sweep_table import lines_of
-from cnnprobe.store import folders
+from cnnprobe.store import folders, locks
 
 FULL = "HYDRA_FULL_ERROR"
 """Variable of the environment with which errors come as they are, instead of pages and the end of the process."""
@@ -50,7 +50,7 @@ def main(request: Request) -> int:
     except OSError as error:
         raise folders.unwritable(Path(first.config["out"]), error) from None
     (folder / "jobs").mkdir()
-    with folders.Lock(folder) as lock, screen.lenient():
+    with locks.Lock(folder) as lock, screen.lenient():
         stopped = launched(sweep_state.begin(folder), request, words)
         lock.check()
         settle(folder, jobs_of(folder, words))

@@ -30,7 +30,7 @@ from cnnprobe.runs.execute import execute
 from cnnprobe.runs.job import Job
 from cnnprobe.runs.sweep_state import Sweep
 from cnnprobe.runs.sweep_table import found_by, lines_of, notes_of, write_in_time
-from cnnprobe.store import folders, newest, run_json
+from cnnprobe.store import folders, locks, newest, run_json
 
 SHARING = ("joblib",)
 """Launchers whose processes do one job after the other."""
@@ -238,7 +238,7 @@ def settle(folder: Path, jobs: list[list[str]], wait: bool = True) -> None:
     Raises:
         UserError: a stranger's folder in which that would write somewhere else.
     """
-    folders.no_detours(folder)
+    locks.no_detours(folder)
     end, told = time.monotonic() + PATIENCE, False
     for number, note in notes_of(folder).items():
         line = folder / "jobs" / f"{number}.json"
@@ -309,7 +309,7 @@ def _run_of(folder: Path, note: dict[str, Any]) -> Path | None:
 def _writes(folder: Path, note: dict[str, Any]) -> bool:
     """Tell whether a job that has left no line is still at work, its launcher gone."""
     path = _run_of(folder, note)
-    return path is not None and folders.holder(path) is not None
+    return path is not None and locks.holder(path) is not None
 
 
 def _lives(note: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from cnnprobe.config import catalogue
 from cnnprobe.errors import escaped
 from cnnprobe.machine import files, provenance, terminal
 from cnnprobe.runs.job import Job
-from cnnprobe.store import folders
+from cnnprobe.store import folders, locks
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Measurement
 from cnnprobe.store.unfinished import Unfinished
@@ -42,7 +42,7 @@ class Run:
 
     job: Job
     folder: Path
-    lock: folders.Lock
+    lock: locks.Lock
     about: dict[str, Any]
     remarks: terminal.Remarks
     unfinished: Unfinished

@@ -22,7 +22,7 @@ from cnnprobe.config import untrusted_yaml
 from cnnprobe.errors import UserError, listing, printable
 from cnnprobe.machine import files
 from cnnprobe.preparation import identity
-from cnnprobe.store import folders, run_json
+from cnnprobe.store import folders, locks, run_json
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.upkeep.findings import Finding, told
 
@@ -57,7 +57,7 @@ def _named(name: str, out: str) -> Iterator[Finding]:
 
 def inspected(folder: Path) -> Iterator[Finding]:
     """Look at everything in a run folder; where all is well the one finding says so."""
-    holder, about = folders.holder(folder), run_json.read(folder)
+    holder, about = locks.holder(folder), run_json.read(folder)
     found = [*_stated(folder, about, holder), *_left_over(folder, holder), *_latest(folder, about)]
     listed = about.get("files", {})
     found += _files(folder, about, listed)

@@ -24,7 +24,7 @@ from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files, provenance, room, signals
 from cnnprobe.machine.version import __version__
-from cnnprobe.store import folders
+from cnnprobe.store import folders, locks
 from cnnprobe.upkeep.findings import Finding, told
 
 LITTLE_MEMORY = 2e9  # bytes; with less, batches of large images may have to be made smaller
@@ -200,8 +200,8 @@ def store(out: Path) -> Iterator[Finding]:
         raise folders.unwritable(out, error) from None
     try:
         _write_and_read(folder / "store.h5")
-        lock = folders.Lock(folder)
-        held = folders.holder(folder) is not None
+        lock = locks.Lock(folder)
+        held = locks.holder(folder) is not None
         lock.release()
         if not held:
             text = f"files in {out} cannot be locked: two processes could write one run"

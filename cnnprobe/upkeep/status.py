@@ -17,7 +17,7 @@ from typing import Any
 from cnnprobe.errors import UserError, path_of
 from cnnprobe.runs import sweep_table
 from cnnprobe.store import folders as runs
-from cnnprobe.store import run_json
+from cnnprobe.store import locks, run_json
 from cnnprobe.store.reader import SoFar
 from cnnprobe.upkeep.findings import Finding, told
 
@@ -52,7 +52,7 @@ def _named(name: str, out: str) -> Iterator[Finding]:
 
 
 def _of_run(folder: Path, about: dict[str, Any]) -> Finding:
-    holder, state = runs.holder(folder), about.get("status", "run.json is missing or damaged")
+    holder, state = locks.holder(folder), about.get("status", "run.json is missing or damaged")
     rows = _rows(folder)
     if holder:
         return Finding("ok", str(folder), f"being written by {holder}; {rows}")
@@ -75,7 +75,7 @@ def _rows(folder: Path) -> str:
 
 def _of_sweep(folder: Path) -> Finding:
     """Show the table of a sweep; where nobody waits for its jobs any more, settle what became of them before."""
-    holder, drawn = runs.holder(folder), ""
+    holder, drawn = locks.holder(folder), ""
     if holder is None:
         from cnnprobe.runs import sweep  # with Hydra
         from cnnprobe.runs.sweep_job import settle

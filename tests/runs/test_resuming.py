@@ -19,7 +19,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.machine import files, provenance
 from cnnprobe.plots import style
 from cnnprobe.runs import drawing, prepare, under_way
-from cnnprobe.store import folders, run_json
+from cnnprobe.store import folders, locks, run_json
 from cnnprobe.store.writer import Writer
 from tests.runs.test_execute import contents, words
 from tests.support.faults import hostile_stores
@@ -292,7 +292,7 @@ def test_figures_of_a_run_under_way_are_drawn_beside_it(cnnprobe, pictures, tmp_
         drawn = drawing.draw_so_far(self.path.parent)
         assert drawn == (int(bool(self.done["images"].any())), self.kept().removesuffix(" kept"))
         count += drawn[0]
-        assert folders.holder(self.path.parent)
+        assert locks.holder(self.path.parent)
 
     monkeypatch.setattr(Writer, "write", watched)
     assert cnnprobe(*words("record", pictures, *ASKED[:2], "limit=6", *ASKED[3:])).status == 0
@@ -343,7 +343,7 @@ def test_a_run_that_is_refused_removes_no_folder_but_its_own(cnnprobe, pictures,
         raise UserError(f"{folder.name} is being written by another process")
 
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "Lock", held)
+        patch.setattr(locks, "Lock", held)
         assert cnnprobe(*asked).status == 2
     assert (first.parent / "v002/store.h5").read_text() == "of another run"
 
@@ -354,7 +354,7 @@ def test_a_refused_resume_does_not_keep_the_lock(cnnprobe, pictures, tmp_path, m
     before = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(before.replace("limit: first:12", "limit: first:10"))
     assert "dataset changed" in one_line(cnnprobe("record", "--resume", str(folder)))
-    assert folders.holder(folder) is None
+    assert locks.holder(folder) is None
     (folder / "config.yaml").write_text(before)
     assert cnnprobe("record", "--resume", str(folder)).status == 0
 

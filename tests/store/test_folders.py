@@ -1,21 +1,16 @@
-import fcntl
 import inspect
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cnnprobe.errors import UserError
-from cnnprobe.machine import files
-from cnnprobe.store import folders, run_json
+from cnnprobe.store import folders, locks, run_json
 
 
 def make(out, name):
@@ -88,9 +83,9 @@ def test_of_runs_that_were_stopped_the_newest_that_nobody_writes_is_gone_on_with
         began = {"status": "interrupted", "started": f"2026-0{number}-01T00:00:00+00:00"}
         (run / "run.json").write_text(json.dumps(began | about))
     stopped = [folders.unfinished(str(tmp_path), "topk")]
-    with folders.Lock(tmp_path / "topk/b3/v001"):
+    with locks.Lock(tmp_path / "topk/b3/v001"):
         stopped.append(folders.unfinished(str(tmp_path), "topk"))
-        with folders.Lock(tmp_path / "topk/a2/v001"):
+        with locks.Lock(tmp_path / "topk/a2/v001"):
             stopped.append(folders.unfinished(str(tmp_path), "topk"))
     assert [path.parent.name for path in stopped] == ["b3", "a2", "a1"]
 
@@ -202,163 +197,6 @@ def test_none_that_fits_is_told_with_those_there_are(tmp_path):
         folders.find("v009", str(tmp_path), "topk", "a-b")
 
 
-def test_a_folder_has_one_writer(tmp_path):
-    """F68: the second one is told who holds it; afterwards it is free again."""
-    lock = folders.Lock(tmp_path)
-    with pytest.raises(UserError, match=r"is being written by process .* on host"):
-        folders.Lock(tmp_path)
-    lock.release()
-    folders.Lock(tmp_path).release()
-
-
-def test_a_process_that_was_forked_holds_no_folder_and_may_write_in_one(tmp_path):
-    """F104: jobs of a sweep leave their lines in its folder."""
-    folder = make(tmp_path, "topk/a-b/v001")
-    with folders.Lock(folder):
-        child = os.fork()
-        if child == 0:
-            try:
-                files.write(folder / "line.json", b"{}")
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-        assert (folder / "line.json").read_bytes() == b"{}"
-
-
-def test_what_is_held_is_the_folder_and_not_its_name(tmp_path):
-    """F104: of one that was deleted, moved, or made anew by another run; one that was never touched is written."""
-    folder = make(tmp_path, "topk/a-b/v001")
-    lock = folders.Lock(folder)
-    files.write(folder / "weights.bin", b"first")
-    folder.rename(tmp_path / "elsewhere")
-    for again in (False, True):
-        if again:
-            make(tmp_path, "topk/a-b/v001")
-            (folder / ".lock").write_text("of the second")
-        with pytest.raises(UserError, match=r"v001 was deleted, moved or replaced while it was being written"):
-            files.write(folder / "weights.bin", b"first")
-        assert sorted(path.name for path in folder.glob("*")) == ([".lock", "run.json"] if again else [])
-    lock.release()
-    files.write(folder / "weights.bin", b"second")
-
-
-def test_what_is_held_is_the_folder_by_whatever_way(tmp_path, monkeypatch):
-    """F104: a folder that is named from here, and what is written there by its whole path, or the other way round."""
-    monkeypatch.chdir(tmp_path)
-    whole = make(tmp_path, "topk/a-b/v001")
-    short = whole.relative_to(tmp_path)
-    for held, written in ((short, whole), (whole, short)):
-        with folders.Lock(held):
-            (whole / ".lock").unlink()
-            with pytest.raises(UserError, match="v001 was deleted, moved or replaced"):
-                files.write(written / "weights.bin", b"first")
-        files.write(written / "weights.bin", b"second")
-
-
-@pytest.mark.parametrize("name", [".lock", "run.log", "store.h5", "figures", "weights", "maps", "jobs"])
-@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "other"])
-def test_nothing_is_written_by_way_of_a_link(tmp_path, name, kind):
-    """F73: in a run that somebody handed over, it would lead to a file of the reader's."""
-    folder, own = tmp_path / "v001", tmp_path / "own"
-    folder.mkdir()
-    if kind == "pipe":
-        os.mkfifo(folder / name)
-    elif kind == "other":
-        (folder / name).mkdir() if name in folders.IN_PLACE else (folder / name).write_text("")
-    else:
-        if kind == "link":
-            own.mkdir() if name in folders.INTO else own.write_text("mine")
-        (folder / name).symlink_to(own)
-    with pytest.raises(UserError, match=rf"{name} is not a plain (file|folder); nothing is written there"):
-        folders.Lock(folder)
-    assert own.exists() == (kind == "link")
-    assert own.is_dir() or kind != "link" or own.read_text() == "mine"
-
-
-def test_a_backup_of_hard_links_stays_as_it_is(tmp_path):
-    """F104: `cp -al`; what is written in place has no other name any more, and has what it had."""
-    backup = tmp_path / "backup"
-    folder = make(tmp_path, "topk/a-b/v001")
-    for name in folders.IN_PLACE:
-        (folder / name).write_text(f"{name} of before")
-    shutil.copytree(folder, backup, copy_function=os.link)
-    before = (folder / "store.h5").stat().st_ino
-    with folders.Lock(folder):
-        assert folders.holder(folder).startswith("process ") and folders.holder(backup) is None
-        files.append(folder / "run.log", ["\nmore"])
-        with (folder / "store.h5").open("r+") as store:
-            store.write("rows")
-        with folders.Lock(backup):
-            pass
-    assert (folder / "store.h5").read_text() == "rowse.h5 of before"
-    assert (folder / "run.log").read_text() == "run.log of before\nmore"
-    assert [(backup / name).read_text() for name in ("run.log", "store.h5")] == [
-        "run.log of before",
-        "store.h5 of before",
-    ]
-    own = (folder / "store.h5").stat().st_ino
-    with folders.Lock(folder):  # a large store is copied once
-        assert (folder / "store.h5").stat().st_ino == own != before
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "run.json", "run.log", "store.h5"]
-
-
-def test_a_foreign_file_under_the_name_of_a_lock_is_not_written(tmp_path):
-    """F102: a second name of a file of the reader's, in a run that somebody handed over."""
-    folder, own = make(tmp_path, "topk/a-b/v001"), tmp_path / "own"
-    own.write_text("mine")
-    os.link(own, folder / ".lock")
-    with folders.Lock(folder), pytest.raises(UserError, match="is being written by process"):
-        folders.Lock(folder)
-    assert own.read_text() == "mine"
-
-
-def test_a_store_that_cannot_be_copied_is_told(tmp_path, monkeypatch):
-    """F66: nothing is left half written, and nothing is held."""
-    folder = make(tmp_path, "topk/a-b/v001")
-    (folder / "store.h5").write_text("rows")
-    os.link(folder / "store.h5", tmp_path / "backup.h5")
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.shutil, "copyfileobj", full)
-        with pytest.raises(UserError, match=r"store.h5 has other names \(hard links\).*: No space left on device"):
-            folders.Lock(folder)
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "run.json", "store.h5"]
-    folders.Lock(folder).release()
-
-
-@pytest.mark.parametrize("name", ["figures/one.png", "figures/so-far/one.png", "weights/last.safetensors", "run.log"])
-def test_what_becomes_a_link_while_a_run_works_is_not_followed(tmp_path, name):
-    """F102: somebody else may write in its folder."""
-    folder, own = make(tmp_path, "topk/a-b/v001"), tmp_path / "own"
-    (own / "so-far").mkdir(parents=True)
-    for path in (own / Path(name).name, own / "so-far/one.png"):
-        path.write_text("mine")
-    with folders.Lock(folder):
-        if name == "run.log":
-            (folder / name).symlink_to(own / name)
-            with pytest.raises(OSError, match="symbolic links"):
-                files.append(folder / name, ["more"])
-        else:
-            (folder / name.split("/")[0]).symlink_to(own)
-            with pytest.raises(UserError, match=f"{name.split('/')[0]} was deleted, moved or replaced"):
-                files.write(folder / name, b"more")
-    assert {path.read_text() for path in own.rglob("*.*")} == {"mine"}
-
-
-def test_who_writes_a_folder_is_known_without_disturbing_it(tmp_path):
-    assert folders.holder(tmp_path) is None
-    assert list(tmp_path.iterdir()) == []
-    lock = folders.Lock(tmp_path)
-    assert folders.holder(tmp_path).startswith("process ")
-    with pytest.raises(UserError, match="is being written by process"):
-        folders.Lock(tmp_path)
-    lock.release()
-    assert folders.holder(tmp_path) is None
-
-
 @pytest.mark.parametrize("text", ["", "[1]", "5", "[" * 100_000, "\udcff"], ids=range(5))
 def test_a_run_json_that_holds_something_else_says_nothing(tmp_path, text):
     (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -405,25 +243,6 @@ def test_at_another_size_and_of_older_runs_only_so_much_is_known():
         folders.same_images(Images(11, "a"), older, "v001")
 
 
-def test_a_lock_is_not_held_by_what_was_forked(tmp_path):
-    """F103: loaders live on for some seconds where their parent was killed."""
-    folder = make(tmp_path, "topk/a-b/v001")
-    holder = os.fork()
-    if holder == 0:
-        folders.Lock(folder)
-        if os.fork() == 0:
-            time.sleep(20)
-        (folder / "held").touch()
-        time.sleep(20)
-        os._exit(0)
-    while not (folder / "held").exists():
-        time.sleep(0.01)
-    assert folders.holder(folder) is not None
-    os.kill(holder, signal.SIGKILL)
-    os.waitpid(holder, 0)
-    assert folders.holder(folder) is None
-
-
 def test_what_is_made_after_the_largest_number_is_a_run():
     """F102: and no name with more digits is."""
     assert folders.VERSION.fullmatch("v1000000000000000")
@@ -446,22 +265,3 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
         (make(tmp_path, "topk/a-b/v001") / "run.json").replace(tmp_path / "run.json")
     told = f"{tmp_path / 'run.json'} is a folder where a file should be; move it elsewhere"
     assert str(folders.unwritable(tmp_path, caught.value)) == told
-
-
-def test_a_look_at_a_run_keeps_nobody_from_writing_it(tmp_path):
-    """F104: `status` asks who holds it by holding it for a moment."""
-    (tmp_path / ".lock").touch()
-    looking = (tmp_path / ".lock").open("rb")
-    fcntl.flock(looking, fcntl.LOCK_SH)
-    threading.Timer(0.1, looking.close).start()
-    folders.Lock(tmp_path).release()
-
-
-def test_one_who_writes_is_told_at_once(tmp_path, monkeypatch):
-    """F104: only those who look are waited for."""
-    monkeypatch.setattr(folders, "GLANCE", 1.5)
-    with folders.Lock(tmp_path):
-        began = time.monotonic()
-        with pytest.raises(UserError, match="is being written by process"):
-            folders.Lock(tmp_path)
-    assert time.monotonic() - began < 1

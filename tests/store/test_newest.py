@@ -10,7 +10,7 @@ import pytest
 
 from cnnprobe.errors import UserError
 from cnnprobe.machine import terminal
-from cnnprobe.store import folders, newest
+from cnnprobe.store import folders, locks, newest
 
 YEAR = "2026-01-01T00:00:00"
 
@@ -84,7 +84,7 @@ def test_what_is_under_way_or_was_stopped_is_passed_over_without_a_word(tmp_path
         run(tmp_path, f"topk/a/v00{number}", status)
     (tmp_path / "topk/a/v005").mkdir()  # of a run that was begun this moment
     (run(tmp_path, "topk/a/v006") / "run.json").write_text("")
-    with folders.Lock(tmp_path / "topk/a/v006"):
+    with locks.Lock(tmp_path / "topk/a/v006"):
         assert found(folders.find, "latest", str(tmp_path), "topk", "a") == ("topk/a/v001", [])
 
 

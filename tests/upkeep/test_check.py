@@ -12,7 +12,7 @@ import pytest
 
 from cnnprobe.cli.main import main
 from cnnprobe.machine import files
-from cnnprobe.store import folders, run_json
+from cnnprobe.store import locks, run_json
 from cnnprobe.store.writer import Writer
 from cnnprobe.upkeep.check import stretches
 from tests.support.faults import hostile_stores
@@ -141,7 +141,7 @@ def test_a_killed_run_is_told_from_one_under_way(cnnprobe, stopped):
     about = run_json.read(stopped) | {"status": "running"}
     (stopped / "run.json").write_text(json.dumps(about))
     (stopped / "store.h5.tmp.123").write_text("half")
-    lock = folders.Lock(stopped)
+    lock = locks.Lock(stopped)
     answer = cnnprobe("check", "v001")
     assert answer.status == 0
     assert answer.out.startswith("ok ")

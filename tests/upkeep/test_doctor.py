@@ -13,7 +13,7 @@ import pytest
 
 from cnnprobe.machine import files, room, signals
 from cnnprobe.plots import style
-from cnnprobe.store import folders, writer
+from cnnprobe.store import locks, writer
 from cnnprobe.upkeep import doctor
 from cnnprobe.upkeep.findings import Finding
 
@@ -86,7 +86,7 @@ def forgetting(monkeypatch):
 
 
 def without_locks(monkeypatch):
-    monkeypatch.setattr(folders, "holder", lambda folder: None)
+    monkeypatch.setattr(locks, "holder", lambda folder: None)
 
 
 def without_links(monkeypatch):

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from cnnprobe.runs import sweep_table
-from cnnprobe.store import folders
+from cnnprobe.store import locks
 from tests.runs.test_execute import child, wait_for
 from tests.support.files.stores import filled
 
@@ -32,7 +32,7 @@ def test_runs_that_are_not_complete_are_named_with_how_to_go_on(cnnprobe, tmp_pa
     )
     made(out / "rsa/a-b/v001", "complete")
     (out / "topk/a-b/v004").mkdir()
-    with folders.Lock(held):
+    with locks.Lock(held):
         answer = cnnprobe("status")
     assert answer.status == 0
     lines = answer.out.splitlines()
