@@ -65,7 +65,8 @@ def block(group: str, given: Any, command: str = "", stored: bool = False) -> di
     if not isinstance(given, dict) or "name" not in given:
         raise UserError(f"{group} must be one of {listing(catalogue.choices(group))}")
     name = given["name"] if group != "method" else command
-    if group in ("model", "dataset") and name not in catalogue.choices(group):
+    is_none = group in ("model", "dataset") and name not in catalogue.choices(group)
+    if is_none or not isinstance(name, str):
         raise unknown(group, str(name), catalogue.choices(group))
     options = catalogue.options(group, name)
     shown = "" if group == "method" else f"{group}."

@@ -270,7 +270,7 @@ def _sheet(table: TableView[RankedColumn], one: Sorting, names: list[str], title
 
     pictures = table[one.column("picture")][:, :SHOWN]
     silent = _silent(table, one)[:, :SHOWN] if one.end == "top" else np.zeros(pictures.shape[:2], bool)
-    if len(table.attributes["image_size"]) == 2:
+    if pictures.ndim == 4:  # (unit, k, channel, time)
         pictures[silent] = np.nan
         return unit_traces(pictures, names, _spans(table, one, pictures.shape[-1]), title)
     pictures[silent] = 255
@@ -329,7 +329,7 @@ def _page(recording: Recording, table: TableView[RankedColumn], unit: int, netwo
     ]
     title = f"unit {unit} of {network}\n{own['criterion']} of its map; {_box(own)}"
     main = Sorting(own["criterion"], "top", own["criterion"])
-    if len(own["image_size"]) == 2:
+    if pictures.ndim == 3:  # (k, channel, time)
         spans = _spans(table, main, pictures.shape[-1])
         return captioned_traces(pictures, captions, None if spans is None else spans[row], title)
     boxes = _boxes(table, main, pictures.shape[-2:])

@@ -29,6 +29,8 @@ ROWS = (
     "levels", "map_size", "pages", "size",
 )  # fmt: skip
 """Of numbers."""
+SIZES = ("image_size", "input_size")
+"""Of images: (channel, y, x) or (channel, time)."""
 JSON = {"classes": [str], "channels": [str]}
 """Of texts that are JSON, what that is of."""
 
@@ -54,7 +56,8 @@ def _is_right(name: str, value: Any) -> bool:
     if name in NUMBERS:
         return _is_number(value)
     if name in ROWS:
-        return isinstance(value, list) and all(map(_is_number, value))
+        numbers = isinstance(value, list) and all(map(_is_number, value))
+        return numbers and (name not in SIZES or (len(value) in (2, 3) and min(value) >= 1))
     return name not in LISTS or fits(value, [str])
 
 

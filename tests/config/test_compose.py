@@ -1,6 +1,6 @@
 import pytest
 
-from cnnprobe.config import compose
+from cnnprobe.config import compose, schema
 from cnnprobe.config.words import parse
 from cnnprobe.errors import UserError
 
@@ -92,3 +92,15 @@ def test_every_range_is_refused_just_beyond_its_edge(every):
                         compose.compose(parse([command, *layer, f"method.{key}={value}"]))
                     tried += 1
     assert tried > 15
+
+
+@pytest.mark.parametrize("group", ["model", "dataset", "device"])
+@pytest.mark.parametrize("name", [1.5, None, True, [], "x\x1b"])
+def test_a_choice_of_another_kind_in_a_run_is_told(group, name):
+    """F102: whatever stands in the place of the name of a model, a dataset or a device."""
+    config = compose.compose(parse(["topk", "model=convnet", "dataset=shapes"]))
+    config[group] = config[group] | {"name": name}
+    if group == "device" and isinstance(name, str):
+        return  # one of several GPUs, which are known where there are some
+    with pytest.raises(UserError, match=f"no {group} "):
+        schema.checked(config, "topk", stored=True)

@@ -61,6 +61,8 @@ def test_layers_whose_axes_are_lost_or_turned_have_attributes_of_their_kinds(cnn
         ("field_size", "x"),
         ("field_size", 3),
         ("map_size", np.array([b"a"])),
+        ("image_size", np.array([3])),
+        ("image_size", np.array([3, 0, 8])),
     ],
 )
 def test_an_attribute_of_another_kind_is_told(cnnprobe, tmp_path, name, value):
