@@ -82,6 +82,9 @@ def _options_are_possible(path: Path) -> None:
         if name not in known:
             possible = "int, float, bool, str, list[…], Literal[…], Annotated[int, Range(…)], … | None"
             raise UserError(f"{OPTION}: {path.name}: {name} needs an annotation that says what it may be: {possible}")
+        if name == "source" and not known[name].kinds <= {"run", "none"}:
+            as_run = "source is a run, which is opened; annotate it as Run | None, or give yours another name"
+            raise UserError(f"{OPTION}: {path.name}: {as_run}")
 
 
 def again(block: dict) -> None:

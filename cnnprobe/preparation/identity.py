@@ -10,6 +10,8 @@ not by where they lie.
 import ast
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,13 @@ OUTSIDE = {CODE: "module", EXPERIMENT: "method's module"}
 IN_FULL = CODE, EXPERIMENT, OBJECTS, MOMENT, f"held-out {LABELS}"
 """Parts of which a run that has an identity lists every one: what it does not list was not there when it began."""
 FOLDERS = ("searchlight",)
-"""Options that may name a folder of files; a word of another one may be that of a folder by chance."""
+"""Options of ours that may name a folder of files; of an experiment of the user's own every text may."""
 PAIRS = {".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".img.gz": (".hdr", ".hdr.gz"), ".hdr.gz": (".img.gz",)}
 """Endings of files that are read together with one."""
-APART = ("name", "root", "source", "brain", "old_task")
-"""Options that name no file whose bytes count: images and runs have digests of their own."""
+APART = ("model.file", "method.file", "dataset.root", "method.source")
+"""Options whose files are not read as they stand here: code, images and runs have digests of their own."""
+RUNS = ("method.brain", "method.old_task")
+"""Options of commands of ours that name runs as well."""
 
 
 def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dict[str, str]:
@@ -140,40 +144,76 @@ def found_again(digest: str, places: Iterable[str], commands: Iterable[str]) -> 
 
 def _named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Give the digests of the files that a configuration names, by option."""
-    code = ("model.file", own_experiment.OPTION) if config["method"].get("name") in catalogue.OWN else ("model.file",)
+    own = config["method"].get("name") in catalogue.OWN
+    apart = APART if own else (*APART, *RUNS)
     for group in ("model", "dataset", "method"):
         for key, value in config[group].items():
-            for word in value if isinstance(value, list) else [value]:
-                paths = files_of(word, key in FOLDERS) if key not in APART and f"{group}.{key}" not in code else []
+            if key == "name" or f"{group}.{key}" in apart:
+                continue
+            for word in _texts(value):
+                folder = _folder_of(word) if key in FOLDERS or (own and group == "method") else None
+                paths = below(folder, config["out"] if own else None) if folder else files_of(word)
                 if len(paths) == 1:
                     yield f"{group}.{key} {word}", files.sha256(paths[0])
                 elif paths:
-                    several = "".join(f"{path.name} {files.sha256(path)} " for path in paths)
+                    places = (path.relative_to(folder or path.parent) for path in paths)
+                    several = "".join(f"{place} {files.sha256(path)} " for place, path in zip(places, paths))
                     yield f"{group}.{key} {word}", hashlib.sha256(several.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def files_of(word: Any, folders: bool = False) -> list[Path]:
-    """Return the files that are read where a value names one: itself and its other half, or those of a folder."""
+def _texts(value: Any) -> Iterator[str]:
+    """Give the texts of a value, those in lists as well."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
+
+def files_of(word: str) -> list[Path]:
+    """Return the files that are read where a text names one: itself and its other half."""
     path = file_of(word)
-    if path is not None:
-        halves = [ending for ending in PAIRS if path.name.lower().endswith(ending)]
-        stem = path.name[: -len(halves[-1])] if halves else ""
-        others = (path.with_name(stem + ending) for ending in PAIRS[halves[-1]]) if halves else ()
-        return [path, *(other for other in others if other.is_file())]
-    try:
-        folder = path_of(word) if folders and isinstance(word, str) and word else None
-        if folder is None or not folder.is_dir():
-            return []
-        return sorted(path for path in folder.iterdir() if path.is_file())
-    except (OSError, ValueError, UserError):
+    if path is None:
         return []
+    halves = [ending for ending in PAIRS if path.name.lower().endswith(ending)]
+    stem = path.name[: -len(halves[-1])] if halves else ""
+    others = (path.with_name(stem + ending) for ending in PAIRS[halves[-1]]) if halves else ()
+    return [path, *(other for other in others if other.is_file())]
 
 
-def file_of(word: Any) -> Path | None:
-    """Return the file that a value names, FILE or FILE:part; None where it names none."""
-    words = [word, word.rpartition(":")[0]] if isinstance(word, str) else []
+def _folder_of(word: str) -> Path | None:
+    """Return the folder that a text names; None where it names none, or is but a sign: "/", "."."""
     try:
-        return next((path for path in map(path_of, filter(None, words)) if path.is_file()), None)
+        path = path_of(word) if re.search(r"\w", word) else None
+        return path if path is not None and path.is_dir() else None
+    except (OSError, ValueError, UserError):
+        return None
+
+
+def below(folder: Path, out: str | None) -> list[Path]:
+    """Return the files in a folder, sorted.
+
+    Args:
+        folder: of a table, masks, volumes.
+        out: folder of all runs: those in folders below count as well, but for what lies there; None: they do not.
+    """
+    found = []
+    for place, folders, names in os.walk(folder):
+        if out is not None and Path(place).absolute() == Path(out).absolute():
+            folders.clear()
+            continue
+        paths = [Path(place, name) for name in names]
+        found += [path for path in paths if path.is_file() and os.access(path, os.R_OK)]
+        if out is None:
+            break
+    return sorted(found)
+
+
+def file_of(word: str) -> Path | None:
+    """Return the file that a text names, FILE or FILE:part; None where it names none."""
+    words = filter(None, (word, word.rpartition(":")[0]))
+    try:
+        return next((path for path in map(path_of, words) if path.is_file()), None)
     except (OSError, ValueError, UserError):
         return None
 

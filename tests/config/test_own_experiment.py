@@ -177,6 +177,32 @@ def test_a_run_does_not_go_on_with_other_code(cnnprobe, place, file):
     assert cnnprobe(*MINE, "--redraw", RUN.replace("v001", "v002")).status == 0
 
 
+@pytest.mark.parametrize("option", ["root", "brain", "old_task", "tables"])
+@pytest.mark.parametrize("place_of", ["numbers.csv", "numbers/below/one.csv"])
+def test_whatever_an_option_is_called_its_files_count(cnnprobe, place, option, place_of):
+    """F100: no name of a package's option, and no folder, hides a file that an experiment of one's own reads."""
+    words = [*IMAGES, f"{option}={Path(place_of).parts[0]}"]
+    Path("bright_ness.py").write_text(EXPERIMENT.replace("note: str", f"{option}: str | list[str]"))
+    Path(place_of).parent.mkdir(parents=True, exist_ok=True)
+    Path(place_of).write_text("1")
+    assert cnnprobe(*MINE, *words).status == 0
+    stopped(Path(RUN))
+    assert cnnprobe(*MINE, "--resume", RUN).status == 0
+    stopped(Path(RUN))
+    Path(place_of).write_text("2")
+    answer = cnnprobe(*MINE, "--resume", RUN)
+    assert answer.status == 2 and f"method.{option} {Path(place_of).parts[0]} changed" in answer.err, answer.err
+    assert f"method.{option} {Path(place_of).parts[0]} changed" in cnnprobe(*MINE, "--rerun", RUN).err
+
+
+def test_a_folder_that_a_word_means_by_chance_costs_nothing(cnnprobe, place):
+    """F100: neither the folder of all runs, nor a sign that is one too; runs come there all the time."""
+    for word in ("note=.", "note=outputs"):
+        assert cnnprobe(*MINE, *IMAGES, word).status == 0
+        run = max(Path("outputs/bright-ness/convnet-shapes").glob("v*"))
+        assert not [part for part in run_json.read(run)["identity"] if part.startswith("method.")]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
@@ -194,6 +220,7 @@ def test_a_run_does_not_go_on_with_other_code(cnnprobe, place, file):
         ("mine.py", "def compute(:\n", "mine.py:1: SyntaxError: "),
         ("mine.py", EXPERIMENT.replace("most: int", "limit: int"), "mine.py: limit is an option of every run"),
         ("mine.py", EXPERIMENT.replace("most: int", "seed: int"), "mine.py: seed is an option of every run"),
+        ("mine.py", EXPERIMENT.replace("note: str", "source: str"), "mine.py: source is a run, which is opened"),
         ("mine.py", EXPERIMENT.replace("most: int =", "most ="), "mine.py: most needs an annotation"),
         ("mine.py", EXPERIMENT.replace("most: int", "most: np.ndarray"), "mine.py: most needs an annotation"),
         ("mine.py", EXPERIMENT.replace("MOST = 9", "MOST = max(1, 9)"), "the default of most must be a plain value"),
