@@ -38,7 +38,7 @@ def take(request: Request) -> None:
 
 
 def add(file: str, command: str = "") -> str:
-    """Make an experiment one of the choices, and return its command; the file is read, and not run.
+    """Make an experiment one of the choices, and return its command; the file is read, and run when it is needed next.
 
     Args:
         file: as typed.
@@ -88,9 +88,9 @@ def _options_are_possible(path: Path) -> None:
 
 
 def again(block: dict) -> None:
-    """Make the experiment of a job's configuration one of the choices, in a process that has read no command line."""
+    """Make the experiment of a job's configuration one of the choices, as its file is when the job begins."""
     command = catalogue.command_name(block["name"])
-    if command not in (*catalogue.commands(), *catalogue.OWN) and isinstance(block.get("file"), str):
+    if command not in catalogue.commands() and isinstance(block.get("file"), str):
         add(block["file"], command)
 
 

@@ -1,11 +1,13 @@
 """Python files of the user's own: run by their path, with what lies beside them, and their errors as one line."""
 
+import hashlib
 import importlib.util
 import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
@@ -13,6 +15,7 @@ from importlib.machinery import (
     SOURCE_SUFFIXES,
     ExtensionFileLoader,
     FileFinder,
+    PathFinder,
     SourceFileLoader,
     SourcelessFileLoader,
 )
@@ -21,19 +24,40 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from cnnprobe.errors import UserError, path_of
+from cnnprobe.machine import files
 
 _OWN: dict[str, set[str]] = {}
 """Modules of no installed package that files of an option imported; another file may mean other ones by that name."""
+_RAN: dict[str, dict[str, "Ran"]] = {}
+"""The files that the last one of an option ran, by module, see `ran`."""
 _PACKAGES: set[str] = set()
 """Installed packages that they were the first to import, as they are imported."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A file of no installed package, as it was run; what stands under its name may be changed at any time.
+
+    Args:
+        path: absolute, without links.
+        sha256: of what was compiled.
+    """
+
+    path: Path
+    sha256: str
 
 
 class _AsItIs(SourceFileLoader):
     """Compiles a file as it is now: bytecode that was kept is taken for its own wherever second and size are equal."""
 
+    sha256 = ""
+    """Of what was compiled."""
+
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
+        data = self.get_data(path)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        return self.source_to_code(data, path)
 
 
 LOADERS = (
@@ -74,7 +98,8 @@ def run(path: Path, option: str, hint: str = "") -> ModuleType:
     if specification is None or specification.loader is None:
         raise UserError(f"{option}: {path.name} is not a Python file (.py){hint}")
     module = importlib.util.module_from_spec(specification)
-    known = _forgotten(path.parent, option)
+    with _importing_from(path.parent):
+        known = _forgotten(path.parent, option)
     before = set(sys.modules) - known
     sys.modules[module.__name__] = module
     try:
@@ -88,7 +113,13 @@ def run(path: Path, option: str, hint: str = "") -> ModuleType:
         new = set(sys.modules) - before - {module.__name__}
         _OWN[option] = {name for name in new if _is_own(sys.modules[name], path.parent)}
         _PACKAGES.update(name.partition(".")[0] for name in new - _OWN[option])
+    _RAN[option] = {one: _as_run(sys.modules[one]) for one in sorted(_OWN[option])} | {name: _as_run(module)}
     return module
+
+
+def _as_run(module: ModuleType) -> Ran:
+    path, loader = Path(str(module.__file__)).resolve(), module.__spec__ and module.__spec__.loader
+    return Ran(path, loader.sha256 if isinstance(loader, _AsItIs) else files.sha256(path))
 
 
 @contextmanager
@@ -121,7 +152,7 @@ def _forgotten(folder: Path, option: str) -> set[str]:
     known = set()
     for other, names in _OWN.items():
         for name in list(names):
-            if other != option and name in sys.modules and _is_own(sys.modules[name], folder):
+            if other != option and _is_found_from_here(name, folder):
                 known.add(name)
                 continue
             sys.modules.pop(name, None)
@@ -129,10 +160,19 @@ def _forgotten(folder: Path, option: str) -> set[str]:
     return known
 
 
-def ran(option: str) -> dict[str, Path]:
-    """Return the files of no installed package that the last one of an option was seen to import, by module."""
-    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in sorted(_OWN.get(option, ()))}
-    return {name: Path(file).resolve() for name, file in files.items() if file}
+def _is_found_from_here(name: str, folder: Path) -> bool:
+    """Tell whether a module of that name is the one that an import would find now, which looks in a folder first."""
+    first, file = name.partition(".")[0], getattr(sys.modules.get(name), "__file__", None)
+    top = getattr(sys.modules.get(first), "__file__", None)
+    if file is None or top is None:  # a package without __init__.py has no file
+        return file is not None and Path(file).resolve().is_relative_to(folder)
+    found = PathFinder.find_spec(first)
+    return found is not None and found.origin is not None and Path(found.origin).resolve() == Path(top).resolve()
+
+
+def ran(option: str) -> dict[str, Ran]:
+    """Return the last file of an option, and those of no installed package that it was seen to import, by module."""
+    return _RAN.get(option, {})
 
 
 def versions() -> dict[str, str]:

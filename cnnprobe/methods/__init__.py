@@ -14,8 +14,8 @@ from cnnprobe.machine import python_files
 from cnnprobe.methods.contract import Provided
 from cnnprobe.store.tables import Measurement
 
-_RUN: dict[tuple[Path, int], ModuleType] = {}
-"""Files of the user's own that were run, by path and the moment of their last change."""
+_RUN: dict[str, tuple[Path, ModuleType]] = {}
+"""Files of the user's own that were run, by command."""
 
 
 def module(command: str) -> ModuleType:
@@ -25,11 +25,10 @@ def module(command: str) -> ModuleType:
         UserError: it is a file of the user's own, and fails.
     """
     if command in catalogue.OWN:
-        path = catalogue.OWN[command]
-        key = path, path.stat().st_mtime_ns
-        if key not in _RUN:
-            _RUN[key] = python_files.run(path, own_experiment.OPTION)
-        return _RUN[key]
+        path = catalogue.OWN[command]  # another object for each job: what it was run from may have been changed
+        if command not in _RUN or _RUN[command][0] is not path:
+            _RUN[command] = path, python_files.run(path, own_experiment.OPTION)
+        return _RUN[command][1]
     name = f"cnnprobe.methods.{command.replace('-', '_')}"
     found = importlib.import_module(name)
     return importlib.import_module(f"{name}.method") if hasattr(found, "__path__") else found

@@ -5,12 +5,12 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cnnprobe.config import catalogue, schema, typed
 from cnnprobe.errors import UserError, no_folder, path_of
 from cnnprobe.instruments.network import about as protocol
+from cnnprobe.machine.python_files import Ran
 from cnnprobe.preparation.named_weights import (
     FILES,
     TRAINING,
@@ -46,7 +46,7 @@ class Preparation:
         sums: sha256 of the weights of each moment, by its label.
         classes: names of the network's own classes, () where unknown.
         options: the `model` block it was built from.
-        code: Python files that a network of the user's own was seen to run beside its own, by module.
+        code: Python files that a network of the user's own was seen to run, by module.
         buffers: sha256 of the buffers of such a network that are not in its state dict, by name.
         beside: image sets that an experiment reads beside the dataset, by option.
     """
@@ -60,7 +60,7 @@ class Preparation:
     sums: dict[str, str]
     classes: tuple[str, ...]
     options: dict[str, Any]
-    code: dict[str, Path] = field(default_factory=dict)
+    code: dict[str, Ran] = field(default_factory=dict)
     buffers: dict[str, str] = field(default_factory=dict)
     beside: dict[str, Any] = field(default_factory=dict)
 

@@ -218,18 +218,19 @@ def file_of(word: str) -> Path | None:
         return None
 
 
-def code_of(file: Path, ran: dict[str, Path], part: str) -> dict[str, str]:
+def code_of(file: Path, ran: dict[str, python_files.Ran], part: str) -> dict[str, str]:
     """Return the digests of a Python file of the user's own and of what it imports, of no installed package.
 
     Args:
         file: of a network or an experiment.
-        ran: files that it was seen to import, by module.
+        ran: files that were seen to run, by module.
         part: `CODE` or `EXPERIMENT`.
     """
-    folder = file.resolve().parent
-    found = {f"{part} {name}": path for name, path in imported(file, ran.values()).items()}
-    found |= {f"{OUTSIDE[part]} {name}": path for name, path in ran.items() if not path.is_relative_to(folder)}
-    return {name: files.sha256(path) for name, path in found.items()}
+    folder, paths = file.resolve().parent, {name: one.path for name, one in ran.items()}
+    found = {f"{part} {name}": path for name, path in imported(file, paths.values()).items()}
+    found |= {f"{OUTSIDE[part]} {name}": path for name, path in paths.items() if not path.is_relative_to(folder)}
+    compiled = {one.path: one.sha256 for one in ran.values()}
+    return {name: compiled.get(path.resolve()) or files.sha256(path) for name, path in found.items()}
 
 
 def imported(file: Path, ran: Iterable[Path] = ()) -> dict[str, Path]:

@@ -81,7 +81,6 @@ def task(config: DictConfig) -> int:
     """Do one job of a sweep; never raises for a failed job, only where a signal ended it. Returns its exit status."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     about = HydraConfig.get()
-    own_experiment.again(plain["method"])
     of = plain.pop("sweep")
     asked = Asked(Sweep(Path(of["folder"]), of["id"]), about.job.num, typed(about.overrides.task), plain)
     launcher = os.environ.get(PARENT)
@@ -141,6 +140,7 @@ def _work(asked: Asked, stop: Stop) -> tuple[int, dict[str, Any]]:
         preparation.load_torch()
         from cnnprobe.machine import precision
 
+        own_experiment.again(asked.config["method"])
         job = Job(asked.command, schema.checked(asked.config, asked.command), tuple(asked.words),
                   sweep=asked.folder.name)  # fmt: skip
         with newest.as_of(asked.folder), precision.put_back():

@@ -1,5 +1,6 @@
 """An experiment of the user's own: a file that the command line names, and nobody else."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -175,6 +176,50 @@ def test_a_run_does_not_go_on_with_other_code(cnnprobe, place, file):
     answer = cnnprobe(*MINE, "--rerun", RUN)
     assert answer.status == 0 and f"experiment {file} changed" in answer.err
     assert cnnprobe(*MINE, "--redraw", RUN.replace("v001", "v002")).status == 0
+
+
+@pytest.mark.parametrize("file", ["bright_ness.py", "parts.py"])
+def test_each_job_of_a_sweep_runs_the_files_as_they_are_then(cnnprobe, place, file):
+    """F100: and its digests are those of what ran, though the file is another one by the time they are written."""
+    edited = f"with open({file!r}, 'a') as itself:\n    itself.write('TIMES *= 2\\n')\n"
+    own = EXPERIMENT.replace("factor(scale) *", "factor(scale) * TIMES * parts.TIMES *")
+    own = own.replace("MOST = 9\n", "MOST = 9\n" + edited)
+    texts = {"bright_ness.py": f"{own}\nimport parts\nTIMES = 1\n", "parts.py": f"{PARTS}\nTIMES = 1\n"}
+    for name, text in texts.items():
+        Path(name).write_text(text)
+    assert cnnprobe(*MINE, "-m", *IMAGES, "scale=1,1.0").status == 0
+    runs = [Path(RUN), Path(RUN.replace("v001", "v002"))]
+    first, second = (package.open(run)["images"]["mean"] for run in runs)
+    assert np.allclose(second, 2 * first)
+    for times, run in enumerate(runs):
+        expected = hashlib.sha256((texts[file] + "TIMES *= 2\n" * times).encode()).hexdigest()
+        assert run_json.read(run)["identity"][f"experiment {file}"] == expected
+
+
+def test_a_network_and_an_experiment_each_import_what_lies_beside_them(cnnprobe, place):
+    """F100: under one name."""
+    for name, start in (("net", 1), ("net/deep", 2)):
+        Path(name).mkdir()
+        Path(name, "parts.py").write_text(f"VALUE = {start}.0\n")
+        Path(name, "net.py").write_text(
+            "import torch, parts\nclass Net(torch.nn.Module):\n"
+            "    def forward(self, x):\n        return x.mean((2, 3)) * parts.VALUE\n"
+        )
+        words = ["model=custom", f"model.file={name}/net.py", "model.function=Net", "model.input_size=32", *IMAGES[1:]]
+        assert cnnprobe(*MINE, *words, f"name=n{start}").status == 0
+        identity = run_json.read(Path(f"outputs/bright-ness/n{start}/v001"))["identity"]
+        for part, file in (("code", Path(name, "parts.py")), ("experiment", Path("parts.py"))):
+            assert identity[f"{part} parts.py"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert "code parts.py" in identity and not [part for part in identity if part.startswith("method's module")]
+
+
+def test_what_a_job_finds_broken_is_its_failure(cnnprobe, place):
+    """F15: a file that somebody is editing."""
+    text = EXPERIMENT.replace("MOST = 9", "MOST = 9\nPath(__file__).write_text('def compute(:')")
+    Path("bright_ness.py").write_text(text)
+    answer = cnnprobe(*MINE, "-m", *IMAGES, "scale=1,2")
+    assert answer.status == 2 and "1 of 2 jobs done" in answer.out
+    assert "job 1: bright_ness.py:1: SyntaxError: " in answer.err and "Traceback" not in answer.err
 
 
 @pytest.mark.parametrize("option", ["root", "brain", "old_task", "tables"])

@@ -1,5 +1,6 @@
 """Python files of the user's own, as they are when they are run."""
 
+import hashlib
 import os
 import py_compile
 
@@ -31,6 +32,17 @@ def test_a_file_edited_within_a_second_is_run_as_it_is_now(tmp_path):
             path.write_bytes(content)
         found = python_files.run(tmp_path / "net.py", "model.file").VALUES
         assert found == (value, value, value)
+
+
+def test_what_ran_has_the_digest_of_what_was_compiled(tmp_path):
+    """F100: a file that is edited while it runs, and one beside it."""
+    texts = {"net.py": "import beside\nfrom pathlib import Path\n", "beside.py": "VALUE = 1\n"}
+    texts["net.py"] += "for name in ('net.py', 'beside.py'):\n    Path(__file__).with_name(name).write_text('')\n"
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    python_files.run(tmp_path / "net.py", "model.file")
+    found = {one.path.name: one.sha256 for one in python_files.ran("model.file").values()}
+    assert found == {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
 def test_installed_packages_below_the_folder_are_imported_as_ever(tmp_path, monkeypatch):
