@@ -69,7 +69,7 @@ def every_moment(request: Request) -> Request:
 def repeated(request: Request) -> Job:
     """Make the job of --resume or --rerun from the configuration in the run's folder."""
     which = "resume" if "resume" in request.flags else "rerun"
-    composed = compose.compose(_without_values(request, "out", *CIRCUMSTANCES))
+    composed = compose.compose(_without_values(request, "out", *CIRCUMSTANCES), whole=False)
     name = Job(request.command, composed).name
     given = request.flags[which]
     only = _is_named(request)
@@ -209,7 +209,7 @@ def redraw(request: Request) -> int:
     """Draw the figures of a run again, without its model and its images."""
     from cnnprobe.runs import drawing
 
-    composed = compose.compose(_without_values(request, "out"))
+    composed = compose.compose(_without_values(request, "out"), whole=False)
     name = Job(request.command, composed).name
     folder = folders.find(request.flags["redraw"], composed["out"], request.command, name, _is_named(request))
     command = run_json.read(folder).get("command", request.command)
@@ -220,6 +220,8 @@ def redraw(request: Request) -> int:
     recording = Recording(folder / "store.h5")
     own = {group: {"name": recording.attributes.get(group)} for group in ("model", "dataset")}
     asked = typed.values(request.overrides, composed)
+    if own["model"]["name"] == "custom":
+        asked.pop("model.file", None)  # nothing is run
     typed.must_agree(asked, own | {"name": folder.parent.name}, folders.short(folder, composed["out"]))
     if not recording.complete:
         return redraw_so_far(folder, command)

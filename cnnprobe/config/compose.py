@@ -187,8 +187,12 @@ def no_sweep(words: list[str], command: str) -> None:
         raise UserError(f"{key} got {several} values; for a sweep add -m{hint}")
 
 
-def compose(request: Request) -> dict[str, Any]:
+def compose(request: Request, whole: bool = True) -> dict[str, Any]:
     """Compose and check the configuration of one command line.
+
+    Args:
+        request: the command line.
+        whole: whether a run is made of it; else what has no default need not be typed, see `schema.checked`.
 
     Returns:
         keys of the root, and the blocks model, dataset, device and method.
@@ -198,7 +202,7 @@ def compose(request: Request) -> dict[str, Any]:
     config = _composed(words, request.config_dirs)
     if request.command == "layers" and _needs_other_channels(config, words):
         config = _composed([*words, "dataset=manufactured"], request.config_dirs)
-    return schema.checked(config, request.command)
+    return schema.checked(config, request.command, whole=whole)
 
 
 def _needs_other_channels(config: dict[str, Any], words: list[str]) -> bool:

@@ -68,6 +68,7 @@ def add(file: str, command: str = "") -> str:
             f"{OPTION}: {path.name} has no function {listing(missing)}; an experiment has {listing(OFFERED)}"
         )
     _options_are_possible(path)
+    python_files.forget(OPTION)  # another run begins
     catalogue.OWN[own] = path
     return own
 

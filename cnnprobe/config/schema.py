@@ -16,7 +16,7 @@ ROOT_PARAMETERS = ("seed", "batch_size", "layer", "units", "device", "workers", 
 """Parameters of `compute` and `build` that the runner fills in."""
 
 
-def checked(config: dict[str, Any], command: str, stored: bool = False) -> dict[str, Any]:
+def checked(config: dict[str, Any], command: str, stored: bool = False, whole: bool = True) -> dict[str, Any]:
     """Return the configuration with every value in its type; `layer: ???` stays, for the runner
     knows the layers there are.
 
@@ -24,6 +24,7 @@ def checked(config: dict[str, Any], command: str, stored: bool = False) -> dict[
         config: composed, or that of a run.
         command: whose options the block method has.
         stored: it is that of a run, maybe of before there were some of the options: these have their defaults.
+        whole: whether every option needs a value; else `???` stays where there is none.
 
     Raises:
         UserError: the first value that is not what its option may be.
@@ -34,7 +35,7 @@ def checked(config: dict[str, Any], command: str, stored: bool = False) -> dict[
         raise UserError(f"the configuration has no {missing[0]!r}; it needs {listing([*catalogue.GROUPS, *NEEDED])}")
     for key, value in config.items():
         if key in catalogue.GROUPS:
-            result[key] = block(key, value, command, stored)
+            result[key] = block(key, value, command, stored, whole)
         elif key in catalogue.ROOT:
             result[key] = value if value == "???" else _value(catalogue.ROOT[key], value, key)
         else:
@@ -50,14 +51,14 @@ def limit_is_known(limit: int | str | None) -> None:
         raise UserError(f"limit must be a number of images, 1 or more, or first:n, such as first:100, got {limit!r}")
 
 
-def block(group: str, given: Any, command: str = "", stored: bool = False) -> dict[str, Any]:
+def block(group: str, given: Any, command: str = "", stored: bool = False, whole: bool = True) -> dict[str, Any]:
     """Return one block of a configuration with every value in its type.
 
     Args:
         group: model, dataset, method or device.
         given: the block; its name is a choice of the group.
         command: whose options the method's block has.
-        stored: see `checked`.
+        stored, whole: see `checked`.
 
     Raises:
         UserError: the first value that is not what its option may be.
@@ -76,7 +77,8 @@ def block(group: str, given: Any, command: str = "", stored: bool = False) -> di
             continue
         if key not in options and key not in ROOT_PARAMETERS:
             raise unknown("option", f"{shown}{key}", [f"{shown}{one}" for one in options], of=f"{group}={name}")
-        result[key] = _value(options[key], value, f"{shown}{key}") if key in options else value
+        open_ = key not in options or (value == "???" and not whole)
+        result[key] = value if open_ else _value(options[key], value, f"{shown}{key}")
     known = _defaults(group, name) if stored else {}
     for key in options:
         if key in result or key in ROOT_PARAMETERS:

@@ -160,6 +160,12 @@ def _forgotten(folder: Path, option: str) -> set[str]:
     return known
 
 
+def forget(option: str) -> None:
+    """Forget what the last file of an option has imported: nothing takes that for what it would import itself."""
+    for name in _OWN.pop(option, ()):
+        sys.modules.pop(name, None)
+
+
 def _is_found_from_here(name: str, folder: Path) -> bool:
     """Tell whether a module of that name is the one that an import would find now, which looks in a folder first."""
     first, file = name.partition(".")[0], getattr(sys.modules.get(name), "__file__", None)

@@ -163,6 +163,24 @@ def test_a_run_whose_headline_cannot_be_written_has_failed(cnnprobe, place):
     assert run_json.read(Path(RUN))["status"] == "failed"
 
 
+@pytest.mark.parametrize("file", [["method.file=bright_ness.py"], ["method.file=bright_ness.py", "model=custom"]])
+def test_what_a_run_needs_is_not_typed_again_to_repeat_it(cnnprobe, place, file):
+    """F94: an option without a default, and the file of a network, which the run itself has."""
+    Path("bright_ness.py").write_text(EXPERIMENT.replace("] = 1.0, most", "], most"))
+    Path("net.py").write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 3)\n")
+    network = ["model=custom", "model.file=net.py", "model.input_size=32"] if file[1:] else ["model=convnet"]
+    made = cnnprobe("bright-ness", file[0], *network, *IMAGES[1:], "scale=2")
+    assert made.status == 0, made.err
+    folder = Path(f"outputs/bright-ness/{'custom' if file[1:] else 'convnet'}-shapes/v001")
+    again = ["bright-ness", *file, *network[1:2]]
+    for flag in ("--redraw", "--rerun", "--resume"):
+        stopped(folder) if flag == "--resume" else None
+        answer = cnnprobe(*again, flag, str(folder))
+        assert answer.status == 0, answer.err
+    both = [package.open(folder.with_name(name))["images"]["mean"] for name in ("v001", "v002")]
+    assert (both[0] == both[1]).all()
+
+
 @pytest.mark.parametrize("file", ["bright_ness.py", "parts.py"])
 def test_a_run_does_not_go_on_with_other_code(cnnprobe, place, file):
     """F100: also not with another file that it imports."""
@@ -194,6 +212,15 @@ def test_each_job_of_a_sweep_runs_the_files_as_they_are_then(cnnprobe, place, fi
     for times, run in enumerate(runs):
         expected = hashlib.sha256((texts[file] + "TIMES *= 2\n" * times).encode()).hexdigest()
         assert run_json.read(run)["identity"][f"experiment {file}"] == expected
+
+
+def test_what_the_experiment_of_a_job_imports_is_no_code_of_the_network_of_the_next(cnnprobe, place):
+    """F100: such a job could not be gone on with."""
+    Path("net.py").write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 3)\n")
+    network = ["model=custom", "model.file=net.py", "model.input_size=32"]
+    assert cnnprobe(*MINE, "-m", *network, *IMAGES[1:], "scale=1,2").status == 0
+    for run in Path("outputs/bright-ness/custom-shapes").glob("v*"):
+        assert [part for part in run_json.read(run)["identity"] if part.startswith("code")] == ["code net.py"]
 
 
 def test_a_network_and_an_experiment_each_import_what_lies_beside_them(cnnprobe, place):
