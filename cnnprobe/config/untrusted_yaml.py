@@ -29,6 +29,8 @@ ALLOWED = re.compile(rf"\$\{{\s*(?:\.*[\w.\[\]-]+|{VARIABLE})\s*\}}")
 """Interpolations: the value of another key, or a variable of the environment that is no secret."""
 SWEPT = re.compile(rf"(?:[^\\${{}}]|\$\{{\s*{VARIABLE}\s*\}})*")
 """Values to sweep over: neither a block nor what becomes an interpolation in Hydra's grammar, `$\\{`."""
+PUBLISHED = re.compile(r"(?<![\w/@-])published(?![\w/@-])|\$\{")
+"""In `weights`: the word that lets them be fetched, or what may become it."""
 
 
 def check_folder(folder: Path) -> None:
@@ -205,10 +207,12 @@ class _Page:
         """Look through what is swept over: Hydra reads each KEY=VALUE as an override, in a grammar with functions."""
         for key, value in params.items() if isinstance(params, dict) else [(params, None)]:
             self._key(key, value)
-            if not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", str(key)) or not SWEPT.fullmatch(str(value)):
+            elsewhere = key in FOLDERS and re.search(r"[/$]", str(value))  # a file that nobody has looked through
+            plain = re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", str(key)) and SWEPT.fullmatch(str(value))
+            if elsewhere or not plain:
                 raise UserError(
                     f"{self.path}: {f'{key}={value}'[:80]!r} is not allowed in hydra.sweeper.params; names of options "
-                    "are, and values without backslashes, braces and keys of others"
+                    "are, choices in their own folders, and values without backslashes, braces and keys of others"
                 )
 
     def _key(self, key: Any, value: Any) -> None:
@@ -217,6 +221,11 @@ class _Page:
             raise UserError(f"{self.path}: key {str(key)[:80]!r} is not allowed in a configuration file")
         if last == "file" and value not in (None, "???"):
             raise UserError(f"{self.path}: {key}: a Python file is run only if the command line names it: model.file=…")
+        told = f"{self.path}: {key}: {{}} fetched only if the command line says so: {{}}"
+        if last == "download" and value not in (False, None):
+            raise UserError(told.format("images are", "dataset.download=true"))
+        if last == "weights" and PUBLISHED.search(str(value)):
+            raise UserError(told.format("weights are", "weights=published (no interpolation may stand here)"))
         self._value(key, value)
 
     def _value(self, key: Any, value: Any) -> None:

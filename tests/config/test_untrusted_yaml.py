@@ -149,6 +149,9 @@ OTHERS = [
             ("model@x", "custom"),
             ("model", "{file: evil.py}"),
             ("model", [{"file": "evil.py"}]),
+            ("model", "sub/evil,convnet"),
+            ("model", "../../evil"),
+            ("device", "${oc.env:HOME}"),
             ("name", "$\\{oc.env:PATH}"),
             ("name", "${dataset.root}"),
         ]
@@ -184,6 +187,35 @@ def test_yaml_that_would_run_code_is_refused_and_nothing_runs(asked, tmp_path, s
         assert "not allowed" in answer.err or "only if the command line names it" in answer.err, text
         assert not (tmp_path / "PWNED").exists()
         assert not (tmp_path / "outputs").exists()
+
+
+FETCHING = [
+    ("weights: published", "weights: weights are fetched only if the command line says so: weights=published"),
+    ("weights: pub${oc.env:CNNPROBE_NONE,}lished", "weights: weights are"),
+    ("name: published\nweights: ${name}", "weights: weights are"),
+    ("weights: [random, published]", "weights: weights are"),
+    ("hydra: {sweeper: {params: {weights: 'random,published'}}}", "weights: weights are"),
+    ("hydra: {sweeper: {params: {weights: choice(published)}}}", "weights: weights are"),
+    (
+        "dataset: {download: true}",
+        "download: images are fetched only if the command line says so: dataset.download=true",
+    ),
+    ("dataset: {download: 1}", "download: images are"),
+    ("a: &a {download: 'yes', root: not-asked-for}\ndataset: *a", "download: images are"),
+    ("hydra: {sweeper: {params: {dataset.download: 'false,true'}}}", "dataset.download: images are"),
+]
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+def test_what_fetches_stands_on_the_command_line(asked, tmp_path, sweep):
+    """F102: no file of a folder lets images or weights be fetched, or a folder be made for them."""
+    for text, told in FETCHING:
+        text = text.replace("dataset: {", f"dataset: {{root: {tmp_path}/not-asked-for, ")
+        words = ["dataset=cifar10", "layer=conv1", *(["-m", "seed=1,2"] if sweep else [])]
+        refused(asked(text, *words), told)
+        assert {path.name for path in tmp_path.iterdir()} == {"mine"}, text
+    answer = asked("dataset: {download: false}\nweights: train/published-net/v001", "dataset=cifar10", "--cfg", "job")
+    assert answer.status == 0, answer.err
 
 
 def test_a_page_may_not_fill_other_places_than_the_root(asked, tmp_path):
