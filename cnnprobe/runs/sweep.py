@@ -28,7 +28,7 @@ from cnnprobe.runs import drawing, sweep_state, sweep_table
 from cnnprobe.runs.job import Job
 from cnnprobe.runs.sweep_job import PARENT, GoneError, settle, stop_jobs, task, typed
 from cnnprobe.runs.sweep_table import lines_of
-from cnnprobe.store import folders, locks
+from cnnprobe.store import folders, locks, run_json
 
 FULL = "HYDRA_FULL_ERROR"
 """Variable of the environment with which errors come as they are, instead of pages and the end of the process."""
@@ -179,11 +179,12 @@ def draw_again(folder: Path) -> int:
     Raises:
         UserError: one of its stores cannot be read.
     """
-    command = folder.resolve().parent.parent.name
-    found = ((sweep_table.run_of(folder, line), line["overrides"]) for line in lines_of(folder))
-    runs = [(run, overrides) for run, overrides in found if run is not None]
+    command = next((place.name for place in sweep_table.beside(folder) if place.name in catalogue.commands()), None)
+    done = [line for line in lines_of(folder) if line["status"] == "complete"]
+    found = ((sweep_table.run_of(folder, line), line["overrides"]) for line in done)
+    runs = [(run, overrides) for run, overrides in found if run and run_json.read(run).get("status") == "complete"]
     drawn = [path.lstat().st_mtime_ns for path in (folder / drawing.FIGURES).glob("*.png")]
-    if command not in catalogue.commands() or not any((run / "run.json").stat().st_mtime_ns > max(drawn, default=0)
+    if command is None or not any((run / "run.json").stat().st_mtime_ns > max(drawn, default=0)
                                                       for run, _ in runs):  # fmt: skip
         return 0
     return drawing.compare(command, runs, folder)

@@ -29,7 +29,7 @@ from cnnprobe.runs import resource_errors, sweep_state
 from cnnprobe.runs.execute import execute
 from cnnprobe.runs.job import Job
 from cnnprobe.runs.sweep_state import Sweep
-from cnnprobe.runs.sweep_table import found_by, lines_of, notes_of, write_in_time
+from cnnprobe.runs.sweep_table import found_by, lines_of, notes_of, run_of, version_of, write_in_time
 from cnnprobe.store import folders, locks, newest, run_json
 
 SHARING = ("joblib",)
@@ -123,6 +123,9 @@ def do(asked: Asked) -> int:
         write_in_time(asked.folder)
         try:
             status, line = _work(asked, stop)
+            # one that failed may have had a folder before
+            if not line["version"] and (path := run_of(asked.folder, note, noted=True)) is not None:
+                line |= {"version": version_of(asked.command, path), "folder": str(path)}
         except (KeyboardInterrupt, SystemExit):
             files.write_json(
                 asked.folder / "jobs" / f"{asked.number}.json", _broken_off(asked.folder, asked.number, note)
@@ -146,7 +149,7 @@ def _work(asked: Asked, stop: Stop) -> tuple[int, dict[str, Any]]:
         with newest.as_of(asked.folder), precision.put_back():
             status, where = execute(job, stop)
         about = run_json.read(where)
-        line |= {"status": about["status"], "version": folders.short(where, job.config["out"]), "folder": str(where)}
+        line |= {"status": about["status"], "version": version_of(asked.command, where), "folder": str(where)}
         line |= found_by(about)
         if about["status"] == "interrupted":
             line["reason"] = f"resume with: {folders.command_for(where, asked.command)}"
@@ -293,22 +296,9 @@ def _waits(notes: dict[int, dict[str, Any]]) -> bool:
     return True
 
 
-def _run_of(folder: Path, note: dict[str, Any]) -> Path | None:
-    """Return the run folder of a job that has left no line, None where it had not come so far."""
-    paths: list[Path] = []
-    with suppress(OSError, ValueError):  # no path can be that long, or hold what this one does
-        paths = sorted((Path(note["out"]) / note["command"]).glob("*/v*"))
-    for path in paths:
-        about = run_json.read(path)
-        one = about.get("sweep"), about.get("process"), about.get("overrides")
-        if one == (folder.name, note["process"], note["overrides"]):  # a process may do several jobs
-            return path
-    return None
-
-
 def _writes(folder: Path, note: dict[str, Any]) -> bool:
     """Tell whether a job that has left no line is still at work, its launcher gone."""
-    path = _run_of(folder, note)
+    path = run_of(folder, note, noted=True)
     return path is not None and locks.holder(path) is not None
 
 
@@ -332,10 +322,10 @@ def _killed(folder: Path, number: int, note: dict[str, Any]) -> None:
 
 def _broken_off(folder: Path, number: int, note: dict[str, Any], why: str = "") -> dict[str, Any]:
     """Return the line of a job that left at once, or was killed and `why`, with its run folder and how to resume it."""
-    path, how = _run_of(folder, note), f"its process was killed {why}" if why else "it was stopped"
+    path, how = run_of(folder, note, noted=True), f"its process was killed {why}" if why else "it was stopped"
     line = {"job": number, "overrides": note["overrides"], "status": "killed" if why else "interrupted", "version": ""}
     if path is None:
         return line | {"reason": f"{how}, before it had a run folder"}
     resume = f"resume with: {folders.command_for(path, note['command'])}"
-    about = {"version": folders.short(path, note["out"]), "folder": str(path)}
+    about = {"version": version_of(note["command"], path), "folder": str(path)}
     return line | about | {"reason": f"{how}; {resume}" if why else resume}

@@ -44,16 +44,21 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
     What a job that was stopped came to when it was gone on with stands in its run.
     """
+    return sorted((line | _since(folder, line) for line in _left(folder)), key=lambda line: line["job"])
+
+
+def _left(folder: Path) -> list[dict[str, Any]]:
     found = map(_read, _up_to_a_limit((folder / "jobs").glob("*.json")))
-    return sorted((line | _since(folder, line) for line in found if line is not None), key=lambda line: line["job"])
+    return [line for line in found if line is not None]
 
 
 def _since(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
     """Return what has become since of a job that left a line before its run was complete; {} where it is not."""
     run = run_of(folder, line) if line["status"] in STOPPED else None
-    if run is None:
+    about = run_json.read(run) if run is not None else {}
+    if about.get("status") != "complete":
         return {}
-    return {"status": "complete", "reason": "", "folder": str(run)} | found_by(run_json.read(run))
+    return {"status": "complete", "reason": "", "folder": str(run), "bug": False} | found_by(about)
 
 
 def found_by(about: dict[str, Any]) -> dict[str, Any]:
@@ -61,18 +66,47 @@ def found_by(about: dict[str, Any]) -> dict[str, Any]:
     return {"weights": about.get("weights", {}).get("label", ""), "headline": about.get("headline", {})}
 
 
-def run_of(folder: Path, line: dict[str, Any]) -> Path | None:
-    """Return the folder of the complete run of a job, None where it is not beside the sweep, is another one's, or not.
+def beside(folder: Path) -> list[Path]:
+    """Return the folder of the command in which a sweep lies, as its path says and behind links."""
+    return list(dict.fromkeys(path.parent.parent for path in (folder.absolute(), folder.resolve())))
 
-    The sweep may be a stranger's, and its lines may lead elsewhere: the run itself has to say that it is that job.
+
+def run_of(folder: Path, job: dict[str, Any], noted: bool = False) -> Path | None:
+    """Return the folder of the run of a job, None where there is none.
+
+    It is looked for beside the sweep, wherever that lies now, and then where a note says that its job writes: `out` may
+    be swept over. The sweep may be a stranger's, and lead elsewhere: the run itself has to say that it is that job.
+
+    Args:
+        folder: of the sweep.
+        job: its line, or its note.
+        noted: whether that is a note: the job has left no line that names its run.
     """
-    out = next(iter(folder.resolve().parents[2:3]), None)
-    if not VERSION.fullmatch(line["version"]) or out is None:
+    places, others = beside(folder), set()
+    if noted:
+        places += [Path(job["out"]) / job["command"]]
+        others = {line["version"] for line in _left(folder)}
+    elif not VERSION.fullmatch(job["version"]):
         return None
-    run = out / line["version"]
-    about = run_json.read(run) if run.resolve() == run else {}
-    one = about.get("status"), about.get("sweep"), about.get("overrides")
-    return run if one == ("complete", folder.name, line["overrides"]) else None
+    with suppress(OSError, ValueError):  # no path can be that long, or hold what this one does
+        for place in places:
+            runs = sorted(place.glob("*/v*")) if noted else [place.joinpath(*job["version"].split("/")[1:])]
+            for run in runs:
+                about = run_json.read(run) if run.resolve() == place.resolve() / run.parent.name / run.name else {}
+                same = (about.get("sweep"), about.get("overrides")) == (folder.name, job["overrides"])
+                if same and (not noted or (_is_by(about, job) and version_of(job["command"], run) not in others)):
+                    return run
+    return None
+
+
+def _is_by(about: dict[str, Any], note: dict[str, Any]) -> bool:
+    """Tell whether a run is of the process of a job, or was gone on with by another one since."""
+    return about.get("process") == note["process"] or bool(about.get("resumed"))
+
+
+def version_of(command: str, run: Path) -> str:
+    """Return how a line names a run of a command."""
+    return f"{command}/{run.parent.name}/{run.name}"
 
 
 def notes_of(folder: Path) -> dict[int, dict[str, Any]]:

@@ -70,39 +70,6 @@ def test_a_job_that_left_no_line_was_killed_or_never_begun(tmp_path, capsys):
     assert not list((tmp_path / "jobs").glob("*.begun"))
 
 
-def test_the_table_of_a_sweep_follows_a_job_that_was_gone_on_with(tmp_path):
-    """F103: and no run that is another one, or lies elsewhere."""
-    sweep_folder, run_folder = tmp_path / "record/n/sweep-001", tmp_path / "record/n/v001"
-    (sweep_folder / "jobs").mkdir(parents=True)
-    run_folder.mkdir()
-    line = {"job": 0, "overrides": ["k=2"], "status": "interrupted", "version": "record/n/v001", "reason": "go on"}
-    (sweep_folder / "jobs/0.json").write_text(json.dumps(line))
-    found = []
-    about = {"status": "complete", "sweep": "sweep-001", "overrides": ["k=2"], "headline": {"images": 3}}
-    for change in ({}, {"status": "interrupted"}, {"sweep": "sweep-002"}, {"overrides": ["k=3"]}):
-        (run_folder / "run.json").write_text(json.dumps(about | change))
-        found.append([(one["status"], one["reason"], one["headline"]) for one in sweep_table.lines_of(sweep_folder)])
-    (run_folder / "run.json").write_text(json.dumps(about))
-    run_folder.rename(tmp_path / "elsewhere")
-    run_folder.symlink_to(tmp_path / "elsewhere")
-    found.append([(one["status"], one["reason"], one["headline"]) for one in sweep_table.lines_of(sweep_folder)])
-    assert found == [[("complete", "", {"images": 3})], *[[("interrupted", "go on", {})]] * 4]
-
-
-def test_a_job_that_is_gone_on_with_is_still_of_its_sweep(cnnprobe, tmp_path):
-    """F103."""
-    words = ["record", "-m", "model=convnet", "weights=random", "dataset=avatar", "limit=4", "layer=conv1", "seed=0,1"]
-    assert cnnprobe(*words, "name=n", "device.workers=0").status == 0
-    place = tmp_path / "outputs/record/n"
-    about = json.loads((place / "v002/run.json").read_text())
-    (place / "v002/run.json").write_text(json.dumps(about | {"status": "interrupted"}))
-    line = json.loads((place / "sweep-001/jobs/1.json").read_text())
-    (place / "sweep-001/jobs/1.json").write_text(json.dumps(line | {"status": "interrupted", "headline": {}}))
-    assert "1 of 2 jobs complete" in cnnprobe("status", str(place / "sweep-001")).out
-    assert cnnprobe("record", "--resume", str(place / "v002")).status == 0
-    assert "2 of 2 jobs complete" in cnnprobe("status", str(place / "sweep-001")).out
-
-
 def test_what_a_stranger_has_put_into_a_sweep_is_left_alone(tmp_path, monkeypatch):
     """F102: neither followed, nor waited for, nor taken away."""
     sweep_folder, elsewhere = tmp_path / "sweep-001", tmp_path / "elsewhere"
