@@ -103,7 +103,7 @@ def launched(sweep: sweep_state.Sweep, request: Request, words: list[str]) -> in
         terminal.say(f"cnnprobe {request.command}: {told[:300]}", stream=sys.stderr)
     finally:
         sys.argv = before
-    return 0
+    return sweep_state.about(sweep.folder)["stopped"] or 0  # a signal may come where nobody can catch what it raises
 
 
 @contextmanager

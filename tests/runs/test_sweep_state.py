@@ -5,11 +5,13 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from contextlib import suppress
 
 import pytest
 
+from cnnprobe.config.words import parse
 from cnnprobe.machine import provenance
 from cnnprobe.machine.signals import handled
 from cnnprobe.runs import sweep, sweep_job, sweep_state, sweep_table
@@ -219,3 +221,18 @@ def test_a_job_of_another_process_writes_nothing_into_the_next_sweep_of_that_nam
     assert sorted(path.name for path in folder.rglob("*")) == (["jobs", "sweep.json"] if again else [])
     said = f"cnnprobe topk: job 0: {folder} was deleted, moved or replaced while its jobs were at work"
     assert capfd.readouterr().err == f"{said}; nothing more is written there\n" * 2
+
+
+def test_a_signal_whose_exception_is_lost_counts(tmp_path, monkeypatch):
+    """F63: it may come where Python can only print what is raised, as in a `__del__`."""
+
+    class Loses:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: None)
+    monkeypatch.setattr(sweep.hydra, "main", lambda **_: lambda task: Loses)
+    (tmp_path / "jobs").mkdir()
+    begun = sweep_state.begin(tmp_path)
+    assert sweep.launched(begun, parse(["record", "-m", "seed=1,2"]), []) == 143
+    assert sweep_state.about(tmp_path)["stopped"] == 143
