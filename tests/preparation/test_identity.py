@@ -269,7 +269,7 @@ def test_objects_count_and_so_do_the_weights_of_moments(tmp_path):
 
     def now(sums):
         dataset = limited(coco.build(**options), "first:3")
-        made = SimpleNamespace(dataset=dataset, held_out=None, sums=sums, code=(), buffers={})
+        made = SimpleNamespace(dataset=dataset, held_out=None, sums=sums, code=(), buffers={}, beside={})
         return identity.identity_of({"model": {}, "dataset": {}, "method": {}}, made, {})
 
     before = now({"epoch=000": "a", "epoch=001": "b"})
@@ -388,7 +388,7 @@ def test_a_second_network_counts_by_its_weights(tmp_path, monkeypatch):
     config = {"out": str(tmp_path), "model": {"name": "a"}, "dataset": {"name": "b"}}
     config["method"] = {"brain": "train/b/v001"}
     made = SimpleNamespace(
-        dataset=Given(np.zeros((2, 3, 4, 4), np.float32)), held_out=None, sums={}, code=(), buffers={}
+        dataset=Given(np.zeros((2, 3, 4, 4), np.float32)), held_out=None, sums={}, code=(), buffers={}, beside={}
     )
     before = identity.identity_of(config, made, inputs.reads(config))
     (tmp_path / "best.safetensors").write_text("two")

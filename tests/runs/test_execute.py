@@ -19,8 +19,7 @@ import yaml
 import cnnprobe as package
 from cnnprobe.errors import UserError
 from cnnprobe.methods.rf_map.occlusion import Occlusion
-from cnnprobe.store import folders as runs
-from cnnprobe.store import run_json
+from cnnprobe.store import locks, run_json
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.writer import Writer
 from tests.support.described import COMMANDS
@@ -572,7 +571,7 @@ def test_a_run_that_is_being_written_is_not_resumed_by_another(cnnprobe, tmp_pat
     folder = tmp_path / "outputs/record/convnet-folder/v001"
     about = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(about | {"status": "running"}))
-    lock = runs.Lock(folder)
+    lock = locks.Lock(folder)
     answer = cnnprobe("record", "--resume", str(folder))
     lock.release()
     assert answer.status == 2
