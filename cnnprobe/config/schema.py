@@ -40,6 +40,11 @@ def checked(config: dict[str, Any], command: str, stored: bool = False, whole: b
             result[key] = value if value == "???" else _value(catalogue.ROOT[key], value, key)
         else:
             raise UserError(f"no option {key!r} in the configuration; keys: {listing(catalogue.ROOT)}")
+    for key in (one for one in ("layer", "units") if one in catalogue.options_of(command) and one not in result):
+        known = catalogue.page(catalogue.yaml_path("method", command)).root if stored else {}
+        if key not in known or known[key].default == "???":
+            raise UserError(f"the configuration has no {key!r}, which {command} needs")
+        result[key] = known[key].default  # a run of before there was such an option
     _name_is_safe(result["name"])
     limit_is_known(result["limit"])
     return result

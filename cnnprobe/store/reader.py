@@ -249,7 +249,8 @@ class Recording:
             ValueError: one is of another kind than it has to be.
         """
         found = {key: as_python(value) for key, value in group.attrs.items()}
-        if others := wrong(found):
+        own = group.name != "/" and '"experiment"' in self.attributes.get("identity", "")
+        if others := wrong(found, own):
             raise ValueError(f"attributes of {group.name} of the wrong kind: {', '.join(others)}")
         return Attributes(found, f"{self.path}, {group.name}")
 

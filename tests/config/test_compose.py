@@ -104,3 +104,14 @@ def test_a_choice_of_another_kind_in_a_run_is_told(group, name):
         return  # one of several GPUs, which are known where there are some
     with pytest.raises(UserError, match=f"no {group} "):
         schema.checked(config, "topk", stored=True)
+
+
+def test_a_layer_that_a_run_does_not_name_is_told():
+    """F102: its command needs one."""
+    config = compose.compose(parse(["topk", "model=convnet", "dataset=shapes", "layer=conv1"]))
+    del config["layer"]
+    with pytest.raises(UserError, match="the configuration has no 'layer', which topk needs"):
+        schema.checked(config, "topk", stored=True)
+    config |= {"layer": "conv1"}
+    del config["units"]
+    assert schema.checked(config, "topk", stored=True)["units"] == "all"

@@ -9,9 +9,11 @@ import pytest
 
 import cnnprobe as package
 from cnnprobe.errors import UserError
-from cnnprobe.store.layout import CHECKSUM, known_sum
+from cnnprobe.store.layout import CHECKSUM, as_python, known_sum
 from cnnprobe.store.reader import Recording
-from cnnprobe.store.schema import wrong
+from cnnprobe.store.schema import KNOWN, wrong
+from tests.support.calling import called
+from tests.support.described import COMMANDS
 
 ODD = """
 import torch
@@ -102,3 +104,20 @@ def test_texts_that_are_json_are_of_its_kind():
     for text in ("", "{", "3", "[3]", "{}", "[" * 100_000):
         assert wrong({"classes": text}) == ["classes"]
     assert wrong({"classes": json.dumps(["a"]), "unknown": object(), "size": [3, 8], "level": float("nan")}) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_a_command_writes_of_its_tables_is_of_a_known_kind(command):
+    """F102: a name that is not listed may hold anything in a stranger's store."""
+    measurement = called(command)
+    for table in measurement.tables:
+        known = {key: as_python(value) for key, value in table.attributes.items()}
+        assert set(known) <= KNOWN, (table.name, set(known) - KNOWN)
+        assert wrong(known) == []
+    measurement.close()
+
+
+def test_an_experiment_of_ones_own_calls_its_attributes_as_it_likes():
+    about = {"stride": "large", "level": "high", "layer": 3}
+    assert wrong(about, own=True) == [] and wrong(about) == list(about)
+    assert wrong(about | {"batch": "x"}, own=True) == ["batch"]

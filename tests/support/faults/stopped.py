@@ -98,9 +98,9 @@ def trial(chance: random.Random, number: int) -> str:
     words = [*COMMANDS[command], f"device.workers={workers}", out]
     if any(word.startswith("source=") for word in words):
         shutil.copytree("0 workers/topk/s", f"{number}/topk/s", symlinks=True)
-    folder, note = Path(f"{number}/{command}/n/v001"), command
+    place, note = Path(f"{number}/{command}/n"), command
     for _ in range(chance.randint(1, 3)):
-        how = chance.choice(SIGNALS)
+        how, folder = chance.choice(SIGNALS), last(place)
         asked = [command, "--resume", str(folder), out] if run_json.read(folder) else words
         status = stopped(asked, how, chance.random() * seconds * 1.2)
         assert status in (0, -9, {signal.SIGINT: 130}.get(how, 143), -how), (status, how, Path("said").read_text())
@@ -108,17 +108,21 @@ def trial(chance: random.Random, number: int) -> str:
         if status == 0:
             break
     for _ in range(3):
+        folder = last(place)
         about = run_json.read(folder)
         if about.get("status") == "complete":
             break
         status = ended(begun([command, "--resume", str(folder), out] if about else words))
-        if status == 2 and not run_json.read(folder):  # stopped between its folder and what stands in it
-            folder = folder.with_name("v002")
-            continue
         assert status == 0, Path("said").read_text()
+    folder = last(place)
     same(folder, undisturbed)
     assert left_out(folder) == left_out(undisturbed), (note, left_out(folder), left_out(undisturbed))
     return note
+
+
+def last(place: Path) -> Path:
+    """Return the last run of a name; one that was stopped between its folder and what stands in it is none."""
+    return max((path for path in place.glob("v*") if run_json.read(path)), default=place / "v001")
 
 
 @cache
