@@ -118,11 +118,17 @@ class Effects:
             "unexplained": _ratio(float(moved.mean()) if len(moved) else np.nan, answers.variance),
         }
         if self.classes:
-            kinds = [self.labels == number for number in range(self.classes)]
-            found["class_before"] = np.array([_share(before, labelled & own) for own in kinds])
-            found["class_after"] = np.array([_share(after, labelled & own) for own in kinds])
-            found["class_changed"] = np.array([_share(other, judged & own) for own in kinds])
+            found["class_before"] = self._by_class(before, labelled)
+            found["class_after"] = self._by_class(after, labelled)
+            found["class_changed"] = self._by_class(other, judged)
         return found
+
+    def _by_class(self, right: np.ndarray, among: np.ndarray) -> np.ndarray:
+        """Return (class,) shares of the images of each; NaN where there are none."""
+        among = among & (self.labels >= 0)
+        labels = self.labels[among]
+        count, hits = (np.bincount(labels, weights, self.classes)[: self.classes] for weights in (None, right[among]))
+        return np.divide(hits, count, out=np.full(self.classes, np.nan), where=count > 0)
 
 
 def chance(lesions: list[Lesion], loss: np.ndarray) -> np.ndarray:
