@@ -1,7 +1,6 @@
 """The lock of a run folder: one writer, no detours, and looks that disturb nobody."""
 
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -14,17 +13,11 @@ import pytest
 from cnnprobe.errors import UserError
 from cnnprobe.machine import files
 from cnnprobe.store import locks
-
-
-def make(out, name):
-    folder = out / name
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"status": "complete"}))
-    return folder
+from tests.store.test_folders import make
 
 
 def test_a_folder_has_one_writer(tmp_path):
-    """F68: the second one is told who holds it; afterwards it is free again."""
+    """F68: a second one is told who holds it; once it is released, another may take it."""
     lock = locks.Lock(tmp_path)
     with pytest.raises(UserError, match=r"is being written by process .* on host"):
         locks.Lock(tmp_path)

@@ -41,6 +41,22 @@ QUICK = {
 }
 
 
+SHOWN = ["model=convnet", "weights=random", "dataset=avatar", "limit=4", "layer=conv1"]
+
+
+def with_another(cnnprobe, tmp_path, name, value=None):
+    """Return the folder of a run of topk with another value of an attribute, or without it; its checksum is right."""
+    assert cnnprobe("topk", *SHOWN, "k=2", "name=k").status == 0
+    folder = tmp_path / "outputs/topk/k/v001"
+    with h5py.File(folder / "store.h5", "r+") as store:
+        group = store["units/conv1"]
+        del group.attrs[name]
+        if value is not None:
+            group.attrs[name] = value
+        group.attrs.modify(CHECKSUM, np.uint32(known_sum(group, ["units/conv1", "stimuli"])))
+    return folder
+
+
 @pytest.mark.parametrize("command", QUICK)
 def test_layers_whose_axes_are_lost_or_turned_have_attributes_of_their_kinds(cnnprobe, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
@@ -69,14 +85,7 @@ def test_layers_whose_axes_are_lost_or_turned_have_attributes_of_their_kinds(cnn
 )
 def test_an_attribute_of_another_kind_is_told(cnnprobe, tmp_path, name, value):
     """F102: the checksum is right."""
-    words = ["model=convnet", "weights=random", "dataset=avatar", "limit=4", "layer=conv1", "k=2", "name=k"]
-    assert cnnprobe("topk", *words).status == 0
-    folder = tmp_path / "outputs/topk/k/v001"
-    with h5py.File(folder / "store.h5", "r+") as store:
-        group = store["units/conv1"]
-        del group.attrs[name]
-        group.attrs[name] = value
-        group.attrs.modify(CHECKSUM, np.uint32(known_sum(group, ["units/conv1", "stimuli"])))
+    folder = with_another(cnnprobe, tmp_path, name, value)
     with pytest.raises(UserError, match=rf"is damaged \(attributes of /units/conv1 of the wrong kind: {name}\)"):
         Recording(folder / "store.h5")["units/conv1"]
     answer = cnnprobe("topk", "--redraw", str(folder))
@@ -86,14 +95,8 @@ def test_an_attribute_of_another_kind_is_told(cnnprobe, tmp_path, name, value):
 @pytest.mark.parametrize("name", ["criterion", "criteria", "layer"])
 def test_an_attribute_that_is_not_there_is_told(cnnprobe, tmp_path, name):
     """F102: a run that is built on it ends in one line, with the checksum right."""
-    words = ["model=convnet", "weights=random", "dataset=avatar", "limit=4", "layer=conv1", "k=2", "name=k"]
-    assert cnnprobe("topk", *words).status == 0
-    folder = tmp_path / "outputs/topk/k/v001"
-    with h5py.File(folder / "store.h5", "r+") as store:
-        group = store["units/conv1"]
-        del group.attrs[name]
-        group.attrs.modify(CHECKSUM, np.uint32(known_sum(group, ["units/conv1", "stimuli"])))
-    answer = cnnprobe("gbp", *words[:5], "top_images=2", f"source={folder}", "name=g")
+    folder = with_another(cnnprobe, tmp_path, name)
+    answer = cnnprobe("gbp", *SHOWN, "top_images=2", f"source={folder}", "name=g")
     told = f"{folder}/store.h5, /units/conv1 is damaged: it has no attribute '{name}'"
     assert (answer.status, answer.err.splitlines()[-1]) == (2, f"cnnprobe gbp: {told}"), answer.err
     assert cnnprobe("topk", "--redraw", str(folder)).status in (0, 2)

@@ -126,6 +126,13 @@ def joined(measurement: Measurement) -> dict[tuple[str, str], np.ndarray]:
     }
 
 
+def whole(measurement: Measurement) -> dict[tuple[str, str], np.ndarray]:
+    """Return what was measured by table and column, and what is known from the start."""
+    known = {(table.name, name): column.values for table in measurement.tables
+             for name, column in table.columns.items() if column.values is not None}  # fmt: skip
+    return joined(measurement) | known
+
+
 @cache
 def plain(command: str) -> dict[tuple[str, str], np.ndarray]:
     """Return the rows of the quick call itself; not to be changed."""

@@ -39,7 +39,7 @@ class Effects:
     measure: Measure
 
     def columns(self) -> dict[LesionColumn, Column]:
-        """Lay out the table "lesions"; what is asked stands there from the start."""
+        """Lay out the table "lesions": what each lesion is, which is known from the start, and what it costs."""
         told, own = self.lesions, (self.classes,)
         share = "share of the images, NaN where the network decides on none"
         right = "share of labelled images decided rightly, NaN where that is unknown"

@@ -80,6 +80,11 @@ class Lesions:
         return len(set(self["group"][self.rows(layer=layer)].tolist())) > MANY
 
     @property
+    def by_class(self) -> bool:
+        """Whether the images have several classes, and the network decides."""
+        return len(self.classes) > 1 and bool(np.isfinite(self["class_changed"]).any())
+
+    @property
     def column(self) -> LesionColumn:
         """The column that is drawn."""
         return {"accuracy": "after", "changed": "changed", "unexplained": "unexplained"}[self.measure]  # type: ignore
@@ -107,7 +112,7 @@ def all_of(lesions: Lesions, title: str) -> Iterator[tuple[str, Figure]]:
     for layer in lesions.layers:
         if lesions.many(layer):
             yield f"units_{layer.replace('/', '')}", by_unit(lesions, layer, title)
-    if few and lesions.classes and len(lesions.classes) > 1:
+    if few and lesions.by_class:
         yield "classes", by_class(lesions, few, title)
 
 
@@ -209,7 +214,7 @@ def by_unit(lesions: Lesions, layer: str, title: str) -> Figure:
     first = lesions.rows(layer=layer, how=lesions.ways[0], share=share, draw=0)
     order = np.argsort(-np.nan_to_num(lesions["loss"][first], nan=-np.inf), kind="stable")
     names = lesions["group"][first][order]
-    heat = bool(lesions.classes) and len(lesions.classes) > 1
+    heat = lesions.by_class
     tall = min(5.0, 0.8 + 0.14 * len(lesions.classes)) if heat else 0.0
     made = figure(7.6, 2.4 + tall, f"{layer} of {title}")
     panels = np.atleast_1d(made.subplots(1 + heat, 1, sharex=True, height_ratios=[2.2, tall] if heat else [1]))

@@ -14,7 +14,7 @@ import cnnprobe as package
 from cnnprobe.datasets import gratings, shapes, signals
 from cnnprobe.errors import UserError
 from cnnprobe.models import shallownet
-from cnnprobe.store.tables import Rows
+from tests.support.calling import whole
 
 PLANTED = [16.0, 47.0, 78.0, 109.0]
 
@@ -45,16 +45,7 @@ def trained():
 
 def measured(model, dataset, **options):
     measurement = package.measure("perturb", model=model, dataset=dataset, **options)
-    tables = {table.name: table for table in measurement.tables}
-    found = {}
-    for event in measurement.events:
-        if isinstance(event, Rows):
-            for name, values in event.columns.items():
-                found.setdefault((event.table, name), []).append(values)
-    rows = {key: np.concatenate(parts) for key, parts in found.items()}
-    known = {(table.name, name): column.values for table in tables.values() for name, column in table.columns.items()
-             if column.values is not None}  # fmt: skip
-    return rows | known, tables
+    return whole(measurement), {table.name: table for table in measurement.tables}
 
 
 def test_a_network_trained_on_signals_listens_to_what_was_planted_and_to_nothing_else(trained):

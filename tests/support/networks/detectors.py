@@ -1,26 +1,15 @@
 """A network whose units each find one class, images of those classes, and a call of a command on them."""
 
-import numpy as np
 import torch
 from torch import nn
 
 import cnnprobe as package
-from cnnprobe.store.tables import Rows
-from tests.support.calling import Labelled
+from tests.support.calling import Labelled, whole
 
 
 def measured(model, dataset, **options):
-    """Return the columns of a call by table and name."""
-    measurement = package.measure("lesion", model=model, dataset=dataset, **options)
-    tables = {table.name: table for table in measurement.tables}
-    found = {}
-    for event in measurement.events:
-        if isinstance(event, Rows):
-            for name, values in event.columns.items():
-                found.setdefault((event.table, name), []).append(values)
-    known = {(table.name, name): column.values for table in tables.values() for name, column in table.columns.items()
-             if column.values is not None}  # fmt: skip
-    return {key: np.concatenate(parts) for key, parts in found.items()} | known
+    """Return the columns of a lesion by table and name."""
+    return whole(package.measure("lesion", model=model, dataset=dataset, **options))
 
 
 class Detectors(nn.Module):
