@@ -148,12 +148,13 @@ def by_target(lesions: Lesions, layers: list[str], title: str) -> Figure:
 
 
 def _chances(panel: Axes, lesions: Lesions, rows: np.ndarray, heights: np.ndarray, colour: str) -> None:
-    """Write p at the left border, on the height of what was compared with random lesions."""
+    """Write p at the border away from the intact network, on the height of what was compared with random lesions."""
     across = panel.get_yaxis_transform()
     for row, height in zip(rows, heights):
         if np.isfinite(lesions["p"][row]):
             words = f"p = {lesions['p'][row]:.2g}"
-            panel.text(0.01, height, words, transform=across, fontsize=6, va="center", color=colour)
+            at, side = (0.01, "left") if lesions.measure == "accuracy" else (0.99, "right")
+            panel.text(at, height, words, transform=across, fontsize=6, va="center", ha=side, color=colour)
 
 
 def _intact(panel: Axes, lesions: Lesions, across: bool) -> None:
@@ -232,7 +233,9 @@ def by_unit(lesions: Lesions, layer: str, title: str) -> Figure:
         _heat(made, panels[1], lesions, first[order], by_column=True)
     if len(names) <= NAMED:
         panels[-1].set_xticks(range(len(names)), names.tolist(), fontsize=5, rotation=90 if len(names) > 24 else 0)
-    panels[-1].set_xlabel("unit, the costliest first", fontsize=8)
+    panels[-1].tick_params(axis="x", labelsize=5 if len(names) <= NAMED else 7)
+    ranked = "unit" if len(names) <= NAMED else "rank of the unit"
+    panels[-1].set_xlabel(f"{ranked}, the costliest first", fontsize=8)
     said = [f"{int(lesions['images'].max())} images"]
     if lesions.measure != "unexplained":
         said.append("bars: 95 % intervals" + " of the change" * (lesions.measure == "accuracy"))
@@ -257,7 +260,7 @@ def by_class(lesions: Lesions, layers: list[str], title: str) -> Figure:
     panels[0].set_yticks(range(len(own[0])), [plain(name, 40) for name in lesions["target"][own[0]]], fontsize=7)
     starred = bool((lesions["class_p"] <= LEVEL).any())
     said = [f"{int(lesions['images'].max())} images"]
-    said += [f"*: lost by at most {LEVEL:.0%} of random lesions of as many other units"] * starred
+    said += [f"*: at most {100 * LEVEL:g} % of random lesions of as many other units cost that class as much"] * starred
     footer(made, said)
     return made
 
