@@ -17,7 +17,7 @@ import torchvision
 from clock import shortest
 from torch import nn
 
-from cnnprobe.datasets.base.imageset import given_images
+from cnnprobe.datasets.base.given import given_images
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.outputs.kinds import outputs_of

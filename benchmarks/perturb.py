@@ -16,7 +16,7 @@ import torchvision
 from clock import shortest
 from torch import Tensor, nn
 
-from cnnprobe.datasets.base.imageset import given_images
+from cnnprobe.datasets.base.given import given_images
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import tap

@@ -28,7 +28,7 @@ from clock import shortest
 from scipy.spatial.distance import pdist
 from torch import nn
 
-from cnnprobe.datasets.base.imageset import given_images
+from cnnprobe.datasets.base.given import given_images
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.statistics.dissimilarity import dissimilarity
 from cnnprobe.machine.computation import Computation

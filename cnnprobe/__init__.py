@@ -91,7 +91,7 @@ def _provided(command: str, values: dict[str, Any], given: dict[str, Any]) -> "P
     import numpy as np
 
     from cnnprobe.config import catalogue
-    from cnnprobe.datasets.base.imageset import given_images
+    from cnnprobe.datasets.base.given import given_images
     from cnnprobe.errors import UserError
     from cnnprobe.machine.computation import Computation
     from cnnprobe.methods.contract import Provided, Resumed

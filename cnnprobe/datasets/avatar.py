@@ -5,11 +5,15 @@ landmarks (coloured solids, panels with letters). Everything about an image foll
 truth is known: which pixels make the class, what they show, where the eye was, how far everything is.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.targets import BACKGROUND, Target
 from cnnprobe.datasets.rendering.decals import LETTER, PANEL
 from cnnprobe.datasets.rendering.drawn import Drawn, sensor_noise, stream
 from cnnprobe.datasets.rendering.raycaster import trace
@@ -27,6 +31,8 @@ CLASSES = {
     "heading": tuple(f"{sector * 360 // HEADINGS} degrees" for sector in range(HEADINGS)),
 }
 """Names of the classes of each task."""
+PIXEL_CLASSES = (BACKGROUND, "edge", "landmark")
+"""Classes of pixels: corners and borders are edges; objects, panels and letters landmarks."""
 SPLITS = ("train", "test")
 
 
@@ -39,6 +45,7 @@ def build(
     landmarks: Annotated[int, Range(1, 4)] | None,
     noise: Annotated[float, Range(0, 1)],
     classes: Literal["cue", "landmark", "room", "heading"],
+    target: Literal["class", "cue"] = "class",
 ) -> "Avatar":
     """Return the dataset.
 
@@ -50,6 +57,8 @@ def build(
         landmarks: how many stand in a landmark room; None: 1 to 4.
         noise: standard deviation of the sensor noise, of a range of 0 to 1.
         classes: what the label says.
+        target: what a network is to answer: the class of the image; or, for every pixel, whether it belongs to an edge
+            (an informative corner or its borders), to a landmark, or to neither (cue).
     """
     split = split or "test"
     return Avatar(
@@ -60,6 +69,7 @@ def build(
         landmarks=landmarks,
         noise=noise,
         classes=classes,
+        target=target,
     )
 
 
@@ -80,7 +90,9 @@ class Avatar(Drawn):
         landmarks: int | None,
         noise: float,
         classes: str,
+        target: str = "class",
     ):
+        self.of_pixels = target == "cue"
         step, first = {"cue": (1, 0), "landmark": (2, 1), "room": (2, 0), "heading": (2, 0)}[classes]
         self.numbers = first + step * np.arange(count)
         self.split, self.seed, self.landmarks, self.noise = split, seed, landmarks, noise
@@ -130,6 +142,18 @@ class Avatar(Drawn):
         image = halved(np.sqrt(trace(self.scene(index), self.side * 2)[0]))
         image += np.float32(self.noise) * sensor_noise(image.shape, self._stream(int(self.numbers[index]), 1))
         return image.clip(0, 1, out=image)
+
+    @property
+    def target(self) -> Target:
+        """The class of the image, or of every pixel."""
+        return Target("map", PIXEL_CLASSES, self.size[1:]) if self.of_pixels else super().target
+
+    def targets(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Return the classes, or draw the maps."""
+        if not self.of_pixels:
+            return super().targets(indices)
+        kinds = np.stack([self.truth(int(index))["kind"] for index in indices])
+        return torch.from_numpy(np.where(kinds >= OBJECT, 2, kinds > 0).astype(np.uint8)), np.ones(len(indices), bool)
 
     def truth(self, index: int) -> dict[str, np.ndarray]:
         """Return what is known about an image.

@@ -4,11 +4,15 @@ Place, size, turn, colour and texture of the shape say nothing about the class. 
 1 / frequency, as in natural scenes (Field 1987).
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.targets import BACKGROUND, Target
 from cnnprobe.datasets.rendering.drawn import Drawn, sensor_noise, stream
 from cnnprobe.datasets.rendering.textures import LEVELS, PATTERNS, TILE, atlas, natural_noise
 
@@ -27,6 +31,7 @@ def build(
     seed: Annotated[int, Range(0)],
     contrast: Annotated[float, Range(0, 1)],
     noise: Annotated[float, Range(0, 1)],
+    target: Literal["class", "mask", "classes"] = "class",
 ) -> "Shapes":
     """Return the dataset.
 
@@ -37,16 +42,21 @@ def build(
         seed: another one, other images.
         contrast: standard deviation of the background's brightness, of a range of 0 to 1.
         noise: standard deviation of the sensor noise, of a range of 0 to 1.
+        target: what a network is to answer: the class of the image; for every pixel, whether the shape covers it
+            (mask), or which shape does (classes).
     """
     split = split or "test"
     count = count or {"train": 4000, "test": 1000}[split]
-    return Shapes(size=size or 64, count=count, split=split, seed=seed, contrast=contrast, noise=noise)
+    return Shapes(size=size or 64, count=count, split=split, seed=seed, contrast=contrast, noise=noise, target=target)
 
 
 class Shapes(Drawn):
     """One shape per image; image i has class i modulo 8. See `build` for the arguments."""
 
-    def __init__(self, *, size: int, count: int, split: str, seed: int, contrast: float, noise: float):
+    def __init__(
+        self, *, size: int, count: int, split: str, seed: int, contrast: float, noise: float, target: str = "class"
+    ):
+        self.of_pixels = {"class": (), "mask": ("shape",), "classes": CLASSES}[target]
         self.split, self.seed, self.contrast, self.noise = split, seed, contrast, noise
         super().__init__(
             version=DRAWING_VERSION,
@@ -75,6 +85,19 @@ class Shapes(Drawn):
         image += cover * (texture(self._place(index), self.side, random) - image)
         image += np.float32(self.noise) * sensor_noise(image.shape, random)
         return image.clip(0, 1, out=image)
+
+    @property
+    def target(self) -> Target:
+        """The class of the image, or of every pixel."""
+        return Target("map", (BACKGROUND, *self.of_pixels), self.size[1:]) if self.of_pixels else super().target
+
+    def targets(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Return the classes, or draw the maps."""
+        if not self.of_pixels:
+            return super().targets(indices)
+        labels = self.labels[np.asarray(indices, np.int64)] if len(self.of_pixels) > 1 else np.zeros(len(indices))
+        maps = [np.uint8(label + 1) * self.truth(int(index))["cue"] for index, label in zip(indices, labels)]
+        return torch.from_numpy(np.stack(maps).astype(np.uint8)), np.ones(len(indices), bool)
 
     def truth(self, index: int) -> dict[str, np.ndarray]:
         """Return what is known about an image.

@@ -4,7 +4,7 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cnnprobe.config import catalogue, schema, typed
@@ -139,8 +139,10 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
         weights = random(config)
     about = weights.about or {}
     own = command == "train" or scratch
-    wanted = options.get("num_classes") or (len(dataset.classes) if own else about.get("num_classes"))
+    wanted = options.get("num_classes") or (len(dataset.target.names) if own else about.get("num_classes"))
     model = network(kind, options, given, wanted, weights, config["seed"], dataset.size)
+    if "output" in about and not training:
+        model.cnnprobe = replace(protocol.about(model), output=about["output"])
     moments, sums = learned(model, options["name"], weights)
     from cnnprobe.machine.memory import is_short
     from cnnprobe.models.foreign import network as foreign
@@ -151,7 +153,7 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
     inputs.check_fits(model, options["name"], dataset.size, is_short, said, fixed)
     if options["name"] == "custom":
         _check_foreign(model, dataset, weights, command, {key: given[key] for key in ("mean", "std")})
-    classes = tuple(dataset.classes if training else about.get("classes") or protocol.about(model).classes)
+    classes = tuple(dataset.target.names if training else about.get("classes") or protocol.about(model).classes)
     sha256 = weight_files.sha256(model.state_dict())
     code = kind.ran() if options["name"] == "custom" else {}
     buffers = foreign.unsaved(model) if options["name"] == "custom" else {}

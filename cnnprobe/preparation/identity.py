@@ -106,9 +106,12 @@ def is_of_the_network(part: str) -> bool:
 
 
 def labels_of(dataset: Any) -> str:
-    """Return the digest of the labels and names of classes of an image set."""
+    """Return the digest of the labels and names of classes of an image set, and of what else a network is to answer."""
     digest = hashlib.sha256(np.ascontiguousarray(dataset.labels, "<i8").tobytes())
     digest.update(json.dumps([str(name) for name in dataset.classes]).encode("utf-8", "surrogatepass"))
+    if (target := dataset.target).kind != "class":
+        asked = [target.kind, target.names, dataset.targets_digest()]
+        digest.update(json.dumps(asked).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

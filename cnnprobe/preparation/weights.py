@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors.torch import save as to_safetensors
@@ -75,6 +75,7 @@ BESIDE = {
     "epoch": int,
     "update": int,
     "val_accuracy": float,
+    "output": str,
 }
 """Kinds of what is written beside weights, see `store.kinds.fits`."""
 
@@ -89,6 +90,8 @@ def about(path: Path) -> dict[str, Any]:
 
 
 def _is(found: dict[str, Any], key: str) -> bool:
+    if key == "output":
+        return found[key] in get_args(protocol.Output)
     return (key == "num_classes" and found[key] is None) or fits(found[key], BESIDE[key])
 
 

@@ -13,8 +13,8 @@ from cnnprobe.store.kinds import fits
 TEXTS = (
     "axes", "channels", "checkpoint", "command", "comparison", "conditions", "config", "contrast", "criteria",
     "criterion", "dataset", "dataset_fingerprint", "description", "direction", "display", "ends", "engine",
-    "families", "field_note", "filling", "fingerprint", "format", "groups", "identity", "kind", "kinds", "layer",
-    "localizer", "measure", "metric", "mode", "model", "module", "noise", "objective", "of", "outputs", "over",
+    "families", "field_note", "filling", "fingerprint", "format", "groups", "guess", "identity", "kind", "kinds",
+    "layer", "localizer", "measure", "metric", "mode", "model", "module", "noise", "objective", "of", "outputs", "over",
     "planted", "precision", "preset", "ranking", "reading", "readout", "reads", "rectifiers", "rule", "sample",
     "strength", "target", "time_unit", "unit", "weights", "weights_sha256", "written",
 )  # fmt: skip
@@ -26,7 +26,7 @@ COUNTS = (
     "parameters", "patch_size", "per_image", "permutations", "randomised_with_seed", "seed", "starts", "steps",
     "stride", "top_classes", "top_images",
 )  # fmt: skip
-NUMBERS = ("deviation", "engine_error", "fraction", "level", "low", "nyquist", "quantile", "scale", "trained")
+NUMBERS = ("chance", "deviation", "engine_error", "fraction", "level", "low", "nyquist", "quantile", "scale", "trained")
 ROWS = (
     "affine", "counts", "epochs", "field_axes", "field_size", "field_start", "field_stride", "fixed", "image_size",
     "input_size", "levels", "map_size", "pages", "position", "size",

@@ -7,7 +7,7 @@ from torch import nn
 
 import cnnprobe
 from cnnprobe.datasets import gratings, shapes
-from cnnprobe.datasets.base.imageset import given_images
+from cnnprobe.datasets.base.given import given_images
 from cnnprobe.errors import UserError
 from cnnprobe.models import convnet
 from cnnprobe.store.tables import Rows

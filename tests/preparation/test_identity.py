@@ -13,7 +13,8 @@ from PIL import Image
 
 import cnnprobe as package
 from cnnprobe.datasets import coco
-from cnnprobe.datasets.base.imageset import Given, limited
+from cnnprobe.datasets.base.given import Given
+from cnnprobe.datasets.base.imageset import limited
 from cnnprobe.machine import terminal
 from cnnprobe.methods.optimize import inputs
 from cnnprobe.models import custom

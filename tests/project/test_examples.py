@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import cnnprobe as package
-from cnnprobe.datasets.base.imageset import given_images
+from cnnprobe.datasets.base.given import given_images
 from cnnprobe.errors import UserError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist
 from torch import nn
 
 import cnnprobe
-from cnnprobe.datasets.base.imageset import given_images
+from cnnprobe.datasets.base.given import given_images
 from cnnprobe.instruments.statistics.mean_interval import mean_interval, share_interval
 from cnnprobe.methods.cam.cue_combination import ClassMeans
 from cnnprobe.methods.cam.localisation import Tally, averaged

@@ -10,7 +10,8 @@ from torch import nn
 
 import cnnprobe
 from cnnprobe.datasets import manufactured, shapes
-from cnnprobe.datasets.base.imageset import Given, ImageSet
+from cnnprobe.datasets.base.given import Given
+from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.store.tables import Measurement, Rows
 from tests.support.described import COMMANDS
 from tests.support.device import ASKED

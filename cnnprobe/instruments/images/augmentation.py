@@ -59,9 +59,27 @@ class Augmentation:
             images = coloured(as_float(images), *changes)
         return images
 
-    def _cropped(self, images: Tensor, draws: dict[str, Tensor], mirrored: Tensor | None) -> Tensor:
+    def maps(self, maps: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        """Move maps of classes as the images of the same indices are moved; what comes in from the border is 255.
+
+        Args:
+            maps: (image, y, x) uint8.
+            indices, epoch: see `__call__`.
+
+        Raises:
+            ValueError: resized-crop was requested, which maps do not take.
+        """
+        if "resized-crop" in self.kinds:
+            raise ValueError("maps of classes are not resized")
+        if not {"crop", "flip"} & set(self.kinds):
+            return maps
+        draws = dict(zip(DRAWS, uniform(self.seed, epoch, indices, len(DRAWS)).unbind(1)))
+        mirrored = draws["flip"] < 0.5 if "flip" in self.kinds else None
+        return self._cropped(maps[:, None], draws, mirrored, 255)[:, 0]
+
+    def _cropped(self, images: Tensor, draws: dict[str, Tensor], mirrored: Tensor | None, border: int = 0) -> Tensor:
         if "crop" in self.kinds:
-            return shifted(images, draws["shift_y"], draws["shift_x"], self.padding, mirrored)
+            return shifted(images, draws["shift_y"], draws["shift_x"], self.padding, mirrored, border)
         return images if mirrored is None else shifted(images, draws["flip"], draws["flip"], 0, mirrored)
 
     def _resized(self, images: Tensor, draws: dict[str, Tensor], mirrored: Tensor | None) -> Tensor:
@@ -109,7 +127,9 @@ def as_float(images: Tensor) -> Tensor:
     return images if images.is_floating_point() else images.float().div_(255)
 
 
-def shifted(images: Tensor, down: Tensor, right: Tensor, padding: int, mirrored: Tensor | None = None) -> Tensor:
+def shifted(
+    images: Tensor, down: Tensor, right: Tensor, padding: int, mirrored: Tensor | None = None, border: int = 0
+) -> Tensor:
     """Shift each image by whole pixels within a border of zeros (He et al. 2016, section 4.2), and mirror some.
 
     Args:
@@ -117,9 +137,10 @@ def shifted(images: Tensor, down: Tensor, right: Tensor, padding: int, mirrored:
         down, right: (image,) from 0 to below 1: where in the range of shifts; `down` is not used for signals.
         padding: px or samples; shifts go from -padding to padding.
         mirrored: (image,) bool, which are mirrored, left to right, after the shift.
+        border: what comes in.
     """
     two, width, count = images.ndim == 4, images.shape[-1], len(images)
-    padded = pad(images, (padding,) * (4 if two else 2))
+    padded = pad(images, (padding,) * (4 if two else 2), value=border)
     number = torch.arange(count, device=images.device)
     top, left = ((draw * (2 * padding + 1)).long() for draw in (down, right))
     if mirrored is not None:

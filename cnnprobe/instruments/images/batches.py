@@ -60,12 +60,14 @@ class Batch:
         images: (image, channel, y, x) float32, 0 to 1, on the device; 0 where not readable.
         labels: (image,) int64, -1 where unknown.
         readable: (image,) bool.
+        targets: what a network is to answer, see `ImageSet.targets`, on the device; None where not asked for.
     """
 
     indices: np.ndarray
     images: Tensor
     labels: np.ndarray
     readable: np.ndarray
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -73,7 +75,8 @@ class Batch:
     def part(self, start: int, stop: int) -> "Batch":
         """Return some of the images."""
         own = slice(start, stop)
-        return Batch(self.indices[own], self.images[own], self.labels[own], self.readable[own])
+        targets = None if self.targets is None else self.targets[own]
+        return Batch(self.indices[own], self.images[own], self.labels[own], self.readable[own], targets)
 
 
 def readable(parts: Iterable[Batch]) -> Tensor:
@@ -89,6 +92,7 @@ def batches(
     workers: int = 0,
     indices: Sequence[int] | np.ndarray | None = None,
     start: int = 0,
+    targets: bool = False,
 ) -> Generator[Batch, None, None]:
     """Load a dataset batch by batch. Which images a batch holds depends on its number alone.
 
@@ -102,6 +106,7 @@ def batches(
         workers: loader processes; 0 loads in this one.
         indices: which images, in this order; None: all.
         start: place in `indices` to start from, a multiple of `batch_size`.
+        targets: load the targets as well; an image without one counts as one that cannot be read.
 
     Raises:
         ValueError: `start` is not where a batch begins.
@@ -111,15 +116,15 @@ def batches(
         raise ValueError(f"start must be a multiple of the batch size {batch_size}, got {start}")
     chosen = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
     places = [chosen[first : first + batch_size] for first in range(start, len(chosen), batch_size)]
-    return _loaded_in_order(dataset, places, device, workers)
+    return _loaded_in_order(dataset, places, device, workers, targets)
 
 
 def _loaded_in_order(
-    dataset: ImageSet, places: list[np.ndarray], device: str | torch.device, workers: int
+    dataset: ImageSet, places: list[np.ndarray], device: str | torch.device, workers: int, targets: bool
 ) -> Generator[Batch, None, None]:
     """Load batch by batch and bring each to the device."""
     on_device = dataset.in_memory and dataset.source_size is not None
-    loaded = _Loaded(dataset, dataset.load_source if on_device else dataset.load, places)
+    loaded = _Loaded(dataset, dataset.load_source if on_device else dataset.load, places, targets)
     workers = 0 if dataset.in_memory or len(places) < 2 else _that_can_share(min(workers, len(places)), dataset, places)
     if workers:
         parts = _by_processes(loaded, workers, torch.device(device).type == "cuda")
@@ -129,13 +134,15 @@ def _loaded_in_order(
         for place, part in zip(places, parts):
             if isinstance(part, UserError):
                 raise part
-            images, readable, problems, remarks = part
+            images, readable, problems, remarks, asked = part
             dataset.report(problems, remarks)
             images = images.to(device, non_blocking=True)
             if on_device:
                 images = dataset.fit(images)
             images = images.float().div_(255) if images.dtype == torch.uint8 else images.float()
-            yield Batch(place, images, dataset.labels[place], readable)
+            if asked is not None:
+                asked = asked.to(device, non_blocking=True)
+            yield Batch(place, images, dataset.labels[place], readable, asked)
 
 
 class _Loaded(Dataset):
@@ -145,22 +152,29 @@ class _Loaded(Dataset):
     """
 
     def __init__(
-        self, dataset: ImageSet, load: Callable[[np.ndarray], tuple[Tensor, np.ndarray]], places: list[np.ndarray]
+        self,
+        dataset: ImageSet,
+        load: Callable[[np.ndarray], tuple[Tensor, np.ndarray]],
+        places: list[np.ndarray],
+        targets: bool,
     ):
-        self.dataset, self.load, self.places = dataset, load, places
+        self.dataset, self.load, self.places, self.targets = dataset, load, places, targets
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, np.ndarray, dict, dict] | UserError:
-        place = self.places[number]
+    def __getitem__(self, number: int) -> tuple[Tensor, np.ndarray, dict, dict, Tensor | None] | UserError:
+        place, targets = self.places[number], None
         try:
             images, readable = self.load(place)
+            if self.targets:
+                targets, known = self.dataset.targets(place)
+                readable = readable & known
         except UserError as error:
             return error
         names = [self.dataset.names[index] for index in place[~readable]]
         problems = {name: self.dataset.problems.get(name, "unreadable") for name in names}
-        return images, readable, problems, dict(self.dataset.remarks)
+        return images, readable, problems, dict(self.dataset.remarks), targets
 
 
 def _by_processes(loaded: _Loaded, workers: int, pinned: bool) -> Generator[Any, None, None]:

@@ -7,11 +7,19 @@ its own business and none of them is read. What is read is the attribute `cnnpro
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from cnnprobe.errors import UserError
 
 ATTRIBUTE = "cnnprobe"
+Output = Literal["classes", "existence", "map", "course"]
+"""
+classes    (image, class), scores of classes that exclude each other
+existence  (image, class), log-odds of classes that stand each for itself: lengths of capsules, or classes of which an
+           image may have several
+map        (image, class, y, x), scores of classes for every pixel
+course     (image, channel, time)
+"""
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,8 @@ class About:
         input_size: (channel, y, x) or (channel, time) of the images it was made for; () where any will do.
         classes: names of its outputs, in their order; () where unknown.
         aliases: further names of its modules, name to module path: {"V1": "features.3"}.
+        output: what it returns, where the axes do not say it: "existence", log-odds of classes that stand each for
+            itself (lengths of capsules), see `Output`; None where nothing is to be said.
 
     Raises:
         UserError: one of them is something else.
@@ -33,6 +43,7 @@ class About:
     input_size: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    output: Output | None = None
 
     def __post_init__(self) -> None:
         sides = self.input_size
@@ -42,6 +53,8 @@ class About:
             raise UserError(f"About.classes must be a list of names, got {self.classes!r}")
         if not isinstance(self.aliases, Mapping) or not _are_texts([*self.aliases, *self.aliases.values()]):
             raise UserError(f"About.aliases must map names to module paths, got {self.aliases!r}")
+        if self.output is not None and self.output not in get_args(Output):
+            raise UserError(f"About.output must be classes, existence, map or course, got {self.output!r}")
         for name in ("input_size", "classes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 

@@ -1,47 +1,80 @@
 """The progress of a training: its epochs so far, the best of them, and what continuing from here needs."""
 
 import copy
-import json
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cnnprobe.methods.train.tasks import Task
 from cnnprobe.store.tables import Column, Rows, Table
 
-EpochColumn = Literal["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "source_accuracy"]
-"""Columns of `/epochs`, those of every training first; then what an observer measures besides."""
-ConfusionColumn = Literal["matrix", "accuracy"]
-"""Columns of `/confusion`."""
-EPOCH: dict[EpochColumn, Column] = {
+EpochColumn = Literal[
+    "epoch", "loss", "accuracy", "iou", "explained", "val_loss", "val_accuracy", "val_average_precision", "val_iou",
+    "val_explained", "lr", "source_accuracy",
+]  # fmt: skip
+"""Columns of `/epochs`: those of every training, the measures of its task, and what an observer measures besides."""
+COMMON: dict[EpochColumn, Column] = {
     "epoch": Column("epoch, from 1", dtype="int64", unit="index"),
     "loss": Column("mean over the training images, as they were learned", dtype="float64"),
-    "accuracy": Column("share of training images classified correctly, as they were learned", dtype="float64"),
     "val_loss": Column(
         "the same loss (smoothed labels, `balance=loss`), mean over the held-out images", dtype="float64"
     ),
-    "val_accuracy": Column("share of held-out images right, after the epoch, in float32", dtype="float64"),
     "lr": Column("learning rate of the epoch's last update", dtype="float64"),
 }
 
 
+def columns_of(task: Task, terms: Sequence[str] = ()) -> dict[EpochColumn, Column]:
+    """Return the columns of `/epochs` of a task, in their order.
+
+    Args:
+        task: its measures.
+        terms: names of what the network adds to the loss; each has a column of its own, and one with `val_`.
+    """
+    learned, held_out = measures_of(task)
+    found: dict[EpochColumn, Column] = {"epoch": COMMON["epoch"], "loss": COMMON["loss"]}
+    found[learned] = Column(task.words[0], dtype="float64")
+    found["val_loss"] = COMMON["val_loss"]
+    found[held_out] = Column(task.words[1], dtype="float64")
+    found["lr"] = COMMON["lr"]
+    for name in terms:
+        what = f"{name}, what the network adds to the loss, mean over the"
+        found[cast(EpochColumn, name)] = Column(f"{what} training images, as they were learned", dtype="float64")
+        found[cast(EpochColumn, f"val_{name}")] = Column(f"{what} held-out images", dtype="float64")
+    return found
+
+
+def about_task(task: Task) -> dict[str, Any]:
+    """Return what a task is judged by, for the attributes of `/epochs`."""
+    return {"measure": task.measure, "chance": task.chance, "guess": task.guess}
+
+
+def best_of(values: np.ndarray) -> int:
+    """Return the place of the highest of some values, the first of equals; NaN is less than any number."""
+    return int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+
+
+def measures_of(task: Task) -> tuple[EpochColumn, EpochColumn]:
+    """Return the columns of `/epochs` that hold what a task is judged by: of training images and of held-out ones."""
+    return cast(EpochColumn, task.learned), cast(EpochColumn, f"val_{task.measure}")
+
+
 def epochs_table(
-    epochs: int, images: int, more: dict[EpochColumn, Column] | None = None, attributes: dict[str, Any] | None = None
+    epochs: int,
+    images: int,
+    columns: dict[EpochColumn, Column],
+    attributes: dict[str, Any] | None = None,
 ) -> Table[EpochColumn]:
-    """Lay out `/epochs`, one row an epoch, with the columns of what an observer measures besides, and attributes."""
-    return Table("epochs", "epoch", epochs, EPOCH | (more or {}), attributes={"images": images} | (attributes or {}))
+    """Lay out `/epochs`, one row an epoch, with columns and attributes."""
+    return Table("epochs", "epoch", epochs, columns, attributes={"images": images} | (attributes or {}))
 
 
-def confusion_table(classes: tuple[str, ...], images: int) -> Table[ConfusionColumn]:
-    """Lay out `/confusion`, one row a true class, of the held-out images under the weights `best`."""
-    columns: dict[ConfusionColumn, Column] = {
-        "matrix": Column("images of the true class by predicted class", "predicted", (len(classes),), "int64"),
-        "accuracy": Column("share of the class's images classified correctly; NaN without images", dtype="float64"),
-    }
-    attributes = {"classes": json.dumps(list(classes), ensure_ascii=False), "images": images, "checkpoint": "best"}
-    return Table("confusion", "true", len(classes), columns, batch=len(classes), attributes=attributes)
+FORMERLY = {"best_confusion": "best_result"}
+"""Names by which trainings were stopped before."""
 
 
 @dataclass
@@ -49,14 +82,14 @@ class Progress:
     """What has been done.
 
     Args:
-        classes: how many.
+        classes: how many, or how many channels.
         epoch, step: finished epochs, and finished updates of the next one.
         seconds, learning_seconds: spent on the unfinished epoch.
         history: of the finished epochs, by column of `/epochs`.
         times: of the finished epochs: seconds for learning and measuring, and training images learned per second,
             measuring apart. They are no results, and stand in `run.json`.
-        best_epoch: with the highest accuracy on the held-out set, from 1, the first of equals; 0: none yet.
-        best_confusion: (true, predicted) images of the held-out set after it.
+        best_epoch: with the highest measure on the held-out set, from 1, the first of equals; 0: none yet.
+        best_result: of the held-out set after it, see `Task.result`.
         kept: name of the last weights kept; they are finite.
     """
 
@@ -68,25 +101,32 @@ class Progress:
     history: dict[EpochColumn, list[float]] = field(default_factory=dict)
     times: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
-    best_confusion: Tensor | None = None
+    best_result: Tensor | None = None
     kept: str = "none"
 
     @classmethod
-    def of(cls, plain: Any, classes: int, epochs: int) -> "Progress":
+    def of(cls, plain: Any, classes: int, epochs: int, columns: Iterable[EpochColumn]) -> "Progress":
         """Return what `plain` gave, which anyone may have written.
+
+        Args:
+            plain: as `plain` returned it.
+            classes, epochs: of the training that goes on.
+            columns: of its `/epochs`.
 
         Raises:
             ValueError, TypeError, AttributeError: it is no progress of such a training.
         """
-        found = cls(**plain)
+        found = cls(**{FORMERLY.get(name, name): value for name, value in plain.items()})
         numbers = (found.epoch, found.step, found.best_epoch)
         lengths = {len(values) for values in found.history.values()} | {len(found.times)}
-        confusion: Any = found.best_confusion
+        result: Any = found.best_result
         right = all(type(number) is int and number >= 0 for number in numbers) and found.classes == classes
         right &= found.epoch <= epochs and found.best_epoch <= found.epoch and isinstance(found.kept, str)
-        right &= lengths == {found.epoch} and set(EPOCH) <= set(found.history) if found.epoch else not found.best_epoch
+        right &= (
+            lengths == {found.epoch} and set(columns) <= set(found.history) if found.epoch else not found.best_epoch
+        )
         right &= all(isinstance(value, int | float) for values in found.history.values() for value in values)
-        right &= confusion is None if not found.best_epoch else confusion.shape == (classes, classes)
+        right &= result is None if not found.best_epoch else result.ndim == 2 and len(result) == classes
         found.seconds, found.learning_seconds = float(found.seconds), float(found.learning_seconds)
         if not right:
             raise ValueError("it is no progress of this training")
@@ -97,28 +137,29 @@ class Progress:
         self.seconds += seconds
         self.learning_seconds += seconds if learning else 0.0
 
-    def finish_epoch(self, row: dict[EpochColumn, float], confusion: Tensor, shown: float) -> bool:
-        """Write down an epoch, in which `shown` images were learned; say whether it is the best so far."""
+    def finish_epoch(self, row: dict[EpochColumn, float], measure: EpochColumn, result: Tensor, shown: float) -> bool:
+        """Write down an epoch, in which `shown` images were learned; say whether it is the best so far.
+
+        Args:
+            row: of `/epochs`.
+            measure: the column by which epochs are compared; NaN is less than any number.
+            result: kept of the best one.
+            shown: images.
+        """
         rate = shown / max(self.learning_seconds, 1e-9)
         self.times.append({"seconds": round(self.seconds, 3), "images_per_second": round(rate, 3)})
-        best = not self.best_epoch or row["val_accuracy"] > self.history["val_accuracy"][self.best_epoch - 1]
+        before = self.history[measure][self.best_epoch - 1] if self.best_epoch else math.nan
+        best = not self.best_epoch or row[measure] > before or (math.isnan(before) and not math.isnan(row[measure]))
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
         self.epoch, self.step, self.seconds, self.learning_seconds = self.epoch + 1, 0, 0.0, 0.0
         if best:
-            self.best_epoch, self.best_confusion = self.epoch, confusion
+            self.best_epoch, self.best_result = self.epoch, result
         return best
 
     def row(self, epoch: int) -> Rows[EpochColumn]:
         """Return the row of `/epochs` of a finished epoch, from 0."""
         return Rows("epochs", epoch, {name: np.array([values[epoch]]) for name, values in self.history.items()})
-
-    def confusion(self) -> Rows[ConfusionColumn]:
-        """Return the rows of `/confusion`."""
-        assert self.best_confusion is not None  # the first epoch is the best one so far
-        matrix = self.best_confusion.numpy()
-        with np.errstate(invalid="ignore"):  # a class without images
-            return Rows("confusion", 0, {"matrix": matrix, "accuracy": np.diag(matrix) / matrix.sum(1)})
 
     def plain(self) -> dict[str, Any]:
         """Return a copy as plain values and tensors; `Progress(**plain)` is the same again."""

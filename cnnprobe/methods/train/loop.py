@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,13 +17,28 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import as_float
 from cnnprobe.instruments.network.conduct import conduct_of, handed
+from cnnprobe.instruments.outputs.forms import form_for
 from cnnprobe.machine import precision as numbers
 from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.memory import is_short
-from cnnprobe.methods.train.epochs import EpochColumn, Progress, copied, moments_of, put_back
+from cnnprobe.methods.train.epochs import (
+    COMMON,
+    EpochColumn,
+    Progress,
+    columns_of,
+    copied,
+    measures_of,
+    moments_of,
+    put_back,
+)
+from cnnprobe.methods.train.judging import Judging
+from cnnprobe.methods.train.losses import Loss, chosen
 from cnnprobe.methods.train.modes import Modes
-from cnnprobe.methods.train.recipe import Loss, Recipe, class_weights, has_batch_norm
+from cnnprobe.methods.train.penalties import names_of, penalties_of
+from cnnprobe.methods.train.recipe import Recipe, has_batch_norm
 from cnnprobe.methods.train.schedules import kept_epochs, kept_updates
+from cnnprobe.methods.train.tally import LOSS, TERMS, Tally
+from cnnprobe.methods.train.tasks import task_of
 from cnnprobe.methods.train.training_images import Supply, order_of, parted
 from cnnprobe.store.tables import Advance, Checkpoint, Rows
 
@@ -32,7 +47,6 @@ LOOK = 50
 """Updates between two looks at the losses, on a GPU: each look waits until it has caught up."""
 SHARE = 0.02
 """Of the time that saving what a resume needs may take."""
-LOSS, RIGHT, COUNT = range(3)  # columns of the tally of an epoch, one row an update
 
 
 @contextmanager
@@ -84,7 +98,11 @@ class Training:
         should_stop: Callable[[], bool] | None = None,
     ):
         self.model, self.dataset, self.recipe, self.computation = model, dataset, recipe, computation
-        self.device, self.classes = torch.device(computation.device), tuple(dataset.classes)
+        self.device, self.target, self.task = torch.device(computation.device), dataset.target, task_of(held_out)
+        self.learned, self.held_column = measures_of(self.task)
+        self.penalties = penalties_of(model)
+        self.terms = names_of(model, dataset, (*COMMON, self.learned, self.held_column))
+        self.columns = columns_of(self.task, self.terms)
         self.begin = begin or (lambda epoch, groups: None)
         self.observe = observe or dict
         self.should_stop = should_stop or (lambda: False)
@@ -99,9 +117,8 @@ class Training:
         self.groups = groups or [{"params": [p for p in model.parameters() if p.requires_grad], "factor": 1.0}]
         self.state = state
         with _state_of_this_training():
-            self.progress = Progress.of(state["progress"], len(self.classes), recipe.epochs) if state else Progress(
-                len(self.classes)
-            )  # fmt: skip
+            own = Progress(len(self.target.names))
+            self.progress = Progress.of(state["progress"], own.classes, recipe.epochs, self.columns) if state else own
 
     def events(self, start: int = 0) -> Iterator[Rows[Any] | Advance | Checkpoint]:
         """Teach the network.
@@ -132,7 +149,7 @@ class Training:
         progress = self.progress
         for epoch in range(start, progress.epoch):  # rows that were lost although the state was saved after them
             yield progress.row(epoch)
-        yield Advance(progress.epoch * len(self.dataset) + int(self.tally[:, COUNT].sum()))
+        yield Advance(progress.epoch * len(self.dataset) + int(self.tally.shown))
         if not self.state:
             yield self._checkpoint("update=000000")
             yield self._checkpoint("epoch=000")
@@ -146,7 +163,8 @@ class Training:
                 yield self._last()
                 return
             yield from self._finish(*self._measured(), observed, start)
-        yield progress.confusion()
+        assert progress.best_result is not None  # the first epoch is the best one so far
+        yield self.task.rows(progress.best_result)
 
     def _prepare(self) -> None:
         """Bring network, optimiser and images to where they are needed, and to the state they had."""
@@ -159,32 +177,41 @@ class Training:
         self.stopped = not all(supply.fill(self.should_stop) for supply in (self.supply, self.held_out))
         if self.stopped:  # before the first update: no state is kept
             return
-        labels = self.dataset.labels
-        weights = class_weights(labels, len(self.classes))
-        self.odds = weights[labels] if self.recipe.balance == "draw" else None
-        factors = torch.from_numpy(weights).float().to(self.device) if self.recipe.balance == "loss" else None
-        self.loss = Loss(self.recipe.loss, self.recipe.label_smoothing, factors)
-        self.parts = parted(len(labels), self.computation.batch_size)
+        self.loss = self._chosen_loss()
+        self.parts = parted(len(self.dataset), self.computation.batch_size)
         LOG.info("computing in %s", self.precision.words)
-        if len(labels) % self.computation.batch_size == 1:
+        if len(self.dataset) % self.computation.batch_size == 1:
             LOG.info("the image left over by batches of %d joins the last batch", self.computation.batch_size)
         self.rates = self.recipe.rates(len(self.parts))
         self.kept_updates = set(kept_updates(len(self.parts)))
         self.kept_epochs = kept_epochs(self.recipe.checkpoints, self.recipe.epochs)
         self.saved = time.monotonic()
-        self.tally = torch.zeros(len(self.parts), 3, dtype=torch.float64, device=self.device)
-        self.looked, self.cost = 0, 0.0
-        self.asked: list[tuple[Tensor, Tensor]] = []  # losses and cells of the confusion, of each held-out batch
+        self.tally, self.cost = Tally(self.task, len(self.parts), len(self.terms), self.device), 0.0
+        self.judging = Judging(self.task, self.loss, self.terms, self.dataset.name)
         if self.state:
             with _state_of_this_training():
                 self._put_back(self.state)
 
+    def _chosen_loss(self) -> Loss:
+        """Choose the loss, and what makes up for unequal classes."""
+        form, kind = form_for(self.model, self.target.kind), self.target.kind
+        weights = self.recipe.weights(self.dataset, self.supply.pixels)
+        self.odds = weights[self.dataset.labels] if self.recipe.balance == "draw" and weights is not None else None
+        factors = None if weights is None or self.odds is not None else torch.from_numpy(weights).float()
+        return Loss(
+            chosen(self.recipe.loss, form, kind, self.dataset.name),
+            (form, kind),
+            self.recipe.label_smoothing,
+            None if factors is None else factors.to(self.device),
+            self.target.judged,
+        )
+
     def _put_back(self, state: dict[str, Any]) -> None:
         """Give optimiser and epoch what they had."""
         put_back(self.optimiser, state["moments"])
-        self.tally.copy_(state["tally"])
-        self.asked = [tuple(one.to(self.device) for one in pair) for pair in state.get("asked", ())]
-        if self.progress.step > len(self.parts) or any(len(pair) != 2 for pair in self.asked):
+        self.tally.put_back(state)
+        self.judging.put_back(state.get("asked", ()), self.device)
+        if self.progress.step > len(self.parts):
             raise ValueError("it is of another training")
 
     def _learn(self) -> Iterator[Advance | Checkpoint]:
@@ -195,8 +222,8 @@ class Training:
         order = order_of(len(self.dataset), self.computation.seed, progress.epoch, self.odds)
         began = time.monotonic()
         parts = self.parts[progress.step :]
-        for images, labels, indices in self.supply.shown(order, parts, self.computation.batch_size):
-            loss = self._update(images, labels, indices) if len(images) >= self.smallest else 0.0
+        for images, targets, indices in self.supply.shown(order, parts, self.computation.batch_size):
+            loss = self._update(images, targets, indices) if len(images) >= self.smallest else 0.0
             progress.step += 1
             if progress.step % LOOK == 0 or (self.device.type != "cuda" and not math.isfinite(loss)):
                 self._look()
@@ -213,17 +240,21 @@ class Training:
         self._look()
         progress.clock(time.monotonic() - began, learning=True)
 
-    def _update(self, images: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+    def _update(self, images: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
         """Make one update of the weights; return the loss before it."""
         epoch, step = self.progress.epoch, self.progress.step
         update = epoch * len(self.parts) + step
+        if self.target.kind == "map":
+            targets = self.augmentation.maps(targets, indices, epoch)
         images = self._entering(self.augmentation(images, indices, epoch), self.supply)
         numbers.seed(self.device, zlib.crc32(f"{self.computation.seed} {update}".encode()))
         with self.precision.autocast():
             outputs = handed(self.model, images)
+            targets = self.task.fitted(targets, outputs)
+            owned = self._owned(images, outputs, targets)
         outputs = outputs.float()
-        loss = self.loss(outputs, labels).mean()
-        loss.backward()
+        loss = self.loss.total(self.loss.terms(outputs, targets))
+        (loss + owned.sum() if self.terms else loss).backward()
         for group in self.optimiser.param_groups:
             group["lr"] = self.rates(update) * group["factor"]
         if self.recipe.clip is not None:
@@ -231,11 +262,15 @@ class Training:
             torch.nn.utils.clip_grad_norm_(learning, self.recipe.clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        row = self.tally[step]
-        row[LOSS] = loss = loss.detach()
-        row[RIGHT] = (outputs.detach().argmax(1) == labels).sum()
-        row[COUNT] = len(labels)
-        return loss
+        self.tally.write(step, loss.detach(), owned.detach(), outputs.detach(), targets)
+        return loss.detach()
+
+    def _owned(self, images: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return (term,) what the network itself adds to the loss."""
+        if self.penalties is None:
+            return images.new_zeros(0)
+        found = self.penalties(images, outputs, targets)
+        return torch.stack([found[name].float().reshape(()) for name in self.terms])
 
     def _entering(self, images: Tensor, supply: Supply) -> Tensor:
         """Return images as they enter the network: fitted, float32 0 to 1, in its layout."""
@@ -250,12 +285,8 @@ class Training:
         Raises:
             UserError: one of them is not finite.
         """
-        losses = self.tally[self.looked : self.progress.step, LOSS]
-        wrong = (~losses.isfinite()).nonzero()
-        if len(wrong):
-            first = int(wrong[0])
-            raise self._diverged(f"step {self.looked + first + 1} (loss {float(losses[first]):g})")
-        self.looked = self.progress.step
+        if (found := self.tally.look(self.progress.step)) is not None:
+            raise self._diverged(f"step {found[0] + 1} (loss {found[1]:g})")
 
     def _diverged(self, where: str) -> UserError:
         kept = self.progress.kept
@@ -282,14 +313,10 @@ class Training:
         self.model.eval()
         supply, size = self.held_out, self.computation.batch_size
         order = np.arange(len(supply.dataset))
-        parts = parted(len(order), size)[len(self.asked) :]
-        for images, labels, _ in supply.shown(order, parts, size):
-            losses, cells = labels.new_zeros(0, dtype=torch.float32), labels  # where none of them can be read
-            if len(images):
-                with torch.no_grad():
-                    outputs = handed(self.model, self._entering(images, supply)).float()
-                    losses, cells = self.loss(outputs, labels), labels * len(self.classes) + outputs.argmax(1)
-            self.asked.append((losses, cells))
+        parts = parted(len(order), size)[len(self.judging.batches) :]
+        for images, targets, _ in supply.shown(order, parts, size):
+            with torch.no_grad():
+                self._ask(images, targets) if len(images) else self.judging.skip()
             self.stopped = self.should_stop()
             if self.stopped:
                 return
@@ -297,39 +324,42 @@ class Training:
                 yield from self._save()
         self.progress.clock(time.monotonic() - began, learning=False)
 
-    def _measured(self) -> tuple[Tensor, float]:
-        """Return the confusion matrix (true, predicted) and the mean loss of the held-out images.
+    def _ask(self, images: Tensor, targets: Tensor) -> None:
+        """Ask about held-out images."""
+        images = self._entering(images, self.held_out)
+        outputs = handed(self.model, images).float()
+        targets = self.task.fitted(targets, outputs)
+        self.judging.add(outputs, targets, self._owned(images, outputs, targets))
+
+    def _measured(self) -> tuple[Tensor, dict[EpochColumn, float]]:
+        """Return the result of the held-out images, see `Task.result`, and their columns of `/epochs`.
 
         Raises:
             UserError: no image was learned, or none of these can be read; the loss or a weight is not finite.
         """
-        (losses, cells), classes = zip(*self.asked), len(self.classes)
-        self.asked = []
-        for part, shown in (("training", float(self.tally[:, COUNT].sum())), ("held-out", sum(map(len, cells)))):
-            if not shown:
-                raise UserError(f"no batch of the {part} images of {self.dataset.name} has enough that can be read")
-        loss = float(torch.cat(losses).double().mean())
-        if not math.isfinite(loss):
-            raise self._diverged(f"after its last step (validation loss {loss:g})")
-        return torch.bincount(torch.cat(cells).cpu(), minlength=classes**2).view(classes, classes), loss
+        if not self.tally.shown:
+            raise UserError(f"no batch of the training images of {self.dataset.name} has enough that can be read")
+        result, found = self.judging.result()
+        if not math.isfinite(found["val_loss"]):
+            raise self._diverged(f"after its last step (validation loss {found['val_loss']:g})")
+        return result, found
 
     def _finish(
-        self, confusion: Tensor, val_loss: float, observed: dict[EpochColumn, float], start: int
+        self, result: Tensor, measured: dict[EpochColumn, float], observed: dict[EpochColumn, float], start: int
     ) -> Iterator[Rows[EpochColumn] | Checkpoint]:
         """Write down an epoch and keep what is to be kept; the row first, for it cannot be made from weights alone."""
-        progress, tally = self.progress, self.tally.cpu()
-        shown = float(tally[:, COUNT].sum())
+        progress, means = self.progress, self.tally.means()
         row: dict[EpochColumn, float] = {
             "epoch": progress.epoch + 1,
-            "loss": float((tally[:, LOSS] * tally[:, COUNT]).sum()) / shown,
-            "accuracy": float(tally[:, RIGHT].sum()) / shown,
-            "val_loss": val_loss,
-            "val_accuracy": int(confusion.diagonal().sum()) / int(confusion.sum()),
+            "loss": means[LOSS],
+            self.learned: self.tally.share(),
             "lr": self.rates((progress.epoch + 1) * len(self.parts) - 1),
         }
-        best = progress.finish_epoch(row | observed, confusion, shown)
-        self.tally.zero_()
-        self.looked = 0
+        for place, name in enumerate(self.terms, TERMS):
+            row[cast(EpochColumn, name)] = means[place]
+        row |= measured | observed
+        best = progress.finish_epoch(row, self.held_column, result, self.tally.shown)
+        self.tally.clear()
         if progress.epoch > start:
             yield progress.row(progress.epoch - 1)
         if progress.epoch in self.kept_epochs:
@@ -353,12 +383,14 @@ class Training:
         about = {
             "epoch": progress.epoch,
             "update": progress.epoch * len(self.parts) + progress.step,
-            "num_classes": len(self.classes),
-            "classes": list(self.classes),
+            "num_classes": len(self.target.names),
+            "classes": list(self.target.names),
             "input_size": list(self.dataset.size),
         }
+        if self.target.kind == "present":
+            about["output"] = "existence"
         if progress.epoch and not progress.step:
-            about["val_accuracy"] = progress.history["val_accuracy"][-1]
+            about[self.held_column] = progress.history[self.held_column][-1]
         return Checkpoint(name, weights, about)
 
     def _last(self) -> Checkpoint:
@@ -367,6 +399,6 @@ class Training:
         last = self._checkpoint("last")
         self.progress.kept = kept  # `last` will be written over
         self.saved = time.monotonic()
-        more = {"moments": moments_of(self.optimiser), "tally": copied(self.tally), "progress": self.progress.plain()}
-        more["asked"] = [[copied(one) for one in pair] for pair in self.asked]
+        more: dict[str, Any] = {"moments": moments_of(self.optimiser), "progress": self.progress.plain()}
+        more |= {"asked": self.judging.plain(), **self.tally.plain()}
         return replace(last, resume={"model": last.weights} | more)

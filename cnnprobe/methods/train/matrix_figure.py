@@ -14,13 +14,17 @@ COUNTED = 20
 """Up to so many classes the number of images stands in each cell."""
 
 
-def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
-    """Draw counts of images by true and predicted class, shaded by the share of the true class, and its accuracy.
+def confusion_matrix(
+    counts: np.ndarray, classes: Sequence[str], title: str = "", overlap: np.ndarray | None = None
+) -> Figure:
+    """Draw counts by true and predicted class, shaded by the share of the true class, and how well each class is found.
 
     Args:
-        counts: (true, predicted) images.
+        counts: (true, predicted) images, or pixels.
         classes: names of the classes.
         title: above everything.
+        overlap: (class,) intersection over union, of pixels: drawn in the place of accuracies, and shares in that of
+            counts.
     """
     size = len(classes)
     totals = counts.sum(1)
@@ -30,20 +34,29 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str = ""
     axes, bars = made.subplots(1, 2, width_ratios=(side, 1.1), sharey=True)
     axes.imshow(share, cmap=shades("Blues"), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     if size <= COUNTED:
-        _write_counts(axes, counts, share)
+        _write_counts(axes, counts, share, shares=overlap is not None)
     _name(axes, classes)
-    _accuracies(bars, np.diag(share), totals, write=size <= NAMED)
     total = int(counts.sum())
+    if overlap is not None:
+        _bars(bars, overlap, [f"{one:.3f}" if np.isfinite(one) else "nowhere" for one in overlap], size <= NAMED)
+        bars.set_title("intersection\nover union", fontsize=8)
+        axes.set_title(f"{total:,} pixels: % of each true class", fontsize=8)
+        return made
+    words = [f"{value:.3f}" if one else "no images" for value, one in zip(np.diag(share), totals)]
+    _bars(bars, np.diag(share), words, size <= NAMED)
+    bars.set_title("class accuracy", fontsize=8)
     right = int(np.trace(counts))
     overall = f"{right} of {total} right: {right / total:.3f}" if total else "no images"
     axes.set_title(overall, fontsize=8)
     return made
 
 
-def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray) -> None:
+def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray, shares: bool) -> None:
+    """Write the counts into the cells, or the shares in percent."""
     for (row, column), count in np.ndenumerate(counts):
         shade = "white" if share[row, column] > 0.6 else "0.15" if count else "0.7"
-        axes.text(column, row, str(int(count)), ha="center", va="center", fontsize=7, color=shade)
+        words = f"{100 * share[row, column]:.3g}" if shares else str(int(count))
+        axes.text(column, row, words, ha="center", va="center", fontsize=7, color=shade)
 
 
 def _name(axes: Axes, classes: Sequence[str]) -> None:
@@ -59,16 +72,14 @@ def _name(axes: Axes, classes: Sequence[str]) -> None:
     axes.set_yticks(places, names)
 
 
-def _accuracies(axes: Axes, accuracy: np.ndarray, totals: np.ndarray, write: bool) -> None:
-    """Draw the share answered right of each class, and write it with the number of its images."""
-    places = np.arange(len(accuracy))
-    axes.barh(places, accuracy, height=0.8, color=SERIES[0], alpha=0.35)
+def _bars(axes: Axes, values: np.ndarray, words: Sequence[str], write: bool) -> None:
+    """Draw a share of each class beside its row, and write it."""
+    places = np.arange(len(values))
+    axes.barh(places, np.nan_to_num(values), height=0.8, color=SERIES[0], alpha=0.35)
     axes.set_xlim(0, 1)
-    axes.set_title("class accuracy", fontsize=8)
     axes.tick_params(labelsize=7, length=0, labelleft=False)
     axes.set_xticks([0, 1], ["0", "1"])
     axes.spines[["top", "right", "left"]].set_visible(False)
     if write:
-        for place, value, total in zip(places, accuracy, totals):
-            words = f"{value:.3f}" if total else "no images"
-            axes.text(0.04, place, words, va="center", fontsize=7)
+        for place, text in zip(places, words):
+            axes.text(0.04, place, text, va="center", fontsize=7)

@@ -1,22 +1,25 @@
-"""The recipe of a training: loss, optimiser, learning rate, augmentation; and whether training is possible at all."""
+"""The recipe of a training: optimiser, learning rate, augmentation; and whether training is possible at all."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.imageset import ImageSet
+from cnnprobe.datasets.base.targets import Target
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import Augmentation
+from cnnprobe.instruments.network.about import Output
+from cnnprobe.instruments.outputs.forms import form_of
 from cnnprobe.instruments.outputs.kinds import outputs_of
 from cnnprobe.machine.memory import is_short
+from cnnprobe.methods.train.losses import KINDS, chosen
 from cnnprobe.methods.train.schedules import Schedule
 
 LOG = logging.getLogger("cnnprobe")
@@ -37,7 +40,7 @@ class Recipe:
     warmup: Annotated[float, Range(0)]
     step_epochs: Annotated[int, Range(1)]
     step_factor: Annotated[float, Range(above=0, maximum=1)]
-    loss: Literal["cross-entropy", "squared-error"]
+    loss: Literal["auto", "cross-entropy", "squared-error", "margin", "dice", "cross-entropy+dice"]
     label_smoothing: Annotated[float, Range(0, below=1)]
     balance: Literal["none", "loss", "draw"]
     clip: Annotated[float, Range(above=0)] | None
@@ -60,6 +63,19 @@ class Recipe:
         """Return the random changes of the images."""
         return Augmentation(self.kinds, seed, self.crop_padding, self.crop_scale, self.colour)
 
+    def weights(self, dataset: ImageSet, pixels: Callable[[], np.ndarray]) -> np.ndarray | None:
+        """Return (class,) weights that make up for unequal classes, None where that was not asked for.
+
+        Args:
+            dataset: the training images.
+            pixels: counts (class,) of their pixels, where they have maps.
+        """
+        if self.balance == "none":
+            return None
+        classes = len(dataset.target.names)
+        counts = np.bincount(dataset.labels, minlength=classes) if dataset.target.kind == "class" else pixels()
+        return class_weights(counts)
+
     def rates(self, updates_per_epoch: int) -> Schedule:
         """Return the learning rate by update."""
         steps = (self.warmup, self.step_epochs, self.step_factor)
@@ -73,39 +89,10 @@ class Recipe:
         return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer](groups, **common)
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What is minimised, per image.
-
-    Cross-entropy of the softmax, or half the squared distance between outputs and target, the one-hot vector of the
-    class (Nielsen 2015, Neural networks and deep learning, equation 6). Smoothing moves a share of the target from the
-    class to all classes evenly (Szegedy et al. 2016, section 7).
-
-    Args:
-        kind: "cross-entropy" or "squared-error".
-        smoothing: that share.
-        weights: (class,) multiplies the loss of its images; None: 1.
-    """
-
-    kind: str
-    smoothing: float = 0.0
-    weights: Tensor | None = None
-
-    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return (image,) from outputs (image, class) and labels (image,)."""
-        if self.kind == "cross-entropy":
-            losses = functional.cross_entropy(outputs, labels, label_smoothing=self.smoothing, reduction="none")
-        else:
-            classes = outputs.shape[1]
-            target = functional.one_hot(labels, classes) * (1 - self.smoothing) + self.smoothing / classes
-            losses = 0.5 * (outputs - target).square().sum(1)
-        return losses if self.weights is None else losses * self.weights[labels]
-
-
-def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return (class,) weights inverse to the number of a class's images, 1 on average over the images."""
-    counts = np.bincount(labels, minlength=classes)
-    return np.divide(len(labels) / np.count_nonzero(counts), counts, out=np.zeros(classes), where=counts > 0)
+def class_weights(counts: np.ndarray) -> np.ndarray:
+    """Return (class,) weights inverse to the number of a class's images (pixels), 1 on average over these."""
+    mean = counts.sum() / np.count_nonzero(counts)
+    return np.divide(mean, counts, out=np.zeros(len(counts)), where=counts > 0)
 
 
 def has_batch_norm(model: nn.Module) -> bool:
@@ -118,19 +105,19 @@ def check(model: nn.Module, dataset: ImageSet, held_out: ImageSet, recipe: Recip
 
     Raises:
         UserError: too few classes, images without a class, other classes in the held-out set, an output that does
-            not fit the classes, or options that exclude each other.
+            not fit what the images ask, or options that exclude each other.
     """
-    if len(dataset.classes) < 2:
-        raise UserError(f"training needs 2 or more classes, {dataset.name} has {len(dataset.classes)}")
-    if tuple(held_out.classes) != tuple(dataset.classes):
-        raise UserError(f"the held-out set of {dataset.name} has other classes than its training set")
+    target = dataset.target
+    if target.kind != "course" and len(target.names) < 2:
+        raise UserError(f"training needs 2 or more classes, {dataset.name} has {len(target.names)}")
+    if (held_out.target.kind, held_out.target.names) != (target.kind, target.names):
+        raise UserError(f"the held-out set of {dataset.name} has other {_named(target)} than its training set")
     for part, images in (("training", dataset), ("held-out", held_out)):
         if not len(images):
             raise UserError(f"the {part} set of {images.name} has no images")
-        outside = np.count_nonzero((images.labels < 0) | (images.labels >= len(images.classes)))
-        if outside:
-            raise UserError(f"{outside} of the {len(images)} {part} images of {images.name} have no class")
-    if len(np.unique(dataset.labels)) < 2:
+        if target.kind == "class":
+            _check_labels(part, images)
+    if target.kind == "class" and len(np.unique(dataset.labels)) < 2:
         raise UserError(
             f"training needs images of 2 or more classes, these {len(dataset)} are all of one (of a limit=first:n?)"
         )
@@ -140,14 +127,50 @@ def check(model: nn.Module, dataset: ImageSet, held_out: ImageSet, recipe: Recip
             f"weights per epoch; a smaller batch_size, such as {len(dataset) // 8}, makes more of them"
         )
     _check_options(model, dataset, recipe, batch_size)
-    _check_output(model, dataset)
-    check_loss(model, dataset, recipe)
+    form = _form_of_output(model, dataset)
+    loss = chosen(recipe.loss, form, target.kind, dataset.name)
+    _check_target(recipe, target, loss)
+    check_loss(model, dataset, loss)
 
 
-def check_loss(model: nn.Module, dataset: ImageSet, recipe: Recipe) -> None:
+def _check_labels(part: str, images: ImageSet) -> None:
+    outside = np.count_nonzero((images.labels < 0) | (images.labels >= len(images.classes)))
+    if outside:
+        raise UserError(f"{outside} of the {len(images)} {part} images of {images.name} have no class")
+
+
+def _named(target: Target) -> str:
+    return "channels" if target.kind == "course" else "classes"
+
+
+def _check_target(recipe: Recipe, target: Target, loss: str) -> None:
+    """Refuse options that have no meaning for what the images ask of a network.
+
+    Raises:
+        UserError: one of them was given.
+    """
+    if recipe.balance == "draw" and target.kind != "class":
+        more = "; balance=loss weights pixels by their class" if target.kind == "map" else ""
+        raise UserError(f"balance=draw needs one class per image, these images have {KINDS[target.kind]}{more}")
+    if recipe.balance == "loss" and target.kind not in ("class", "map"):
+        raise UserError(f"balance=loss needs one class per image or pixel, these images have {KINDS[target.kind]}")
+    if recipe.balance == "loss" and loss == "dice":
+        raise UserError("balance=loss weights the cross-entropy of pixels, dice has none; say loss=cross-entropy")
+    if recipe.label_smoothing and (loss in ("margin", "dice") or target.kind == "course"):
+        raise UserError(f"label_smoothing spreads the target of classes over others, loss={loss} has no such target")
+    if target.kind == "course" and recipe.kinds:
+        raise UserError(f"augment of images with courses is none: it would move what they are about; "
+                        f"got {list(recipe.kinds)}")  # fmt: skip
+    if target.kind == "map" and "resized-crop" in recipe.kinds:
+        raise UserError(f"augment of images with maps is none, or any of crop, flip, colour; got {list(recipe.kinds)}")
+
+
+def check_loss(model: nn.Module, dataset: ImageSet, loss: str) -> None:
     """Warn where the loss is none of what the network returns."""
-    found = outputs_of(model, dataset.size, tuple(dataset.classes))
-    if recipe.loss == "cross-entropy" and found.kind in ("softmax", "sigmoid"):
+    if loss != "cross-entropy" or dataset.target.kind not in ("class", "present"):
+        return
+    found = outputs_of(model, dataset.size, dataset.target.names)
+    if found.kind in ("softmax", "sigmoid"):
         LOG.warning(
             f"the network ends in its own {found.kind}, and cross-entropy takes the softmax of that once more: it "
             f"learns slowly, and the loss is none of its probabilities; return the scores, or take loss=squared-error"
@@ -167,7 +190,12 @@ def _check_options(model: nn.Module, dataset: ImageSet, recipe: Recipe, batch_si
         raise UserError(f"augment of signals is none or [crop], got {list(recipe.kinds)}")
 
 
-def _check_output(model: nn.Module, dataset: ImageSet) -> None:
+def _form_of_output(model: nn.Module, dataset: ImageSet) -> Output:
+    """Return the form of what a network returns, where it fits what the images ask of it.
+
+    Raises:
+        UserError: it does not, or the network does not take such images, or has nothing to train.
+    """
     training = model.training
     parameter = next(model.parameters(), None)
     if parameter is None or not any(p.requires_grad for p in model.parameters()):
@@ -183,9 +211,41 @@ def _check_output(model: nn.Module, dataset: ImageSet) -> None:
         raise UserError(f"the network does not take images of {size}: {str(error).splitlines()[0]}") from None
     finally:
         model.train(training)
-    if not isinstance(output, Tensor) or output.shape != (len(images), len(dataset.classes)):
-        per_image = isinstance(output, Tensor) and output.ndim == 2 and len(output) == len(images)
-        got = f"{output.shape[1]} outputs" if per_image else "something else"
-        if not isinstance(output, Tensor):
+    form = form_of(model, output)
+    _check_form(form, output, dataset)
+    assert form is not None  # or it has been refused
+    return form
+
+
+def _check_form(form: Output | None, output: Any, dataset: ImageSet) -> None:
+    """Refuse what a network returns for two images, where it is none of what they ask."""
+    target, shape = dataset.target, tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+    name, count = dataset.name, len(target.names)
+    maps = form == "map" or (form is None and len(shape) == 3)
+    if target.kind in ("class", "present"):
+        if form in ("classes", "existence") and shape == (count,):
+            return
+        got = f"{shape[0]} outputs" if form in ("classes", "existence") else "something else"
+        if form == "map":
+            got = f"maps ({_by(shape)}), which learn from masks: dataset.target=mask where a dataset has them"
+        elif form == "course":
+            got = f"courses ({_by(shape)})"
+        elif not isinstance(output, Tensor):
             got = f"a {type(output).__name__}: call its logits so, in a dict, dataclass or named tuple"
-        raise UserError(f"the network must give one output per class, {len(dataset.classes)}; it gives {got}")
+        raise UserError(f"the network must give one output per class, {count}; it gives {got}")
+    given = _by(shape) if shape else f"a {type(output).__name__}"
+    if target.kind == "map":
+        if not maps:
+            raise UserError(f"{name} gives a class for every pixel: that needs a network that returns maps "
+                            f"({count} x y x x), this one gives {given}")  # fmt: skip
+        beyond = [side for side, whole in zip(shape[1:], target.size) if side > whole or (whole - side) % 2]
+        if shape[0] != count or beyond:
+            sizes = f"{count} x {_by(target.size)}, or the middle of that"
+            raise UserError(f"the maps of {name} have {sizes}; the network gives {given}")
+    elif shape != (count, *target.size[1:]):
+        raise UserError(f"the courses of {name} have {_by((count, *target.size[1:]))} (channel x time); "
+                        f"the network gives {given}")  # fmt: skip
+
+
+def _by(shape: Iterable[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -17,9 +17,11 @@ from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.outputs.readout import Readout, must_answer_in_training, new_readout, put, readout_of
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.methods.train.epochs import ConfusionColumn, EpochColumn, confusion_table, epochs_table
+from cnnprobe.methods.train.epochs import EpochColumn, about_task, best_of, epochs_table
 from cnnprobe.methods.train.loop import Training
+from cnnprobe.methods.train.method import RESULTS, curves, result_figures, shown_measures
 from cnnprobe.methods.train.recipe import Recipe, check
+from cnnprobe.methods.train.tasks import ResultColumn
 from cnnprobe.methods.transfer.comparison.columns import FeatureColumn, LayerColumn, UnitColumn
 from cnnprobe.methods.transfer.comparison.forgetting import Forgetting
 from cnnprobe.methods.transfer.comparison.task_features import TaskFeatures
@@ -98,8 +100,9 @@ def compute(
         raise UserError("forgetting=old needs an old task; name a run by old_task=RUN")
     layers = compared_layers(model, old, layer, dataset.size) if forgetting != "none" else []
     before = copy.deepcopy(model) if layers else None
-    if not scratch or old.classes != len(dataset.classes):
-        put(model, old.path, new_readout(old.module, len(dataset.classes), seed))
+    count = len(dataset.target.names)
+    if not scratch or old.classes != count:
+        put(model, old.path, new_readout(old.module, count, seed))
     check(model, dataset, held_out, recipe, computation.batch_size)
     new = readout_of(model, dataset.size)
     must_answer_in_training(model, new, dataset.size)
@@ -127,10 +130,10 @@ def compute(
         looks = comparisons((before, model), layers, None if scratch else asked, judged, computation, **given)
     course = Course(training, source, None if scratch else old, looks, resumed.finished, resumed.unfinished)
     attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
-    attributes["precision"] = training.precision.number
+    attributes |= {"precision": training.precision.number, **about_task(training.task)}
     tables: list[Table[Any]] = [
-        epochs_table(recipe.epochs, len(shown), OBSERVED, attributes),
-        confusion_table(tuple(dataset.classes), len(held_out)),
+        epochs_table(recipe.epochs, len(shown), training.columns | OBSERVED, attributes),
+        training.task.table(len(held_out)),
         blocks_table(protocol),
         *([source.table()] if source else []),
         *(table for look in looks for table in look.tables()),
@@ -191,20 +194,20 @@ def some(dataset: ImageSet, count: int, seed: int) -> Any:
 
 
 def headline(recording: Recording) -> dict[str, Any]:
-    """Return the best accuracy on the held-out images, its 95 % interval and epoch; the old task then and before.
+    """Return the best measure on the held-out images, e.g. accuracy, and its epoch; the old task then and before.
 
-    The interval is of independent images; that the epoch was chosen for its accuracy on the same ones is not in it.
+    An accuracy has its 95 % interval, of independent images; that the epoch was chosen for its accuracy on the same
+    ones is not in it.
     """
     epochs: TableView[EpochColumn] = recording["epochs"]
-    confusion: TableView[ConfusionColumn] = recording["confusion"]
-    best = int(np.argmax(epochs["val_accuracy"]))
-    low, high = Confusion(confusion["matrix"]).interval if confusion.attributes["images"] else (np.nan, np.nan)
-    found = {
-        "val_accuracy": float(epochs["val_accuracy"][best]),
-        "95 % low": low,
-        "95 % high": high,
-        "at epoch": int(epochs["epoch"][best]),
-    }
+    _, held_out = shown_measures(epochs)
+    best = best_of(epochs[held_out])
+    found: dict[str, Any] = {held_out: float(epochs[held_out][best])}
+    if held_out == "val_accuracy":
+        confusion: TableView[ResultColumn] = recording["confusion"]
+        low, high = Confusion(confusion["matrix"]).interval if confusion.attributes["images"] else (np.nan, np.nan)
+        found |= {"95 % low": low, "95 % high": high}
+    found["at epoch"] = int(epochs["epoch"][best])
     if "old_task" in recording:
         old: TableView[OldTaskColumn] = recording["old_task"]
         found["old task"] = float(epochs["source_accuracy"][best])
@@ -214,32 +217,32 @@ def headline(recording: Recording) -> dict[str, Any]:
 
 def draw(recording: Recording) -> Figures:
     """Draw the learning curves of both tasks and the confusion matrix."""
-    from cnnprobe.methods.train.figures import learning_curves
-    from cnnprobe.methods.train.matrix_figure import confusion_matrix
-
     epochs: TableView[EpochColumn] = recording["epochs"]
-    confusion: TableView[ConfusionColumn] = recording["confusion"]
-    classes, matrix = json.loads(confusion.attributes["classes"]), confusion["matrix"]
-    share, task = epochs.attributes["fraction"], _task(recording.attributes["dataset"], classes)
+    if not len(epochs["epoch"]):
+        return
+    share, task = epochs.attributes["fraction"], _task(recording.attributes["dataset"], _classes(recording))
     part = f", {100 * share:.3g} % of the labels" if share < 1 else ""
     title = f"{recording.attributes['model']} is taught {task}: {epochs.attributes['mode']}{part}"
-    curves: dict[str, Any] = {
-        name: epochs[name] for name in ("epoch", "loss", "val_loss", "accuracy", "val_accuracy", "lr")
-    }
+    asked: dict[str, Any] = {}
     if "old_task" in recording:
         old: TableView[OldTaskColumn] = recording["old_task"]
         before = old["accuracy"]
-        curves |= {"old_accuracy": epochs["source_accuracy"], "old_before": before[0] if len(before) else np.nan}
-        curves["old_chance"] = 1 / max(1, len(json.loads(old.attributes["classes"])))
-    if not len(epochs.rows):
-        return
-    yield "learning", learning_curves(**curves, chance=1 / len(classes), title=title)
-    if len(matrix):  # written last: not there yet while a training goes on
+        asked |= {"old_accuracy": epochs["source_accuracy"], "old_before": before[0] if len(before) else np.nan}
+        asked["old_chance"] = 1 / max(1, len(json.loads(old.attributes["classes"])))
+    yield "learning", curves(recording, title, **asked)
+    words = "held-out images, best weights"
+    if shown_measures(epochs)[1] == "val_accuracy" and len(matrix := recording["confusion"]["matrix"]):
         low, high = Confusion(matrix).interval
-        words = f"held-out images, best weights; accuracy {low:.3f} to {high:.3f} (95 %)"
-        yield "confusion", confusion_matrix(matrix, classes, title=f"{title}: {words}")
+        words += f"; accuracy {low:.3f} to {high:.3f} (95 %)"
+    yield from result_figures(recording, f"{title}: {words}")
     yield from _features(recording, title)
     yield from _forgotten(recording, title)
+
+
+def _classes(recording: Recording) -> list[str]:
+    """Return the names of what was learned: classes, or channels of courses."""
+    table = next(recording[name] for name in RESULTS if name in recording)
+    return json.loads(table.attributes["classes"])
 
 
 def _task(dataset: str, classes: list[str]) -> str:
@@ -291,7 +294,7 @@ def compare(recordings: list[Recording], overrides: list[list[str]]) -> Figures:
 
     epochs: list[TableView[EpochColumn]] = [one["epochs"] for one in recordings]
     modes, fractions = ([table.attributes[key] for table in epochs] for key in ("mode", "fraction"))
-    classes = [json.loads(one["confusion"].attributes["classes"]) for one in recordings]
+    classes = [_classes(one) for one in recordings]
     names = [one.attributes["dataset"] for one in recordings]
     varied = changing(overrides)
     lines = [" ".join([mode, *words["other"]]) for mode, words in zip(modes, varied)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cnnprobe.datasets.base.imageset import ImageSet, Part, even_share, given_images, limited, sha256, shown
+from cnnprobe.datasets.base.given import given_images
+from cnnprobe.datasets.base.imageset import ImageSet, Part, even_share, limited, sha256, shown
 from cnnprobe.errors import UserError
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cnnprobe.datasets import shapes
-from cnnprobe.datasets.base.imageset import Given
+from cnnprobe.datasets.base.given import Given
 from cnnprobe.instruments.outputs.input_statistics import is_unknown, remark, seen
 
 SIZE = (3, 24, 24)

@@ -10,7 +10,7 @@ from torch import nn
 
 import cnnprobe as package
 from cnnprobe.datasets import shapes
-from cnnprobe.datasets.base.imageset import Given
+from cnnprobe.datasets.base.given import Given
 from cnnprobe.errors import UserError
 from cnnprobe.methods.cam.method import _classes
 from cnnprobe.store.reader import Recording

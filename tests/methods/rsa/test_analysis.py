@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 from torch import nn
 
-from cnnprobe.datasets.base.imageset import Given
+from cnnprobe.datasets.base.given import Given
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import activations

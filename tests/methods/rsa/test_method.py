@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist, squareform
 from torch import nn
 
 import cnnprobe as package
-from cnnprobe.datasets.base.imageset import Given
+from cnnprobe.datasets.base.given import Given
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.about import About
 from cnnprobe.instruments.statistics.dissimilarity import upper

@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.distance import pdist
 from torch import nn
 
-from cnnprobe.datasets.base.imageset import Given
+from cnnprobe.datasets.base.given import Given
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import activations
 from cnnprobe.instruments.statistics import dissimilarity

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from cnnprobe.datasets.base.targets import Target
 from cnnprobe.methods.train.epochs import Progress, moments_of, put_back
+from cnnprobe.methods.train.tasks import OneClass
 
 
 def finished(accuracies):
@@ -12,7 +14,7 @@ def finished(accuracies):
     best = []
     for number, accuracy in enumerate(accuracies, start=1):
         row = {"epoch": number, "val_accuracy": accuracy}
-        best.append(progress.finish_epoch(row, torch.tensor([[number, 1], [0, 0]]), 4))
+        best.append(progress.finish_epoch(row, "val_accuracy", torch.tensor([[number, 1], [0, 0]]), 4))
     return progress, best
 
 
@@ -23,7 +25,7 @@ def test_the_first_of_equal_epochs_is_the_best():
 
 
 def test_confusion_is_that_of_the_best_epoch_and_empty_classes_have_no_accuracy():
-    rows = finished([0.5, 0.8, 0.8])[0].confusion()
+    rows = OneClass(Target("class", ("a", "b"))).rows(finished([0.5, 0.8, 0.8])[0].best_result)
     assert rows.columns["matrix"].tolist() == [[2, 1], [0, 0]]
     assert rows.columns["accuracy"][0] == pytest.approx(2 / 3)
     assert np.isnan(rows.columns["accuracy"][1])
@@ -33,7 +35,7 @@ def test_a_copy_is_the_same_and_apart():
     progress, _ = finished([0.5])
     copy = Progress(**progress.plain())
     assert copy.row(0).columns == progress.row(0).columns
-    copy.finish_epoch({"epoch": 2, "val_accuracy": 1.0}, torch.zeros(2, 2), 4)
+    copy.finish_epoch({"epoch": 2, "val_accuracy": 1.0}, "val_accuracy", torch.zeros(2, 2), 4)
     assert progress.epoch == 1
     assert len(progress.history["epoch"]) == 1
 

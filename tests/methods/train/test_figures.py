@@ -9,7 +9,7 @@ from cnnprobe.plots.style import png
 
 def curves(epochs, **changes):
     epoch = np.arange(1, epochs + 1)
-    given = {"loss": 1 / epoch, "val_loss": 2 / epoch, "accuracy": epoch / 10, "val_accuracy": epoch / 20}
+    given = {"loss": 1 / epoch, "val_loss": 2 / epoch, "learned": epoch / 10, "held_out": epoch / 20}
     return {"epoch": epoch, "lr": np.full(epochs, 0.1), "chance": 0.25} | given | changes
 
 
@@ -17,12 +17,12 @@ def test_lines_are_the_numbers():
     given = curves(5)
     loss, accuracy, rate = learning_curves(**given).axes
     assert [line.get_ydata().tolist() for line in loss.lines] == [given["loss"].tolist(), given["val_loss"].tolist()]
-    assert accuracy.lines[1].get_ydata().tolist() == given["val_accuracy"].tolist()
+    assert accuracy.lines[1].get_ydata().tolist() == given["held_out"].tolist()
     assert rate.lines[0].get_ydata().tolist() == [0.1] * 5
 
 
 def test_chance_and_the_first_best_epoch_are_marked():
-    made = learning_curves(**curves(4, val_accuracy=np.array([0.3, 0.7, 0.7, 0.5])))
+    made = learning_curves(**curves(4, held_out=np.array([0.3, 0.7, 0.7, 0.5])))
     accuracy = made.axes[1]
     assert accuracy.get_title() == "best 0.700, epoch 2"
     assert [0.25, 0.25] in [list(line.get_ydata()) for line in accuracy.lines]

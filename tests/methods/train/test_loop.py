@@ -180,7 +180,7 @@ def test_images_that_cannot_be_read_are_missing_from_their_batches_and_change_no
     data, model, seen = damaged(80, 0), network(), []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
     list(events(model, data, damaged(40, 1), preload=preload, balance=balance, augment="none"))
-    odds = class_weights(data.labels, 3)[data.labels] if balance == "draw" else None
+    odds = class_weights(np.bincount(data.labels))[data.labels] if balance == "draw" else None
     orders = [order_of(80, 0, epoch, odds) for epoch in range(2)]
     batches = [order[first : first + 16] for order in orders for first in range(0, 80, 16)]
     assert [len(images) for images in seen] == [data.can_read[batch].sum() for batch in batches]

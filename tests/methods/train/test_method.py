@@ -107,7 +107,7 @@ def test_figures_of_a_finished_and_of_a_stopped_training():
 
 def test_the_headline_is_the_first_best_epoch():
     epochs = {"epoch": [1, 2, 3], "val_accuracy": [0.5, 0.75, 0.75]}
-    made = train.headline({"epochs": {name: np.array(values) for name, values in epochs.items()}})
+    made = train.headline({"epochs": Fake({name: np.array(values) for name, values in epochs.items()})})
     assert made == {"best val_accuracy": 0.75, "at epoch": 2}
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from cnnprobe.errors import UserError
-from cnnprobe.methods.train.recipe import Loss, check, class_weights, has_batch_norm
+from cnnprobe.methods.train.losses import Loss
+from cnnprobe.methods.train.recipe import check, class_weights, has_batch_norm
 from tests.support.images.blobs import Blobs, network, recipe
 
 OUTPUTS = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 3.0]])
@@ -15,27 +16,27 @@ LABELS = torch.tensor([1, 0])
 
 def test_cross_entropy_is_minus_the_logarithm_of_the_probability():
     expected = [-np.log(np.exp(2) / np.exp([1, 2, -1]).sum()), -np.log(np.exp(0.5) / np.exp([0.5, 0, 3]).sum())]
-    assert Loss("cross-entropy")(OUTPUTS, LABELS).tolist() == pytest.approx(expected, rel=1e-6)
+    assert Loss("cross-entropy").terms(OUTPUTS, LABELS).tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def test_squared_error_is_half_the_squared_distance_from_the_target():
-    assert Loss("squared-error")(OUTPUTS, LABELS).tolist() == pytest.approx([(1 + 1 + 1) / 2, (0.25 + 9) / 2])
-    smooth = Loss("squared-error", smoothing=0.3)(OUTPUTS, LABELS)
+    assert Loss("squared-error").terms(OUTPUTS, LABELS).tolist() == pytest.approx([(1 + 1 + 1) / 2, (0.25 + 9) / 2])
+    smooth = Loss("squared-error", smoothing=0.3).terms(OUTPUTS, LABELS)
     assert float(smooth[0]) == pytest.approx(((1 - 0.1) ** 2 + (2 - 0.8) ** 2 + (-1 - 0.1) ** 2) / 2)
 
 
 def test_smoothing_mixes_the_target_with_all_classes():
-    plain, even = Loss("cross-entropy")(OUTPUTS, LABELS), -OUTPUTS.log_softmax(1).mean(1)
-    assert torch.allclose(Loss("cross-entropy", smoothing=0.2)(OUTPUTS, LABELS), 0.8 * plain + 0.2 * even)
+    plain, even = Loss("cross-entropy").terms(OUTPUTS, LABELS), -OUTPUTS.log_softmax(1).mean(1)
+    assert torch.allclose(Loss("cross-entropy", smoothing=0.2).terms(OUTPUTS, LABELS), 0.8 * plain + 0.2 * even)
 
 
 def test_class_weights_give_every_class_the_same_say():
     labels = np.array([0] * 90 + [1] * 9 + [3] * 1)
-    weights = class_weights(labels, 4)
+    weights = class_weights(np.bincount(labels, minlength=4))
     assert [weights[labels[labels == c]].sum() for c in (0, 1, 3)] == pytest.approx([100 / 3] * 3)
     assert weights[2] == 0
-    weighed = Loss("cross-entropy", weights=torch.tensor([2.0, 0.5, 1.0]))(OUTPUTS, LABELS)
-    assert torch.allclose(weighed, Loss("cross-entropy")(OUTPUTS, LABELS) * torch.tensor([0.5, 2.0]))
+    weighed = Loss("cross-entropy", weights=torch.tensor([2.0, 0.5, 1.0])).terms(OUTPUTS, LABELS)
+    assert torch.allclose(weighed, Loss("cross-entropy").terms(OUTPUTS, LABELS) * torch.tensor([0.5, 2.0]))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ class Unlabelled(Blobs):
         (Unlabelled([1, 1, 1]), Blobs(9, 1), network(), {}, "these 3 are all of one"),
         (Blobs(9, 0), Blobs(0, 1), network(), {}, "the held-out set of blobs has no images"),
         (Blobs(9, 0), Blobs(9, 1), network(5), {}, "one output per class, 3; it gives 5 outputs"),
-        (Blobs(9, 0), Blobs(9, 1), nn.Conv2d(3, 3, 1), {}, "one output per class, 3; it gives something else"),
+        (Blobs(9, 0), Blobs(9, 1), nn.Conv2d(3, 3, 1), {}, r"one output per class, 3; it gives maps \(3 x 8 x 8\)"),
         (Blobs(9, 0), Blobs(9, 1), nn.Linear(7, 3), {}, "does not take images of 3x8x8"),
         (Blobs(9, 0), Blobs(9, 1), nn.ReLU(), {}, "nothing to train"),
         (Blobs(9, 0), Blobs(9, 1), network(), {"batch_size": 1}, "batch_size must be 2 or more"),

@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist
 from torch import nn
 
 import cnnprobe as package
-from cnnprobe.datasets.base.imageset import Given
+from cnnprobe.datasets.base.given import Given
 from cnnprobe.methods.rsa.brain.time_courses import TimeCourses
 from cnnprobe.methods.rsa.comparing.comparison import compare
 from cnnprobe.methods.rsa.comparing.inference import bootstrap, permutation_p, similarities

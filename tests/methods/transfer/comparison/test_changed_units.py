@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import cnnprobe
-from cnnprobe.datasets.base.imageset import Given, given_images
+from cnnprobe.datasets.base.given import Given, given_images
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.transfer.comparison.changed_units import Chosen, Overwritten

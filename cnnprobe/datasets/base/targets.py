@@ -1,0 +1,57 @@
+"""What a network is to answer for the images of a set: one class, several, a class for every pixel, or a course."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["class", "present", "map", "course"]
+NOT_COUNTED = 255
+"""In a map of classes: a pixel that is neither learned nor judged."""
+BACKGROUND = "background"
+"""Name of class 0 of a map where it stands for everything else; means over classes leave it out."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target of every image of a set.
+
+    Args:
+        kind: what `ImageSet.targets` gives:
+            class    (image,) int64, one class per image, -1 where unknown
+            present  (image, class) uint8, 1 where the image has the class: several may hold, or none
+            map      (image, y, x) uint8, the class of every pixel, 255 where it does not count
+            course   (image, channel, time) float32
+        names: of the classes, or of the channels of a course.
+        size: (y, x) of a map, (channel, time) of a course; () of the others.
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+    size: tuple[int, ...] = ()
+
+    @property
+    def alone(self) -> bool:
+        """Whether a target is as small as a row of numbers, so that those of all images are held in memory."""
+        return self.kind in ("class", "present")
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """Indices of the names that means are taken over: of a map all but the background."""
+        first = 1 if self.kind == "map" and self.names[:1] == (BACKGROUND,) else 0
+        return tuple(range(first, len(self.names)))
+
+
+def middle(targets: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return the middle of maps (image, y, x), as large as the output of a network without padding."""
+    starts = [(whole - part) // 2 for whole, part in zip(targets.shape[-2:], size)]
+    return targets[..., starts[0] : starts[0] + size[0], starts[1] : starts[1] + size[1]]
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Return (image, class) uint8 of the one class that each image has; a row of zeros where it is unknown."""
+    found = torch.zeros(len(labels), classes, dtype=torch.uint8, device=labels.device)
+    known = (labels >= 0).nonzero()[:, 0]
+    found[known, labels[known]] = 1
+    return found
