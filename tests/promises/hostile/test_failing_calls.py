@@ -62,12 +62,13 @@ def remembered(monkeypatch, cnnprobe):
     composed, drawn = {}, {}
     real, render = compose.compose, drawing.style.png
 
-    def once(request):
+    def once(request, **given):
         asked = tuple(word for word in request.overrides if not word.startswith("out="))
         out = [("out", word.removeprefix("out=")) for word in request.overrides if word not in asked]
-        if (request.command, asked) not in composed:
-            composed[request.command, asked] = real(request)
-        return copy.deepcopy(composed[request.command, asked]) | dict(out)
+        what = request.command, asked, *given.items()
+        if what not in composed:
+            composed[what] = real(request, **given)
+        return copy.deepcopy(composed[what]) | dict(out)
 
     def drawing_once(draw):
         def images(recording):
