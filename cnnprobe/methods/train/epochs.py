@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cnnprobe.methods.train.tasks import Task
+from cnnprobe.store.reader import TableView
 from cnnprobe.store.tables import Column, Rows, Table
 
 EpochColumn = Literal[
@@ -61,6 +62,13 @@ def best_of(values: np.ndarray) -> int:
 def measures_of(task: Task) -> tuple[EpochColumn, EpochColumn]:
     """Return the columns of `/epochs` that hold what a task is judged by: of training images and of held-out ones."""
     return cast(EpochColumn, task.learned), cast(EpochColumn, f"val_{task.measure}")
+
+
+def shown_measures(epochs: TableView[EpochColumn]) -> tuple[EpochColumn | None, EpochColumn]:
+    """Return the columns of what a training is judged by: of training images (None: not known), of held-out ones."""
+    measure = epochs.attributes.get("measure", "accuracy")
+    learned = cast(EpochColumn, measure) if measure in epochs else None
+    return learned, cast(EpochColumn, f"val_{measure}")
 
 
 def epochs_table(

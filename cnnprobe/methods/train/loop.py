@@ -17,7 +17,6 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import as_float
 from cnnprobe.instruments.network.conduct import conduct_of, handed
-from cnnprobe.instruments.outputs.forms import form_for
 from cnnprobe.machine import precision as numbers
 from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.memory import is_short
@@ -32,7 +31,6 @@ from cnnprobe.methods.train.epochs import (
     put_back,
 )
 from cnnprobe.methods.train.judging import Judging
-from cnnprobe.methods.train.losses import Loss, chosen
 from cnnprobe.methods.train.modes import Modes
 from cnnprobe.methods.train.penalties import names_of, penalties_of
 from cnnprobe.methods.train.recipe import Recipe, has_batch_norm
@@ -177,7 +175,7 @@ class Training:
         self.stopped = not all(supply.fill(self.should_stop) for supply in (self.supply, self.held_out))
         if self.stopped:  # before the first update: no state is kept
             return
-        self.loss = self._chosen_loss()
+        self.loss, self.odds = self.recipe.loss_and_odds(self.model, self.dataset, self.supply.pixels, self.device)
         self.parts = parted(len(self.dataset), self.computation.batch_size)
         LOG.info("computing in %s", self.precision.words)
         if len(self.dataset) % self.computation.batch_size == 1:
@@ -191,20 +189,6 @@ class Training:
         if self.state:
             with _state_of_this_training():
                 self._put_back(self.state)
-
-    def _chosen_loss(self) -> Loss:
-        """Choose the loss, and what makes up for unequal classes."""
-        form, kind = form_for(self.model, self.target.kind), self.target.kind
-        weights = self.recipe.weights(self.dataset, self.supply.pixels)
-        self.odds = weights[self.dataset.labels] if self.recipe.balance == "draw" and weights is not None else None
-        factors = None if weights is None or self.odds is not None else torch.from_numpy(weights).float()
-        return Loss(
-            chosen(self.recipe.loss, form, kind, self.dataset.name),
-            (form, kind),
-            self.recipe.label_smoothing,
-            None if factors is None else factors.to(self.device),
-            self.target.judged,
-        )
 
     def _put_back(self, state: dict[str, Any]) -> None:
         """Give optimiser and epoch what they had."""

@@ -16,10 +16,10 @@ from cnnprobe.datasets.base.targets import Target
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import Augmentation
 from cnnprobe.instruments.network.about import Output
-from cnnprobe.instruments.outputs.forms import form_of
+from cnnprobe.instruments.outputs.forms import form_for, form_of
 from cnnprobe.instruments.outputs.kinds import outputs_of
 from cnnprobe.machine.memory import is_short
-from cnnprobe.methods.train.losses import KINDS, chosen
+from cnnprobe.methods.train.losses import KINDS, Loss, chosen
 from cnnprobe.methods.train.schedules import Schedule
 
 LOG = logging.getLogger("cnnprobe")
@@ -63,18 +63,27 @@ class Recipe:
         """Return the random changes of the images."""
         return Augmentation(self.kinds, seed, self.crop_padding, self.crop_scale, self.colour)
 
-    def weights(self, dataset: ImageSet, pixels: Callable[[], np.ndarray]) -> np.ndarray | None:
-        """Return (class,) weights that make up for unequal classes, None where that was not asked for.
+    def loss_and_odds(
+        self, model: nn.Module, dataset: ImageSet, pixels: Callable[[], np.ndarray], device: torch.device
+    ) -> tuple[Loss, np.ndarray | None]:
+        """Return the loss, and how often each image is shown relative to others, None where all are shown once.
 
         Args:
+            model: gives what the images ask, see `check`.
             dataset: the training images.
             pixels: counts (class,) of their pixels, where they have maps.
+            device: where the network is.
         """
-        if self.balance == "none":
-            return None
-        classes = len(dataset.target.names)
-        counts = np.bincount(dataset.labels, minlength=classes) if dataset.target.kind == "class" else pixels()
-        return class_weights(counts)
+        target, weights = dataset.target, None
+        if self.balance != "none":
+            of_images = target.kind == "class"
+            counts = np.bincount(dataset.labels, minlength=len(target.names)) if of_images else pixels()
+            weights = class_weights(counts)
+        odds = weights[dataset.labels] if weights is not None and self.balance == "draw" else None
+        factors = torch.from_numpy(weights).float().to(device) if weights is not None and odds is None else None
+        form = form_for(model, target.kind)
+        kind = chosen(self.loss, form, target.kind, dataset.name)
+        return Loss(kind, (form, target.kind), self.label_smoothing, factors, target.judged), odds
 
     def rates(self, updates_per_epoch: int) -> Schedule:
         """Return the learning rate by update."""

@@ -34,6 +34,8 @@ MEASURES: dict[str, str] = {
 """In the words of figures."""
 ResultColumn = Literal["matrix", "accuracy", "iou", "images", "average_precision", "explained"]
 """Columns of the table of the best epoch: "confusion" of classes and maps, "classes" or "channels" of the others."""
+RESULTS: dict[str, ResultColumn] = {"confusion": "matrix", "classes": "images", "channels": "explained"}
+"""Tables of the best epoch, of which a training has one, each with a column."""
 
 
 class Task(Protocol):

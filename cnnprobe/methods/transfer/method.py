@@ -17,11 +17,10 @@ from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.outputs.readout import Readout, must_answer_in_training, new_readout, put, readout_of
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.methods.train.epochs import EpochColumn, about_task, best_of, epochs_table
+from cnnprobe.methods.train.epochs import EpochColumn, about_task, best_of, epochs_table, shown_measures
 from cnnprobe.methods.train.loop import Training
-from cnnprobe.methods.train.method import RESULTS, curves, result_figures, shown_measures
 from cnnprobe.methods.train.recipe import Recipe, check
-from cnnprobe.methods.train.tasks import ResultColumn
+from cnnprobe.methods.train.tasks import RESULTS, ResultColumn
 from cnnprobe.methods.transfer.comparison.columns import FeatureColumn, LayerColumn, UnitColumn
 from cnnprobe.methods.transfer.comparison.forgetting import Forgetting
 from cnnprobe.methods.transfer.comparison.task_features import TaskFeatures
@@ -223,6 +222,8 @@ def draw(recording: Recording) -> Figures:
     share, task = epochs.attributes["fraction"], _task(recording.attributes["dataset"], _classes(recording))
     part = f", {100 * share:.3g} % of the labels" if share < 1 else ""
     title = f"{recording.attributes['model']} is taught {task}: {epochs.attributes['mode']}{part}"
+    from cnnprobe.methods.train.run_figures import curves, result_figures
+
     asked: dict[str, Any] = {}
     if "old_task" in recording:
         old: TableView[OldTaskColumn] = recording["old_task"]
