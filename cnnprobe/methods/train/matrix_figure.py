@@ -55,8 +55,14 @@ def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray, shares: boo
     """Write the counts into the cells, or the shares in percent."""
     for (row, column), count in np.ndenumerate(counts):
         shade = "white" if share[row, column] > 0.6 else "0.15" if count else "0.7"
-        words = f"{100 * share[row, column]:.3g}" if shares else str(int(count))
+        words = _percent(share[row, column]) if shares else str(int(count))
         axes.text(column, row, words, ha="center", va="center", fontsize=7, color=shade)
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, as short as a cell is: one digit behind the point below 10."""
+    percent = 100 * share
+    return "<0.1" if 0 < percent < 0.05 else f"{percent:.1f}" if 0 < percent < 9.95 else f"{percent:.0f}"
 
 
 def _name(axes: Axes, classes: Sequence[str]) -> None:

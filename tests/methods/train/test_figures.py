@@ -48,3 +48,13 @@ def test_chance_of_either_task_and_the_old_task_before_are_told_apart_in_the_leg
     assert level[0.1, 0.1].get_color() != level[0.125, 0.125].get_color()
     alone = learning_curves(**curves(2)).axes[1].get_legend()
     assert [text.get_text() for text in alone.get_texts()] == ["chance, 0.25"]
+
+
+def test_another_measure_has_its_name_and_what_guessing_gives():
+    given = curves(3, learned=np.array([-5.0, 0.1, 0.5]), held_out=np.array([-0.5, np.nan, 0.4]), chance=0.0)
+    measure = learning_curves(**given, measure="explained share (R²)", guess="mean of each channel").axes[1]
+    assert measure.get_ylabel() == "explained share (R²)" and measure.get_title() == "best 0.400, epoch 3"
+    assert [text.get_text() for text in measure.get_legend().get_texts()] == ["mean of each channel, 0"]
+    assert measure.get_ylim()[0] == -1 and measure.texts[0].get_text() == "down to -5"
+    alone = learning_curves(**curves(3, learned=None)).axes[1]
+    assert alone.lines[0].get_ydata().tolist() == curves(3)["held_out"].tolist()

@@ -39,3 +39,12 @@ def test_classes_without_images_say_so():
     made = confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "b"])
     assert words(made.axes[1]) == ["0.750", "no images"]
     assert confusion_matrix(np.zeros((2, 2), dtype=int), ["a", "b"]).axes[0].get_title() == "no images"
+
+
+def test_pixels_are_written_as_shares_beside_the_overlap_of_each_class():
+    counts = np.array([[99968, 32, 0], [300, 700, 0], [0, 0, 0]])
+    axes, bars = confusion_matrix(counts, ["background", "a", "b"], "x", np.array([0.99, 0.678, np.nan])).axes
+    assert words(axes) == ["100", "<0.1", "0", "30", "70", "0", "0", "0", "0"]
+    assert words(bars) == ["0.990", "0.678", "nowhere"] and bars.get_title() == "intersection\nover union"
+    assert axes.get_title() == "101,000 pixels: % of each true class"
+    assert [bar.get_width() for bar in bars.patches] == [0.99, 0.678, 0]
