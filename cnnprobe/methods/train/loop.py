@@ -98,8 +98,8 @@ class Training:
         self.model, self.dataset, self.recipe, self.computation = model, dataset, recipe, computation
         self.device, self.target, self.task = torch.device(computation.device), dataset.target, task_of(held_out)
         self.learned, self.held_column = measures_of(self.task)
-        self.penalties = penalties_of(model)
         self.terms = names_of(model, dataset, (*COMMON, self.learned, self.held_column))
+        self.penalties = penalties_of(model) if self.terms else None
         self.columns = columns_of(self.task, self.terms)
         self.begin = begin or (lambda epoch, groups: None)
         self.observe = observe or dict
