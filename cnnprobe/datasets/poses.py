@@ -82,8 +82,8 @@ class Poses(Drawn):
     Attributes:
         classes_of: (image, shape) index of each shape's class.
         poses: (image, shape, factor) float64, in the order of `FACTORS`.
-        factors: of a grid, (image,) by name, NaN where a factor rests; and "family", "word", "reach" as `tuning`
-            wants them. None without a grid.
+        grid_factors: of a grid, (image,) by name: the value of the factor that is stepped through, NaN where it rests;
+            and "family", its name, and "word", the shape's. None without a grid.
         units: of the factors, by name.
     """
 
@@ -93,7 +93,7 @@ class Poses(Drawn):
         self.split, self.seed, self.noise = options["split"], options["seed"], options["noise"]
         self.ranges, self.several = np.array(options["ranges"], float), options["shapes"]
         self.unit = options["size"] / 28
-        self.factors: dict[str, np.ndarray] | None = None
+        self.grid_factors: dict[str, np.ndarray] | None = None
         if options["grid"]:
             self._lay_out(options["grid"])
             names = [f"poses/grid/{number:06d}" for number in range(len(self.poses))]
@@ -139,10 +139,9 @@ class Poses(Drawn):
         for index, (_, place, value) in enumerate(rows):
             self.poses[index, 0, place] = values[list(FACTORS)[place]][index] = value
         names = np.array(list(FACTORS), dtype=object)
-        self.factors = dict(values)
-        self.factors["family"] = names[[place for _, place, _ in rows]]
-        self.factors["word"] = np.array([CLASSES[label] for label, _, _ in rows], dtype=object)
-        self.factors["reach"] = np.zeros(len(rows))
+        self.grid_factors = dict(values)
+        self.grid_factors["family"] = names[[place for _, place, _ in rows]]
+        self.grid_factors["word"] = np.array([CLASSES[label] for label, _, _ in rows], dtype=object)
 
     def _stream(self, index: int, purpose: int) -> np.random.Generator:
         return stream(self.seed, SPLITS.index(self.split), index, purpose)

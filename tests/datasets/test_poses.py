@@ -74,11 +74,11 @@ def test_two_shapes_are_of_different_classes_and_near():
 
 def test_a_grid_steps_through_one_factor_at_a_time():
     dataset = build(grid=5, shift=4.0, turn=20.0)
-    assert len(dataset) == 8 * 3 * 5 and set(dataset.factors["family"]) == {"x", "y", "turn"}
-    own = dataset.factors["family"] == "turn"
-    assert np.unique(dataset.factors["turn"][own]).tolist() == [-20, -10, 0, 10, 20]
-    assert np.isnan(dataset.factors["turn"][~own]).all() and not dataset.poses[own][:, :, :3].any()
-    assert dataset.factors["word"][own][:5].tolist() == ["disc"] * 5
+    assert len(dataset) == 8 * 3 * 5 and set(dataset.grid_factors["family"]) == {"x", "y", "turn"}
+    own = dataset.grid_factors["family"] == "turn"
+    assert np.unique(dataset.grid_factors["turn"][own]).tolist() == [-20, -10, 0, 10, 20]
+    assert np.isnan(dataset.grid_factors["turn"][~own]).all() and not dataset.poses[own][:, :, :3].any()
+    assert dataset.grid_factors["word"][own][:5].tolist() == ["disc"] * 5
 
 
 @pytest.mark.parametrize(
