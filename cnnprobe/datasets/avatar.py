@@ -80,6 +80,8 @@ class Avatar(Drawn):
     rooms, "room" and "heading" the geometry rooms: the same pictures under the same names, each class equally often.
     """
 
+    masks_by = "cue"
+
     def __init__(
         self,
         *,

@@ -53,6 +53,8 @@ def build(
 class Shapes(Drawn):
     """One shape per image; image i has class i modulo 8. See `build` for the arguments."""
 
+    masks_by = "mask"
+
     def __init__(
         self, *, size: int, count: int, split: str, seed: int, contrast: float, noise: float, target: str = "class"
     ):

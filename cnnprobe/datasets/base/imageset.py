@@ -44,6 +44,8 @@ class ImageSet:
     """Which part of a larger set it is, in words; "" for the whole."""
     root: Path | None = None
     """The folder in which its names are paths; None where they are none."""
+    masks_by: str = ""
+    """The word of its option `target` that gives a class for every pixel; "" where it has no such maps."""
     planted: tuple[tuple[int, int, float], ...] = ()
     """Of signals that were made: class, channel and frequency (Hz) of what was put into them."""
 
@@ -222,7 +224,7 @@ class Part(ImageSet):
             strict=whole.strict,
         )
         self.in_memory, self.rate, self.planted = whole.in_memory, whole.rate, whole.planted
-        self.at_any_size, self.root = whole.at_any_size, whole.root
+        self.at_any_size, self.root, self.masks_by = whole.at_any_size, whole.root, whole.masks_by
         self.about, self.channel_names = whole.about, whole.channel_names
         self.problems, self.remarks, self.reported = whole.problems, whole.remarks, whole.reported
 

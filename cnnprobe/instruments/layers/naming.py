@@ -83,7 +83,7 @@ def find(
     chosen: dict[Tap, Layer] = {}
     for word in [spec] if isinstance(spec, str) else list(spec):
         for layer in catalogue.named(str(word), of):
-            if (same := chosen.setdefault(layer.tap, layer)).name not in (layer.name, word):
+            if (same := chosen.setdefault(layer.tap, layer)).name not in (layer.name, word) and word != "all":
                 catalogue.conduct.say(f"{layer.name} is {same.name} of {of}: it is measured once, under that name")
             if told := catalogue.conduct.place(layer.tap).told:
                 catalogue.conduct.say(f"layer {layer.name!r} of {of}: {told}")

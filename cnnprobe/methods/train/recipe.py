@@ -236,7 +236,12 @@ def _check_form(form: Output | None, output: Any, dataset: ImageSet) -> None:
             return
         got = f"{shape[0]} outputs" if form in ("classes", "existence") else "something else"
         if form == "map":
-            got = f"maps ({_by(shape)}), which learn from masks: dataset.target=mask where a dataset has them"
+            way = (
+                f"say dataset.target={dataset.masks_by}"
+                if dataset.masks_by
+                else (f"{name} has none, shapes has (dataset=shapes dataset.target=mask)")
+            )
+            got = f"maps ({_by(shape)}), which learn from masks: {way}"
         elif form == "course":
             got = f"courses ({_by(shape)})"
         elif not isinstance(output, Tensor):
