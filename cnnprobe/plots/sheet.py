@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from cnnprobe.plots import style
 from cnnprobe.plots.canvas import Cell, empty, show, wrapped
@@ -18,8 +21,28 @@ MARGIN = 10
 """White px between two pictures with captions."""
 LEAST = 94
 """Px of the figure that a picture with its caption takes at least."""
+EDGE = 0.5
+"""Of an outline, both sides together, points."""
 LINE_SPACING = 1.2
 """Of the lines of a caption, in heights of a letter."""
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """Maps of classes, drawn over images as lines between pixels of different classes.
+
+    Args:
+        maps: (image, y, x) of the images' size, any integers.
+        colour, around: of the line, and of the thin edges by which it is seen on any image.
+        width: of the line without them, points; a thinner one leaves that below it to be seen.
+        words: what it is, for the legend.
+    """
+
+    maps: np.ndarray
+    colour: str
+    around: str
+    width: float
+    words: str
 
 
 def rgb(images: np.ndarray) -> np.ndarray:
@@ -39,6 +62,7 @@ def contact_sheet(
     wrong: np.ndarray | Sequence[bool] = (),
     title: str = "",
     columns: int = 8,
+    outlined: Sequence[Outlined] = (),
 ) -> Figure:
     """Show images in reading order with a caption above each.
 
@@ -48,15 +72,48 @@ def contact_sheet(
         wrong: images to frame, e.g. those that were misclassified.
         title: of the figure.
         columns: images in a row.
+        outlined: maps over them, the first at the bottom.
     """
     columns = max(1, min(columns, len(images)))
-    made, ax, cells, lines = _captioned(images.shape[-2:], captions, columns, 94, 6.0, title)
+    side = 150 if outlined else 94
+    made, ax, cells, lines = _captioned(images.shape[-2:], captions, columns, side, 6.0, title)
     for place, (image, cell) in enumerate(zip(images, cells)):
         framed = bool(len(wrong)) and bool(wrong[place])
         if framed:
             ax.add_patch(cell.rectangle(fill=False, edgecolor=style.ACCENT, linewidth=2, zorder=2))
         _picture(ax, image, cell, lines[place], 6.0, style.ACCENT if framed else "black")
+        for one in outlined:
+            _outline(ax, one, borders(one.maps[place]), cell)
+    if outlined:
+        ax.legend(handles=[_legend(one) for one in outlined], fontsize=7, frameon=False, ncols=len(outlined),
+                  loc="upper center", bbox_to_anchor=(0.5, 0.0))  # fmt: skip
     return made
+
+
+def borders(classes: np.ndarray) -> np.ndarray:
+    """Return the edges between pixels of different classes: (segment, 2 ends, yx), px of the map from its corner.
+
+    Args:
+        classes: (y, x), any integers; what lies beyond the map has no edge.
+    """
+    y, x = np.nonzero(classes[1:] != classes[:-1])  # between rows
+    across = np.stack([np.stack([y + 1, x], 1), np.stack([y + 1, x + 1], 1)], 1)
+    y, x = np.nonzero(classes[:, 1:] != classes[:, :-1])
+    down = np.stack([np.stack([y, x + 1], 1), np.stack([y + 1, x + 1], 1)], 1)
+    return np.concatenate([across, down])
+
+
+def _outline(ax: Axes, one: Outlined, edges: np.ndarray, cell: Cell) -> None:
+    """Draw edges in px of a map over its picture."""
+    scale = np.array([cell.high, cell.wide]) / one.maps.shape[1:]
+    lines = (edges * scale + (cell.top, cell.left))[..., ::-1]
+    for colour, width in ((one.around, one.width + EDGE), (one.colour, one.width)):
+        ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, capstyle="projecting", zorder=2))
+
+
+def _legend(one: Outlined) -> Line2D:
+    edge = [withStroke(linewidth=one.width + EDGE, foreground=one.around)]
+    return Line2D([], [], color=one.colour, linewidth=one.width, path_effects=edge, label=one.words)
 
 
 def _captioned(

@@ -26,17 +26,20 @@ COUNTS = (
     "parameters", "patch_size", "per_image", "permutations", "randomised_with_seed", "seed", "starts", "steps",
     "stride", "top_classes", "top_images",
 )  # fmt: skip
-NUMBERS = ("chance", "deviation", "engine_error", "fraction", "level", "low", "nyquist", "quantile", "scale", "trained")
+NUMBERS = (
+    "chance", "deviation", "engine_error", "fraction", "level", "low", "nyquist", "quantile", "rate", "scale",
+    "trained",
+)  # fmt: skip
 ROWS = (
     "affine", "counts", "epochs", "field_axes", "field_size", "field_start", "field_stride", "fixed", "image_size",
-    "input_size", "levels", "map_size", "pages", "position", "size",
+    "input_size", "judged", "levels", "map_size", "pages", "position", "size",
 )  # fmt: skip
 """Of numbers."""
 TABLES = ("field_sizes",)
 """Of rows of numbers."""
 SIZES = ("image_size", "input_size")
 """Of images: (channel, y, x) or (channel, time)."""
-JSON = {"classes": [str], "channels": [str]}
+JSON = {"classes": [str], "channels": [str], "target_names": [str]}
 """Of texts that are JSON, what that is of."""
 
 

@@ -68,3 +68,26 @@ def test_the_field_on_a_page_lies_where_its_pixels_do():
     x, y = line.get_xydata().T
     assert (x.min(), x.max()) == pytest.approx((left + width / 2, left + width * 6 / 8))
     assert (y.min(), y.max()) == pytest.approx((top + height * 2 / 8, top + height * 6 / 8))
+
+
+def test_borders_are_the_edges_between_pixels_of_different_classes():
+    """One pixel of another class has four edges; one in a corner has two, as beyond the map there are none."""
+    classes = np.zeros((3, 4), int)
+    classes[1, 2] = 1
+    edges = {tuple(map(tuple, edge)) for edge in sheet.borders(classes).tolist()}
+    assert edges == {((1, 2), (1, 3)), ((2, 2), (2, 3)), ((1, 2), (2, 2)), ((1, 3), (2, 3))}
+    corner = np.zeros((3, 4), int)
+    corner[0, 0] = 255
+    assert len(sheet.borders(corner)) == 2 and not len(sheet.borders(np.ones((3, 4))))
+
+
+def test_an_outline_lies_around_its_pixels_in_the_picture():
+    maps = np.zeros((1, 8, 8), np.uint8)
+    maps[0, 2:4, 4:8] = 1
+    made = sheet.contact_sheet(np.zeros((1, 3, 8, 8), np.uint8), ["a"],
+                               outlined=[sheet.Outlined(maps, "white", "black", 1.0, "true")])  # fmt: skip
+    (ax,) = made.axes
+    left, right, bottom, top = ax.images[0].get_extent()
+    x, y = np.concatenate(ax.collections[0].get_segments()).T
+    assert (x.min(), x.max()) == pytest.approx(((left + right) / 2, right))
+    assert (y.min(), y.max()) == pytest.approx((top + (bottom - top) / 4, (top + bottom) / 2))

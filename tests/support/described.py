@@ -118,7 +118,7 @@ COMMANDS = {
             ({"layer": "conv9"}, "no layer 'conv9'"),
             ({"keep": "all"}, "keep must be summary or maps, got 'all'"),
         ),
-        answers=("tests/methods/test_record.py::test_maps_summaries_and_predictions_are_those_of_the_network",),
+        answers=("tests/methods/record/test_method.py::test_maps_summaries_and_predictions_are_those_of_the_network",),
         spared={"test_more_places_than_images_stay_empty": UNCHOSEN},
     ),
     "topk": Description(

@@ -10,6 +10,9 @@ Found out by what they do on several images, far from the range of pixels too:
 
 One output is a binary classifier where it is a probability, or where two classes are known: class 1 has it as its
 score, class 0 its negative.
+
+Logits of classes that stand each for itself have sigmoids for probabilities: those of a network that says so
+(`About.output` existence), and those for images that may have several classes. Which form an output has, see `forms`.
 """
 
 import logging
@@ -23,11 +26,13 @@ from torch import Tensor, nn
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.network.about import Output, about
 from cnnprobe.instruments.network.conduct import handed
 from cnnprobe.instruments.network.findings import kept
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.tracing import noise_image
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.instruments.outputs.forms import form_of
 from cnnprobe.instruments.outputs.readout import ends_in_layer
 from cnnprobe.instruments.outputs.scores import Scores, is_coarse, is_piled, scores_before
 from cnnprobe.machine.memory import is_short
@@ -58,6 +63,9 @@ class Outputs:
         remark: what has to be said of them, "" where they are logits of known classes.
         before: where the scores are read that its own softmax or sigmoid is made from; None where that was not found.
         altered: whether what is returned is no such probability itself, but a clamped, scaled or shifted one.
+        each: whether classes stand each for itself, so that probabilities are sigmoids.
+        form: of what is returned, see `forms.form_of`.
+        shape: of what is returned for an image, () where it is no tensor.
     """
 
     kind: Kind
@@ -66,11 +74,19 @@ class Outputs:
     remark: str = ""
     before: Layer | None = None
     altered: bool = False
+    each: bool = False
+    form: Output | None = None
+    shape: tuple[int, ...] = ()
 
     @property
     def binary(self) -> bool:
         """Whether the one output tells two classes apart."""
-        return self.count == 1 and self.kind in ("logits", "sigmoid")
+        return self.count == 1 and self.kind in ("logits", "sigmoid") and not self.each
+
+    @property
+    def by_sigmoid(self) -> bool:
+        """Whether the probability of a class is the sigmoid of its score, whatever the others are."""
+        return self.binary or self.each or self.kind == "sigmoid"
 
     @property
     def classes(self) -> int:
@@ -110,12 +126,11 @@ class Outputs:
         """Return the probabilities (image, class) of scores; NaN where they are none of classes or unknown."""
         if self.kind == "unknown" or (self.altered and self.before is None):
             return torch.full_like(scores, math.nan)
-        return scores.sigmoid() if self.binary or self.kind == "sigmoid" else scores.softmax(1)
+        return scores.sigmoid() if self.by_sigmoid else scores.softmax(1)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         """Return the logarithms of the probabilities (image, class), of large scores too."""
-        each = self.binary or self.kind == "sigmoid"
-        return torch.nn.functional.logsigmoid(scores) if each else scores.log_softmax(1)
+        return torch.nn.functional.logsigmoid(scores) if self.by_sigmoid else scores.log_softmax(1)
 
     def chosen(self, scores: Tensor) -> Tensor:
         """Return the class chosen for each image, (image,) int64; -1 where none is, or scores are no numbers."""
@@ -142,11 +157,15 @@ def outputs_of(
         model: any network; it is given back as it was.
         size: (channel, y, x) or (channel, time) of the images.
         names: the network's own class names, () where unknown.
-        dataset: an image set, whose classes may be the network's; or None.
+        dataset: an image set, whose classes may be the network's; or None. Where its images may have several classes,
+            none is chosen.
     """
-    known = len(names) or (len(dataset.classes) if dataset is not None else 0)
-    key = "outputs", tuple(size), known, bool(names)
-    return kept(model, key, lambda: _found_out(model, size, known, bool(names)))
+    several = dataset is not None and dataset.target.kind == "present"
+    classes = () if dataset is None else dataset.target.names if several else dataset.classes
+    known = len(names) or len(classes)
+    key = "outputs", tuple(size), known, bool(names), about(model).output
+    found = kept(model, key, lambda: _found_out(model, size, known, bool(names)))
+    return replace(found, single=False, each=found.each or found.kind in ("logits", "sigmoid")) if several else found
 
 
 def _found_out(model: nn.Module, size: tuple[int, ...], known: int, named: bool) -> Outputs:
@@ -163,18 +182,32 @@ def _found_out(model: nn.Module, size: tuple[int, ...], known: int, named: bool)
     values = [one for one in map(rows_of, returned) if one is not None and len(one) == 1]
     if not values or len(values) < len(returned) or len({one.shape for one in values}) > 1:
         shown = returned[0] if returned else None
-        return Outputs("unknown", 0, remark=f"{_shown(shown)}: no class is chosen, prediction is -1")
+        shape = tuple(shown.shape[1:]) if isinstance(shown, Tensor) else ()
+        words = f"{_shown(shown)}: no class is chosen, prediction is -1"
+        return Outputs("unknown", 0, remark=words, form=form_of(model, shown), shape=shape)
+    found = _of_rows(model, size, [*near, *far], values, len(near), known, named)
+    return replace(found, form=form_of(model, values[0]), shape=tuple(values[0].shape[1:]))
+
+
+def _of_rows(
+    model: nn.Module, size: tuple[int, ...], images: list[Tensor], values: list[Tensor], near: int, known: int,
+    named: bool,
+) -> Outputs:  # fmt: skip
+    """Return what rows of outputs are, (1, output) of each image, of which the first `near` are as images are."""
     table, coarse = torch.cat(values).float(), is_coarse(torch.cat(values))
+    count = table.shape[1]
+    if about(model).output == "existence":
+        return Outputs("logits", count, remark="" if count == known else _unnamed(count, known), each=True)
     ends = _ends_in_layer(model, size)
-    found = _judged(table, len(near), known, named, coarse, linear=ends[1])
-    if found is None and (table.shape[1] == 1 or not bool((table <= ROUGH).all())):
-        return _of_classes(ends[0], table.shape[1], known, _one_sided(table))
-    own = found or Outputs("log-softmax", table.shape[1])
+    found = _judged(table, near, known, named, coarse, linear=ends[1])
+    if found is None and (count == 1 or not bool((table <= ROUGH).all())):
+        return _of_classes(ends[0], count, known, _one_sided(table))
+    own = found or Outputs("log-softmax", count)
     if own.kind not in ("softmax", "log-softmax", "sigmoid"):
         return own
-    place = scores_before(model, size, own.kind, [*near, *far], table, len(near))
+    place = scores_before(model, size, own.kind, images, table, near)
     if found is None and place is None:
-        return _of_classes(ends[0], table.shape[1], known, _one_sided(table))
+        return _of_classes(ends[0], count, known, _one_sided(table))
     return _with_scores(own, place, table)
 
 

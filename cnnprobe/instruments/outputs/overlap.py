@@ -28,9 +28,19 @@ def pixel_confusion(predicted: Tensor, targets: Tensor, classes: int) -> Tensor:
 
 def overlaps(confusion: np.ndarray) -> np.ndarray:
     """Return (…, class) intersection over union from (…, true, predicted) counts; NaN where there is neither."""
-    both = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
-    either = confusion.sum(-1) + confusion.sum(-2) - both
-    return np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0)
+    return overlaps_of(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1), confusion.sum(-2))
+
+
+def overlaps_of(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return (…, class) intersection over union from (…, class) counts of pixels; NaN where a class has none.
+
+    Args:
+        both: of the class, and taken for it.
+        true: of the class.
+        predicted: taken for it.
+    """
+    either = true + predicted - both
+    return np.divide(both, either, out=np.full(np.shape(both), np.nan), where=either > 0)
 
 
 def mean_overlap(confusion: np.ndarray, judged: tuple[int, ...]) -> float:
@@ -40,8 +50,15 @@ def mean_overlap(confusion: np.ndarray, judged: tuple[int, ...]) -> float:
         confusion: (true, predicted) counts of pixels.
         judged: the classes, see `Target.judged`.
     """
-    found = overlaps(confusion)[list(judged)]
-    return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+    return float(mean_of(overlaps(confusion), judged))
+
+
+def mean_of(overlap: np.ndarray, judged: tuple[int, ...] | list[int]) -> np.ndarray:
+    """Return (…) means of (…, class) intersections over union over the judged classes that have one; NaN: none has."""
+    some = overlap[..., list(judged)]
+    known = np.isfinite(some)
+    total, count = np.where(known, some, 0).sum(-1), known.sum(-1)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 def dice(overlap: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import cnnprobe
+from cnnprobe.datasets.base.targets import Target
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.outputs.kinds import class_scores, outputs_of
 from cnnprobe.methods.cam.maps import ClassMaps
@@ -52,10 +53,11 @@ class Inner(nn.Module):
         return self.out(y)
 
 
-def images(classes=4, count=8):
+def images(classes=4, count=8, kind="class"):
     """Return an image set of noise."""
     pixels = torch.rand(count, *SIZE, generator=torch.Generator().manual_seed(7))
     return pixels, SimpleNamespace(
+        target=Target(kind, tuple("abcdefgh"[:classes])),
         size=SIZE, labels=np.arange(count) % max(classes, 1) - (classes == 0), classes=tuple("abcdefgh"[:classes]),
         names=[f"{i}" for i in range(count)], name="noise", fingerprint="", __len__=None,
     )  # fmt: skip
@@ -92,6 +94,37 @@ def test_probabilities_are_those_of_the_scores(name):
     assert chosen.tolist() == ([-1] * 8 if kind == "sigmoid" else expected.argmax(1).tolist())
     assert bool(found.remark) == (kind != "logits")
     assert outputs_of(model, SIZE, tuple("abcd")).chosen(model.scores(pixels)).tolist() == expected.argmax(1).tolist()
+
+
+def test_classes_that_stand_each_for_itself_have_sigmoids_for_probabilities():
+    """Of a network that says so one is chosen, unless the images may have several; of these none ever is."""
+    model, (pixels, one_class) = Net(), images()
+    scores = model.scores(pixels).detach()
+    silent = outputs_of(model, SIZE, (), images(kind="present")[1])
+    assert (silent.kind, silent.single, silent.form) == ("logits", False, "classes")
+    model.cnnprobe = cnnprobe.About(output="existence")
+    lengths = outputs_of(model, SIZE, (), one_class)
+    assert (lengths.kind, lengths.form, lengths.shape, lengths.remark) == ("logits", "existence", (4,), "")
+    assert torch.equal(lengths.chosen(scores), scores.argmax(1))
+    several = outputs_of(model, SIZE, (), images(kind="present")[1])
+    for found in (silent, lengths, several):
+        assert torch.equal(found.scores(model(pixels)), scores)
+        assert torch.allclose(found.probabilities(scores), 1 / (1 + (-scores).exp()), atol=1e-6)
+        assert torch.allclose(found.log_probabilities(scores).exp(), 1 / (1 + (-scores).exp()), atol=1e-6)
+    assert (silent.chosen(scores) == -1).all()
+    assert (several.chosen(scores) == -1).all()
+    alone = Net(outputs=1)
+    alone.cnnprobe = cnnprobe.About(output="existence")
+    assert outputs_of(alone, SIZE, ("a",)).scores(alone(pixels)).shape == (8, 1)  # no second class
+
+
+@pytest.mark.parametrize(("end", "form", "shape"), [
+    (lambda y: y[:, :, None, None].expand(-1, -1, 5, 6), "map", (4, 5, 6)),
+    (lambda y: y[:, :, None].expand(-1, -1, 7), "course", (4, 7)),
+])  # fmt: skip
+def test_maps_and_courses_are_told_by_their_axes(end, form, shape):
+    found = outputs_of(Net(end), SIZE, (), images()[1])
+    assert (found.kind, found.count, found.form, found.shape) == ("unknown", 0, form, shape)
 
 
 def test_one_output_is_a_class_where_two_are_known():
@@ -250,11 +283,10 @@ def test_record_decides_for_one_class_or_for_none(end, caplog):
 
 def test_training_on_a_softmax_of_its_own_is_warned_of(caplog):
     """F86: cross-entropy would take it twice."""
-    dataset = SimpleNamespace(classes=tuple("abcd"), size=SIZE)
-    recipe = SimpleNamespace(loss="cross-entropy")
+    dataset = images()[1]
     with caplog.at_level(logging.WARNING):
         for end, count in (("nothing", 0), ("log-softmax", 0), ("softmax", 1), ("sigmoid", 2)):
-            check_loss(Net(ENDS[end][0]), dataset, recipe)
+            check_loss(Net(ENDS[end][0]), dataset, "cross-entropy")
             assert caplog.text.count("once more") == count
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Column, Rows, Table
 from cnnprobe.store.writer import Writer
 
@@ -37,3 +38,16 @@ def filled(path, rows=10, batch=4, only=None, **attributes):
     for start in range(0, rows, batch) if only is None else only:
         writer.write(batch_of(start, laid[0]))
     return writer
+
+
+ABOUT = {"command": "test", "model": "planted", "weights": "random", "dataset": "given", "seed": 0, "config": "a: 1\n"}
+
+
+def recorded(path, measurement, **attributes) -> Recording:
+    """Return the finished store of a measurement."""
+    writer = Writer.create(path, measurement.tables, ABOUT | attributes)
+    for event in measurement.events:
+        if isinstance(event, Rows):
+            writer.write(event)
+    writer.finish()
+    return Recording(path)
