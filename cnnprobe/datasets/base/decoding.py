@@ -40,6 +40,10 @@ OTHER_CONTENT = {  # what a file begins with, where it is something else
     rb"....ftyp": "AVIF, HEIC or a film",
     rb"[\t\n\r\x20-\x7e]+$": "text",
 }
+GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""What Pillow multiplies grey of a PNG of 2 and 4 bits by, to be 0 to 255."""
+NO_INDICES = {"I;16": "16 bits a pixel", "I": "16 bits a pixel", "LA": "grey with transparency"}
+"""What a PNG without indices holds, by Pillow's mode; colours else."""
 DEEP = (
     "its 16 bits become 8 (grey is rounded, of colour the upper 8 are taken), as for every such file; "
     "dataset=arrays keeps all"
@@ -48,6 +52,10 @@ DEEP = (
 
 class Unreadable(Exception):  # noqa: N818
     """A file that is not a picture we can show; its text is the reason, in a few words."""
+
+
+class NoIndices(Unreadable):
+    """A picture that can be shown, but whose pixels are no indices of classes."""
 
 
 def decode(
@@ -94,6 +102,28 @@ def dimensions(path: Path) -> tuple[int, int]:
         return (image.width, image.height) if lying else (image.height, image.width)
 
 
+def decode_indices(path: Path) -> np.ndarray:
+    """Read the indices that a PNG holds, one a pixel, upright: those of a palette, not its colours.
+
+    Returns:
+        (y, x) uint8, as written: grey of 2 or 4 bits is not spread over 0 to 255.
+
+    Raises:
+        NoIndices: its pixels are colours, or have 16 bits.
+        Unreadable: it cannot be read, or is no PNG; with the reason.
+    """
+    with _opened(path) as image:
+        if image.format != "PNG":
+            raise Unreadable(f"a {image.format} file, not a PNG")
+        if image.mode not in ("1", "L", "P"):
+            raise NoIndices(NO_INDICES.get(image.mode, "colours"))
+        step = GREY_STEPS.get(image.tile[0][3] if image.tile else "", 1)
+        if reason := decoding_work.of_pixels(path, image):
+            raise Unreadable(reason)
+        image.load()
+        return np.array(_turned(image)).astype(np.uint8) // np.uint8(step)
+
+
 def decode_all(paths: Sequence[Path], size: tuple[int, int]) -> tuple[np.ndarray, dict[int, str]]:
     """Decode many files at once, by as many processes as there are cores.
 
@@ -105,12 +135,16 @@ def decode_all(paths: Sequence[Path], size: tuple[int, int]) -> tuple[np.ndarray
         UserError: one of the processes was killed.
         KeyboardInterrupt, SystemExit: a signal came.
     """
-    parts = [paths[first : first + PORTION] for first in range(0, len(paths), PORTION)]
-    work = partial(_decode_part, size=size)
-    workers = min(len(os.sched_getaffinity(0)), len(parts)) if hasattr(os, "sched_getaffinity") else 1
-    done = list(map(work, parts)) if workers <= 1 else _by_processes(work, parts, workers)
+    done = in_portions(partial(_decode_part, size=size), paths)
     reasons = {n * PORTION + row: why for n, (_, part) in enumerate(done) for row, why in part.items()}
     return np.concatenate([images for images, _ in done]), reasons
+
+
+def in_portions(work: Callable[[Sequence[Path]], Any], paths: Sequence[Path]) -> list[Any]:
+    """Do some work on many files, a portion at a time, by as many processes as there are cores; see `decode_all`."""
+    parts = [paths[first : first + PORTION] for first in range(0, len(paths), PORTION)]
+    workers = min(len(os.sched_getaffinity(0)), len(parts)) if hasattr(os, "sched_getaffinity") else 1
+    return list(map(work, parts)) if workers <= 1 else _by_processes(work, parts, workers)
 
 
 def _by_processes(work: Callable[[Any], Any], parts: Sequence[Any], workers: int) -> list[Any]:
@@ -284,8 +318,8 @@ def _scale_transparent(image: Image.Image) -> None:
     clear, raw = image.info.get("transparency"), image.tile[0][3] if image.tile else ""
     if image.format != "PNG" or clear is None:
         return
-    if raw in ("L;2", "L;4"):
-        image.info["transparency"] = clear * (85 if raw == "L;2" else 17)
+    if raw in GREY_STEPS:
+        image.info["transparency"] = clear * GREY_STEPS[raw]
     elif raw == "RGB;16B":
         image.info["transparency"] = tuple(value >> 8 for value in clear)
 

@@ -40,6 +40,22 @@ def geometry(source: Sequence[int], size: Sequence[int], resize: int | None) -> 
     return (height, width), (round((height - size[0]) / 2), round((width - size[1]) / 2))
 
 
+def nearest(source: Sequence[int], size: Sequence[int], resize: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows (y,) and columns (x,) of a source image whose px hold the centres of those shown.
+
+    What stands beside an image pixel by pixel is fitted by them as the image is by `resized`, and stays aligned to it.
+
+    Args:
+        source, size, resize: see `geometry`.
+    """
+    scaled, start = geometry(source, size, resize)
+    y, x = (
+        np.floor((first + np.arange(count) + 0.5) * side / length).astype(np.int64)
+        for first, count, side, length in zip(start, size, source, scaled)
+    )
+    return y, x
+
+
 @lru_cache(maxsize=64)
 def _weights(source: int, scaled: int, start: int, wanted: int) -> Tensor:
     """Return the matrix (wanted, source) that scales an axis to `scaled` px and keeps `wanted` from `start` on."""

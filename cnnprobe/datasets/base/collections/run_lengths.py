@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnprobe.datasets.base.fitting import geometry
+from cnnprobe.datasets.base.fitting import nearest
 
 LONGEST = 8  # letters of one number
 
@@ -79,9 +79,5 @@ def shown(runs: np.ndarray, source: Sequence[int], size: Sequence[int], resize: 
         size: (height, width) as it is shown, px.
         resize: shorter side before the crop, px, or None.
     """
-    scaled, start = geometry(source, size, resize)
-    y, x = (
-        np.floor((first + np.arange(count) + 0.5) * side / length).astype(np.int64)
-        for first, count, side, length in zip(start, size, source, scaled)
-    )
+    y, x = nearest(source, size, resize)
     return np.searchsorted(np.cumsum(runs), x * source[0] + y[:, None], side="right") % 2 == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnprobe.datasets.base.labels import label_tables
-from cnnprobe.datasets.base.labels.labelling import by_file, class_table
+from cnnprobe.datasets.base.labels.labelling import by_file
 from cnnprobe.errors import UserError
 
 FILES = [f"scan {n}.png" for n in range(6)]
@@ -177,21 +177,6 @@ def test_images_of_other_splits_may_be_named(table):
     assert by_file(FILES[:1], path, None, others=["b/scan 9.png", "b/scan 8.png"])[2] == []
     (note,) = by_file(FILES[:1], path, None, others=["b/scan 9.png"])[2]
     assert note == f"{path}: rows without an image here: 1 of 3, e.g. 'b/scan 8.png | cat'"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "index;folder;name\n3;n03;goldfish\n1;n01;tench\n",
-        ",index,wnid,name\n0,3,n03,goldfish\n1,1,n01,tench\n",
-        "n03\t3\tgoldfish\nn01\t1\ttench\n",
-        "class_id,wnid,words\n3,n03,goldfish\n1,n01,tench\n",
-    ],
-)
-def test_tables_of_classes_are_read_alike(table, text):
-    """F92."""
-    classes, index = class_table(table(text), ["n01", "n03"])
-    assert classes == ("", "tench", "", "goldfish") and index == {"n03": 3, "n01": 1}
 
 
 def test_many_rows_take_little_time(table):

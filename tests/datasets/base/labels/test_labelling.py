@@ -1,6 +1,6 @@
 import pytest
 
-from cnnprobe.datasets.base.labels.labelling import by_file, by_subfolder, class_table
+from cnnprobe.datasets.base.labels.labelling import by_file, by_subfolder
 from cnnprobe.errors import UserError
 
 
@@ -44,13 +44,6 @@ def test_a_table_of_classes_gives_folders_their_index_and_name(table, head):
 def test_a_table_that_does_not_fit_is_refused(table, text, words):
     with pytest.raises(UserError, match=words):
         by_subfolder(["n01/a.png"], ["n01"], table(text))
-
-
-def test_a_table_that_is_no_text_or_not_there_is_refused(tmp_path):
-    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
-    for name in ("x.csv", "y.csv"):
-        with pytest.raises(UserError, match=f"cannot read the table .*{name}"):
-            class_table(str(tmp_path / name))
 
 
 def test_files_are_labelled_by_path_or_last_part_and_by_index_or_name(table):
