@@ -2,7 +2,8 @@
 
 import logging
 import os
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from cnnprobe.datasets.base.image_files import FolderSet, none_in
 from cnnprobe.datasets.base.imageset import ImageSet, sha256, shown
 from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN
 from cnnprobe.datasets.base.labels.labelling import by_file, by_subfolder, splits_by_file, without_images
+from cnnprobe.datasets.base.labels.masks import Masked, MaskFiles, Meaning
 from cnnprobe.datasets.base.listing import Listing, folder_at, listed
 from cnnprobe.datasets.base.splits import Part, part_of
-from cnnprobe.errors import UserError, listing
+from cnnprobe.errors import UserError, listing, path_of
 
 HELD_OUT = 5  # one image in so many is held out where the folder itself has no held-out part
 
@@ -30,6 +32,7 @@ def build(
     resize: Annotated[int, Range(1)] | None,
     strict: bool,
     links: Literal["inside", "all"] | None = None,
+    masks: str | None = None,
 ) -> ImageSet:
     """List a folder and label its images; they are decoded when they are loaded.
 
@@ -49,18 +52,14 @@ def build(
         strict: an image that cannot be read ends the run.
         links: which are followed: inside, those that stay in the folder; all; None: as inside, but links to folders
             elsewhere, which may be classes, are not left out before that was requested.
+        masks: folder of PNGs, one for each image, at the same path below it (`labels.masks`): a network is to answer
+            the class of every pixel, and `classes` (index, name) names these.
 
     Raises:
         UserError: no such folder, no image in it that can be read, a table that does not fit, or links to decide on.
     """
     folder = folder_at(root, "folder")
-    found = listed(folder, outwards=links == "all", hint="; dataset.links=all follows them")
-    if found.outside_folders and links is None:
-        there = listing((f"{shown(name)} → {shown(target)}" for name, target in found.outside_folders.items()), 2)
-        raise UserError(
-            f"{shown(str(folder))} holds links to folders elsewhere ({there}): dataset.links=all follows them, "
-            "dataset.links=inside leaves them out"
-        )
+    found = _listed(folder, links)
     part = part_of(found, split)
     files = every = found.once(part.below)
     if not files:
@@ -71,12 +70,53 @@ def build(
         found.notes.extend(told)
     if not files:
         raise UserError(f"{shown(str(folder))} has too few images to hold one in {HELD_OUT} out; make train/ and val/")
-    files, names, numbers, notes = _labelled(found, every, files, part, classes, labels)
-    for note in (*found.notes, *part.notes, *notes):
+    beside = _masks(found, part.splits, masks, links) if masks else None
+    files, names, numbers, notes = _labelled(found, every, files, part, None if beside else classes, labels)
+    meaning = Meaning.of(beside.values(), classes) if beside else None
+    for note in (*found.notes, *part.notes, *notes, *(meaning.notes if meaning else ())):
         log.warning("%s: %s", shown(folder.name), note)
-    images = FolderSet(folder, files, numbers, names, size=size, resize=resize, strict=strict)
+    fitting: dict[str, Any] = {"size": size, "resize": resize, "strict": strict}
+    if beside and meaning:
+        own = MaskFiles(beside.listing, files)
+        images: FolderSet = Masked(folder, files, numbers, names, masks=own, meaning=meaning, **fitting)
+    else:
+        images = FolderSet(folder, files, numbers, names, **fitting)
     images.require_any()
     return images
+
+
+def _listed(folder: Path, links: str | None) -> Listing:
+    """List a folder of images or masks.
+
+    Raises:
+        UserError: it holds links to folders elsewhere, and `links` does not say what is to become of them.
+    """
+    found = listed(folder, outwards=links == "all", hint="; dataset.links=all follows them")
+    if found.outside_folders and links is None:
+        there = listing((f"{shown(name)} → {shown(target)}" for name, target in found.outside_folders.items()), 2)
+        raise UserError(
+            f"{shown(str(folder))} holds links to folders elsewhere ({there}): dataset.links=all follows them, "
+            "dataset.links=inside leaves them out"
+        )
+    return found
+
+
+def _masks(found: Listing, splits: tuple[str, ...], masks: str, links: str | None) -> MaskFiles:
+    """Return the masks of the images of all splits.
+
+    Raises:
+        UserError: there is no such folder, or it lies among the images.
+    """
+    path = path_of(masks)
+    if not path.is_dir():
+        raise UserError(f"dataset.masks={masks} is no folder")
+    if path.resolve().is_relative_to(found.root):
+        raise UserError(
+            f"dataset.masks={masks} lies in dataset.root, so masks would be shown as images: let dataset.root be a "
+            "folder of images alone"
+        )
+    images = [name for name in found.images if not splits or name.partition("/")[0] in splits]
+    return MaskFiles(_listed(path.resolve(), links), images)
 
 
 def _half(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnprobe.datasets.base.fitting import as_float, geometry, resized
+from cnnprobe.datasets.base.fitting import as_float, geometry, nearest, resized
 from tests.support.faults.hostile import noise
 
 
@@ -34,6 +34,17 @@ def test_any_shape_covers_the_size(shape):
 def test_a_resize_below_the_size_is_raised_and_nothing_is_padded():
     assert geometry((100, 200), (64, 64), 32) == ((64, 128), (0, 32))
     assert geometry((100, 200), (64, 160), None) == ((80, 160), (8, 0))
+
+
+@pytest.mark.parametrize(("shape", "size", "resize"), [((60, 81), (32, 32), 40), ((9, 5), (20, 16), None)])
+def test_nearest_pixels_are_those_that_the_scaled_image_shows_there(shape, size, resize):
+    """A ramp keeps its values under linear interpolation: each px shown differs from its source by half a px at most."""
+    y, x = nearest(shape, size, resize)
+    ramp = torch.from_numpy(np.stack(np.mgrid[: shape[0], : shape[1]]).astype(np.float32))[None]
+    shown = resized(ramp, size, resize)[0]
+    inner = (slice(2, -2), slice(2, -2))
+    assert (shown[0] - torch.from_numpy(y)[:, None])[inner].abs().max() <= 0.5 + 1e-3
+    assert (shown[1] - torch.from_numpy(x))[inner].abs().max() <= 0.5 + 1e-3
 
 
 def test_bytes_become_numbers_from_0_to_1():
