@@ -4,7 +4,7 @@ import csv
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from cnnprobe.datasets.base.imageset import ImageSet, shown
 from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN
 from cnnprobe.datasets.base.listing import folder_at
 from cnnprobe.datasets.base.names import Names
+from cnnprobe.datasets.base.targets import Present
 from cnnprobe.errors import UserError, listing, must_be_a_file
 
 FILE = re.compile(r"[0-9a-f]{16}\.jpg")
@@ -50,11 +51,12 @@ def build(
     size: Annotated[int, Range(1)] | None,
     resize: Annotated[int, Range(1)] | None,
     strict: bool,
+    target: Literal["class", "present"] = "class",
 ) -> ImageSet:
     """List the images of one part of Open Images that are there; they are decoded when they are loaded.
 
     Few have the whole collection, so the images are those of the folder, and the tables say what is known of them.
-    Boxes around groups are left out. The truth of an image is the boxes of its label's class.
+    Boxes around groups have no part in labels and truth. The truth of an image is the boxes of its label's class.
 
     Args:
         root: the folder that holds train/ (or train_0/ to train_f/, as the archives are called), validation/ and test/.
@@ -66,6 +68,8 @@ def build(
         size: side of the images as they enter the network, px; None: they keep their own.
         resize: shorter side before the centre crop, px.
         strict: an image that cannot be read ends the run.
+        target: what a network is to answer: the class of the image, or which classes it has (present): those of its
+            boxes, groups included, or all of its confirmed labels, as `classes` says. Images without any stay.
 
     Raises:
         UserError: the folder does not have the official layout, a table is missing or damaged, or no image can be read.
@@ -77,14 +81,26 @@ def build(
         chosen = other
     images = _images(folder, FOLDERS[chosen])
     fitting: dict[str, Any] = {"size": size, "resize": resize, "strict": strict, "name": "openimages"}
+    if classes == "none" and target != "class":
+        raise UserError(f"dataset.target={target} is made of the tables, which dataset.classes=none does not read")
     if classes == "none":
         labels: np.ndarray = np.full(len(images.ids), UNKNOWN)
         return Collection(images.root, images.names, labels, (), **fitting)
     known = _Classes.read(_table(folder, BOXABLE if classes == "largest" else CLASSES))
     table = _table(folder, BOXES if classes == "largest" else LABELS, part=FOLDERS[chosen], split=chosen)
-    objects = _objects(table, images, known) if classes == "largest" else None
-    labels = objects.largest(len(images.ids)) if objects else _image_labels(table, images, known)
-    return Collection(images.root, images.names, labels, known.names, objects=objects, labelled=True, **fitting)
+    fitting |= {"classes": known.names}
+    if classes == "image":
+        pieces: Iterable[np.ndarray] = _confirmed(table, images, known)
+        pieces = list(pieces) if target == "present" else pieces
+        labels = _first(pieces, len(images.ids))
+    else:
+        objects, groups = _objects(table, images, known)
+        labels, pieces = objects.largest(len(images.ids)), (objects.pairs(), groups)
+        fitting |= {"objects": objects}
+    if target == "class":
+        return Collection(images.root, images.names, labels, labelled=True, **fitting)
+    present = Present(np.concatenate([np.empty((2, 0), np.int64), *pieces], axis=1), len(known.names))
+    return Collection(images.root, images.names, labels, present=present, **fitting)
 
 
 @dataclass(frozen=True)
@@ -217,34 +233,42 @@ class _Classes:
         return np.where(self.codes[places] == codes, self.order[places], UNKNOWN)
 
 
-def _image_labels(table: Path, images: _Images, known: _Classes) -> np.ndarray:
-    """Return the first confirmed label of each image, (image,); -1 where there is none."""
-    labels = np.full(len(images.ids), UNKNOWN, dtype=np.int64)
+def _confirmed(table: Path, images: _Images, known: _Classes) -> Iterator[np.ndarray]:
+    """Give the labels that people have confirmed, some (2, label) at a time: index of the image, of the class."""
     absent = _Absent(table)
     for ids, codes, confidence in columns(table, ("ImageID", "LabelName", "Confidence")):
         places = absent.places(images, ids)
         indices = known.indices(codes)
         use = (places >= 0) & (indices >= 0) & (_floats(confidence, table) > 0)
-        use[use] &= labels[places[use]] == UNKNOWN
-        first, where = np.unique(places[use], return_index=True)
-        labels[first] = indices[use][where]
+        yield np.stack([places[use], indices[use]])
     absent.report(images)
+
+
+def _first(pieces: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """Return the first label of each of so many images, (image,); -1 where there is none."""
+    labels = np.full(count, UNKNOWN, dtype=np.int64)
+    for places, indices in pieces:
+        new = labels[places] == UNKNOWN
+        first, where = np.unique(places[new], return_index=True)
+        labels[first] = indices[new][where]
     return labels
 
 
-def _objects(table: Path, images: _Images, known: _Classes) -> Objects:
-    """Return the boxes of the images that are there, but for those around groups.
+def _objects(table: Path, images: _Images, known: _Classes) -> tuple[Objects, np.ndarray]:
+    """Return the boxes of the images that are there but for those around groups, and of these image and class.
 
     Raises:
         UserError: a box has an edge that is no number from 0 to 1.
     """
     names = ("ImageID", "LabelName", "YMin", "XMin", "YMax", "XMax", "IsGroupOf")
     owners, classes, boxes = [np.empty(0, np.int32)], [np.empty(0, np.int16)], [np.empty((0, 4), np.float32)]
-    absent = _Absent(table)
+    groups, absent = [np.empty((2, 0), np.int64)], _Absent(table)
     for ids, codes, *edges, group in columns(table, names):
         places = absent.places(images, ids)
         indices = known.indices(codes)
-        use = (places >= 0) & (indices >= 0) & (group != b"1")
+        here = (places >= 0) & (indices >= 0)
+        groups.append(np.stack([places, indices])[:, here & (group == b"1")])
+        use = here & (group != b"1")
         owners.append(places[use].astype(np.int32))
         classes.append(indices[use].astype(np.int16 if len(known.names) <= 2**15 else np.int64))
         boxes.append(np.stack([_floats(edge[use], table) for edge in edges], axis=1))
@@ -253,7 +277,8 @@ def _objects(table: Path, images: _Images, known: _Classes) -> Objects:
     if not ((box >= 0) & (box <= 1)).all():
         raise UserError(f"{shown(str(table))}: a box has an edge outside 0 to 1")
     areas = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-    return Objects(np.concatenate(owners), np.concatenate(classes), box, areas, shares=True)
+    found = Objects(np.concatenate(owners), np.concatenate(classes), box, areas, shares=True)
+    return found, np.concatenate(groups, axis=1)
 
 
 class _Absent:

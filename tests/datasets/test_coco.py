@@ -196,3 +196,19 @@ def test_cam_judges_its_maps_by_the_outlines(tmp_path, about, cnnprobe):
     assert 0.2 < truth[0].mean() < 0.5 and 0.1 < truth[1].mean() < 0.3
     assert run["images"]["energy_chance"] == pytest.approx(truth.mean((1, 2)), abs=0.02)
     assert "coco: 1 of 3 images have no class and are left out" in answer.err
+
+
+def test_classes_that_are_present_are_those_of_all_objects_and_crowds(tmp_path, about):
+    """F90: images without objects stay; a crowd of persons shows persons."""
+    dataset = build(tmp_path, target="present")
+    assert list(dataset.names) == ["000000000004.jpg", "000000000009.jpg", "000000000025.jpg"]
+    assert dataset.target.kind == "present" and dataset.target.names == ("person", "cat", "dog")
+    assert dataset.targets(range(3))[0].tolist() == [[0, 0, 0], [1, 0, 1], [1, 1, 0]]
+    assert dataset.labels.tolist() == [-1, 2, 1]
+
+
+@pytest.mark.parametrize("options", [{"classes": "none"}, {"split": "unlabelled"}])
+@pytest.mark.parametrize("target", ["mask", "present"])
+def test_targets_that_are_made_of_annotations_need_them(tmp_path, about, options, target):
+    with pytest.raises(UserError, match=rf"^dataset.target={target} is made of the annotations, which dataset"):
+        build(tmp_path, target=target, **options)

@@ -8,6 +8,7 @@ from cnnprobe.errors import UserError
 from tests.support.images import made_collections as made
 
 OPTIONS = {"split": None, "classes": "largest", "size": None, "resize": None, "strict": False}
+CONFIRMED = ("oidv7-val-annotations-human-imagelabels.csv", "oidv7-class-descriptions.csv")
 BOXES = "annotations/validation-annotations-bbox.csv"
 
 
@@ -177,3 +178,25 @@ def test_numbers_and_ids_are_the_same():
     assert np.array_equal(openimages._ids(texts, None), numbers)
     assert openimages.in_one(numbers[-1]) == "f" * 16 + ".jpg"
     assert openimages.in_sixteen(numbers[-2], "train") == "train_0/" + "0" * 16 + ".jpg"
+
+
+def test_classes_that_are_present_are_those_of_all_boxes_or_confirmed_labels(root):
+    """F90: against the rows of the tables; a box around a group shows its class."""
+    import csv
+
+    for classes, table, codes in (("largest", BOXES, "class-descriptions-boxable.csv"), ("image", *CONFIRMED)):
+        dataset = build(root, classes=classes, target="present")
+        assert dataset.target.kind == "present" and len(dataset) == 4
+        with (root / codes).open(newline="") as file:
+            names = dict(row for row in csv.reader(file))
+        expected = np.zeros((4, len(dataset.classes)), int)
+        with next(root.rglob(table.rpartition("/")[2])).open(newline="") as file:
+            for row in csv.DictReader(file):
+                confirmed = classes == "largest" or float(row["Confidence"]) > 0
+                name = f"{row['ImageID']}.jpg"
+                if confirmed and name in dataset.names and row["LabelName"] in names:
+                    expected[list(dataset.names).index(name), dataset.classes.index(names[row["LabelName"]])] = 1
+        assert dataset.targets(range(4))[0].tolist() == expected.tolist()
+        assert (expected.sum(1) > 1).any() and (classes == "image") == (expected.sum(1) == 0).any()
+    with pytest.raises(UserError, match=r"^dataset.target=present is made of the tables, which dataset.classes=none"):
+        build(root, classes="none", target="present")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cnnprobe.datasets.base.fitting import as_float, resized
 from cnnprobe.datasets.base.names import Names
-from cnnprobe.datasets.base.targets import Target
+from cnnprobe.datasets.base.targets import Present, Target
 from cnnprobe.errors import UserError, escaped
 
 log = logging.getLogger("cnnprobe")
@@ -42,6 +42,8 @@ class ImageSet:
     """Of signals: names of the channels, where they are known."""
     sample: str = ""
     """Which part of a larger set it is, in words; "" for the whole."""
+    present: Present | None = None
+    """Which of its classes each image has, where that is what a network is to answer."""
     root: Path | None = None
     """The folder in which its names are paths; None where they are none."""
     masks_by: str = ""
@@ -82,7 +84,7 @@ class ImageSet:
     @property
     def target(self) -> Target:
         """What a network is to answer: the class of each image, unless the dataset gives something else."""
-        return Target("class", self.classes)
+        return Target("class" if self.present is None else "present", self.classes)
 
     def targets(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Return what a network is to answer for images, as `target` says.
@@ -91,11 +93,12 @@ class ImageSet:
             targets: one per image, see `targets.Target`; of a map at the size at which the image enters.
             known: (image,) bool; the other rows mean nothing, and `problems` says why.
         """
-        return torch.from_numpy(self.labels[np.asarray(indices, np.int64)]), np.ones(len(indices), bool)
+        chosen, known = np.asarray(indices, np.int64), np.ones(len(indices), bool)
+        return torch.from_numpy(self.labels[chosen]) if self.present is None else self.present.of(chosen), known
 
     def targets_digest(self) -> str | None:
         """Return the sha256 (hex) of the targets, where neither labels nor options of the dataset tell them."""
-        return None
+        return None if self.present is None else self.present.digest()
 
     def objects_digest(self) -> str | None:
         """Return the sha256 (hex) of where objects are in the images; None where that is not known."""

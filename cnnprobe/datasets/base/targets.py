@@ -1,8 +1,11 @@
 """What a network is to answer for the images of a set: one class, several, a class for every pixel, or a course."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +44,39 @@ class Target:
         """Indices of the names that means are taken over: of a map all but the background."""
         first = 1 if self.kind == "map" and self.names[:1] == (BACKGROUND,) else 0
         return tuple(range(first, len(self.names)))
+
+
+class Present:
+    """Which classes images have: several each, one, or none.
+
+    Args:
+        pairs: (2, pair) index of an image, of a class that it has; a pair may be there more than once.
+        count: of all classes.
+    """
+
+    def __init__(self, pairs: np.ndarray, count: int):
+        self.images, self.classes = np.unique(pairs.astype(np.int64), axis=1)  # by image, then by class
+        self.count = count
+
+    def of(self, indices: Sequence[int] | np.ndarray) -> Tensor:
+        """Return (image, class) uint8 of some images, 1 where one has the class."""
+        first, last = np.searchsorted(self.images, [np.asarray(indices), np.asarray(indices) + 1])
+        found = np.zeros((len(first), self.count), np.uint8)
+        for row, (start, stop) in enumerate(zip(first, last)):
+            found[row, self.classes[start:stop]] = 1
+        return torch.from_numpy(found)
+
+    def alone(self, count: int) -> np.ndarray:
+        """Return (image,) int64 of so many images, the class of those that have one alone; -1 of the others."""
+        found = np.full(count, -1, np.int64)
+        images, first, times = np.unique(self.images, return_index=True, return_counts=True)
+        found[images[times == 1]] = self.classes[first[times == 1]]
+        return found
+
+    def digest(self) -> str:
+        """Return the sha256 (hex) of all."""
+        values = np.stack([self.images, self.classes]).astype("<i8")
+        return hashlib.sha256(f"{self.count} ".encode() + values.tobytes()).hexdigest()
 
 
 def middle(targets: Tensor, size: tuple[int, ...]) -> Tensor:

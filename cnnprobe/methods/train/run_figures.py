@@ -9,8 +9,8 @@ from cnnprobe.methods.contract import Figures
 from cnnprobe.methods.train.epochs import EpochColumn, shown_measures
 from cnnprobe.methods.train.figures import learning_curves
 from cnnprobe.methods.train.matrix_figure import confusion_matrix
-from cnnprobe.plots.scores import scores
 from cnnprobe.methods.train.tasks import MEASURES, RESULTS, ResultColumn
+from cnnprobe.plots.scores import scores
 from cnnprobe.store.reader import Recording, TableView
 
 

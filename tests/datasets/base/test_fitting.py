@@ -38,7 +38,7 @@ def test_a_resize_below_the_size_is_raised_and_nothing_is_padded():
 
 @pytest.mark.parametrize(("shape", "size", "resize"), [((60, 81), (32, 32), 40), ((9, 5), (20, 16), None)])
 def test_nearest_pixels_are_those_that_the_scaled_image_shows_there(shape, size, resize):
-    """A ramp keeps its values under linear interpolation: each px shown differs from its source by half a px at most."""
+    """A ramp keeps its values when it is scaled: each px shown differs from its source by half a px at most."""
     y, x = nearest(shape, size, resize)
     ramp = torch.from_numpy(np.stack(np.mgrid[: shape[0], : shape[1]]).astype(np.float32))[None]
     shown = resized(ramp, size, resize)[0]

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from cnnprobe.datasets import avatar, shapes
-from cnnprobe.datasets.base.targets import BACKGROUND, Target, middle, one_hot
+from cnnprobe.datasets.base.imageset import ImageSet, limited
+from cnnprobe.datasets.base.targets import BACKGROUND, Present, Target, middle, one_hot
+from cnnprobe.preparation.identity import labels_of
 
 SHAPES = {"size": 32, "count": 24, "split": "test", "seed": 3, "contrast": 0.15, "noise": 0.02}
 ROOMS = {"size": 32, "count": 8, "split": "test", "seed": 3, "landmarks": None, "noise": 0.02, "classes": "cue"}
@@ -55,3 +57,42 @@ def test_the_middle_of_a_map(size, rows):
 
 def test_one_hot_rows_of_unknown_classes_are_empty():
     assert one_hot(torch.tensor([2, -1, 0]), 3).tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
+
+
+def test_classes_that_are_present_against_a_dense_matrix():
+    random = np.random.default_rng(0)
+    dense = random.random((30, 7)) < 0.2
+    pairs = np.argwhere(dense).T
+    shuffled = pairs[:, random.permutation(np.repeat(np.arange(pairs.shape[1]), 2))]  # each twice, in any order
+    present = Present(shuffled, 7)
+    for chosen in (np.arange(30), np.array([29, 3, 3, 0]), np.array([], int)):
+        assert torch.equal(present.of(chosen), torch.from_numpy(dense[chosen].astype(np.uint8)))
+    alone = [row.argmax() if row.sum() == 1 else -1 for row in dense]
+    assert present.alone(30).tolist() == alone
+    assert present.digest() == Present(pairs, 7).digest()
+    assert len({present.digest(), Present(pairs, 8).digest(), Present(pairs[:, 1:], 7).digest()}) == 3
+    assert Present(np.empty((2, 0)), 3).of([0, 1]).tolist() == [[0, 0, 0]] * 2
+
+
+def test_a_set_of_images_with_several_classes_answers_by_them_also_in_part():
+    """F100: and its identity holds them."""
+    images = ImageSet(name="x", names=list("abcd"), labels=[-1] * 4, classes=("cat", "dog"), size=(3, 8, 8))
+    plain = labels_of(images)
+    images.present = Present(np.array([[0, 0, 2], [0, 1, 1]]), 2)
+    assert images.target == Target("present", ("cat", "dog"))
+    found, known = limited(images, "first:3").part([2, 1]).targets([0, 1])
+    assert found.tolist() == [[0, 1], [0, 0]] and known.all()
+    before = labels_of(images)
+    images.present = Present(np.array([[0, 2], [0, 1]]), 2)
+    assert len({plain, before, labels_of(images)}) == 3
+
+
+def test_the_background_is_not_judged():
+    assert Target("map", ("background", "a", "b"), (4, 4)).judged == (1, 2)
+    assert Target("map", ("sky", "a", "b"), (4, 4)).judged == (0, 1, 2)
+    assert Target("present", ("background", "a")).judged == (0, 1)
+
+
+@pytest.mark.parametrize(("kind", "alone"), [("class", True), ("present", True), ("map", False), ("course", False)])
+def test_targets_of_a_few_numbers_are_held(kind, alone):
+    assert Target(kind, ("a",)).alone is alone

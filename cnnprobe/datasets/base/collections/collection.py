@@ -13,6 +13,7 @@ from cnnprobe.datasets.base.image_files import FolderSet
 from cnnprobe.datasets.base.imageset import shown
 from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN
 from cnnprobe.datasets.base.names import Names
+from cnnprobe.datasets.base.targets import Present
 from cnnprobe.errors import UserError
 
 log = logging.getLogger("cnnprobe")
@@ -36,6 +37,7 @@ class Collection(FolderSet):
         objects: in the images; None: not known.
         sizes: (file, 2) height and width that the list gives, px; None: it gives none.
         labelled: leave out images without a class, and say how many: no training could use them.
+        present: which classes the images have; None: a network is to answer the one of `labels`.
 
     Raises:
         UserError: none of the images can be read, or none has a class.
@@ -55,6 +57,7 @@ class Collection(FolderSet):
         objects: Objects | None = None,
         sizes: np.ndarray | None = None,
         labelled: bool = False,
+        present: Present | None = None,
     ):
         keep = labels != UNKNOWN
         if labelled and not keep.any():
@@ -67,6 +70,7 @@ class Collection(FolderSet):
         super().__init__(root, files, labels, classes, size=size, resize=resize, strict=strict, name=name)
         self.objects = objects
         self.sizes = sizes
+        self.present = present
         self.require_any()
 
     def path(self, index: int) -> Path:

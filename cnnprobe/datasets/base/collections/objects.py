@@ -1,7 +1,7 @@
 """Objects in images: which class an image has, and where in the picture shown the objects of that class are."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, fields
 from typing import Self
@@ -72,6 +72,10 @@ class Objects:
         found[images] = self.classes[self.order[first]]
         return found
 
+    def pairs(self) -> np.ndarray:
+        """Return (2, object): the image that each object lies in, and its class."""
+        return np.stack([self.images, self.classes[self.order]]).astype(np.int64)
+
     def digest(self) -> str:
         """Return the sha256 (hex) of all that says where objects are, and of which class."""
         known = [self.order, self.images, self.classes, self.boxes, np.array(self.shares)]
@@ -106,20 +110,37 @@ class Objects:
             cue: (y, x) bool, px whose centres lie in the objects; only where outlines are known.
         """
         scaled, start = geometry(source, size, resize)
-        here = self.order[slice(*np.searchsorted(self.images, [image, image + 1]))]
+        here = self.of(image)
         here = np.sort(here[self.classes[here] == label])
         scale = np.array(scaled) / (1 if self.shares else np.array(source))
         boxes = self.boxes[here].astype(float) * np.tile(scale, 2) - np.tile(start, 2)
         boxes = np.clip(boxes, 0, np.tile(size, 2))
         known = {"boxes": boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]}
         if self.outlines is not None:
-            known["cue"] = np.zeros(size, bool)
-            for polygon in (polygon for number in here for polygon in self.outlines.of(number)):
-                known["cue"] |= filled(polygon * scale[::-1] - np.array(start[::-1]), size)
-        if self.masks is not None and len(self.masks.owners):
-            for runs in (runs for number in here for runs in self.masks.of(number)):
-                known["cue"] |= run_lengths.shown(runs, source, size, resize)
+            known["cue"] = self.covered(here, source, size, resize)
         return known
+
+    def of(self, image: int) -> np.ndarray:
+        """Return (object,) numbers of those in an image, the largest first."""
+        return self.order[slice(*np.searchsorted(self.images, [image, image + 1]))]
+
+    def covered(
+        self, numbers: Iterable[int], source: Sequence[int], size: Sequence[int], resize: int | None
+    ) -> np.ndarray:
+        """Return (y, x) bool: the px of a picture as shown whose centre lies in one of some objects of an image.
+
+        Args:
+            numbers: of the objects, whose outlines or masks are known.
+            source, size, resize: see `truth`.
+        """
+        scaled, start = geometry(source, size, resize)
+        scale, found = np.array(scaled[::-1]) / np.array(source[::-1]), np.zeros(size, bool)
+        for number in numbers:
+            for polygon in self.outlines.of(number) if self.outlines else ():
+                found |= filled(polygon * scale - np.array(start[::-1]), size)
+            for runs in self.masks.of(number) if self.masks else ():
+                found |= run_lengths.shown(runs, source, size, resize)
+        return found
 
 
 def filled(polygon: np.ndarray, size: Sequence[int]) -> np.ndarray:
