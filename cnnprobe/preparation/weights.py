@@ -24,7 +24,7 @@ from cnnprobe.store import run_json
 from cnnprobe.store.kinds import fits
 
 LOG = logging.getLogger("cnnprobe")
-PACKAGED = Path(__file__).parents[1] / "models" / "published"
+PACKAGED = Path(__file__).parents[1] / "models" / "weights" / "published"
 """Trainings that come with the package, each a folder MODEL-DATASET: `weights/`, `run.json` and README.md, the card."""
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # classifiers that only the training of Inception uses; not built here
 

@@ -55,7 +55,7 @@ def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray, shares: boo
     """Write the counts into the cells, or the shares in percent."""
     for (row, column), count in np.ndenumerate(counts):
         shade = "white" if share[row, column] > 0.6 else "0.15" if count else "0.7"
-        words = _percent(share[row, column]) if shares else str(int(count))
+        words = _percent(float(share[row, column])) if shares else str(int(count))
         axes.text(column, row, words, ha="center", va="center", fontsize=7, color=shade)
 
 
