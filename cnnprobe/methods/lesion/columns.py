@@ -9,8 +9,8 @@ from cnnprobe.methods.lesion.lesioning import Answers
 from cnnprobe.methods.lesion.lesions import Lesion
 from cnnprobe.store.tables import Column, Rows, Table
 
-ImageColumn = Literal["image", "label", "intact", "decided"]
-"""Columns of the table "images"."""
+ImageColumn = Literal["image", "label", "intact", "decided", "iou", "iou_after"]
+"""Columns of the table "images": what is decided, or how well maps of classes fit."""
 MaskColumn = Literal["lesioned"]
 """Columns of the table "masks/<layer>"."""
 
@@ -32,6 +32,25 @@ def images_table(shown: np.ndarray, labels: np.ndarray, lesions: int, batch: int
         "decided": Column(f"{decided}; with each lesion", "lesion", (lesions,), "int32", "index"),
     }
     return Table("images", "shown", len(shown), columns, batch)
+
+
+def fits_table(shown: np.ndarray, labels: np.ndarray, lesions: int, batch: int) -> Table[ImageColumn]:
+    """Lay out, for a network that gives a class for every pixel, how well each image's map fits; see `images_table`."""
+    fit = "intersection over union of this image, mean over its classes but the background, NaN without masks"
+    columns: dict[ImageColumn, Column] = {
+        "image": Column("row of the table stimuli", dtype="int64", unit="index", values=shown),
+        "label": Column("class in the dataset, -1 = unknown", dtype="int64", unit="index", values=labels),
+        "iou": Column(f"{fit}; without a lesion"),
+        "iou_after": Column(f"{fit}; with each lesion", "lesion", (lesions,)),
+    }
+    return Table("images", "shown", len(shown), columns, batch)
+
+
+def fit_rows(iou: np.ndarray, after: np.ndarray, batch: int) -> Iterator[Rows[ImageColumn]]:
+    """Give the rows of that table from (image,) and (lesion, image) intersections over union."""
+    for first in range(0, len(iou), batch):
+        own = slice(first, first + batch)
+        yield Rows("images", first, {"iou": iou[own], "iou_after": after[:, own].T})
 
 
 def image_rows(answers: Answers, batch: int) -> Iterator[Rows[ImageColumn]]:

@@ -10,14 +10,19 @@ from cnnprobe.methods.lesion.lesioning import Answers
 from cnnprobe.methods.lesion.lesions import Lesion
 from cnnprobe.store.tables import Column
 
-Measure = Literal["accuracy", "changed", "unexplained"]
-"""What is lost: accuracy; the share of decisions that change; the share of the variance of outputs unexplained."""
+Measure = Literal["accuracy", "iou", "changed", "unexplained"]
+"""What is lost: accuracy; intersection over union of maps; the share of decisions, or of pixels, that change; the share
+of the variance of outputs unexplained."""
+LEVELS: tuple[Measure, ...] = ("accuracy", "iou")
+"""Those that an intact network has as well."""
 LesionColumn = Literal[
     "layer", "target", "group", "how", "units", "share", "draw", "control", "images", "before", "after", "difference",
     "difference_low", "difference_high", "changed", "changed_low", "changed_high", "unexplained", "loss", "p",
-    "class_before", "class_after", "class_changed", "class_p",
+    "class_before", "class_after", "class_changed", "class_p", "class_pixels",
 ]  # fmt: skip
-"""Columns of the table "lesions"."""
+"""Columns of the table "lesions"; `class_pixels` of networks that give a class for every pixel."""
+COUNTED: tuple[LesionColumn, ...] = ("images", "class_pixels")
+"""Whole numbers among what is measured."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +85,14 @@ class Effects:
         """Return the columns that are measured, (lesion, …)."""
         rows = [self._of(place, answers) for place in range(len(self.lesions))]
         found: dict[LesionColumn, np.ndarray] = {
-            name: np.array([row[name] for row in rows], np.int64 if name == "images" else np.float32)
-            for name in rows[0]
+            name: np.array([row[name] for row in rows], np.int64 if name in COUNTED else np.float32) for name in rows[0]
         }
         lost = np.subtract(found["before"], found["after"])
-        loss = lost if self.measure == "accuracy" else found[self.measure]
+        loss = lost if self.measure in LEVELS else found["changed" if self.measure == "changed" else "unexplained"]
         found |= {"loss": loss, "p": chance(self.lesions, loss)}
         if self.classes:
             by_class = np.subtract(found["class_before"], found["class_after"])
-            by_class = by_class if self.measure == "accuracy" else found["class_changed"]
+            by_class = by_class if self.measure in LEVELS else found["class_changed"]
             found["class_p"] = np.stack([chance(self.lesions, one) for one in by_class.T], 1)
         return found
 
@@ -101,8 +105,6 @@ class Effects:
         labelled = counted & (self.labels >= 0) & self.shared
         before, after = intact == self.labels, decided == self.labels
         other = decided != intact
-        moved = answers.moved[place][counted]
-        moved = moved[np.isfinite(moved)]
         low, high = mean_interval([(after.astype(float) - before)[labelled] / 2 + 0.5])
         share = share_interval(int(other[judged].sum()), int(judged.sum()))
         found: dict[LesionColumn, float | np.ndarray] = {
@@ -115,13 +117,18 @@ class Effects:
             "changed": _share(other, judged),
             "changed_low": share[0],
             "changed_high": share[1],
-            "unexplained": _ratio(float(moved.mean()) if len(moved) else np.nan, answers.variance),
+            "unexplained": self._unexplained(place, answers, counted),
         }
         if self.classes:
             found["class_before"] = self._by_class(before, labelled)
             found["class_after"] = self._by_class(after, labelled)
             found["class_changed"] = self._by_class(other, judged)
         return found
+
+    def _unexplained(self, place: int, answers: Answers, counted: np.ndarray) -> float:
+        moved = answers.moved[place][counted]
+        moved = moved[np.isfinite(moved)]
+        return _ratio(float(moved.mean()) if len(moved) else np.nan, answers.variance)
 
     def _by_class(self, right: np.ndarray, among: np.ndarray) -> np.ndarray:
         """Return (class,) shares of the images of each; NaN where there are none."""

@@ -74,7 +74,24 @@ class Examples:
 
     def rows(self, answers: Answers, loss: np.ndarray, labels: np.ndarray | None) -> Iterator[Rows[PictureColumn]]:
         """Load the images and give their rows."""
-        chosen, table = self.chosen(answers, loss, labels), self.table()
+        yield from self._loaded(self.chosen(answers, loss, labels))
+
+    def of_maps(self, answers: Answers, loss: np.ndarray, lost: np.ndarray) -> Iterator[Rows[PictureColumn]]:
+        """Give the rows where a class is decided for every pixel: images whose map fits much worse, the worst first.
+
+        Args:
+            answers, loss: see `chosen`.
+            lost: (lesion, image) of the intersection over union, NaN where that is unknown.
+        """
+        own = [place for place, one in enumerate(self.lesions) if one.control < 0 and loss[place] > 0]
+        found: list[tuple[int, int]] = []
+        for place in sorted(own, key=lambda place: -loss[place])[:LESIONS]:
+            worse = np.flatnonzero(answers.counted(self.lesions[place].how) & (lost[place] > 0))
+            found += [(place, int(image)) for image in worse[np.argsort(-lost[place][worse], kind="stable")][:IMAGES]]
+        yield from self._loaded(found)
+
+    def _loaded(self, chosen: list[tuple[int, int]]) -> Iterator[Rows[PictureColumn]]:
+        table = self.table()
         if not table.rows:
             return
         own = np.array([self.shown[image] for _, image in chosen], np.int64)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnnprobe.methods.lesion.columns import ImageColumn
-from cnnprobe.methods.lesion.effects import LesionColumn
+from cnnprobe.methods.lesion.effects import LEVELS, LesionColumn
 from cnnprobe.methods.lesion.examples import IMAGES, PictureColumn
 from cnnprobe.plots.canvas import footer, largest
 from cnnprobe.plots.sheet import contact_sheet
@@ -26,6 +26,7 @@ LEVEL = 0.05
 """Share of random lesions that lose as much, up to which a class is marked."""
 LABELS = {
     "accuracy": "accuracy",
+    "iou": "intersection over union",
     "changed": "share decided otherwise than intact",
     "unexplained": "unexplained variance of the outputs",
 }
@@ -80,6 +81,11 @@ class Lesions:
         return len(set(self["group"][self.rows(layer=layer)].tolist())) > MANY
 
     @property
+    def of_pixels(self) -> bool:
+        """Whether the network gives a class for every pixel."""
+        return "class_pixels" in self.table
+
+    @property
     def by_class(self) -> bool:
         """Whether the images have several classes, and the network decides."""
         return len(self.classes) > 1 and bool(np.isfinite(self["class_changed"]).any())
@@ -87,12 +93,12 @@ class Lesions:
     @property
     def column(self) -> LesionColumn:
         """The column that is drawn."""
-        return {"accuracy": "after", "changed": "changed", "unexplained": "unexplained"}[self.measure]  # type: ignore
+        return {"accuracy": "after", "iou": "after", "changed": "changed", "unexplained": "unexplained"}[self.measure]  # type: ignore
 
     def ends(self, rows: np.ndarray) -> np.ndarray | None:
         """Return (2, row) how far the 95 % interval reaches below and above what is drawn; None where there is none."""
         values = self[self.column][rows]
-        if self.measure == "accuracy":
+        if self.measure in LEVELS:
             low, high = (self["before"][rows] + self[name][rows] for name in ("difference_low", "difference_high"))
         elif self.measure == "changed":
             low, high = self["changed_low"][rows], self["changed_high"][rows]
@@ -153,13 +159,13 @@ def _chances(panel: Axes, lesions: Lesions, rows: np.ndarray, heights: np.ndarra
     for row, height in zip(rows, heights):
         if np.isfinite(lesions["p"][row]):
             words = f"p = {lesions['p'][row]:.2g}"
-            at, side = (0.01, "left") if lesions.measure == "accuracy" else (0.99, "right")
+            at, side = (0.01, "left") if lesions.measure in LEVELS else (0.99, "right")
             panel.text(at, height, words, transform=across, fontsize=6, va="center", ha=side, color=colour)
 
 
 def _intact(panel: Axes, lesions: Lesions, across: bool) -> None:
     """Draw a line where the intact network stands, and give the axis its whole range."""
-    if lesions.measure == "accuracy":
+    if lesions.measure in LEVELS:
         level, ends = float(lesions["before"][0]), (-0.02, 1.02)
     else:
         level, ends = 0.0, (-0.02, max(1.02, 1.05 * largest(lesions[lesions.column])))
@@ -173,7 +179,7 @@ def _remarks(lesions: Lesions, share: float, controls: bool) -> list[str]:
     if share < 1:
         said.append(f"{share:g} of the units")
     if lesions.measure != "unexplained":
-        said.append("bars: 95 % intervals" + " of the change" * (lesions.measure == "accuracy"))
+        said.append("bars: 95 % intervals" + " of the change" * (lesions.measure in LEVELS))
     if controls:
         said.append("grey: random lesions of as many other units of the layer; p: how often these lose as much")
     if lesions.localizer:
@@ -223,7 +229,7 @@ def by_unit(lesions: Lesions, layer: str, title: str) -> Figure:
         rows = lesions.rows(layer=layer, how=way, share=share, draw=0)[order]
         look = {"color": SERIES[place], "markersize": 2.5, "elinewidth": 0.6, "linewidth": 0, "label": WORDS[way]}
         panels[0].errorbar(range(len(rows)), lesions[lesions.column][rows], lesions.ends(rows), fmt="o", **look)
-    level = float(lesions["before"][first[0]]) if lesions.measure == "accuracy" else 0.0
+    level = float(lesions["before"][first[0]]) if lesions.measure in LEVELS else 0.0
     panels[0].axhline(level, color="black", linestyle="--", linewidth=1, label="intact")
     panels[0].set_ylabel(LABELS[lesions.measure].replace(" than", "\nthan").replace(" of the", "\nof the"), fontsize=8)
     panels[0].legend(fontsize=6, loc="best")
@@ -238,7 +244,7 @@ def by_unit(lesions: Lesions, layer: str, title: str) -> Figure:
     panels[-1].set_xlabel(f"{ranked}, the costliest first", fontsize=8)
     said = [f"{int(lesions['images'].max())} images"]
     if lesions.measure != "unexplained":
-        said.append("bars: 95 % intervals" + " of the change" * (lesions.measure == "accuracy"))
+        said.append("bars: 95 % intervals" + " of the change" * (lesions.measure in LEVELS))
     if heat:
         said.append(f"by class: activation {WORDS[lesions.ways[0]]}")
     footer(made, said)
@@ -267,7 +273,7 @@ def by_class(lesions: Lesions, layers: list[str], title: str) -> Figure:
 
 def _heat(made: Figure, panel: Axes, lesions: Lesions, rows: np.ndarray, *, by_column: bool, bar: bool = True) -> None:
     """Draw lesion × class: change of accuracy, or share decided otherwise where that is unknown."""
-    known = lesions.measure == "accuracy"
+    known = lesions.measure in LEVELS
     values = lesions["class_after"] - lesions["class_before"] if known else lesions["class_changed"]
     shown = values[rows].T if by_column else values[rows]
     ends = {"cmap": DIVERGING, "vmin": -1, "vmax": 1} if known else {"cmap": shades("Reds"), "vmin": 0, "vmax": 1}
@@ -279,14 +285,16 @@ def _heat(made: Figure, panel: Axes, lesions: Lesions, rows: np.ndarray, *, by_c
         panel.text(*((row, kind) if by_column else (kind, row)), "*", fontsize=9, ha="center", va="center")
     if bar:
         scale = made.colorbar(image, ax=panel, fraction=0.05, pad=0.02)
-        scale.set_label("change of accuracy" if known else "share decided otherwise", fontsize=7)
+        scale.set_label(f"change of {LABELS[lesions.measure]}" if known else "share decided otherwise", fontsize=7)
         scale.ax.tick_params(labelsize=6)
     names, count = lesions.classes, len(lesions.classes)
     if count <= NAMED:
         put = panel.set_yticks if by_column else panel.set_xticks
         turned = {"rotation": 90} if not by_column and count > 4 else {}
         put(range(count), names, fontsize=6, **turned)
-    (panel.set_ylabel if by_column else panel.set_xlabel)("class of the image", fontsize=8)
+    (panel.set_ylabel if by_column else panel.set_xlabel)(
+        f"class of the {'pixel' if lesions.of_pixels else 'image'}", fontsize=8
+    )
 
 
 def examples(
@@ -294,6 +302,8 @@ def examples(
 ) -> Figure:
     """Show images that are decided otherwise after the lesions that cost most, one row each."""
     rows = np.flatnonzero(pictures["image"] >= 0)
+    if lesions.of_pixels:
+        return _fits(lesions, pictures, images, rows, title)
     labels, intact, decided = images["label"], images["intact"], images["decided"]
     names = lesions.classes
     captions, places = [], []
@@ -308,6 +318,19 @@ def examples(
     if pixels.ndim == 3:
         return captioned_traces(pixels, captions, None, title)
     return contact_sheet(pixels, captions, (), title, IMAGES)
+
+
+def _fits(
+    lesions: Lesions, pictures: TableView[PictureColumn], images: TableView[ImageColumn], rows: np.ndarray, title: str
+) -> Figure:
+    """Show images whose maps of classes fit much worse, with the intersection over union of each."""
+    captions = []
+    for lesion, image in zip(pictures["lesion"][rows], pictures["shown"][rows]):
+        before, after = images["iou"][image], images["iou_after"][image, lesion]
+        what = f"{plain(lesions['target'][lesion], 24)}, {lesions['how'][lesion]}"
+        captions.append(f"{what}\nIoU {before:.2f} → {after:.2f}")
+    words = f"images whose segmentation (intersection over union, IoU) loses most without these units: {title}"
+    return contact_sheet(pictures["pixels"][rows.tolist()], captions, (), words, IMAGES)
 
 
 def _name(index: int, names: list[str]) -> str:

@@ -9,7 +9,7 @@ al. 2018, On the importance of single directions for generalization, compare the
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,14 +21,30 @@ from cnnprobe.instruments.network.activations import tap, warn_of_nan
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.split_network import Head, Sides, WholeHead, cut
 from cnnprobe.instruments.network.untouched import untouched
-from cnnprobe.instruments.outputs.kinds import Outputs
 from cnnprobe.machine.memory import UNBOUNDED, Carried
 from cnnprobe.methods.lesion.lesions import How, Lesion
 from cnnprobe.store.tables import Advance
 from cnnprobe.store.unfinished import State, Unfinished, put
 
+BOTH, TRUE, PREDICTED, OTHER = range(4)
+"""Of a class, pixels that are true and predicted, true, predicted, and true and decided otherwise than intact."""
+COUNTS = 4
 Pairs = Callable[[int], Iterator[tuple[Batch, Batch]]]
 """Given a place where a batch begins: the batches from there on, each with the images whose activations stand in."""
+
+
+class Returned(Protocol):
+    """What a network returns, as `kinds.Outputs` has it for classes, and `pixels.Maps` for maps of them."""
+
+    @property
+    def before(self) -> Layer | None:
+        """Where scores are read."""
+
+    def scores(self, returned: Any, before: Tensor | None = None) -> Tensor | None:
+        """Return (image, score)."""
+
+    def chosen(self, scores: Tensor) -> Tensor:
+        """Return (image,) decisions."""
 
 
 @dataclass
@@ -44,6 +60,8 @@ class Answers:
         read: (image,) bool, could be read.
         partner_read: (image,) bool, so could the image whose activation stands in.
         moments: (3, class) of the intact scores: their number, sum, and sum of squares.
+        intact_pixels: (layer, image, class, 4) int32 pixels, see `BOTH`; no class where none is decided for each pixel.
+        pixels: (lesion, image, class, 4) int32.
     """
 
     intact: np.ndarray
@@ -52,10 +70,12 @@ class Answers:
     read: np.ndarray
     partner_read: np.ndarray
     moments: np.ndarray
+    intact_pixels: np.ndarray
+    pixels: np.ndarray
 
     @classmethod
-    def empty(cls, layers: int, lesions: int, images: int, classes: int) -> "Answers":
-        """Return the place for everything."""
+    def empty(cls, layers: int, lesions: int, images: int, classes: int, counted: int = 0) -> "Answers":
+        """Return the place for everything; `counted`: classes of a pixel."""
         return cls(
             np.full((layers, images), -1, np.int32),
             np.full((lesions, images), -1, np.int32),
@@ -63,6 +83,8 @@ class Answers:
             np.zeros(images, bool),
             np.zeros(images, bool),
             np.zeros((3, classes)),
+            np.zeros((layers, images, counted, COUNTS), np.int32),
+            np.zeros((lesions, images, counted, COUNTS), np.int32),
         )
 
     def counted(self, how: How) -> np.ndarray:
@@ -94,7 +116,7 @@ class Lesioning:
     Args:
         model: any network; it is given back as it was.
         size: (channel, y, x) or (channel, time) of the images.
-        known: what the network returns.
+        known: what the network returns; of maps it has `counts` as well.
         lesions: in the order of `Answers`; those of a layer stand together.
         units: (lesion,) the channels of each.
         means: by layer, (channel, *map) mean activation; of the layers that have lesions by it.
@@ -102,7 +124,7 @@ class Lesioning:
 
     model: nn.Module
     size: tuple[int, ...]
-    known: Outputs
+    known: Returned
     lesions: list[Lesion]
     units: list[np.ndarray]
     means: dict[str, Tensor] = field(default_factory=dict)
@@ -173,6 +195,7 @@ class Lesioning:
                 return False
             (held,) = self.held
             answers.intact[number, own] = self._chosen(held.scores, part.readable)
+            self._count(answers.intact_pixels[number, own], held.scores, held.scores, part)
             if not number and not at["lesion"]:
                 self._measure(held.scores, part, answers)
             for place in self.places[layer.name][at["lesion"] :]:
@@ -182,6 +205,7 @@ class Lesioning:
                 moved = (found - held.scores).square().sum(1).cpu().numpy()
                 answers.moved[place, own] = np.where(part.readable, moved, np.nan)
                 answers.decided[place, own] = self._chosen(found, part.readable)
+                self._count(answers.pixels[place, own], found, held.scores, part)
                 at["lesion"] += 1
                 yield Advance(len(part))
             at["layer"], at["lesion"] = number + 1, 0
@@ -211,6 +235,11 @@ class Lesioning:
 
     def _chosen(self, scores: Tensor, readable: np.ndarray) -> np.ndarray:
         return np.where(readable, self.known.chosen(scores).cpu().numpy(), -1)
+
+    def _count(self, pixels: np.ndarray, scores: Tensor, intact: Tensor, part: Batch) -> None:
+        """Count the pixels (image, class, 4) of each class, where the network decides for each."""
+        if pixels.shape[1]:
+            pixels[:] = self.known.counts(scores, intact, part.targets) * part.readable[:, None, None]  # type: ignore
 
     def _measure(self, scores: Tensor, part: Batch, answers: Answers) -> None:
         """Take in the intact scores."""

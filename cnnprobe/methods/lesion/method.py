@@ -7,6 +7,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from torch import nn
 
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.imageset import ImageSet
@@ -16,12 +17,21 @@ from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classe
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
 from cnnprobe.methods.contract import Figures, Provided
-from cnnprobe.methods.lesion.columns import ImageColumn, image_rows, images_table, mask_rows, mask_tables
+from cnnprobe.methods.lesion.columns import (
+    ImageColumn,
+    fit_rows,
+    fits_table,
+    image_rows,
+    images_table,
+    mask_rows,
+    mask_tables,
+)
 from cnnprobe.methods.lesion.effects import Effects, LesionColumn, Measure
 from cnnprobe.methods.lesion.examples import Examples, PictureColumn
-from cnnprobe.methods.lesion.lesioning import Answers, Lesioning, Means
+from cnnprobe.methods.lesion.lesioning import COUNTS, Answers, Lesioning, Means
 from cnnprobe.methods.lesion.lesions import HOW, How, Lesion, derangement, lesions_of
 from cnnprobe.methods.lesion.localizer import Contrast, Localizer, contrast
+from cnnprobe.methods.lesion.pixels import Maps, PixelEffects
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows, Table
 
@@ -42,7 +52,7 @@ def compute(
     draws: Annotated[int, Range(1, 10000)],
     controls: Annotated[int, Range(0, 100000)],
     localizer: str | None,
-    measure: Literal["auto", "accuracy", "changed", "unexplained"],
+    measure: Literal["auto", "accuracy", "iou", "changed", "unexplained"],
 ) -> Measurement:
     """Silence units, and compare what the network does with what it did (Morcos et al. 2018; Zhou et al. 2018).
 
@@ -56,8 +66,8 @@ def compute(
         controls: random lesions of as many other units of the layer, beside each.
         localizer: "CLASS_A>CLASS_B", see `localizer.contrast`: lesions are measured on the half of the images that it
             does not use.
-        measure: what is lost, see `effects.Measure`; auto: accuracy where labels are classes of the network, else
-            decisions, else outputs.
+        measure: what is lost, see `effects.Measure`; auto: accuracy where labels are classes of the network, or
+            intersection over union where masks are; else decisions, else outputs.
 
     Returns:
         tables "lesions" (a row each), "images" (what is decided), "masks/<layer>" (which units), "pictures", "stimuli";
@@ -78,18 +88,18 @@ def compute(
     shown = np.arange(len(dataset)) if halves is None else halves.measured
     if "swap" in ways and len(shown) < 2:
         raise UserError(f"how=swap needs 2 or more images, got {len(shown)}; say how=mean or how=zero")
-    known = outputs_of(model, dataset.size, provided.classes, dataset).tell()
-    if not known.count:
-        raise UserError(f"lesion compares the outputs of a network, one row for each image; {known.remark}")
-    say_classes(provided.classes, dataset, known.classes)
-    shared = shared_classes(provided.classes, dataset, known.classes)
     labels = np.asarray(dataset.labels)[shown]
-    effects = Effects(lesions, labels, len(dataset.classes), shared, _measure(measure, shared, labels, known))
-    _check_room(len(lesions), len(shown))
+    known: Outputs | Maps | None = Maps.of(model, dataset, provided.classes)
+    if known is None:
+        known = _outputs(model, dataset, provided.classes)
+    effects = _effects(known, lesions, labels, provided, measure)
+    maps = known if isinstance(known, Maps) else None
+    _check_room(len(lesions), len(shown), maps)
     partner = shown[derangement(len(shown), seed)]
 
     def loaded(indices: np.ndarray, start: int) -> Iterator[Batch]:
-        return batches(dataset, **computation.loading, indices=indices, start=start)
+        masks = maps is not None and maps.masks
+        return batches(dataset, **computation.loading, indices=indices, start=start, targets=masks)
 
     def pairs(start: int) -> Iterator[tuple[Batch, Batch]]:
         own = loaded(shown, start)
@@ -98,11 +108,12 @@ def compute(
     finder = None if halves is None else Localizer(model, layers, halves, lesions[0].group.name)
     averaged = list({one.layer.name: one.layer for one in lesions if one.how == "mean"}.values())
     examples = Examples(dataset, lesions, shown, computation)
-    about = {"measure": effects.measure, "classes": json.dumps(list(dataset.classes), ensure_ascii=False),
+    names = list(dataset.classes) if maps is None else maps.all_names
+    about = {"measure": effects.measure, "classes": json.dumps(names, ensure_ascii=False),
              "localizer": localizer or "", "seed": seed,
              "outputs": json.dumps(list(provided.classes), ensure_ascii=False)}  # fmt: skip
     tables: list[Table[Any]] = [
-        images_table(shown, labels, len(lesions), computation.batch_size),
+        (images_table if maps is None else fits_table)(shown, labels, len(lesions), computation.batch_size),
         Table("lesions", "lesion", len(lesions), effects.columns(), len(lesions), about),
         *mask_tables(lesions),
         *(finder.tables() if finder else ()),
@@ -121,18 +132,45 @@ def compute(
             yield Phase("averaging", len(shown), "images")
             yield from means.run(len(shown), partial(loaded, shown), resumed.unfinished)
         yield Phase("lesioning", passes, "images")
-        answers = Answers.empty(len(layers), len(lesions), len(shown), known.classes)
+        counted = 0 if maps is None else maps.counted
+        answers = Answers.empty(len(layers), len(lesions), len(shown), known.classes, counted)
         work = Lesioning(model, dataset.size, known, lesions, sets, means.of(computation.device))
         yield from work.run(pairs, answers, resumed.unfinished)
         found = effects.values(answers)
         yield from mask_rows(lesions, sets)
         yield from finder.rows() if finder else ()
-        yield from image_rows(answers, computation.batch_size)
-        yield from examples.rows(answers, found["loss"], labels if shared else None)
+        if maps is None:
+            yield from image_rows(answers, computation.batch_size)
+            yield from examples.rows(answers, found["loss"], labels if effects.shared else None)
+        else:
+            fits = maps.fits(answers)
+            yield from fit_rows(*fits, computation.batch_size)
+            yield from examples.of_maps(answers, found["loss"], fits[0] - fits[1])
         yield Rows("lesions", 0, found)
         yield from skipped_rows(_skipped(len(dataset), shown, answers, finder), computation.batch_size)
 
     return Measurement(tables, events(), passes)
+
+
+def _outputs(model: nn.Module, dataset: ImageSet, classes: tuple[str, ...]) -> Outputs:
+    """Return what a network returns that decides for one class of an image."""
+    known = outputs_of(model, dataset.size, classes, dataset).tell()
+    if not known.count:
+        raise UserError(f"lesion compares the outputs of a network, one row for each image; {known.remark}")
+    return known
+
+
+def _effects(
+    known: Outputs | Maps, lesions: list[Lesion], labels: np.ndarray, provided: Provided, measure: str
+) -> Effects:
+    """Return what is made of the answers of a network."""
+    if isinstance(known, Maps):
+        measured = known.measure(measure)
+        return PixelEffects(lesions, labels, known.counted, known.masks, measured, known, provided.computation.seed)
+    dataset, classes = provided.dataset, provided.classes
+    say_classes(classes, dataset, known.classes)
+    shared = shared_classes(classes, dataset, known.classes)
+    return Effects(lesions, labels, len(dataset.classes), shared, _measure(measure, shared, labels, known))
 
 
 def _ways(how: Any) -> list[How]:
@@ -159,6 +197,9 @@ def _halves(words: str | None, lesions: list[Lesion], dataset: ImageSet, seed: i
 
 def _measure(asked: str, shared: bool, labels: np.ndarray, known: Outputs) -> Measure:
     """Return what is lost, by what can be known."""
+    if asked == "iou":
+        raise UserError("measure=iou needs a network that gives a class for every pixel, this one gives one for each "
+                        "image; say measure=accuracy, changed or unexplained")  # fmt: skip
     judged, decides = shared and bool((labels >= 0).any()), known.single and known.kind != "unknown"
     if asked == "accuracy" and not judged:
         raise UserError("measure=accuracy needs images with classes of the network; say measure=changed or unexplained")
@@ -169,11 +210,12 @@ def _measure(asked: str, shared: bool, labels: np.ndarray, known: Outputs) -> Me
     return asked  # type: ignore[return-value]  # one of the other three
 
 
-def _check_room(lesions: int, images: int) -> None:
+def _check_room(lesions: int, images: int, maps: Maps | None) -> None:
     """Refuse what would not fit into memory."""
     from cnnprobe.machine.memory import free_memory
 
-    needed, free = lesions * images * 12, free_memory("cpu")
+    each = 12 if maps is None else 12 + 4 * COUNTS * maps.counted
+    needed, free = lesions * images * each, free_memory("cpu")
     if needed > free / 2:
         raise UserError(
             f"{lesions} lesions and {images} images need {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free; "
@@ -208,7 +250,7 @@ def headline(recording: Recording) -> dict[str, Any]:
         found["controls"] = controls
     before, loss = table["before"][own], table["loss"][own]
     if np.isfinite(before).any():
-        found["accuracy"] = float(before[0])
+        found["intersection over union" if "class_pixels" in table else "accuracy"] = float(before[0])
     if np.isfinite(loss).any():
         worst = int(np.nanargmax(loss))
         words = f"{table['target'][own][worst]} ({table['how'][own][worst]})"
@@ -239,7 +281,8 @@ def summary(recording: Recording) -> dict[str, list[str]]:
     if np.isfinite(table["before"]).any():
         ends = zip(written("after"), written("difference", "{:+.3f}"), written("difference_low", "{:+.3f}"),
                    written("difference_high", "{:+.3f}"))  # fmt: skip
-        found["accuracy (change, 95 % interval)"] = [f"{a} ({d}, {low} to {high})" for a, d, low, high in ends]
+        fit = "intersection over union" if "class_pixels" in table else "accuracy"
+        found[f"{fit} (change, 95 % interval)"] = [f"{a} ({d}, {low} to {high})" for a, d, low, high in ends]
     if np.isfinite(table["changed"]).any():
         found["decided otherwise"] = written("changed")
     found["unexplained"] = written("unexplained")
