@@ -161,14 +161,15 @@ class CapsNet(nn.Module):
 
     def _gathered(self, votes: Tensor) -> Tensor:
         """Route votes (image, capsule, class, dimension) by agreement; return what is gathered, before the squash."""
-        logits = votes.new_zeros(votes.shape[:3])
+        count, capsules, classes, _ = votes.shape
+        logits = votes.new_zeros(count, classes, capsules)
         for left in range(self.iterations, 0, -1):
-            couplings = logits.softmax(2)  # over the classes: a capsule is a part of one thing
+            couplings = logits.softmax(1)  # over the classes: a capsule is a part of one thing
             if left == 1:
-                couplings = self.couplings(couplings.mT).mT
-            s = torch.einsum("nij,nijd->njd", couplings, votes)
+                couplings = self.couplings(couplings)
+            s = torch.einsum("nji,nijd->njd", couplings, votes)
             if left > 1:
-                logits = logits + torch.einsum("nijd,njd->nij", votes, squash(s))
+                logits = logits + torch.einsum("nijd,njd->nji", votes, squash(s))
         return s
 
     def drawn(self, pose: Tensor, present: Tensor) -> Tensor:
