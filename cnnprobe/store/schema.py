@@ -15,8 +15,8 @@ TEXTS = (
     "criterion", "dataset", "dataset_fingerprint", "description", "direction", "display", "ends", "engine",
     "families", "field_note", "filling", "fingerprint", "format", "groups", "guess", "identity", "kind", "kinds",
     "layer", "localizer", "measure", "metric", "mode", "model", "module", "noise", "objective", "of", "outputs", "over",
-    "planted", "precision", "preset", "ranking", "reading", "readout", "reads", "rectifiers", "rule", "sample",
-    "strength", "target", "time_unit", "unit", "weights", "weights_sha256", "written",
+    "planted", "precision", "preset", "ranking", "reading", "readout", "reads", "rectifiers", "region", "rule",
+    "sample", "strength", "target", "time_unit", "unit", "weights", "weights_sha256", "written",
 )  # fmt: skip
 LISTS = ("layers", "measures", "moments", "presets", "rules", "states")
 """Of texts."""

@@ -16,7 +16,7 @@ JUDGED: dict[Measure, tuple[Measure, Interval, Interval, Chance]] = {
 """By measure: its value or mean, the ends of the interval, chance."""
 
 MapColumn = Measure | Chance | Literal[
-    "image", "class", "rank", "probability", "logit", "map", "evidence", "silent", "guided", "box",
+    "image", "class", "rank", "probability", "logit", "map", "evidence", "silent", "guided", "box", "pixels",
 ]  # fmt: skip
 """Columns of the table "images"."""
 PictureColumn = Literal["image", "pixels", "truth"]

@@ -20,6 +20,7 @@ from cnnprobe.methods.cam.columns import JUDGED, ClassColumn, MapColumn, Measure
 from cnnprobe.methods.cam.cue_combination import ClassMeans, CueCombination
 from cnnprobe.methods.cam.localisation import MEASURES, OVERLAP, Tally, Truth, averaged, judge
 from cnnprobe.methods.cam.maps import ClassMaps, Found
+from cnnprobe.methods.cam.regions import RegionChoice, Regions
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import State, Unfinished, put
 
@@ -45,7 +46,7 @@ class ClassMapping:
 
     engine: ClassMaps | CueCombination
     dataset: ImageSet
-    choice: Choice
+    choice: Choice | RegionChoice
     images: int
     shared: bool
     judged: bool
@@ -60,6 +61,7 @@ class ClassMapping:
         labels = self.dataset.labels
         present = sorted({int(label) for label in labels if label >= 0})
         self.rows_of = present if self.shared else list(range(self.engine.classes))
+        self.regions = self.engine.outputs if isinstance(self.engine.outputs, Regions) else None
         self.means = ClassMeans(self.draws, self.computation.seed)
         self.added: set[int] = set()  # first images of the batches that are in the means
 
@@ -101,6 +103,8 @@ class ClassMapping:
             "evidence": Column("mean of the map; for cam plus the bias: the logit", unit=unit),
             "silent": Column("true where nothing in the map is evidence for the class", dtype="bool"),
         }
+        if self.regions:
+            columns["pixels"] = Column("of the region whose scores are summed", dtype="int64", unit="px")
         if getattr(self.engine, "kind", "") == "guided-gradcam":
             words = "guided backpropagation of the logit times the map's positive part"
             columns["guided"] = Column(words, "channel y x", tuple(self.dataset.size), unit="logit² per pixel")
@@ -228,7 +232,7 @@ class ClassMapping:
         labels = torch.from_numpy(self._labels(batch))
         if isinstance(self.engine, CueCombination):
             return self.engine.maps(batch.images, labels, self.choice)
-        steps = self.engine.steps(batch.images, labels, self.choice, at)
+        steps = self.engine.steps(batch.images, labels, self.choice, at, batch.targets)
         while True:
             try:
                 next(steps)
@@ -241,10 +245,11 @@ class ClassMapping:
         self.added = set(state["there"])
 
     def _loaded(self, chosen: np.ndarray) -> Iterator[Batch]:
-        loaded = batches(self.dataset, **self.computation.loading, indices=np.maximum(chosen, 0))
+        masks = self.regions is not None and self.regions.region == "truth"
+        loaded = batches(self.dataset, **self.computation.loading, indices=np.maximum(chosen, 0), targets=masks)
         for number, batch in enumerate(loaded):
             own = chosen[number * self.computation.batch_size : (number + 1) * self.computation.batch_size]
-            yield Batch(own, batch.images, batch.labels, batch.readable & (own >= 0))
+            yield Batch(own, batch.images, batch.labels, batch.readable & (own >= 0), batch.targets)
 
     def _labels(self, batch: Batch) -> np.ndarray:
         return np.where(batch.readable & self.shared, batch.labels, -1)
@@ -349,15 +354,15 @@ class ClassMapping:
         return found | {"weight": cues.weights[self.rows_of]}
 
 
-def decided(found: Found, readable: np.ndarray, known: Outputs) -> dict[MapColumn, np.ndarray]:
+def decided(found: Found, readable: np.ndarray, known: Outputs | Regions) -> dict[MapColumn, np.ndarray]:
     """Return what the network decided, and its maps, as columns with one row for each image and class."""
     classes = np.where(readable[:, None], found.classes, -1)
     own = np.take_along_axis(found.logits, np.maximum(classes, 0), 1)
     shares = known.probabilities(torch.from_numpy(found.logits).double()).numpy()
-    before = found.logits[:, None, :] > own[:, :, None]
-    equal = (found.logits[:, None, :] == own[:, :, None]) & (
-        np.arange(found.logits.shape[1]) < np.maximum(classes, 0)[:, :, None]
-    )
+    order = found.logits if found.order is None else found.order
+    place = np.take_along_axis(order, np.maximum(classes, 0), 1)
+    before = order[:, None, :] > place[:, :, None]
+    equal = (order[:, None, :] == place[:, :, None]) & (np.arange(order.shape[1]) < np.maximum(classes, 0)[:, :, None])
     none = classes < 0
     maps = np.where(none[:, :, None, None], np.float32(np.nan), found.maps)
     with np.errstate(invalid="ignore"):
@@ -371,6 +376,8 @@ def decided(found: Found, readable: np.ndarray, known: Outputs) -> dict[MapColum
         "evidence": np.where(none, np.float32(np.nan), found.evidence),
         "silent": silent,
     }
+    if found.pixels is not None:
+        columns["pixels"] = np.where(none, 0, np.take_along_axis(found.pixels, np.maximum(classes, 0), 1))
     return {name: values.reshape(-1, *values.shape[2:]) for name, values in columns.items()}
 
 

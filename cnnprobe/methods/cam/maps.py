@@ -17,7 +17,7 @@ import logging
 import math
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -33,13 +33,14 @@ from cnnprobe.instruments.gradients.nonlinearities import plan_of
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.layer import Layer
-from cnnprobe.instruments.network.replay import without_fallback_warnings
 from cnnprobe.instruments.network.tracing import noise_image
 from cnnprobe.instruments.network.untouched import untouched
 from cnnprobe.instruments.outputs.kinds import Outputs
 from cnnprobe.machine.memory import Carried
 from cnnprobe.methods.cam.class_choice import Choose, class_count
 from cnnprobe.methods.cam.grids import Grid, upsampled
+from cnnprobe.methods.cam.regions import Regions
+from cnnprobe.methods.cam.weighing import per_class, to_leaf, weighed
 from cnnprobe.store.unfinished import State
 
 LOG = logging.getLogger("cnnprobe")
@@ -47,8 +48,6 @@ Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam"]
 Filling = Literal["mean", "zero"]
 HELD = 192 * 2**20
 """Bytes that what the backward pass needs of the images that pass together may take, about."""
-ROUNDING = 1e-5
-"""Mean gradient, as a share of the mean |gradient|, that is rounding: a softmax over positions has none at its map."""
 AFFINE = 1e-4
 """Largest departure of a head from pooling and one linear layer, as a share of its largest logit, by rounding."""
 
@@ -63,6 +62,8 @@ class Found:
         maps: (n, k, y, x) float32, signed, at the layer's resolution.
         evidence: (n, k) mean of the map, for cam plus the bias of the class: then it is the logit.
         guided: (n, k, channel, y, x) guided Grad-CAM at the resolution of the image, or None.
+        order: (n, class) by which classes are ranked where a class is given for every pixel, see `regions`; or None.
+        pixels: (n, class) pixels of the region whose scores are summed; or None.
     """
 
     logits: np.ndarray
@@ -70,6 +71,8 @@ class Found:
     maps: np.ndarray
     evidence: np.ndarray
     guided: np.ndarray | None = None
+    order: np.ndarray | None = None
+    pixels: np.ndarray | None = None
 
 
 class ClassMaps:
@@ -84,7 +87,8 @@ class ClassMaps:
         kind: see the head of this file.
         extend: guided-gradcam: see `gradients.backward_rules.Rules`.
         filling: scorecam: what stands where the map of a unit is lowest: the image's mean colour, or 0.
-        known: what the network returns; None: logits. Maps are of the scores before its own softmax or sigmoid.
+        known: what the network returns; None: logits. Maps are of the scores before its own softmax or sigmoid; or,
+            where a class is given for every pixel, of their sums over regions.
 
     Attributes:
         grid: the map.
@@ -102,13 +106,14 @@ class ClassMaps:
         kind: Kind = "gradcam",
         extend: bool = False,
         filling: Filling = "mean",
-        known: Outputs | None = None,
+        known: Outputs | Regions | None = None,
     ):
         if kind not in get_args(Kind):
             raise UserError(f"no kind of map {kind!r}; there are {', '.join(get_args(Kind))}")
         self.model, self.layer, self.size, self.kind = model, layer, size, kind
         self.extend, self.filling = extend, filling
-        self.outputs = known or Outputs("logits", class_count(model, size))
+        own = known or Outputs("logits", class_count(model, size))
+        self.outputs = own.everywhere() if isinstance(own, Regions) else own  # a region that changes has no derivative
         self.classes = self.outputs.classes
         self.grid = Grid(model, layer, size)
         self.stack = ExitStack()
@@ -123,6 +128,7 @@ class ClassMaps:
             if kind != "scorecam":
                 self._check()
             held = self._bytes()
+        self.outputs = own
         self.carried = Carried(int(np.clip(HELD / held, 1, 512)), "batch of class maps")
         self.masked = Carried(32, "batch of masked images")
 
@@ -172,13 +178,16 @@ class ClassMaps:
             except StopIteration as end:
                 return end.value
 
-    def steps(self, images: Tensor, labels: Tensor, choose: Choose, at: State) -> Generator[None, None, Found]:
+    def steps(
+        self, images: Tensor, labels: Tensor, choose: Choose, at: State, masks: Tensor | None = None
+    ) -> Generator[None, None, Found]:
         """Map images; gives None wherever the work can be stopped, and returns what `maps` does.
 
         Args:
             images, labels, choose: see `maps`.
             at: empty, or as a stopped call for the same images has left it: `parts` that are done, and of the image
                 under way the `scores` seen through units so far.
+            masks: (n, y, x) true classes of the pixels, for regions of these.
         """
         parts = at.setdefault("parts", [])
         start = sum(len(part["logits"]) for part in parts)
@@ -187,6 +196,8 @@ class ClassMaps:
             some = slice(start, min(start + most, len(images)))
             chosen = partial(lambda own, logits: choose(logits, own), labels[some])
             work = partial(self._graph, images[some], chosen)
+            if isinstance(self.outputs, Regions):
+                self.outputs.masks = None if masks is None else masks[some]
             if self.kind == "scorecam":
                 done: Found | None = self._found(*(yield from self._scores(images[start], chosen, at)), None)
             else:
@@ -209,7 +220,8 @@ class ClassMaps:
             guided = guided.masked_fill(none[:, :, None, None, None], float("nan"))
         arrays = (logits.float(), classes, maps, evidence.float())
         logits, classes, maps, evidence = (one.cpu().numpy() for one in arrays)
-        return Found(logits, classes, maps, evidence, None if guided is None else guided.cpu().numpy())
+        found = Found(logits, classes, maps, evidence, None if guided is None else guided.cpu().numpy())
+        return replace(found, **self.outputs.told) if isinstance(self.outputs, Regions) else found
 
     # ---- from gradients ----------------------------------------------------------------------------------------------
 
@@ -228,7 +240,7 @@ class ClassMaps:
                 raise UserError(
                     f"no gradient gets from the logits to {self.layer.name}: they do not depend on it, or {CUTS}"
                 )
-            classes = choose(logits.detach())
+            classes = choose(self.outputs.order if isinstance(self.outputs, Regions) else logits.detach())
             rows = logits.gather(1, classes.clamp(min=0))  # (n, k)
             if ruling:
                 ruling.watch()
@@ -237,11 +249,11 @@ class ClassMaps:
             shown = None
             if ruling:
                 ruling.rule = "guided"
-                each = [_to(rows[:, place], pixels, place + 1 < rows.shape[1]) for place in range(rows.shape[1])]
+                each = [to_leaf(rows[:, place], pixels, place + 1 < rows.shape[1]) for place in range(rows.shape[1])]
                 shown = torch.stack(each, 1)  # (n, k, channel, y, x)
         activation = self.grid.of(self.kept.pop().detach())
         with torch.no_grad():
-            maps = _weighed(self.kind, gradients, activation)
+            maps = weighed(self.kind, gradients, activation)
             if shown is not None:
                 shown *= upsampled(maps.clamp(min=0), images.shape[-2:])[:, :, None]
         return logits.detach(), classes, maps, shown
@@ -359,38 +371,3 @@ class ClassMaps:
             saved = graph_bytes(self.model, self.size, lambda: self.run(images * 1))
         kept = self.kept.pop()
         return float(saved + 12 * kept.numel() * kept.element_size() + 4 * math.prod(self.size))
-
-
-def _weighed(kind: Kind, gradients: Tensor, activation: Tensor) -> Tensor:
-    """Return maps (n, k, y, x) from gradients (k, n, channel, y, x) and the activation (n, channel, y, x)."""
-    if kind == "layercam":
-        return torch.einsum("kncyx,ncyx->nkyx", gradients.clamp(min=0), activation)
-    if kind == "cam":
-        return torch.einsum("knc,ncyx->nkyx", gradients.sum((-2, -1)), activation)
-    weights, sizes = gradients.mean((-2, -1)), gradients.abs().mean((-2, -1))
-    nothing = (weights.abs() <= ROUNDING * sizes).all(-1, keepdim=True)  # no unit's mean is more than rounding
-    weights = weights.masked_fill(nothing, 0)
-    return torch.einsum("knc,ncyx->nkyx", weights, activation)
-
-
-def per_class(rows: Tensor, leaf: Tensor, again: bool = False) -> Tensor:
-    """Return the gradients (k, *leaf) of the columns of rows (n, k), in one backward pass where torch can batch it.
-
-    Args:
-        again: keep the graph.
-    """
-    total, count = rows.sum(0), rows.shape[1]
-    if count == 1:
-        return _to(total, leaf, again)[None]
-    try:
-        start = torch.eye(count, dtype=rows.dtype, device=rows.device)
-        with without_fallback_warnings():
-            return torch.autograd.grad(total, leaf, start, retain_graph=True, is_grads_batched=True)[0]
-    except (RuntimeError, NotImplementedError) as error:
-        if "batching rule" not in str(error) and "vmap" not in str(error):
-            raise
-    return torch.stack([_to(total[place], leaf, again or place + 1 < count) for place in range(count)])
-
-
-def _to(values: Tensor, leaf: Tensor, again: bool) -> Tensor:
-    return torch.autograd.grad(values.sum(), leaf, retain_graph=again)[0]

@@ -32,6 +32,7 @@ from cnnprobe.methods.cam.columns import JUDGED, ClassColumn, MapColumn, Picture
 from cnnprobe.methods.cam.cue_combination import CueCombination
 from cnnprobe.methods.cam.mapping import ClassMapping, names_json
 from cnnprobe.methods.cam.maps import ClassMaps
+from cnnprobe.methods.cam.regions import Region, RegionChoice, Regions, deepest_map, regions_of
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
@@ -52,6 +53,7 @@ def compute(
     *,
     layer: str | None,
     kind: Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam", "cccam"],
+    region: Literal["predicted", "truth", "all"] | list[Annotated[int, Range(0)]],
     top_classes: Annotated[int, Range(1, 1000)],
     class_: int | str | list[int | str] | None,
     own_class: bool,
@@ -69,8 +71,10 @@ def compute(
 
     Args:
         provided: by the run, see `contract.Provided`.
-        layer: name of a layer with a map, see `layers.naming.find`; None: see `layers.naming.last_map`.
+        layer: name of a layer with a map, see `layers.naming.find`; None: see `layers.naming.last_map`, and of a
+            network that gives a class for every pixel `regions.deepest_map`.
         kind: of map.
+        region: of a network that gives a class for every pixel: whose scores are summed, see `regions`.
         top_classes: how many classes are mapped for each image, those with the largest logits.
         class_: index or name of the class, or classes, mapped instead for every image.
         own_class: also the class an image is labelled with, where it is not among the top.
@@ -95,23 +99,23 @@ def compute(
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     if len(dataset.size) != 3:
         raise UserError(f"cam maps images (channel, y, x), got signals of {tuple(dataset.size)}")
-    class_count(model, dataset.size)
-    known = outputs_of(model, dataset.size, tuple(provided.classes), dataset).tell()
+    known, shared, names = _outputs(provided, region, kind)
     count = known.classes
-    read = _layer(model, layer, dataset.size)
-    shared = shared_classes(provided.classes, dataset, count)
-    say_classes(provided.classes, dataset, count)
-    names = tuple(provided.classes) or (tuple(dataset.classes) if shared else ())
+    read = _layer(model, layer, dataset.size, isinstance(known, Regions))
     fixed = _classes(class_, names, count)
     search, chosen = _images(images, fixed, model, dataset, source, known)
     number = len(chosen) if search is None else min(search.k, len(dataset))
     top = min(top_classes, count)
-    choice = Choice(top, fixed, own_class and shared and not fixed and top < count)
+    choice: Choice | RegionChoice = Choice(top, fixed, own_class and shared and not fixed and top < count)
+    if isinstance(known, Regions):
+        top = min(top, len(known.judged))
+        choice = RegionChoice(top, fixed, isinstance(region, list))
     judged = evaluate and bool({"cue", "boxes"} & set(dataset.truth(int(chosen[0]) if search is None else 0)))
     shown = [pages] if isinstance(pages, int) else pages
     if shown and search is None and (absent := [page for page in shown if page not in chosen]):
         raise UserError(f"pages={absent[0]}: that image is not among those mapped")
     if kind == "cccam":
+        assert not isinstance(known, Regions)  # or it has been refused
         engine: Any = CueCombination(model, read, dataset.size, finer, known)
     else:
         engine = ClassMaps(model, read, dataset.size, kind, extend, filling, known)
@@ -135,6 +139,7 @@ def compute(
 
     about: dict[str, Any] = {"kind": kind, "image_size": list(dataset.size), "classes": names_json(names)}
     about |= {"shared": shared, "outputs": known.kind}
+    about |= {"region": known.word} if isinstance(known, Regions) else {}
     about |= {"fixed": list(fixed), "top_classes": top, "pages": [-1] if shown is None else shown}
     grid = getattr(engine, "grid", None)
     about |= {"finer": bool(getattr(engine, "finer", False))} | (grid.attributes if grid else read.attributes)
@@ -142,9 +147,23 @@ def compute(
     return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), number, "images", kept)
 
 
-def _layer(model: nn.Module, name: str | None, size: tuple[int, ...]) -> Layer:
+def _outputs(provided: Provided, region: Region, kind: str) -> tuple[Outputs | Regions, bool, tuple[str, ...]]:
+    """Return what the network returns, whether the labels are its classes, and their names."""
+    model, dataset, classes = provided.model, provided.dataset, tuple(provided.classes)
+    regions = regions_of(model, dataset, region, kind)
+    if regions is not None:
+        named = dataset.target.names if dataset.target.kind == "map" else ()
+        return regions, False, classes or (named if len(named) == regions.classes else ())
+    class_count(model, dataset.size)
+    known = outputs_of(model, dataset.size, classes, dataset).tell()
+    shared = shared_classes(classes, dataset, known.classes)
+    say_classes(classes, dataset, known.classes)
+    return known, shared, classes or (tuple(dataset.classes) if shared else ())
+
+
+def _layer(model: nn.Module, name: str | None, size: tuple[int, ...], maps: bool) -> Layer:
     if name is None:
-        return last_map(model, size)
+        return deepest_map(model, size) if maps else last_map(model, size)
     found = find(model, name, size)
     if len(found) > 1:
         raise UserError(f"cam reads one layer, {name} are {len(found)}: {listing(one.name for one in found)}")
@@ -174,7 +193,12 @@ def _classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
 
 
 def _images(
-    spec: Any, fixed: tuple[int, ...], model: nn.Module, dataset: ImageSet, source: Recording | None, known: Outputs
+    spec: Any,
+    fixed: tuple[int, ...],
+    model: nn.Module,
+    dataset: ImageSet,
+    source: Recording | None,
+    known: Outputs | Regions,
 ) -> tuple[Search | None, np.ndarray]:
     """Return the search for the best images of a class, or None and the indices requested."""
     best = re.fullmatch(r"best:([1-9]\d*)", str(spec))

@@ -72,6 +72,8 @@ def orientation_of(
         steps = np.diff(centres[axis ^ exchanged, axis])
         if ways[axis ^ exchanged, axis] < CLEAR:
             continue
+        if steps.min() < -BACK < BACK < steps.max() and lies_as_image(layer):
+            continue  # fields as large as the image: which band matters most is chance
         if steps.max() <= BACK:
             mirrored.append(axis)
         elif steps.min() < -BACK:
@@ -80,6 +82,13 @@ def orientation_of(
                 "laid; say layer=…"
             )
     return Orientation(exchanged, tuple(mirrored))
+
+
+def lies_as_image(layer: Layer) -> bool:
+    """Say whether the fields of a layer, which are compared with the network, move along the image as positions do."""
+    field = layer.field
+    same = field.along in ((), (0, 1)) and field.aligned
+    return same and not layer.note and min(field.stride, default=0) > 0
 
 
 def _replaced(clean: Tensor, other: Tensor, axis: int, band: int) -> Tensor:

@@ -328,7 +328,7 @@ def _fits(
     for lesion, image in zip(pictures["lesion"][rows], pictures["shown"][rows]):
         before, after = images["iou"][image], images["iou_after"][image, lesion]
         what = f"{plain(lesions['target'][lesion], 24)}, {lesions['how'][lesion]}"
-        captions.append(f"{what}\nIoU {before:.2f} → {after:.2f}")
+        captions.append(f"{what}\n{before:.2f} → {after:.2f}")
     words = f"images whose segmentation (intersection over union, IoU) loses most without these units: {title}"
     return contact_sheet(pictures["pixels"][rows.tolist()], captions, (), words, IMAGES)
 

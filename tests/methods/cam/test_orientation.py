@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find, last_map
 from cnnprobe.methods.cam.grids import Grid
+from cnnprobe.models import unet
 from tests.support.calling import Told
 
 SIZE = (3, 24, 32)
@@ -72,6 +73,16 @@ def test_a_map_whose_parts_change_places_is_refused():
     swapped = Turning(lambda x: torch.cat([x[:, :, 12:], x[:, :, :12]], 2))
     with pytest.raises(UserError, match="in another order than those of the image"):
         Grid(swapped, find(swapped, "conv2", SIZE)[0], SIZE)
+
+
+def test_a_map_of_large_fields_lies_as_its_image_where_the_fields_say_so():
+    """The bottom of a U-Net for small images: every unit sees nearly all, and the change moves to and fro."""
+    torch.manual_seed(1)
+    options = {"input_size": 16, "channels": 3, "width": 4, "depth": 2, "padding": "same", "rise": "transposed"}
+    model = unet.build(num_classes=2, **options)
+    grid = Grid(model, find(model, "bottom", (3, 16, 16))[0], (3, 16, 16))
+    assert grid.shape == (4, 4)
+    assert not str(grid.orientation)
 
 
 @pytest.mark.parametrize(
