@@ -286,7 +286,8 @@ def draw(recording: Recording) -> Figures:
     if not len(recording["pictures"].rows):
         return
     layer = f"{own['layer']} of {about['model']} (weights: {about['weights']}) on {about['dataset']}"
-    title = f"{WORDS[own['kind']]}: {layer}"
+    region = f", region={own['region']}" if "region" in own else ""
+    title = f"{WORDS[own['kind']]}{region}: {layer}"
     yield from _predictions(recording, title)
     yield from _sheets(recording, title)
     if "localisation" in recording and len(recording["localisation"].rows):
