@@ -16,7 +16,7 @@ from cnnprobe.store.tables import Column, Rows, Table
 
 EpochColumn = Literal[
     "epoch", "loss", "accuracy", "iou", "explained", "val_loss", "val_accuracy", "val_average_precision", "val_iou",
-    "val_explained", "lr", "source_accuracy",
+    "val_explained", "lr", "source_accuracy", "source_average_precision", "source_iou", "source_explained",
 ]  # fmt: skip
 """Columns of `/epochs`: those of every training, the measures of its task, and what an observer measures besides."""
 COMMON: dict[EpochColumn, Column] = {

@@ -27,6 +27,7 @@ def learning_curves(
     old_accuracy: np.ndarray | None = None,
     old_before: float = np.nan,
     old_chance: float = np.nan,
+    old_measure: str = "",
     title: str = "",
 ) -> Figure:
     """Draw loss, measure of the task and learning rate against the epoch, training and held-out images in one panel.
@@ -41,6 +42,7 @@ def learning_curves(
         old_accuracy: (epoch,) of a task the network had learned before, in the same panel; None: there is none.
         old_before: the same before the first epoch, drawn at epoch 0; NaN: not known.
         old_chance: accuracy of guessing in the old task; NaN: not known.
+        old_measure: name of its measure, where that is another one.
         title: above everything.
     """
     made = figure(8.4, 3.0 if old_accuracy is None else 3.3, title)
@@ -56,7 +58,7 @@ def learning_curves(
     _mark_best(panels[1], epoch, held_out)
     named = [level]
     if old_accuracy is not None:
-        named += _old_task(panels[1], epoch, old_accuracy, old_before, old_chance)
+        named += _old_task(panels[1], epoch, old_accuracy, old_before, old_chance, old_measure)
     look = {"fontsize": 7, "frameon": False, "loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
     panels[1].legend(handles=named, ncols=min(2, len(named)), **look)
     panels[2].plot(epoch, lr, ".-", color=SERIES[5], markersize=4)
@@ -91,11 +93,12 @@ def _below_zero(axes: Axes, *values: np.ndarray) -> None:
         axes.text(0.02, 0.03, f"down to {least:.3g}", transform=axes.transAxes, fontsize=7, color="0.4")
 
 
-def _old_task(axes: Axes, epoch: np.ndarray, accuracy: np.ndarray, before: float, chance: float) -> list[Line2D]:
+def _old_task(
+    axes: Axes, epoch: np.ndarray, accuracy: np.ndarray, before: float, chance: float, measure: str
+) -> list[Line2D]:
     """Draw the old task, what it was before and its chance; return the lines."""
-    named = axes.plot(
-        [0, *epoch], [before, *accuracy], "s-.", markersize=3, color=SERIES[2], label="old task, old readout"
-    )
+    words = f"old task ({measure}), old readout" if measure else "old task, old readout"
+    named = axes.plot([0, *epoch], [before, *accuracy], "s-.", markersize=3, color=SERIES[2], label=words)
     if np.isfinite(before):
         look = {"color": SERIES[2], "linewidth": 0.8, "linestyle": (0, (5, 2))}
         named.append(axes.axhline(before, label=f"old task before, {before:.3g}", **look))

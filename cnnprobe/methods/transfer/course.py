@@ -10,21 +10,24 @@ import numpy as np
 from cnnprobe.instruments.outputs.readout import Readout
 from cnnprobe.methods.train.epochs import EpochColumn, copied
 from cnnprobe.methods.train.loop import Training
+from cnnprobe.methods.train.tasks import MEASURES, Measure
 from cnnprobe.methods.transfer.old_task import OldTask, share_right
 from cnnprobe.methods.transfer.protocols import Protocol
 from cnnprobe.store.tables import Advance, Checkpoint, Column, Phase, Rows, Table
 from cnnprobe.store.unfinished import Unfinished
 
-OBSERVED: dict[EpochColumn, Column] = {
-    "source_accuracy": Column(
-        "share of the old task's images classified right with the old readout, after the epoch; NaN: no old task",
-        dtype="float64",
-    )
+OBSERVED: dict[Measure, tuple[EpochColumn, str]] = {
+    "accuracy": ("source_accuracy", "share of the old task's images classified right"),
+    "average_precision": ("source_average_precision", "average precision of the old task's images, mean over classes"),
+    "iou": ("source_iou", "intersection over union of the old task's images, mean over classes but the background"),
+    "explained": ("source_explained", "explained share (R²) of the old task's courses"),
 }
-"""Columns of `/epochs` besides those of train."""
+"""Column of `/epochs` besides those of train, and what it holds, by what the old task is judged by."""
 MOMENTS = ("before", "after")
 """Of asking about the old task class by class: the network as it came, and after the last epoch."""
-OldTaskColumn = Literal["moment", "accuracy", "recoverable", "images", "right"]
+OldTaskColumn = Literal[
+    "moment", "accuracy", "average_precision", "iou", "explained", "recoverable", "images", "right"
+]  # fmt: skip
 """Columns of `/old_task`."""
 BlockColumn = Literal["modules", "parameters", "share", "batch_norms"]
 """Columns of `/blocks`."""
@@ -49,9 +52,17 @@ class Source:
     def table(self) -> Table[OldTaskColumn]:
         """Lay out `/old_task`, one row a moment."""
         dataset = self.task.dataset
+        when = Column("when the network was tested", dtype="object", values=np.array(MOMENTS, object))
+        about = {"run": self.run, "dataset": dataset.name, "fingerprint": dataset.fingerprint}
+        about["classes"] = json.dumps(list(dataset.target.names), ensure_ascii=False)
+        if (measure := self.task.task.measure) != "accuracy":
+            words = f"{MEASURES[measure]} of the images with the old readout"
+            own: dict[OldTaskColumn, Column] = {"moment": when, measure: Column(words, dtype="float64")}
+            more = {"measure": measure, "chance": self.task.task.chance}
+            return Table("old_task", "moment", len(MOMENTS), own, attributes=about | more)
         classes = (len(dataset.classes),)
         columns: dict[OldTaskColumn, Column] = {
-            "moment": Column("when the network was tested", dtype="object", values=np.array(MOMENTS, object)),
+            "moment": when,
             "accuracy": Column("share of the images classified correctly with the old readout", dtype="float64"),
             "recoverable": Column(
                 "the same with a linear readout fitted anew (ridge, to other images); NaN: too few images of a class",
@@ -60,17 +71,23 @@ class Source:
             "images": Column("images of each class that can be read", "class", classes, "int64"),
             "right": Column("of these, classified correctly", "class", classes, "int64"),
         }
-        names = json.dumps(list(dataset.classes), ensure_ascii=False)
-        about = {"run": self.run, "dataset": dataset.name, "fingerprint": dataset.fingerprint, "classes": names}
         return Table("old_task", "moment", len(MOMENTS), columns, attributes=about)
 
     def asked(self, moment: str) -> Rows[OldTaskColumn]:
         """Ask now, and return the row of a moment."""
+        if (measure := self.task.task.measure) != "accuracy":
+            return Rows("old_task", MOMENTS.index(moment), {measure: np.array([self.task.value()])})
         counts = self.task.right_by_class()
         row: dict[OldTaskColumn, np.ndarray] = {"accuracy": np.array([share_right(counts)])}
         row |= {"images": counts[None, :, 0], "right": counts[None, :, 1]}
         row["recoverable"] = np.array([self.task.recoverable(self.most, self.seed)])
         return Rows("old_task", MOMENTS.index(moment), row)
+
+
+def observed(source: Source | None) -> tuple[EpochColumn, Column]:
+    """Return the column of `/epochs` besides those of train, of accuracy where there is no old task."""
+    name, words = OBSERVED["accuracy" if source is None else source.task.task.measure]
+    return name, Column(f"{words} with the old readout, after the epoch; NaN: no old task", dtype="float64")
 
 
 class Course:

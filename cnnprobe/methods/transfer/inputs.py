@@ -137,8 +137,9 @@ def _has_the_labels(dataset: ImageSet, before: dict[str, str], held_out: bool, f
 def _has_the_classes(dataset: ImageSet, made: preparation.Preparation) -> None:
     """Compare the names of the classes; a file of weights may know none, then their number is compared later."""
     own = tuple((made.weights.about or {}).get("classes") or about(made.model).classes)
-    if not dataset.classes or not (dataset.labels >= 0).any():
+    names = dataset.target.names
+    if not names or (dataset.target.kind == "class" and not (dataset.labels >= 0).any()):
         raise UserError(f"the images of {dataset.name} have no classes")
-    if own and own != tuple(dataset.classes):
-        there, here = (f"{names[0]} … {names[-1]} ({len(names)})" for names in (dataset.classes, own))
+    if own and own != tuple(names):
+        there, here = (f"{names[0]} … {names[-1]} ({len(names)})" for names in (names, own))
         raise UserError(f"its classes are {there}, those of the weights {here}")

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from cnnprobe.datasets.base.imageset import ImageSet
+
 
 def label_fraction(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Choose images so that every class keeps the same share of its own, at least one.
@@ -24,3 +26,18 @@ def label_fraction(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray
         # rounded first: 0.29 of 100 images are 29, though 0.29 * 100 is a little less in floating point
         chosen.append(order[: max(1, int(np.floor(round(fraction * len(own), 9) + 0.5)))])
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
+
+
+def image_fraction(dataset: ImageSet, fraction: float, seed: int) -> np.ndarray:
+    """Choose a share of the images of a task, see `label_fraction`.
+
+    Where what is learned are no classes of images (masks, several classes, courses), images without a label are as one
+    class more: they are chosen by number.
+
+    Args:
+        dataset, fraction, seed: see `label_fraction`.
+    """
+    labels = dataset.labels
+    if dataset.target.kind != "class":
+        labels = np.where(labels < 0, labels.max(initial=-1) + 1, labels)
+    return label_fraction(labels, fraction, seed)

@@ -14,22 +14,23 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.layers.naming import find, main_layers
 from cnnprobe.instruments.network.layer import Layer
+from cnnprobe.instruments.outputs.kinds import outputs_of
 from cnnprobe.instruments.outputs.readout import Readout, must_answer_in_training, new_readout, put, readout_of
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.train.epochs import EpochColumn, about_task, best_of, epochs_table, shown_measures
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.train.recipe import Recipe, check
-from cnnprobe.methods.train.tasks import RESULTS, ResultColumn
+from cnnprobe.methods.train.tasks import MEASURES, RESULTS, ResultColumn
 from cnnprobe.methods.transfer.comparison.columns import FeatureColumn, LayerColumn, UnitColumn
 from cnnprobe.methods.transfer.comparison.forgetting import Forgetting
 from cnnprobe.methods.transfer.comparison.task_features import TaskFeatures
 from cnnprobe.methods.transfer.confusion import Confusion
-from cnnprobe.methods.transfer.course import OBSERVED, Course, OldTaskColumn, Source, blocks_table
+from cnnprobe.methods.transfer.course import OBSERVED, Course, OldTaskColumn, Source, blocks_table, observed
 from cnnprobe.methods.transfer.inputs import image_sets as image_sets
 from cnnprobe.methods.transfer.inputs import inputs as inputs
 from cnnprobe.methods.transfer.inputs import reads as reads
-from cnnprobe.methods.transfer.label_fraction import label_fraction
+from cnnprobe.methods.transfer.label_fraction import image_fraction
 from cnnprobe.methods.transfer.old_task import OldTask
 from cnnprobe.methods.transfer.protocols import Protocol
 from cnnprobe.store.reader import Recording, TableView
@@ -59,13 +60,14 @@ def compute(
     most_changed: Annotated[int, Range(0)],
     recipe: Recipe,
 ) -> Measurement:
-    """Teach `model` the classes of `dataset`, in place: its readout is replaced, the rest learns as the mode says.
+    """Teach `model` what `dataset` asks, in place: its readout is replaced, the rest learns as the mode says.
 
     Args:
         provided: by the run, see `contract.Provided`.
         layer, units: compared before and after; None: the main layers.
         mode, blocks, stage_epochs, rates: see `protocols.Protocol`.
-        fraction: share of the training images that is learned, the same of each class.
+        fraction: share of the training images that is learned, the same of each class; by number where images have
+            none.
         old_task: what the old readout is asked about after each epoch: an object with `dataset` and `run`; a word or
             None: nothing.
         forgetting: whose images units are compared on before and after: of the old task, the new one, the old one
@@ -76,9 +78,10 @@ def compute(
         recipe: every choice of the training.
 
     Returns:
-        Measurement of `/epochs`, `/confusion`, `/blocks` (what learned, how fast); with an old task, `/old_task`; and
-        the comparisons: `/discrimination/<layer>`, `/forgetting/<layer>`, `/layers`, `/changed`. Checkpoints are those
-        of train; their readout is the new one. The old one is kept as `old_readout`.
+        Measurement of `/epochs`, the table of the best epoch (see train), `/blocks` (what learned, how fast); with an
+        old task, `/old_task`; and the comparisons: `/discrimination/<layer>`, `/forgetting/<layer>`, `/layers`,
+        `/changed`. Checkpoints are those of train; their readout is the new one. The old one is kept as
+        `old_readout`.
 
     Raises:
         UserError: the network cannot learn this, has no readout of its own, or not so many blocks; while it runs, the
@@ -99,7 +102,7 @@ def compute(
         raise UserError("forgetting=old needs an old task; name a run by old_task=RUN")
     layers = compared_layers(model, old, layer, dataset.size) if forgetting != "none" else []
     before = copy.deepcopy(model) if layers else None
-    count = len(dataset.target.names)
+    count = len(dataset.target.names) * _per_name(model, old, dataset)
     if not scratch or old.classes != count:
         put(model, old.path, new_readout(old.module, count, seed))
     check(model, dataset, held_out, recipe, computation.batch_size)
@@ -112,12 +115,13 @@ def compute(
         LOG.warning(f"{listing(protocol.unused)}: not used in a pass, and not taught")
     if thawed:
         LOG.warning(f"{listing(thawed)}: frozen in the network as it is given; mode={mode} teaches them all the same")
-    shown = dataset if fraction == 1 else dataset.part(label_fraction(dataset.labels, fraction, seed))
+    shown = dataset if fraction == 1 else dataset.part(image_fraction(dataset, fraction, seed))
+    asked_name, asked_column = observed(source)
     training = Training(
         *(model, shown, held_out, recipe, computation),
         groups=protocol.groups,
         begin=protocol.begin,
-        observe=lambda: {"source_accuracy": source.task.accuracy() if source else np.nan},
+        observe=lambda: {asked_name: source.task.value() if source else np.nan},
         state=resumed.state,
         should_stop=provided.should_stop,
     )
@@ -131,7 +135,7 @@ def compute(
     attributes = {"mode": mode, "fraction": float(fraction), "trained": protocol.trained(), "readout": new.path}
     attributes |= {"precision": training.precision.number, **about_task(training.task)}
     tables: list[Table[Any]] = [
-        epochs_table(recipe.epochs, len(shown), training.columns | OBSERVED, attributes),
+        epochs_table(recipe.epochs, len(shown), training.columns | {asked_name: asked_column}, attributes),
         training.task.table(len(held_out)),
         blocks_table(protocol),
         *([source.table()] if source else []),
@@ -158,12 +162,14 @@ def comparisons(
         networks: before and after.
         layers: of both.
         old: images that units are compared on; None: they are not.
-        new: images of the new task.
+        new: images of the new task; d' of units is that of their classes, where each has one.
         computation: device, loaders, batch size and seed.
         units, most_changed, top_images: see `comparison.forgetting.Forgetting`.
     """
     given: dict[str, Any] = {"units": units, "computation": computation}
-    made: list[Forgetting | TaskFeatures] = [TaskFeatures(*networks, layers, new, **given)]
+    made: list[Forgetting | TaskFeatures] = []
+    if new.target.kind == "class":
+        made.append(TaskFeatures(*networks, layers, new, **given))
     if old is not None:
         made.append(Forgetting(*networks, layers, old, **given, k=top_images, most_changed=most_changed))
     return made
@@ -186,10 +192,18 @@ def compared_layers(
 
 
 def some(dataset: ImageSet, count: int, seed: int) -> Any:
-    """Return about `count` images at most, the same share of each class; all of them where no class is known."""
-    if len(dataset) <= count or not (dataset.labels >= 0).any():
+    """Return about `count` images at most, the same share of each class; all of them where none of theirs is known."""
+    if len(dataset) <= count or (dataset.target.kind == "class" and not (dataset.labels >= 0).any()):
         return dataset
-    return dataset.part(label_fraction(dataset.labels, count / len(dataset), seed))
+    return dataset.part(image_fraction(dataset, count / len(dataset), seed))
+
+
+def _per_name(model: nn.Module, old: Readout, dataset: ImageSet) -> int:
+    """Return how many outputs a readout has for each class or channel: of courses, it may give all samples at once."""
+    if dataset.target.kind != "course":
+        return 1
+    shape = outputs_of(model, dataset.size, ()).shape
+    return max(1, old.classes // shape[0]) if len(shape) == 2 else 1
 
 
 def headline(recording: Recording) -> dict[str, Any]:
@@ -209,8 +223,9 @@ def headline(recording: Recording) -> dict[str, Any]:
     found["at epoch"] = int(epochs["epoch"][best])
     if "old_task" in recording:
         old: TableView[OldTaskColumn] = recording["old_task"]
-        found["old task"] = float(epochs["source_accuracy"][best])
-        found["old task before"] = float(old["accuracy"][0])
+        measure = old.attributes.get("measure", "accuracy")
+        found["old task"] = float(epochs[OBSERVED[measure][0]][best])
+        found["old task before"] = float(old[measure][0])
     return found
 
 
@@ -227,9 +242,12 @@ def draw(recording: Recording) -> Figures:
     asked: dict[str, Any] = {}
     if "old_task" in recording:
         old: TableView[OldTaskColumn] = recording["old_task"]
-        before = old["accuracy"]
-        asked |= {"old_accuracy": epochs["source_accuracy"], "old_before": before[0] if len(before) else np.nan}
-        asked["old_chance"] = 1 / max(1, len(json.loads(old.attributes["classes"])))
+        measure = old.attributes.get("measure", "accuracy")
+        before = old[measure]
+        asked |= {"old_accuracy": epochs[OBSERVED[measure][0]], "old_before": before[0] if len(before) else np.nan}
+        asked["old_chance"] = old.attributes.get("chance", 1 / max(1, len(json.loads(old.attributes["classes"]))))
+        if f"val_{measure}" != shown_measures(epochs)[1]:
+            asked["old_measure"] = MEASURES[measure]
     yield "learning", curves(recording, title, **asked)
     words = "held-out images, best weights"
     if shown_measures(epochs)[1] == "val_accuracy" and len(matrix := recording["confusion"]["matrix"]):
@@ -303,11 +321,17 @@ def compare(recordings: list[Recording], overrides: list[list[str]]) -> Figures:
         tasks = [" ".join([name, *words["dataset"]]) for name, words in zip(names, varied)]
     else:
         tasks = [_task(name, own) for name, own in zip(names, classes)]
-    accuracies = np.array([table["val_accuracy"].max() for table in epochs])
-    chance = {task: 1 / len(own) for task, own in zip(tasks, classes)}
+    measures = [shown_measures(table)[1] for table in epochs]
+    values = np.array([table[name][best_of(table[name])] for table, name in zip(epochs, measures)])
+    chance = {task: table.attributes.get("chance", 1 / len(own)) for task, own, table in zip(tasks, classes, epochs)}
     network = f"{recordings[0].attributes['model']} (weights: {recordings[0].attributes['weights']})"
     title = f"{network} is taught from a share of the labels: best epoch of each run"
-    yield "label_fractions", accuracy_by_fraction(np.array(fractions), accuracies, lines, tasks, title, chance)
+    for name in dict.fromkeys(measures):  # runs are compared by the same measure alone
+        own = [place for place, measure in enumerate(measures) if measure == name]
+        word = name.removeprefix("val_")
+        given = (values[own], [lines[place] for place in own], [tasks[place] for place in own], title, chance)
+        drawn = accuracy_by_fraction(np.array(fractions)[own], *given, MEASURES.get(word, word))
+        yield "label_fractions" + (f"_{word}" if len(set(measures)) > 1 else ""), drawn
     for line in dict.fromkeys(line for line, mode in zip(lines, modes) if mode != "scratch"):
         some = [place for place, own in enumerate(lines) if own == line]
         most = max(fractions[place] for place in some)

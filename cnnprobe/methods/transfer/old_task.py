@@ -1,4 +1,9 @@
-"""The task a network had learned before: how much of it is left, measured with the old readout."""
+"""The task a network had learned before: how much of it is left, measured with the old readout.
+
+Of classes that is the accuracy; of masks, several classes and courses what a training of them is judged by.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,6 +15,7 @@ from cnnprobe.instruments.images.augmentation import as_float
 from cnnprobe.instruments.network.conduct import conduct_of, handed
 from cnnprobe.instruments.outputs.readout import Readout, instead, right_by_class
 from cnnprobe.machine.computation import Computation
+from cnnprobe.methods.train.tasks import task_of
 from cnnprobe.methods.train.training_images import Supply, parted
 from cnnprobe.methods.transfer.label_fraction import label_fraction
 from cnnprobe.methods.transfer.recoverable import refitted_accuracy
@@ -21,12 +27,13 @@ class OldTask:
     Args:
         model: whose body learns something else meanwhile.
         readout: the old one, as `readout_of` found it; it is never trained.
-        dataset: an image set with the classes of the old readout.
+        dataset: an image set with what the old readout answers.
         computation: device, loaders, batch size.
         preload: hold the images in memory, see `train.training_images.Supply`.
 
     Raises:
-        UserError: the old readout has another number of classes than the images.
+        UserError: the old readout has another number of classes than the images; of courses, it is no multiple of
+            their channels.
     """
 
     def __init__(
@@ -38,9 +45,11 @@ class OldTask:
         *,
         preload: bool | str,
     ):
-        if len(dataset.classes) != readout.classes:
-            theirs, ours = len(dataset.classes), readout.classes
-            raise UserError(f"old_task: {dataset.name} has {theirs} classes, the old readout {readout.path} has {ours}")
+        theirs, ours = len(dataset.target.names), readout.classes
+        if ours % max(theirs, 1) if dataset.target.kind == "course" else theirs != ours:
+            what = "channels" if dataset.target.kind == "course" else "classes"
+            raise UserError(f"old_task: {dataset.name} has {theirs} {what}, the old readout {readout.path} has {ours}")
+        self.task = task_of(dataset)
         self.model, self.readout, self.dataset = model, readout, dataset
         self.batch_size = computation.batch_size
         self.where = {"device": torch.device(computation.device), "workers": computation.workers}
@@ -54,20 +63,34 @@ class OldTask:
         Returns:
             (class, 2) counts: images, and images answered right.
         """
+        classes = len(self.dataset.classes)
+        counts = self._asked(lambda outputs, labels: right_by_class(outputs, labels, classes))
+        return sum(counts, torch.zeros(classes, 2, dtype=torch.int64)).numpy()
+
+    def value(self) -> float:
+        """Return the measure of the old task, of the network as it is now; NaN where no image can be judged."""
+        if self.task.measure == "accuracy":
+            return self.accuracy()
+        task = self.task
+        answers = self._asked(lambda outputs, targets: task.answers(outputs, task.fitted(targets, outputs)))
+        return task.value(task.result(torch.cat(answers))) if answers else float("nan")
+
+    @torch.no_grad()
+    def _asked(self, use: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+        """Return what is made of outputs and targets of every batch that can be read, the body in eval mode."""
         if not self.filled:
             self.supply.fill(lambda: False)
             self.filled = True
-        total = torch.zeros(len(self.dataset.classes), 2, dtype=torch.int64)
         modes = [(module, module.training) for module in self.model.modules()]
-        order = np.arange(len(self.dataset))
+        order, found = np.arange(len(self.dataset)), []
         with instead(self.model, self.readout.path, self.readout.module) as model:
             model.eval()
-            for images, labels, _ in self.supply.shown(order, parted(len(order), self.batch_size), self.batch_size):
+            for images, targets, _ in self.supply.shown(order, parted(len(order), self.batch_size), self.batch_size):
                 if len(images):
-                    total += right_by_class(handed(model, as_float(images)), labels, len(total))
+                    found.append(use(handed(model, as_float(images)).float(), targets))
         for module, training in modes:
             module.training = training
-        return total.numpy()
+        return found
 
     @torch.no_grad()
     def recoverable(self, most: int, seed: int) -> float:

@@ -67,6 +67,10 @@ class Forgetting:
     ):
         self.networks, self.layers, self.images = (before, after), layers, images
         self.computation = computation
+        self.classes = images.classes if (np.asarray(images.labels) >= 0).any() else ()
+        if not self.classes:
+            LOG.warning("forgetting of classes needs images with classes: units and layers are compared by r, CKA and "
+                        "dissimilarities alone")  # fmt: skip
         self.units = {layer.name: units_of(layer, units) for layer in layers}
         now = {layer.name: layer.channels for layer in layers_of(after, images.size)}
         for layer in layers:
@@ -84,7 +88,7 @@ class Forgetting:
     def tables(self) -> list[Table[Any]]:
         """Lay out every table."""
         about = {"dataset": self.images.name, "images": len(self.images), "k": self.k}
-        about["classes"] = json.dumps(list(self.images.classes), ensure_ascii=False)
+        about["classes"] = json.dumps(list(self.classes), ensure_ascii=False)
         made: list[Table[Any]] = []
         for place, layer in enumerate(self.layers):
             own, units = about | layer.attributes | {"order": place}, self.units[layer.name]
@@ -102,7 +106,7 @@ class Forgetting:
 
     def _unit(self, units: np.ndarray) -> dict[UnitColumn, Column]:
         """Describe what is stored of these units of a layer."""
-        k, classes = (self.k,), (len(self.images.classes),)
+        k, classes = (self.k,), (len(self.classes),)
         columns: dict[UnitColumn, Column] = {
             "unit": Column("channel of the layer", dtype="int64", unit="index", values=units),
             "correlation": Column("Pearson's r of its responses to all images before and after", dtype="float64"),
@@ -178,7 +182,7 @@ class Forgetting:
         columns: dict[UnitColumn, np.ndarray] = {"correlation": drift.unit_correlation(before, after)[units]}
         columns["changed"] = ((before != after) & (np.isfinite(before) | np.isfinite(after))).any(0)[units]
         columns["weight_change"] = drift.weight_change(*self.networks, layer)[units]
-        classes = len(self.images.classes)
+        classes = len(self.classes)
         for side, one, best in zip(SIDES, pair, strongest):
             means = class_means(one.largest, self.images.labels, classes)[units]
             preferred, selective = drift.selectivity(means)

@@ -48,7 +48,8 @@ def figures(
     """
     units = {name: own for name, own in units.items() if len(own["unit"])}  # the others are yet to be compared
     yield "forgetting", layer_curves(layers, {name: own["correlation"] for name, own in units.items()}, title)
-    yield "selectivity", selectivity_scatter(units, title)
+    if about.get("classes") != []:
+        yield "selectivity", selectivity_scatter(units, title)
     yield "overwritten", overwritten_units(units, title)
     if changed is not None:
         there = np.flatnonzero(changed["unit"] >= 0)

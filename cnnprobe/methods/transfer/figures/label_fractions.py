@@ -22,8 +22,9 @@ def accuracy_by_fraction(
     tasks: Sequence[str],
     title: str,
     chance: dict[str, float] | None = None,
+    measure: str = "accuracy",
 ) -> Figure:
-    """Draw the accuracy on held-out images of runs, a panel for each task, a line for each mode.
+    """Draw what runs are judged by on held-out images, a panel for each task, a line for each mode.
 
     Runs of one task, line and fraction differ by their seed: the line is their mean, the bar their standard deviation,
     points the runs.
@@ -35,6 +36,7 @@ def accuracy_by_fraction(
         tasks: (run,) name of the task.
         title: of the figure.
         chance: accuracy of guessing, by task.
+        measure: its name; all runs are judged by the same.
     """
     if not len(fractions):
         return style.figure(4.5, 0.3, f"{title}\nno runs")
@@ -51,9 +53,11 @@ def accuracy_by_fraction(
         if chance and np.isfinite(chance.get(task, np.nan)):
             ax.axhline(chance[task], color="0.4", linewidth=0.8, linestyle=":", label="chance")
         _label(ax, style.plain(task, 40), np.unique(fractions))
-    known = accuracies[np.isfinite(accuracies)].tolist() + list((chance or {}).values())
-    axes[0].set_ylim(max(0.0, min(known, default=0.0) - 0.04), 1.02)  # of all panels: they share it
-    axes[0].set_ylabel("accuracy on held-out images", fontsize=8)
+    guessed = [level for task, level in (chance or {}).items() if task in panels]
+    known = accuracies[np.isfinite(accuracies)].tolist() + guessed
+    least = min(known, default=0.0)
+    axes[0].set_ylim(max(0.0 if least >= 0 else -1.0, least - 0.04), 1.02)  # of all panels: they share it
+    axes[0].set_ylabel(f"{measure} on held-out images", fontsize=8)
     shown = dict(pair for ax in axes for pair in zip(*ax.get_legend_handles_labels()[::-1]))
     axes[-1].legend(shown.values(), shown, fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     footer(made, ["line: mean over seeds, bar: their standard deviation, points: runs"])
