@@ -11,10 +11,17 @@ from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.image_files import FolderSet, none_in
 from cnnprobe.datasets.base.imageset import ImageSet, sha256, shown
 from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN
-from cnnprobe.datasets.base.labels.labelling import by_file, by_subfolder, splits_by_file, without_images
+from cnnprobe.datasets.base.labels.labelling import (
+    by_file,
+    by_subfolder,
+    several_by_file,
+    splits_by_file,
+    without_images,
+)
 from cnnprobe.datasets.base.labels.masks import Masked, MaskFiles, Meaning
 from cnnprobe.datasets.base.listing import Listing, folder_at, listed
 from cnnprobe.datasets.base.splits import Part, part_of
+from cnnprobe.datasets.base.targets import Present
 from cnnprobe.errors import UserError, listing, path_of
 
 HELD_OUT = 5  # one image in so many is held out where the folder itself has no held-out part
@@ -33,6 +40,7 @@ def build(
     strict: bool,
     links: Literal["inside", "all"] | None = None,
     masks: str | None = None,
+    target: Literal["class", "present"] = "class",
 ) -> ImageSet:
     """List a folder and label its images; they are decoded when they are loaded.
 
@@ -54,10 +62,15 @@ def build(
             elsewhere, which may be classes, are not left out before that was requested.
         masks: folder of PNGs, one for each image, at the same path below it (`labels.masks`): a network is to answer
             the class of every pixel, and `classes` (index, name) names these.
+        target: what a network is to answer without masks: the class of the image, or which of several it has (present),
+            of which `labels` may then name several for an image; images that it does not name are left out.
 
     Raises:
         UserError: no such folder, no image in it that can be read, a table that does not fit, or links to decide on.
     """
+    if target == "present" and (masks or not labels):
+        what = "stands beside dataset.masks: leave one of them out" if masks else "needs dataset.labels=FILE"
+        raise UserError(f"dataset.target=present {what}")
     folder = folder_at(root, "folder")
     found = _listed(folder, links)
     part = part_of(found, split)
@@ -71,7 +84,11 @@ def build(
     if not files:
         raise UserError(f"{shown(str(folder))} has too few images to hold one in {HELD_OUT} out; make train/ and val/")
     beside = _masks(found, part.splits, masks, links) if masks else None
-    files, names, numbers, notes = _labelled(found, every, files, part, None if beside else classes, labels)
+    present: Present | None = None
+    if target == "present" and labels:
+        files, names, numbers, present, notes = _several(found, every, files, part, classes, labels)
+    else:
+        files, names, numbers, notes = _labelled(found, every, files, part, None if beside else classes, labels)
     meaning = Meaning.of(beside.values(), classes) if beside else None
     for note in (*found.notes, *part.notes, *notes, *(meaning.notes if meaning else ())):
         log.warning("%s: %s", shown(folder.name), note)
@@ -81,6 +98,7 @@ def build(
         images: FolderSet = Masked(folder, files, numbers, names, masks=own, meaning=meaning, **fitting)
     else:
         images = FolderSet(folder, files, numbers, names, **fitting)
+    images.present = present
     images.require_any()
     return images
 
@@ -165,7 +183,7 @@ def _labelled(
     """
     inner = [name.removeprefix(part.below) for name in files]
     if labels is not None:
-        others = [name for name in found.images if not name.startswith(part.below)]
+        others = _beside(found, part)
         below = [name.removeprefix(part.below) for name in every]
         names, numbers, notes = by_file(below, labels, classes, f"{found.root}/{part.below}", others)
         asked = set(files)
@@ -179,6 +197,29 @@ def _labelled(
     if len(inside) < len(inner):
         notes.append(f"{len(inner) - len(inside)} images beside the class folders are left out")
     return [part.below + name for name in inside], names, numbers, notes
+
+
+def _several(
+    found: Listing, every: list[str], files: list[str], part: Part, classes: str | None, labels: str
+) -> tuple[list[str], tuple[str, ...], np.ndarray, Present, list[str]]:
+    """Return what `_labelled` does where an image may have several classes, and which it has.
+
+    The label of an image is its class where it has one alone.
+    """
+    below, others = [name.removeprefix(part.below) for name in every], _beside(found, part)
+    names, present, named, notes = several_by_file(below, labels, classes, f"{found.root}/{part.below}", others)
+    asked = set(files)
+    kept = [place for place in named if every[place] in asked]
+    if not kept:
+        raise UserError(f"{labels} names none of {len(files)} images")
+    matrix = present.of(kept).numpy()
+    own = Present(np.argwhere(matrix).T, len(names))
+    return [every[place] for place in kept], names, own.alone(len(kept)), own, notes
+
+
+def _beside(found: Listing, part: Part) -> list[str]:
+    """Return the images of other splits, which a table may name as well."""
+    return [name for name in found.images if not name.startswith(part.below)]
 
 
 def _of_all_splits(found: Listing, splits: tuple[str, ...]) -> list[str]:

@@ -275,3 +275,18 @@ def test_real_photographs_of_imagenet_load(tmp_path):
     assert images.shape == (20, 3, 227, 227) and readable.all()
     assert len(dataset.classes) == 1000 and dataset.classes[0] == "tench" and dataset.labels[0] == 0
     assert 60 < images.float().mean() < 180 and images.float().std(dim=(1, 2, 3)).min() > 10
+
+
+def test_images_with_several_classes_of_a_table(pictures, tmp_path):
+    """F92: those that the table does not name are left out, also in parts and splits."""
+    root = pictures("train/a.png", "train/b.png", "train/c.png", "val/d.png", "val/e.png")
+    table = tmp_path / "labels.csv"
+    table.write_text("file,class\na.png,cat;dog\nc.png,\nd.png,dog\ne.png,cat|owl\n")
+    train = build(root, split="train", labels=str(table), target="present")
+    held = build(root, split="val", labels=str(table), target="present")
+    assert train.names == ["train/a.png", "train/c.png"] and train.target == held.target
+    assert train.target.names == ("cat", "dog", "owl") and train.labels.tolist() == [-1, -1]
+    assert train.targets([0, 1])[0].tolist() == [[1, 1, 0], [0, 0, 0]]
+    assert held.labels.tolist() == [1, -1] and held.part([1]).targets([0])[0].tolist() == [[1, 0, 1]]
+    with pytest.raises(UserError, match=r"^dataset.target=present needs dataset.labels=FILE$"):
+        build(root, target="present")

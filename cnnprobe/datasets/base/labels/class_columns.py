@@ -1,6 +1,7 @@
 """The column, or columns, of a table of images that give the class."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from cnnprobe.datasets.base.imageset import shown
@@ -17,12 +18,15 @@ RUNNING = ("", "unnamed: 0", "index", "idx", "#", "no", "nr", "row", "rowid")
 TRUE, FALSE = ("1", "1.0", "1,0", "true"), ("0", "0.0", "0,0", "false")
 NOTHING = ("na", "n/a", "#n/a", "<na>", "none", "null", ".", "-")
 """What stands among numbers where there is none, in small letters; among words it may be a class."""
+SEVERAL = "an image has one, or with dataset.target=present several"
+JOINED = "\x1f"
+"""Stands between, and behind, names of columns."""
 BOXES = re.compile(r"(n\d{8}(\s+-?\d+(\.\d+)?){4}(\s+|$))+")
 """Boxes of ImageNet in one cell, each a wnid and its edges, px, as Kaggle's tables of ImageNet have them."""
 
 
 def class_words(
-    table: Table, files: int, start: int, asked: str | None, path: str
+    table: Table, files: int, start: int, asked: str | None, path: str, several: bool = False
 ) -> tuple[list[str | None], int | None, list[str]]:
     """Return what each row says of the class, None where it says nothing; its column, None where several; and notes.
 
@@ -36,6 +40,7 @@ def class_words(
         start: 1 where the first row holds names of columns, else 0.
         asked: name of the column, or its number from 1.
         path: of the table.
+        several: a row may have several classes; of columns of 0 and 1 they are joined as `words_in` takes them apart.
 
     Raises:
         UserError: there is no such column, several could be meant, one is no class, or a row has several classes.
@@ -47,7 +52,7 @@ def class_words(
     chosen = _asked(table, others, start, asked, path) if asked else _chosen(others, head)
     hot = [place for place in others if all(cell.lower() in (*TRUE, *FALSE) for cell in table.column(place, start))]
     if chosen is None and start and len(hot) > 1:
-        return _one_of(table, hot, start, path), None, [f"{path}: classes are its columns {_called(table, hot)}"]
+        return _ones(table, hot, start, path, several), None, [f"{path}: classes are its columns {_called(table, hot)}"]
     if not others:
         raise UserError(f"{path} has a column of images, but none of classes")
     if chosen is None:
@@ -106,18 +111,38 @@ def _chosen(others: Sequence[int], head: Sequence[str]) -> int | None:
     return None
 
 
-def _one_of(table: Table, places: Sequence[int], start: int, path: str) -> list[str | None]:
-    """Return the column that is 1 in each row, None where none is.
+def words_in(word: str | None) -> list[str]:
+    """Return the classes that a cell names, between semicolons or bars; those of columns, as they are called."""
+    if word is None:
+        return []
+    parts = word[:-1].split(JOINED) if word.endswith(JOINED) else re.split(r"[;|]", word)
+    return [part.strip() for part in parts if part.strip().lower() not in MISSING]
+
+
+def must_be_one_class_each(words: Sequence[str | None], path: str) -> None:
+    """Refuse cells of several classes, such as "cat;dog", which show by a class that also stands elsewhere.
+
+    A name that holds such a sign, and whose parts are no classes of others, is one class.
+    """
+    cells = {word: words_in(word) for word in words if word is not None}
+    times = Counter(part for parts in cells.values() for part in set(parts))
+    for cell, parts in cells.items():
+        if len(parts) > 1 and any(times[part] > 1 for part in parts):
+            raise UserError(f"{path} gives several classes in one cell, {shown(repr(cell))}; {SEVERAL}")
+
+
+def _ones(table: Table, places: Sequence[int], start: int, path: str, several: bool) -> list[str | None]:
+    """Return the column that is 1 in each row, None where none is; `several`: the columns.
 
     Raises:
-        UserError: several are.
+        UserError: several are, and may not be.
     """
     words: list[str | None] = []
     for number, row in enumerate(table.rows[start:], start + 1):
         on = [table.rows[0][place] for place in places if row[place].lower() in TRUE]
-        if len(on) > 1:
-            raise UserError(f"{path} row {number} has several classes, {listing(map(shown, on), 3)}; an image has one")
-        words.append(on[0] if on else None)
+        if len(on) > 1 and not several:
+            raise UserError(f"{path} row {number} has several classes, {listing(map(shown, on), 3)}; {SEVERAL}")
+        words.append((JOINED.join(on) + JOINED if several else on[0]) if on else None)
     return words
 
 

@@ -4,17 +4,19 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from cnnprobe.datasets.base.imageset import shown
-from cnnprobe.datasets.base.labels.class_columns import class_words, runs
+from cnnprobe.datasets.base.labels.class_columns import SEVERAL, class_words, must_be_one_class_each, runs, words_in
 from cnnprobe.datasets.base.labels.class_numbers import UNKNOWN, numbered, whole
 from cnnprobe.datasets.base.labels.class_tables import class_table, meant
 from cnnprobe.datasets.base.labels.label_tables import Table, readings, split_column, told
 from cnnprobe.datasets.base.labels.row_names import Images, Matched, ambiguous, matched, must_not_be_shifted
 from cnnprobe.datasets.base.listing import IMAGES
 from cnnprobe.datasets.base.splits import split_named
+from cnnprobe.datasets.base.targets import Present
 from cnnprobe.errors import UserError, listing, nearest
 from cnnprobe.store.containers import beside
 
@@ -74,7 +76,7 @@ def without_images(names: Sequence[str], used: set[int], what: str = "classes") 
 def by_file(
     files: Sequence[str], table: str, classes: str | None, root: str = "", others: Sequence[str] = ()
 ) -> Labelled:
-    """Label files by a table (file, class), as people write it.
+    """Label files by a table (file, class), as people write it; each with one class.
 
     The column of the images is the one that names most of them (`row_names.matched`); that of the class is
     `class_columns.class_words`'. Classes are those of all rows, also of images that are not here: indices are the same
@@ -92,36 +94,88 @@ def by_file(
         UserError: it names no image, one by two classes, or leaves open which column is the class, or which names the
             images.
     """
+    said = _said(files, table, root, others, several=False)
+    given: list[str | None] = [None] * len(files)
+    for row, (image, word) in enumerate(zip(said.owners, said.words), said.start + 1):
+        if image >= 0 and word is not None:
+            if given[image] not in (None, word):
+                both = f"{given[image]!r}, and {word!r} in row {row}"
+                raise UserError(f"{said.path} gives {shown(files[image])!r} two classes: {both}; {SEVERAL}")
+            given[image] = word
+    must_be_one_class_each(said.words, said.path)
+    names, labels, remarks = _classes(said.words, given, said.path, classes)
+    named = set(said.owners)
+    missing = [file for image, file in enumerate(files) if image not in named]
+    empty = [file for image, file in enumerate(files) if image in named and given[image] is None]
+    of, notes = f"of {len(files)} images", said.notes
+    if missing:
+        notes.append(f"{said.path} does not name {len(missing)} {of}, e.g. {shown(missing[0])!r}; label -1")
+    if empty:
+        notes.append(f"{said.path} gives {len(empty)} {of} no class, e.g. {shown(empty[0])!r}; label -1")
+    return names, labels, notes + remarks
+
+
+def several_by_file(
+    files: Sequence[str], table: str, classes: str | None, root: str = "", others: Sequence[str] = ()
+) -> tuple[tuple[str, ...], Present, list[int], list[str]]:
+    """Label files by a table in which one may have several classes: rows, words in a cell, or columns of 0 and 1.
+
+    Args:
+        files, table, classes, root, others: see `by_file`.
+
+    Returns:
+        names: of the classes.
+        present: which each file has.
+        named: indices of the files that the table names: nothing is known of the others.
+        notes: what the user should know, one line each.
+
+    Raises:
+        UserError: see `by_file`.
+    """
+    said = _said(files, table, root, others, several=True)
+    parts = [(image, part) for image, word in zip(said.owners, said.words) for part in words_in(word)]
+    own = [part if image >= 0 else None for image, part in parts]
+    names, labels, remarks = _classes([part for _, part in parts], own, said.path, classes)
+    here = np.array([image >= 0 and label >= 0 for (image, _), label in zip(parts, labels)], bool)
+    pairs = np.stack([np.array([image for image, _ in parts], np.int64), labels])[:, here]
+    named, notes = sorted(set(said.owners) - {-1}), said.notes
+    without = len(named) - len(np.unique(pairs[0]))
+    if len(named) < len(files):
+        first = next(file for image, file in enumerate(files) if image not in set(named))
+        notes.append(f"{said.path} does not name {len(files) - len(named)} of {len(files)} images, which are left out, "
+                     f"e.g. {shown(first)!r}")  # fmt: skip
+    if without:
+        notes.append(f"{said.path} gives {without} of {len(named)} images no class: they have none")
+    return names, Present(pairs, len(names)), named, notes + remarks
+
+
+@dataclass
+class _Said:
+    """What a table says: of each row the image (-1: none) and its word for the class; `start`: of the first row."""
+
+    path: str
+    start: int
+    owners: list[int]
+    words: list[str | None]
+    notes: list[str]
+
+
+def _said(files: Sequence[str], table: str, root: str, others: Sequence[str], several: bool) -> _Said:
+    """Read a table of images and classes, see `by_file`; `several`: columns of 0 and 1 may have several 1 in a row."""
     path, asked = split_column(table)
     images = Images(files, root)
     reading, place, found = _named(path, images)
     start = int(_headed(reading, place, found))
-    words, chosen, notes = class_words(reading, place, start, asked, path)
+    words, chosen, notes = class_words(reading, place, start, asked, path, several)
     owners = found.images[start:]
     must_not_be_shifted(reading.column(place, start), images, owners, path)
     _must_be_the_only_names(reading, start, (place, chosen), found, images, path)
     left, remarks = _left_over(reading.rows[start:], place, owners, Images(others, root), path)
     notes += remarks
     words = [None if row in left else word for row, word in enumerate(words)]
-    given: list[str | None] = [None] * len(files)
-    for row, (image, word) in enumerate(zip(owners, words), start + 1):
-        if image >= 0 and word is not None:
-            if given[image] not in (None, word):
-                both = f"{given[image]!r}, and {word!r} in row {row}"
-                raise UserError(f"{path} gives {shown(files[image])!r} two classes: {both}")
-            given[image] = word
-    names, labels, remarks = _classes(words, given, path, classes)
     direct = {"by path", "by name"}
     notes += [f"{path} names images {way} ({count})" for way, count in found.ways.items() if way not in direct]
-    named = set(owners)
-    missing = [file for image, file in enumerate(files) if image not in named]
-    empty = [file for image, file in enumerate(files) if image in named and given[image] is None]
-    of = f"of {len(files)} images"
-    if missing:
-        notes.append(f"{path} does not name {len(missing)} {of}, e.g. {shown(missing[0])!r}; label -1")
-    if empty:
-        notes.append(f"{path} gives {len(empty)} {of} no class, e.g. {shown(empty[0])!r}; label -1")
-    return names, labels, notes + remarks
+    return _Said(path, start, list(owners), words, notes)
 
 
 def splits_by_file(files: Sequence[str], table: str, root: str = "") -> tuple[str, list[str | None]] | None:

@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from cnnprobe.datasets.base.labels.labelling import by_file, by_subfolder
+from cnnprobe.datasets.base.labels.labelling import by_file, by_subfolder, several_by_file
 from cnnprobe.errors import UserError
 
 
@@ -115,3 +116,41 @@ def test_of_two_columns_of_one_name_the_number_decides(table):
     assert by_file(["a.png", "b.png"], f"{other}:class", None)[1].tolist() == [1, 0]
     with pytest.raises(UserError, match=r"2 columns of .* are called 'class'"):
         by_file(["a.png", "b.png"], f"{other}:CLASS", None)
+
+
+ANIMALS = ["a.png", "b.png", "c.png", "d.png"]
+EXPECTED = {"a.png": {"cat", "dog"}, "b.png": {"dog"}, "c.png": set()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,class\na.png,dog\nb.png,dog\nc.png,\na.png,cat\na.png,cat\n",
+        "file,class\na.png,dog;cat\nb.png,dog\nc.png,\n",
+        "file,class\na.png,cat | dog\nb.png,dog|\nc.png,nan\n",
+        "file\tclass\na.png\tcat;dog\nb.png\tdog\nc.png\t\n",
+        "file,cat,dog\na.png,1,1\nb.png,0,1\nc.png,0,0\n",
+    ],
+    ids=["rows", "semicolons", "bars", "tabs", "columns"],
+)
+def test_several_classes_of_an_image_are_read_where_that_is_asked_and_refused_else(table, text):
+    """F92: none of them is taken for the class, and no two words for one."""
+    names, present, named, notes = several_by_file(ANIMALS, table(text), None)
+    assert names == ("cat", "dog") and named == [0, 1, 2]
+    found = {ANIMALS[i]: {names[k] for k in np.flatnonzero(row)} for i, row in enumerate(present.of(range(3)))}
+    assert found == EXPECTED
+    assert any("does not name 1 of 4 images, which are left out, e.g. 'd.png'" in note for note in notes)
+    assert any("gives 1 of 3 images no class: they have none" in note for note in notes)
+    with pytest.raises(UserError, match=r"an image has one, or with dataset.target=present several$"):
+        by_file(ANIMALS, table(text), None)
+
+
+def test_several_classes_by_index_or_name_of_a_table_of_classes(table):
+    names = table("0,n0,ant\n1,n1,bee\n2,n2,cat\n", "names.csv")
+    found, present, _, _ = several_by_file(ANIMALS[:2], table("a.png,2;bee\nb.png,n0\n"), names)
+    assert found == ("ant", "bee", "cat") and present.of([0, 1]).tolist() == [[0, 1, 1], [1, 0, 0]]
+
+
+def test_a_name_that_holds_a_bar_is_one_class(table):
+    classes, labels, _ = by_file(ANIMALS[:3], table("a.png,coat|jacket\nb.png,shoe\nc.png,coat|jacket\n"), None)
+    assert classes == ("coat|jacket", "shoe") and labels.tolist() == [0, 1, 0]
