@@ -16,13 +16,22 @@ from torch import Tensor
 
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base import array_axes
-from cnnprobe.datasets.base.array_axes import CHANNEL, NONE, ROW, TIME, X, Y
+from cnnprobe.datasets.base.array_axes import Recordings
 from cnnprobe.datasets.base.array_cells import CHANNELS, TRIALS, count_said, joined
-from cnnprobe.datasets.base.decoding import LARGEST_IMAGE
 from cnnprobe.datasets.base.fitting import as_float, resized
 from cnnprobe.datasets.base.image_files import changed
 from cnnprobe.datasets.base.imageset import ImageSet, sha256, shown
-from cnnprobe.datasets.base.labels.array_labels import Labels, count_of, labels_at, labels_of, others, recording_names
+from cnnprobe.datasets.base.labels.array_courses import Courses
+from cnnprobe.datasets.base.labels.array_labels import (
+    Labels,
+    count_of,
+    labels_at,
+    labels_of,
+    others,
+    recording_names,
+    several_of,
+)
+from cnnprobe.datasets.base.targets import Present, Target
 from cnnprobe.datasets.base.value_ranges import MEASURED, must_survive_rounding, whole_of
 from cnnprobe.errors import UserError, listing, path_of
 from cnnprobe.machine import files
@@ -52,6 +61,8 @@ def build(
     strict: bool,
     axes: list[str] | None = None,
     channels: Annotated[int, Range(1)] | None = None,
+    courses: str | None = None,
+    target: Literal["class", "present"] | None = None,
 ) -> "Arrays":
     """Return the dataset.
 
@@ -68,6 +79,9 @@ def build(
         axes: what each axis is, in the order in which the program that wrote the file shows them: recording, channel,
             time, y, x, or _ for one of length 1; None: see `array_axes`.
         channels: that the network takes; None: not known.
+        courses: name of an array (recording, channel, time) that a network is to answer.
+        target: what a network is to answer without courses: one class, or several (present); None: several where labels
+            are columns of 0 and 1 with more than one 1 in a row, else one.
 
     Raises:
         UserError: there is no such file or array, it is no array of plain numbers that is all there, or what its axes
@@ -80,22 +94,35 @@ def build(
     if found.kind not in KINDS:
         raise UserError(f"{shown(path.name)} is a {found.kind} file; dataset=arrays reads HDF5, MATLAB, .npy and .npz")
     joined(found)
-    name = _chosen(found, data, len(axes) if axes else None)
+    name = _chosen(found, data, len(axes) if axes else None, courses)
     at = labels_at(found, name, labels)
     names = channels_of(found, name) or _channels_by_label(found, name)
+    if courses and found.arrays[name].ndim == 4:  # names, times and rate beside images are those of the courses
+        names = times = rate = None
     times = times_of(found, name)
     rate = rate or rate_of(found, name) or _rate_by(times, found.arrays[name].shape)
     if not rate and times and (perhaps := _rate_by((times[0], "s"), found.arrays[name].shape)) and times[1] != "index":
         log.warning("%s: its times have no unit that is known (s or ms), so its samples per second are not: say "
                     "dataset.rate, %g if they are seconds", shown(path.name), perhaps)  # fmt: skip
     recordings = _recordings(found, name, axes, at, names, rate, channels)
-    classes = labels_of(found, at, len(recordings)) if at else (np.full(len(recordings), -1), (), [])
-    for note in (*classes[2], *_left_out(found, name, at, len(recordings))):
+    count = len(recordings)
+    beside = Courses(found, courses, count) if courses else None
+    several = None if courses else several_of(found, at, count, target)
+    classes: Labels = np.full(count, -1), several[1] if several else (), []
+    if several:
+        present = Present(np.argwhere(several[0]).T, len(several[1]))
+        classes = present.alone(count), several[1], []
+    elif at:
+        classes = labels_of(found, at, count)
+    for note in (*classes[2], *_left_out(found, name, at, count)):
         log.warning("%s", note)
     fitting: dict[str, Any] = {"size": size, "resize": resize, "channels": channels, "scale": scale, "strict": strict}
     called = recording_names(found, name, len(recordings))
     names = names if names and len(names) == recordings.shape[0] else None
-    return Arrays(recordings, classes, path, names=called, channel_names=names, rate=rate, split=split, **fitting)
+    images = Arrays(recordings, classes, path, names=called, channel_names=names, rate=rate, split=split, **fitting)
+    images.courses = beside
+    images.present = Present(np.argwhere(several[0][images.rows]).T, len(several[1])) if several else None
+    return images
 
 
 def _recordings(
@@ -106,7 +133,7 @@ def _recordings(
     names: list[str] | None,
     rate: float | None,
     channels: int | None,
-) -> "Recordings":
+) -> Recordings:
     """Return an array of a file with its axes; a note names them where they are not in the documented order."""
     array, what = found.arrays[name], told(found.path, name)
     array.tell()
@@ -129,43 +156,6 @@ def _recordings(
     return Recordings(array, axes, what)
 
 
-class Recordings:
-    """An array whose axes are known, read one recording at a time.
-
-    Args:
-        array: in a file.
-        axes: what each of its axes is.
-        what: file and array, for people.
-
-    Raises:
-        UserError: images have more px than a file of an image may have.
-    """
-
-    def __init__(self, array: Stored, axes: Sequence[str], what: str):
-        self.array, self.axes, self.what = array, tuple(axes), what
-        self.flat = TIME in axes
-        self.row = self.axes.index(ROW)
-        order = (CHANNEL, TIME) if self.flat else (CHANNEL, Y, X)
-        inner = [axis for axis in self.axes if axis not in (ROW, NONE)]
-        self.order = [inner.index(axis) for axis in order if axis in inner]
-        side = dict(zip(self.axes, array.shape))
-        self.shape = tuple(side.get(axis, 1) for axis in order)
-        pixels = self.shape[1] * self.shape[2] if not self.flat else 0
-        if pixels > LARGEST_IMAGE:
-            counts = f"{pixels // 10**6} million pixels; limit {LARGEST_IMAGE // 10**6}"
-            raise UserError(f"{what}: its images are too large ({counts})")
-
-    def __len__(self) -> int:
-        return self.array.shape[self.row]
-
-    def read(self, place: int) -> np.ndarray:
-        """Return one recording, (channel, time) or (channel, y, x)."""
-        values = self.array.read(place, self.row)
-        empty = [axis for axis in self.axes if axis != ROW]
-        values = values.reshape([side for side, axis in zip(values.shape, empty) if axis != NONE])
-        return values.transpose(self.order).reshape(self.shape)
-
-
 class Arrays(ImageSet):
     """Recordings of one array, read from the file whenever they are loaded.
 
@@ -180,6 +170,7 @@ class Arrays(ImageSet):
     """
 
     source_size: tuple[int, ...]
+    courses: Courses | None = None
 
     def __init__(
         self,
@@ -288,12 +279,36 @@ class Arrays(ImageSet):
             found = self._row(int(index))
             if found is not None:
                 values[place], readable[place] = found, True
+        self._must_be_as_before()
+        return torch.from_numpy(values), readable
+
+    @property
+    def target(self) -> Target:
+        """The courses, if there are any."""
+        return super().target if self.courses is None else self.courses.target
+
+    def targets(self, indices: Sequence[int] | np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Read courses; those with values that are not finite are not known."""
+        if self.courses is None:
+            return super().targets(indices)
+        values, reasons = self.courses.of([int(self.rows[index]) for index in indices])
+        for index, reason in zip(indices, reasons):
+            if reason:
+                self.unreadable(int(index), reason)
+        self._must_be_as_before()
+        return values, np.array([not reason for reason in reasons], bool)
+
+    def targets_digest(self) -> str | None:
+        """sha256 (hex) of the file's content, and of which array the courses are."""
+        return super().targets_digest() if self.courses is None else sha256(self.fingerprint, self.courses.name)
+
+    def _must_be_as_before(self) -> None:
+        """Refuse a file that is another one than when its fingerprint was taken."""
         state = files.state_of(self.path)
         if "fingerprint" in vars(self) and state not in (files.GONE, self._state):  # written or touched since then
             if self._fingerprint() != self.fingerprint:
                 raise changed(self.path.name)
             self._state = state
-        return torch.from_numpy(values), readable
 
     def _row(self, index: int) -> np.ndarray | None:
         try:
@@ -330,12 +345,16 @@ class Arrays(ImageSet):
         return images[..., start : start + self.size[-1]].contiguous()
 
 
-def _chosen(found: Container, data: str | None, axes: int | None) -> str:
-    """Return the name of the array that holds the recordings; `axes`: how many it has, where that was said."""
+def _chosen(found: Container, data: str | None, axes: int | None, courses: str | None) -> str:
+    """Return the name of the array that holds the recordings; `axes`: how many it has, where that was said.
+
+    The array of the `courses` is another one.
+    """
     needed = (axes,) if axes else (3, 4)
     file = shown(found.path.name)
     there = found.arrays if data is None else found.named(data)
-    fitting = [name for name, array in there.items() if array.ndim in needed]
+    other = found.named(courses) if courses and data is None else {}
+    fitting = [name for name, array in there.items() if array.ndim in needed and name not in other]
     if data is not None and len(there) == 1:
         return next(iter(there))
     if len(fitting) != 1:

@@ -9,7 +9,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from cnnprobe.datasets.base.decoding import LARGEST_IMAGE
 from cnnprobe.errors import UserError, listing
+from cnnprobe.store.containers.stored import Stored
 
 ROW, CHANNEL, TIME, Y, X, NONE = "recording", "channel", "time", "y", "x", "_"
 WORDS = {
@@ -170,3 +174,40 @@ def _beside(known: Evidence) -> str:
 def told(shape: Sequence[int]) -> str:
     """Return a shape for people: "(40, 4, 500)"."""
     return f"({', '.join(map(str, shape))})"
+
+
+class Recordings:
+    """An array whose axes are known, read one recording at a time.
+
+    Args:
+        array: in a file.
+        axes: what each of its axes is.
+        what: file and array, for people.
+
+    Raises:
+        UserError: images have more px than a file of an image may have.
+    """
+
+    def __init__(self, array: Stored, axes: Sequence[str], what: str):
+        self.array, self.axes, self.what = array, tuple(axes), what
+        self.flat = TIME in axes
+        self.row = self.axes.index(ROW)
+        order = (CHANNEL, TIME) if self.flat else (CHANNEL, Y, X)
+        inner = [axis for axis in self.axes if axis not in (ROW, NONE)]
+        self.order = [inner.index(axis) for axis in order if axis in inner]
+        side = dict(zip(self.axes, array.shape))
+        self.shape = tuple(side.get(axis, 1) for axis in order)
+        pixels = self.shape[1] * self.shape[2] if not self.flat else 0
+        if pixels > LARGEST_IMAGE:
+            counts = f"{pixels // 10**6} million pixels; limit {LARGEST_IMAGE // 10**6}"
+            raise UserError(f"{what}: its images are too large ({counts})")
+
+    def __len__(self) -> int:
+        return self.array.shape[self.row]
+
+    def read(self, place: int) -> np.ndarray:
+        """Return one recording, (channel, time) or (channel, y, x)."""
+        values = self.array.read(place, self.row)
+        empty = [axis for axis in self.axes if axis != ROW]
+        values = values.reshape([side for side, axis in zip(values.shape, empty) if axis != NONE])
+        return values.transpose(self.order).reshape(self.shape)

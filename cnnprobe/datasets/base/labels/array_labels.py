@@ -95,6 +95,40 @@ def _from_words(words: list[str], count: int, where: str) -> Labels:
     return np.array([index.get(word, UNKNOWN) for word in words], np.int64), classes, []
 
 
+def several_of(
+    found: Container, at: tuple[str, Stored | list[str]] | None, count: int, target: str | None
+) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """Return the columns of 0 and 1 by which recordings have several classes; None where each has one, or is unknown.
+
+    Args:
+        found, count: see `labels_of`.
+        at: the labels.
+        target: "present": columns with one 1 in each row are such, too; "class": none may be; None: as they are.
+
+    Returns:
+        columns: (recording, class) bool.
+        names: of the classes.
+
+    Raises:
+        UserError: the labels are no such columns where `target` needs them, or are where it does not.
+    """
+    where = told(found.path, at[0]) if at else "there are none"
+    values = at[1].read() if at and isinstance(at[1], Stored) else None
+    if at and values is not None and values.ndim == 2 and min(values.shape) > 1 and count in values.shape:
+        columns = (values if values.shape[0] == count else values.T).astype(np.float64)
+        if np.isin(columns, (0, 1)).all() and (target == "present" or (columns.sum(axis=1) > 1).any()):
+            if target == "class":
+                raise UserError(
+                    f"{where} has several classes in a row; a recording has one, or with dataset.target=present several"
+                )
+            names = names_of(found, at[0], CLASSES, columns.shape[1])
+            return columns > 0, tuple(names[1] if names else map(str, range(columns.shape[1])))
+    if target == "present":
+        got = f"{where} is {at[1].shape} {at[1].dtype}" if at and isinstance(at[1], Stored) else where
+        raise UserError(f"dataset.target=present needs labels that are columns of 0 and 1 (recording, class); {got}")
+    return None
+
+
 def _from_columns(values: np.ndarray, classes: list[str], wrong: str) -> Labels:
     """Return the column that is 1 in each row, -1 where none is."""
     ones = values.astype(np.float64)

@@ -96,7 +96,7 @@ def test_names_of_classes_some_of_which_do_not_occur(tmp_path, caplog):
     [
         (KINDS + 0.5, "must be 8 whole numbers or texts.* with 1.5 among them"),
         (KINDS[:5], "must be 8 whole numbers or texts, one per recording; got .5,."),
-        (np.ones((8, 2)), "not columns of 0 and 1 with one 1 in each row"),
+        (2 * np.ones((8, 2)), "not columns of 0 and 1 with one 1 in each row"),
         (WORDS[:5], "has 5 texts, the data 8 recordings"),
         (KINDS + 10**8, "numbers of classes must be"),
     ],
@@ -159,3 +159,32 @@ def test_counts_beside_the_data_tell_the_axes(tmp_path):
     dataset = arrays(tmp_path / "a.mat")
     assert dataset.size == (3, 20) and dataset.rate == 250
     assert np.allclose(dataset.load(range(8))[0].numpy(), DATA)
+
+
+SEVERAL = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1]] * 2)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, bool])
+def test_columns_with_several_ones_in_a_row_are_several_classes(tmp_path, kind):
+    """F90."""
+    for names in (None, ["cat", "dog", "owl"]):
+        for dataset in both(tmp_path, SEVERAL.astype(kind), **({"class_names": np.array(names)} if names else {})):
+            assert dataset.target.kind == "present" and dataset.target.names == tuple(names or "012")
+            assert dataset.targets(range(8))[0].tolist() == SEVERAL.tolist()
+            assert dataset.labels.tolist() == [-1, 1, -1, -1] * 2
+
+
+def test_columns_with_one_1_in_each_row_are_one_class_unless_several_are_asked_for(tmp_path):
+    np.savez(tmp_path / "a.npz", X=DATA, labels=np.eye(4)[KINDS % 4])
+    plain = arrays(tmp_path / "a.npz")
+    assert plain.target.kind == "class" and plain.labels.tolist() == (KINDS % 4).tolist()
+    asked = arrays(tmp_path / "a.npz", target="present")
+    assert asked.target.kind == "present" and asked.targets(range(8))[0].tolist() == np.eye(4)[KINDS % 4].tolist()
+    np.savez(tmp_path / "b.npz", X=DATA, labels=SEVERAL)
+    with pytest.raises(UserError, match=r"a recording has one, or with dataset.target=present several$"):
+        arrays(tmp_path / "b.npz", target="class")
+    test = arrays(tmp_path / "b.npz", split="test")
+    assert test.targets([0])[0].tolist() == [SEVERAL[4].tolist()]
+    np.savez(tmp_path / "c.npz", X=DATA, labels=KINDS)
+    with pytest.raises(UserError, match=r"needs labels that are columns of 0 and 1 .recording, class.; .*int64$"):
+        arrays(tmp_path / "c.npz", target="present")
