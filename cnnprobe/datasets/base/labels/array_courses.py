@@ -44,7 +44,7 @@ class Courses:
         self.target = Target("course", tuple(named), (channels, time))
 
     def _axes(self, count: int, channels: int | None, kind: str) -> Sequence[str] | None:
-        """Return what each axis is: as the file says, else recordings first, or as in MATLAB last; None: neither fits."""
+        """Return what each axis is: as the file says, else recordings first, or as in MATLAB last; None: neither."""
         shape, orders = self.array.shape, [(ROW, CHANNEL, TIME), (CHANNEL, TIME, ROW)]
         if len(shape) != 3:
             return None
