@@ -19,6 +19,9 @@ LONGEST = 200
 DIGITS = 15
 """Of the largest number of a folder that others are counted on from."""
 
+NOT_PLAIN = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
+"""Characters that are not of one name: they part a path on one system or another, or control a terminal."""
+
 GONE = 0
 """State of a file that is not there."""
 HELD: dict[Path, Callable[[Path], None]] = {}
@@ -167,8 +170,25 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def is_plain(name: str) -> bool:
+    """Tell whether a name is one name: no path, nor a part of one that leads elsewhere, and no control characters."""
+    return name not in ("", ".", "..") and not NOT_PLAIN.search(name)
+
+
+def plain(name: str) -> str:
+    """Return a name without the characters that are not of one name."""
+    return NOT_PLAIN.sub("", name)
+
+
 def named(folder: Path, name: str, ending: str) -> Path:
-    """Return the path of a file called after something that may have a name of any length."""
+    """Return the path of a file called after something that may have a name of any length.
+
+    Raises:
+        UserError: the name is a path, or has control characters; whoever gave it may mean another folder.
+    """
+    if not is_plain(name):
+        said = f"{name[:60]!r} cannot name a file in {folder.name}"
+        raise UserError(f"{said}: it must be one name, without slashes, backslashes and control characters")
     data = name.encode("utf-8", "surrogatepass")
     if len(data) > LONGEST:
         name = f"{data[: LONGEST - 9].decode('utf-8', 'ignore')}-{zlib.crc32(data):08x}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnprobe.errors import UserError
+from cnnprobe.machine import files
 from cnnprobe.store.tables import Checkpoint
 
 STATE = "resume"
@@ -15,7 +16,7 @@ def save(folder: Path, checkpoint: Checkpoint, about: dict[str, Any]) -> None:
     from cnnprobe.preparation import weights
 
     folder.mkdir(exist_ok=True)
-    weights.save(folder / f"{checkpoint.name}.safetensors", checkpoint.weights, about)
+    weights.save(files.named(folder, checkpoint.name, ".safetensors"), checkpoint.weights, about)
     if checkpoint.resume is not None:
         tensors: dict[str, Any] = {}
         plain = _separate(checkpoint.resume, "", tensors)

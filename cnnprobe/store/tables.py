@@ -12,6 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from cnnprobe.errors import UserError
+from cnnprobe.machine.files import is_plain
+
 Name = TypeVar("Name", bound=str)
 """Names of a table's columns: a `Literal` that stands once in its experiment, so that a misspelt one is an error of
 the type checker, in what lays a table out, fills it, and draws it alike."""
@@ -60,6 +63,9 @@ class Table(Generic[Name]):
         batch: rows that are saved together; all but the last batch have this many.
         attributes: of the group (module, field_size, …).
         aside: stored beside the results (which images were shown), no row of the measurement for Python.
+
+    Raises:
+        UserError: its name or that of a column is none that the store can be read with again.
     """
 
     name: str
@@ -69,6 +75,12 @@ class Table(Generic[Name]):
     batch: int = 1
     attributes: dict[str, Any] = field(default_factory=dict)
     aside: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (*self.name.split("/"), *map(str, self.columns)):
+            if not is_plain(name):
+                what = f"{name[:60]!r} cannot be a name in a store (table {self.name[:60]!r})"
+                raise UserError(f"{what}: a name has letters, and no slashes, backslashes and control characters")
 
 
 @dataclass(frozen=True)

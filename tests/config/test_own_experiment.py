@@ -87,6 +87,21 @@ def test_a_file_is_a_command_with_options_of_its_own(cnnprobe, place):
     assert Path(RUN, "figures/brightness.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('yield "brightness"', 'yield "../brightness"', "'../brightness' cannot name a file in figures"),
+        ('Table("images"', 'Table("../images"', "'..' cannot be a name in a store (table '../images')"),
+    ],
+)
+def test_a_name_that_is_a_path_is_a_mistake_in_one_line(cnnprobe, place, old, new, words):
+    """F102: of a figure, or of a table after which one is called."""
+    Path("bright_ness.py").write_text(EXPERIMENT.replace(old, new))
+    answer = cnnprobe(*MINE, *IMAGES)
+    assert answer.status == 2 and words in answer.err and "Traceback" not in answer.err
+    assert not list(place.rglob("brightness.png"))
+
+
 def test_what_is_typed_is_checked_against_its_annotations(cnnprobe, place):
     answer = cnnprobe(*MINE, *IMAGES, "scale=11")
     assert (answer.status, answer.err) == (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnprobe.errors import UserError
 from cnnprobe.machine import files
 
 
@@ -123,3 +124,20 @@ def test_a_folder_is_nothing_half_written(tmp_path):
     (tmp_path / "x.tmp.1").mkdir()
     (tmp_path / "y.tmp.1").symlink_to("x.tmp.1")
     assert files.left_over(tmp_path) == [tmp_path / "y.tmp.1"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../a", "a/b", "/a", "a\\b", "a\nb", "\0", "\x1b[31m", "a\x7f", "\x9b2"]
+)
+def test_a_name_that_is_a_path_names_no_file(tmp_path, name):
+    """F102: who gave it may mean another folder."""
+    assert not files.is_plain(name)
+    with pytest.raises(UserError, match="must be one name") as told:
+        files.named(tmp_path, name, ".png")
+    assert str(told.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["conv1", "...", "..a", "features.0", "epoch=003", "é 日本", "a b#2[1]", "-rf", "~"])
+def test_a_name_of_any_letters_names_a_file(tmp_path, name):
+    assert files.named(tmp_path, name, ".png") == tmp_path / f"{name}.png"
+    assert files.plain(f"/{name}\n\\") == name

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from cnnprobe.errors import UserError
 from cnnprobe.runs import checkpoints
 from cnnprobe.store.tables import Checkpoint
 
@@ -17,6 +19,12 @@ def test_a_nested_state_comes_back_as_it_went_in(tmp_path):
     assert torch.equal(back["moments"][0][0], torch.arange(3.0))
     assert back["moments"][0][1] is None
     assert back["moments"]["b"].dtype == torch.bfloat16
+
+
+def test_what_names_a_file_of_weights_is_no_path(tmp_path):
+    """F102."""
+    with pytest.raises(UserError, match=r"'../../last' cannot name a file in weights"):
+        checkpoints.save(tmp_path / "weights", Checkpoint("../../last", {"w": torch.ones(2)}), {})
 
 
 def test_without_a_state_there_is_none(tmp_path):

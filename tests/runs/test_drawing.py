@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import matplotlib
 import pytest
 
+from cnnprobe.errors import UserError
 from cnnprobe.plots import style
 from cnnprobe.runs import drawing
 from tests.support.files.stores import filled
@@ -34,6 +35,28 @@ def test_whatever_is_drawn_has_the_defaults_of_matplotlib(tmp_path, monkeypatch,
     with matplotlib.rc_context({"font.size": 20, "savefig.facecolor": "red"}):
         getattr(drawing, drawn)(*asked)
     assert seen == [10.0, "auto"]
+
+
+@pytest.mark.parametrize("name", ["../../paper/one", "/one", "..", "", "a\\b", "a\nb"])
+@pytest.mark.parametrize("drawn", ["draw", "volumes", "draw_so_far", "compare"])
+def test_what_names_a_figure_or_a_volume_is_no_path(tmp_path, monkeypatch, drawn, name):
+    """F102: it is made of names that a stranger's store holds, or is what an own experiment yields."""
+    folder = tmp_path / "given" / "v001"
+    (folder / "figures").mkdir(parents=True)
+    (tmp_path / "paper").mkdir()
+    writer = filled(folder / "store.h5")
+    if drawn != "draw_so_far":
+        writer.finish()
+    writer.close()
+    one = [(name, style.figure(1, 1))]
+    offered = {"draw": lambda _: [], "volumes": lambda _: [], "compare": lambda *_: one}
+    offered |= {"volumes": lambda _: [(f"{name}.nii.gz", b"x")]} if drawn == "volumes" else {"draw": lambda _: one}
+    monkeypatch.setattr(drawing.methods, "module", lambda _: SimpleNamespace(**offered))
+    monkeypatch.setattr(style, "png", lambda _: b"x")
+    asked = ("topk", [(folder, [])], folder) if drawn == "compare" else (folder,)
+    with pytest.raises(UserError, match="must be one name"):
+        getattr(drawing, "draw" if drawn == "volumes" else drawn)(*asked)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["store.h5"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from cnnprobe.errors import UserError
 from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
 
 
@@ -9,6 +10,15 @@ def test_axes_must_name_the_axes_of_the_shape():
         Column("x", "y x", (3,))
     assert Column("x", "y x", (3, 4)).row_bytes == 48
     assert Column("x", dtype="int64").row_bytes == 8
+
+
+@pytest.mark.parametrize("name", ["units/..", "units//a", "", "units/a\nb", "units/a\\b"])
+def test_a_name_with_which_no_store_is_read_again_is_told_before_anything_is_measured(name):
+    """F102."""
+    with pytest.raises(UserError, match="cannot be a name in a store"):
+        Table(name, "unit", 3, {"best": Column("x")})
+    with pytest.raises(UserError, match="cannot be a name in a store"):
+        Table("units/a", "unit", 3, {"..": Column("x")})
 
 
 def test_iterating_a_measurement_gives_its_rows_one_by_one():

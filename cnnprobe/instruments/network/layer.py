@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from cnnprobe.instruments.network.receptive_field import Field
+from cnnprobe.machine import files
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class Layer:
 
     @property
     def group(self) -> str:
-        """Its name in a store, without slashes: "VISp23" for "VISp2/3"."""
-        return self.name.replace("/", "")
+        """Its name in a store and of a file, without slashes: "VISp23" for "VISp2/3"."""
+        return files.plain(self.name)
 
     @property
     def attributes(self) -> dict[str, Any]:

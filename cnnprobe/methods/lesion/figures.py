@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cnnprobe.machine import files
 from cnnprobe.methods.lesion.columns import ImageColumn
 from cnnprobe.methods.lesion.effects import LEVELS, LesionColumn
 from cnnprobe.methods.lesion.examples import IMAGES, PictureColumn
@@ -117,7 +118,7 @@ def all_of(lesions: Lesions, title: str) -> Iterator[tuple[str, Figure]]:
         yield "shares", by_share(lesions, title)
     for layer in lesions.layers:
         if lesions.many(layer):
-            yield f"units_{layer.replace('/', '')}", by_unit(lesions, layer, title)
+            yield f"units_{files.plain(layer)}", by_unit(lesions, layer, title)
     if few and lesions.by_class:
         yield "classes", by_class(lesions, few, title)
 

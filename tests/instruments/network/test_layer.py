@@ -1,5 +1,7 @@
 """A layer, and where it is read."""
 
+from dataclasses import replace
+
 import pytest
 
 from cnnprobe.instruments.layers.naming import find
@@ -20,6 +22,12 @@ from tests.support.networks import planted
 )
 def test_a_tap_says_where_it_reads(tap, words):
     assert str(tap) == words
+
+
+def test_a_name_in_a_store_and_of_a_file_is_no_path():
+    (layer,) = find(planted.grey(), "conv1", (1, 9, 20))
+    assert replace(layer, name="VISp2/3").group == "VISp23"
+    assert replace(layer, name="a\\b\x1b/..#2").group == "ab..#2"
 
 
 def test_a_store_is_told_the_module_the_map_and_the_field():
