@@ -1,6 +1,5 @@
 """Reading a run's store, finished or still growing, into numpy arrays by table and column."""
 
-import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ import h5py
 import numpy as np
 
 from cnnprobe.errors import UserError, unknown
-from cnnprobe.machine import room
+from cnnprobe.machine import files, room
+from cnnprobe.store.bounds import Bounds
 from cnnprobe.store.containers.hdf5_bytes import reading
-from cnnprobe.store.containers.heaps import at_most, refers
-from cnnprobe.store.containers.stored import bound, claims, is_affordable
 from cnnprobe.store.layout import CHECKSUM, FORMAT_VERSION, SAVED, as_python, known_sum
 from cnnprobe.store.schema import wrong
 from cnnprobe.store.tables import Name
@@ -31,8 +29,6 @@ LOOKS = 20
 """How often a growing store is looked at until it stood still between two looks."""
 MAIN = ("epochs", "units", "images", "layers")
 """Tables by whose rows one says how far a run is."""
-TEXT = np.dtype([("letters", "<u4"), ("heap", "<u8"), ("number", "<u4")])
-"""How a text of any length stands in a column: its bytes lie elsewhere in the file (HDF5 file format, IV.B)."""
 
 
 def _checksum(values: np.ndarray) -> int:
@@ -93,7 +89,8 @@ class TableView(Mapping[Name, np.ndarray], Generic[Name]):
         """Indices of the rows that are saved."""
         if self.done is None:
             return np.arange(self.row_count)
-        return np.flatnonzero(np.repeat(self.done, self.batch)[: self.row_count])
+        several = min(self.batch, self.row_count)  # a batch may be larger than its table, by any number
+        return np.flatnonzero(np.repeat(self.done, several)[: self.row_count])
 
     @property
     def leading(self) -> int:
@@ -207,9 +204,9 @@ class Recording:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.verified: set[str] = set()
-        self.claimed = 0
         with self.file() as file:
-            self._check_attributes(file)
+            bounds = Bounds(self.path)
+            bounds.look_at_attributes(file)
             self.attributes: dict[str, Any] = {key: as_python(value) for key, value in file.attrs.items()}
             if self.attributes.get("format") != "cnnprobe":
                 raise UserError(f"{self.path} is HDF5, but no store of cnnprobe")
@@ -219,7 +216,7 @@ class Recording:
                     f"{self.path} has format {self.version}; this cnnprobe reads up to format {FORMAT_VERSION}"
                 )
             self.attributes = self.checked(file)
-            self._tables = list(self._walk(file, set()))
+            self._tables = list(self._walk(file, bounds, set()))
             self.verify(file)
             if not isinstance(self.attributes["complete"], bool) or self.version < 1:
                 raise ValueError("its attributes")
@@ -266,54 +263,26 @@ class Recording:
             raise UserError(f"{self.path} is damaged: what describes {group.name} does not match its checksum")
         self.verified.add(group.name)
 
-    def _walk(self, group: h5py.Group, seen: set[int], prefix: str = "") -> Iterator[str]:
+    def _walk(self, group: h5py.Group, bounds: Bounds, seen: set[int], prefix: str = "") -> Iterator[str]:
         """Give the names of the groups that hold datasets; refuse what leads out of the file or round in it."""
         for key in group:
             name = f"{prefix}{key}"
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise UserError(f"{self.path} points outside itself ({name[:80]}); refused")
+            if not files.is_plain(key):  # HDF5 gives ".." no meaning, and whoever makes a path of it does
+                raise UserError(f"{self.path} is refused: {name[-80:]!r} in it is a path or has control characters")
             item = group[key]
             address = h5py.h5o.get_info(item.id).addr
             if address in seen or name.count("/") > DEEPEST or len(seen) > MOST_OBJECTS:
                 raise UserError(f"{self.path} is no plain tree of groups ({name[:80]}); refused")
             seen.add(address)
-            self._check_attributes(item)
+            bounds.look_at_attributes(item)
             if isinstance(item, h5py.Dataset):
-                self._check_room(item)
+                bounds.look_at_column(item)
                 continue
             if name.split("/")[0] != SAVED and any(isinstance(item.get(inner), h5py.Dataset) for inner in _hard(item)):
                 yield name
-            yield from self._walk(item, seen, f"{name}/")
-
-    def _check_attributes(self, item: h5py.Group | h5py.Dataset) -> None:
-        """Refuse attributes that would take more, with those before them, than the bytes of the file can stand for."""
-        size = self.path.stat().st_size
-        for name in item.attrs:
-            about = item.attrs.get_id(name)
-            count = math.prod(about.shape or ())
-            self.claimed += at_most(self.path, count) if refers(about.dtype) else count * about.dtype.itemsize
-            if not is_affordable(self.claimed, size):
-                what = f"attribute {name[:60]!r} of {item.name[:60]} {claims(self.claimed, size)} with those before it"
-                raise UserError(f"{self.path} is refused: {what}; {bound()}")
-
-    def _check_room(self, item: h5py.Dataset) -> None:
-        """Refuse a column whose bytes are not in this file: they lie in another one, or nowhere."""
-        plan, size = item.id.get_create_plist(), self.path.stat().st_size
-        if plan.get_external_count() or plan.get_layout() != h5py.h5d.CONTIGUOUS:
-            raise UserError(f"{self.path} points outside itself (dataset {item.name[:80]}); refused")
-        count = math.prod(item.shape)
-        text = h5py.check_string_dtype(item.dtype) is not None and item.dtype.hasobject
-        needed = count * (TEXT.itemsize if text else item.dtype.itemsize)
-        if item.dtype.hasobject and not text:
-            raise ValueError(f"{item.name[:80]} holds neither numbers nor text")
-        if not needed:
-            return
-        offset = item.id.get_offset()
-        letters = 0
-        if offset is not None and offset + needed <= size and text:
-            letters = int(np.fromfile(self.path, TEXT, count, offset=offset)["letters"].sum(dtype=np.uint64))
-        if offset is None or offset + needed > size or letters > size:
-            raise UserError(f"{self.path} claims more than it holds (dataset {item.name[:80]}); refused")
+            yield from self._walk(item, bounds, seen, f"{name}/")
 
     @property
     def complete(self) -> bool:

@@ -61,6 +61,19 @@ def test_what_attributes_refer_to_is_counted_for_each(tmp_path, monkeypatch):
             Recording(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["..", "a\\b", "a\nb", "\x1b[31m", "\x9b2J"])
+@pytest.mark.parametrize("place", ["", "units/", "units/conv1/", "saved/units/", "units/../../"])
+def test_a_name_that_is_no_name_is_refused_wherever_it_stands(tmp_path, place, name):
+    """F102: HDF5 gives ".." no meaning; a figure that is called after a table would lie wherever the name leads."""
+    path = tmp_path / "store.h5"
+    filled(path).finish()
+    with h5py.File(path, "r+") as file:
+        file.require_group(f"{place}{name}")
+    with pytest.raises(UserError, match=r"is refused: .* in it is a path or has control characters") as told:
+        Recording(path)
+    assert str(told.value).isprintable()
+
+
 def test_no_store_a_folder_and_a_pipe_in_its_place_are_told(tmp_path):
     """F72; opening a pipe for reading would wait for ever."""
     os.mkfifo(tmp_path / "pipe.h5")
