@@ -145,7 +145,7 @@ def page(path: Path) -> Page:
     lines = [line.lstrip("#").rstrip() for line in head if not line.startswith("# @")]
     examples = [line.strip() for line in lines if line.strip().startswith("cnnprobe ")]
     summary = " ".join(line.strip() for line in lines if line.strip() and line.strip() not in examples)
-    remarks = dict(re.findall(r"^\s*([\w-]+):[^\n#]*#\s*(.+)$", text, flags=re.MULTILINE))
+    remarks = dict(re.findall(r"^[^\S\n]*([\w-]+):[^\n#]*#[^\S\n]*(.+)$", text, flags=re.MULTILINE))
     grouped = path.parent.name == "method"
     own = values.get("method", {}) if grouped else values
     outside = {key: value for key, value in values.items() if key not in ("method", "defaults")} if grouped else {}

@@ -98,7 +98,7 @@ def _quoted(sign: str, key: str, value: str | None) -> str:
         return f"{sign}{key}"
     if value == "~" or value.startswith("~/"):
         value = str(path_of(value))
-    moments = re.sub(r"""[^,[\]'"]+@(epoch|update)=\d+""", lambda found: f"'{found[0]}'", value)
+    moments = re.sub(r"""(?<![^,[\]'"])[^,[\]'"]+@(epoch|update)=\d+""", lambda found: f"'{found[0]}'", value)
     for text in (f"{sign}{key}={value}", f"{sign}{key}={moments}", f"{sign}{key}={_in_quotes(value)}"):
         try:
             parser.parse_override(text)
@@ -110,7 +110,7 @@ def _quoted(sign: str, key: str, value: str | None) -> str:
 
 def _escaped(value: str) -> str:
     # Hydra reads a backslash as an escape only in front of a quote or the end
-    return re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    return re.sub(r"(?<!\\)(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
 
 
 def _in_quotes(text: str) -> str:
@@ -125,7 +125,7 @@ def searchpath(folders: tuple[Path, ...]) -> list[str]:
 
 def literal(text: str) -> str:
     """Write a text as a value in which neither Hydra's grammar nor an interpolation finds anything."""
-    return _in_quotes(re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
+    return _in_quotes(re.sub(r"(?<!\\)(\\*)\$\{", r"\1\1\\${", text))
 
 
 def swept_by_files(request: Request, words: list[str]) -> list[str]:

@@ -25,10 +25,15 @@ LAUNCHER = (
 """What a file may say of a launcher: how much of a cluster a job gets; others become lines of a shell script."""
 VARIABLES = r"CNNPROBE_\w+|HOME|USER|SLURM_\w+|CUDA_VISIBLE_DEVICES"
 VARIABLE = rf"oc\.env:\s*(?:{VARIABLES})\s*(?:,[^${{}}]*)?"
-ALLOWED = re.compile(rf"\$\{{\s*(?:\.*[\w.\[\]-]+|{VARIABLE})\s*\}}")
-"""Interpolations: the value of another key, or a variable of the environment that is no secret."""
-SWEPT = re.compile(rf"(?:[^\\${{}}]|\$\{{\s*{VARIABLE}\s*\}})*")
+ALLOWED = re.compile(rf"\$\{{\s*(?:[\w.\[\]-]+\s*|{VARIABLE})\}}")
+"""Interpolations: the value of another key, or a variable of the environment that is no secret.
+
+No two parts of it that repeat can share a text: each way to share it would be tried where the end is missing.
+"""
+SWEPT = re.compile(rf"(?:[^\\${{}}]|\$\{{\s*{VARIABLE}\}})*")
 """Values to sweep over: neither a block nor what becomes an interpolation in Hydra's grammar, `$\\{`."""
+LONGEST_SWEPT = 4000
+"""Letters of a value to sweep over: Hydra takes more than the square of their number to read a list."""
 PUBLISHED = re.compile(r"(?<![\w/@-])published(?![\w/@-])|\$\{")
 """In `weights`: the word that lets them be fetched, or what may become it."""
 
@@ -207,6 +212,9 @@ class _Page:
         """Look through what is swept over: Hydra reads each KEY=VALUE as an override, in a grammar with functions."""
         for key, value in params.items() if isinstance(params, dict) else [(params, None)]:
             self._key(key, value)
+            if len(str(value)) > LONGEST_SWEPT:
+                told = f"{self.path}: {str(key)[:80]} of hydra.sweeper.params has {len(str(value))} letters"
+                raise UserError(f"{told}; at most {LONGEST_SWEPT} are swept over")
             elsewhere = key in FOLDERS and re.search(r"[/$]", str(value))  # a file that nobody has looked through
             plain = re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", str(key)) and SWEPT.fullmatch(str(value))
             if elsewhere or not plain:

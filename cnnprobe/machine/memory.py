@@ -12,7 +12,8 @@ from cnnprobe.machine import room
 
 LOG = logging.getLogger("cnnprobe")
 SHORT = re.compile(
-    r"out of memory|can't allocate|cannot allocate|not enough memory|alloc.*fail|could not create a (memory|primitive)",
+    r"out of memory|can't allocate|cannot allocate|not enough memory|alloc(?:(?!alloc).)*fail|"
+    r"could not create a (memory|primitive)",
     re.I,
 )
 UNBOUNDED = 10**9

@@ -3,6 +3,7 @@
 import json
 import time
 import tracemalloc
+from contextlib import nullcontext
 
 import pytest
 import yaml
@@ -44,6 +45,29 @@ ENDLESS = [
     ("a: [" + "1," * 100_000 + "]", "expands to more than 10000 values"),
     ("#" * 300_000, "too large for a configuration (limit 256 kB)"),
 ]
+
+
+@pytest.mark.parametrize(
+    "values", ["${" + "." * 60_000, "${oc.env:HOME," + " " * 60_000 + "x", "${" * 30_000, "${a" * 20_000]
+)
+def test_a_long_value_takes_no_longer_than_a_long_value(tmp_path, values):
+    """F102: two parts of a pattern that could share it would need its square, and so hours for 250 kB."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/x.yaml").write_text(f'{HEAD}name: "{values}"\n')
+    began = time.process_time()
+    with pytest.raises(UserError, match="may not be used in a configuration file"):
+        untrusted_yaml.check_folder(tmp_path)
+    assert time.process_time() - began < 2
+
+
+def test_a_list_that_hydra_would_read_for_hours_is_not_swept_over(tmp_path):
+    """F102: 16 kB take it five seconds, 64 kB minutes."""
+    (tmp_path / "experiment").mkdir()
+    for count, told in ((1900, False), (2100, True)):
+        listed = f"hydra: {{sweeper: {{params: {{method.units: '[{','.join('1' * count)}]'}}}}}}\n"
+        (tmp_path / "experiment/x.yaml").write_text(HEAD + listed)
+        with pytest.raises(UserError, match="has 4201 letters; at most 4000 are swept over") if told else nullcontext():
+            untrusted_yaml.check_folder(tmp_path)
 
 
 @pytest.fixture

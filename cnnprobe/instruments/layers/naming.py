@@ -193,7 +193,7 @@ class _Catalogue:
         found: dict[str, tuple[str, list[str]]] = {}
         for name, why in self.problems.items():
             if name in names:
-                found.setdefault(re.sub(r"\(.*?\)", "", why), (why, []))[1].append(name)
+                found.setdefault(re.sub(r"\([^()]*\)", "", why), (why, []))[1].append(name)
         return dict(found.values())
 
     def _tell_left_out(self, names: set[str], of: str) -> None:

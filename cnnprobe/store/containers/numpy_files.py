@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from cnnprobe.errors import UserError, one_line
+from cnnprobe.store.containers.archives import members
 from cnnprobe.store.containers.packed import DENSE, Sparse
 from cnnprobe.store.containers.stored import TEXT, Container, Stored, told
 
 SPARSE = ("csr", "csc", "coo", "bsr", "dia")
 """Kinds of matrices that scipy.sparse.save_npz writes."""
-DATA = re.compile(r"((?:^|.*_))data(/.*)?$")
+DATA = re.compile(r"((?:^|.*_))data(/.*)?$", re.DOTALL)
 """What the values of a masked array are called, beside whose mask they lie."""
 
 
@@ -42,12 +43,12 @@ def npz(path: Path) -> Container:
     """Return the arrays of a .npz file.
 
     Raises:
-        UserError: an array is longer than what is there.
+        UserError: an array is longer than what is there, or has the name of another one.
         ValueError, zipfile.BadZipFile: it is damaged.
     """
     found = Container(path, "npz")
     with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
+        for member in members(archive, path.name):
             if not member.filename.endswith(".npy"):
                 found.passed[member.filename] = "is no array"
                 continue

@@ -117,7 +117,8 @@ def _without_bare_na(rows: list[list[str]], lines: Sequence[str], separator: str
     if _grows(rows, max(map(len, rows))):
         return rows
     between = re.escape(separator)
-    raw = [re.findall(rf'(?:^|{between})(\s*"(?:[^"]|"")*"\s*|[^{between}]*)', line) for line in lines]
+    blank = rf"[^\S{between}]*"
+    raw = [re.findall(rf'(?:^|{between})({blank}"(?:[^"]|"")*"{blank}|[^{between}]*)', line) for line in lines]
     if [len(row) for row in raw] != [len(row) for row in rows]:  # a quote within a word
         return rows
     rows = [list(row) for row in rows]

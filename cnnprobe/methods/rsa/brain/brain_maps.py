@@ -214,7 +214,7 @@ def radius_of(spec: float | str) -> tuple[float, bool]:
     Raises:
         UserError: it is neither.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(mm)?\s*", str(spec))
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:(mm)\s*)?", str(spec))
     if not match or float(match[1]) == 0:
         raise UserError(f"radius must be a number of voxels or mm, as 3 or 6mm, got {spec!r}")
     return float(match[1]), match[2] is not None

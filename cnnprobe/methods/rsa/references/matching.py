@@ -291,9 +291,9 @@ def _tails(names: Sequence[str], depth: int) -> list[str]:
 
 def _distinct_part(names: Sequence[str]) -> list[str]:
     """Return names without what all of them begin and end with; words and numbers are not cut."""
-    begin = re.sub(r"[^\W_]+$", "", _beginning(names))
+    begin = re.sub(r"(?<![^\W_])[^\W_]+$", "", _beginning(names))
     rest = [name[len(begin) :] for name in names]
-    end = re.sub(r"[^\W_]+$", "", _beginning([name[::-1] for name in rest]))
+    end = re.sub(r"(?<![^\W_])[^\W_]+$", "", _beginning([name[::-1] for name in rest]))
     return [name[: len(name) - len(end)] for name in rest]
 
 

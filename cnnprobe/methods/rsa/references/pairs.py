@@ -20,9 +20,13 @@ MOST = 16
 NUMBERS = re.compile(r"i|j|rows?|cols?|columns?|(idx|index|(stim|item|cond|image|img|object|pair)[a-z]*)_?[12abij]")
 """What numbers of conditions are called."""
 
-BETWEEN = [re.compile(one, re.IGNORECASE) for one in (r"[ _.-]+(?:vs?|versus|and|x)[ _.-]+", r"\s*[<-]+>\s*", r"\|+",
-           ",", ";", ":", r"\+", "&", "~", "/", " - ", "--", "__", "-", "_", r"\s+", r"\.")]  # fmt: skip
+BETWEEN = [re.compile(one, re.IGNORECASE) for one in (
+    r"(?<![ _.-])[ _.-]+(?:vs?|versus|and|x)[ _.-]+", r"(?<!\s)\s*(?<![<-])[<-]+>\s*", r"\|+", ",", ";", ":", r"\+",
+    "&", "~", "/", " - ", "--", "__", "-", "_", r"\s+", r"\.",
+)]  # fmt: skip
 """What can stand between two names in one text."""
+LONGEST = 1000
+"""Letters of a text that may name two conditions; a longer one can be cut in too many places."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def two_names(words: Sequence[str], conditions: Sequence[str], where: str) -> tu
     Raises:
         UserError: most of them name two conditions, but some do not or can be read in two ways.
     """
-    if by_names(conditions, words, loose=False):
+    if by_names(conditions, words, loose=False) or max(map(len, words), default=0) > LONGEST:
         return None
     known = {key.casefold() for name in conditions for whole in (plain(name), stem(name))
              for key in (whole, whole.rpartition("/")[2])}  # fmt: skip

@@ -232,6 +232,14 @@ def test_na_without_quotes_among_quoted_words_is_missing(table):
     assert any("'NA' is taken for a class (2 rows)" in note for note in notes)
 
 
+def test_na_without_quotes_is_missing_beside_an_empty_cell_between_tabulators(table):
+    """F90: a tabulator is a blank too, and parts two cells all the same."""
+    kinds = ["dog", "NA", "cat"] * 2
+    rows = [f'"scan {n}.png"\t\t"{kind}"'.replace('"NA"', "NA") for n, kind in enumerate(kinds)]
+    names, labels, _ = by_file(FILES, table("\n".join(['"file"\t"note"\t"class"', *rows])), None)
+    assert names == ("cat", "dog") and labels.tolist() == [1, -1, 0] * 2
+
+
 def test_names_of_classes_with_underscores_are_no_numbers(table):
     """F90: Python reads 1_2 as 12, and 12 would be a number that is measured."""
     rows = [f"scan {n}.png,{n % 2}_{n % 3}" for n in range(6)]

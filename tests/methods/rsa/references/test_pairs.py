@@ -1,6 +1,7 @@
 """Distances beside the names or the numbers of the two conditions of each pair, in files of every kind."""
 
 import logging
+import tracemalloc
 from itertools import combinations
 
 import h5py
@@ -11,7 +12,7 @@ from scipy.spatial.distance import squareform
 
 from cnnprobe.errors import UserError
 from cnnprobe.methods.rsa.references.named import load
-from cnnprobe.methods.rsa.references.pairs import every_pair, refuse_triplets
+from cnnprobe.methods.rsa.references.pairs import every_pair, refuse_triplets, two_names
 from tests.support.files.matlab_files import Matlab
 
 NAMES = [f"{word}.png" for word in ("ant", "bee", "cat", "dog", "eel", "fox")]
@@ -205,6 +206,14 @@ def test_two_numbers_in_one_text_are_names_where_images_are_numbered(tmp_path):
     (one,) = load(f"{tmp_path}/a.csv", conditions=[f"{n}.png" for n in (2, 1, 3, 4, 5, 6)])
     order = [1, 0, 2, 3, 4, 5]
     np.testing.assert_allclose(one.matrices[0, 0, 0], square[np.ix_(order, order)][np.triu_indices(6, 1)])
+
+
+def test_a_text_with_thousands_of_places_to_cut_it_is_no_pair():
+    """F102: each cut is as long as the text, and 100 kB would be 10 GB."""
+    tracemalloc.start()
+    assert two_names(["a-" * 4000] * 3, NAMES, "x") is None
+    assert tracemalloc.get_traced_memory()[1] < 4e6
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("ending", ["csv", "npz"])
