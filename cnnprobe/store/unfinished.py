@@ -24,6 +24,7 @@ import numpy as np
 from cnnprobe.errors import UserError
 from cnnprobe.machine import files, room
 from cnnprobe.machine.version import __version__
+from cnnprobe.store.containers.archives import members
 from cnnprobe.store.kinds import fits
 from cnnprobe.store.tables import Name
 
@@ -209,9 +210,9 @@ def packed(name: str, done: bool, state: State) -> memoryview:
     """Return a state as the bytes of a file, whose parts have checksums."""
     arrays: dict[str, np.ndarray] = {}
     about = {"name": name, "version": __version__, "done": done, "state": _separate(state, arrays)}
-    members: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays}
+    parts: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays}
     target = io.BytesIO()
-    np.savez(target, **members)
+    np.savez(target, **parts)
     return target.getbuffer()
 
 
@@ -222,7 +223,7 @@ def unpacked(path: Path) -> dict[str, Any]:
         MemoryError: it does not fit; a few bytes on the disk may stand for any number of zeros.
     """
     with zipfile.ZipFile(path) as archive:
-        claimed = sum(member.file_size for member in archive.infolist())
+        claimed = sum(member.file_size for member in members(archive, path.name))
     if claimed > path.stat().st_size:
         raise ValueError("it claims more than it has: nothing that is kept is compressed")
     if claimed > (room.available() or claimed):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnnprobe.errors import UserError
 from cnnprobe.models.weights import extra_state, pickles
+from cnnprobe.store.containers import archives
 from cnnprobe.store.containers.pickle_steps import Oversized
 
 LARGEST = 16 * 2**30  # bytes; the largest published classifiers have 2.6 GB
@@ -92,12 +93,12 @@ def _check_archive(path: Path) -> None:
     """Check every member's checksum, and that nothing grows when it is unpacked."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if any(member.filename.endswith(PROGRAMS) for member in members):
+            found = archives.members(archive, path.name, any_case=True)
+            if any(member.filename.endswith(PROGRAMS) for member in found):
                 kind = "a network that was compiled (TorchScript) or exported, not weights"
                 raise UserError(f"{path.name} is {kind}; save the state_dict() of the one it was made from")
-            inside, size = sum(member.file_size for member in members), path.stat().st_size
-            if inside > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            inside, size = sum(member.file_size for member in found), path.stat().st_size
+            if inside > size or any(member.compress_type != zipfile.ZIP_STORED for member in found):
                 shown = f"{size / 1e6:.1f} MB that unpack to {inside / 1e6:.0f} MB"
                 raise UserError(f"{path.name} is compressed ({shown}); refused. Save it as .safetensors")
             damaged = archive.testzip()

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from cnnprobe.store.containers import archives
 from cnnprobe.store.containers.pickle_steps import Oversized, look_through
 
 LEGACY_PARTS = 5
@@ -21,14 +22,15 @@ def look(file: BinaryIO) -> None:
     Raises:
         Oversized: they ask for more than their bytes can stand for.
         pickle.UnpicklingError: they are none that torch reads.
+        UserError: a file of the archive has the name of another one.
         zipfile.BadZipFile, OSError and others: it is damaged.
     """
     if file.read(2) == b"PK":
         with zipfile.ZipFile(file) as archive:
-            for member in archive.infolist():
+            for member in archives.members(archive, "the archive", any_case=True):
                 if member.compress_type != zipfile.ZIP_STORED:
                     raise Oversized(f"{member.filename[:60]!r} in it is compressed")
-                if member.filename.endswith("data.pkl"):
+                if member.filename.casefold().endswith("data.pkl"):  # torch finds it in any case
                     look_through(archive.read(member))
         return
     file.seek(0)
