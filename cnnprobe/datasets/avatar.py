@@ -39,7 +39,7 @@ SPLITS = ("train", "test")
 def build(
     *,
     size: Annotated[int, Range(16, 1024)] | None,
-    count: Annotated[int, Range(1)] | None,
+    count: Annotated[int, Range(1, 10_000_000)] | None,
     split: Literal["train", "test"] | None,
     seed: Annotated[int, Range(0)],
     landmarks: Annotated[int, Range(1, 4)] | None,

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from cnnprobe.config.options import Range
+from cnnprobe.datasets.base.names import must_be_few
 from cnnprobe.datasets.rendering.drawn import Drawn, must_differ
 from cnnprobe.errors import UserError
 
@@ -34,7 +35,8 @@ def build(
         contrasts: 1: from black to white.
 
     Raises:
-        UserError: a frequency is above half the size and would look like a lower one, or a value is there twice.
+        UserError: a frequency is above half the size and would look like a lower one, a value is there twice, or there
+            would be too many images.
     """
     side = size or 64
     must_differ("frequencies", frequencies)
@@ -44,6 +46,8 @@ def build(
             raise UserError(
                 f"frequencies must be at most {side / 2:g} cycles per image (half of size {side}), got {frequency}"
             )
+    count = orientations * len(frequencies) * phases * len(contrasts)
+    must_be_few(count, "dataset.orientations, frequencies, phases and contrasts")
     return Gratings(side=side, orientations=orientations, frequencies=frequencies, phases=phases, contrasts=contrasts)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from cnnprobe.config.options import Range
 from cnnprobe.datasets import shapes
+from cnnprobe.datasets.base.names import must_be_few
 from cnnprobe.datasets.gratings import wave
 from cnnprobe.datasets.rendering import letters
 from cnnprobe.datasets.rendering.drawn import Drawn, must_differ
@@ -51,6 +52,8 @@ WIDTHS, OPENINGS, POLARITIES = (0.15, 0.4), (45.0, 90.0, 135.0), (1.0, -1.0)
 """Of bars, in halves of `extent`; of corners, degrees; of all small stimuli."""
 REACHES = {"blank": 0.0, "gratings": 0.0, "contrast": 0.0, "bars": 0.5, "corners": 0.5}
 """Share of the extent within which neurons are asked about a family: of bars not at the ends; elsewhere all of it."""
+MOST = 1_000_000
+"""Gratings, each of which has a row of factors."""
 HUES, BRIGHTNESSES, CORNERS = 12, (0.0, 0.125, 0.25, 0.375, 0.625, 0.75, 0.875, 1.0), 12
 
 
@@ -81,8 +84,8 @@ def build(
         extent: of what is no grating, as a share of the image's side.
 
     Raises:
-        UserError: `lowest` is above `highest`, a value is there twice, or colours are requested in a number of channels
-            other than 3.
+        UserError: `lowest` is above `highest`, a value is there twice, there would be too many gratings, or colours are
+            requested in a number of channels other than 3.
     """
     if lowest > highest:
         raise UserError(f"dataset.lowest must be at most dataset.highest ({highest}), got {lowest}")
@@ -97,6 +100,9 @@ def build(
         if families != "all" and "colours" in families:
             raise UserError(f"colours need 3 channels, the images have {channels}")
         chosen = [name for name in chosen if name != "colours"]
+    made = {"gratings": orientations * frequencies, "contrast": -(-orientations // 4) * -(-frequencies // 3)}
+    count = phases * sum(made.get(name, 0) * (len(contrasts) if name == "contrast" else 1) for name in chosen)
+    must_be_few(count, "dataset.orientations, frequencies, phases and contrasts", MOST)
     options = {"size": size or 64, "channels": channels, "families": chosen, "orientations": orientations}
     options |= {"frequencies": frequencies, "lowest": lowest, "highest": highest, "phases": phases}
     return Manufactured(options | {"contrasts": list(contrasts), "extent": extent})

@@ -26,7 +26,7 @@ SUBPIXELS = 3
 def build(
     *,
     size: Annotated[int, Range(16, 1024)] | None,
-    count: Annotated[int, Range(1)] | None,
+    count: Annotated[int, Range(1, 10_000_000)] | None,
     split: Literal["train", "test"] | None,
     seed: Annotated[int, Range(0)],
     contrast: Annotated[float, Range(0, 1)],

@@ -31,7 +31,7 @@ def build(
     strength: Annotated[float, Range(0)],
     spread: Annotated[float, Range(0)],
     slope: Annotated[float, Range(0, 4)],
-    count: Annotated[int, Range(1)] | None,
+    count: Annotated[int, Range(1, 10_000_000)] | None,
     split: Literal["train", "test"] | None,
     seed: Annotated[int, Range(0)],
 ) -> "Signals":

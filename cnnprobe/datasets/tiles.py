@@ -10,7 +10,10 @@ from torch import Tensor
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.fitting import resized
 from cnnprobe.datasets.base.imageset import ImageSet, sha256
+from cnnprobe.datasets.base.names import must_be_few
 from cnnprobe.errors import UserError
+
+MADE_BY = "dataset.sizes and dataset.overlap"
 
 
 def build(
@@ -21,7 +24,7 @@ def build(
     split: Literal["train", "val", "test"] | None,
     sizes: list[Annotated[int, Range(1)]] | Annotated[int, Range(1)],
     overlap: Annotated[float, Range(0, below=1)],
-    count: Annotated[int, Range(1)] | None,
+    count: Annotated[int, Range(1, 10_000_000)] | None,
     seed: Annotated[int, Range(0)],
     size: Annotated[int, Range(1)] | None,
 ) -> ImageSet:
@@ -42,7 +45,7 @@ def build(
         size: side of a tile as it enters the network, px; None: the largest of `sizes`.
 
     Raises:
-        UserError: a size is not 1 or more, or no image is large enough for a tile.
+        UserError: a size is not 1 or more, no image is large enough for a tile, or there would be too many.
     """
     sides = sorted({sizes} if isinstance(sizes, int) else set(sizes))
     if not sides or sides[0] < 1:
@@ -121,16 +124,22 @@ def _places(source: ImageSet, sides: list[int], overlap: float) -> np.ndarray:
     """Return (tile, 4) image, y, x, side of all tiles: by image, then side, then row by row.
 
     An image that cannot be read has none; it is warned of.
+
+    Raises:
+        UserError: there would be too many.
     """
     grids: dict[tuple[int, int], np.ndarray] = {}
-    rows = []
+    rows, total = [], 0
     for index in range(len(source)):
         shape = source.original_size(index)
         if shape is None:
             continue
         if shape not in grids:
+            must_be_few(sum(y.size * x.size for y, x in (_starts(*shape, side, overlap) for side in sides)), MADE_BY)
             grids[shape] = np.concatenate([_grid(*shape, side, overlap) for side in sides])
         grid = grids[shape]
+        total += len(grid)
+        must_be_few(total, MADE_BY)
         rows.append(np.column_stack([np.full(len(grid), index), grid]))
     source.report(source.problems, source.remarks)
     return np.concatenate(rows) if rows else np.zeros((0, 4), dtype=np.int64)
@@ -138,11 +147,16 @@ def _places(source: ImageSet, sides: list[int], overlap: float) -> np.ndarray:
 
 def _grid(height: int, width: int, side: int, overlap: float) -> np.ndarray:
     """Return (tile, 3) y, x, side of a grid in the middle of an image."""
+    y, x = np.meshgrid(*_starts(height, width, side, overlap), indexing="ij")
+    return np.column_stack([y.ravel(), x.ravel(), np.full(y.size, side)]).astype(np.int64)
+
+
+def _starts(height: int, width: int, side: int, overlap: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the rows (y) and the columns (x) of a grid begin."""
     step = max(1, round(side * (1 - overlap)))
     starts = []
     for length in (height, width):
         number = (length - side) // step + 1 if length >= side else 0
         margin = (length - side - (number - 1) * step) // 2
         starts.append(margin + step * np.arange(number))
-    y, x = np.meshgrid(*starts, indexing="ij")
-    return np.column_stack([y.ravel(), x.ravel(), np.full(y.size, side)]).astype(np.int64)
+    return starts[0], starts[1]

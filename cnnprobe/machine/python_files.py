@@ -25,6 +25,7 @@ from typing import Any
 
 from cnnprobe.errors import UserError, path_of
 from cnnprobe.machine import files
+from cnnprobe.machine.signals import StoppedError
 
 _OWN: dict[str, set[str]] = {}
 """Modules of no installed package that files of an option imported; another file may mean other ones by that name."""
@@ -105,7 +106,7 @@ def run(path: Path, option: str, hint: str = "") -> ModuleType:
     try:
         with _importing_from(path.parent):
             specification.loader.exec_module(module)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedError):
         raise
     except BaseException as error:  # the user's code may raise anything, and leave by sys.exit
         raise UserError(told(error, path)) from None

@@ -66,7 +66,7 @@ def leave() -> None:
     """Leave at once if a signal was noted: for work that takes long and of which nothing is kept.
 
     Raises:
-        KeyboardInterrupt, SystemExit: it was.
+        KeyboardInterrupt, StoppedError: it was.
     """
     if _listening is not None:
         _listening.leave()
@@ -147,6 +147,10 @@ def a_library_is_imported() -> bool:
     return any(name.partition(".")[0] in COMPILED for name in under_way)
 
 
+class StoppedError(SystemExit):
+    """A signal ends this process: where code of the user's may leave by sys.exit, it is none of those."""
+
+
 class Stop:
     """Notes the first Ctrl-C, SIGTERM or SIGHUP so that the batch under way is finished; the second one leaves at once.
 
@@ -178,24 +182,24 @@ class Stop:
         """Leave at once if a signal came: nothing was measured yet that could be kept.
 
         Raises:
-            KeyboardInterrupt, SystemExit: it did.
+            KeyboardInterrupt, StoppedError: it did.
         """
         if self.signal is not None:
-            raise KeyboardInterrupt if self.signal == signal.SIGINT else SystemExit(EXIT_STATUS[self.signal])
+            raise KeyboardInterrupt if self.signal == signal.SIGINT else StoppedError(EXIT_STATUS[self.signal])
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Leave at the first signal inside the block, wherever it is: what a stranger's file makes of it may be long.
 
         Raises:
-            KeyboardInterrupt, SystemExit: a signal came.
+            KeyboardInterrupt, StoppedError: a signal came.
         """
         self.leave()
-        self.leaves = True
+        before, self.leaves = self.leaves, True
         try:
             yield
         finally:
-            self.leaves = False
+            self.leaves = before
 
     def _note(self, number: int, _frame: object) -> None:
         if self.signal is not None and self.passed_on and number != signal.SIGINT:

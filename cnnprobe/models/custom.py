@@ -10,6 +10,7 @@ from torch import nn
 from cnnprobe.config.options import Range
 from cnnprobe.errors import UserError, unknown
 from cnnprobe.machine import precision, python_files
+from cnnprobe.machine.signals import StoppedError
 from cnnprobe.models.foreign import network as foreign
 from cnnprobe.models.parts.inputs import Input
 from cnnprobe.models.weights import extra_state
@@ -93,7 +94,7 @@ def _made(path: Path, function: str, num_classes: int | None) -> nn.Module:
         model.eval()  # what this returns is not looked at: it may be a method of the user's
         extra_state.store(model)
         problem = foreign.problem(model)
-    except (UserError, KeyboardInterrupt):
+    except (UserError, KeyboardInterrupt, StoppedError):
         raise
     except BaseException as error:  # the user's code may raise anything, and leave by sys.exit
         raise UserError(python_files.told(error, path)) from None

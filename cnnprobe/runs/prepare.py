@@ -37,15 +37,14 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
         lock = undo.enter_context(locks.Lock(job.resume)) if job.resume else None
         preparation.look(job.config)
         device, threads, workers = preparation.device_of(job.device or job.config["device"])
-        stop.leave()
-        source, job.config = compatibility.open_source(job.config, job.resume, job.places, job.words)
-        made = preparation.prepare(job.config, job.command, job.words)
-        stop.leave()
-        if job.resume:
-            compatibility.same_images(job.resume, made)
-        made.beside = image_sets(job, made, stop)
-        read = runs_read(job, source)
-        depends = identity.identity_of(job.config, made, read)
+        with stop.at_once():  # nothing is written yet, and there may be any number of images
+            source, job.config = compatibility.open_source(job.config, job.resume, job.places, job.words)
+            made = preparation.prepare(job.config, job.command, job.words)
+            if job.resume:
+                compatibility.same_images(job.resume, made)
+            made.beside = image_sets(job, made)
+            read = runs_read(job, source)
+            depends = identity.identity_of(job.config, made, read)
         begun_with = compatibility.same_identity(job.resume, depends) if job.resume else depends
         if source is not None:
             compatibility.same_origin(source, f"source={job.config['method']['source']}", made, depends, job.config)
@@ -155,13 +154,10 @@ def _commits(before: dict[str, Any]) -> list[str]:
     return before.get("commits") or ([before["commit"]] if "commit" in before else [])
 
 
-def image_sets(job: Job, made: preparation.Preparation, stop: Stop) -> dict[str, Any]:
+def image_sets(job: Job, made: preparation.Preparation) -> dict[str, Any]:
     """Open the image sets that a run reads beside its dataset, by option."""
     opened = getattr(methods.module(job.command), "image_sets", None)
-    if opened is None:
-        return {}
-    with stop.at_once():
-        return opened(job.config, made)
+    return {} if opened is None else opened(job.config, made)
 
 
 def runs_read(job: Job, source: Recording | None) -> dict[str, Path]:

@@ -58,3 +58,10 @@ def test_a_matched_filter_prefers_its_own_grating():
 def test_a_frequency_that_the_pixels_cannot_show_is_refused():
     with pytest.raises(UserError, match=r"frequencies must be at most 16 cycles per image \(half of size 32\), got 17"):
         gratings(frequencies=[2.0, 17.0])
+
+
+def test_more_gratings_than_a_run_has_names_for_are_refused():
+    """F103: each option is possible by itself."""
+    many = [contrast / 1000 for contrast in range(1, 1000)]
+    with pytest.raises(UserError, match=r"frequencies, phases and contrasts make 129470400 images"):
+        gratings(orientations=360, frequencies=[2.0], phases=360, contrasts=many)

@@ -154,3 +154,20 @@ def test_truth_has_the_factors_a_stimulus_has():
 def test_a_wave_has_its_phase_in_the_middle():
     assert wave(9, 33, 2.5, 90)[4, 4] == pytest.approx(0, abs=1e-12)
     assert wave(9, 33, 2.5, 0)[4, 4] == 1
+
+
+def test_more_gratings_than_have_rows_of_factors_are_refused():
+    """F103: each option is possible by itself."""
+    few = made(orientations=5, frequencies=4, phases=3)
+    count = np.isin(few.factors["family"].astype(str), ("gratings", "contrast")).sum()
+    with pytest.raises(UserError, match=f"contrasts make {count} images"):
+        limited(orientations=5, frequencies=4, phases=3)
+    with pytest.raises(UserError, match=r"frequencies, phases and contrasts make 12960000 images"):
+        made(orientations=360, frequencies=100, phases=360, families=["gratings"])
+    assert made(orientations=360, frequencies=100, phases=360, families=["letters"])
+
+
+def limited(**options):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manufactured, "MOST", 3)
+        return made(**options)

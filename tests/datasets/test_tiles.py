@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from cnnprobe.datasets import folder, tiles
+from cnnprobe.datasets.base import names
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from tests.support.faults.hostile import noise
@@ -100,3 +101,14 @@ def test_images_of_different_sizes_and_unreadable_ones(tmp_path):
     images, readable = dataset.load([0, 9])
     assert readable.tolist() == [False, True] and not images[0].any()
     assert dataset.problems == {"a.png y=0 x=0 side=10": "gone"}
+
+
+def test_more_tiles_than_a_run_has_names_for_are_refused_before_they_are_laid(monkeypatch):
+    """F103: of one image alone, or of all together."""
+    monkeypatch.setattr(names, "MOST", 17 * 9)
+    monkeypatch.setattr(names.must_be_few, "__defaults__", (17 * 9,))
+    with pytest.raises(UserError, match=r"dataset.sizes and dataset.overlap make 384 images; at most 153 are possible"):
+        build(sizes=1)
+    with pytest.raises(UserError, match=r"make 306 images"):  # two of the three images
+        build(sizes=8, overlap=0.99)
+    assert len(build(sizes=8)) == 18

@@ -63,6 +63,16 @@ def test_the_first_signal_leaves_where_nothing_can_be_kept_yet():
             pytest.fail("the signal came before")
 
 
+def test_leaving_at_once_lasts_as_long_as_the_outermost_block():
+    """F103."""
+    with Stop().listening() as stop:
+        with stop.at_once():
+            with stop.at_once():
+                pass
+            assert stop.leaves
+        assert not stop.leaves
+
+
 def test_what_takes_longer_to_stop_is_told(monkeypatch):
     """F96: within a second a stopped run has ended, or says what it finishes."""
     monkeypatch.setattr("cnnprobe.machine.signals.PATIENCE", 0.02)

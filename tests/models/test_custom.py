@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cnnprobe.errors import UserError
+from cnnprobe.machine.signals import Stop, StoppedError
 from cnnprobe.models import custom
 
 GOOD = """
@@ -102,3 +103,11 @@ def test_where_the_file_goes_nobody_follows(path, monkeypatch):
 def test_needs_is_what_the_options_say():
     needs = custom.needs(file="x.py", function="build", input_size=500, channels=12, mean=None, std=None)
     assert (needs.channels, needs.size, needs.resize) == (12, 500, 500)
+
+
+@pytest.mark.parametrize("text", ["{}", "def build(**_):\n    {}"])
+def test_a_signal_is_no_exit_of_the_file(path, text):
+    """F103: what ends this process while the file runs is not a mistake in it."""
+    signal = "import os, signal; os.kill(os.getpid(), signal.SIGTERM); import time; time.sleep(1)"
+    with Stop().listening() as stop, pytest.raises(StoppedError), stop.at_once():
+        build(path, text.format(signal))

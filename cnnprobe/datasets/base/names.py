@@ -5,6 +5,26 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from cnnprobe.errors import UserError
+
+MOST = 10_000_000
+"""Images that are made, and not found: the tables of a run have a row for each."""
+
+
+def must_be_few(count: int, made_by: str, most: int = MOST) -> None:
+    """Refuse more images than a run can hold the names of.
+
+    Args:
+        count: how many there would be.
+        made_by: the options that say so, for people.
+        most: at most.
+
+    Raises:
+        UserError: there would be more.
+    """
+    if count > most:
+        raise UserError(f"{made_by} make {count} images; at most {most} are possible")
+
 
 class Names(Sequence[str]):
     """Strings that are made from the values of an array: nine million ids take 72 MB this way, as strings 700 MB.

@@ -11,6 +11,7 @@ from torch import nn
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.about import about
+from cnnprobe.machine.signals import StoppedError
 from cnnprobe.models.foreign.network import as_it_was
 
 LARGEST = 1024  # px; a network that takes no image up to this side takes none
@@ -167,6 +168,8 @@ def _names(model: nn.Module, size: tuple[int, ...]) -> list[str]:
     try:
         with torch.no_grad(), as_it_was(model):
             model(asked)
+    except StoppedError:
+        raise
     except (Exception, SystemExit):
         return []
     return list(map(repr, asked))
@@ -181,6 +184,8 @@ def _failure(model: nn.Module, size: tuple[int, ...], dtype: torch.dtype | None 
             output = model(torch.zeros(1, *size, device=weight.device, dtype=dtype or weight.dtype))
     except Exception as error:  # a network may raise anything: shapes, assertions, its author's own
         return error
+    except StoppedError:
+        raise
     except SystemExit as end:
         return RuntimeError(f"it ends the program (sys.exit({end.code!r}))")
     if isinstance(output, torch.Tensor) and not output.numel():

@@ -1,12 +1,18 @@
 """A network that cannot take the images says so, and which it could take."""
 
+import os
+import signal
+import time
+
 import pytest
 import torch
 from torch import nn
 
 from cnnprobe.errors import UserError
+from cnnprobe.machine.signals import Stop, StoppedError
 from cnnprobe.models import alexnet, convnet
 from cnnprobe.models.foreign import network as foreign
+from cnnprobe.models.parts import inputs
 from cnnprobe.models.parts.inputs import check_fits
 
 
@@ -174,3 +180,16 @@ def test_what_was_said_already_is_not_advised():
         UserError, match=r"takes images of 4 channels, dataset gives 3$"
     ):  # what works and was said first
         check_fits(Streams(), "custom", (3, 32, 32), said=4)
+
+
+@pytest.mark.parametrize("asks", [inputs._failure, inputs._names])
+def test_a_signal_is_no_exit_of_the_network(asks):
+    """F103: what ends this process while sizes are tried says nothing about them."""
+
+    class Ended(nn.Conv2d):
+        def forward(self, images):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    with Stop().listening() as stop, pytest.raises(StoppedError), stop.at_once():
+        asks(Ended(1, 1, 1), (1, 4, 4))
