@@ -299,13 +299,22 @@ def remark_repeated(folder: Path, made: Any, now: dict[str, Any]) -> None:
     except UserError as error:
         found.append(str(error).removesuffix(AGAIN))
     old, new = (part if isinstance(part, dict) else {} for part in (before.get("weights"), now.get("weights")))
-    if old.get("sha256") and old != new:
-        found.append(f"weights changed ({old.get('label')}, was {old['sha256'][:12]}, now {new['sha256'][:12]})")
+    label = old.get("label")  # a copy of a run may call the same weights by another path
+    if old.get("sha256") and old["sha256"] != new["sha256"]:
+        found.append(f"weights changed ({label}, was {old['sha256'][:12]}, now {new['sha256'][:12]})")
+    elif _moments(old) and _moments(old) != _moments(new):
+        found.append(f"weights of the moments of {label} changed")
     found += identity.differences(_identity_of(folder), now["identity"])
     if differ := _circumstances(before, now):
         found.append(f"circumstances: {listing(differ)}")
     if found:
         LOG.warning(f"this is not the same run as {folder.name}: {'; '.join(found)}")
+
+
+def _moments(weights: dict[str, Any]) -> list[Any]:
+    """Return the sums of weights at the moments of a training, in their order."""
+    moments = weights.get("moments")
+    return list(moments.values()) if isinstance(moments, dict) else []
 
 
 def remark_resumed(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:

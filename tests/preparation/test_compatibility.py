@@ -131,3 +131,21 @@ def test_images_of_one_name_are_compared_each_with_itself():
     assert compatibility.changed(before, dataset(["b", "b", "c"], [1, 2, 3])) == []
     told = compatibility.changed(before, dataset(["b", "b", "c"], [2, 1, 3]))
     assert told == ["b changed since the run (checksum)"] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, ""),
+        ({"sha256": "c" * 64}, "weights changed (train/a/v001@best, was aaaaaaaaaaaa, now cccccccccccc)"),
+        ({"moments": {"copy@1": "b1", "copy@2": "b3"}}, "weights of the moments of train/a/v001@best changed"),
+    ],
+)
+def test_weights_under_another_label_are_the_same_weights(tmp_path, monkeypatch, caplog, changes, told):
+    """F94: a copy of a run, elsewhere, calls the run that it takes them from by another path."""
+    monkeypatch.setattr(compatibility, "same_images", lambda *_: None)
+    there = {"label": "train/a/v001@best", "sha256": "a" * 64, "moments": {"train@1": "b1", "train@2": "b2"}}
+    here = {"label": "copy/train/a/v001@best", "sha256": "a" * 64, "moments": {"copy@1": "b1", "copy@2": "b2"}}
+    (tmp_path / "run.json").write_text(json.dumps({"weights": there, "identity": {}}))
+    compatibility.remark_repeated(tmp_path, None, {"weights": here | changes, "identity": {}})
+    assert told in caplog.text and ("this is not the same run" in caplog.text) == bool(told)
