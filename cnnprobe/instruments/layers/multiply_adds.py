@@ -111,7 +111,7 @@ def uncounted(trace: Trace) -> list[str]:
     """Return what sums products in a pass, or may, and has no count: names of functions and operations, in words."""
     names = [_own_operation(call) or _plain(call) for call in trace.calls if _lacks_count(call)]
     outputs = leaves(trace.modules[-1].output, Value)
-    if _OUTSIDE & set(dict(trace.handed_out)):
+    if _OUTSIDE & set(trace.readers):
         names.append("what leaves torch (numpy())")
     elif outputs and all(value.call == CONSTANT for value in outputs):
         names.append("what cannot be followed from the image to the output (a compiled part, a transform)")

@@ -217,7 +217,7 @@ class _Catalogue:
             parts = [name for name in names if name.startswith(f"{word}[")]
             hint = f"; name its part: {listing(parts)}" if parts else ""
             return UserError(f"layer {word!r} of {of} returns a {type(output).__name__} of {len(output)}{hint}")
-        if word and self.times[word] and self.trace.handed_out and "numpy" in dict(self.trace.handed_out):
+        if word and self.times[word] and "numpy" in self.trace.readers:
             return UserError(f"layer {word!r} of {of}: what it is made from leaves torch (numpy()), and is lost there")
         if isinstance(output, Value) and output.call == CONSTANT:
             how = "how cannot be followed (a compiled part, a transform)"
@@ -300,8 +300,8 @@ class _Catalogue:
         places = [at for at in range(len(shape)) if at not in (images, axis)]
         known = places if shape == value.shape else []  # of one that lost an axis, no other is known
         field = geometry.field_on(value.shape, known)
-        handed = dict.fromkeys(name for name, calls in self.trace.handed_out if calls <= value.call and not field.whole)
-        said = [f"Python decides by {name}() of values" for name in handed]
+        handed = self.trace.decided(value, None if tap.function else (tap.module, tap.call))
+        said = [f"Python decides by {name}() of values" for name in handed if not field.whole]
         said += [f"its axis {axis} is taken for the units"] if geometry.is_guessed else []
         note = "; ".join(filter(None, [geometry.note_on(known), *said]))
         size = (shape[axis], tuple(shape[at] for at in places), axis, 0, 0, field, nonnegative(self.trace, value))

@@ -31,7 +31,7 @@ def unfollowed(model: nn.Module, written: Trace) -> dict[str, str]:
     if not lost:
         return {}
     left = "what it is made from leaves torch (numpy()), and is lost there"
-    reason = left if "numpy" in dict(written.handed_out) else "how it comes from the image cannot be followed"
+    reason = left if "numpy" in written.readers else "how it comes from the image cannot be followed"
     found = kept(model, ("unfollowed", written.size, lost), lambda: _changing(model, lost, written.size))
     return dict.fromkeys(found, reason)
 

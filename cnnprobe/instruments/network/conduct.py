@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.network.findings import state_of
+from cnnprobe.instruments.network.handing_out import HANDED_OUT
 from cnnprobe.instruments.network.image_places import (
     AGREE,
     AGREE_LOW,
@@ -34,7 +35,7 @@ from cnnprobe.instruments.network.image_places import (
     sample,
 )
 from cnnprobe.instruments.network.layer import Tap
-from cnnprobe.instruments.network.tracing import HANDED_OUT, Watch, noise_image, trace
+from cnnprobe.instruments.network.tracing import Watch, noise_image, trace
 from cnnprobe.instruments.network.untouched import OF_TORCH, untouched
 from cnnprobe.machine.memory import is_short
 
@@ -213,8 +214,9 @@ def _tried(model: nn.Module, size: tuple[int, ...]) -> Conduct:
             once = _memory(model)
             _looked(model, alone, seed=0)
             conduct.remembers = listing([name for name, value in _memory(model).items() if once.get(name) != value], 4)
-        conduct.decides = listing(dict.fromkeys(f"{name}()" for name, _ in trace(model, size).handed_out))
+        conduct.decides = listing(f"{name}()" for name in trace(model, size).readers)
     if conduct.decides:
+        conduct.copies = True  # and it may write into some of them only
         conduct.say(
             f"the forward of the network reads values of its images ({conduct.decides}), by which one image may decide "
             f"for others: {ONE_BY_ONE}"

@@ -43,15 +43,19 @@ def value_at(trace: Trace, tap: Tap) -> Value:
     raise Unrepeatable(f"{tap} was not seen in the pass")
 
 
-def refuse_handed_out(trace: Trace, target: Value) -> None:
+def refuse_handed_out(trace: Trace, target: Value, tap: Tap) -> None:
     """Refuse to repeat what Python may do otherwise for another image.
 
+    Args:
+        trace: of a pass.
+        target: the value that was seen at `tap`.
+        tap: where it is read; a module that has made a value may still decide to return another.
+
     Raises:
-        Unrepeatable: values that depend on the image left torch before the target was made.
+        Unrepeatable: values that depend on the image left torch before that.
     """
-    for name, calls in trace.handed_out:
-        if calls <= target.call:
-            raise Unrepeatable(f"it does something in Python with values from {name}(), which may differ by image")
+    for name in trace.decided(target, None if tap.function else (tap.module, tap.call)):
+        raise Unrepeatable(f"it does something in Python with values from {name}(), which may differ by image")
 
 
 def ancestors(trace: Trace, target: Value) -> list[Call]:

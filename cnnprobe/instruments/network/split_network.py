@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.calls import KINDS
-from cnnprobe.instruments.network.layer import Layer
+from cnnprobe.instruments.network.layer import Layer, Tap
 from cnnprobe.instruments.network.replay import Unrepeatable, ancestors, refuse_handed_out, repeat_batch, run, value_at
 from cnnprobe.instruments.network.tracing import IMAGE, Call, Value, noise_image, trace
 from cnnprobe.machine.memory import is_short
@@ -41,7 +41,7 @@ class Head:
         self.image = Value(IMAGE, 0, (1, *size))
         if not isinstance(self.output, Value):
             raise Unrepeatable("the network returns no tensor")
-        refuse_handed_out(written, self.output)
+        refuse_handed_out(written, self.output, Tap(""))
         self.before = ancestors(written, self.target)
         base, made = {id(call) for call in self.before}, {self.target}
         self.after, self.beside = [], []

@@ -19,16 +19,12 @@ from torch.overrides import TorchFunctionMode
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.findings import kept
+from cnnprobe.instruments.network.handing_out import HANDED_OUT, Reading, is_shaped_as_first, makes_shape, tells_shape
 from cnnprobe.instruments.network.untouched import untouched
 from cnnprobe.machine.memory import is_short
 
 IMAGE, CONSTANT = -1, -2  # `Value.call` of the network's input, and of what does not depend on it
 
-HANDED_OUT = {
-    *("__bool__", "__float__", "__int__", "__index__", "__complex__", "__contains__", "__array__", "__dlpack__"),
-    *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
-}
-"""Functions by which values leave torch: what Python does with them is not seen."""
 SHAPED = re.compile(r"new_(tensor|zeros|ones|full|empty|empty_strided)|(zeros|ones|full|empty|rand|randn|randint)_like")
 """Functions that read of a tensor its shape, type and device only: what they return does not depend on its values."""
 LIKE = frozenset({"view_as", "expand_as", "reshape_as", "type_as"})
@@ -42,7 +38,8 @@ class Value:
     """A tensor of the pass: output number `part` of call number `call`, of this shape (batch of one).
 
     What does not depend on the image keeps its `constant`, so that calls can be repeated. Of complex numbers is what is
-    not `real`: no unit responds with these.
+    not `real`: no unit responds with these. `sized` names the function by which its shape depends on values of the
+    image, "" where it does not.
     """
 
     call: int
@@ -52,6 +49,7 @@ class Value:
     real: bool = field(default=True, compare=False, repr=False)
     dtype: torch.dtype = field(default=torch.float32, compare=False, repr=False)
     device: torch.device = field(default=torch.device("cpu"), compare=False, repr=False)
+    sized: str = field(default="", compare=False, repr=False)
 
     @property
     def held(self) -> Tensor:
@@ -116,13 +114,14 @@ class ModuleCall:
 class Trace:
     """A whole pass. `modules` stand in the order in which they finished.
 
-    `handed_out`: which functions gave values that depend on the image to Python, and how many calls came before.
+    `handed_out`: which functions gave values that depend on the image to Python, or whose shape was, and how many calls
+    came, and modules finished, before.
     """
 
     size: tuple[int, ...]
     calls: list[Call] = field(default_factory=list)
     modules: list[ModuleCall] = field(default_factory=list)
-    handed_out: list[tuple[str, int]] = field(default_factory=list)
+    handed_out: list[tuple[str, int, int]] = field(default_factory=list)
 
     @cached_property
     def consumers(self) -> dict[Value, list[int]]:
@@ -138,6 +137,25 @@ class Trace:
     @cached_property
     def _by_place(self) -> dict[tuple[str, int], ModuleCall]:
         return {(module.path, module.number): module for module in self.modules}
+
+    @property
+    def readers(self) -> list[str]:
+        """The functions by which Python reads values of the image."""
+        return list(dict.fromkeys(name for name, *_ in self.handed_out))
+
+    def decided(self, value: Value, returned: tuple[str, int] | None = None) -> list[str]:
+        """Return the functions by which Python may have decided what stands at a place of the pass.
+
+        Args:
+            value: that was seen there.
+            returned: path and number of the call of a module that returns it; None: it is what its function made.
+        """
+        if returned is None:
+            found = [name for name, calls, _ in self.handed_out if calls <= value.call]
+        else:
+            place = self.modules.index(self._by_place[returned])
+            found = [name for name, _, finished in self.handed_out if finished <= place]
+        return list(dict.fromkeys(found))
 
     def around(self, call: Call) -> ModuleCall:
         """Return the call of the innermost module that `call` ran in."""
@@ -230,34 +248,56 @@ class _Tracer(Watch):
         if IN_PLACE.fullmatch(name) and arguments:
             seen = (replaced(seen[0][:1], Value, _kept) + seen[0][1:], seen[1])
         before = [_version(tensor) for tensor in given]
-        result = function(*arguments, **keywords)
+        with Reading({id(tensor) for tensor in given if self.value(tensor).call == CONSTANT}) as reading:
+            result = function(*arguments, **keywords)
         if not self.stack or not any(value.call != CONSTANT for value in leaves(seen, Value)):
             return result
-        if SHAPED.fullmatch(name) or (name in LIKE and seen[0][0].call == CONSTANT):
+        sized = _sized(name, seen, reading)
+        if not sized and (SHAPED.fullmatch(name) or (name in LIKE and seen[0][0].call == CONSTANT)):
             return result
-        if name in HANDED_OUT:
-            self.trace.handed_out.append((name, len(self.trace.calls)))
+        if name in HANDED_OUT or (reading.numbers and result is not None and not leaves(result, Tensor)):
+            self._hand_out(name)
+        elif sized and tells_shape(function, name, result, sized.startswith("squeeze")):
+            self._hand_out(f"the shape of {sized}")
         changed = [tensor for tensor, version in zip(given, before) if _version(tensor) != version]
         same = {id(tensor) for tensor in given} - {id(tensor) for tensor in changed}
         made = [tensor for tensor in leaves(result, Tensor) if id(tensor) not in same]  # no-ops return what they got
         made += [tensor for tensor in changed if all(tensor is not other for other in made)]
         made += [tensor._base for tensor in changed if tensor._base is not None]  # a view changed: so did its owner
         if made:
-            self._write(function, name, nth, seen, made)
+            self._write(function, name, nth, seen, made, sized)
         return result
 
-    def _write(self, function: Callable, name: str, nth: int, seen: tuple[tuple, dict], made: list[Tensor]) -> None:
+    def _hand_out(self, name: str) -> None:
+        self.trace.handed_out.append((name, len(self.trace.calls), len(self.trace.modules)))
+
+    def _write(
+        self, function: Callable, name: str, nth: int, seen: tuple[tuple, dict], made: list[Tensor], sized: str
+    ) -> None:
         index = len(self.trace.calls)
-        outputs = tuple(_made(tensor, index, part) for part, tensor in enumerate(made))
+        outputs = tuple(_made(tensor, index, part, sized) for part, tensor in enumerate(made))
         hidden = not torch.is_grad_enabled()
         self.trace.calls.append(Call(index, name, function, *self.stack[-1], nth, *seen, outputs, hidden))
         self.values.update({id(tensor): value for tensor, value in zip(made, outputs)})
         self.alive.extend(made)
 
 
-def _made(tensor: Tensor, call: int, part: int) -> Value:
-    real = not tensor.is_complex()
-    return Value(call, part, tuple(tensor.shape), real=real, dtype=tensor.dtype, device=tensor.device)
+def _made(tensor: Tensor, call: int, part: int, sized: str = "") -> Value:
+    real, sized = not tensor.is_complex(), sized if tensor.dim() or sized.startswith("squeeze") else ""
+    return Value(call, part, tuple(tensor.shape), real=real, dtype=tensor.dtype, device=tensor.device, sized=sized)
+
+
+def _sized(name: str, seen: tuple[tuple, dict], reading: Reading) -> str:
+    """Return the name of the function by which the shape of what a call returned depends on values, "" for none."""
+    name = name.partition(".")[0]  # of an operator: without that of its overload
+    slices = [index for index in leaves(seen[0][1:], slice) if name == "__getitem__"]
+    lengths = any(value.call != CONSTANT for value in leaves([[s.start, s.stop, s.step] for s in slices], Value))
+    in_place = IN_PLACE.fullmatch(name) or is_shaped_as_first(name)
+    given = leaves(seen[0][:1] if in_place else seen, Value)
+    before = next((value.sized for value in given if value.sized), "")
+    if not before and not in_place and makes_shape(name, reading, lengths):
+        return name
+    return f"squeeze() of {before}" if before and name.startswith("squeeze") and "squeeze" not in before else before
 
 
 def _kept(value: Value) -> Value:
@@ -271,24 +311,28 @@ def _version(tensor: Tensor) -> int:
 
 
 def leaves(structure: Any, kind: type) -> list:
-    """Return every instance of `kind` in nested tuples, lists and dicts, in order."""
+    """Return every instance of `kind` in nested tuples, lists, dicts and slices, in order."""
     return list(_leaves(structure, kind))
 
 
 def _leaves(structure: Any, kind: type) -> Iterator:
     if isinstance(structure, kind):
         yield structure
+    elif isinstance(structure, slice):
+        yield from _leaves((structure.start, structure.stop, structure.step), kind)
     elif isinstance(structure, (tuple, list, dict)):
         for item in structure.values() if isinstance(structure, dict) else structure:
             yield from _leaves(item, kind)
 
 
 def replaced(structure: Any, kind: type, change: Callable) -> Any:
-    """Return nested tuples, lists and dicts with every instance of `kind` changed."""
+    """Return nested tuples, lists, dicts and slices with every instance of `kind` changed."""
     if isinstance(structure, kind):
         return change(structure)
     if isinstance(structure, dict):
         return {key: replaced(item, kind, change) for key, item in structure.items()}
+    if isinstance(structure, slice):
+        return slice(*(replaced(bound, kind, change) for bound in (structure.start, structure.stop, structure.step)))
     if isinstance(structure, (tuple, list)):  # a torch.Size, a namedtuple: plain ones do
         return (tuple if isinstance(structure, tuple) else list)(replaced(item, kind, change) for item in structure)
     return structure

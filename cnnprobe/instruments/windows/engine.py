@@ -101,7 +101,7 @@ class WindowEngine:
         self.room = min(CACHE_OF_GPU if on_gpu else CACHE, memory // LIVING)
         self.image = Value(IMAGE, 0, (1, *size))
         self.target = value_at(pass_, layer.tap)
-        refuse_handed_out(pass_, self.target)
+        refuse_handed_out(pass_, self.target, layer.tap)
         self.calls = ancestors(pass_, self.target)
         for value in {value for call in self.calls for value in call.inputs}:
             if value.call >= 0 and value.dtype in (torch.int64, torch.int32):

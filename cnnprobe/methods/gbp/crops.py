@@ -92,7 +92,7 @@ class FieldCrops:
         with untouched(model):
             seen = trace(model, size)
         self.size, self.target = size, value_at(seen, layer.tap)
-        refuse_handed_out(seen, self.target)
+        refuse_handed_out(seen, self.target, layer.tap)
         if layer.channel_axis != 1:
             raise Unrepeatable("its channels are not along axis 1")
         calls = ancestors(seen, self.target)
