@@ -136,9 +136,12 @@ def _handed_over(model: Any, images: "ImageSet", command: str) -> Any:
     import logging
 
     from cnnprobe.instruments.outputs import input_statistics
+    from cnnprobe.machine import chance
     from cnnprobe.models.foreign import network as foreign
 
-    model = foreign.handed_over(model, images.size, command)
-    if told := input_statistics.remark(model, images):
+    with chance.forked():
+        model = foreign.handed_over(model, images.size, command)
+        told = input_statistics.remark(model, images)
+    if told:
         logging.getLogger("cnnprobe").warning(told)
     return model

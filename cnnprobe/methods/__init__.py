@@ -37,6 +37,8 @@ def module(command: str) -> ModuleType:
 def measurement(command: str, provided: Provided, options: dict[str, Any]) -> Measurement:
     """Call the `compute` of a command, its numbers the same every time and in full float32 on every device.
 
+    The random generators of the process (torch's, NumPy's, Python's) are left to whoever asks for it.
+
     Args:
         command: e.g. "rf-map".
         provided: by the run.
@@ -45,14 +47,15 @@ def measurement(command: str, provided: Provided, options: dict[str, Any]) -> Me
     Returns:
         what there is to measure; a training chooses its number format itself.
     """
-    from cnnprobe.machine import precision  # with torch
+    from cnnprobe.machine import chance, precision  # with torch
 
     precision.take_out_of_environment()
     exact = precision.exact(provided.computation.device)
-    with precision.repeatable(exact):
+    own = chance.Own()
+    with precision.repeatable(exact), own.drawn_from():
         compute = module(command).compute
         made: Measurement = compute(provided, **_grouped(compute, options))
-    made.events = precision.repeated(exact, made.events)
+    made.events = own.events(precision.repeated(exact, made.events))
     return made
 
 

@@ -225,18 +225,17 @@ def network(
     size: tuple[int, ...],
 ) -> Any:
     """Build the network for images of a size and put its weights in; the readout has as many classes as they say."""
-    import torch
-
+    from cnnprobe.machine import chance  # with torch
     from cnnprobe.models.foreign import network as foreign
     from cnnprobe.preparation import weights as weight_files
 
     def built(classes: int | None) -> Any:
-        torch.manual_seed(seed)
+        chance.seed(seed, None)
         model = kind.build(num_classes=classes, **given)
         foreign.materialise(model, size, options["name"], options.get("channels"))
         return model
 
-    torch.manual_seed(seed)
+    chance.seed(seed, None)
     if weights.kind == "published":
         return weight_files.published(options["name"], kind, given, wanted)
     state = weight_files.read(weights.file) if weights.kind == "file" else {}

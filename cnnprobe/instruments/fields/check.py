@@ -21,6 +21,7 @@ from cnnprobe.instruments.network.findings import kept
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.receptive_field import whole_image
 from cnnprobe.instruments.network.tracing import noise_image
+from cnnprobe.machine import chance
 from cnnprobe.machine.memory import is_short
 
 ROUNDING = 64
@@ -77,8 +78,8 @@ def _beyond(model: nn.Module, layers: list[Layer], size: tuple[int, ...]) -> dic
 
         def shown(image: Tensor) -> dict[str, Tensor]:
             maps.clear()
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                torch.default_generator.manual_seed(0)  # a network may draw numbers
+            with chance.forked(), torch.no_grad():
+                chance.seed(0)  # a network may draw numbers
                 run(image.clone())
             return dict(maps)
 

@@ -17,6 +17,7 @@ from cnnprobe.instruments.fields.joins import everywhere, merged, of_its_kind, p
 from cnnprobe.instruments.network.receptive_field import BATCH, CHANNEL, Geometry, Role, Span, fitted, regions
 from cnnprobe.instruments.network.replay import Unrepeatable, run
 from cnnprobe.instruments.network.tracing import Call, Value
+from cnnprobe.machine import chance
 
 HALVES = 9
 """Random halves of the positions that are changed."""
@@ -123,8 +124,8 @@ class _Trial:
         return made.to(value.device, value.dtype)
 
     def _run(self, given: dict[Value, Tensor]) -> Tensor:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.default_generator.manual_seed(0)
+        with chance.forked(), torch.no_grad():
+            chance.seed(0)
             return run(self.call, given)[self.out.part].clone()
 
     def changed(self, number: int, places: dict[Value, Tensor]) -> Tensor:

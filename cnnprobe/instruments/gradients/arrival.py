@@ -22,6 +22,7 @@ from cnnprobe.instruments.network.findings import kept
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.tracing import leaves, noise_image
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.machine import chance
 from cnnprobe.machine.memory import is_short
 
 LOG = logging.getLogger("cnnprobe")
@@ -132,8 +133,8 @@ def _found_out(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> tuple[A
 
         def answer(image: Tensor) -> Tensor:
             values.clear()
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with chance.forked():
+                chance.seed(0, None)
                 run(image * 1)  # what is written to must not be a leaf
             return values.pop() * 1
 

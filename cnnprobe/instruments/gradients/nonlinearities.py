@@ -23,6 +23,7 @@ from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.replay import Unrepeatable, is_in_place, run, value_at
 from cnnprobe.instruments.network.tracing import CONSTANT, Call, Trace, Value, _Tracer, leaves, noise_image
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.machine import chance
 from cnnprobe.machine.memory import is_short
 
 Profile = Literal["affine", "ReLU", "ReLU6", "other"]
@@ -131,7 +132,7 @@ def plan_of(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...]) ->
 
 def _plan(model: nn.Module, layers: Sequence[Layer], size: tuple[int, ...]) -> Plan:
     """Return them from a pass with gradients on: what is called may depend on that."""
-    with untouched(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+    with untouched(model), chance.forked(), torch.inference_mode(False), torch.enable_grad():
         given = noise_image(model, size).requires_grad_() * 1
         tracer = _Counting(model, given)
         with tracer:

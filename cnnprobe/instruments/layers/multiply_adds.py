@@ -17,6 +17,7 @@ from cnnprobe.instruments.network.calls import einsum_indices
 from cnnprobe.instruments.network.conduct import conduct_of
 from cnnprobe.instruments.network.tracing import CONSTANT, Call, Trace, Value, Watch, leaves, noise_image, replaced
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.machine import chance
 
 _CONVOLUTION = re.compile(r"(conv[123]d|conv_transpose[123]d|_?convolution|conv_tbc|deform_conv2d)")
 _PRODUCT = re.compile(r"matmul|__r?matmul__|linalg_matmul|mm|bmm|mv|inner")
@@ -102,7 +103,7 @@ def _bill(model: nn.Module, size: tuple[int, ...], images: int) -> int:
     with torch.inference_mode(False):
         batch = noise_image(model, size).repeat_interleave(images, 0)  # alike: a router sends both the same way
     bill = _Bill(model)
-    with untouched(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), bill:
+    with untouched(model), chance.forked(), torch.inference_mode(False), torch.enable_grad(), bill:
         model(batch)
     return bill.count
 

@@ -14,6 +14,7 @@ from cnnprobe.instruments.network.conduct import conduct_of
 from cnnprobe.instruments.network.findings import kept
 from cnnprobe.instruments.network.layer import Layer, Tap
 from cnnprobe.instruments.network.tracing import noise_image
+from cnnprobe.machine import chance
 from cnnprobe.machine.memory import is_short
 
 SMALL = 1e-4
@@ -99,8 +100,8 @@ def _spreads(model: nn.Module, layers: list[Layer], images: Tensor) -> dict[str,
         low, high = ends.get(layer.name, (values[0], values[0]))
         ends[layer.name] = torch.minimum(low, values.amin(0)), torch.maximum(high, values.amax(0))
 
-    with tap(model, layers, receive) as run, torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.default_generator.manual_seed(0)  # a network may draw numbers
+    with tap(model, layers, receive) as run, chance.forked(), torch.no_grad():
+        chance.seed(0)  # a network may draw numbers
         for image in images.split(1):  # a batch is for what handles it to judge
             run(image)
     return {name: (float((high - low).max()), float(max(high.max(), -low.min()))) for name, (low, high) in ends.items()}

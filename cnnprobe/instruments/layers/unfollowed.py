@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from cnnprobe.instruments.network.findings import kept
 from cnnprobe.instruments.network.tracing import CONSTANT, Trace, Value, noise_image
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.machine import chance
 
 UNITS = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, nn.RNNBase, torch.jit.ScriptModule)
 """Modules with units, which would be missed."""
@@ -49,9 +50,9 @@ def _changing(model: nn.Module, paths: tuple[str, ...], size: tuple[int, ...]) -
 
     handles = [model.get_submodule(path).register_forward_hook(keeping(path)) for path in paths]
     try:
-        with untouched(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad():
+        with untouched(model), chance.forked(), torch.inference_mode(False), torch.no_grad():
             for seed in range(2):
-                torch.default_generator.manual_seed(0)
+                chance.seed(0)
                 shown.append({})
                 model(noise_image(model, size, seed))
     finally:

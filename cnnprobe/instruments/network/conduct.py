@@ -37,6 +37,7 @@ from cnnprobe.instruments.network.image_places import (
 from cnnprobe.instruments.network.layer import Tap
 from cnnprobe.instruments.network.tracing import Watch, noise_image, trace
 from cnnprobe.instruments.network.untouched import OF_TORCH, untouched
+from cnnprobe.machine import chance
 from cnnprobe.machine.memory import is_short
 
 LOG = logging.getLogger("cnnprobe")
@@ -310,9 +311,9 @@ def _looked(model: nn.Module, images: Tensor, seed: int, fast: bool = False) -> 
     """Run a network on images; returns what was seen, whether it wrote into them, and what it raised."""
     looking, error = _Looking(model, len(images)), None
     with ExitStack() as stack:
-        for one in (torch.random.fork_rng(devices=[]), torch.inference_mode(fast), torch.no_grad()):
+        for one in (chance.forked(), torch.inference_mode(fast), torch.no_grad()):
             stack.enter_context(one)
-        torch.random.default_generator.manual_seed(seed)
+        chance.seed(seed)
         given = images.clone()
         stack.enter_context(looking)
         try:

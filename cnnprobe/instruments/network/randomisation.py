@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.replay import ancestors, value_at
 from cnnprobe.instruments.network.tracing import CONSTANT, Call, Trace, Value, leaves, parameters_behind, trace_anew
+from cnnprobe.machine import chance
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 SUMS = ("add", "iadd", "radd")
@@ -199,13 +200,11 @@ def _copy(modules: Iterator[nn.Module]) -> Callable[[], None]:
 
 @torch.no_grad()
 def _randomise(modules: Sequence[nn.Module], seed: int) -> None:
-    """Draw new parameters for some modules; torch's own generators are left as they were."""
+    """Draw new parameters for some modules; the generators of the process are left as they were."""
     tensors = [p for module in modules for p in module._parameters.values() if p is not None]
     devices = sorted({p.device.index for p in tensors if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        torch.random.default_generator.manual_seed(seed)
-        for device in devices:
-            torch.cuda.default_generators[device].manual_seed(seed)
+    with chance.forked(devices):
+        chance.seed(seed, devices)
         for module in modules:
             learned = {name: p.clone() for name, p in module._parameters.items() if p is not None}
             if callable(reset := getattr(module, "reset_parameters", None)):

@@ -35,6 +35,7 @@ from cnnprobe.instruments.network.untouched import untouched
 from cnnprobe.instruments.outputs.forms import form_of
 from cnnprobe.instruments.outputs.readout import ends_in_layer
 from cnnprobe.instruments.outputs.scores import Scores, is_coarse, is_piled, scores_before
+from cnnprobe.machine import chance
 from cnnprobe.machine.memory import is_short
 
 LOG = logging.getLogger("cnnprobe")
@@ -173,7 +174,7 @@ def _found_out(model: nn.Module, size: tuple[int, ...], known: int, named: bool)
     near = [noise, 1 - noise.flip(-1) * 0.7, noise * 0.3, torch.zeros_like(noise)]
     far = [noise * FAR, (noise - 0.5) * FAR]
     returned: list[Any] = []
-    with untouched(model), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with untouched(model), chance.forked(), torch.no_grad():
         try:
             returned = [handed(model, image) for image in (*near, *far)]
         except Exception as error:  # the network is tried where it may have no meaning

@@ -13,6 +13,7 @@ from cnnprobe.instruments.network.calls import KINDS
 from cnnprobe.instruments.network.conduct import handed
 from cnnprobe.instruments.network.tracing import Trace, Value, trace
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.machine import chance
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 """By the number of axes of the map."""
@@ -118,7 +119,7 @@ def must_answer_in_training(model: nn.Module, readout: Readout, size: tuple[int,
     weight = next(model.parameters())
     images = torch.rand(4, *size, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
     own: tuple[Tensor | None, ...] = ()
-    with untouched(model), torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with untouched(model), chance.forked(), torch.enable_grad():
         for module in model.modules():
             module.training = True
         readout.module.weight.requires_grad_(True)
@@ -141,8 +142,8 @@ def new_readout(module: nn.Module, classes: int, seed: int) -> nn.Module:
         seed: of its weights; the same seed gives the same weights on every device.
     """
     bias = module.bias is not None
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.manual_seed(seed)
+    with chance.forked(), torch.device("cpu"):
+        chance.seed(seed, None)
         if isinstance(module, nn.Linear):
             made = nn.Linear(module.in_features, classes, bias=bias)
         else:

@@ -17,6 +17,7 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import as_float
 from cnnprobe.instruments.network.conduct import conduct_of, handed
+from cnnprobe.machine import chance
 from cnnprobe.machine import precision as numbers
 from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.memory import is_short
@@ -63,8 +64,8 @@ class Training:
     """A network being taught. `events` does it; stopped at any update, it goes on later to the same bits.
 
     That holds because nothing is drawn from a generator whose state could be lost: the order of images is a function
-    of (seed, epoch), their augmentation of (seed, epoch, image), dropout of (seed, update), the learning rate of the
-    update.
+    of (seed, epoch), their augmentation of (seed, epoch, image), what the network draws of (seed, update), the learning
+    rate of the update.
     A layer none of whose parameters is to be trained stays in eval mode and keeps its running statistics.
 
     Args:
@@ -97,6 +98,7 @@ class Training:
     ):
         self.model, self.dataset, self.recipe, self.computation = model, dataset, recipe, computation
         self.device, self.target, self.task = torch.device(computation.device), dataset.target, task_of(held_out)
+        self.gpus = [self.device.index or 0] if self.device.type == "cuda" else []
         self.learned, self.held_column = measures_of(self.task)
         self.terms = names_of(model, dataset, (*COMMON, self.learned, self.held_column))
         self.penalties = penalties_of(model) if self.terms else None
@@ -127,8 +129,7 @@ class Training:
         Raises:
             UserError: loss or weights are no longer finite, or a batch does not fit in memory.
         """
-        devices = [self.device.index or 0] if self.device.type == "cuda" else []
-        with numbers.repeatable(self.precision), torch.random.fork_rng(devices):
+        with numbers.repeatable(self.precision), chance.forked(self.gpus):
             try:
                 yield from self._events(start)
             except (MemoryError, RuntimeError) as error:
@@ -231,7 +232,7 @@ class Training:
         if self.target.kind == "map":
             targets = self.augmentation.maps(targets, indices, epoch)
         images = self._entering(self.augmentation(images, indices, epoch), self.supply)
-        numbers.seed(self.device, zlib.crc32(f"{self.computation.seed} {update}".encode()))
+        chance.seed(zlib.crc32(f"{self.computation.seed} {update}".encode()), self.gpus)
         with self.precision.autocast():
             outputs = handed(self.model, images)
             targets = self.task.fitted(targets, outputs)

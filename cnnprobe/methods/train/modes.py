@@ -17,6 +17,7 @@ from cnnprobe.instruments.network.tracing import (
     trace_anew,
 )
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.machine import chance
 
 IMAGES = 4
 """Of noise, that tell which buffers a pass in train mode writes to."""
@@ -79,7 +80,7 @@ def _keep_statistics(model: nn.Module, size: tuple[int, ...]) -> set[nn.Module]:
     }
     if not before:
         return set()
-    with untouched(model), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with untouched(model), chance.forked(), torch.no_grad():
         for module in model.modules():
             module.training = True
         handed(model, images)

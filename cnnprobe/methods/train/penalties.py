@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.machine import chance
 
 NAME = "penalties"
 Penalties = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
@@ -41,7 +42,7 @@ def names_of(model: nn.Module, dataset: ImageSet, others: Iterable[str]) -> tupl
     device = next(model.parameters()).device
     images = torch.full((2, *dataset.size), 0.5, device=device)
     targets = dataset.targets([0, 0])[0].to(device)
-    with untouched(model), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with untouched(model), chance.forked(), torch.no_grad():
         model.eval()
         found: Any = own(images, model(images), targets)
     right = isinstance(found, dict) and all(

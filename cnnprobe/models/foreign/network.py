@@ -6,19 +6,18 @@ aside for the network within. That stays as it is: its module paths, the keys of
 
 import copy
 import logging
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.about import about
 from cnnprobe.instruments.network.findings import kept
+from cnnprobe.machine import chance
 from cnnprobe.models.foreign.returned import as_logits, entries_of
 from cnnprobe.models.weights import extra_state
 
@@ -287,17 +286,17 @@ def _differs(model: nn.Module, size: tuple[int, ...]) -> tuple[str | None, bool]
         Why it is refused, None where it is not; and whether it drew random numbers, though it answered alike.
     """
     image = _image(model, size)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), _chance() as state:
-        before = state()
+    with torch.no_grad(), chance.forked():
+        before = chance.standing()
         with as_it_was(model):
             first = _tensors(model(image.clone()))  # it may write into it
-        draws = image.device.type != "cpu" or before != state()
+        draws = image.device.type != "cpu" or before != chance.standing()
         with as_it_was(model):
             model(1 - image.flip(-1) / 2)  # what it keeps of the first image it is shown is none of the next
-            begun = state()
+            begun = chance.standing()
             times = 3 if draws else 1  # chance may leave a few numbers as they are
             others = [_tensors(model(image.clone())) for _ in range(times)]
-            drawn = begun != state()  # not at its first image alone
+            drawn = begun != chance.standing()  # not at its first image alone
     names = about(model).classes
     if names and len(first) == 1 and first[0].ndim == 2 and first[0].shape[1] != len(names):
         raise UserError(f"About.classes names {len(names)} classes, the network has {first[0].shape[1]} outputs")
@@ -307,22 +306,6 @@ def _differs(model: nn.Module, size: tuple[int, ...]) -> tuple[str | None, bool]
         "the network answers the same image differently each time, in eval mode: dropout that is always on "
         "(F.dropout wants training=self.training), noise, or a state that it changes"
     ), drawn
-
-
-@contextmanager
-def _chance() -> Iterator[Callable[[], tuple]]:
-    """Give a function that returns where the generators of random numbers stand; NumPy's and Python's are put back."""
-    numbers, own = np.random.get_state(), random.getstate()
-
-    def state() -> tuple:
-        words = np.random.get_state(legacy=False)["state"]
-        return torch.random.get_rng_state().numpy().tobytes(), words["key"].tobytes(), words["pos"], random.getstate()
-
-    try:
-        yield state
-    finally:
-        np.random.set_state(numbers)
-        random.setstate(own)
 
 
 def _same(one: list[Tensor], other: list[Tensor]) -> bool:
