@@ -89,17 +89,14 @@ def compute(
     if "swap" in ways and len(shown) < 2:
         raise UserError(f"how=swap needs 2 or more images, got {len(shown)}; say how=mean or how=zero")
     labels = np.asarray(dataset.labels)[shown]
-    known: Outputs | Maps | None = Maps.of(model, dataset, provided.classes)
-    if known is None:
-        known = _outputs(model, dataset, provided.classes)
+    known = Maps.of(model, dataset, provided.classes) or _outputs(model, dataset, provided.classes)
     effects = _effects(known, lesions, labels, provided, measure)
     maps = known if isinstance(known, Maps) else None
     _check_room(len(lesions), len(shown), maps)
     partner = shown[derangement(len(shown), seed)]
 
     def loaded(indices: np.ndarray, start: int) -> Iterator[Batch]:
-        masks = maps is not None and maps.masks
-        return batches(dataset, **computation.loading, indices=indices, start=start, targets=masks)
+        return batches(dataset, **computation.loading, indices=indices, start=start, targets=bool(maps and maps.masks))
 
     def pairs(start: int) -> Iterator[tuple[Batch, Batch]]:
         own = loaded(shown, start)
@@ -132,8 +129,8 @@ def compute(
             yield Phase("averaging", len(shown), "images")
             yield from means.run(len(shown), partial(loaded, shown), resumed.unfinished)
         yield Phase("lesioning", passes, "images")
-        counted = 0 if maps is None else maps.counted
-        answers = Answers.empty(len(layers), len(lesions), len(shown), known.classes, counted)
+        sizes = len(layers), len(lesions), len(shown), known.classes, maps.counted if maps else 0
+        answers = Answers.empty(*sizes)
         work = Lesioning(model, dataset.size, known, lesions, sets, means.of(computation.device))
         yield from work.run(pairs, answers, resumed.unfinished)
         found = effects.values(answers)
