@@ -82,7 +82,7 @@ def test_a_mask_lies_on_its_image_at_any_size_resize_and_crop(tmp_path, size, re
 
 
 def test_a_mask_lies_on_its_image_against_a_loop_over_pixels(tmp_path):
-    """Each px shown has the class of the source px that its centre lies in."""
+    """F90: each px shown has the class of the source px that its centre lies in."""
     image, mask = chequered(61, 84)
     save(tmp_path / "images/a.png", image)
     save(tmp_path / "masks/a.png", mask)
