@@ -109,7 +109,7 @@ class Rows(Generic[Name]):
 
 @dataclass(frozen=True)
 class Advance:
-    """Work went on by `count` of whatever the measurement counts."""
+    """Work went on by `count` of whatever the measurement counts; below 0: so many have to be done once more."""
 
     count: int = 1
 

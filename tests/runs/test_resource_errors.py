@@ -10,11 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnprobe.config import catalogue
 from cnnprobe.instruments.images import batches
 from cnnprobe.instruments.network import activations
 from cnnprobe.machine import files
+from cnnprobe.machine.memory import Carried
 from cnnprobe.models import convnet
 from cnnprobe.runs import execute, resource_errors
 from cnnprobe.runs.job import Job
@@ -33,6 +35,7 @@ WHOLE = "8 images of 3×32×32 at once do not fit"
 SINGLE = "one image of 3×32×32 does not fit"
 PROBES = [command for command in catalogue.commands() if command not in ("train", "transfer", "layers")]
 FAST = ("record", "topk", "rsa")
+AT_ONCE = ("record",)
 
 
 @pytest.mark.parametrize("error", SHORT, ids=["numpy", "cpu", "gpu"])
@@ -82,6 +85,54 @@ def test_every_command_goes_on_with_as_many_images_as_fit(cnnprobe, pictures, tm
     assert re.search(r"does not fit in memory, going on with [123]$", answer.err, re.MULTILINE), answer.err
     folder = tmp_path / "outputs" / command / name_of(command)
     alike(Recording(folder / "v001/store.h5"), Recording(folder / "v002/store.h5"))
+
+
+class Failing(TorchDispatchMode):
+    """Counts the convolutions and products of a piece of work; memory does not suffice for number `at`."""
+
+    def __init__(self, at=None):
+        super().__init__()
+        self.at, self.seen = at, 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        if re.search(r"aten\.(conv|linear|addmm|mm)", str(operation)):
+            self.seen += 1
+            if self.seen == self.at:
+                raise TORCH
+        return operation(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("command", [c if c in AT_ONCE else pytest.param(c, marks=pytest.mark.slow) for c in PROBES])
+def test_wherever_memory_runs_out_every_image_counts_once(cnnprobe, pictures, tmp_path, monkeypatch, command):
+    """F54: in the last operation of any piece of work: the first, the last, and some between, of several batches."""
+    real, pieces = Carried.attempt, []
+
+    def attempt(self, count, work):
+        failing = Failing(fails.get(len(pieces)) if count > 1 else None)
+        pieces.append(failing)
+        failing.most = count
+
+        def watched():
+            with failing:
+                return work()
+
+        return real(self, count, watched)
+
+    fails: dict[int, int] = {}
+    monkeypatch.setattr(Carried, "attempt", attempt)
+    asked = words(command, pictures, "weights=random", "device.threads=1")
+    assert cnnprobe(*asked).status == 0
+    places = [place for place, one in enumerate(pieces) if one.seen and one.most > 1]
+    last = [pieces[place].seen for place in places]
+    folder = tmp_path / "outputs" / command / name_of(command)
+    assert places
+    for at in np.unique(np.linspace(0, len(places) - 1, 5).astype(int)):
+        fails, before = {places[at]: last[at]}, Recording(folder / "v001/store.h5")
+        pieces.clear()
+        answer = cnnprobe(*asked)
+        assert answer.status == 0, answer.err
+        assert "does not fit in memory" in answer.err
+        alike(before, Recording(folder / f"v{len(list(folder.glob('v*'))):03d}/store.h5"))
 
 
 def alike(one, other):

@@ -62,6 +62,11 @@ class Reading(TorchDispatchMode):
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: tuple = (), keywords: dict[str, Any] | None = None
     ) -> Any:
+        if torch.is_inference_mode_enabled() and hasattr(operation, "decompose"):  # else torch does that before
+            with self:
+                result = operation.decompose(*arguments, **(keywords or {}))
+            if result is not NotImplemented:
+                return result
         tags = getattr(operation, "tags", ())
         if torch.Tag.dynamic_output_shape in tags or torch.Tag.data_dependent_output in tags:
             read = [one for one in tree_leaves((arguments, keywords)) if isinstance(one, Tensor)]

@@ -179,37 +179,45 @@ class Lesioning:
         while at["start"] < len(batch):
             start, stop = at["start"], min(at["start"] + carried.most, len(batch))
             part = batch.part(start, stop), partners.part(start, stop)
-            fits = yield from self._part(*part, slice(place + start, place + stop), answers, carried, at)
-            at["start"] = stop if fits else start
+            lost = yield from self._part(*part, slice(place + start, place + stop), answers, carried, at)
+            at["start"] = stop if lost is None else start
             at["layer"], at["lesion"], at["most"] = 0, 0, carried.most
+            if lost:
+                yield Advance(-lost)
         at["shown"], at["start"] = at["shown"] + len(batch), 0
 
     def _part(
         self, part: Batch, partners: Batch, own: slice, answers: Answers, carried: Carried, at: dict[str, int]
-    ) -> Generator[Advance, None, bool]:
-        """Show some images, intact and with every lesion; returns whether they fit into memory."""
+    ) -> Generator[Advance, None, int | None]:
+        """Show some images, intact and with every lesion.
+
+        Nothing is added up before all of them are done: what does not fit in the end is shown once more.
+
+        Returns:
+            None, or, of images that do not fit into memory, how many were counted in vain.
+        """
+        counted = 0
         answers.read[own], answers.partner_read[own] = part.readable, partners.readable
         for number in range(at["layer"], len(self.layers)):
             layer = self.layers[number]
             if carried.attempt(len(part), partial(self._intact, layer, part, partners)) is None:
-                return False
+                return counted
             (held,) = self.held
             answers.intact[number, own] = self._chosen(held.scores, part.readable)
             self._count(answers.intact_pixels[number, own], held.scores, held.scores, part)
-            if not number and not at["lesion"]:
-                self._measure(held.scores, part, answers)
             for place in self.places[layer.name][at["lesion"] :]:
                 found = carried.attempt(len(part), partial(self._lesioned, place, held))
                 if found is None:
-                    return False
+                    return counted
                 moved = (found - held.scores).square().sum(1).cpu().numpy()
                 answers.moved[place, own] = np.where(part.readable, moved, np.nan)
                 answers.decided[place, own] = self._chosen(found, part.readable)
                 self._count(answers.pixels[place, own], found, held.scores, part)
-                at["lesion"] += 1
+                at["lesion"], counted = at["lesion"] + 1, counted + len(part)
                 yield Advance(len(part))
             at["layer"], at["lesion"] = number + 1, 0
-        return True
+        self._measure(self.held[0].scores, part, answers)
+        return None
 
     def _intact(self, layer: Layer, part: Batch, partners: Batch) -> bool:
         """Run a network up to a layer, and on from there."""

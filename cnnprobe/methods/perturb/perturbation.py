@@ -263,9 +263,11 @@ class Showing:
         carried = Carried(at["most"])
         while at["start"] < len(batch):
             part = batch.part(at["start"], at["start"] + carried.most)
-            fits = yield from self._show(run, part, trials, counted, carried, at)
-            at["start"] += len(part) if fits else 0
+            lost = yield from self._show(run, part, trials, counted, carried, at)
+            at["start"] += len(part) if lost is None else 0
             at["passes"], at["most"] = 0, carried.most
+            if lost:
+                yield Advance(-lost)
         trials.skipped[batch.indices] = ~batch.readable
         at["shown"], at["start"] = at["shown"] + len(batch), 0
 
@@ -277,22 +279,22 @@ class Showing:
         counted: dict[str, np.ndarray],
         carried: Carried,
         at: dict[str, int],
-    ) -> Generator[Advance, None, bool]:
-        """Show some images as they are and in all perturbations; returns whether they fit into memory."""
+    ) -> Generator[Advance, None, int | None]:
+        """Show some images in all perturbations; returns None, or, if they do not fit, what was counted in vain."""
         seen: dict[str, Original] = {}
 
         def attempted(work: Callable[[], Any]) -> bool:
             return carried.attempt(len(part), lambda: (work(), True)[1]) is not None
 
         if not attempted(lambda: self._originals(run, part, trials, seen)):
-            return False
+            return 0
         yield Advance(len(part) * (1 + at["passes"]))
         spectrum = self.noise.spectrum(part.images)
         for number, (kind, draw) in enumerate(self.noise.passes()):
             if number < at["passes"]:
                 continue
             if not attempted(partial(self._perturbed, run, part, trials, seen, spectrum, kind, draw)):
-                return False
+                return len(part) * (1 + at["passes"])
             at["passes"] = number + 1
             yield Advance(len(part))
         for layer, original in seen.items():
@@ -301,7 +303,7 @@ class Showing:
             finite = squares.isfinite()
             trials.size[layer] += torch.where(finite, squares, 0.0).sum(0).double().cpu().numpy()
             counted[layer] += finite.sum(0).cpu().numpy()
-        return True
+        return None
 
     def _originals(self, run: Callable[..., Any], part: Batch, trials: Trials, seen: dict[str, Original]) -> None:
         """Show some images as they are; `seen` is filled by layer."""

@@ -49,6 +49,12 @@ def rows_of_runs(score: Tensor) -> Tensor | None:
     return rows(torch.unique_consecutive(steps)[1:].long() * 0)
 
 
+def rows_without_graph(score: Tensor) -> Tensor | None:
+    with torch.inference_mode():
+        found = rows(torch.where(score > BRIGHT)[0])
+    return None if found is None else found.clone()
+
+
 WAYS = {  # rows of bright images, or None, by something that differs for other images
     "item()": lambda s: torch.arange(1) if s.max().item() > BRIGHT else None,
     "__bool__()": lambda s: torch.arange(1) if s.max() > BRIGHT else None,
@@ -71,6 +77,7 @@ WAYS = {  # rows of bright images, or None, by something that differs for other 
     "the shape of to_sparse()": rows_of_sparse,
     "the shape of squeeze() of nonzero()": rows_of_squeezed,
     "pieces": rows_of_pieces,
+    "without graph": rows_without_graph,
     "slice": lambda s: rows(torch.arange(1)[: (s > BRIGHT).sum()]),
     "size": lambda s: torch.arange(1) if (s > BRIGHT).nonzero().size(0) else None,
     "property": lambda s: torch.arange(1) if (s > BRIGHT).nonzero().shape[0] else None,

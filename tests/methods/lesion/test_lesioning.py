@@ -6,7 +6,10 @@ import torch
 import torchvision
 from torch import nn
 
+import cnnprobe as package
+from cnnprobe.methods.lesion.lesioning import Lesioning
 from cnnprobe.methods.lesion.lesions import derangement
+from cnnprobe.store.tables import Advance
 from tests.support.calling import Labelled, images
 from tests.support.networks.detectors import Detectors, by_hooks, coloured, measured
 
@@ -73,6 +76,31 @@ def test_several_layers_in_one_pass_are_each_by_itself():
         for column in ("unexplained", "changed", "after"):
             expected = alone["lesions", column]
             np.testing.assert_array_equal(both["lesions", column][3 * place : 3 * place + 3], expected)
+
+
+@pytest.mark.parametrize("where", ["first", "later"])
+def test_images_that_are_shown_once_more_count_once(monkeypatch, where):
+    """F54: memory runs out in a lesion, where the intact scores of the first layer are known."""
+    torch.manual_seed(0)
+    model, dataset = torchvision.models.squeezenet1_0(weights=None, num_classes=8).eval(), images(10)
+    options = {"layer": ["conv2", "conv9"], "how": ["zero", "mean"], "units": [0, 2], "batch_size": 5}
+    whole = measured(model, dataset, **options)
+    real, refused = Lesioning._lesioned, []
+
+    def short(self, place, held):
+        if place == {"first": 1, "later": 3}[where] and len(held.scores) > 2:
+            refused.append(len(held.scores))
+            raise MemoryError
+        return real(self, place, held)
+
+    monkeypatch.setattr(Lesioning, "_lesioned", short)
+    events = list(package.measure("lesion", model=model, dataset=dataset, **options).events)
+    rows = measured(model, dataset, **options)
+    assert refused[:1] == [5]
+    for column in ("images", "before", "after", "changed", "unexplained"):
+        np.testing.assert_allclose(rows["lesions", column], whole["lesions", column], rtol=1e-4)
+    # counted are images with the means of two layers, and with lesions
+    assert sum(event.count for event in events if isinstance(event, Advance)) == 10 + 10 * 4
 
 
 class Branching(Detectors):

@@ -152,10 +152,11 @@ def ascending(
             work = replace(settings, lr=settings.lr * pace, redirect=redirect)
             randoms = [np.random.default_rng([*seeds[row], attempt]) for row in some]
             climb = Climb(show, objective.of(some), work, parametrisation(work, size, statistics), statistics)
-            fits = yield from _climbed(climb, randoms, together, device, carried, attempt == 0, begun)
+            lost = yield from _climbed(climb, randoms, together, device, carried, attempt == 0, begun)
             begun = None
-            if not fits:
+            if lost is not None:
                 climb = None
+                yield Advance(-lost)
                 continue
             waiting[attempt, pace] = rows[len(some) :]
             if not waiting[attempt, pace]:
@@ -175,9 +176,13 @@ def _climbed(
     carried: Carried,
     first: bool,
     begun: State | None,
-) -> Generator[Advance, None, bool]:
-    """Run a climb window by window; returns whether it fitted into memory."""
-    rows, steps = len(randoms), climb.settings.steps
+) -> Generator[Advance, None, int | None]:
+    """Run a climb window by window.
+
+    Returns:
+        None, or, of a climb that did not fit into memory, how many steps of its rows were counted in vain.
+    """
+    rows, steps, counted = len(randoms), climb.settings.steps, 0
     few = max(1, TOGETHER // (rows * math.prod(climb.made.size)))
 
     def attempted(work: Callable[[], None]) -> bool:
@@ -188,17 +193,18 @@ def _climbed(
         return carried.attempt(rows // together, done) is not None
 
     if not attempted(lambda: climb.begin(randoms, together, device)):
-        return False
+        return counted
     if begun is not None:
         climb.restore(begun)
     for start in range(0, steps, WINDOW):
         stop = min(start + WINDOW, steps)
         while (before := climb.taken) < stop:
             if not attempted(partial(climb.steps, before, min(before + few, stop), (start, stop))):
-                return False
+                return counted
             if first:
+                counted += rows * (climb.taken - before)
                 yield Advance(rows * (climb.taken - before))
-    return attempted(climb.end)
+    return None if attempted(climb.end) else counted
 
 
 def _noted(
