@@ -70,7 +70,8 @@ class Effects:
             "unexplained": Column("mean squared change of the scores over their variance over images, intact; 0 = as "
                                   "intact, 1 = as far as one constant answer"),
             "loss": Column(f"by {self.measure}: larger is worse"),
-            "p": Column("share of random lesions, and of this one, that lose as much; NaN without controls"),
+            "p": Column("share of random lesions, and of this one, that lose as much; "
+                        "NaN without controls that have a loss"),
         }  # fmt: skip
         if self.classes:
             columns |= {
@@ -143,7 +144,8 @@ def chance(lesions: list[Lesion], loss: np.ndarray) -> np.ndarray:
 
     Args:
         lesions: controls follow the lesion whose size they have.
-        loss: (lesion,).
+        loss: (lesion,). A control without one (NaN: the network decided nothing) does not count, as it has lost neither
+            less nor more; where none is left, p is NaN.
     """
     found = np.full(len(lesions), np.nan, np.float32)
     for place, lesion in enumerate(lesions):
@@ -152,8 +154,10 @@ def chance(lesions: list[Lesion], loss: np.ndarray) -> np.ndarray:
         stop = place + 1
         while stop < len(lesions) and lesions[stop].control >= 0:
             stop += 1
-        if (others := stop - place - 1) > 0:
-            found[place] = (1 + (loss[place + 1 : stop] >= loss[place]).sum()) / (1 + others)
+        others = loss[place + 1 : stop]
+        others = others[~np.isnan(others)]
+        if len(others):
+            found[place] = (1 + (others >= loss[place]).sum()) / (1 + len(others))
     return found
 
 

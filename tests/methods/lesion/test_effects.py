@@ -20,9 +20,17 @@ def lesions(*controls, how="zero"):
 
 def test_p_counts_the_controls_behind_a_lesion_and_itself():
     """F99."""
-    loss = np.array([0.3, 0.3, 0.1, 0.2, 0.5, 0.1, 0.9, np.nan, 0.0])
+    loss = np.array([0.3, 0.3, 0.1, 0.2, 0.5, 0.1, 0.9, 0.05, 0.0])
     found = chance(lesions(3, 0, 2, 0), loss)
     expected = [(1 + 1) / 4, *[np.nan] * 3, np.nan, (1 + 1) / 3, *[np.nan] * 3]
+    np.testing.assert_allclose(found, np.array(expected, np.float32))
+
+
+def test_controls_without_a_loss_do_not_count():
+    """F99: they have lost neither less nor more; infinitely much is more."""
+    loss = np.array([0.3, 0.1, np.nan, 0.4, 0.3, np.nan, np.nan, 0.3, np.inf, np.nan])
+    found = chance(lesions(3, 2, 2), loss)
+    expected = [(1 + 1) / 3, *[np.nan] * 3, np.nan, *[np.nan] * 2, (1 + 1) / 2, *[np.nan] * 2]
     np.testing.assert_allclose(found, np.array(expected, np.float32))
 
 
