@@ -1,8 +1,9 @@
 """One job of a sweep, in whatever process it was launched, and the line it leaves in the sweep's folder.
 
 Where a launcher gives one process several jobs, each is done in a process of its own, so that one that is killed takes
-no other with it. A job leaves a note when it begins and its line when it ends: a note without a line is a job that was
-killed.
+no other with it. So is each that runs a Python file of the user's own, whatever the launcher: what such a file changes
+in torch, in NumPy, in the process (a default, a class, a setting) ends with it. A job leaves a note when it begins and
+its line when it ends: a note without a line is a job that was killed.
 """
 
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,6 +74,12 @@ class Asked:
         """What is run."""
         return catalogue.command_name(self.config["method"]["name"])
 
+    @property
+    def runs_own_files(self) -> bool:
+        """Whether Python files of the user's own are run for it."""
+        blocks = (self.config.get(group) for group in ("model", "method"))
+        return any(isinstance(block, dict) and block.get("file") for block in blocks)
+
     def line(self, status: str, **more: Any) -> dict[str, Any]:
         """Return what the table says of it."""
         return {"job": self.number, "overrides": self.words, "status": status, "version": "", "reason": ""} | more
@@ -85,12 +93,12 @@ def task(config: DictConfig) -> int:
     asked = Asked(Sweep(Path(of["folder"]), of["id"]), about.job.num, typed(about.overrides.task), plain)
     launcher = os.environ.get(PARENT)
     here = launcher == str(os.getpid())  # as the plain launcher does it, and joblib where it has one worker
-    shared = about.runtime.choices.get("hydra/launcher") in SHARING and hasattr(os, "fork") and _in_main_thread()
+    shared = about.runtime.choices.get("hydra/launcher") in SHARING and _can_fork()
     try:
         asked.sweep.check()
         if shared and not here:
             return _apart(asked) if _die_with_the(launcher) else _left_alone(asked)
-        status = do(asked)
+        status = _apart(asked) if here and asked.runs_own_files and _can_fork() else do(asked)
     except UserError as error:
         if here:  # the sweep itself says so
             raise GoneError(2) from None
@@ -167,24 +175,44 @@ def _work(asked: Asked, stop: Stop) -> tuple[int, dict[str, Any]]:
     return status, line
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def _can_fork() -> bool:
+    """Tell whether a process like this one can be made: not where a GPU was used already, which none can then."""
+    used = "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
+    return hasattr(os, "fork") and threading.current_thread() is threading.main_thread() and not used
 
 
 def _apart(asked: Asked) -> int:
     """Do a job in a process of its own; returns its exit status, negative where a signal killed it."""
     preparation.load_torch()  # once for all jobs that this process is given
     screen.flush()
-    parent, child = os.getpid(), os.fork()
-    if child == 0:
-        _only_child(asked, parent)
+    parent, begun, ended = os.getpid(), threading.Event(), list[int]()
+
+    def wait_for_it() -> None:
+        """Begin the job and wait for it, in a thread that never computed.
+
+        A process that is forked has the threads of none that did, and would wait for those of OpenMP for ever.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_STATUS)  # until the job can have its own handlers
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            child = os.fork()
+        if child == 0:
+            _only_child(asked, parent)
+        begun.set()
+        ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    waiting = threading.Thread(target=wait_for_it, daemon=True)
+    waiting.start()
+    begun.wait()
+    if os.environ.get(PARENT) == str(parent):  # the sweep's own handlers end its jobs in order
+        waiting.join()
+        return ended[0]
     # a Ctrl-C reaches the job as well, and that is who ends in order
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        _, how = os.waitpid(child, 0)
+        waiting.join()
     finally:
         signal.signal(signal.SIGINT, before)
-    return os.waitstatus_to_exitcode(how)
+    return ended[0]
 
 
 def _die_with_the(parent: str | None) -> bool:
@@ -212,6 +240,7 @@ def _only_child(asked: Asked, parent: int) -> NoReturn:
     """Do a job and end this process; a signal stops it in order when the one that waits for it dies."""
     status = 1
     try:
+        _hear_signals()
         if not _die_with_the(str(parent)):
             _left_alone(asked)
         status = do(asked)
@@ -228,6 +257,14 @@ def _only_child(asked: Asked, parent: int) -> NoReturn:
         terminal.say(traceback.format_exc(), stream=sys.stderr)
     finally:
         _leave(status)
+
+
+def _hear_signals() -> None:
+    """Have signals end this process as they end any, until its job listens to them; those that came meanwhile too."""
+    for number in EXIT_STATUS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_STATUS)
 
 
 def settle(folder: Path, jobs: list[list[str]], wait: bool = True) -> None:

@@ -333,3 +333,64 @@ def test_a_signal_while_a_job_is_drawn_stops_the_sweep_behind_it(tmp_path, monke
     (tmp_path / "jobs").mkdir()
     assert sweep_job.do(Asked(Sweep(tmp_path), 0, ["seed=1"], config)) == status
     assert json.loads((tmp_path / "jobs/0.json").read_text())["status"] == "complete"
+
+
+PATCHING = """
+import os, sys
+import numpy as np
+import torch
+from torch import nn
+
+nn.Conv2d.reset_parameters = lambda self: nn.init.constant_(self.weight, 0.01)
+torch.relu = torch.sin
+np.seterr(all="raise")
+os.environ["OF_ANOTHER"] = "1"
+sys.path.insert(0, "/of/another")
+build = lambda: nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Flatten(), nn.LazyLinear(8))
+"""
+PLAIN = """
+import os
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 4, 3), nn.Linear(4, 8)
+    def forward(self, images):
+        return self.out(torch.relu(self.conv(images)).mean((2, 3)))
+
+assert "OF_ANOTHER" not in os.environ
+build = Net
+"""
+
+
+def test_what_a_file_of_a_job_changes_ends_with_it(cnnprobe, tmp_path):
+    """F100: the second network is the one that it is by itself, in a process that has computed with many threads."""
+    (tmp_path / "patching.py").write_text(PATCHING)
+    (tmp_path / "plain.py").write_text(PLAIN)
+    words = ["record", "model=custom", "model.input_size=16", "weights=random", "dataset=shapes", "dataset.count=4",
+             "device.threads=2", "device.workers=0"]  # fmt: skip
+    assert cnnprobe(*words, "model.file=plain.py", "name=alone").status == 0
+    assert cnnprobe(*words, "-m", "model.file=patching.py,plain.py", "name=swept").status == 0
+    runs = tmp_path / "outputs/record"
+    assert contents(runs / "alone/v001") == contents(runs / "swept/v002") != contents(runs / "swept/v001")
+    assert "OF_ANOTHER" not in os.environ and "/of/another" not in sys.path
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_sweep_ends_a_job_of_a_file_in_order(tmp_path, number, status):
+    """F103: as of any other job, whether the terminal sends it to both or somebody to one."""
+    (tmp_path / "plain.py").write_text(PLAIN)
+    words = ["record", "-m", "model=custom", "model.file=plain.py", "model.input_size=16", "weights=random",
+             "dataset=shapes", "dataset.count=20000", "batch_size=2", "seed=1,2", "device.threads=1"]  # fmt: skip
+    own = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-m", "cnnprobe", *words], cwd=tmp_path, env=own,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    folder = tmp_path / "outputs/record/custom-shapes"
+    wait_for(lambda: (folder / "v001/store.h5").exists())
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, err
+    assert json.loads((folder / "v001/run.json").read_text())["status"] == "interrupted"
+    assert "interrupted" in out and "not begun" in out and "Traceback" not in err
