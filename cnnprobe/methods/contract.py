@@ -117,7 +117,7 @@ class Method(Protocol):
         """
 
     def draw(self, recording: Recording) -> Figures:
-        """Give the figures of a run, each with the name of its file, from the store alone."""
+        """Give the figures of a run, each with the name of its file (no path), from the store alone."""
 
     def headline(self, recording: Recording) -> dict[str, Any]:
         """Return the few numbers that are printed and stand in `run.json`."""

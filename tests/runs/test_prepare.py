@@ -35,6 +35,6 @@ def test_the_first_signal_ends_the_preparation(cnnprobe, monkeypatch, module, na
 @pytest.mark.parametrize("dataset", ["shapes", "avatar", "signals", "tiles"])
 def test_the_number_of_images_that_are_made_is_limited(cnnprobe, dataset):
     """F103: a hundred million names would be 10 GB."""
-    answer = cnnprobe(*WORDS[:4], f"dataset={dataset}", "dataset.count=100000000")
+    answer = cnnprobe(*WORDS[:4], f"dataset={dataset}", "dataset.count=100000000", "--cfg", "job")
     assert answer.status == 2
     assert "dataset.count must be a whole number, from 1 to 10000000 or null, got 100000000" in answer.err
