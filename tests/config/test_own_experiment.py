@@ -264,7 +264,9 @@ def test_what_a_job_finds_broken_is_its_failure(cnnprobe, place):
     assert "job 1: bright_ness.py:1: SyntaxError: " in answer.err and "Traceback" not in answer.err
 
 
-@pytest.mark.parametrize("option", ["root", "brain", "old_task", "tables"])
+@pytest.mark.parametrize(
+    "option", ["root", *(pytest.param(name, marks=pytest.mark.slow) for name in ("brain", "old_task", "tables"))]
+)
 @pytest.mark.parametrize("place_of", ["numbers.csv", "numbers/below/one.csv"])
 def test_whatever_an_option_is_called_its_files_count(cnnprobe, place, option, place_of):
     """F100: no name of a package's option, and no folder, hides a file that an experiment of one's own reads."""

@@ -341,12 +341,16 @@ def test_a_store_does_not_name_the_file_that_is_run(cnnprobe, tmp_path):
 SIGNS = ["a,b", "it's", 'a"b', "~b", "#b", "*b", "[b]", "{b}", "b\nc", "${b}", "${oc.env:PATH}", "b\\", "$${b}", "=b"]
 
 
+QUICK = ("a,b", "b\nc", "${oc.env:PATH}", "=b")
+"""Of these a run is read in the quick tests too."""
 SWEPT = ("a,b", "b\nc", "${oc.env:PATH}")
 """Of these a sweep is read in the quick tests too."""
 
 
 @pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", SIGNS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SIGNS]
+)
 def test_the_folder_that_is_read_is_the_one_that_was_looked_through(cnnprobe, tmp_path, monkeypatch, name, sweep):
     """F12, F13: in `lab,clean` two folders were read, of which nobody had looked at `lab`."""
     folder = tmp_path / name / name

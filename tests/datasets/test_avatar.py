@@ -175,6 +175,8 @@ def histogram(images):
     return np.sqrt(np.stack([np.bincount(row, minlength=512) for row in codes]))
 
 
+QUICK = ("colour histogram", "amplitude spectrum")
+"""Of the shortcuts, those of the quick tests."""
 SHORTCUTS = {
     "pixels": lambda images: images.reshape(len(images), -1),
     "colour histogram": histogram,
@@ -193,7 +195,9 @@ def drawn():
     return [(dataset.load(range(len(dataset)))[0].numpy(), dataset.labels) for dataset in sets]
 
 
-@pytest.mark.parametrize("shortcut", SHORTCUTS)
+@pytest.mark.parametrize(
+    "shortcut", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in SHORTCUTS]
+)
 def test_no_shortcut_gives_the_class_away(drawn, shortcut):
     """Logistic regression on what has no shape stays below 0.80 on held-out images."""
     (train, train_labels), (test, test_labels) = drawn

@@ -156,6 +156,7 @@ def of_group(group):
     return found
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_whole_group_ends_a_run_in_order(tmp_path, pictures):
     """F63: as a batch scheduler does it; loader processes too get it, and none is left over."""
     images = ["dataset=folder", f"dataset.root={pictures}", "device.workers=2"]

@@ -163,7 +163,9 @@ def statuses(folder):
     return [json.loads(path.read_text())["status"] for path in sorted(folder.glob("v*/run.json"))]
 
 
-@pytest.mark.parametrize(("words", "where"), [("seed=1", "> /dev/full"), ("-m seed=1,2", "| true")])
+@pytest.mark.parametrize(
+    ("words", "where"), [("seed=1", "> /dev/full"), pytest.param("-m seed=1,2", "| true", marks=pytest.mark.slow)]
+)
 def test_a_table_that_nobody_takes_changes_nothing(tmp_path, words, where):
     """F75: that of a run, of each job of a sweep, and of the sweep."""
     answer = shell(f"$P layers model=convnet {words} {where}; exit ${{PIPESTATUS[0]}}", tmp_path, PYTHONUNBUFFERED="")
@@ -211,7 +213,7 @@ print("read", end="")
     ("words", "where"),
     [
         ("seed=1", "2>&1 | true"),
-        ("-m seed=1,2", "2>&1 | true"),
+        pytest.param("-m seed=1,2", "2>&1 | true", marks=pytest.mark.slow),
         pytest.param("-m seed=1,2", "> /dev/full 2> /dev/full", marks=pytest.mark.slow),
     ],
 )

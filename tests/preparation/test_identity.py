@@ -101,7 +101,9 @@ def test_files_of_one_name_beside_different_networks_are_each_its_own(tmp_path):
     assert kinds == ["ReLU", "Tanh", "GELU"]
 
 
-@pytest.mark.parametrize("changed", ["net.py", "parts.py", "labels.csv"])
+@pytest.mark.parametrize(
+    "changed", ["net.py", *(pytest.param(one, marks=pytest.mark.slow) for one in ("parts.py", "labels.csv"))]
+)
 def test_a_stopped_run_does_not_go_on_where_something_it_depends_on_is_another_thing(cnnprobe, place, changed):
     """F100: of a network of one's own also what it imports."""
     assert cnnprobe("record", *MINE, *SHOWN).status == 0

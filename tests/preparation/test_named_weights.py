@@ -272,6 +272,7 @@ def stored(path):
     return columns, {key: str(value) for key, value in recording.attributes.items()}
 
 
+@pytest.mark.slow
 def test_a_command_follows_a_training_is_stopped_goes_on_and_is_repeated(growth, tmp_path):
     asked = ["growth", "model=convnet", "dataset=shapes", "limit=4", f"weights={RUN}@*"]
     folder = tmp_path / "outputs/growth/convnet-shapes"
@@ -300,6 +301,7 @@ def test_a_command_follows_a_training_is_stopped_goes_on_and_is_repeated(growth,
     assert stored(folder / "v002") == (columns, attributes)
 
 
+@pytest.mark.slow
 def test_a_source_is_compared_with_the_last_moment(growth, tmp_path):
     topk = ["topk", "model=convnet", "dataset=shapes", "limit=8", "layer=conv1", "criterion=max", "k=2", "units=0"]
     asked = ["growth", "model=convnet", "dataset=shapes", "limit=8", "source=topk/convnet-shapes/v001"]

@@ -81,7 +81,9 @@ def warned(run):
     return json.loads((Path(run) / "run.json").read_text())["warnings"]
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if place else kind for place, kind in enumerate(NETWORKS)]
+)
 def test_what_a_network_learned_is_found_again(cnnprobe, kind):
     """F88: by itself, by the name of the run, by another path to the file; it answers as the one that learned."""
     if ASKED == pretend.NAME and kind.startswith("tied"):

@@ -37,6 +37,7 @@ def test_alexnet_is_as_in_the_table_of_araujo_norris_and_sim():
     check(model.features, ["conv1", "conv2", "5"], (3, 127, 127))
 
 
+@pytest.mark.slow
 def test_vgg16_and_resnet50_are_as_in_the_table_of_araujo_norris_and_sim():
     vgg = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
     assert find(vgg, "30", (3, 32, 32))[0].field.size == (212, 212)

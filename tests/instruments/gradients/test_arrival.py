@@ -155,7 +155,10 @@ def test_what_may_be_is_said():
     assert "jumps, as threshold or round" in in_part("second", "the image", 0.3)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_1", "resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "name",
+    ["squeezenet1_1", *(pytest.param(one, marks=pytest.mark.slow) for one in ("alexnet", "resnet18", "mobilenet_v2"))],
+)
 def test_kinks_and_rounding_are_not_warned_of(name, caplog):
     """F87: of deep networks with many rectifiers and maxima."""
     torch.manual_seed(1)

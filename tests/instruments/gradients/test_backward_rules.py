@@ -193,8 +193,8 @@ NETWORKS = {
 }
 
 
-LONG = ("vgg11",)
-"""Of these, what takes longest to make."""
+LONG = ("vgg11", "alexnet", "densenet121", "googlenet")
+"""Of these, what takes longest."""
 
 
 @pytest.mark.parametrize(

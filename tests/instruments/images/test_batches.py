@@ -154,6 +154,7 @@ def test_signals_to_the_whole_group_leave_loader_processes_alone():
     assert len(joined(batches(Levels(planted=end_group), batch_size=2, workers=2))) == 10
 
 
+@pytest.mark.slow
 def test_the_hostile_corpus_loads_alike_with_and_without_processes(tmp_path):
     expected = corpus(tmp_path)
     options = {"split": None, "classes": None, "labels": None, "size": 8, "resize": None, "strict": False}
@@ -165,6 +166,7 @@ def test_the_hostile_corpus_loads_alike_with_and_without_processes(tmp_path):
     assert alone.readable.sum() == sum(words == "" for words in expected.values())
 
 
+@pytest.mark.slow
 def test_a_loader_kept_alive_by_an_error_does_not_hold_up_the_end_of_python():
     words = """
 import sys

@@ -173,6 +173,7 @@ def test_globs_lists_and_all(alexnet):
     assert [layer.name for layer in find(alexnet, "all", size)] == [f"conv{n}" for n in range(1, 6)] + dense
 
 
+@pytest.mark.slow
 def test_mousenet_reads_its_first_three_convolutions_at_the_area(mouse):
     size = (3, 64, 64)
     reads = {layer.name: layer.reads for layer in find(mouse, ["conv1", "conv2", "conv3", "conv4"], size)}
@@ -343,11 +344,9 @@ def test_units():
     "name",
     [
         "resnet18",
-        "densenet121",
-        "mobilenet_v3_small",
-        "efficientnet_b0",
-        "shufflenet_v2_x0_5",
-        "convnext_tiny",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("densenet121", "mobilenet_v3_small")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientnet_b0", "shufflenet_v2_x0_5")),
+        pytest.param("convnext_tiny", marks=pytest.mark.slow),
         "swin_t",
     ],
 )

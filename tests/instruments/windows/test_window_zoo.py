@@ -48,7 +48,7 @@ LARGE = {
 }
 
 
-LONG = ("mousenet", "vit")
+LONG = ("mousenet", "vit", "mobilenet_v2", "alexnet")
 """Of those above, networks of which brute force takes longest."""
 
 

@@ -89,6 +89,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, **SETTINGS)
 @given(cases())
 def test_networks_drawn_at_random(case):

@@ -182,6 +182,7 @@ def test_the_batch_size_changes_nothing_beyond_rounding():
         np.testing.assert_allclose(one[name]["curve"], other[name]["curve"], atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_done_again_and_the_rest_is_the_same(monkeypatch):
     monkeypatch.setattr(tuning, "SAVED_UNITS", 6)
     monkeypatch.setattr(tuning, "SAVED_FITS", 2)
@@ -270,6 +271,7 @@ def test_a_run_has_its_factor_table_and_its_figures(cnnprobe, tmp_path):
     assert "tuning shows dataset=manufactured without limit=" in answer.err
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_as_if_never_stopped(cnnprobe, tmp_path, monkeypatch):
     """Stopped while the second batch of Gabors is fitted: the rest is done, bit for bit as in one go."""
     import cnnprobe as package
