@@ -144,6 +144,7 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
     if "output" in about and not training:
         model.cnnprobe = replace(protocol.about(model), output=about["output"])
     moments, sums = learned(model, options["name"], weights)
+    from cnnprobe.instruments.network import snapshots
     from cnnprobe.machine.memory import is_short
     from cnnprobe.models.foreign import network as foreign
     from cnnprobe.models.parts import inputs
@@ -154,10 +155,12 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
     if options["name"] == "custom":
         _check_foreign(model, dataset, weights, command, {key: given[key] for key in ("mean", "std")})
     classes = tuple(dataset.target.names if training else about.get("classes") or protocol.about(model).classes)
-    sha256 = weight_files.sha256(model.state_dict())
+    sha256 = weight_files.sha256(snapshots.whole(model))
     code = kind.ran() if options["name"] == "custom" else {}
     buffers = foreign.unsaved(model) if options["name"] == "custom" else {}
-    unsaved = {name: weight_files.sha256({name: value}) for name, value in buffers.items()}
+    built = snapshots.as_built(model)  # by its code; what was learned in their place is part of the weights
+    asked = ((name, built.get(name, value)) for name, value in buffers.items())
+    unsaved = {name: weight_files.sha256({name: value}) for name, value in asked if value is not None}
     return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options, code, unsaved)
 
 
@@ -200,18 +203,21 @@ def learned(model: Any, name: str, weights: Weights) -> tuple[list[Any], dict[st
     Raises:
         UserError: a file is damaged or belongs to another network.
     """
-    from cnnprobe.instruments.network.snapshots import Moment
+    from cnnprobe.instruments.network import snapshots
     from cnnprobe.preparation import weights as weight_files
 
     def reader(one: Weights) -> Callable[[], dict[str, Any]]:
-        return lambda: weight_files.matched(model, weight_files.read(one.file), one.label, name, one.part, tell=False)
+        learned = (one.about or {}).get("buffers", ())
+        return lambda: weight_files.matched(
+            model, weight_files.read(one.file), one.label, name, one.part, tell=False, buffers=learned
+        )
 
     moments, sums = [], {}
     for one, label in zip(weights.moments, moment_names(weights)):
-        moment = Moment(label, one.epoch, reader(one))
-        weight_files.fit(model, moment.load(), one.label, name)
+        moment = snapshots.Moment(label, one.epoch, reader(one))
+        snapshots.put(model, moment.load())
         moments.append(moment)
-        sums[label] = weight_files.sha256(model.state_dict())
+        sums[label] = weight_files.sha256(snapshots.whole(model))
     return moments, sums
 
 
@@ -245,10 +251,11 @@ def network(
         _check_extent(kind, given, wanted, state, weights.label)
     model = built(wanted)
     if weights.kind == "file":
-        count = weight_files.classes_in(state, model)
+        learned = (weights.about or {}).get("buffers", ())
+        count = weight_files.classes_in({key: value for key, value in state.items() if key not in learned}, model)
         if count is not None and options.get("num_classes") in (None, count):
             model = built(count)
-        weight_files.fit(model, state, weights.label, options["name"], weights.part)
+        weight_files.fit(model, state, weights.label, options["name"], weights.part, learned)
     return model
 
 

@@ -5,7 +5,7 @@ import importlib
 import json
 import logging
 import urllib.error
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.network import about as protocol
+from cnnprobe.instruments.network import snapshots
 from cnnprobe.machine import files
 from cnnprobe.models.weights import checkpoints, matching
 from cnnprobe.preparation import likeness
@@ -76,6 +77,7 @@ BESIDE = {
     "update": int,
     "val_accuracy": float,
     "output": str,
+    "buffers": [str],
 }
 """Kinds of what is written beside weights, see `store.kinds.fits`."""
 
@@ -146,13 +148,26 @@ def _classes(weights: matching.Found, own: Mapping[str, Tensor]) -> int | None:
     return next(iter(heads))[0][0] if same else None
 
 
-def fit(model: nn.Module, state: Mapping[str, Tensor], label: str, name: str, part: str = "") -> None:
+def fit(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    label: str,
+    name: str,
+    part: str = "",
+    buffers: Sequence[str] = (),
+) -> None:
     """Put weights into a network, all of them or none; see `matched`."""
-    model.load_state_dict(matched(model, state, label, name, part))
+    snapshots.put(model, matched(model, state, label, name, part, buffers=buffers))
 
 
 def matched(
-    model: nn.Module, state: Mapping[str, Tensor], label: str, name: str, part: str = "", tell: bool = True
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    label: str,
+    name: str,
+    part: str = "",
+    tell: bool = True,
+    buffers: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Find the weights of a network in a file, whatever stands before their names and beside them.
 
@@ -163,15 +178,16 @@ def matched(
         name: of the network, for messages.
         part: the prefix of those that are meant, where the file has several sets.
         tell: whether to warn of what is not used, and of what is not there and stays as it was built.
+        buffers: names of those that were learned, though the network's state dict leaves them out; as the file says.
 
     Returns:
-        The whole state of the network.
+        The whole state of the network, see `snapshots.put`.
 
     Raises:
         UserError: names or shapes differ (how many, the first of each, and the network that fits better), several sets
             fit, or values cannot be used.
     """
-    own, may_lack = model.state_dict(), matching.optional(model)
+    own, may_lack = model.state_dict() | snapshots.expected(model, state, buffers), matching.optional(model)
     sets = [one for one in matching.found(state, own, may_lack) if one.exact]
     if not sets:
         raise _misfit(model, state, label, name)

@@ -1,6 +1,10 @@
-"""Moments of learning: a network as it was at several times of its training, one after the other in one network."""
+"""Moments of learning: a network as it was at several times of its training, one after the other in one network.
 
-from collections.abc import Callable, Iterator
+What a network has learned is its state dict, and those buffers that it leaves out (`persistent=False`) which are others
+than they were built: a running mean, a memory of images. A state without them means that they are as built.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,6 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.instruments.network.untouched import untouched
+
+OURS = "_cnnprobe"
+"""How names begin that this package gives to attributes of a network."""
+BUILT = f"{OURS}_built"
+"""Attribute of a module: its buffers as built, by name, of those in whose place learned ones were put."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +28,102 @@ class Moment:
         label: its name, e.g. "epoch=003", "update=000064".
         epoch: how many times the network had seen the training images, 0 before training, a fraction within an epoch;
             NaN where that is not known.
-        load: reads its state dict, all entries of the network's own, on the CPU; read anew each time, so that only one
-            moment need be in memory.
+        load: reads its state (see `put`), all entries of the network's own, on the CPU; read anew each time, so that
+            only one moment need be in memory.
     """
 
     label: str
     epoch: float
     load: Callable[[], dict[str, Tensor]]
+
+
+def as_built(model: nn.Module) -> dict[str, Tensor | None]:
+    """Return copies, on the CPU, of the buffers that are not in a network's state dict, by name, as it was built."""
+    found = {}
+    for name, module, own in _left_out(model):
+        built = vars(module).get(BUILT, {}).get(own, module._buffers.get(own))
+        found[name] = None if built is None else built.detach().cpu().clone()
+    return found
+
+
+def changed(model: nn.Module, built: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Return the buffers that are not in a network's state dict and are others than they were, by name.
+
+    Args:
+        model: a network.
+        built: what `as_built` returned.
+    """
+    now = ((name, module._buffers.get(own)) for name, module, own in _left_out(model))
+    return {
+        name: value
+        for name, value in now
+        if value is not None and value.layout == torch.strided and not _same(value, built.get(name))
+    }
+
+
+def whole(model: nn.Module) -> dict[str, Tensor]:
+    """Return all that a network has learned: its state dict, and the buffers that are others than they were built."""
+    return model.state_dict() | changed(model, as_built(model))
+
+
+def expected(model: nn.Module, state: Mapping[str, Tensor], learned: Iterable[str]) -> dict[str, Tensor]:
+    """Return the buffers of a file that belong to a network which leaves them out of its state dict.
+
+    Args:
+        model: the network.
+        state: of the file.
+        learned: the names there, as they are written beside it.
+
+    Returns:
+        by the names of the network, in which it may have another prefix.
+    """
+    names = [name for name in learned if name in state]
+    return {
+        own: state[name]
+        for own, _, _ in _left_out(model)
+        for name in names
+        if f".{own}".endswith(f".{name}") or f".{name}".endswith(f".{own}")
+    }
+
+
+def put(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put a state, as `whole` returns it, into a network; buffers that it lacks become as they were built.
+
+    Raises:
+        RuntimeError: names or shapes are not those of the network.
+    """
+    left_out = list(_left_out(model))
+    apart = {name for name, _, _ in left_out}
+    model.load_state_dict({name: value for name, value in state.items() if name not in apart})
+    for name, module, own in left_out:
+        if name not in state and own not in vars(module).get(BUILT, {}):
+            continue
+        now = module._buffers.get(own)
+        built = vars(module).setdefault(BUILT, {})
+        built.setdefault(own, None if now is None else now.detach().cpu().clone())
+        value = state.get(name, built[own])
+        if now is not None and value is not None and (now.shape, now.dtype) == (value.shape, value.dtype):
+            with torch.no_grad():
+                now.copy_(value)
+        else:
+            place = next((p.device for p in model.parameters()), torch.device("cpu"))
+            module._buffers[own] = None if value is None else value.to(place)
+
+
+def _left_out(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Give the buffers that a state dict leaves out: name, module, and name in the module."""
+    for path, module in model.named_modules():
+        for own in sorted(getattr(module, "_non_persistent_buffers_set", ())):
+            if not own.startswith(OURS):
+                yield f"{path}.{own}" if path else own, module, own
+
+
+def _same(value: Tensor, other: Tensor | None) -> bool:
+    """Say whether two tensors are equal, NaN to NaN."""
+    if other is None or (value.shape, value.dtype) != (other.shape, other.dtype):
+        return False
+    value = value.detach().cpu()
+    return bool(((value == other) | ((value != value) & (other != other))).all())
 
 
 @contextmanager
@@ -45,7 +143,7 @@ def at(model: nn.Module, moment: Moment) -> Iterator[nn.Module]:
     kept = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     try:
         with untouched(model):
-            model.load_state_dict(moment.load())
+            put(model, moment.load())
             yield model
     finally:
         with torch.no_grad():

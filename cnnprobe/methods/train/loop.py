@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.augmentation import as_float
+from cnnprobe.instruments.network import snapshots
 from cnnprobe.instruments.network.conduct import conduct_of, handed
 from cnnprobe.machine import chance
 from cnnprobe.machine import precision as numbers
@@ -167,9 +168,10 @@ class Training:
 
     def _prepare(self) -> None:
         """Bring network, optimiser and images to where they are needed, and to the state they had."""
+        self.built = snapshots.as_built(self.model)
         if self.state:
             with _state_of_this_training():
-                self.model.load_state_dict(self.state["model"])
+                snapshots.put(self.model, self.state["model"])
         self.model.to(device=self.device, memory_format=self.precision.layout)
         conduct_of(self.model, tuple(self.dataset.size))  # now: whatever it draws there, no update draws after it
         self.optimiser = self.recipe.optimiser(self.groups)
@@ -361,7 +363,8 @@ class Training:
         """
         self._look()
         progress = self.progress
-        weights = {key: copied(tensor) for key, tensor in self.model.state_dict().items()}
+        learned = snapshots.changed(self.model, self.built)
+        weights = {key: copied(tensor) for key, tensor in (self.model.state_dict() | learned).items()}
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             raise self._diverged(f"step {progress.step} (weights no longer finite)")
         progress.kept = name
@@ -372,6 +375,8 @@ class Training:
             "classes": list(self.target.names),
             "input_size": list(self.dataset.size),
         }
+        if learned:
+            about["buffers"] = sorted(learned)
         if self.target.kind == "present":
             about["output"] = "existence"
         if progress.epoch and not progress.step:
