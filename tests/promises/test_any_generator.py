@@ -50,6 +50,7 @@ def weights(run):
     return {path.name: path.read_bytes() for path in paths if path.name != "resume.safetensors"}
 
 
+@pytest.mark.slow
 def test_the_same_training_in_another_process_is_the_same(tmp_path):
     """F105: first weights and updates, by whatever the network draws them."""
     (tmp_path / "net.py").write_text(DRAWING)

@@ -89,7 +89,7 @@ def test_the_network_that_was_judged_is_the_one_that_is_loaded(cnnprobe, trained
     inside = cnnprobe(*record, "name=inside", "model.function=wrapped")
     assert inside.status == 0, inside.err
     runs = [tmp_path / f"outputs/record/{name}/v001" for name in ("plain", "inside")]
-    one, other = (Recording(run / "store.h5")["activations/logits"]["maximum"] for run in runs)
+    one, other = (Recording(run / "store.h5")["activations/logits"]["max"] for run in runs)
     images = shapes.build(size=16, count=24, split="test", seed=0, contrast=0.15, noise=0.02)
     shown = torch.stack([images[place][0] for place in range(len(images))])
     assert np.allclose(one, by_hand(last, shown), atol=1e-5) and np.array_equal(one, other)

@@ -186,7 +186,16 @@ def ends_meanwhile(run, monkeypatch):
     monkeypatch.setattr(sweep_job, "execute", after)
 
 
-@pytest.mark.parametrize("word", ["auto", "latest", "latest@last", "train/convnet-shapes/latest"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "auto",
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ("latest", "latest@last", "train/convnet-shapes/latest")
+        ),
+    ],
+)
 def test_all_jobs_of_a_sweep_take_the_weights_that_were_the_newest_when_it_began(
     cnnprobe, trained, tmp_path, monkeypatch, word
 ):

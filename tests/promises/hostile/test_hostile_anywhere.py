@@ -151,7 +151,10 @@ def test_there_are_enough_of_them(handed):
 
 @pytest.mark.parametrize(
     ("place", "every"),
-    [*((place, 96) for place in PLACES), *(pytest.param(place, 1, marks=pytest.mark.slow) for place in PLACES)],
+    [
+        *(pytest.param(place, 96, marks=pytest.mark.slow if number % 2 else ()) for number, place in enumerate(PLACES)),
+        *(pytest.param(place, 1, marks=pytest.mark.slow) for place in PLACES),
+    ],
 )
 def test_a_hostile_file_does_no_harm_wherever_it_is_read(cnnprobe, pictures, tmp_path, handed, place, every):
     """F09, F10, F12, F24, F25, F27, F34, F35, F40, F45, F72, F73: one in so many of all files and the pipe, or all."""

@@ -106,6 +106,7 @@ def test_a_run_whose_folder_is_deleted_writes_nothing_into_the_next_one_of_that_
     assert found == dict.fromkeys(names, "of the second")
 
 
+@pytest.mark.slow
 def test_a_run_begun_with_nohup_outlives_its_terminal(tmp_path):
     """F103."""
 
