@@ -96,11 +96,3 @@ def test_a_variable_that_shortens_products_is_taken_out(monkeypatch, caplog):
     assert not [name for name in precision.SHORTENING if name in os.environ]
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     assert precision.environment()["ATEN_CPU_CAPABILITY"] == "default"
-
-
-def test_seeding_makes_dropout_repeat():
-    with torch.random.fork_rng([]):
-        precision.seed(CPU, 5)
-        first = torch.rand(3)
-        precision.seed(CPU, 5)
-        assert torch.equal(torch.rand(3), first)

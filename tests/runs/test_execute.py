@@ -588,12 +588,12 @@ def test_runs_at_the_same_instant_have_their_own_folders(tmp_path, pictures, cou
 
 
 def test_a_bug_keeps_its_traceback_and_status_1(cnnprobe, pictures, monkeypatch, tmp_path):
-    from cnnprobe.methods import record
+    from cnnprobe.methods.record import showing
 
     def broken(*_, **__):
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(record, "reduced", broken)
+    monkeypatch.setattr(showing, "reduced", broken)
     answer = cnnprobe(*words("record", pictures))
     assert answer.status == 1
     assert "RuntimeError: planted" in answer.err

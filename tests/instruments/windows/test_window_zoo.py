@@ -10,10 +10,13 @@ import torchvision
 from cnnprobe.instruments.layers.naming import main_layers
 from cnnprobe.instruments.windows.occluders import Grid
 from cnnprobe.methods.rf_map.occlusion import Occlusion
-from cnnprobe.models import convnet, mousenet
+from cnnprobe.models import capsnet, convnet, mousenet, unet
 from tests.support.occluding import misses, scale, textured
 
 MOUSE = {"num_classes": 10, "readout": "pool4", "input_size": None, "upsample_to": None, "mask_seed": 0}
+UNET = {"input_size": 32, "channels": 3, "width": 4, "depth": 2, "padding": "same", "rise": "transposed"}
+CAPSULES = {"input_size": 20, "channels": 3, "width": 4, "kernel": 5, "types": 2, "primary": 4, "pose": 4, "routing": 3}
+CAPSULES |= {"decoder": None, "reconstruction": 0.0}
 
 
 def published(arch, **options):
@@ -29,6 +32,8 @@ ZOO = {
     "resnet": (published("resnet18"), 64),
     "squeezenet": (published("squeezenet1_1"), 64),
     "vit": (published("vit_b_16", image_size=32), 32),
+    "unet": (lambda: unet.build(num_classes=None, **UNET), 32),
+    "capsnet": (lambda: capsnet.build(num_classes=None, **CAPSULES), 20),
 }
 LARGE = {
     "convnext_tiny": (published("convnext_tiny"), 64),
@@ -73,7 +78,9 @@ def check(build, side: int, layers: int) -> None:
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * largest, err_msg=layer.name)
             if reading == "site" and len(layer.map_size) == 2:
                 missed = misses(layer, grid, sites)[:, None].repeat(2, 1)
-                assert (found[missed] == 0).all(), layer.name
+                # an up-convolution puts several places of its input together: beside what it sees, zeros are rounded
+                most = 0 if layer.field is None or layer.field.aligned else 1e-6 * largest
+                assert (np.abs(found[missed]) <= most).all(), layer.name
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in ZOO])
