@@ -21,6 +21,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.findings import kept
 from cnnprobe.instruments.network.handing_out import HANDED_OUT, Reading, is_shaped_as_first, makes_shape, tells_shape
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.machine import chance
 from cnnprobe.machine.memory import is_short
 
 IMAGE, CONSTANT = -1, -2  # `Value.call` of the network's input, and of what does not depend on it
@@ -365,7 +366,7 @@ def trace_anew(model: nn.Module, size: tuple[int, ...], learning: bool = False) 
         image = noise_image(model, size)
     tracer = _Tracer(model, image)
     # Not in inference mode: its tensors do not say whether they were changed in place. Nothing here needs a gradient.
-    with untouched(model), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad(), tracer:
+    with untouched(model), chance.forked(), torch.inference_mode(False), torch.enable_grad(), tracer:
         for parameter in model.parameters() if learning else ():
             parameter.requires_grad_(parameter.is_floating_point())
         try:
