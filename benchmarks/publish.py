@@ -2,9 +2,9 @@
 
     python benchmarks/publish.py outputs/train/mousenet-cifar10/v001
 
-Into cnnprobe/models/weights/published/MODEL-DATASET go the best weights and some moments of learning, float32, only the taps
-that exist; run.json, what the run says about itself without places on this machine; README.md, the card, every figure
-of it read from the run.
+Into cnnprobe/models/weights/published/MODEL-DATASET go the best weights and some moments of learning, float32, only the
+taps that exist; run.json, what the run says about itself without places on this machine; README.md, the card, every
+figure of it read from the run.
 """
 
 import argparse
