@@ -261,7 +261,8 @@ def test_what_a_job_finds_broken_is_its_failure(cnnprobe, place):
     Path("bright_ness.py").write_text(text)
     answer = cnnprobe(*MINE, "-m", *IMAGES, "scale=1,2")
     assert answer.status == 2 and "1 of 2 jobs done" in answer.out
-    assert "job 1: bright_ness.py:1: SyntaxError: " in answer.err and "Traceback" not in answer.err
+    assert "bright_ness.py:1: SyntaxError: " in answer.err and "Traceback" not in answer.err
+    assert "failed" in answer.out and "bright_ness.py:1: SyntaxError: invalid syntax" in answer.out  # in the table
 
 
 @pytest.mark.parametrize(

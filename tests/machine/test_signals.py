@@ -178,6 +178,7 @@ def test_a_signal_to_the_whole_group_ends_a_run_in_order(tmp_path, pictures):
     wait_for(lambda: not of_group(process.pid))
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_terminal_is_told_and_keeps_the_rows(tmp_path):
     """F62: the key itself, typed into a terminal of its own."""
     terminal, other = pty.openpty()

@@ -198,6 +198,7 @@ def test_what_a_run_could_not_have_listed_is_not_new():
     assert identity.differences({"code a.py": "1", "labels": "2"}, now) == ["objects is new", "held-out labels is new"]
 
 
+@pytest.mark.slow
 def test_a_source_is_found_by_what_it_holds(cnnprobe, place):
     """F100: `latest` means another run by now; F104: the run was moved, or its name is another one's."""
     words = ["model=convnet", "weights=random", "dataset=avatar", "limit=6", "layer=conv1"]

@@ -17,6 +17,7 @@ def test_a_network_is_recognised_with_another_number_of_classes(state):
     assert likeness.nearest(state) == "resnet34"
 
 
+@pytest.mark.slow
 def test_a_part_of_a_network_and_strangers_are_not(state):
     assert likeness.nearest(dict(list(state.items())[:50])) is None
     assert likeness.nearest({"a": torch.ones(1)}) is None

@@ -446,6 +446,7 @@ def test_of_other_options_there_are_no_published_weights_and_auto_takes_random_o
         asked(tmp_path, "model.mask=none", "weights=published")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sketched")
 def test_a_training_of_ones_own_comes_before_the_published_one(tmp_path):
     words = ["model=mousenet", "model.input_size=16", "dataset=shapes", "dataset.count=16", "epochs=1", "batch_size=8"]

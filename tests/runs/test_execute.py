@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 QUICK = {command: one.words for command, one in COMMANDS.items()}
 OWN = {command: one.stimuli for command, one in COMMANDS.items() if one.stimuli}
 """Commands that make their own stimuli, and the dataset they come from."""
+FIRST = ("train", "record", "lesion", "cam", "rsa", "layers")
+"""Commands whose runs are looked at whole in the quick tests."""
 LATER = ("topk", "rf-map", "gbp", "optimize")
 """Commands beside record that are stopped before any of their writes in the slow tests."""
 TYPED = ("config", "checksum", "identity")
@@ -58,7 +60,9 @@ def contents(folder):
     return found
 
 
-@pytest.mark.parametrize("command", QUICK)
+@pytest.mark.parametrize(
+    "command", [one if one in FIRST else pytest.param(one, marks=pytest.mark.slow) for one in QUICK]
+)
 def test_a_run_leaves_what_the_contract_lists_and_once_more_the_same(cnnprobe, pictures, tmp_path, command):
     answer = cnnprobe(*words(command, pictures))
     assert answer.status == 0, answer.err
@@ -107,7 +111,9 @@ def names(folder):
 
 @pytest.mark.slow
 @pytest.mark.rendered
-@pytest.mark.parametrize("command", QUICK)
+@pytest.mark.parametrize(
+    "command", [one if one in FIRST else pytest.param(one, marks=pytest.mark.slow) for one in QUICK]
+)
 def test_once_more_every_pixel_of_every_figure_is_the_same(cnnprobe, pictures, tmp_path, command):
     for _ in range(2):
         assert cnnprobe(*words(command, pictures)).status == 0
@@ -163,6 +169,7 @@ def test_weights_of_a_moment_of_training_are_found(cnnprobe, pictures, tmp_path)
     assert "no weights 'epoch=77'" in wrong.err
 
 
+@pytest.mark.slow
 def test_all_moments_of_a_training_are_a_sweep_in_their_order(cnnprobe, pictures, tmp_path):
     cnnprobe(*words("train", pictures))
     asked = words("topk", pictures, "criterion=max", "layer=conv1", "units=0")
@@ -179,6 +186,7 @@ def test_all_moments_of_a_training_are_a_sweep_in_their_order(cnnprobe, pictures
     assert f"topk takes one network, got weights={run}@*; a run for each: -m weights={run}@*" in answer.err
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_learns_the_same_when_it_goes_on(cnnprobe, tmp_path):
     """F62: Bit for bit: the rows of every epoch and all weights."""
     many = [
@@ -215,6 +223,7 @@ def test_weights_of_another_model_are_refused(cnnprobe, pictures):
     assert "has model=convnet, asked for model=mousenet" in answer.err
 
 
+@pytest.mark.slow
 def test_topk_of_a_record_run_equals_topk_of_the_network(cnnprobe, pictures, tmp_path):
     """Except for area: its threshold is exact there, and from a first look here."""
     cnnprobe(*words("record", pictures, "keep=maps"))
@@ -440,6 +449,7 @@ class Short(Occlusion):
         return super().discrepancies(*given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [*(pytest.param(images, marks=pytest.mark.slow) for images in (0, 9)), 21])
 def test_an_interrupted_mapping_ends_as_if_never_stopped_and_remembers_the_batch(
     cnnprobe, pictures, tmp_path, monkeypatch, images
@@ -467,6 +477,7 @@ def test_an_interrupted_mapping_ends_as_if_never_stopped_and_remembers_the_batch
     assert contents(folder) == contents(folder.parent / "v002")
 
 
+@pytest.mark.slow
 def test_a_damaged_batch_is_mapped_again(cnnprobe, pictures, tmp_path):
     """F71: A batch whose checksum does not match counts as not there."""
     assert cnnprobe(*words("rf-map", pictures)).status == 0
@@ -578,6 +589,7 @@ def test_a_run_that_is_being_written_is_not_resumed_by_another(cnnprobe, tmp_pat
     assert "is being written by process" in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_runs_at_the_same_instant_have_their_own_folders(tmp_path, pictures, count):
     """F68."""

@@ -206,6 +206,7 @@ def test_a_folder_that_vanishes_while_it_is_written_is_told(cnnprobe, pictures, 
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_told(pictures, tmp_path, cnnprobe):
     """F66: `ulimit -f` in a process of its own; afterwards the run is had whole."""
     import subprocess

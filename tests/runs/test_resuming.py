@@ -127,6 +127,7 @@ def test_other_versions_and_threads_are_warned_of(cnnprobe, pictures, tmp_path, 
     assert any(told in line for line in run_json.read(folder)["warnings"])
 
 
+@pytest.mark.slow
 def test_every_commit_that_wrote_rows_is_named(cnnprobe, pictures, tmp_path, monkeypatch):
     """F70: the last one alone would be said of rows that it has not written."""
     monkeypatch.setattr(provenance, "commit", lambda: "first")

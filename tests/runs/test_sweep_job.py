@@ -378,6 +378,7 @@ def test_what_a_file_of_a_job_changes_ends_with_it(cnnprobe, tmp_path):
     assert "OF_ANOTHER" not in os.environ and "/of/another" not in sys.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_to_the_sweep_ends_a_job_of_a_file_in_order(tmp_path, number, status):
     """F103: as of any other job, whether the terminal sends it to both or somebody to one."""

@@ -48,6 +48,7 @@ def test_runs_that_are_not_complete_are_named_with_how_to_go_on(cnnprobe, tmp_pa
     assert cnnprobe("status", "rsa/a-b/v009").status == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_the_table_of_a_sweep_whose_process_is_gone(cnnprobe, tmp_path, how):
     """F103: it is there as far as it was known, and `status` settles the rest."""

@@ -75,6 +75,7 @@ def mouse():
     return mousenet.build(num_classes=10, **options, input_size=None, upsample_to=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checked", ["VISl4", pytest.param(["conv1", "VISp5", "VISl4"], marks=pytest.mark.slow)])
 def test_mousenet_has_the_fields_of_its_anatomy(checked):
     model = mouse()

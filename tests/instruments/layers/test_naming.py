@@ -187,6 +187,7 @@ def test_mousenet_reads_its_first_three_convolutions_at_the_area(mouse):
     assert len({layer.tap for layer in every}) == len(every)
 
 
+@pytest.mark.slow
 def test_mousenet_costs_2_52_billion_products_per_image(mouse):
     macs = sum(layer.macs for layer in find(mouse, "conv*", (3, 64, 64)))
     assert round(macs / 1e9, 2) == 2.52

@@ -37,6 +37,7 @@ def compare(case: random_networks.Case, reading: str) -> None:
         assert (np.abs(found[missed]) <= rest).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=CHECKS)
 @given(random_networks.cases(), st.sampled_from(["site", *READINGS]))
 def test_windows_equal_brute_force_whatever_the_network(case, reading):

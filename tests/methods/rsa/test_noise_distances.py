@@ -85,6 +85,7 @@ def test_the_noise_of_a_pair_of_folds_is_that_of_the_others():
     assert np.isclose(found[0, 2], np.mean(expected), rtol=1e-8) and torch.equal(found, found.T)
 
 
+@pytest.mark.slow
 def test_crossnobis_of_equal_patterns_is_0_on_average_and_can_be_negative():
     found = [
         crossnobis(Products().add(patterns), groups)[0, 1].item()

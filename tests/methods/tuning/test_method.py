@@ -238,6 +238,7 @@ def test_filters_too_small_for_eight_parameters_are_told():
     assert "gabor/conv1" not in tables(model, stimuli(24, **FEW), layer="conv1")
 
 
+@pytest.mark.slow
 def test_a_run_has_its_factor_table_and_its_figures(cnnprobe, tmp_path):
     """From the command line: the store alone draws the figures, with cells of the user beside the filters."""
     (tmp_path / "cells.csv").write_text("n_x,n_y\n0.3,0.4\n0.2,0.2\n")

@@ -28,6 +28,7 @@ def killed(command, pictures, tmp_path, kills):
     return [int(word) for word in done.stdout.splitlines()[-1].split()]
 
 
+@pytest.mark.slow
 def test_a_recording_killed_at_any_time_loses_nothing(pictures, tmp_path):
     """F60."""
     kills, ended, _ = killed("record", pictures, tmp_path, 2)

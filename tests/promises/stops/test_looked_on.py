@@ -53,7 +53,7 @@ def rows(folder):
 @pytest.mark.here  # the run that is stopped is a process of its own
 @pytest.mark.parametrize(
     "how",
-    [signal.SIGHUP, *(pytest.param(one, marks=SLOW) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))],
+    [pytest.param(one, marks=SLOW) for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL)],
 )
 def test_what_was_left_out_before_a_stop_counts_after_it(cnnprobe, tmp_path, broken, how):
     """F100: in run.json, in the last line; SIGHUP stops as SIGTERM does (F103)."""
@@ -122,6 +122,7 @@ def test_a_run_begun_with_nohup_outlives_its_terminal(tmp_path):
     assert process.returncode == 0, err
 
 
+@pytest.mark.slow
 def test_whoever_holds_the_store_open_does_not_end_the_run(tmp_path):
     """F104: a notebook that looks at what is there so far, with HDF5's lock."""
     words = ["record", *PLAIN, "dataset=avatar", "limit=300", "layer=conv1", "batch_size=4", "name=n"]

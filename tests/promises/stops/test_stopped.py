@@ -23,6 +23,7 @@ def trials(tmp_path, seed, count):
     assert len(json.loads(answer.stdout.splitlines()[-1])) == count
 
 
+@pytest.mark.slow
 def test_a_stop_at_any_moment_changes_nothing_in_the_end(tmp_path):
     """F103: one of them; `make test-slow` takes 500."""
     trials(tmp_path, 7, 1)
