@@ -14,8 +14,8 @@ AXES: dict[Output, int] = {"classes": 2, "existence": 2, "map": 4, "course": 3}
 def form_of(model: nn.Module, returned: Any) -> Output | None:
     """Return the form of what a network returned for several images; None where it is none of them.
 
-    A network says itself where it gives existence (`About.output`), and its training where it learned several classes;
-    all else is told by the number of axes. Maps of one pixel are classes, as `kinds.rows_of` has them.
+    The number of axes tells the form, except for existence: a network declares it (`About.output`), or its training on
+    images of several classes did.
     """
     if not isinstance(returned, Tensor) or not returned.is_floating_point():
         return None

@@ -81,7 +81,15 @@ class Task(Protocol):
         """Return its rows."""
 
 
-class OneClass:
+class _Aligned:
+    """A task whose targets need no fitting to the outputs."""
+
+    def fitted(self, targets: Tensor, outputs: Tensor) -> Tensor:
+        """Return the targets as they are."""
+        return targets
+
+
+class OneClass(_Aligned):
     """One class per image."""
 
     measure: ClassVar[Measure] = "accuracy"
@@ -94,10 +102,6 @@ class OneClass:
     def __init__(self, target: Target):
         self.target, self.classes = target, len(target.names)
         self.chance, self.guess = 1 / max(1, self.classes), "chance"
-
-    def fitted(self, targets: Tensor, outputs: Tensor) -> Tensor:
-        """They lie alike."""
-        return targets
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return (right, images)."""
@@ -135,7 +139,7 @@ class OneClass:
             return Rows("confusion", 0, {"matrix": matrix, "accuracy": np.diag(matrix) / matrix.sum(1)})
 
 
-class SeveralClasses:
+class SeveralClasses(_Aligned):
     """Several classes may hold of an image, or none."""
 
     measure: ClassVar[Measure] = "average_precision"
@@ -150,10 +154,6 @@ class SeveralClasses:
         """Take the share of the images that have each class: what average precision guessing gives."""
         self.target, self.classes = target, len(target.names)
         self.chance, self.guess = float(share[share > 0].mean()) if (share > 0).any() else 0.0, "chance"
-
-    def fitted(self, targets: Tensor, outputs: Tensor) -> Tensor:
-        """They lie alike."""
-        return targets
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return (right, images that have a class)."""
@@ -252,7 +252,7 @@ class Maps:
         return Rows("confusion", 0, {"matrix": result.numpy(), "iou": overlaps(result.numpy())})
 
 
-class Courses:
+class Courses(_Aligned):
     """Values along time."""
 
     measure: ClassVar[Measure] = "explained"
@@ -265,10 +265,6 @@ class Courses:
     def __init__(self, target: Target):
         self.target = target
         self.chance, self.guess = 0.0, "mean of each channel"
-
-    def fitted(self, targets: Tensor, outputs: Tensor) -> Tensor:
-        """They lie alike."""
-        return targets
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return (channel, 4) sums."""

@@ -1,4 +1,4 @@
-"""Zip archives, whoever wrote them: each name stands there once, so that what is looked at is what is read."""
+"""Zip archives of any origin: names must be unique, so that the member that is checked is the one that is read."""
 
 import zipfile
 

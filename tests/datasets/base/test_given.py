@@ -1,4 +1,4 @@
-"""Images handed over as one array: any type, order and strides; values that cannot be images are told."""
+"""Images handed over as one array, of any type, byte order and strides; values that cannot be images are refused."""
 
 import logging
 
