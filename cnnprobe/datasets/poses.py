@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.targets import Target
+from cnnprobe.datasets.base.varied import Varied
 from cnnprobe.datasets.rendering.drawn import Drawn, sensor_noise, stream
 from cnnprobe.datasets.shapes import CLASSES, SHAPES, SPLITS, SUBPIXELS
 from cnnprobe.errors import UserError
@@ -22,6 +23,8 @@ RADIUS = 0.25
 """Of a shape that is not scaled, in parts of the image's side: 7 px of 28."""
 FACTORS = {"x": "px", "y": "px", "scale": "natural logarithm", "turn": "degrees", "shear": "1"}
 """What a pose is, with units; x to the right and y downwards from the middle, turns clockwise."""
+ROUND = ("disc", "ring")
+"""Shapes that a turn leaves as they are."""
 NEAR = 4
 """Largest distance between the middles of two shapes, px of 28."""
 
@@ -82,20 +85,16 @@ class Poses(Drawn):
     Attributes:
         classes_of: (image, shape) index of each shape's class.
         poses: (image, shape, factor) float64, in the order of `FACTORS`.
-        grid_factors: of a grid, (image,) by name: the value of the factor that is stepped through, NaN where it rests;
-            and "family", its name, and "word", the shape's. None without a grid.
-        units: of the factors, by name.
+        varied: the factors of images of one shape, those that vary; NaN for the turn of shapes that are round.
     """
-
-    units = FACTORS
 
     def __init__(self, options: dict[str, Any]):
         self.split, self.seed, self.noise = options["split"], options["seed"], options["noise"]
         self.ranges, self.several = np.array(options["ranges"], float), options["shapes"]
         self.unit = options["size"] / 28
-        self.grid_factors: dict[str, np.ndarray] | None = None
+        stepped = None
         if options["grid"]:
-            self._lay_out(options["grid"])
+            stepped = self._lay_out(options["grid"])
             names = [f"poses/grid/{number:06d}" for number in range(len(self.poses))]
         else:
             self._draw_lots(options["count"])
@@ -110,6 +109,14 @@ class Poses(Drawn):
             labels=self.classes_of[:, 0] if self.several == 1 else np.full(len(names), -1),
             classes=CLASSES,
         )
+        self.varied = self._varied(stepped) if self.several == 1 else None
+
+    def _varied(self, stepped: np.ndarray | None) -> Varied:
+        """Return what is varied; the turn of a shape that is round is none."""
+        values = {name: self.poses[:, 0, place].copy() for place, name in enumerate(FACTORS) if self.ranges[place]}
+        if "turn" in values:
+            values["turn"][np.isin(self.classes_of[:, 0], [CLASSES.index(name) for name in ROUND])] = np.nan
+        return Varied(values, {name: FACTORS[name] for name in values}, stepped)
 
     def _draw_lots(self, count: int) -> None:
         """Draw the poses of images at random, each from a stream of its own."""
@@ -126,8 +133,8 @@ class Poses(Drawn):
                 near = NEAR * self.unit * np.sqrt(random.uniform()) * _direction(random.uniform(0, 2 * np.pi))
                 self.poses[index, 1, :2] = self.poses[index, 0, :2] + near
 
-    def _lay_out(self, steps: int) -> None:
-        """Lay out a grid: every class, in the resting pose, then along each factor that varies."""
+    def _lay_out(self, steps: int) -> np.ndarray:
+        """Lay out a grid: every class along each factor that varies; return the name of the factor (image,)."""
         varied = [place for place, most in enumerate(self.ranges) if most]
         rows: list[tuple[int, int, float]] = []
         for label in range(len(CLASSES)):
@@ -135,13 +142,9 @@ class Poses(Drawn):
                      for value in np.linspace(-self.ranges[place], self.ranges[place], steps)]  # fmt: skip
         self.classes_of = np.array([[label] for label, _, _ in rows])
         self.poses = np.zeros((len(rows), 1, len(FACTORS)))
-        values = {name: np.full(len(rows), np.nan) for name in FACTORS}
         for index, (_, place, value) in enumerate(rows):
-            self.poses[index, 0, place] = values[list(FACTORS)[place]][index] = value
-        names = np.array(list(FACTORS), dtype=object)
-        self.grid_factors = dict(values)
-        self.grid_factors["family"] = names[[place for _, place, _ in rows]]
-        self.grid_factors["word"] = np.array([CLASSES[label] for label, _, _ in rows], dtype=object)
+            self.poses[index, 0, place] = value
+        return np.array(list(FACTORS))[[place for _, place, _ in rows]]
 
     def _stream(self, index: int, purpose: int) -> np.random.Generator:
         return stream(self.seed, SPLITS.index(self.split), index, purpose)

@@ -8,6 +8,7 @@ class.
 The output of class j is the log-odds of its length, which is 2 ln |s_j| before the squash: L = |s|² / (1 + |s|²).
 """
 
+import math
 from itertools import pairwise
 from typing import Annotated
 
@@ -93,7 +94,7 @@ def build(
     image = (channels, input_size, input_size)
     classes = num_classes or 10
     model = CapsNet(image, classes, width, kernel, types, primary, pose, routing, left, decoder, reconstruction)
-    model.cnnprobe = About(input_size=image, output="existence")
+    model.cnnprobe = About(input_size=image, output="existence", capsules="pose")
     return model.eval()
 
 
@@ -139,16 +140,39 @@ class CapsNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the log-odds (image, class) of images (image, channel, y, x)."""
+        return self._shown(images)[0]
+
+    def votes(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-odds, and what the primary capsules at each place add to the length of what a class gathers.
+
+        A prediction counts as far as it points where s does: the sum of c_ij û_ij · s_j / |s_j| over all primary
+        capsules is |s_j|, and the log-odds are 2 ln |s_j|.
+
+        Args:
+            images: (image, channel, y, x).
+
+        Returns:
+            (image, class), and (image, class, y, x), summed over the types at each place.
+        """
+        scores, predicted, couplings, s = self._shown(images)
+        along = s / (s.square().sum(-1, keepdim=True) + TINY).sqrt()
+        shares = couplings * torch.einsum("nijd,njd->nji", predicted, along)
+        side = math.isqrt(shares.shape[2] * self.predictions.shape[-1] // self.conv2.out_channels)
+        return scores, shares.unflatten(2, (-1, side, side)).sum(2)
+
+    def _shown(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return log-odds, predictions (image, capsule, class, dimension), couplings, and what is gathered."""
         x = self.conv2(self.relu(self.conv1(images)))
         with torch.autocast(x.device.type, enabled=False):  # sums of many small products
             capsules = self._primary(x.to(torch.promote_types(x.dtype, torch.float32)))
-            s = self._gathered(torch.einsum("jidk,nik->nijd", self.predictions, capsules))
+            predicted = torch.einsum("jidk,nik->nijd", self.predictions, capsules)
+            couplings, s = self._gathered(predicted)
             squared = s.square().sum(-1)
             length = self.lengths(squared / (1 + squared))
             v = self.pose((length[..., None] * s / (squared + TINY).sqrt()[..., None]).flatten(1))
             self.shown = v.view(s.shape)
             length = (self.shown.square().sum(-1) + TINY**2).sqrt().clamp(max=NEARLY)
-            return length.log() - (-length).log1p()
+            return length.log() - (-length).log1p(), predicted, couplings, s
 
     def _primary(self, x: Tensor) -> Tensor:
         """Squash a map in groups of channels; return primary capsules (image, capsule, dimension)."""
@@ -159,8 +183,12 @@ class CapsNet(nn.Module):
         squashed = length[:, :, None] * grouped / (squared + TINY).sqrt()[:, :, None]
         return self.primary(squashed.flatten(1, 2)).unflatten(1, (-1, types)).movedim(2, -1).reshape(count, -1, types)
 
-    def _gathered(self, votes: Tensor) -> Tensor:
-        """Route votes (image, capsule, class, dimension) by agreement; return what is gathered, before the squash."""
+    def _gathered(self, votes: Tensor) -> tuple[Tensor, Tensor]:
+        """Route votes (image, capsule, class, dimension) by agreement.
+
+        Returns:
+            couplings of the last iteration (image, class, capsule), and what is gathered, before the squash.
+        """
         count, capsules, classes, _ = votes.shape
         logits = votes.new_zeros(count, classes, capsules)
         for left in range(self.iterations, 0, -1):
@@ -170,7 +198,7 @@ class CapsNet(nn.Module):
             s = torch.einsum("nji,nijd->njd", couplings, votes)
             if left > 1:
                 logits = logits + torch.einsum("nijd,njd->nji", votes, squash(s))
-        return s
+        return couplings, s
 
     def drawn(self, pose: Tensor, present: Tensor) -> Tensor:
         """Return images (image, channel, y, x), 0 to 1, as the decoder draws them.

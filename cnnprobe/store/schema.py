@@ -18,12 +18,12 @@ TEXTS = (
     "planted", "precision", "preset", "ranking", "reading", "readout", "reads", "rectifiers", "region", "rule",
     "sample", "strength", "target", "time_unit", "unit", "weights", "weights_sha256", "written",
 )  # fmt: skip
-LISTS = ("layers", "measures", "moments", "presets", "rules", "states")
+LISTS = ("factor_units", "factors", "layers", "measures", "moments", "presets", "rules", "states")
 """Of texts."""
 FLAGS = ("complete", "crop", "finer", "plain", "recentred", "rectified", "shared", "subtract", "timed")
 COUNTS = (
-    "batch", "bootstrap", "checksum", "draws", "first_lesion", "format_version", "images", "k", "macs", "order",
-    "parameters", "patch_size", "per_image", "permutations", "randomised_with_seed", "seed", "starts", "steps",
+    "batch", "bootstrap", "capsule_size", "checksum", "draws", "first_lesion", "format_version", "images", "k", "macs",
+    "order", "parameters", "patch_size", "per_image", "permutations", "randomised_with_seed", "seed", "starts", "steps",
     "stride", "top_classes", "top_images",
 )  # fmt: skip
 NUMBERS = (

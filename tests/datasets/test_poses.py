@@ -74,11 +74,22 @@ def test_two_shapes_are_of_different_classes_and_near():
 
 def test_a_grid_steps_through_one_factor_at_a_time():
     dataset = build(grid=5, shift=4.0, turn=20.0)
-    assert len(dataset) == 8 * 3 * 5 and set(dataset.grid_factors["family"]) == {"x", "y", "turn"}
-    own = dataset.grid_factors["family"] == "turn"
-    assert np.unique(dataset.grid_factors["turn"][own]).tolist() == [-20, -10, 0, 10, 20]
-    assert np.isnan(dataset.grid_factors["turn"][~own]).all() and not dataset.poses[own][:, :, :3].any()
-    assert dataset.grid_factors["word"][own][:5].tolist() == ["disc"] * 5
+    varied = dataset.varied
+    assert len(dataset) == 8 * 3 * 5 and set(varied.stepped) == set(varied.values) == {"x", "y", "turn"}
+    own = varied.stepped == "turn"
+    assert varied.values["turn"][own][10:15].tolist() == [-20, -10, 0, 10, 20]
+    assert not dataset.poses[own][:, :, :3].any() and dataset.labels[own].tolist() == np.repeat(range(8), 5).tolist()
+    part = dataset.part(np.flatnonzero(own)).varied
+    assert set(part.stepped) == {"turn"} and not part.values["x"].any()
+
+
+def test_what_varies_is_known_and_round_shapes_have_no_turn():
+    dataset = build(shift=3.0, turn=30.0)
+    varied = dataset.varied
+    assert varied.stepped is None and varied.units == {"x": "px", "y": "px", "turn": "degrees"}
+    assert np.array_equal(varied.values["x"], dataset.poses[:, 0, 0])
+    assert np.flatnonzero(np.isnan(varied.values["turn"])).tolist() == [0, 1, 8, 9]
+    assert build(count=8, shapes=2, shift=3.0).varied is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Capsules: parameters as published, routing by hand, lengths and log-odds, what a capsule sees, and what it draws."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -24,11 +26,8 @@ def count(module):
 
 def routed(model, votes):
     """Return couplings of the last iteration, and class capsules."""
-    seen = []
-    handle = model.couplings.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    s = model._gathered(votes)
-    handle.remove()
-    return seen[0].mT, capsnet.squash(s)
+    couplings, s = model._gathered(votes)
+    return couplings.mT, capsnet.squash(s)
 
 
 def test_parameters_are_those_of_the_paper():
@@ -69,7 +68,7 @@ def test_one_iteration_couples_all_alike():
 def test_the_output_is_the_log_odds_of_the_length_which_is_twice_the_logarithm_of_what_is_gathered():
     model, images = build().double(), torch.rand(3, 3, 20, 20, dtype=torch.float64)
     gathered, lengths = [], []
-    model._gathered, own = lambda votes: gathered.append(own(votes)) or gathered[-1], model._gathered
+    model._gathered, own = lambda votes: gathered.append(own(votes)[1]) or own(votes), model._gathered
     model.lengths.register_forward_hook(lambda module, inputs, output: lengths.append(output))
     outputs = model(images)
     assert torch.allclose(outputs, 2 * gathered[0].norm(dim=2).log(), atol=1e-6)
@@ -78,10 +77,30 @@ def test_the_output_is_the_log_odds_of_the_length_which_is_twice_the_logarithm_o
     assert float(capsnet.squash(torch.tensor([0.6, 0.8])).norm()) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("routing", [1, 3])
+def test_votes_add_up_to_the_length_of_what_is_gathered_and_of_it_to_the_output(routing):
+    model, images = build(routing=routing).double(), torch.rand(3, 3, 20, 20, dtype=torch.float64)
+    model.requires_grad_(False)
+    outputs, maps = model.votes(images)
+    assert maps.shape == (3, 5, 6, 6)
+    assert torch.allclose(2 * maps.sum((2, 3)).log(), outputs, atol=1e-9)
+    assert torch.equal(outputs, model(images))
+    primary, couplings = [], []
+    model.primary.register_forward_hook(lambda module, inputs, output: primary.append(output))
+    model.couplings.register_forward_hook(lambda module, inputs, output: couplings.append(output))
+    model(images)
+    u, c = primary[0].unflatten(1, (3, 4)), couplings[0].unflatten(2, (3, 6, 6))  # (image, type, dimension, y, x)
+    w = model.predictions.unflatten(1, (3, 6, 6))
+    here = sum(w[4, k, 2, 5] @ u[1, k, :, 2, 5] * c[1, 4, k, 2, 5] for k in range(3))
+    places = product(range(3), range(6), range(6))
+    whole = sum(w[4, k, y, x] @ u[1, k, :, y, x] * c[1, 4, k, y, x] for k, y, x in places)
+    assert float(maps[1, 4, 2, 5]) == pytest.approx(float(here @ whole / whole.norm()), rel=1e-9)
+
+
 def test_gradients_through_three_iterations_are_those_of_differences():
     votes = torch.randn(1, 5, 3, 2, dtype=torch.float64, requires_grad=True)
     model = build()
-    assert torch.autograd.gradcheck(lambda one: capsnet.squash(model._gathered(one)), votes)
+    assert torch.autograd.gradcheck(lambda one: capsnet.squash(model._gathered(one)[1]), votes)
 
 
 def test_a_black_image_has_finite_gradients():

@@ -13,6 +13,7 @@ from torch import Tensor
 from cnnprobe.datasets.base.fitting import as_float, resized
 from cnnprobe.datasets.base.names import Names
 from cnnprobe.datasets.base.targets import Present, Target
+from cnnprobe.datasets.base.varied import Varied
 from cnnprobe.errors import UserError, escaped
 
 log = logging.getLogger("cnnprobe")
@@ -44,6 +45,8 @@ class ImageSet:
     """Which part of a larger set it is, in words; "" for the whole."""
     present: Present | None = None
     """Which of its classes each image has, where that is what a network is to answer."""
+    varied: Varied | None = None
+    """What differs from image to image, where it is known as numbers."""
     root: Path | None = None
     """The folder in which its names are paths; None where they are none."""
     masks_by: str = ""
@@ -229,6 +232,7 @@ class Part(ImageSet):
         self.in_memory, self.rate, self.planted = whole.in_memory, whole.rate, whole.planted
         self.at_any_size, self.root, self.masks_by = whole.at_any_size, whole.root, whole.masks_by
         self.about, self.channel_names = whole.about, whole.channel_names
+        self.varied = None if whole.varied is None else whole.varied.part(self.indices)
         self.problems, self.remarks, self.reported = whole.problems, whole.remarks, whole.reported
 
     def fingerprint_of(self, indices: Iterable[int]) -> str:

@@ -32,6 +32,8 @@ class About:
         aliases: further names of its modules, name to module path: {"V1": "features.3"}.
         output: what it returns, where the axes do not say it: "existence", log-odds of classes that stand each for
             itself (lengths of capsules), see `Output`; None where nothing is to be said.
+        capsules: name of the layer whose units are the numbers of its class capsules, class by class; "" of a network
+            that has none.
 
     Raises:
         UserError: one of them is something else.
@@ -44,6 +46,7 @@ class About:
     classes: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     output: Output | None = None
+    capsules: str = ""
 
     def __post_init__(self) -> None:
         sides = self.input_size
@@ -55,6 +58,8 @@ class About:
             raise UserError(f"About.aliases must map names to module paths, got {self.aliases!r}")
         if self.output is not None and self.output not in get_args(Output):
             raise UserError(f"About.output must be classes, existence, map or course, got {self.output!r}")
+        if not isinstance(self.capsules, str):
+            raise UserError(f"About.capsules must be the name of a layer, got {self.capsules!r}")
         for name in ("input_size", "classes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 

@@ -90,7 +90,11 @@ class ClassMapping:
         return found
 
     def _columns(self, images: np.ndarray | None) -> dict[MapColumn, Column]:
-        unit = "logit" if not self.cues else "nats per activation"
+        votes = getattr(self.engine, "kind", "") == "votes"
+        unit = "length before the squash" if votes else "logit" if not self.cues else "nats per activation"
+        evidence = "mean of the map; for cam plus the bias: the logit"
+        if votes:
+            evidence = "sum of the map, what the class capsule gathers: the logit is 2 ln of it"
         columns: dict[MapColumn, Column] = {
             "image": Column("row of /stimuli, -1 = none", dtype="int64", unit="index", values=images),
             "class": Column("whose map it is, in the network's own order, -1 = none", dtype="int64", unit="index"),
@@ -100,7 +104,7 @@ class ClassMapping:
                 "score of the class: the output, or what its own softmax or sigmoid is made from", unit="logit"
             ),
             "map": Column("class activation map, signed", "y x", self.shape, unit=unit),
-            "evidence": Column("mean of the map; for cam plus the bias: the logit", unit=unit),
+            "evidence": Column(evidence, unit=unit),
             "silent": Column("true where nothing in the map is evidence for the class", dtype="bool"),
         }
         if self.regions:

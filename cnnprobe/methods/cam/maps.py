@@ -9,6 +9,7 @@ guided-gradcam   the same, and its positive part times guided backpropagation of
 layercam         sum_u max(dy_c / dA_u(i, j), 0) A_u(i, j) (Jiang, Zhang, Hou, Cheng, Wei 2021, section III)
 scorecam         sum_u s_cu A_u, s_c the softmax over units of y_c when the image is seen through the map of u
                  (Wang et al. 2020, algorithm 1)
+votes            what the capsules at each place add to |s_c|, of which y_c is made, see `votes`
 
 The published maps of gradcam, layercam and scorecam end with max(., 0); here the sign is kept.
 """
@@ -40,11 +41,12 @@ from cnnprobe.machine.memory import Carried
 from cnnprobe.methods.cam.class_choice import Choose, class_count
 from cnnprobe.methods.cam.grids import Grid, upsampled
 from cnnprobe.methods.cam.regions import Regions
+from cnnprobe.methods.cam.votes import laid, votes_of
 from cnnprobe.methods.cam.weighing import per_class, to_leaf, weighed
 from cnnprobe.store.unfinished import State
 
 LOG = logging.getLogger("cnnprobe")
-Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam"]
+Kind = Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam", "votes"]
 Filling = Literal["mean", "zero"]
 HELD = 192 * 2**20
 """Bytes that what the backward pass needs of the images that pass together may take, about."""
@@ -60,7 +62,7 @@ class Found:
         logits: (n, class) float32.
         classes: (n, k) int64, -1 for none.
         maps: (n, k, y, x) float32, signed, at the layer's resolution.
-        evidence: (n, k) mean of the map, for cam plus the bias of the class: then it is the logit.
+        evidence: (n, k) mean of the map, for cam plus the bias of the class: then it is the logit; for votes the sum.
         guided: (n, k, channel, y, x) guided Grad-CAM at the resolution of the image, or None.
         order: (n, class) by which classes are ranked where a class is given for every pixel, see `regions`; or None.
         pixels: (n, class) pixels of the region whose scores are summed; or None.
@@ -115,9 +117,12 @@ class ClassMaps:
         own = known or Outputs("logits", class_count(model, size))
         self.outputs = own.everywhere() if isinstance(own, Regions) else own  # a region that changes has no derivative
         self.classes = self.outputs.classes
+        self.votes = votes_of(model) if kind == "votes" else None
         self.grid = Grid(model, layer, size)
         self.stack = ExitStack()
         self.bias = None
+        if self.votes:
+            laid(model, layer, noise_image(model, size))
         if kind == "guided-gradcam":
             self.plan = plan_of(model, [self.outputs.before or find(model, "logits", size)[0]], size)
         with self:
@@ -125,7 +130,7 @@ class ClassMaps:
                 self.bias = self._bias()
             if kind == "guided-gradcam":
                 self._graph(noise_image(model, size), lambda logits: logits[:, :1].argmax(1, keepdim=True))
-            if kind != "scorecam":
+            if kind not in ("scorecam", "votes"):
                 self._check()
             held = self._bytes()
         self.outputs = own
@@ -195,7 +200,7 @@ class ClassMaps:
             most = 1 if self.kind == "scorecam" else self.carried.most
             some = slice(start, min(start + most, len(images)))
             chosen = partial(lambda own, logits: choose(logits, own), labels[some])
-            work = partial(self._graph, images[some], chosen)
+            work = partial(self._voted if self.votes else self._graph, images[some], chosen)
             if isinstance(self.outputs, Regions):
                 self.outputs.masks = None if masks is None else masks[some]
             if self.kind == "scorecam":
@@ -213,7 +218,7 @@ class ClassMaps:
     def _found(self, logits: Tensor, classes: Tensor, maps: Tensor, guided: Tensor | None) -> Found:
         none = classes < 0
         maps = maps.float().masked_fill(none[:, :, None, None], float("nan"))
-        evidence = maps.flatten(2).double().mean(2)
+        evidence = maps.flatten(2).double().sum(2) if self.votes else maps.flatten(2).double().mean(2)
         if self.bias is not None:
             evidence = evidence + self.bias[classes.clamp(min=0)].double()
         if guided is not None:
@@ -257,6 +262,16 @@ class ClassMaps:
             if shown is not None:
                 shown *= upsampled(maps.clamp(min=0), images.shape[-2:])[:, :, None]
         return logits.detach(), classes, maps, shown
+
+    def _voted(self, images: Tensor, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Return logits, classes, maps, and nothing."""
+        assert self.votes is not None
+        with torch.inference_mode():
+            logits, maps = self.votes(images)
+            classes = choose(logits)
+            self.kept = []
+            chosen = classes.clamp(min=0)[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+            return logits, classes, self.grid.of(maps.gather(1, chosen)), None
 
     # ---- from masked images ------------------------------------------------------------------------------------------
 

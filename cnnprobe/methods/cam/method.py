@@ -33,6 +33,7 @@ from cnnprobe.methods.cam.cue_combination import CueCombination
 from cnnprobe.methods.cam.mapping import ClassMapping, names_json
 from cnnprobe.methods.cam.maps import ClassMaps
 from cnnprobe.methods.cam.regions import Region, RegionChoice, Regions, deepest_map, regions_of
+from cnnprobe.methods.cam.votes import LAYER, votes_of
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
@@ -52,7 +53,7 @@ def compute(
     provided: Provided,
     *,
     layer: str | None,
-    kind: Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam", "cccam"],
+    kind: Literal["cam", "gradcam", "guided-gradcam", "layercam", "scorecam", "cccam", "votes"],
     region: Literal["predicted", "truth", "all"] | list[Annotated[int, Range(0)]],
     top_classes: Annotated[int, Range(1, 1000)],
     class_: int | str | list[int | str] | None,
@@ -101,6 +102,9 @@ def compute(
         raise UserError(f"cam maps images (channel, y, x), got signals of {tuple(dataset.size)}")
     known, shared, names = _outputs(provided, region, kind)
     count = known.classes
+    if kind == "votes":
+        votes_of(model)
+        layer = layer or LAYER
     read = _layer(model, layer, dataset.size, isinstance(known, Regions))
     fixed = _classes(class_, names, count)
     search, chosen = _images(images, fixed, model, dataset, source, known)
@@ -277,6 +281,7 @@ WORDS = {
     "layercam": "LayerCAM",
     "scorecam": "Score-CAM",
     "cccam": "ccCAM",
+    "votes": "Votes of capsules",
 }
 
 

@@ -16,6 +16,7 @@ from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
 from cnnprobe.methods.contract import Figures, Provided
+from cnnprobe.methods.tuning import varied, varied_results
 from cnnprobe.methods.tuning.contrast_response import naka_rushton
 from cnnprobe.methods.tuning.first_filters import filters_of
 from cnnprobe.methods.tuning.gabor_table import KINDS, GaborColumn, fitted, gabor_table
@@ -32,7 +33,8 @@ from cnnprobe.methods.tuning.mapping import (
     numbers,
 )
 from cnnprobe.methods.tuning.recorded_cells import CellColumn, recorded_cells
-from cnnprobe.methods.tuning.responses import Site, respond
+from cnnprobe.methods.tuning.responses import Site, missing, respond
+from cnnprobe.methods.tuning.varied_results import factors_of
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
 
@@ -82,17 +84,16 @@ def compute(
         UserError: no such layer or unit, the dataset has no factors, or Gabors are requested where there are none.
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
-    factors = getattr(dataset, "factors", None)
-    if not isinstance(factors, dict):
-        limited = (
-            " without limit=" if isinstance(getattr(getattr(dataset, "whole", None), "factors", None), dict) else ""
-        )
-        raise UserError(f"tuning shows dataset=manufactured{limited}, whose factors are known; got {dataset.name}")
+    asked = [pages] if isinstance(pages, int) else pages
+    if dataset.varied is not None:
+        options = {"strength=f1": strength == "f1", "subtract=true": subtract, "gabor=true": bool(gabor)}
+        _of_gratings(options | {"cells": bool(cells)}, dataset)
+        return varied.measure(provided, layer, units, reading, asked)
+    factors = _factors(dataset)
     if strength == "f1" and reading == "max":
         raise UserError("strength=f1 follows one neuron through the phases: say reading=centre")
     layers = find(model, layer, dataset.size)
     chosen = {one.name: units_of(one, units) for one in layers}
-    asked = [pages] if isinstance(pages, int) else pages
     if absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]:
         raise UserError(f"pages={absent[0]}: that unit is not among those measured")
     sites = {one.name: Site(one, chosen[one.name], dataset.size, reading) for one in layers}
@@ -111,14 +112,14 @@ def compute(
     stimuli = _stimuli(dataset, factors, getattr(dataset, "units", {}), computation.batch_size)
 
     def events() -> Iterator[Rows[Any] | Advance | Phase]:
-        if _missing(stimuli, finished) or any(_missing(table, finished) for table in tables):
+        if missing(stimuli, finished) or any(missing(table, finished) for table in tables):
             loaded = lambda start: batches(dataset, **computation.loading, start=start)  # noqa: E731
             found = yield from respond(model, sites, loaded, factors["reach"], resumed.unfinished)
-            for start in _missing(stimuli, finished):
+            for start in missing(stimuli, finished):
                 skipped = np.zeros(min(computation.batch_size, len(dataset) - start), bool)
                 yield from skipped_rows(skipped, computation.batch_size, start)
             for one, table in zip(layers, tables):
-                for start in _missing(table, finished):
+                for start in missing(table, finished):
                     curve = found[one.name][start : start + SAVED_UNITS]
                     measured = numbers(design, curve, reading == "centre")
                     yield Rows[UnitColumn](table.name, start, measured | {"curve": curve})
@@ -129,17 +130,29 @@ def compute(
             assert planes is not None  # see `gabor_table`
             for start in range(0, fits.rows, SAVED_FITS):
                 flat = planes[start : start + SAVED_FITS]
-                if start in _missing(fits, finished):
+                if start in missing(fits, finished):
                     yield Rows(fits.name, start, fitted(fit_gabors(flat)))
                 yield Advance(len(flat))
 
     return Measurement([*tables, *gabors, *recorded, stimuli], events(), len(dataset), "images")
 
 
-def _missing(table: Table[Any], finished: dict[str, frozenset[int]]) -> list[int]:
-    """Return the first rows of the batches of a table that are not there yet."""
-    there = finished.get(table.name, frozenset())
-    return [start for start in range(0, table.rows, table.batch) if start not in there]
+def _factors(dataset: ImageSet) -> dict[FactorColumn, np.ndarray]:
+    """Return the factors of manufactured stimuli; UserError where there are none."""
+    factors = getattr(dataset, "factors", None)
+    if not isinstance(factors, dict):
+        of_part = isinstance(getattr(getattr(dataset, "whole", None), "factors", None), dict)
+        without = " without limit=" if of_part else ""
+        raise UserError(
+            f"tuning shows images whose factors are known: dataset=manufactured{without} or poses; got {dataset.name}"
+        )
+    return factors
+
+
+def _of_gratings(options: dict[str, bool], dataset: ImageSet) -> None:
+    """Refuse options that are of manufactured stimuli alone."""
+    if given := [name for name, used in options.items() if used]:
+        raise UserError(f"{given[0]} is of the gratings and filters of dataset=manufactured; {dataset.name} has none")
 
 
 def _filters(
@@ -188,7 +201,9 @@ def _stimuli(
 
 
 def headline(recording: Recording) -> dict[str, Any]:
-    """Count layers, units and dead units; how sharp and how simple they are."""
+    """Count layers, units and dead units; how sharp and how simple they are, or what can be read out of them."""
+    if factors_of(recording):
+        return varied_results.headline(recording)
     tables: list[TableView[UnitColumn]] = recording.in_order()
     found: dict[str, Any] = {"layers": len(tables), "units": sum(table.row_count for table in tables)}
     found["dead"] = sum(int(table["dead"].sum()) for table in tables)
@@ -206,7 +221,9 @@ def headline(recording: Recording) -> dict[str, Any]:
 
 
 def summary(recording: Recording) -> dict[str, list[str]]:
-    """Return the table that is printed: by layer the medians over units."""
+    """Return the table that is printed: by layer the medians over units, or what can be read out of it."""
+    if factors_of(recording):
+        return varied_results.summary(recording)
     tables: list[TableView[UnitColumn]] = recording.in_order()
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
@@ -232,7 +249,13 @@ def _share(ratio: np.ndarray) -> str:
 
 
 def draw(recording: Recording) -> Figures:
-    """Per layer the polar curves of all units and all curves of some; histograms of layers; Gabors and their plane."""
+    """Per layer the polar curves of all units and all curves of some; histograms of layers; Gabors and their plane.
+
+    Of images that a dataset varies: see `varied_results.draw`.
+    """
+    if factors_of(recording):
+        yield from varied_results.draw(recording)
+        return
     from cnnprobe.methods.tuning.figures import polar_sheet, population, unit_curves
 
     about = recording.attributes

@@ -20,7 +20,7 @@ from cnnprobe.instruments.images.batches import Batch
 from cnnprobe.instruments.images.passes import Source, passing
 from cnnprobe.instruments.network.activations import tap, warn_of_nan
 from cnnprobe.instruments.network.layer import Layer
-from cnnprobe.store.tables import Advance
+from cnnprobe.store.tables import Advance, Table
 from cnnprobe.store.unfinished import Unfinished, put
 
 Reading = Literal["centre", "max"]
@@ -87,6 +87,12 @@ def _places(layer: Layer, axis: int, side: int, reach: float) -> slice:
     half = reach * side / 2 / abs(span.stride)
     first, last = math.ceil(middle - half), math.floor(middle + half)
     return slice(max(0, min(first, nearest)), min(count, max(last, nearest) + 1))
+
+
+def missing(table: Table[Any], finished: dict[str, frozenset[int]]) -> list[int]:
+    """Return the first rows of the batches of a table that are not there yet."""
+    there = finished.get(table.name, frozenset())
+    return [start for start in range(0, table.rows, table.batch) if start not in there]
 
 
 def respond(
