@@ -32,7 +32,7 @@ NUMBERS = (
 )  # fmt: skip
 ROWS = (
     "affine", "counts", "epochs", "field_axes", "field_size", "field_start", "field_stride", "fixed", "image_size",
-    "input_size", "judged", "levels", "map_size", "pages", "position", "size",
+    "input_size", "judged", "levels", "map_size", "offsets", "pages", "position", "size",
 )  # fmt: skip
 """Of numbers."""
 TABLES = ("field_sizes",)

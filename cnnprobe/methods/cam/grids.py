@@ -65,6 +65,8 @@ class Grid:
             LOG.warning(f"the map of {layer.name} lies over the image {self.orientation}: it is turned back")
         self.shape = self.shape[::-1] if self.orientation.exchanged else self.shape
         self.layer = layer
+        if displaced := displacement(layer, size):
+            LOG.warning(displaced)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -82,6 +84,30 @@ class Grid:
             side = self.shape[::-1] if self.orientation.exchanged else self.shape
             activation = activation.index_select(-1, self.order.to(activation.device)).unflatten(-1, side)
         return self.orientation.turned(activation)
+
+
+def displacement(layer: Layer, size: tuple[int, ...]) -> str:
+    """Say where a map lies whose edge looks further inside the image than it is drawn; "" where it lies as it is drawn.
+
+    A map is drawn over the whole image, (k + 1/2) / n of its side for the k-th of n places. Without padding the middles
+    of the fields of the first and the last place are further inside; less than a step of the map is left unsaid.
+
+    Args:
+        layer: with a map (y, x).
+        size: (channel, y, x) of the images.
+    """
+    if layer.field.along or len(layer.map_size) != 2:
+        return ""
+    parts = []
+    for span, count, side in zip(layer.field.spans, layer.map_size, size[1:]):
+        first, last = sorted(sum(span.region(place)) / 2 + 0.5 for place in (0, count - 1))
+        step = side / count
+        if not span.stride or max(first - step / 2, side - step / 2 - last) <= step:
+            return ""
+        parts.append(f"{first:g} to {last:g}")
+    sides = " x ".join(str(side) for side in size[1:])
+    where = f"px {parts[0]} down and {parts[1]} across (the middles of its fields, of {sides})"
+    return f"the map of {layer.name} belongs to {where}, and is drawn over the whole image: its edge is displaced"
 
 
 def upsampled(maps: Tensor, size: tuple[int, ...]) -> Tensor:

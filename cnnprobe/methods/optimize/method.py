@@ -24,12 +24,14 @@ from cnnprobe.instruments.ranking.strongest import BEST, Search
 from cnnprobe.instruments.ranking.top_k import Ranked
 from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.contract import Figures, Provided
+from cnnprobe.methods.optimize import rendered_results
 from cnnprobe.methods.optimize.ascent.presets import Changes, Settings
 from cnnprobe.methods.optimize.columns import PreferredColumn
 from cnnprobe.methods.optimize.control.session import controlled
 from cnnprobe.methods.optimize.inputs import inputs as inputs
 from cnnprobe.methods.optimize.inputs import reads as reads
 from cnnprobe.methods.optimize.mapping import AscentSettings, Preferring, strongest
+from cnnprobe.methods.optimize.rendered import render
 from cnnprobe.methods.optimize.targets import OF_UNITS, targets
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
@@ -59,7 +61,9 @@ def compute(
     *,
     layer: str | list[str] | None,
     units: str | int | list[int],
-    objective: Literal["channel", "neuron", "group", "direction", "class", "contrast", "layer", "stretch", "one-hot"],
+    objective: Literal[
+        "channel", "neuron", "group", "direction", "class", "contrast", "layer", "stretch", "one-hot", "rendered"
+    ],
     position: list[Annotated[int, Range(0)]] | None,
     groups: list[list[Annotated[int, Range(0)]]] | None,
     group_weights: list[list[float]] | None,
@@ -102,6 +106,8 @@ def compute(
         UserError: no such layer, unit, class or preset, or options that do not go together.
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
+    if objective == "rendered":
+        return render(provided, layer, units, top_images, source)
     names = [preset] if isinstance(preset, str) else list(dict.fromkeys(preset))
     presets: dict[str, Settings] = {name: changes.of(name) for name in names}
     if changes.diversity and starts < 2:
@@ -221,6 +227,8 @@ def _statistics(
 
 def headline(recording: Recording) -> dict[str, Any]:
     """Count images, and say by how much they exceed the strongest natural images."""
+    if (moved := rendered_results.table_of(recording)) is not None:
+        return rendered_results.headline(moved)
     tables: list[TableView[PreferredColumn]] = recording.in_order()
     gains = np.concatenate([table["gain"] for table in tables])
     failed = sum(int((table["best_step"] < 0).sum()) for table in tables)
@@ -234,6 +242,8 @@ def headline(recording: Recording) -> dict[str, Any]:
 
 def summary(recording: Recording) -> dict[str, list[str]]:
     """Return the table that is printed: by layer, medians over units."""
+    if (moved := rendered_results.table_of(recording)) is not None:
+        return rendered_results.summary(moved)
     tables: list[TableView[PreferredColumn]] = recording.in_order()
     columns = {
         "layer": [table.attributes["layer"] for table in tables],
@@ -257,6 +267,9 @@ def draw(recording: Recording) -> Figures:
     from cnnprobe.methods.optimize.figures import beside_top_images, preferred_sheet, progress, regulariser_comparison
     from cnnprobe.methods.optimize.figures import control as control_figure
 
+    if (moved := rendered_results.table_of(recording)) is not None:
+        yield from rendered_results.draw(recording, moved)
+        return
     about = recording.attributes
     tables: list[TableView[PreferredColumn]] = recording.in_order()
     for table in tables:

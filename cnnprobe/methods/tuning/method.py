@@ -144,7 +144,7 @@ def _factors(dataset: ImageSet) -> dict[FactorColumn, np.ndarray]:
         of_part = isinstance(getattr(getattr(dataset, "whole", None), "factors", None), dict)
         without = " without limit=" if of_part else ""
         raise UserError(
-            f"tuning shows images whose factors are known: dataset=manufactured{without} or poses; got {dataset.name}"
+            f"tuning shows dataset=manufactured{without} or poses, whose factors are known; got {dataset.name}"
         )
     return factors
 

@@ -142,7 +142,7 @@ def _tasks(
     """Return what is read out, layer by layer."""
     tasks = []
     for one in layers:
-        whole: list[Readout] = ["all", *(["components"] if len(chosen[one.name]) > COMPONENTS else [])]
+        whole: list[Readout] = ["all", "components"] if len(chosen[one.name]) > COMPONENTS else ["all"]
         own: list[Readout] = ["capsule", "length"] if capsules[one.name] else []
         tasks += [Task(one.name, readout, CLASS) for readout in whole if classes]
         tasks += [Task(one.name, readout, factor) for factor in varied.values for readout in (*own, *whole)]
@@ -184,7 +184,10 @@ class Decoding:
                 LOG.warning(f"{task.factor} of {task.layer}: not decoded in {len(few)} of {len(self.groups)} classes, "
                             f"which have fewer than {LEAST} images with it")  # fmt: skip
         rows = [found.get(group, NONE) for group in (-1, *self.groups)]
-        numbers = {name: np.array([getattr(row, name) for row in rows]) for name in ("low", "high", "chance", "images")}
+        told: tuple[DecodingColumn, ...] = ("low", "high", "chance", "images")
+        numbers: dict[DecodingColumn, np.ndarray] = {
+            name: np.array([getattr(row, name) for row in rows]) for name in told
+        }
         count = min(features.shape[1], how.components or features.shape[1])
         return {"score": np.array([row.value for row in rows]), **numbers, "features": np.full(len(rows), count)}
 

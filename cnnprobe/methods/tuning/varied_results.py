@@ -9,6 +9,7 @@ from cnnprobe.methods.contract import Figures
 from cnnprobe.methods.tuning.varied import CLASS, DecodingColumn, UnitColumn
 from cnnprobe.store.reader import Recording, TableView
 
+NUMBERS: tuple[DecodingColumn, ...] = ("score", "low", "high", "chance")
 ROWS = 12
 """Units whose curves are drawn when none are requested."""
 RELATED = "Responses and factors, Pearson's r within classes"
@@ -101,14 +102,14 @@ def draw(recording: Recording) -> Figures:
         return
     if "decoding" in recording and len(recording["decoding"].rows):
         table: TableView[DecodingColumn] = recording["decoding"]
-        rows = []
-        for start in range(0, len(table.rows), table.attributes["batch"]):
-            part = slice(start, start + table.attributes["batch"])
-            numbers = [float(table[name][start]) for name in ("score", "low", "high", "chance")]
+        scored = []
+        for start in range(0, len(table.rows), table.batch):
+            part = slice(start, start + table.batch)
+            score, low, high, chance = (float(table[name][start]) for name in NUMBERS)
             words = f"{table['layer'][start]}: {WORDS[table['readout'][start]]} ({max(table['features'][part])})"
-            rows.append(Readout(words, table["readout"][start], table["factor"][start], *numbers,
-                                table["score"][part][1:]))  # fmt: skip
-        yield "decoding", decoding(rows, f"What can be read out of {network}, images held out")
+            kinds = table["readout"][start], table["factor"][start]
+            scored.append(Readout(words, *kinds, score, low, high, chance, table["score"][part][1:]))
+        yield "decoding", decoding(scored, f"What can be read out of {network}, images held out")
     names = json.loads(stimuli.attributes["classes"])
     tables: list[TableView[UnitColumn]] = recording.in_order()
     factors = {name: stimuli[name] for name in factors_of(recording)}
@@ -122,7 +123,7 @@ def draw(recording: Recording) -> Figures:
             asked = np.isin(one["unit"], own["pages"]) if own["pages"] != [-1] else _living(one)
             stepped = stimuli["stepped"]
             along = {f"{name} ({units[name]})": (stepped == name, values) for name, values in factors.items()}
-            rows = [(f"unit {one['unit'][row]}", _class_of(own, len(names), one, row), one["curve"][row])
+            rows = [(f"unit {one['unit'][row]}", _class_of(own, len(names), one, int(row)), one["curve"][row])
                     for row in np.flatnonzero(asked[: len(one.rows)])]  # fmt: skip
             if rows:
                 yield f"{layer}_units", curves(rows, along, labels, names, f"Responses of units: {title}")

@@ -267,7 +267,7 @@ def test_a_run_has_its_factor_table_and_its_figures(cnnprobe, tmp_path):
     assert figures == layers | {"population.png", "conv1_gabors.png", "conv1_shapes.png"}
     answer = cnnprobe("tuning", "model=convnet", "layer=conv1", "dataset=avatar", "limit=3")
     assert answer.status == 2
-    assert "tuning shows dataset=manufactured, whose factors are known; got avatar" in answer.err
+    assert "tuning shows dataset=manufactured or poses, whose factors are known; got avatar" in answer.err
     answer = cnnprobe("tuning", "model=convnet", "layer=conv1", "limit=3")
     assert "tuning shows dataset=manufactured without limit=" in answer.err
 
