@@ -106,3 +106,12 @@ def test_the_slope_is_that_of_the_least_squares_line():
 def test_networks_and_layers_that_cannot_be_drawn_are_refused(model, options, words):
     with pytest.raises(UserError, match=f"objective=rendered {words}"):
         run(model.eval(), **options)
+
+
+def test_a_resumed_run_renders_what_is_missing_alike():
+    whole = [event for event in run().events if isinstance(event, Rows) and event.table == "units/pose"]
+    rest = [event for event in run(finished={"units/pose": frozenset([0, 1, 3])}).events if isinstance(event, Rows)]
+    rest = [event for event in rest if event.table == "units/pose"]
+    assert [event.start for event in rest] == [2, 4, 5]
+    for event in rest:
+        assert all(np.array_equal(values, whole[event.start].columns[name]) for name, values in event.columns.items())

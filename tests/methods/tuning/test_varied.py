@@ -106,3 +106,12 @@ def test_too_few_images_of_a_class_are_told(caplog):
 def test_options_of_gratings_are_refused(options, words):
     with pytest.raises(UserError, match=words):
         cnnprobe.measure("tuning", model=Centres().eval(), dataset=images(count=8), layer="places", **options)
+
+
+def test_a_resumed_run_reads_out_what_is_missing_alike(found):
+    finished = {"units/places": frozenset([0]), "decoding": frozenset(range(0, 9 * 10, 9))}
+    rest = tables(Centres().eval(), images(), layer=["places", "pose"], finished=finished)
+    assert "curve" not in rest["units/places"]
+    assert np.array_equal(rest["units/pose"]["curve"], found["units/pose"]["curve"])
+    missing = len(found["decoding"]["score"]) - 9 * 10
+    assert missing > 0 and np.array_equal(rest["decoding"]["score"], found["decoding"]["score"][-missing:])
