@@ -3,29 +3,39 @@
 import logging
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cnnprobe.errors import listing
 from cnnprobe.instruments.fields.check import checked
+from cnnprobe.instruments.fields.phases import phases_of
+from cnnprobe.instruments.fields.rules import geometries
+from cnnprobe.instruments.layers.connections import FROM_IMAGE, connections, values_of
 from cnnprobe.instruments.layers.multiply_adds import apart, per_image, uncounted
 from cnnprobe.instruments.layers.naming import layers_of, left_out, main_layers
 from cnnprobe.instruments.network.calls import parameters
 from cnnprobe.instruments.network.layer import Layer
-from cnnprobe.instruments.network.tracing import trace
+from cnnprobe.instruments.network.tracing import Trace, Value, trace
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Column, Measurement, Rows, Table
+
+if TYPE_CHECKING:  # the list does without matplotlib
+    from cnnprobe.plots.architecture import Box
 
 LOG = logging.getLogger("cnnprobe")
 ORDER = 3
 """Its place in the list of commands."""
 LayerColumn = Literal[
     "name", "module", "kind", "reads", "channels", "map_size", "parameters", "macs", "field_size", "field_stride",
-    "field_start", "aligned", "field_note",
+    "field_start", "position_size", "aligned", "field_note",
 ]  # fmt: skip
 """Columns of the table "layers"."""
+ConnectionColumn = Literal["read", "reader"]
+"""Columns of the table "connections"."""
+BOXES = 80
+"""Layers up to which their connections are drawn."""
 
 
 def compute(provided: Provided, *, kind: Literal["main", "all"]) -> Measurement:
@@ -33,17 +43,19 @@ def compute(provided: Provided, *, kind: Literal["main", "all"]) -> Measurement:
 
     The receptive field is the theoretical one (Araujo, Norris, Sim 2019, Distill): the field of position u of a map is
     the interval from field_start + u field_stride, field_size px long, along each axis of the image. It is compared
-    with the network: where a position sees pixels beyond it, the whole image is given, and `field_note` says so.
+    with the network: where a position sees pixels beyond it, the whole image is given, and `field_note` says so. Where
+    positions see unlike parts of it (behind an up-convolution), it is the hull of all, and `position_size` tells how
+    much a single one sees.
 
     Args:
         provided: by the run, see `contract.Provided`.
         kind: "main": convolutions by their short names, dense layers, areas; "all": also the output of every module.
 
     Returns:
-        one table "layers". `map_size` has as many axes as the largest map, and as the image at least; a missing axis is
-        -1 (a dense layer has no map). The attribute `macs` is what an image costs in the whole pass, each operation
-        once, also what a forward computes outside of these layers. Layers that cannot be had for each image are warned
-        of, and so are sums of products that are not counted.
+        tables "layers" and "connections". `map_size` has as many axes as the largest map, and as the image at least; a
+        missing axis is -1 (a dense layer has no map). The attribute `macs` is what an image costs in the whole pass,
+        each operation once, also what a forward computes outside of these layers. Layers that cannot be had for each
+        image are warned of, and so are sums of products that are not counted.
 
     Raises:
         UserError: the network cannot take such an image.
@@ -64,7 +76,34 @@ def compute(provided: Provided, *, kind: Literal["main", "all"]) -> Measurement:
         )
     totals = {"parameters": parameters(model), "macs": per_image(model, size), "input_size": list(size)}
     table = Table("layers", "layer", len(found), _columns(found, axes), batch=max(1, len(found)), attributes=totals)
-    return Measurement([table], _rows(found, table), total=len(found), counts="layers")
+    values = values_of(seen, found)
+    pairs = np.array(connections(seen, values), np.int64).reshape(-1, 2)
+    sizes = _of_positions(seen, found, values, axes)
+    return Measurement([table, _connected(pairs)], _rows(found, sizes, table), total=len(found), counts="layers")
+
+
+def _of_positions(seen: Trace, layers: list[Layer], values: list[Value | None], axes: int) -> np.ndarray:
+    """Return (layer, axis, 2) the least and the largest field of a single position, px; NaN where that is unknown."""
+    sizes = np.array([layer.field.size for layer in layers], float).reshape(-1, axes, 1).repeat(2, 2)
+    if all(layer.field.aligned or layer.field.whole for layer in layers):
+        return sizes
+    followed = phases_of(seen, geometries(seen))
+    for own, layer, value in zip(sizes, layers, values):
+        if layer.field.aligned or layer.field.whole:
+            continue
+        own[:] = np.nan
+        for axis, phases in followed.get(value, {}).items() if value is not None else ():
+            own[axis] = phases.sizes[0], phases.sizes[-1]
+    return sizes
+
+
+def _connected(pairs: np.ndarray) -> Table[ConnectionColumn]:
+    """Lay out which layers read which."""
+    columns: dict[ConnectionColumn, Column] = {
+        "read": Column("row of layers that is read, -1 = the image", dtype="int64", unit="index", values=pairs[:, 0]),
+        "reader": Column("row of layers that is made from it", dtype="int64", unit="index", values=pairs[:, 1]),
+    }
+    return Table("connections", "connection", len(pairs), columns, max(1, len(pairs)), aside=True)
 
 
 def _columns(layers: list[Layer], axes: int) -> dict[LayerColumn, Column]:
@@ -94,12 +133,17 @@ def _columns(layers: list[Layer], axes: int) -> dict[LayerColumn, Column]:
         "field_size": Column("side of the theoretical receptive field", **along, unit="px"),
         "field_stride": Column("step of the field between positions; 0: all see the whole image", **along, unit="px"),
         "field_start": Column("first pixel of the field of position 0", **along, unit="px"),
+        "position_size": Column(
+            "least and largest field of a single position, of which the field is the hull; NaN: unknown",
+            *("axis end", (axes, 2)),
+            unit="px",
+        ),
         "aligned": Column("all paths from the image have the same stride and centre", dtype="bool"),
         "field_note": words("what the field owes to operations without a formula, or to a measurement", "note"),
     }
 
 
-def _rows(layers: list[Layer], table: Table[LayerColumn]) -> Iterator[Rows[LayerColumn] | Advance]:
+def _rows(layers: list[Layer], sizes: np.ndarray, table: Table[LayerColumn]) -> Iterator[Rows[LayerColumn] | Advance]:
     positions = table.columns["map_size"].shape[0]
     columns: dict[LayerColumn, list[Any]] = {
         "channels": [layer.channels for layer in layers],
@@ -109,6 +153,7 @@ def _rows(layers: list[Layer], table: Table[LayerColumn]) -> Iterator[Rows[Layer
         "field_size": [layer.field.size for layer in layers],
         "field_stride": [layer.field.stride for layer in layers],
         "field_start": [layer.field.start for layer in layers],
+        "position_size": list(sizes),
         "aligned": [layer.field.aligned for layer in layers],
     }
     if layers:
@@ -146,6 +191,7 @@ def summary(recording: Recording) -> dict[str, list[str]]:
         "parameters": [f"{count:,}" for count in layers["parameters"]],
         "MACs (M)": [_millions(count) for count in layers["macs"]],
         "field": sides("field_size"),
+        **({"one position": own} if any(own := single_fields(layers)) else {}),
         "stride": sides("field_stride"),
         "start": sides("field_start"),
     }
@@ -154,8 +200,22 @@ def summary(recording: Recording) -> dict[str, list[str]]:
     return found | ({"note on the field": notes} if any(notes) else {})
 
 
+def single_fields(layers: TableView[LayerColumn]) -> list[str]:
+    """Say how much a single position of each layer sees, px along each axis; "" where that is its field."""
+    found: list[str] = []
+    if "position_size" not in layers:  # of an older version
+        return found
+    for sizes, hull in zip(layers["position_size"].tolist(), layers["field_size"].tolist()):
+        ends = [f"{low:g}" if low == high else f"{low:g} to {high:g}" for low, high in sizes]
+        same = all(low == high == size for (low, high), size in zip(sizes, hull))
+        unknown = any(low != low for low, _ in sizes)
+        found.append("" if same else "?" if unknown else "x".join(ends[:1] if len(set(ends)) == 1 else ends))
+    return found
+
+
 def draw(recording: Recording) -> Figures:
-    """Field size and map size of every layer, in the order in which they are computed."""
+    """Field size and map size of every layer, in the order in which they are computed; levels where maps grow again."""
+    from cnnprobe.plots.architecture import architecture
     from cnnprobe.plots.style import SERIES, figure, plain
 
     table: TableView[LayerColumn] = recording["layers"]
@@ -181,6 +241,10 @@ def draw(recording: Recording) -> Figures:
         for axis, word in enumerate(names_of_axes):
             style = {"color": SERIES[axis], "markersize": 4 - axis, "linewidth": 1, "label": word}
             plot.plot(depth, values[:, axis], "o-", **style)
+    if any(single_fields(table)):
+        ends = np.stack([table["position_size"].min((1, 2)), table["position_size"].max((1, 2))])
+        fields.vlines(depth, *ends, color=SERIES[3], linewidth=1)
+        fields.plot(np.tile(depth, 2), ends.ravel(), "_", color=SERIES[3], label="one position")
     if own != words:
         maps.legend(frameon=False, fontsize=7)
     fields.set_ylabel("theoretical field (px)")
@@ -189,3 +253,70 @@ def draw(recording: Recording) -> Figures:
     maps.set_xticks(depth, names, rotation=90, fontsize=6)
     made.align_ylabels()
     yield "layers", made
+    if "connections" in recording.tables():
+        boxes, edges = _levels(table, recording["connections"])
+        if len(boxes) <= BOXES and grows_again([box.level for box in boxes], edges):
+            yield "architecture", architecture(boxes, edges, f"Levels of {recording.attributes.get('model')}")
+
+
+def grows_again(levels: list[float], edges: list[tuple[int, int]]) -> bool:
+    """Say whether maps shrink on the way through a network, and later grow.
+
+    Args:
+        levels: of its layers, larger is coarser.
+        edges: (read, reader) pairs of them.
+    """
+    return any(levels[reader] > levels[read] for read, reader in edges) and any(
+        levels[reader] < levels[read] for read, reader in edges
+    )
+
+
+def _levels(
+    table: TableView[LayerColumn], connected: TableView[ConnectionColumn]
+) -> tuple[list["Box"], list[tuple[int, int]]]:
+    """Return the image and the layers as boxes, each value once, and (read, reader) pairs of these."""
+    from cnnprobe.plots.architecture import Box
+
+    image, said = table.attributes["input_size"], single_fields(table)
+    names, reads, kinds = table["name"], table["reads"].tolist(), table["kind"]
+    sizes, hulls = table["position_size"].max((1, 2)), table["field_size"].max(1)
+    levels = _depths(table)
+    boxes, places = [Box("image", image[0], tuple(image[1:]), 0.0, "1", 0.0)], {FROM_IMAGE: 0}
+    for row in (row for row, place in enumerate(reads) if reads.index(place) == row):
+        names_here = [other for other, place in enumerate(reads) if place == reads[row]]
+        named = next((other for other in names_here if kinds[other] == "area"), row)
+        size = hulls[row] if np.isnan(sizes[row]) else sizes[row]
+        sides = tuple(int(side) for side in table["map_size"][row] if side >= 0)
+        places[row] = len(boxes)
+        words = said[row].replace(" to ", "–") or f"{hulls[row]:g}"
+        share = float(size) / max(image[1:])
+        boxes.append(Box(names[named], int(table["channels"][row]), sides, levels[row], words, share))
+    pairs = zip(connected["read"].tolist(), connected["reader"].tolist())
+    return _skips_first(boxes, [(places[one], places[other]) for one, other in pairs if {one, other} <= places.keys()])
+
+
+def _depths(table: TableView[LayerColumn]) -> np.ndarray:
+    """Return (layer,) how coarse maps are: log2 of their stride; where all see the whole image, their share of it."""
+    image = np.log2(np.array(table.attributes["input_size"][1:], float)).mean()
+    strides, sides = np.abs(table["field_stride"]), table["map_size"].astype(float)
+    stepped = (strides > 0).all(1)
+    sides = np.where(sides > 0, sides, np.nan)
+    with np.errstate(invalid="ignore"):
+        missed = image - np.log2(np.nan_to_num(sides, nan=1.0)).sum(1) / np.maximum(np.isfinite(sides).sum(1), 1)
+    found = np.where(stepped, np.log2(np.where(strides > 0, strides, 1)).mean(1), missed)
+    for place in np.flatnonzero(~stepped & stepped.any()):  # beside the layers with maps of about that size
+        near = np.abs(missed[stepped] - missed[place])
+        found[place] = found[stepped][near.argmin()] if near.min() < 0.5 else missed[place]
+    return (2 * found).round() / 2
+
+
+def _skips_first(boxes: list["Box"], edges: list[tuple[int, int]]) -> tuple[list["Box"], list[tuple[int, int]]]:
+    """Put what comes across a level before what comes up into it, where neither is made from the other."""
+    order, made = list(range(len(boxes))), set(edges)
+    latest = [max((read for read, reader in edges if reader == place), default=-1) for place in order]
+    for place in range(len(order) - 1):
+        one, other = order[place : place + 2]
+        if boxes[one].level == boxes[other].level and (one, other) not in made and latest[other] < latest[one]:
+            order[place : place + 2] = [other, one]
+    at = {old: new for new, old in enumerate(order)}
+    return [boxes[old] for old in order], sorted((at[one], at[other]) for one, other in edges)

@@ -12,6 +12,7 @@ import cnnprobe
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.methods import layers
+from cnnprobe.models import unet
 from cnnprobe.plots.style import png
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Rows
@@ -23,7 +24,7 @@ from tests.support.networks import planted
 def table_of(measurement):
     """Return the columns by name: those known from the start and those that came as rows."""
     (rows,) = (event for event in measurement.events if isinstance(event, Rows))
-    (table,) = measurement.tables
+    table, _ = measurement.tables
     known = {name: column.values for name, column in table.columns.items() if column.values is not None}
     assert len(rows) == table.rows and set(known) | set(rows.columns) == set(table.columns)
     return known | rows.columns
@@ -53,6 +54,33 @@ def test_all_lists_every_module_and_only_once():
     assert names == ["conv1#1", "bn1", "conv1", "relu#1", "conv2", "conv2#1", "bn2", "relu#2"]
     assert columns["kind"].tolist()[1::2] == ["norm", "nonlinearity", "convolution", "nonlinearity"]
     assert len(set(names)) == len(names)
+
+
+def unet_of(side, **options):
+    given = {"num_classes": 2, "channels": 3, "width": 1, "depth": 2, "padding": "valid", "rise": "transposed"}
+    return unet.build(input_size=side, **given | options)
+
+
+def test_one_position_stands_beside_the_hull_and_maps_that_grow_again_are_drawn_as_levels(tmp_path):
+    """A pixel of the output of depth 2 sees 44 px, the hull of all is 47; a plain network has no such figure."""
+    recording = stored(cnnprobe.measure("layers", model=unet_of(60), size=(3, 60, 60), kind="main"), tmp_path)
+    table = recording["layers"]
+    assert table["position_size"][-1].tolist() == [[44, 44], [44, 44]] and table["field_size"][-1].tolist() == [47, 47]
+    shown = layers.summary(recording)
+    assert (shown["field"][-1], shown["one position"][-1], shown["one position"][0]) == ("47", "44", "")
+    at = shown["name"].index("conv11")  # what comes up and what comes across differ in reach
+    assert shown["one position"][at] == "40 to 44"
+    figures = dict(layers.draw(recording))
+    assert list(figures) == ["layers", "architecture"]
+    (ax,) = figures["architecture"].axes
+    names = [text.get_text() for text in ax.texts if "\n" not in text.get_text()]
+    assert names[:3] == ["image", "conv1", "contract1"] and names.index("skip1") < names.index("rise1")
+    assert "2\n20\n44" in {text.get_text() for text in ax.texts}
+
+
+def test_maps_grow_again_only_where_they_have_shrunk():
+    assert layers.grows_again([0, 1, 0], [(0, 1), (1, 2)])
+    assert not layers.grows_again([0, 1, 2], [(0, 1), (1, 2)]) and not layers.grows_again([0, 1, 0], [(0, 1), (0, 2)])
 
 
 def test_signals_have_one_axis():

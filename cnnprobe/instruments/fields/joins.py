@@ -91,7 +91,7 @@ def moved(call: Call, read: list[Geometry], out: Value) -> Geometry:
     if any(other != value for other in call.inputs) and call.name not in LIKE:
         return everywhere(call, read, out)  # values say where to
     places = {role: axis for axis, role in enumerate(source.roles) if role is not None}
-    to = {role: _coordinates(call, value, axis, out) for role, axis in places.items()}
+    to = {role: coordinates_of(call, value, axis, out) for role, axis in places.items()}
     varying = {role: [a for a in range(len(out.shape)) if _varies(to[role], a)] for role in to}
     sole = [axes[0] for axes in varying.values() if len(axes) == 1]
     roles: list = [None] * len(out.shape)
@@ -135,7 +135,7 @@ def _located(coordinates: torch.Tensor, axes: list[int], length: int) -> tuple[i
     return best if (best[2] - best[1]).max() < max(length - 1, 1) else None
 
 
-def _coordinates(call: Call, value: Value, axis: int | None, out: Value) -> torch.Tensor:
+def coordinates_of(call: Call, value: Value, axis: int | None, out: Value) -> torch.Tensor:
     """Return, for every element of the result, its coordinate along `axis` of a value that was read.
 
     With no axis it is 0. What comes of other values, or of numbers that do not depend on the image, is NaN.
@@ -217,7 +217,7 @@ def _written_along(
         axis = next((axis for axis, own in geometry.spatial().items() if own == role), None)
         span = geometry.spans[role]
         moving = axis is not None and value.shape[axis] > 1
-        parts.append((_coordinates(call, value, axis, out).numpy(), span if moving else span.fixed))
+        parts.append((coordinates_of(call, value, axis, out).numpy(), span if moving else span.fixed))
     for to in range(1, len(out.shape)):
         low, high = np.full(out.shape[to], np.nan), np.full(out.shape[to], np.nan)
         for coordinates, span in parts:

@@ -185,10 +185,34 @@ def _each(setting: Any, count: int) -> tuple:
 
 
 def _transposed(call: Call, read: list[Geometry], out: Value) -> Geometry:
+    source = _mixed(read[0], len(call.argument("weight", 1).shape) - 2)
+    for axis, (reach, stride) in reaches(call, out).items():
+        source = _resampled(source, call.inputs[0], out, reach, axis, stride)
+    return source
+
+
+def reaches(call: Call, out: Value) -> dict[int, tuple[Reach, float]]:
+    """Return by axis which positions those of the result read, on maps without an end, and the step of these.
+
+    Of calls that do not take the same window everywhere: transposed convolution, interpolation, adaptive pooling; of
+    others nothing.
+    """
+    shape = call.inputs[0].shape
+    how, axes = rule(call), range(2, len(out.shape))
+    if how is _transposed:
+        return _taps(call, out)
+    if how is _interpolated:
+        return _between(call, out)
+    if how is _adaptive:
+        return {axis: (_shares, shape[axis] / out.shape[axis]) for axis in axes if shape[axis] != out.shape[axis]}
+    return {}
+
+
+def _taps(call: Call, out: Value) -> dict[int, tuple[Reach, float]]:
     """Transposed convolution: output u reads the inputs i with i s - p + j d = u for a tap j of the kernel."""
     kernel = call.argument("weight", 1).shape[2:]
     settings = (kernel, *(call.argument(*of) for of in (("stride", 3, 1), ("padding", 4, 0), ("dilation", 7, 1))))
-    source = _mixed(read[0], len(kernel))
+    found: dict[int, tuple[Reach, float]] = {}
     for back, (k, s, p, d) in enumerate(zip(*(_each(setting, len(kernel))[::-1] for setting in settings))):
 
         def reach(
@@ -197,8 +221,8 @@ def _transposed(call: Call, read: list[Geometry], out: Value) -> Geometry:
             first, last = np.ceil((u + p - (k - 1) * d) / s), np.floor((u + p) / s)
             return np.where(first <= last, first, np.nan), np.where(first <= last, last, np.nan)  # between the taps
 
-        source = _resampled(source, call.inputs[0], out, reach, axis=len(out.shape) - 1 - back, stride=1 / s)
-    return source
+        found[len(out.shape) - 1 - back] = reach, 1 / s
+    return found
 
 
 def _resampled(
@@ -226,11 +250,24 @@ def _shares(u: np.ndarray, length: int, into: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _interpolated(call: Call, read: list[Geometry], out: Value) -> Geometry:
+    source = read[0]
+    for axis, (reach, ratio) in reaches(call, out).items():
+
+        def within(u: np.ndarray, length: int, into: int, reach: Reach = reach) -> tuple[np.ndarray, np.ndarray]:
+            first, last = reach(u, length, into)
+            return np.clip(first, 0, length - 1), np.clip(last, 0, length - 1)
+
+        source = _resampled(source, call.inputs[0], out, within, axis, ratio)
+    return source
+
+
+def _between(call: Call, out: Value) -> dict[int, tuple[Reach, float]]:
+    """Interpolation: the positions about the place that is asked for."""
     mode, corners = call.argument("mode", 3, "nearest"), call.argument("align_corners", 4)
     smooth, recomputed = call.argument("antialias", 6, False), call.argument("recompute_scale_factor", 5)
     count = len(out.shape) - 2
     factors = _each(None if recomputed else call.argument("scale_factor", 2), count)
-    source = read[0]
+    found: dict[int, tuple[Reach, float]] = {}
     for axis, factor in zip(range(2, len(out.shape)), factors):
         length, into = call.inputs[0].shape[axis], out.shape[axis]
         ratio = length / into if factor is None or mode == "area" else 1 / factor  # the factor is used as it is given
@@ -240,15 +277,14 @@ def _interpolated(call: Call, read: list[Geometry], out: Value) -> Geometry:
                 return _shares(u, length, into)
             if mode.startswith("nearest"):
                 nearest = (u + (0.5 if mode == "nearest-exact" else 0)) * ratio
-                first, last = np.floor(nearest - 1e-4), np.floor(nearest + 1e-4)  # torch computes it in float32
-            else:
-                exact = u * (length - 1) / max(into - 1, 1) if corners else (u + 0.5) * ratio - 0.5
-                half = (2 if mode == "bicubic" else 1) * (max(ratio, 1) if smooth else 1)
-                first, last = np.floor(exact - half) + 1, np.ceil(exact + half) - 1  # the kernel is 0 at its foot
-            return np.clip(first, 0, length - 1), np.clip(last, 0, length - 1)
+                slack = 0 if float(ratio * 1024).is_integer() else 1e-4  # torch computes it in float32
+                return np.floor(nearest - slack), np.floor(nearest + slack)
+            exact = u * (length - 1) / max(into - 1, 1) if corners else (u + 0.5) * ratio - 0.5
+            half = (2 if mode == "bicubic" else 1) * (max(ratio, 1) if smooth else 1)
+            return np.floor(exact - half) + 1, np.ceil(exact + half) - 1  # the kernel is 0 at its foot
 
-        source = _resampled(source, call.inputs[0], out, reach, axis, ratio)
-    return source
+        found[axis] = reach, ratio
+    return found
 
 
 def _padded(call: Call, read: list[Geometry], out: Value) -> Geometry:
