@@ -1,7 +1,7 @@
 """Units of a layer by their numbers: all, lists and ranges."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -41,3 +41,19 @@ def units_of(layer: Layer, spec: str | int | Iterable[int | str]) -> np.ndarray:
     if not chosen:
         raise UserError(f"units of {layer.name} must be at least one of 0 to {len(every) - 1}, got none")
     return np.array(list(dict.fromkeys(chosen)), dtype=np.int64)
+
+
+def place_on(layer: Layer, position: Sequence[int]) -> tuple[int, ...]:
+    """Return a position of a layer's map as it was asked for.
+
+    Args:
+        layer: whose map.
+        position: (y, x), as many numbers as the map has axes, from 0.
+
+    Raises:
+        UserError: it is not on the map.
+    """
+    if len(position) != len(layer.map_size) or any(p >= side for p, side in zip(position, layer.map_size)):
+        shown = " x ".join(map(str, layer.map_size)) or "a single value"
+        raise UserError(f"position={list(position)} is not on the map of {layer.name}, which is {shown}")
+    return tuple(position)

@@ -64,6 +64,7 @@ def by_pass(
     skipped: np.ndarray,
     unfinished: Unfinished | None = None,
     areas: Areas | None = None,
+    position: tuple[int, ...] | None = None,
 ) -> Generator[Advance, None, dict[str, Strongest]]:
     """Show every image once; returns the strongest by name of layer.
 
@@ -73,12 +74,13 @@ def by_pass(
         skipped: (image,) bool, becomes true where an image could not be read.
         unfinished: keeps the ranking so far.
         areas: rank by area too.
+        position: on the maps: images are ranked by the activation there alone, in place of the maximum; None: anywhere.
     """
     receivers = [one for one in (ranker, areas) if one is not None]
 
     def receive(layer: Layer, activation: torch.Tensor) -> None:
         for one in receivers:
-            one.receive(layer, activation)
+            one.receive(layer, activation if position is None else activation[..., *position])
 
     with torch.inference_mode(), tap(model, layers, receive) as run:
 
@@ -276,6 +278,7 @@ class Search:
         k: images per unit.
         images: how many the dataset has.
         source: a run of topk or record that has looked already, or None.
+        position: on the map of each layer, by which images are ranked in place of the maximum; None: anywhere.
 
     Raises:
         UserError: the source lacks a layer, a unit, or the criterion max.
@@ -287,6 +290,7 @@ class Search:
     k: int
     images: int
     source: Recording | None = None
+    position: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.source is None:
@@ -309,11 +313,20 @@ class Search:
             yield Phase("ranking", self.images, "images")
             skipped = np.zeros(self.images, bool)
             ranker = Ranker(self.layers, self.k)
-            found = yield from by_pass(self.model, self.layers, ranker, loaded, skipped, unfinished)
-            return {name: one.of(self.units[name]) for name, one in found.items()}, skipped
+            how: dict[str, Any] = {"unfinished": unfinished, "position": self.position}
+            found = yield from by_pass(self.model, self.layers, ranker, loaded, skipped, **how)
+            return {name: self._placed(one.of(self.units[name])) for name, one in found.items()}, skipped
         found = {layer.name: self._stored(self.source, layer) for layer in self.layers}
         stimuli: TableView[StimulusColumn] = self.source["stimuli"]
         return found, stimuli["skipped"]
+
+    def _placed(self, found: Strongest) -> Strongest:
+        """Return what was found at one position with that as the place of every response."""
+        if self.position is None:
+            return found
+        best = found.ranks[BEST]
+        places = np.where(best.images[..., None] >= 0, np.array(self.position, np.int64), -1)
+        return Strongest({BEST: Ranked(best.images, best.responses, places)}, found.dead)
 
     def _stored(self, source: Recording, layer: Layer) -> Strongest:
         units = self.units[layer.name]

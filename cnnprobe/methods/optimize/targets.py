@@ -7,7 +7,7 @@ import numpy as np
 
 from cnnprobe.errors import UserError, must_be_a_file, path_of
 from cnnprobe.instruments.network.layer import Layer
-from cnnprobe.instruments.network.units import units_of
+from cnnprobe.instruments.network.units import place_on, units_of
 from cnnprobe.methods.optimize.ascent import objectives
 from cnnprobe.methods.optimize.columns import PreferredColumn
 from cnnprobe.methods.optimize.control.session import KINDS
@@ -44,7 +44,7 @@ def targets(
     name, aside = layer.name, dict[PreferredColumn, Column]()
     climbed: objectives.Objective | None
     if objective in OF_UNITS:
-        position = _position(layer, given["position"])
+        position = None if given["position"] is None else place_on(layer, given["position"])
         if objective == "channel":
             climbed = objectives.Channel(name, units)
         elif objective == "contrast":
@@ -86,15 +86,6 @@ def _must_be_read(objective: str, given: dict[str, Any]) -> None:
         raise UserError(f"pooling= belongs to objective=group, got objective={objective}")
     if given["group_weights"] is not None and given["pooling"] != "mean":
         raise UserError(f"group_weights= are those of a weighted mean (pooling=mean), got pooling={given['pooling']}")
-
-
-def _position(layer: Layer, position: list[int] | None) -> tuple[int, ...] | None:
-    if position is None:
-        return None
-    if len(position) != len(layer.map_size) or any(p >= side for p, side in zip(position, layer.map_size)):
-        shown = " x ".join(map(str, layer.map_size)) or "a single value"
-        raise UserError(f"position={position} is not on the map of {layer.name}, which is {shown}")
-    return tuple(position)
 
 
 def _directions(layer: Layer, direction: Any) -> np.ndarray:

@@ -156,7 +156,9 @@ class FieldMapping:
             "unit": Column("channel of the layer", dtype="int64", unit="index", values=self.units),
             "dead": Column("true where no image drives the unit", dtype="bool"),
             "image": Column("row of /stimuli, largest maximum first", "k", (k,), "int64", "index"),
-            "response": Column("maximum of the unit's map", "k", (k,), unit="activation"),
+            "response": Column(
+                "maximum of the unit's map, or its activation at the position asked for", "k", (k,), unit="activation"
+            ),
             "position": Column(f"place of it on the map ({place})", "k yx", (k, map_axes), "int64", "index"),
             "picture": Column("the image, made small", "k channel y x", (k, *small), "uint8", "0 to 255"),
             "occluded": Column(

@@ -13,7 +13,8 @@ from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import skipped_rows, stimuli_table
 from cnnprobe.instruments.images.thumbnails import picture_size
 from cnnprobe.instruments.layers.naming import find
-from cnnprobe.instruments.network.units import units_of
+from cnnprobe.instruments.network.layer import Layer
+from cnnprobe.instruments.network.units import place_on, units_of
 from cnnprobe.instruments.ranking.strongest import Search, images_per_unit
 from cnnprobe.instruments.windows.occluders import grid_of
 from cnnprobe.machine.memory import UNBOUNDED
@@ -47,6 +48,7 @@ def compute(
     filling: Literal["noise", "mean", "zero", "blur"],
     draws: Annotated[int, Range(1, 1000)],
     reading: Literal["site", "max", "mean", "anywhere"],
+    position: list[Annotated[int, Range(0)]] | None,
     memory: Annotated[float, Range(above=0)] | None,
     precision: Literal["float32", "bfloat16"],
     effective: bool,
@@ -72,6 +74,8 @@ def compute(
         filling: what the occluder shows, see `windows.occluders.fillings`.
         draws: of noise, the same for every image; their mean is the discrepancy.
         reading: what is compared.
+        position: of the neuron on its map that is mapped, the same in every layer: images are those to which it
+            responds most. None: the one that responds most, of each image its own.
         memory: GB that occluded images may take; None: half of what is free.
         precision: of the occluded passes.
         effective: also take the effective field.
@@ -83,7 +87,7 @@ def compute(
         one table "units/<layer>" per layer, and "stimuli".
 
     Raises:
-        UserError: no such layer or unit, the images are none, the occluder does not fit, or the source lacks
+        UserError: no such layer, unit or position, the images are none, the occluder does not fit, or the source lacks
             what is requested.
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
@@ -93,7 +97,7 @@ def compute(
     chosen = {found.name: units_of(found, units) for found in layers}
     grid = grid_of(dataset.size[1:], patch_size, stride)
     top_images = images_per_unit(top_images, IMAGES, source)
-    search = Search(model, layers, chosen, top_images, len(dataset), source)
+    search = Search(model, layers, chosen, top_images, len(dataset), source, _site(layers, position, reading, source))
     asked = [pages] if isinstance(pages, int) else pages
     if absent := [page for page in asked or [] if not any(page in own for own in chosen.values())]:
         raise UserError(f"pages={absent[0]}: that unit is not among those mapped")
@@ -128,9 +132,31 @@ def compute(
     about: dict[str, Any] = {"top_images": min(top_images, len(dataset)), "patch_size": grid.patch}
     about |= {"stride": grid.stride, "draws": draws, "reading": reading}
     about |= {"image_size": list(dataset.size), "precision": precision}
+    about |= {} if position is None else {"position": position}
     shown = [_pages(asked, one.units) for one in mapped]
     tables = [one.table(about | {"order": place, "pages": shown[place]}) for place, one in enumerate(mapped)]
     return Measurement([*tables, stimuli_table(dataset, computation.batch_size)], events(), count, "maps", kept)
+
+
+def _site(
+    layers: list[Layer], position: list[int] | None, reading: str, source: Recording | None
+) -> tuple[int, ...] | None:
+    """Return the position that is mapped; None: of every image that of the largest response.
+
+    Raises:
+        UserError: it is not on the map of each layer, or does not go together with another option.
+    """
+    if position is None:
+        return None
+    if reading != "site":
+        raise UserError(f"position= says which neuron of a map is mapped (reading=site), got reading={reading}")
+    if source is not None:
+        raise UserError(
+            "position= ranks the images by that neuron, the runs of source= by all of the map: leave one out"
+        )
+    for layer in layers:
+        place_on(layer, position)
+    return tuple(position)
 
 
 def _pages(asked: list[int] | None, units: np.ndarray) -> list[int]:
@@ -198,7 +224,10 @@ def draw(recording: Recording) -> Figures:
         own, layer = table.attributes, table.name.removeprefix("units/")
         network = f"{own['layer']} of {about['model']} (weights: {about['weights']})"
         occluder = f"{own['patch_size']} px of {own['filling']} every {own['stride']} px; reading: {own['reading']}"
-        images = f"the {own['top_images']} images of {about['dataset']} that each unit responds to most"
+        who = "each unit responds"
+        if "position" in own:
+            who = f"the neurons at [{','.join(map(str, own['position']))}] respond"
+        images = f"the {own['top_images']} images of {about['dataset']} that {who} to most"
         box, image = tuple(own["field_size"]), own["image_size"][1:]
         if any(size > side for size, side in zip(box, image)):
             network += "\ntheoretical field of {:g} × {:g} px, larger than the image of {} × {} px".format(*box, *image)

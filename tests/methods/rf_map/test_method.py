@@ -370,3 +370,40 @@ def test_layers_are_told_in_the_order_in_which_they_were_asked_for():
         recording[f"units/{layer}"] = Shown(one, f"units/{layer}")
     assert rf_map.summary(recording)["layer"] == asked
     assert [name for name, _ in rf_map.draw(recording)][::2] == [*asked, "sizes"]
+
+
+def test_the_same_neuron_is_mapped_in_the_images_that_drive_it_most():
+    """Images are ranked by it alone, and what is compared is its activation, by the definition."""
+    torch.manual_seed(1)
+    model, images = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2)).eval(), torch.rand(9, 1, 11, 11)
+    options = {"top_images": 4, "patch_size": 3, "stride": 2, "filling": "zero", "position": [2, 3]}
+    measurement = cnnprobe.measure("rf-map", model=model, dataset=images.numpy(), layer="conv1", **options)
+    assert measurement.tables[0].attributes["position"] == [2, 3]
+    found = joined(measurement, "units/conv1")
+    with torch.no_grad():
+        clean = model(images)[..., 2, 3]
+        best = clean.argsort(0, descending=True)[:4].T
+        assert found["image"].tolist() == best.tolist()
+        assert (found["position"] == [2, 3]).all()
+        np.testing.assert_allclose(found["response"], clean.T.gather(1, best), rtol=1e-5)
+        for unit, place in np.ndindex(2, 4):
+            image = images[best[unit, place]]
+            for row, column in np.ndindex(*found["discrepancy"].shape[2:]):
+                covered = image.clone()
+                covered[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3] = 0
+                lost = clean[best[unit, place], unit] - model(covered[None])[0, unit, 2, 3]
+                assert abs(found["discrepancy"][unit, place, row, column] - lost) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"position": [5, 0]}, r"position=\[5, 0\] is not on the map of conv1, which is 5 x 5$"),
+        ({"position": [1]}, r"position=\[1\] is not on the map of conv1"),
+        ({"position": [1, 1], "reading": "max"}, r"\(reading=site\), got reading=max$"),
+    ],
+)
+def test_a_neuron_that_is_not_there_is_refused_in_one_line(options, words):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2)).eval()
+    with pytest.raises(UserError, match=words):
+        cnnprobe.measure("rf-map", model=model, dataset=np.zeros((3, 1, 11, 11), np.float32), layer="conv1", **options)
