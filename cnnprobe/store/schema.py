@@ -22,9 +22,9 @@ LISTS = ("factor_units", "factors", "layers", "measures", "moments", "presets", 
 """Of texts."""
 FLAGS = ("complete", "crop", "finer", "plain", "recentred", "rectified", "shared", "subtract", "timed")
 COUNTS = (
-    "batch", "bootstrap", "capsule_size", "checksum", "draws", "first_lesion", "format_version", "images", "k", "macs",
-    "order", "parameters", "patch_size", "per_image", "permutations", "randomised_with_seed", "seed", "starts", "steps",
-    "stride", "top_classes", "top_images",
+    "band", "batch", "bootstrap", "capsule_size", "checksum", "draws", "first_lesion", "format_version", "images", "k",
+    "macs", "order", "parameters", "patch_size", "per_image", "permutations", "randomised_with_seed", "seed", "starts",
+    "steps", "stride", "top_classes", "top_images",
 )  # fmt: skip
 NUMBERS = (
     "chance", "deviation", "engine_error", "fraction", "level", "low", "nyquist", "quantile", "rate", "scale",

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Kind = Literal["class", "present", "map", "course"]
 NOT_COUNTED = 255
@@ -83,6 +84,13 @@ def middle(targets: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return the middle of maps (image, y, x), as large as the output of a network without padding."""
     starts = [(whole - part) // 2 for whole, part in zip(targets.shape[-2:], size)]
     return targets[..., starts[0] : starts[0] + size[0], starts[1] : starts[1] + size[1]]
+
+
+def around(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return maps (image, y, x) in the middle of larger ones (y, x), uint8, with 255 around: what `middle` undoes."""
+    above, left = ((whole - part) // 2 for whole, part in zip(size, maps.shape[-2:]))
+    below, right = (whole - part - before for whole, part, before in zip(size, maps.shape[-2:], (above, left)))
+    return functional.pad(maps.to(torch.uint8), (left, right, above, below), value=NOT_COUNTED)
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:

@@ -43,6 +43,12 @@ def thumbnails(images: Tensor, size: tuple[int, ...]) -> np.ndarray:
     return smaller.clamp(0, 1).mul(255).round().byte().cpu().numpy()
 
 
+def class_thumbnails(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Return maps of classes (image, y, x) as small as pictures (y, x): the class in the middle of each pixel."""
+    rows, columns = ((np.arange(side) + 0.5) * whole // side for side, whole in zip(size, maps.shape[1:]))
+    return maps[:, rows.astype(int)[:, None], columns.astype(int)]
+
+
 def picture_size(image: tuple[int, ...], count: int, side: int | None = None) -> tuple[int, ...]:
     """Choose the size of stored pictures: as the images, or smaller where `count` of them would take too much.
 

@@ -8,8 +8,8 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.store.tables import Column
 
 ImageColumn = Literal[
-    "name", "label", "prediction", "rank", "both", "true", "predicted", "iou", "scores", "present", "all_found",
-    "sums", "explained",
+    "name", "label", "prediction", "rank", "both", "true", "predicted", "iou", "by_border", "by_edge", "scores",
+    "present", "all_found", "sums", "explained",
 ]  # fmt: skip
 """Columns of the table "images": the first four of every run, the others where more than a class is answered."""
 COUNTS: tuple[ImageColumn, ...] = ("both", "true", "predicted")

@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnnprobe.instruments.images.stimuli_table import StimulusColumn
+from cnnprobe.instruments.outputs.distances import BOTH, COUNTED, PREDICTED, RIGHT, TRUE
 from cnnprobe.instruments.outputs.explained import explained
 from cnnprobe.methods.record.columns import ImageColumn, PictureColumn
 from cnnprobe.plots import style
@@ -102,6 +104,52 @@ def scored(
     about = recording.attributes
     title = f"{about['model']} (weights: {about['weights']}), {len(images.rows)} images of {about['dataset']}"
     return scores(values, json.loads(images.attributes["target_names"]), what, title, guessed, notes)
+
+
+def by_distance(recording: Recording) -> Figure:
+    """Draw how well pixels are answered by their distance to the border of the image and to an edge of the true map."""
+    images: TableView[ImageColumn] = recording["images"]
+    about, own = recording.attributes, images.attributes
+    border, edge = (images[name].sum(0, dtype=np.int64).astype(float).T for name in ("by_border", "by_edge"))
+    title = f"{about['model']} (weights: {about['weights']}), {len(images.rows)} images of {about['dataset']}"
+    made = style.figure(7.2, 2.9, title)
+    left, right = made.subplots(1, 2, sharey=True)
+    at, middle = (np.arange(border.shape[1]) + 0.5) * own["band"] - 0.5, np.arange(1, edge.shape[1] + 1)
+    background = len(own["judged"]) < len(json.loads(own["target_names"]))
+    either = border[TRUE] + border[PREDICTED] - border[BOTH]
+    _line(left, at, border[BOTH], either, 1, "intersection over union")
+    _line(left, at, border[RIGHT], border[COUNTED], 0, "share decided rightly")
+    if background:
+        _line(left, at, border[COUNTED] - border[TRUE], border[COUNTED], 5, "the same, all background", "--")
+    _line(right, middle, edge[RIGHT], edge[COUNTED], 0, "all pixels")
+    if background:
+        _line(right, middle, edge[BOTH], edge[TRUE], 1, "inside (not background)")
+        _line(right, middle, edge[RIGHT] - edge[BOTH], edge[COUNTED] - edge[TRUE], 2, "outside (background)")
+    if (beyond := at[border[COUNTED] == 0]).size:  # of a network without padding
+        left.axvspan(-0.5, beyond.max() + own["band"] / 2, color="0.92", label="not answered")
+    left.set(xlim=(-0.5, at[-1] + own["band"] / 2), ylim=(-0.02, 1.02), ylabel="share")
+    right.set_xlim(0.5, middle[-1] + 0.5)
+    ticks = [1, *range(4, len(middle), 4), len(middle)]
+    right.set_xticks(ticks, [*map(str, ticks[:-1]), f">{len(middle) - 1}"])
+    beside = "" if background else "judged classes together"
+    said = "share decided rightly"
+    for axes, words, what in ((left, "to the border of the image (px)", beside),
+                              (right, "to the nearest edge of the true map (px)", said)):  # fmt: skip
+        axes.set_xlabel(f"distance {words}", fontsize=8)
+        axes.set_title(what, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(color="0.92", linewidth=0.6)
+        axes.legend(fontsize=6.5, frameon=False, loc="best")
+    return made
+
+
+def _line(
+    axes: Axes, at: np.ndarray, part: np.ndarray, whole: np.ndarray, colour: int, words: str, dashes: str = "-"
+) -> None:
+    """Draw a share by distance; nothing where there are no pixels."""
+    share = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    look = {"color": style.SERIES[colour], "markersize": 3, "linewidth": 1.2, "label": words}
+    axes.plot(at, share, dashes, marker="o" if dashes == "-" else "", **look)
 
 
 def courses(recording: Recording) -> Figure:

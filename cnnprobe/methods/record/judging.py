@@ -1,7 +1,8 @@
 """What a network answers beside what the images ask of it, where that is more than one class per image.
 
     existence, several classes  scores; whether the classes that are there have the highest
-    map                         pixels of each class: true, predicted, both; intersection over union
+    map                         pixels of each class: true, predicted, both; intersection over union; by distance to the
+                                border of the image and to the nearest edge of the true map
     course                      sums behind the explained share of each channel
 
 All of it is of one image at a time: counts and sums are added up over images, and rows are written batch by batch.
@@ -13,14 +14,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cnnprobe.datasets.base.imageset import ImageSet
-from cnnprobe.datasets.base.targets import NOT_COUNTED, middle
+from cnnprobe.datasets.base.targets import NOT_COUNTED, around, middle
 from cnnprobe.instruments.images.batches import Batch
+from cnnprobe.instruments.images.thumbnails import class_thumbnails
 from cnnprobe.instruments.network.activations import warn_of_nan
+from cnnprobe.instruments.outputs import distances
 from cnnprobe.instruments.outputs.average_precision import all_present
 from cnnprobe.instruments.outputs.explained import explained_by_channel, sums_of
 from cnnprobe.instruments.outputs.kinds import Outputs
@@ -178,18 +179,29 @@ class Maps(_Judge):
     """Maps of classes beside the true ones; of a network without padding, beside the middle of these."""
 
     def attributes(self) -> dict[str, Any]:
-        """Return also which classes means are taken over."""
-        return super().attributes() | {"judged": list(self.target.judged)}
+        """Return also which classes means are taken over, and how wide the bands along the border are."""
+        about = {"judged": list(self.target.judged), "band": distances.band_width(self.target.size)}
+        return super().attributes() | about
 
     def columns(self) -> dict[ImageColumn, Column]:
         """Describe counts of pixels and their overlap."""
         count = (len(self.target.names),)
         mean = "intersection over union, mean over the judged classes that are true or predicted; NaN: none is"
+        counts = "pixels that count, decided rightly; of judged classes: decided rightly, true, predicted"
+        border, edge = distances.bands(self.target.size), distances.EDGE + 1
         return {
             "both": Column("pixels of the class that were taken for it", "class", count, "int64"),
             "true": Column("pixels of the class", "class", count, "int64"),
             "predicted": Column("pixels taken for the class, of those that count", "class", count, "int64"),
             "iou": Column(mean, dtype="float64"),
+            "by_border": Column(
+                f"by distance to the border of the image, in bands: {counts}",
+                *("band count", (border, distances.COUNTS), "int32"),
+            ),
+            "by_edge": Column(
+                f"by distance to the nearest pixel of another true class (1, 2, … px; last: farther): {counts}",
+                *("distance count", (edge, distances.COUNTS), "int32"),
+            ),
         }
 
     def shown(self, size: tuple[int, ...]) -> dict[PictureColumn, Column]:
@@ -209,19 +221,28 @@ class Maps(_Judge):
         counts = np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(2), confusion.sum(1)
         overlap = mean_of(overlaps_of(*counts), self.target.judged)
         columns: dict[ImageColumn, np.ndarray] = dict(zip(COUNTS, counts))
-        beyond = [(whole - part) // 2 for whole, part in zip(targets.shape[-2:], size)]
-        around = (beyond[1], beyond[1], beyond[0], beyond[0])
-        answer = functional.pad(chosen.to(torch.uint8), around, value=NOT_COUNTED).cpu().numpy()
+        columns |= self._by_distance(chosen, targets, judged)
+        answer = around(chosen, tuple(targets.shape[-2:])).cpu().numpy()
         answer[~judged] = NOT_COUNTED
         return columns | {"iou": overlap}, {"truth": targets.cpu().numpy(), "answer": answer}
+
+    def _by_distance(self, chosen: Tensor, targets: Tensor, judged: np.ndarray) -> dict[ImageColumn, np.ndarray]:
+        """Count pixels by where they lie: distances are those in the whole image, also of an answer for its middle."""
+        size, whole = tuple(chosen.shape[-2:]), tuple(targets.shape[-2:])
+        bands = distances.to_border(whole).to(targets.device) // distances.band_width(whole)
+        places = {"by_border": (bands.expand(targets.shape), distances.bands(whole)),
+                  "by_edge": (distances.to_edge(targets) - 1, distances.EDGE + 1)}  # fmt: skip
+        found: dict[ImageColumn, np.ndarray] = {}
+        for name, (place, number) in places.items():
+            own = distances.counts_by(middle(place, size), number, chosen, middle(targets, size), self.target.judged)
+            found[name] = own.cpu().numpy().astype(np.int32) * judged[:, None, None]  # type: ignore[index]
+        return found
 
     def pictures(
         self, drawn: Mapping[str, np.ndarray], indices: np.ndarray, size: tuple[int, ...]
     ) -> dict[PictureColumn, np.ndarray]:
         """Return the class in the middle of each pixel of the small picture."""
-        rows, columns = ((np.arange(side) + 0.5) * whole // side for side, whole in zip(size, drawn["truth"].shape[1:]))
-        places = rows.astype(int)[:, None], columns.astype(int)
-        return {"truth": drawn["truth"][:, *places], "answer": drawn["answer"][:, *places]}
+        return {name: class_thumbnails(drawn[name], size) for name in ("truth", "answer")}
 
 
 class Courses(_Judge):

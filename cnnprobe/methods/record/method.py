@@ -145,6 +145,8 @@ def draw(recording: Recording) -> Figures:
     if asked == "map":
         yield "images", figures.outlined(recording, headline(recording)["iou"])
         yield "classes", figures.scored(recording, overlap(images), "intersection over union")
+        if "by_edge" in images:  # not in runs of older versions
+            yield "borders", figures.by_distance(recording)
         return
     yield "images", figures.sheet(recording)
     if asked == "present":

@@ -9,7 +9,7 @@ from cnnprobe.methods.record import figures, method
 from cnnprobe.plots.style import png
 from tests.support.files.stores import recorded
 from tests.support.images.targeted import NAMES, masked, moving, several, tracked
-from tests.support.networks.segmenting import Coursing, Filtering, Pooled, Segmenting
+from tests.support.networks.segmenting import Bright, Coursing, Filtering, Pooled, Segmenting
 
 
 def recording(tmp_path, model, dataset, **more):
@@ -20,7 +20,7 @@ def recording(tmp_path, model, dataset, **more):
 def test_maps_are_outlined_the_worst_first(tmp_path):
     made = recording(tmp_path, Segmenting(), masked())
     drawn = dict(method.draw(made))
-    assert list(drawn) == ["images", "classes"]
+    assert list(drawn) == ["images", "classes", "borders"]
     assert all(png(one).startswith(b"\x89PNG") for one in drawn.values())
     (axes,) = drawn["images"].axes
     said = [text.get_text() for text in axes.texts]
@@ -29,6 +29,29 @@ def test_maps_are_outlined_the_worst_first(tmp_path):
     lines = [one for one in axes.collections if isinstance(one, LineCollection)]
     assert len(lines) == 12 * 4  # true and predicted, each with its edges
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["true", "predicted"]
+
+
+def test_shares_by_distance_are_those_of_pixels_that_are_wrong_at_the_border_alone(tmp_path):
+    """The network knows the rule of the masks but for the outermost pixels, where it always says background."""
+    dataset = masked()
+
+    class Blind(Bright):
+        def forward(self, images):
+            found = super().forward(images).clone()
+            for rim in (found[:, :, 0], found[:, :, -1], found[..., 0], found[..., -1]):
+                rim[:, 0], rim[:, 1] = 1, 0
+            return found
+
+    made = recording(tmp_path, Blind(0.6, cut=0), dataset)
+    left, right = dict(method.draw(made))["borders"].axes
+    overlap, share, floor = (line.get_ydata() for line in left.lines)
+    assert (overlap[1:] == 1).all() and share[0] == floor[0] < 1 and (share[1:] == 1).all()
+    outside = next(line for line in right.lines if line.get_label() == "outside (background)")
+    assert (outside.get_ydata()[np.isfinite(outside.get_ydata())] == 1).all()
+    made = recording(tmp_path, Bright(0.6, cut=2), dataset)
+    left, _ = dict(method.draw(made))["borders"].axes
+    assert np.isnan(left.lines[0].get_ydata()[:2]).all() and (left.lines[0].get_ydata()[2:] == 1).all()
+    assert [text.get_text() for text in left.get_legend().get_texts()][-1] == "not answered"
 
 
 def test_several_classes_are_named_and_framed_where_not_all_come_first(tmp_path):
