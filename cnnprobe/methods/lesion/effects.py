@@ -18,10 +18,10 @@ LEVELS: tuple[Measure, ...] = ("accuracy", "iou")
 LesionColumn = Literal[
     "layer", "target", "group", "how", "units", "share", "draw", "control", "images", "before", "after", "difference",
     "difference_low", "difference_high", "changed", "changed_low", "changed_high", "unexplained", "loss", "p",
-    "class_before", "class_after", "class_changed", "class_p", "class_pixels",
+    "class_before", "class_after", "class_changed", "class_p", "class_pixels", "class_pixels_intact",
 ]  # fmt: skip
-"""Columns of the table "lesions"; `class_pixels` of networks that give a class for every pixel."""
-COUNTED: tuple[LesionColumn, ...] = ("images", "class_pixels")
+"""Columns of the table "lesions"; the last two of networks that give a class for every pixel."""
+COUNTED: tuple[LesionColumn, ...] = ("images", "class_pixels", "class_pixels_intact")
 """Whole numbers among what is measured."""
 
 

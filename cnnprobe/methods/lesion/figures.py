@@ -9,13 +9,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cnnprobe.datasets.base.targets import BACKGROUND
 from cnnprobe.machine import files
 from cnnprobe.methods.lesion.columns import ImageColumn
 from cnnprobe.methods.lesion.effects import LEVELS, LesionColumn
 from cnnprobe.methods.lesion.examples import IMAGES, PictureColumn
+from cnnprobe.methods.lesion.lesioning import BOTH, NEAR, NEAR_BOTH, TRUE
+from cnnprobe.methods.lesion.pixels import EDGE
 from cnnprobe.plots.canvas import footer, largest
-from cnnprobe.plots.sheet import contact_sheet
-from cnnprobe.plots.style import DIVERGING, SERIES, apart, by_depth, figure, plain, shades
+from cnnprobe.plots.sheet import Outlined, contact_sheet
+from cnnprobe.plots.style import ACCENT, DIVERGING, SERIES, apart, by_depth, figure, plain, shades
 from cnnprobe.plots.traces import captioned_traces
 from cnnprobe.store.reader import TableView
 
@@ -121,6 +124,8 @@ def all_of(lesions: Lesions, title: str) -> Iterator[tuple[str, Figure]]:
             yield f"units_{files.plain(layer)}", by_unit(lesions, layer, title)
     if few and lesions.by_class:
         yield "classes", by_class(lesions, few, title)
+    if few and lesions.measure == "iou" and "class_pixels_intact" in lesions.table:  # not in runs of older versions
+        yield "edges", by_edge(lesions, few, title)
 
 
 def by_target(lesions: Lesions, layers: list[str], title: str) -> Figure:
@@ -298,6 +303,38 @@ def _heat(made: Figure, panel: Axes, lesions: Lesions, rows: np.ndarray, *, by_c
     )
 
 
+def by_edge(lesions: Lesions, layers: list[str], title: str) -> Figure:
+    """Draw which share of pixels is decided rightly, inside and outside of shapes, near their edges and farther away."""
+    share = np.float32(lesions["share"].max())
+    every = [lesions.rows(how=way, share=share, draw=0) for way in lesions.ways]
+    own = [rows[np.isin(lesions["layer"][rows], layers)] for rows in every]
+    background = lesions.classes[0] == BACKGROUND
+    classes = {"inside": slice(int(background), None), "outside": slice(0, 1)} if background else {"": slice(None)}
+    made = figure(1.2 + 2.4 * len(own), 1.5 + 0.24 * (1 + len(own[0])), title)
+    panels = made.subplots(1, len(own), sharey=True, squeeze=False)[0]
+    for panel, way, rows in zip(panels, lesions.ways, own):
+        counts = np.concatenate([lesions["class_pixels_intact"][rows[:1]], lesions["class_pixels"][rows]]).astype(float)
+        shares, names = [], []
+        for what, some in classes.items():
+            both, true, near_both, near = counts[:, some][..., [BOTH, TRUE, NEAR_BOTH, NEAR]].sum(1).T
+            names += [f"{what} near".strip(), f"{what} far".strip()]
+            for part, whole in ((near_both, near), (both - near_both, true - near)):
+                shares.append(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
+        values = np.transpose(shares)
+        image = panel.imshow(values, cmap=shades("Blues"), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        for (row, column), value in np.ndenumerate(values):
+            ink = "white" if value > 0.6 else "black"
+            panel.text(column, row, f"{value:.2f}", fontsize=6.5, ha="center", va="center", color=ink)
+        panel.set_title(f"activation\n{WORDS[way]}", fontsize=8)
+        panel.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names], fontsize=6.5)
+    targets = [plain(name, 40) for name in lesions["target"][own[0]]]
+    panels[0].set_yticks(range(1 + len(targets)), ["intact", *targets], fontsize=7)
+    made.colorbar(image, ax=panels[-1], fraction=0.05, pad=0.03).set_label("share decided rightly", fontsize=7)
+    said = "inside: pixels of shapes, outside: of the background" if background else ""
+    footer(made, [f"{int(lesions['images'].max())} images", said, f"near: within {EDGE} px of another true class"])
+    return made
+
+
 def examples(
     lesions: Lesions, pictures: TableView[PictureColumn], images: TableView[ImageColumn], title: str
 ) -> Figure:
@@ -331,7 +368,14 @@ def _fits(
         what = f"{plain(lesions['target'][lesion], 24)}, {lesions['how'][lesion]}"
         captions.append(f"{what}\n{before:.2f} → {after:.2f}")
     words = f"images whose segmentation (intersection over union, IoU) loses most without these units: {title}"
-    return contact_sheet(pictures["pixels"][rows.tolist()], captions, (), words, IMAGES)
+    places, lines = rows.tolist(), []
+    if "truth" in pictures:  # not in runs of older versions
+        lines = [
+            Outlined(pictures["truth"][places], "white", "black", 1.8, "true"),
+            Outlined(pictures["intact"][places], SERIES[0], "white", 0.9, "intact"),
+            Outlined(pictures["lesioned"][places], ACCENT, "white", 0.9, "with the lesion"),
+        ]
+    return contact_sheet(pictures["pixels"][places], captions, (), words, IMAGES, lines)
 
 
 def _name(index: int, names: list[str]) -> str:

@@ -26,9 +26,10 @@ from cnnprobe.methods.lesion.lesions import How, Lesion
 from cnnprobe.store.tables import Advance
 from cnnprobe.store.unfinished import State, Unfinished, put
 
-BOTH, TRUE, PREDICTED, OTHER = range(4)
-"""Of a class, pixels that are true and predicted, true, predicted, and true and decided otherwise than intact."""
-COUNTS = 4
+BOTH, TRUE, PREDICTED, OTHER, NEAR_BOTH, NEAR = range(6)
+"""Of a class, pixels that are true and predicted, true, predicted, and true and decided otherwise than intact; of those
+near an edge of the true map, true and predicted, and true."""
+COUNTS = 6
 Pairs = Callable[[int], Iterator[tuple[Batch, Batch]]]
 """Given a place where a batch begins: the batches from there on, each with the images whose activations stand in."""
 
@@ -60,8 +61,8 @@ class Answers:
         read: (image,) bool, could be read.
         partner_read: (image,) bool, so could the image whose activation stands in.
         moments: (3, class) of the intact scores: their number, sum, and sum of squares.
-        intact_pixels: (layer, image, class, 4) int32 pixels, see `BOTH`; no class where none is decided for each pixel.
-        pixels: (lesion, image, class, 4) int32.
+        intact_pixels: (layer, image, class, 6) int32 pixels, see `BOTH`; no class where none is decided for each pixel.
+        pixels: (lesion, image, class, 6) int32.
     """
 
     intact: np.ndarray
@@ -165,6 +166,16 @@ class Lesioning:
                     place += len(batch)
             unfinished.end("lesions")
 
+    def again(self, place: int, part: Batch, partners: Batch) -> tuple[Tensor, Tensor]:
+        """Return the scores (image, score) of some images once more, intact and with the lesion of that place."""
+        layer = self.lesions[place].layer
+        with torch.inference_mode(), untouched(self.model):
+            if layer.name not in self.cuts:
+                self.cuts[layer.name] = cut(self.model, layer, self.size, self.known.before)
+            self._intact(layer, part, partners)
+            held = self.held.pop()
+            return held.scores, self._lesioned(place, held)
+
     def _batch(
         self, batch: Batch, partners: Batch, place: int, answers: Answers, at: dict[str, int]
     ) -> Iterator[Advance]:
@@ -245,7 +256,7 @@ class Lesioning:
         return np.where(readable, self.known.chosen(scores).cpu().numpy(), -1)
 
     def _count(self, pixels: np.ndarray, scores: Tensor, intact: Tensor, part: Batch) -> None:
-        """Count the pixels (image, class, 4) of each class, where the network decides for each."""
+        """Count the pixels (image, class, 6) of each class, where the network decides for each."""
         if pixels.shape[1]:
             pixels[:] = self.known.counts(scores, intact, part.targets) * part.readable[:, None, None]  # type: ignore
 

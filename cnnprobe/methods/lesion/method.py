@@ -104,7 +104,7 @@ def compute(
 
     finder = None if halves is None else Localizer(model, layers, halves, lesions[0].group.name)
     averaged = list({one.layer.name: one.layer for one in lesions if one.how == "mean"}.values())
-    examples = Examples(dataset, lesions, shown, computation)
+    examples = Examples(dataset, lesions, shown, partner, computation, maps)
     names = list(dataset.classes) if maps is None else maps.all_names
     about = {"measure": effects.measure, "classes": json.dumps(names, ensure_ascii=False),
              "localizer": localizer or "", "seed": seed,
@@ -142,7 +142,7 @@ def compute(
         else:
             fits = maps.fits(answers)
             yield from fit_rows(*fits, computation.batch_size)
-            yield from examples.of_maps(answers, found["loss"], fits[0] - fits[1])
+            yield from examples.of_maps(answers, found["loss"], fits[0] - fits[1], work)
         yield Rows("lesions", 0, found)
         yield from skipped_rows(_skipped(len(dataset), shown, answers, finder), computation.batch_size)
 

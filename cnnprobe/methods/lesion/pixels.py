@@ -16,10 +16,13 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.datasets.base.targets import NOT_COUNTED, middle
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
+from cnnprobe.instruments.outputs.distances import to_edge
 from cnnprobe.methods.lesion.effects import Effects, LesionColumn, Measure
-from cnnprobe.methods.lesion.lesioning import BOTH, COUNTS, OTHER, PREDICTED, TRUE, Answers
+from cnnprobe.methods.lesion.lesioning import BOTH, COUNTS, NEAR, NEAR_BOTH, OTHER, PREDICTED, TRUE, Answers
 from cnnprobe.store.tables import Column
 
+EDGE = 2
+"""How far from a pixel of another true class a pixel is near an edge, px."""
 DRAWS = 1000
 """Of the bootstrap."""
 ENDS = 2.5, 97.5
@@ -125,7 +128,7 @@ class Maps:
         return asked  # type: ignore[return-value]  # one of the other three
 
     def counts(self, scores: Tensor, intact: Tensor, targets: Tensor | None) -> np.ndarray:
-        """Return (image, class, 4) int32 pixels of each class: see `lesioning.BOTH` and the others.
+        """Return (image, class, 6) int32 pixels of each class: see `lesioning.BOTH` and the others.
 
         Args:
             scores: (image, score).
@@ -134,23 +137,25 @@ class Maps:
         """
         found, before = (one.unflatten(1, self.shape).argmax(1) for one in (scores, intact))
         true = before if targets is None else middle(targets, tuple(found.shape[-2:])).long()
+        near = middle(to_edge(before if targets is None else targets, EDGE), tuple(found.shape[-2:])) <= EDGE
         there, other = true != NOT_COUNTED, found != before
         classes = torch.arange(self.counted, device=found.device)[:, None, None]
         own, taken = true[:, None] == classes, (found[:, None] == classes) & there[:, None]
         parts = {BOTH: own & taken, TRUE: own, PREDICTED: taken, OTHER: own & other[:, None]}
+        parts |= {NEAR: own & near[:, None], NEAR_BOTH: own & taken & near[:, None]}
         counts = torch.stack([parts[place].flatten(2).sum(2) for place in range(COUNTS)], -1)
         return counts.cpu().numpy().astype(np.int32)
 
 
 def overlap(counts: np.ndarray) -> np.ndarray:
-    """Return (…, class) intersection over union of (…, class, 4) pixels; NaN for a class that is nowhere."""
+    """Return (…, class) intersection over union of (…, class, 6) pixels; NaN for a class that is nowhere."""
     both = counts[..., BOTH].astype(np.float64)
     either = counts[..., TRUE] + counts[..., PREDICTED] - both
     return np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0)
 
 
 def mean_overlap(counts: np.ndarray, judged: tuple[int, ...]) -> np.ndarray:
-    """Return (…) means over the judged classes that are there of (…, class, 4) pixels; NaN where there are none."""
+    """Return (…) means over the judged classes that are there of (…, class, 6) pixels; NaN where there are none."""
     own = overlap(counts)[..., list(judged)]
     there = np.isfinite(own)
     count = there.sum(-1)
@@ -183,8 +188,12 @@ class PixelEffects(Effects):
             "class_p": "by class: p, of its intersection over union or else its decisions",
         }
         columns |= {name: replace(columns[name], description=text) for name, text in said.items()}
-        told = "pixels by class: true and predicted, true, predicted, true and decided otherwise than intact"
-        columns["class_pixels"] = Column(told, "class count", (self.classes, COUNTS), "int64", "px")
+        told = (
+            "pixels by class: true and predicted, true, predicted, true and decided otherwise than intact; within "
+            f"{EDGE} px of another true class: true and predicted, true"
+        )
+        for name, when in (("class_pixels", ""), ("class_pixels_intact", "intact: ")):
+            columns[name] = Column(when + told, "class count", (self.classes, COUNTS), "int64", "px")  # type: ignore
         return columns
 
     def _of(self, place: int, answers: Answers) -> dict[LesionColumn, float | np.ndarray]:
@@ -213,6 +222,7 @@ class PixelEffects(Effects):
             "class_after": overlap(total) * known,
             "class_changed": changed,
             "class_pixels": total,
+            "class_pixels_intact": intact.sum(0),
         }
 
     def _ends(self, intact: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

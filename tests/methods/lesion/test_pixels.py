@@ -36,6 +36,17 @@ def iou(predicted, true, classes=(1,)):
     return np.mean(found) if found else np.nan
 
 
+def near_edges(found, true, reach=2):
+    """Count by class the pixels within 2 px of another true class: decided rightly, and all; a loop over pixels."""
+    counts = [[0, 0], [0, 0]]
+    for image, y, x in np.ndindex(true.shape):
+        window = true[image, max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+        if (window != true[image, y, x]).any():
+            own = counts[true[image, y, x]]
+            own[0], own[1] = own[0] + int(found[image, y, x] == true[image, y, x]), own[1] + 1
+    return counts
+
+
 @pytest.mark.parametrize("how", ["swap", "mean", "zero"])
 def test_a_skip_taken_out_costs_what_a_hook_on_it_costs(how):
     model, dataset = network(), images()
@@ -65,6 +76,35 @@ def test_a_skip_taken_out_costs_what_a_hook_on_it_costs(how):
             counts = [[int(((a == c) & (t == c)).sum()), int((t == c).sum()), int((a == c).sum())]
                       for c in (0, 1) for a, t in [(after, true)]]  # fmt: skip
             assert rows["lesions", "class_pixels"][row][:, :3].tolist() == counts
+            for name, found in (("class_pixels", after), ("class_pixels_intact", before)):
+                assert rows["lesions", name][row][:, 4:].tolist() == near_edges(found, true)
+
+
+@pytest.mark.parametrize(("how", "padding", "side"), [("swap", "same", 16), ("zero", "valid", 44)])
+def test_examples_have_the_maps_before_and_after(how, padding, side):
+    """By a hook on the skip; of a network without padding they lie in the middle of the image."""
+    model, dataset = network(padding=padding, input_size=side), images(size=side)
+    rows = measured(model, dataset, layer=["skip1", "rise2"], how=how, batch_size=4)
+    chosen = np.flatnonzero(rows["pictures", "image"] >= 0)
+    assert len(chosen)
+    modules = {"skip1": model.skip[0], "rise2": model.rise[1]}
+    other = {"swap": lambda one: one.flip(0), "zero": torch.zeros_like}[how]
+    partner, pixels = derangement(6, 0), dataset.load(range(6))[0]
+    for row in chosen:
+        lesion, image = rows["pictures", "lesion"][row], rows["pictures", "image"][row]
+        pair = pixels[[image, partner[image]]]
+        with torch.no_grad():
+            intact = model(pair)[0].argmax(0)
+            module = modules[rows["lesions", "layer"][lesion]]
+            handle = module.register_forward_hook(lambda _, __, output: other(output))
+            lesioned = model(pair)[0].argmax(0)
+            handle.remove()
+        margin = (side - len(intact)) // 2
+        for name, expected in (("intact", intact), ("lesioned", lesioned)):
+            whole = np.pad(expected, margin, constant_values=255)
+            np.testing.assert_array_equal(rows["pictures", name][row], whole)
+        true = dataset.targets([image])[0][0]
+        np.testing.assert_array_equal(rows["pictures", "truth"][row], true)
 
 
 def test_nothing_taken_out_costs_nothing_and_batches_do_not_matter():
@@ -96,10 +136,10 @@ def test_counts_and_means_by_hand():
     scores = torch.nn.functional.one_hot(predicted, 3).movedim(-1, 1).flatten(1).float()
     intact = torch.nn.functional.one_hot(true.where(true != 255, 0), 3).movedim(-1, 1).flatten(1).float()
     counts = maps.counts(scores, intact, true.byte())
-    assert counts.tolist() == [[[3, 3, 5, 0], [2, 4, 2, 2], [0, 0, 0, 0]]]
+    assert counts.tolist() == [[[3, 3, 5, 0, 3, 3], [2, 4, 2, 2, 2, 4], [0] * 6]]
     assert mean_overlap(counts[0], (1, 2)) == 0.5
     assert np.isnan(mean_overlap(counts[0], (2,)))
-    assert maps.counts(scores, intact, None)[0, 1].tolist() == [2, 4, 2, 2]
+    assert maps.counts(scores, intact, None)[0, 1].tolist() == [2, 4, 2, 2, 2, 4]
 
 
 def test_without_masks_pixels_that_change_are_counted():
