@@ -8,13 +8,14 @@ iou       overlap of the 20 % box with the best fitting box of the object. The 2
 energy    share of the map's positive part that lies on the object (Wang et al. 2020, section 4.3); chance: the object's
           share of the image
 
-Maps are brought to the size of the image before, bilinear.
+Maps are brought to the size of the image before, bilinear; those of a network that gives a class for every pixel are
+laid where its positions look (`placed`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -90,6 +91,37 @@ def enlarged(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
         high = np.minimum(low + 1, own - 1)
         values = np.take(values, low, axis) * (1 - part) + np.take(values, high, axis) * part
     return values
+
+
+def placed(maps: np.ndarray, attributes: Mapping[str, Any], size: Sequence[int]) -> np.ndarray:
+    """Return maps of a network that gives a class for every pixel where its positions look, at the size of the image.
+
+    A map of a classifier is stretched over the whole image (bilinear, each value in the middle of its share), which is
+    this where borders are padded. Without padding positions look at its middle alone: values stand at the centres of
+    their fields, and beyond the last of them, by more than half a step, is 0.
+
+    Args:
+        maps: (map, y, x); one that is not finite is NaN everywhere.
+        attributes: of the layer, see `grids.Grid.attributes`.
+        size: (y, x) of the image.
+    """
+    start, step, field = (np.array(attributes[f"field_{name}"], float) for name in ("start", "stride", "size"))
+    if not step.all():  # all positions see the same
+        return maps
+    known = np.isfinite(maps).all((1, 2))
+    made = maps.astype(np.float64)
+    for axis, length in enumerate(size):
+        own = made.shape[1 + axis]
+        at = (np.arange(length) - (start[axis] + (field[axis] - 1) / 2)) / step[axis]  # in positions
+        inside = (at >= -0.5) & (at <= own - 0.5)
+        low = np.clip(np.floor(at), 0, own - 1).astype(int)
+        part = (np.clip(at, 0, own - 1) - low) * inside
+        along = [-1 if place == axis else 1 for place in range(2)]
+        first, second = (np.take(made, one, 1 + axis) for one in (low, np.minimum(low + 1, own - 1)))
+        part, inside = part.reshape(1, *along), inside.reshape(1, *along)
+        made = np.where(inside, first * (1 - part) + second * part, 0)
+    made[~known] = np.nan
+    return made
 
 
 def box(values: np.ndarray, share: float = SHARE) -> np.ndarray:

@@ -18,7 +18,7 @@ from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.cam.class_choice import Choice
 from cnnprobe.methods.cam.columns import JUDGED, ClassColumn, MapColumn, Measure, PictureColumn, SummaryColumn
 from cnnprobe.methods.cam.cue_combination import ClassMeans, CueCombination
-from cnnprobe.methods.cam.localisation import MEASURES, OVERLAP, Tally, Truth, averaged, judge
+from cnnprobe.methods.cam.localisation import MEASURES, OVERLAP, Tally, Truth, averaged, judge, placed
 from cnnprobe.methods.cam.maps import ClassMaps, Found
 from cnnprobe.methods.cam.regions import RegionChoice, Regions
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
@@ -302,7 +302,10 @@ class ClassMapping:
             truth, label = truths[row // per], int(labels[row // per])
             if truth is None or columns["class"][row] < 0:
                 continue
-            judged = judge(columns["map"][row], truth)
+            own = columns["map"][row : row + 1]
+            judged = judge(
+                (placed(own, self.engine.grid.attributes, truth.mask.shape) if self.regions else own)[0], truth
+            )
             found["box"][row] = judged["box"]
             for name, _, _, chance in JUDGED.values():
                 found[name][row], found[chance][row] = judged[name]

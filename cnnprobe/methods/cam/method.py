@@ -30,6 +30,7 @@ from cnnprobe.instruments.ranking.strongest import BEST, Search
 from cnnprobe.methods.cam.class_choice import Choice, class_count
 from cnnprobe.methods.cam.columns import JUDGED, ClassColumn, MapColumn, PictureColumn, SummaryColumn
 from cnnprobe.methods.cam.cue_combination import CueCombination
+from cnnprobe.methods.cam.localisation import placed
 from cnnprobe.methods.cam.mapping import ClassMapping, names_json
 from cnnprobe.methods.cam.maps import ClassMaps
 from cnnprobe.methods.cam.regions import Region, RegionChoice, Regions, deepest_map, regions_of
@@ -348,10 +349,8 @@ def _predictions(recording: Recording, title: str) -> Figures:
         ]
         right = (one["class"][used] == label) & bool(own["shared"])
         outline = pictures["truth"][place] if pictures.has("truth") else None
-        rows.append(
-            Prediction(f"image {there[place]}{truth}", pictures["pixels"][place], one["map"][used], captions, right,
-                       outline)
-        )  # fmt: skip
+        head, maps = f"image {there[place]}{truth}", _laid(one["map"][used], own)
+        rows.append(Prediction(head, pictures["pixels"][place], maps, captions, right, outline))
         if guided is not None:
             shown.append(guided[part][used])
     words = f"{title}\nthe classes that rank first, left to right" if not own["fixed"] else title
@@ -360,6 +359,11 @@ def _predictions(recording: Recording, title: str) -> Figures:
         from cnnprobe.methods.cam.figures import guided_rows
 
         yield "guided", guided_rows(rows, shown, words)
+
+
+def _laid(maps: np.ndarray, own: dict[str, Any]) -> np.ndarray:
+    """Return maps as they are drawn: of a network that gives a class for every pixel where its positions look."""
+    return placed(maps, own, own["image_size"][1:]) if "region" in own else maps
 
 
 def _sheets(recording: Recording, title: str) -> Figures:
@@ -393,4 +397,7 @@ def _sheets(recording: Recording, title: str) -> Figures:
         captions = [f"image {images[row]}\n{number(logits[row])}" for row in rows]
         outlines = pictures["truth"][rows // per] if pictures.has("truth") else None
         name = re.sub(r"[^\w-]+", "_", str(of))[:40]
-        yield f"class_{wanted}_{name}", class_sheet(pixels[rows // per], maps[rows], captions, wrong, words, outlines)
+        yield (
+            f"class_{wanted}_{name}",
+            class_sheet(pixels[rows // per], _laid(maps[rows], own), captions, wrong, words, outlines),
+        )

@@ -17,6 +17,7 @@ from cnnprobe.methods.cam.localisation import (  # fmt: skip
     near,
     overlap,
     parts,
+    placed,
 )
 
 
@@ -33,6 +34,31 @@ def test_the_20_percent_box_of_a_gaussian_has_the_side_of_the_formula():
     assert edges[2] - edges[0] == edges[3] - edges[1] == 21
     assert abs(21 - 2 * 6 * math.sqrt(2 * math.log(5))) < 1
     assert (edges[0] + edges[2]) / 2 == 30.5
+
+
+def attributes(start, stride, size):
+    return {"field_start": [start] * 2, "field_stride": [stride] * 2, "field_size": [size] * 2}
+
+
+def test_a_map_of_padded_layers_is_laid_as_it_is_stretched():
+    """8 x 8 positions of 68 px, 8 px apart, the first about px 3.5: the bottom of a U-Net for 64 px."""
+    maps = np.random.default_rng(0).normal(size=(2, 8, 8))
+    made = placed(maps, attributes(-30, 8, 68), (64, 64))
+    np.testing.assert_allclose(made, [enlarged(one, (64, 64)) for one in maps])
+    one = placed(maps, attributes(0, 1, 1), (8, 8))
+    np.testing.assert_array_equal(one, maps)
+
+
+def test_a_map_without_padding_lies_where_its_positions_look():
+    """20 x 20 pixels in the middle of 60; 4 positions of 140 px, 16 px apart, in an image of 188."""
+    maps = np.random.default_rng(1).normal(size=(1, 20, 20))
+    made = placed(maps, attributes(-3, 1, 47), (60, 60))
+    np.testing.assert_array_equal(made, np.pad(maps, [(0, 0), (20, 20), (20, 20)]))
+    coarse = placed(np.ones((1, 4, 4)), attributes(0, 16, 140), (188, 188))[0]
+    known = np.argwhere(coarse)
+    assert (known.min(), known.max()) == (62, 125) and (coarse[62:126, 62:126] == 1).all()
+    assert np.isnan(placed(np.full((1, 4, 4), np.nan), attributes(0, 16, 140), (188, 188))).all()
+    assert placed(maps, attributes(0, 0, 60), (60, 60)) is maps  # all positions see all of the image
 
 
 def test_the_box_goes_around_the_largest_part_also_across_corners():
