@@ -40,7 +40,7 @@ def build(
     strict: bool,
     links: Literal["inside", "all"] | None = None,
     masks: str | None = None,
-    target: Literal["class", "present"] = "class",
+    target: Literal["class", "present", "mask"] = "class",
 ) -> ImageSet:
     """List a folder and label its images; they are decoded when they are loaded.
 
@@ -62,8 +62,9 @@ def build(
             elsewhere, which may be classes, are not left out before that was requested.
         masks: folder of PNGs, one for each image, at the same path below it (`labels.masks`): a network is to answer
             the class of every pixel, and `classes` (index, name) names these.
-        target: what a network is to answer without masks: the class of the image, or which of several it has (present),
-            of which `labels` may then name several for an image; images that it does not name are left out.
+        target: what a network is to answer: the class of the image, or which of several it has (present), of which
+            `labels` may then name several for an image; images that it does not name are left out. With `masks` it is
+            the class of every pixel, whether that is said (mask) or not.
 
     Raises:
         UserError: no such folder, no image in it that can be read, a table that does not fit, or links to decide on.
@@ -71,6 +72,8 @@ def build(
     if target == "present" and (masks or not labels):
         what = "stands beside dataset.masks: leave one of them out" if masks else "needs dataset.labels=FILE"
         raise UserError(f"dataset.target=present {what}")
+    if target == "mask" and not masks:
+        raise UserError("dataset.target=mask needs dataset.masks=FOLDER, with a PNG for each image of dataset.root")
     folder = folder_at(root, "folder")
     found = _listed(folder, links)
     part = part_of(found, split)
@@ -98,7 +101,7 @@ def build(
         images: FolderSet = Masked(folder, files, numbers, names, masks=own, meaning=meaning, **fitting)
     else:
         images = FolderSet(folder, files, numbers, names, **fitting)
-    images.present = present
+    images.present, images.masks_by = present, "mask"
     images.require_any()
     return images
 

@@ -62,33 +62,41 @@ class Augmentation:
     def maps(self, maps: Tensor, indices: Tensor, epoch: int) -> Tensor:
         """Move maps of classes as the images of the same indices are moved; what comes in from the border is 255.
 
+        Classes are not mixed: of a resized crop each pixel is the one in which its middle lies.
+
         Args:
             maps: (image, y, x) uint8.
             indices, epoch: see `__call__`.
-
-        Raises:
-            ValueError: resized-crop was requested, which maps do not take.
         """
-        if "resized-crop" in self.kinds:
-            raise ValueError("maps of classes are not resized")
-        if not {"crop", "flip"} & set(self.kinds):
+        if not {"crop", "resized-crop", "flip"} & set(self.kinds):
             return maps
         draws = dict(zip(DRAWS, uniform(self.seed, epoch, indices, len(DRAWS)).unbind(1)))
         mirrored = draws["flip"] < 0.5 if "flip" in self.kinds else None
-        return self._cropped(maps[:, None], draws, mirrored, 255)[:, 0]
+        if "resized-crop" not in self.kinds:
+            return self._cropped(maps[:, None], draws, mirrored, 255)[:, 0]
+        maps = self._cropped(maps[:, None], draws, None, 255)[:, 0]
+        rows, columns = (nearest(start, side, n) for start, side, n in self._parts(maps, draws))
+        if mirrored is not None:
+            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        images = torch.arange(len(maps), device=maps.device)[:, None, None]
+        return maps[images, rows[:, :, None], columns[:, None]]
 
     def _cropped(self, images: Tensor, draws: dict[str, Tensor], mirrored: Tensor | None, border: int = 0) -> Tensor:
         if "crop" in self.kinds:
             return shifted(images, draws["shift_y"], draws["shift_x"], self.padding, mirrored, border)
         return images if mirrored is None else shifted(images, draws["flip"], draws["flip"], 0, mirrored)
 
-    def _resized(self, images: Tensor, draws: dict[str, Tensor], mirrored: Tensor | None) -> Tensor:
+    def _parts(self, images: Tensor, draws: dict[str, Tensor]) -> list[tuple[Tensor, Tensor, int]]:
+        """Return along y and x where the part of each image that is resized begins, its length, and the side, px."""
         height, width = images.shape[-2:]
         area = height * width * (self.smallest + (1 - self.smallest) * draws["area"])
         ratio = RATIO ** (2 * draws["ratio"] - 1)  # log-uniform
         sides = (area / ratio).sqrt().clamp(max=height), (area * ratio).sqrt().clamp(max=width)
         starts = draws["y"] * (height - sides[0]), draws["x"] * (width - sides[1])
-        rows, columns = (resampling(start, side, n) for start, side, n in zip(starts, sides, (height, width)))
+        return list(zip(starts, sides, (height, width)))
+
+    def _resized(self, images: Tensor, draws: dict[str, Tensor], mirrored: Tensor | None) -> Tensor:
+        rows, columns = (resampling(start, side, n) for start, side, n in self._parts(images, draws))
         if mirrored is not None:
             columns = torch.where(mirrored[:, None, None], columns.flip(1), columns)
         return rows[:, None] @ images @ columns[:, None].mT
@@ -173,6 +181,15 @@ def resampling(start: Tensor, length: Tensor, pixels: int) -> Tensor:
     width = scale.clamp(min=1)[..., None]
     weights = (1 - (place - centre.clamp(0, pixels - 1)[..., None]).abs() / width).clamp(min=0)
     return weights / weights.sum(-1, keepdim=True)
+
+
+def nearest(start: Tensor, length: Tensor, pixels: int) -> Tensor:
+    """Return (image, pixels) int64: in which pixel the middle of each one lies when a part is scaled to the whole axis.
+
+    Args: as of `resampling`.
+    """
+    place = torch.arange(pixels, device=start.device)
+    return (start[:, None] + (place + 0.5) * (length / pixels)[:, None]).floor().long().clamp(0, pixels - 1)
 
 
 def coloured(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:

@@ -170,8 +170,6 @@ def _check_target(recipe: Recipe, target: Target, loss: str) -> None:
     if target.kind == "course" and recipe.kinds:
         raise UserError(f"augment of images with courses is none: it would move what they are about; "
                         f"got {list(recipe.kinds)}")  # fmt: skip
-    if target.kind == "map" and "resized-crop" in recipe.kinds:
-        raise UserError(f"augment of images with maps is none, or any of crop, flip, colour; got {list(recipe.kinds)}")
 
 
 def check_loss(model: nn.Module, dataset: ImageSet, loss: str) -> None:

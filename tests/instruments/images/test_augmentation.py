@@ -127,6 +127,32 @@ def test_colours_change_as_they_say():
     assert torch.allclose(coloured(batch, one, one, one), batch, atol=1e-6)
 
 
+@pytest.mark.parametrize("others", [(), ("flip",)])
+def test_a_map_is_resized_as_its_image_pixel_by_pixel(others):
+    """An image whose channels are its own coordinates says where each pixel of the crop comes from."""
+    height, width, count = 16, 12, 40
+    y, x = torch.meshgrid(torch.arange(height) + 1.0, torch.arange(width) + 1.0, indexing="ij")
+    batch, indices = (torch.stack([y, x, y]) / 32).expand(count, 3, height, width), torch.arange(count)
+    maps = torch.randint(0, 4, (count, height, width), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    maps[:, 3:5] = 255
+    change = Augmentation(("resized-crop", *others), seed=3, smallest=0.3)
+    moved, places = change.maps(maps, indices, 1), change(batch, indices, 1) * 32 - 1
+    y, x = places[:, 0], places[:, 1]
+    inside = (y > 0.01) & (y < height - 1.01) & (x > 0.01) & (x < width - 1.01)  # at the ends it is the outermost
+    inside &= ((y - y.round()).abs() < 0.49) & ((x - x.round()).abs() < 0.49)
+    for image, row, column in inside.nonzero().tolist():
+        here = y[image, row, column], x[image, row, column]
+        assert moved[image, row, column] == maps[(image, *(round(float(one)) for one in here))]
+    assert inside.sum() > 3000 and set(moved.unique().tolist()) == {0, 1, 2, 3, 255}
+
+
+def test_a_map_is_shifted_before_it_is_resized_and_keeps_its_colours():
+    maps, indices = torch.arange(8 * 63, dtype=torch.int64).remainder(5).to(torch.uint8).view(8, 9, 7), torch.arange(8)
+    shift, cut = Augmentation(("crop",), seed=3, padding=2), Augmentation(("resized-crop", "flip"), seed=3)
+    both = Augmentation(("crop", "resized-crop", "flip", "colour"), seed=3, padding=2)
+    assert torch.equal(both.maps(maps, indices, 2), cut.maps(shift.maps(maps, indices, 2), indices, 2))
+
+
 def test_nothing_asked_for_gives_the_same_tensor():
     batch = images()
     assert Augmentation((), seed=0)(batch, torch.arange(6), 0) is batch

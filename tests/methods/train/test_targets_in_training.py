@@ -190,12 +190,6 @@ class Odd(nn.Module):
         (
             Masked,
             Odd(4, 8, 8),
-            {"augment": ["resized-crop"]},
-            "augment of images with maps is none, or any of crop",
-        ),
-        (
-            Masked,
-            Odd(4, 8, 8),
             {"balance": "draw"},
             "balance=draw needs one class per image, .*; balance=loss weights",
         ),

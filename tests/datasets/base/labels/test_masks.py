@@ -94,6 +94,17 @@ def test_a_mask_lies_on_its_image_against_a_loop_over_pixels(tmp_path):
             assert found[y, x] == mask[row, column]
 
 
+def test_that_masks_are_asked_for_may_be_said(write, tmp_path):
+    """With a folder of them it means the same; without one, what is missing is said."""
+    write(a=halves(1))
+    plain, said = write.build(), write.build(target="mask")
+    assert said.target == plain.target and np.array_equal(said.targets([0])[0], plain.targets([0])[0])
+    with pytest.raises(UserError, match=r"^dataset.target=mask needs dataset.masks=FOLDER, with a PNG for each image"):
+        built(tmp_path, masks=None, target="mask")
+    with pytest.raises(UserError, match=r"dataset\.target=present stands beside dataset\.masks"):
+        write.build(target="present")
+
+
 def test_the_index_of_a_palette_counts_and_not_its_colour(write, tmp_path):
     """F90: as the masks of Pascal VOC; colours of the palette are those of other indices, and one is transparent."""
     mask = halves(3)
