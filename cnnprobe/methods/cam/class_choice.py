@@ -1,14 +1,18 @@
 """The classes a network tells apart: how many there are, and which of them are examined for an image."""
 
+import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnnprobe.errors import UserError
+from cnnprobe.errors import UserError, place_of, unknown
 from cnnprobe.instruments.layers.naming import find
 
+LOG = logging.getLogger("cnnprobe")
 Choose = Callable[[Tensor, Tensor], Tensor]
 """From logits (n, class) and labels (n,), -1 for unknown, to the classes that are mapped, (n, k) int64, -1 for none."""
 
@@ -54,3 +58,25 @@ class Choice:
         labels = labels.to(logits.device)
         extra = torch.where((best == labels[:, None]).any(1), -1, labels)
         return torch.cat([best, extra[:, None]], 1)
+
+
+def asked_classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
+    """Return indices of the classes requested, each once; where names are numbers, a number is a name.
+
+    Raises:
+        UserError: there is no such class, or several have the name.
+    """
+    found, numbers = [], any(re.fullmatch(r"\d+", name) for name in names)
+    for word in [] if asked is None else asked if isinstance(asked, list) else [asked]:
+        if str(word) in names:
+            instead = "give each a name of its own" if numbers else "write the index of one"
+            found.append(place_of(str(word), names, "class", plural="classes", instead=instead))
+            if re.fullmatch(r"\d+", str(word)) and found[-1] != int(word):
+                LOG.warning(f"class={word} is the class called {word}, output {found[-1]} of the network")
+        elif not numbers and (isinstance(word, int) or re.fullmatch(r"\d+", str(word))):
+            if not 0 <= int(word) < count:
+                raise UserError(f"the network has classes 0 to {count - 1}, got class={word}")
+            found.append(int(word))
+        else:
+            raise unknown("class", str(word), names or [f"0 to {count - 1}"], plural="classes")
+    return tuple(dict.fromkeys(found))

@@ -65,8 +65,6 @@ class Grid:
             LOG.warning(f"the map of {layer.name} lies over the image {self.orientation}: it is turned back")
         self.shape = self.shape[::-1] if self.orientation.exchanged else self.shape
         self.layer = layer
-        if displaced := displacement(layer, size):
-            LOG.warning(displaced)
 
     @property
     def attributes(self) -> dict[str, Any]:

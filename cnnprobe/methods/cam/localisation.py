@@ -8,8 +8,8 @@ iou       overlap of the 20 % box with the best fitting box of the object. The 2
 energy    share of the map's positive part that lies on the object (Wang et al. 2020, section 4.3); chance: the object's
           share of the image
 
-Maps are brought to the size of the image before, bilinear; those of a network that gives a class for every pixel are
-laid where its positions look (`placed`).
+Maps are brought to the size of the image before, bilinear; those of a network that gives a class for every pixel, and
+votes of capsules, are laid where their positions look (`laid`).
 """
 
 import math
@@ -122,6 +122,20 @@ def placed(maps: np.ndarray, attributes: Mapping[str, Any], size: Sequence[int])
         made = np.where(inside, first * (1 - part) + second * part, 0)
     made[~known] = np.nan
     return made
+
+
+def laid(maps: np.ndarray, attributes: Mapping[str, Any]) -> np.ndarray:
+    """Return maps as they are drawn and judged.
+
+    Those of a network that gives a class for every pixel, and votes of capsules, which are counted place by place, lie
+    where their positions look (`placed`); others are stretched over the image later.
+
+    Args:
+        maps: (map, y, x).
+        attributes: of the table "images".
+    """
+    own = "region" in attributes or attributes["kind"] == "votes"
+    return placed(maps, attributes, attributes["image_size"][1:]) if own else maps
 
 
 def box(values: np.ndarray, share: float = SHARE) -> np.ndarray:

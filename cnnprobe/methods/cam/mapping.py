@@ -18,7 +18,7 @@ from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.cam.class_choice import Choice
 from cnnprobe.methods.cam.columns import JUDGED, ClassColumn, MapColumn, Measure, PictureColumn, SummaryColumn
 from cnnprobe.methods.cam.cue_combination import ClassMeans, CueCombination
-from cnnprobe.methods.cam.localisation import MEASURES, OVERLAP, Tally, Truth, averaged, judge, placed
+from cnnprobe.methods.cam.localisation import MEASURES, OVERLAP, Tally, Truth, averaged, judge, laid
 from cnnprobe.methods.cam.maps import ClassMaps, Found
 from cnnprobe.methods.cam.regions import RegionChoice, Regions
 from cnnprobe.store.tables import Advance, Column, Phase, Rows, Table
@@ -69,6 +69,7 @@ class ClassMapping:
 
     def tables(self, about: dict[str, Any], chosen: np.ndarray | None) -> list[Table[Any]]:
         """Lay out what is stored; `chosen`: the images, None where they are found out by the work."""
+        self.about = about
         per, count = self.choice.count, self.images
         self.searched = chosen is None
         columns = self._columns(None if chosen is None else np.repeat(chosen, per))
@@ -302,10 +303,7 @@ class ClassMapping:
             truth, label = truths[row // per], int(labels[row // per])
             if truth is None or columns["class"][row] < 0:
                 continue
-            own = columns["map"][row : row + 1]
-            judged = judge(
-                (placed(own, self.engine.grid.attributes, truth.mask.shape) if self.regions else own)[0], truth
-            )
+            judged = judge(laid(columns["map"][row : row + 1], self.about)[0], truth)
             found["box"][row] = judged["box"]
             for name, _, _, chance in JUDGED.values():
                 found[name][row], found[chance][row] = judged[name]

@@ -12,7 +12,7 @@ from torch import nn
 
 from cnnprobe.config.options import Range, Run
 from cnnprobe.datasets.base.imageset import ImageSet
-from cnnprobe.errors import UserError, listing, place_of, unknown
+from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import (
     StimulusColumn,
@@ -27,10 +27,11 @@ from cnnprobe.instruments.layers.naming import find, last_map
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
 from cnnprobe.instruments.ranking.strongest import BEST, Search
-from cnnprobe.methods.cam.class_choice import Choice, class_count
+from cnnprobe.methods.cam.class_choice import Choice, asked_classes, class_count
 from cnnprobe.methods.cam.columns import JUDGED, ClassColumn, MapColumn, PictureColumn, SummaryColumn
 from cnnprobe.methods.cam.cue_combination import CueCombination
-from cnnprobe.methods.cam.localisation import placed
+from cnnprobe.methods.cam.grids import displacement
+from cnnprobe.methods.cam.localisation import laid
 from cnnprobe.methods.cam.mapping import ClassMapping, names_json
 from cnnprobe.methods.cam.maps import ClassMaps
 from cnnprobe.methods.cam.regions import Region, RegionChoice, Regions, deepest_map, regions_of
@@ -107,8 +108,10 @@ def compute(
         votes_of(model)
         layer = layer or LAYER
     read = _layer(model, layer, dataset.size, isinstance(known, Regions))
-    fixed = _classes(class_, names, count)
+    fixed = asked_classes(class_, names, count)
     search, chosen = _images(images, fixed, model, dataset, source, known)
+    if kind != "votes" and not isinstance(known, Regions) and (displaced := displacement(read, dataset.size)):
+        LOG.warning(displaced)
     number = len(chosen) if search is None else min(search.k, len(dataset))
     top = min(top_classes, count)
     choice: Choice | RegionChoice = Choice(top, fixed, own_class and shared and not fixed and top < count)
@@ -173,28 +176,6 @@ def _layer(model: nn.Module, name: str | None, size: tuple[int, ...], maps: bool
     if len(found) > 1:
         raise UserError(f"cam reads one layer, {name} are {len(found)}: {listing(one.name for one in found)}")
     return found[0]
-
-
-def _classes(asked: Any, names: tuple[str, ...], count: int) -> tuple[int, ...]:
-    """Return indices of the classes requested, each once; where names are numbers, a number is a name.
-
-    Raises:
-        UserError: there is no such class, or several have the name.
-    """
-    found, numbers = [], any(re.fullmatch(r"\d+", name) for name in names)
-    for word in [] if asked is None else asked if isinstance(asked, list) else [asked]:
-        if str(word) in names:
-            instead = "give each a name of its own" if numbers else "write the index of one"
-            found.append(place_of(str(word), names, "class", plural="classes", instead=instead))
-            if re.fullmatch(r"\d+", str(word)) and found[-1] != int(word):
-                LOG.warning(f"class={word} is the class called {word}, output {found[-1]} of the network")
-        elif not numbers and (isinstance(word, int) or re.fullmatch(r"\d+", str(word))):
-            if not 0 <= int(word) < count:
-                raise UserError(f"the network has classes 0 to {count - 1}, got class={word}")
-            found.append(int(word))
-        else:
-            raise unknown("class", str(word), names or [f"0 to {count - 1}"], plural="classes")
-    return tuple(dict.fromkeys(found))
 
 
 def _images(
@@ -349,7 +330,7 @@ def _predictions(recording: Recording, title: str) -> Figures:
         ]
         right = (one["class"][used] == label) & bool(own["shared"])
         outline = pictures["truth"][place] if pictures.has("truth") else None
-        head, maps = f"image {there[place]}{truth}", _laid(one["map"][used], own)
+        head, maps = f"image {there[place]}{truth}", laid(one["map"][used], own)
         rows.append(Prediction(head, pictures["pixels"][place], maps, captions, right, outline))
         if guided is not None:
             shown.append(guided[part][used])
@@ -359,11 +340,6 @@ def _predictions(recording: Recording, title: str) -> Figures:
         from cnnprobe.methods.cam.figures import guided_rows
 
         yield "guided", guided_rows(rows, shown, words)
-
-
-def _laid(maps: np.ndarray, own: dict[str, Any]) -> np.ndarray:
-    """Return maps as they are drawn: of a network that gives a class for every pixel where its positions look."""
-    return placed(maps, own, own["image_size"][1:]) if "region" in own else maps
 
 
 def _sheets(recording: Recording, title: str) -> Figures:
@@ -397,7 +373,5 @@ def _sheets(recording: Recording, title: str) -> Figures:
         captions = [f"image {images[row]}\n{number(logits[row])}" for row in rows]
         outlines = pictures["truth"][rows // per] if pictures.has("truth") else None
         name = re.sub(r"[^\w-]+", "_", str(of))[:40]
-        yield (
-            f"class_{wanted}_{name}",
-            class_sheet(pixels[rows // per], _laid(maps[rows], own), captions, wrong, words, outlines),
-        )
+        shown = laid(maps[rows], own)
+        yield f"class_{wanted}_{name}", class_sheet(pixels[rows // per], shown, captions, wrong, words, outlines)

@@ -12,7 +12,7 @@ import cnnprobe as package
 from cnnprobe.datasets import shapes
 from cnnprobe.datasets.base.given import Given
 from cnnprobe.errors import UserError
-from cnnprobe.methods.cam.method import _classes
+from cnnprobe.methods.cam.class_choice import asked_classes
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Rows
 from tests.runs.test_execute import child, contents, wait_for
@@ -307,23 +307,26 @@ def test_what_cannot_be_is_refused(options, said):
 
 def test_a_number_is_a_name_where_classes_are_called_by_numbers(caplog):
     """F92: folders 1, 2, 3: 1 is the first output, which is said, and 0 is none."""
-    assert _classes([1, "3"], ("1", "2", "3"), 3) == (0, 2)
+    assert asked_classes([1, "3"], ("1", "2", "3"), 3) == (0, 2)
     told = "class={0} is the class called {0}, output {1} of the network"
     assert [record.getMessage() for record in caplog.records] == [told.format(1, 0), told.format(3, 2)]
     with pytest.raises(UserError, match=r"no class '0'.* classes: 1, 2, 3"):
-        _classes([0, 1], ("1", "2", "3"), 3)
+        asked_classes([0, 1], ("1", "2", "3"), 3)
     caplog.clear()
-    assert _classes([0, 1], ("0", "1"), 2) == _classes([0, 1], ("cat", "dog"), 2) == (0, 1) and not caplog.records
+    assert (
+        asked_classes([0, 1], ("0", "1"), 2) == asked_classes([0, 1], ("cat", "dog"), 2) == (0, 1)
+        and not caplog.records
+    )
 
 
 def test_a_class_whose_name_another_has_is_refused():
     """F92: ImageNet's crane, the bird, was taken for the machine as well."""
     names = ("crane", "dog", "crane")
     with pytest.raises(UserError, match=r"^2 classes are called 'crane': 0, 2; write the index of one$"):
-        _classes("crane", names, 3)
-    assert _classes([2, "dog"], names, 3) == (2, 1)
+        asked_classes("crane", names, 3)
+    assert asked_classes([2, "dog"], names, 3) == (2, 1)
     with pytest.raises(UserError, match=r"^2 classes are called '2': 1, 2; give each a name of its own$"):
-        _classes(2, ("1", "2", "2"), 3)
+        asked_classes(2, ("1", "2", "2"), 3)
 
 
 def test_signals_are_refused():
