@@ -304,7 +304,7 @@ def _heat(made: Figure, panel: Axes, lesions: Lesions, rows: np.ndarray, *, by_c
 
 
 def by_edge(lesions: Lesions, layers: list[str], title: str) -> Figure:
-    """Draw which share of pixels is decided rightly, inside and outside of shapes, near their edges and far away."""
+    """Draw the share of pixels decided rightly, inside and outside of shapes, near their edges and farther away."""
     share = np.float32(lesions["share"].max())
     every = [lesions.rows(how=way, share=share, draw=0) for way in lesions.ways]
     own = [rows[np.isin(lesions["layer"][rows], layers)] for rows in every]

@@ -135,3 +135,16 @@ def test_sums_are_over_the_region_alone():
     regions = Regions((2, 2, 4), "predicted", (1,))
     assert regions.scores(scores).tolist() == [[100, sum(range(9, 16))]]
     assert regions.order.tolist() == [[-1, 7]]
+
+
+def test_what_a_network_without_padding_finds_is_compared_with_the_object_where_it_lies():
+    """The map at the readout is the middle of the image, pixel for pixel; the object outside of it counts nothing."""
+    model, dataset = network(padding="valid", input_size=60), images(size=60)
+    found = mapped(model, dataset, layer="expand1", region="all", class_=1)
+    energies = []
+    for image, one in enumerate(found["map"]):
+        assert one.shape == (20, 20)
+        positive = np.pad(one.clip(0), 20)
+        energies.append(positive[dataset.truth(image)["cue"]].sum() / positive.sum())
+    assert np.ptp(energies) > 0
+    np.testing.assert_allclose(found["energy"], energies, rtol=1e-5)
