@@ -93,7 +93,8 @@ def complete(run: Run) -> str:
     method = methods.module(run.job.command)
     recording = Recording(run.folder / "store.h5")
     headline = method.headline(recording) if hasattr(method, "headline") else {}
-    summary = [terminal.table(method.summary(recording))] if hasattr(method, "summary") else []
+    listed = method.summary(recording) if hasattr(method, "summary") else {}
+    summary = [terminal.table(listed)] if listed else []
     run.close("complete", headline=headline, files=sums)
     folders.mark_latest(run.folder)
     found = ", ".join(f"{key} {_figure(value)}" for key, value in headline.items())

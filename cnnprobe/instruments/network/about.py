@@ -5,6 +5,7 @@ its own business and none of them is read. What is read is the attribute `cnnpro
 """
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -34,6 +35,8 @@ class About:
             itself (lengths of capsules), see `Output`; None where nothing is to be said.
         capsules: name of the layer whose units are the numbers of its class capsules, class by class; "" of a network
             that has none.
+        time_step: seconds from one step to the next along the one axis of its layers (image, unit, time), of a network
+            for images that makes time itself; None where it has none, or none in seconds.
 
     Raises:
         UserError: one of them is something else.
@@ -47,6 +50,7 @@ class About:
     aliases: Mapping[str, str] = field(default_factory=dict)
     output: Output | None = None
     capsules: str = ""
+    time_step: float | None = None
 
     def __post_init__(self) -> None:
         sides = self.input_size
@@ -60,6 +64,9 @@ class About:
             raise UserError(f"About.output must be classes, existence, map or course, got {self.output!r}")
         if not isinstance(self.capsules, str):
             raise UserError(f"About.capsules must be the name of a layer, got {self.capsules!r}")
+        step = self.time_step
+        if step is not None and not (isinstance(step, int | float) and 0 < step < math.inf):
+            raise UserError(f"About.time_step must be a number of seconds above 0, got {step!r}")
         for name in ("input_size", "classes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 

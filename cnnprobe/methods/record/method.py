@@ -1,6 +1,8 @@
 """Record how every unit responds to every image, and what the network decides."""
 
 import json
+import logging
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -14,13 +16,17 @@ from cnnprobe.instruments.outputs.average_precision import average_precision
 from cnnprobe.instruments.outputs.explained import explained, explained_by_channel
 from cnnprobe.instruments.outputs.kinds import outputs_of
 from cnnprobe.instruments.outputs.overlap import mean_of, overlaps_of
-from cnnprobe.methods.contract import Figures, Provided
+from cnnprobe.methods.contract import Figures, Provided, Resumed
 from cnnprobe.methods.record.columns import COUNTS, ImageColumn, PictureColumn, decided
+from cnnprobe.methods.record.conditions import conditions_of
 from cnnprobe.methods.record.judging import judge_of
 from cnnprobe.methods.record.showing import Showing, activation_table
+from cnnprobe.methods.record.time_axes import time_axes
+from cnnprobe.methods.record.trajectories import Followed, listed, most_conditions, told
 from cnnprobe.store.reader import Recording, TableView
-from cnnprobe.store.tables import Column, Measurement, Table
+from cnnprobe.store.tables import Advance, Column, Measurement, Phase, Rows, Table
 
+LOG = logging.getLogger("cnnprobe")
 ORDER = 4
 """Its place in the list of commands."""
 
@@ -38,6 +44,7 @@ def compute(
     layer: str | list[str] | None,
     keep: Literal["summary", "maps"],
     dtype: Literal["float32", "float16"],
+    conditions: str | None,
 ) -> Measurement:
     """Show every image once and record the layers requested.
 
@@ -49,18 +56,22 @@ def compute(
         layer: names of layers, see `layers.naming.find`; None: only what the network decides.
         keep: what is stored of each map.
         dtype: type of the stored maps.
+        conditions: of trajectories along time, see `conditions.conditions_of`.
 
     Returns:
-        tables "images", "stimuli", "pictures" and one "activations/<layer>" per layer.
+        tables "images", "stimuli", "pictures" and one "activations/<layer>" per layer; of stored maps that run along
+        time also "trajectories/<layer>", "rotations" and "conditions".
 
     Raises:
-        UserError: there is no such layer.
+        UserError: there is no such layer, or no such factor.
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     layers = find(model, layer, dataset.size) if layer else []
     count = len(dataset)
     along = "y x" if len(dataset.size) == 3 else "time"
     known = outputs_of(model, dataset.size, provided.classes, dataset)
+    axes = time_axes(layers, model, dataset, known) if keep == "maps" else []
+    names = {layer.name: along for layer in layers} | {one.layer.name: "time" for one in axes}
     judge = judge_of(known, dataset, provided.classes)
     of_rows = known.form not in ("map", "course")
     if of_rows:  # what maps and courses are compared with, or why not, has been said
@@ -78,15 +89,40 @@ def compute(
     columns = decided(dataset) | (judge.columns() if judge else {})
     tables: list[Table[Any]] = [
         Table("images", "image", count, columns, computation.batch_size, said | (judge.attributes() if judge else {})),
-        *(activation_table(layer, count, computation.batch_size, keep, dtype, along) for layer in layers),
+        *(activation_table(layer, count, computation.batch_size, keep, dtype, names[layer.name]) for layer in layers),
         stimuli_table(dataset, computation.batch_size),
         shown,
     ]
-    loaded = batches(dataset, **computation.loading, start=resumed.start)
-    kept = resumed.facts
+    start, kept = started(resumed, tables), resumed.facts
     shared = partial(shared_classes, provided.classes, dataset) if one_class else lambda outputs: False
-    showing = Showing(model, layers, keep, shared, kept, known, judge)
-    return Measurement(tables, showing.events(loaded, shown), count - resumed.start, facts=kept)
+    followed: Followed | None = None
+    if axes:
+        followed = Followed(axes, conditions_of(dataset, conditions, most_conditions(axes)), dtype, computation.seed)
+    showing = Showing(model, layers, keep, shared, kept, known, judge, followed)
+    loaded = partial(batches, dataset, **computation.loading)
+    if followed is None:
+        if conditions is not None:
+            LOG.warning(f"conditions={conditions} is of layers along time with keep=maps: there are none")
+        return Measurement(tables, showing.events(loaded(start=start), shown), count - start, facts=kept)
+
+    def events() -> Iterator[Rows[Any] | Advance | Phase]:
+        if (first := followed.begin(resumed.unfinished, start)) < start:
+            yield Phase("recording once more", start - first, "images")
+            yield from showing.again(loaded(indices=np.arange(start), start=first))
+            yield Phase("recording", count - start, "images")
+        yield from showing.events(loaded(start=start), shown)
+        yield from followed.rows()
+
+    return Measurement([*tables, *followed.tables()], events(), count - start, facts=kept)
+
+
+def started(resumed: Resumed, tables: list[Table[Any]]) -> int:
+    """Return how many images a stopped run has finished, in whole batches; its other tables come after them."""
+    if not resumed.finished:
+        return resumed.start
+    begun = [next((first for first in range(0, table.rows, table.batch)
+                   if first not in resumed.finished.get(table.name, ())), None) for table in tables]  # fmt: skip
+    return min((first for first in begun if first is not None), default=max(table.rows for table in tables))
 
 
 def small(size: tuple[int, ...]) -> tuple[int, ...]:
@@ -114,7 +150,12 @@ def headline(recording: Recording) -> dict[str, Any]:
         found["top-1"] = float((rank[rank >= 0] == 0).mean())
         if len(json.loads(recording["stimuli"].attributes["classes"])) > 10:
             found["top-5"] = float((rank[rank >= 0] < 5).mean())
-    return found
+    return found | (told(recording["rotations"]) if "rotations" in recording else {})
+
+
+def summary(recording: Recording) -> dict[str, list[str]]:
+    """Return the table that is printed: the dynamics of each layer that runs along time."""
+    return listed(recording["rotations"]) if "rotations" in recording else {}
 
 
 def precisions(images: TableView[ImageColumn]) -> np.ndarray:
@@ -135,8 +176,13 @@ def average(values: np.ndarray) -> float:
 
 
 def draw(recording: Recording) -> Figures:
-    """One contact sheet of the first images; of several classes, maps and courses also how well each is answered."""
-    from cnnprobe.methods.record import figures
+    """One contact sheet of the first images; of several classes, maps and courses also how well each is answered.
+
+    Of layers that run along time also the trajectories of their populations.
+    """
+    from cnnprobe.methods.record import figures, trajectory_figure
+
+    yield from trajectory_figure.all_of(recording)
 
     images: TableView[ImageColumn] = recording["images"]
     if not len(images.rows) or not len(recording["pictures"].rows):

@@ -18,6 +18,7 @@ from cnnprobe.instruments.ranking.strongest import ActivationColumn
 from cnnprobe.machine.memory import UNBOUNDED, Carried, in_parts
 from cnnprobe.methods.record.columns import ImageColumn, PictureColumn
 from cnnprobe.methods.record.judging import Judge
+from cnnprobe.methods.record.trajectories import Followed
 from cnnprobe.store.tables import Advance, Column, Name, Rows, Table
 
 Answers = tuple[dict[str, dict[ActivationColumn, np.ndarray]], dict[ImageColumn, np.ndarray], dict[str, np.ndarray]]
@@ -27,7 +28,7 @@ Answers = tuple[dict[str, dict[ActivationColumn, np.ndarray]], dict[ImageColumn,
 def activation_table(
     layer: Layer, images: int, batch: int, keep: str, dtype: str, along: str = "y x"
 ) -> Table[ActivationColumn]:
-    """Lay out what is stored of one layer; a map of one axis is along `time` where images are signals."""
+    """Lay out what is stored of one layer; a map of one axis is along `time` where that is said."""
     units = (layer.channels,)
     columns: dict[ActivationColumn, Column] = {
         "max": Column("largest activation of the map", "unit", units, "float32", "activation"),
@@ -54,6 +55,7 @@ class Showing:
         facts: `batch`, how many images fit in memory at once, is noted there where it is fewer than requested.
         known: what the network returns.
         judge: compares that with what the images ask beyond their class; None: they ask no more.
+        followed: the populations whose trajectories are drawn; None: there are none.
     """
 
     model: nn.Module
@@ -63,6 +65,28 @@ class Showing:
     facts: dict[str, Any]
     known: Outputs
     judge: Judge | None = None
+    followed: Followed | None = None
+
+    def again(self, loaded: Iterable[Batch]) -> Iterator[Advance]:
+        """Follow populations through images whose rows are finished, and of which a stopped run has kept nothing."""
+        assert self.followed is not None  # or there were none to be shown again
+        carried = Carried(UNBOUNDED)
+        found: dict[str, np.ndarray] = {}
+
+        def receive(layer: Layer, activation: Tensor) -> None:
+            found[layer.group] = activation.float().cpu().numpy().copy()
+
+        layers = [one.layer for one in self.followed.axes]
+        with torch.inference_mode(), tap(self.model, layers, receive) as run:
+
+            def show(part: Batch) -> dict[str, np.ndarray]:
+                run(part.images)
+                return dict(found)
+
+            for batch in loaded:
+                maps = joined([answer for _, answer in in_parts(batch, carried, show)])
+                self.followed.add(maps, batch.readable)
+                yield Advance(len(batch))
 
     def events(self, loaded: Iterable[Batch], shown: Table[PictureColumn]) -> Iterator[Rows[Any] | Advance]:
         """Hand over the rows of every batch, those of the images on the contact sheet with their pictures."""
@@ -100,6 +124,10 @@ class Showing:
                     yield Rows("pictures", first, self._pictures(batch, drawn, shown, shown.rows - first))
                 yield from skipped_rows(~batch.readable, len(batch), first)
                 yield Rows("images", first, joined([decided for _, decided, _ in parts]))
+                if self.followed is not None:
+                    groups = [one.layer.group for one in self.followed.axes]
+                    maps = {group: joined([recorded[group] for recorded, _, _ in parts])["maps"] for group in groups}
+                    self.followed.add(maps, batch.readable)
                 yield Advance(len(batch))
 
     def _pictures(

@@ -47,6 +47,8 @@ def test_only_the_marked_attribute_is_read():
         ({"classes": [0, 1]}, "classes must be a list of names"),
         ({"aliases": ["a"]}, r"About\.aliases must map names to module paths, got \['a'\]"),
         ({"aliases": {"a": 1}}, "aliases must map"),
+        ({"time_step": 0}, r"About\.time_step must be a number of seconds above 0, got 0"),
+        ({"time_step": "20 ms"}, "time_step must be a number of seconds above 0, got '20 ms'"),
     ],
 )
 def test_what_is_said_is_checked(given, told):

@@ -18,6 +18,7 @@ from cnnprobe.methods.rsa.comparing.noise_ceiling import noise_ceiling
 from cnnprobe.methods.rsa.references.given import PIXELS, reference
 from cnnprobe.store.tables import Rows
 from tests.support.networks.gap import pictures
+from tests.support.networks.turning import Turning
 
 IMAGES = pictures(14, 16)
 LAYERS = ["conv1", "conv2", "conv3"]
@@ -224,3 +225,18 @@ def test_what_has_no_meaning_is_refused(options, words):
     with pytest.raises(UserError) as told:
         analysis(network(), **options)
     assert words in str(told.value)
+
+
+def test_a_module_is_like_itself_turned_and_not_like_noise():
+    """Units of a population along time, mixed by a rotation, have the same distances; independent ones have others."""
+    model, images = Turning(planes=2, steps=8).eval(), pictures(24, 12)
+    rates = activations(model, find(model, "rates", (3, 12, 12)), images)["rates"].double().numpy()
+    random = np.random.default_rng(0)
+    turned = np.einsum("iut,uv->ivt", rates, np.linalg.qr(random.standard_normal((12, 12)))[0])
+    noise = [random.standard_normal(rates.shape) for _ in range(20)]
+    given = [reference(f"{place}", pdist(one.reshape(24, -1)), 24) for place, one in enumerate([turned, *noise])]
+    options = {"layer": "rates", "metric": "euclidean", "draws": 100, "permutations": 99}
+    layers = tables(analysis(model, Given(images), given, **options))["layers"]
+    low, own, high = (layers[name][0] for name in ("similarity_low", "similarity", "similarity_high"))
+    assert own[0] > 0.9999 and layers["p"][0, 0] == 0.01
+    assert ((low < 0) & (high > 0))[1:].sum() >= 17 and abs(own[1:].mean()) < 0.1  # 95 % intervals
