@@ -22,7 +22,8 @@ from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.methods.perturb.bands import image_bands, signal_bands
 from cnnprobe.methods.perturb.perturbation import Noise, Showing, Trials
-from cnnprobe.models import deep4net, mousenet
+from cnnprobe.models import mousenet
+from cnnprobe.models.signals import deep4net
 
 LIMIT = 1.3
 """Times the bare forward passes that perturb may take."""

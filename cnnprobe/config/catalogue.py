@@ -1,8 +1,8 @@
 """The available choices: commands, models, datasets and devices, read from the files that define them.
 
 Nothing is registered. A method is `methods/<name>.py`, or `methods/<name>/method.py`, and `configs/method/<name>.yaml`;
-a model is `models/<name>.py` and `configs/model/<name>.yaml`, a dataset likewise. Only the standard library and PyYAML
-are imported here, and no module is run.
+a model is `models/<name>.py`, or stands in a folder of its subject there, and `configs/model/<name>.yaml`, a dataset
+likewise. Only the standard library and PyYAML are imported here, and no module is run.
 """
 
 import ast
@@ -24,6 +24,9 @@ LAST = 99
 GROUPS = ("model", "dataset", "method", "device")
 FUNCTION = {"model": "build", "dataset": "build", "method": "compute"}
 """The function whose annotations say what the options of a group may be."""
+
+SUBJECTS = {"model": ("signals",), "dataset": ("published",)}
+"""Folders of a group's folder whose files are choices as well."""
 
 ROOT = {
     "layer": Option.of("str | list[str] | None"),
@@ -214,7 +217,15 @@ def source(group: str, name: str) -> Path:
     if group == "method" and name in OWN:
         return OWN[name]
     folder, stem = PACKAGE / f"{group}s", name.replace("-", "_")
-    return folder / stem / f"{group}.py" if (folder / stem).is_dir() and group == "method" else folder / f"{stem}.py"
+    if group == "method":
+        return folder / stem / f"{group}.py" if (folder / stem).is_dir() else folder / f"{stem}.py"
+    among = [folder, *(folder / subject for subject in SUBJECTS.get(group, ()))]
+    return next((path for one in among if (path := one / f"{stem}.py").is_file()), folder / f"{stem}.py")
+
+
+def module_of(group: str, name: str) -> str:
+    """Return the name under which the Python file behind one choice of a group is imported."""
+    return ".".join((PACKAGE.name, *source(group, name).relative_to(PACKAGE).with_suffix("").parts))
 
 
 @cache

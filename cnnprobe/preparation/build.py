@@ -67,7 +67,7 @@ class Preparation:
 
 def module(group: str, name: str) -> Any:
     """Import the Python file behind a choice."""
-    return importlib.import_module(f"cnnprobe.{group}s.{name.replace('-', '_')}")
+    return importlib.import_module(catalogue.module_of(group, name))
 
 
 FOLDERS = ("folder", "coco", "openimages", "tiny-imagenet")

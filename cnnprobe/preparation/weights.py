@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.network import about as protocol
 from cnnprobe.instruments.network import snapshots
@@ -276,7 +277,7 @@ def published_on_disk(name: str, options: dict[str, Any]) -> Path | None:
     Raises:
         UserError: these options make no network; told before its weights are looked for.
     """
-    kind = importlib.import_module(f"cnnprobe.models.{name.replace('-', '_')}")
+    kind = importlib.import_module(catalogue.module_of("model", name))
     kind.needs(**options)
     entry = _published(kind, options)
     path = _cached(entry.url) if entry is not None else None

@@ -14,7 +14,7 @@ import cnnprobe as package
 from cnnprobe.datasets.arrays import build
 from cnnprobe.errors import UserError
 from cnnprobe.models.convnet import build as convnet
-from cnnprobe.models.shallownet import build as shallownet
+from cnnprobe.models.signals.shallownet import build as shallownet
 
 COUNT = 12
 RANDOM = np.random.default_rng(7)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import cnnprobe as package
-from cnnprobe.datasets import coco
 from cnnprobe.datasets.base.given import Given
 from cnnprobe.datasets.base.imageset import limited
+from cnnprobe.datasets.published import coco
 from cnnprobe.machine import terminal
 from cnnprobe.methods.optimize import inputs
 from cnnprobe.models import custom

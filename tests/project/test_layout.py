@@ -177,9 +177,11 @@ def test_torchvision_is_imported_only_when_it_is_needed():
 
 
 def home(group: str, name: str) -> Path:
-    """Return the file of a method, model or dataset: one of its name, or `method.py` in a folder of its name."""
-    folder = PACKAGE / f"{group}s" / name
-    return folder / f"{group}.py" if folder.is_dir() else folder.with_suffix(".py")
+    """Return the file of a method, model or dataset: one of its name, here or in a folder of its subject, or
+    `method.py` in a folder of its name."""
+    folder = PACKAGE / f"{group}s"
+    found = [path for path in folder.rglob(f"{name}.py") if path.parent.parent in (PACKAGE, folder)]
+    return found[0] if len(found) == 1 else folder / name / f"{group}.py"
 
 
 def test_of(path: Path) -> Path:

@@ -13,7 +13,7 @@ from torch.nn import functional
 import cnnprobe as package
 from cnnprobe.datasets import gratings, shapes, signals
 from cnnprobe.errors import UserError
-from cnnprobe.models import shallownet
+from cnnprobe.models.signals import shallownet
 from tests.support.calling import whole
 
 PLANTED = [16.0, 47.0, 78.0, 109.0]

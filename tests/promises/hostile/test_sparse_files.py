@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from cnnprobe.datasets import places, tiny_imagenet
 from cnnprobe.datasets.base.labels import label_tables
+from cnnprobe.datasets.published import places, tiny_imagenet
 from cnnprobe.errors import UserError
 from cnnprobe.machine import files, room
 from cnnprobe.methods.rsa.references.matching import listed_names

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnprobe.datasets import coco
+from cnnprobe.datasets.published import coco
 from cnnprobe.errors import UserError
 from cnnprobe.preparation.identity import labels_of
 from tests.datasets.base.collections.test_run_lengths import rle

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cnnprobe.datasets import places
+from cnnprobe.datasets.published import places
 from cnnprobe.errors import UserError
 from tests.support.images import made_collections as made
 

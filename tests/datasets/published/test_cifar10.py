@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnprobe.datasets import cifar10
-from cnnprobe.datasets.cifar10 import CLASSES
+from cnnprobe.datasets.published import cifar10
+from cnnprobe.datasets.published.cifar10 import CLASSES
 from cnnprobe.errors import UserError
 from cnnprobe.store.containers import stored
 from tests.support.faults.hostile import noise

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find, main_layers
-from cnnprobe.models import deep4net
+from cnnprobe.models.signals import deep4net
 
 OPTIONS = {"input_size": 500, "channels": 8, "filters": 25, "filter_size": 10, "dropout": 0.5}
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnprobe.datasets import tiny_imagenet
+from cnnprobe.datasets.published import tiny_imagenet
 from cnnprobe.errors import UserError
 
 OPTIONS = {"split": None, "size": 64, "resize": None, "strict": False}

@@ -4,7 +4,7 @@ import logging
 import numpy as np
 import pytest
 
-from cnnprobe.datasets import coco
+from cnnprobe.datasets.published import coco
 from cnnprobe.errors import UserError
 from cnnprobe.methods.cam.localisation import Truth
 from tests.datasets.base.collections.test_run_lengths import rle

@@ -9,7 +9,7 @@ from torch.nn import functional
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find, main_layers
 from cnnprobe.instruments.network.about import about
-from cnnprobe.models import shallownet
+from cnnprobe.models.signals import shallownet
 
 OPTIONS = {"input_size": 500, "channels": 8, "filters": 40, "filter_size": 25, "pool_size": 75, "pool_stride": 15}
 

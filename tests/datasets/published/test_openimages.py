@@ -3,7 +3,7 @@ import logging
 import numpy as np
 import pytest
 
-from cnnprobe.datasets import openimages
+from cnnprobe.datasets.published import openimages
 from cnnprobe.errors import UserError
 from tests.support.images import made_collections as made
 

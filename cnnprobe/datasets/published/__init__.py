@@ -1,0 +1,1 @@
+"""Collections of photographs that others have published, in the files in which they are had."""
