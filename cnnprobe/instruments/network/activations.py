@@ -119,6 +119,7 @@ class _Pass:
         self.grad = False  # whether the present pass keeps its graph
         self.calls: Counter = Counter()
         self.unread: set[Tap] = set()
+        self.receiving = False  # what is called meanwhile is not of the network
         self.kept: _Samples = {}  # samples of some images, while they are wanted
 
     def hook(self) -> list:
@@ -150,7 +151,11 @@ class _Pass:
             for layer in self.waiting[where]:
                 activation = layer.activation(value, self.images)
                 self._keep(layer.name, activation)
-                answer = self.receive(layer, activation)
+                self.receiving = True
+                try:
+                    answer = self.receive(layer, activation)
+                finally:
+                    self.receiving = False
                 if self.replace:
                     value = layer.tapped(answer, self.images)
         self.unread.discard(where)
@@ -306,7 +311,7 @@ class _Listening(Watch):
     def called(self, function: Callable, arguments: tuple, keywords: dict[str, Any]) -> Any:
         result = function(*arguments, **keywords)
         name = getattr(function, "__name__", "")
-        if self.stack and name in self.names:
+        if self.stack and name in self.names and not self.reading.receiving:
             path, number = self.stack[-1]
             where = Tap(path, number, name, self.nth(name))
             for wanted in self.reading.waiting:

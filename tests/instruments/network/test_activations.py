@@ -1,5 +1,7 @@
 """Activations of layers in one pass."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import activations, tap, warn_of_nan
+from cnnprobe.instruments.network.layer import Tap
 from tests.support.calling import Told
 from tests.support.networks import planted
 
@@ -47,6 +50,30 @@ def test_calls_and_parts_are_read_apart():
         assert torch.equal(read["relu#2"], (block.bn2(block.conv2(first)) + images).relu())
         parts = activations(odd, find(odd, ["pair[0]", "pair[1]"], (3, 8, 8)), images)
         assert torch.equal(parts["pair[0]"].relu(), parts["pair[1]"]) and (parts["pair[0]"] < 0).any()
+
+
+def test_what_a_receiver_calls_is_not_counted_as_the_networks():
+    """It splits the first layer as the network splits behind it: the second read was the receiver's own piece."""
+
+    class Splitting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(4, 6)
+
+        def forward(self, given):
+            one, other = self.first(given.mean((2, 3))).split(3, 1)
+            return one - other
+
+    model, image, seen = Splitting().eval(), torch.rand(1, 4, 5, 5), {}
+    layers = find(model, "first", (4, 5, 5))
+    split = replace(layers[0], name="one", tap=Tap("", function="split", part=0), channels=3)
+
+    def receive(layer, activation):
+        seen[layer.name] = torch.cat(activation.split(1))
+
+    with tap(model, [*layers, split], receive) as run:
+        run(image)
+    torch.testing.assert_close(seen["one"], model.first(image.mean((2, 3)))[:, :3].detach())
 
 
 def test_tokens_come_with_channels_second():
