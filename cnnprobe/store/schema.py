@@ -28,7 +28,7 @@ COUNTS = (
 )  # fmt: skip
 NUMBERS = (
     "chance", "deviation", "engine_error", "fraction", "level", "low", "nyquist", "quantile", "rate", "scale",
-    "trained",
+    "start", "trained",
 )  # fmt: skip
 ROWS = (
     "affine", "counts", "epochs", "field_axes", "field_size", "field_start", "field_stride", "fixed", "image_size",

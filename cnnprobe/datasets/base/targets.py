@@ -29,11 +29,15 @@ class Target:
             course   (image, channel, time) float32
         names: of the classes, or of the channels of a course.
         size: (y, x) of a map, (channel, time) of a course; () of the others.
+        rate: of a course, samples per second; None where that is not known.
+        start: time of its first sample, s.
     """
 
     kind: Kind
     names: tuple[str, ...]
     size: tuple[int, ...] = ()
+    rate: float | None = None
+    start: float = 0.0
 
     @property
     def alone(self) -> bool:
@@ -45,6 +49,17 @@ class Target:
         """Indices of the names that means are taken over: of a map all but the background."""
         first = 1 if self.kind == "map" and self.names[:1] == (BACKGROUND,) else 0
         return tuple(range(first, len(self.names)))
+
+
+def groups_of(names: Sequence[str]) -> dict[str, list[int]]:
+    """Return the groups of channels and which belong to each: of names such as "hand/thumb", what stands before "/".
+
+    Channels are named in groups where each name has one, and there are two or more; {} where they are not.
+    """
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        found.setdefault(name.partition("/")[0] if "/" in name.strip("/") else "", []).append(place)
+    return found if len(found) > 1 and "" not in found else {}
 
 
 class Present:

@@ -27,8 +27,13 @@ def explained_by_channel(sums: np.ndarray) -> np.ndarray:
 
 def explained(sums: np.ndarray) -> float:
     """Return the explained share of all channels together from (channel, 4) sums; NaN where all are constant."""
-    spread = float(_spread(sums).sum())
-    return 1 - float(sums[..., ERRORS].sum()) / spread if spread > 0 else float("nan")
+    return float(explained_together(sums))
+
+
+def explained_together(sums: np.ndarray) -> np.ndarray:
+    """Return (…) explained shares of all channels together from (…, channel, 4) sums; NaN where all are constant."""
+    spread = _spread(sums).sum(-1)
+    return 1 - np.divide(sums[..., ERRORS].sum(-1), spread, out=np.full(spread.shape, np.nan), where=spread > 0)
 
 
 def _spread(sums: np.ndarray) -> np.ndarray:

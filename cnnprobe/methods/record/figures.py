@@ -17,7 +17,7 @@ from cnnprobe.plots.sheet import Outlined, contact_sheet
 from cnnprobe.plots.traces import captioned_traces
 from cnnprobe.store.reader import Recording, TableView
 
-COURSES, CHANNELS = 4, 6
+COURSES, CHANNELS = 4, 8
 """Images and channels whose courses are drawn."""
 
 
@@ -169,7 +169,7 @@ def courses(recording: Recording) -> Figure:
     made = style.figure(2.1 * len(shown) + 0.6, 0.95 * rows + 0.75, title)
     panels = made.subplots(rows, len(shown), squeeze=False, sharex=True, sharey="row")
     rate = about.get("rate")
-    time = np.arange(pictures["truth"].shape[2]) / (rate or 1.0)
+    time = about.get("start", 0.0) + np.arange(pictures["truth"].shape[2]) / (rate or 1.0)
     for column, image in enumerate(shown):
         panels[0, column].set_title(f"image {image}, R² {style.number(shares[image])}", fontsize=7)
         panels[-1, column].set_xlabel("time (s)" if rate else "time (samples)", fontsize=7)

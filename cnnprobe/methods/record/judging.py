@@ -249,8 +249,10 @@ class Courses(_Judge):
     """Courses beside the true ones."""
 
     def attributes(self) -> dict[str, Any]:
-        """Return also the samples per second, where images are signals as long as the courses."""
+        """Return also samples per second and the time of the first, s: its own, or of signals as long as courses."""
         rate, size = self.dataset.rate, self.dataset.size
+        if self.target.rate is not None:
+            return super().attributes() | {"rate": float(self.target.rate), "start": float(self.target.start)}
         known = rate is not None and len(size) == 2 and size[1] == self.target.size[1]
         return super().attributes() | ({"rate": float(rate)} if known and rate is not None else {})
 

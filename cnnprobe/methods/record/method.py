@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cnnprobe.datasets.base.targets import groups_of
 from cnnprobe.instruments.images.batches import batches
 from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, stimuli_table
 from cnnprobe.instruments.images.thumbnails import picture_kind
@@ -144,7 +145,10 @@ def headline(recording: Recording) -> dict[str, Any]:
     elif asked == "map":
         found["iou"] = float(mean_of(overlap(images), images.attributes["judged"]))
     elif asked == "course":
-        found["explained"] = explained(images["sums"].sum(0))
+        sums = images["sums"].sum(0)
+        found["explained"] = explained(sums)
+        groups = groups_of(json.loads(images.attributes["target_names"]))
+        found |= {f"explained, {name}": explained(sums[channels]) for name, channels in groups.items()}
     rank = images["rank"]
     if (rank >= 0).any():
         found["top-1"] = float((rank[rank >= 0] == 0).mean())

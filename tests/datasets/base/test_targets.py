@@ -6,7 +6,7 @@ import torch
 
 from cnnprobe.datasets import avatar, shapes
 from cnnprobe.datasets.base.imageset import ImageSet, limited
-from cnnprobe.datasets.base.targets import BACKGROUND, Present, Target, middle, one_hot
+from cnnprobe.datasets.base.targets import BACKGROUND, Present, Target, groups_of, middle, one_hot
 from cnnprobe.preparation.identity import labels_of
 
 SHAPES = {"size": 32, "count": 24, "split": "test", "seed": 3, "contrast": 0.15, "noise": 0.02}
@@ -96,3 +96,16 @@ def test_the_background_is_not_judged():
 @pytest.mark.parametrize(("kind", "alone"), [("class", True), ("present", True), ("map", False), ("course", False)])
 def test_targets_of_a_few_numbers_are_held(kind, alone):
     assert Target(kind, ("a",)).alone is alone
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["reach/elbow", "hand/thumb", "hand/index"], {"reach": [0], "hand": [1, 2]}),
+        (["hand/thumb", "hand/index"], {}),  # one group tells nothing apart
+        (["elbow", "hand/thumb"], {}),
+        (["/a", "b/"], {}),
+    ],
+)
+def test_channels_are_told_apart_by_what_stands_before_the_stroke(names, groups):
+    assert groups_of(names) == groups

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnprobe.instruments.outputs.explained import explained, explained_by_channel, sums_of
+from cnnprobe.instruments.outputs.explained import explained, explained_by_channel, explained_together, sums_of
 
 GENERATOR = np.random.default_rng(0)
 TRUE = GENERATOR.normal(3, 2, (6, 3, 7)).astype(np.float32)
@@ -21,6 +21,11 @@ def test_it_is_one_minus_the_errors_over_the_spread_about_each_channels_mean():
     errors = (true - made) ** 2
     assert explained_by_channel(sums()) == pytest.approx(1 - errors.sum((0, 2)) / spread.sum((0, 2)))
     assert explained(sums()) == pytest.approx(1 - errors.sum() / spread.sum())
+
+
+def test_several_sets_at_once_are_each_by_itself():
+    both = np.stack([sums(), sums(TRUE)])
+    assert explained_together(both).tolist() == [explained(sums()), 1]
 
 
 def test_perfect_the_mean_and_worse():

@@ -1,5 +1,7 @@
 """What a network answers beside what images ask: loops over images and pixels, and networks whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +127,19 @@ def test_courses_are_explained_as_by_a_regression(tmp_path):
     headline = method.headline(recorded(tmp_path / "store.h5", measured(model, dataset)))
     assert headline["explained"] == pytest.approx(1 - ((true - made) ** 2).sum() / over)
     assert (found["prediction"] == -1).all()
+
+
+def test_groups_of_channels_are_explained_by_themselves(tmp_path):
+    model, dataset = Coursing(), moving()
+    dataset._target = replace(dataset.target, names=("arm/reach", "hand/grip"), rate=50.0, start=-0.1)
+    found = recorded(tmp_path / "store.h5", measured(model, dataset))
+    made, true = outputs_of(model, dataset).double().numpy(), dataset.asked.double().numpy()
+    headline = method.headline(found)
+    for channel, name in enumerate(("arm", "hand")):
+        over = ((true[:, channel] - true[:, channel].mean()) ** 2).sum()
+        share = 1 - ((true[:, channel] - made[:, channel]) ** 2).sum() / over
+        assert headline[f"explained, {name}"] == pytest.approx(share)
+    assert (found["images"].attributes["rate"], found["images"].attributes["start"]) == (50.0, -0.1)
 
 
 CASES = [(Segmenting, masked), (Pooled, several), (Coursing, moving), (Filtering, tracked)]
