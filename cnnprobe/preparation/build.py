@@ -138,7 +138,7 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
     if scratch:  # a network like the one those weights belong to, without them
         weights = random(config)
     about = weights.about or {}
-    own = command == "train" or scratch or (weights.kind == "random" and dataset.target.kind == "map")
+    own = command == "train" or scratch or (weights.kind == "random" and dataset.target.kind in ("map", "course"))
     wanted = options.get("num_classes") or (len(dataset.target.names) if own else about.get("num_classes"))
     model = network(kind, options, given, wanted, weights, config["seed"], dataset.size)
     if "output" in about and not training:

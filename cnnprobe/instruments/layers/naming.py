@@ -34,6 +34,7 @@ from cnnprobe.instruments.network.calls import (
     has_map,
     is_gate,
     nonnegative,
+    own_parameters,
     parameters,
     pools_evenly,
     weights,
@@ -259,7 +260,8 @@ class _Catalogue:
             value = self._output(path)
             if re.fullmatch(r"conv\d+", name) or not isinstance(value, Value):
                 continue
-            layer = self._layer(name, path, "area", value)
+            size = own_parameters(self.model.get_submodule(path))  # those of modules inside it are of other layers
+            layer = replace(self._layer(name, path, "area", value), parameters=size)
             if not self._has_units(name, value, layer.tap, main=True):
                 continue
             if value in found:

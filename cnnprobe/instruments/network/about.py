@@ -37,6 +37,9 @@ class About:
             that has none.
         time_step: seconds from one step to the next along the one axis of its layers (image, unit, time), of a network
             for images that makes time itself; None where it has none, or none in seconds.
+        lesions: what `lesion` may take out beside layers, name to buffer: {"AIP-F5": "F5.spared_AIP"}. A buffer has one
+            axis, of units or connections, and holds ones by which the network multiplies them, as a recurrence does
+            at each of its steps.
 
     Raises:
         UserError: one of them is something else.
@@ -51,6 +54,7 @@ class About:
     output: Output | None = None
     capsules: str = ""
     time_step: float | None = None
+    lesions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sides = self.input_size
@@ -67,6 +71,8 @@ class About:
         step = self.time_step
         if step is not None and not (isinstance(step, int | float) and 0 < step < math.inf):
             raise UserError(f"About.time_step must be a number of seconds above 0, got {step!r}")
+        if not isinstance(self.lesions, Mapping) or not _are_texts([*self.lesions, *self.lesions.values()]):
+            raise UserError(f"About.lesions must map names to buffers, got {self.lesions!r}")
         for name in ("input_size", "classes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 

@@ -98,6 +98,11 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def own_parameters(module: nn.Module) -> int:
+    """Count the parameters of a module that are of none of the modules inside it."""
+    return sum(parameter.numel() for parameter in module.parameters(recurse=False))
+
+
 def has_map(value: Value) -> bool:
     """Say whether a value is (image, channel, y, x) with more than one position."""
     return len(value.shape) == 4 and value.shape[2] * value.shape[3] > 1

@@ -119,12 +119,15 @@ def regions_of(model: nn.Module, dataset: ImageSet, region: Region, kind: str) -
         kind: of class activation map.
 
     Raises:
-        UserError: a kind that needs one output per image, or a region that is not there.
+        UserError: a kind that needs one output per image, a region that is not there, or a network of courses.
     """
     try:
         (logits,) = find(model, "logits", dataset.size)
     except UserError:
         return None
+    if len(logits.map_size) == 1 and logits.map_size != (1,):
+        raise UserError("cam needs classes or maps, this network returns courses; gbp rule=gradient layer=logits shows "
+                        "the pixels")  # fmt: skip
     if len(logits.map_size) != 2 or math.prod(logits.map_size) == 1:
         if region != "predicted":
             raise UserError(f"region={_word(region)} is of a network that gives a class for every pixel; this one "

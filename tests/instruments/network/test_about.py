@@ -49,6 +49,7 @@ def test_only_the_marked_attribute_is_read():
         ({"aliases": {"a": 1}}, "aliases must map"),
         ({"time_step": 0}, r"About\.time_step must be a number of seconds above 0, got 0"),
         ({"time_step": "20 ms"}, "time_step must be a number of seconds above 0, got '20 ms'"),
+        ({"lesions": ["a"]}, r"About\.lesions must map names to buffers, got \['a'\]"),
     ],
 )
 def test_what_is_said_is_checked(given, told):
