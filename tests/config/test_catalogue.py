@@ -54,3 +54,10 @@ def test_facts_and_descriptions_are_those_of_the_whole_file(tmp_path, monkeypatc
     own = tmp_path / "text.py"
     own.write_text('"""What a text says.\n\ndef is a word.\n"""\nORDER = 3\n')
     assert ast.get_docstring(options.head(own)).startswith("What a text says.")
+
+
+def test_choices_in_folders_of_their_subject_are_found_by_name():
+    assert catalogue.module_of("model", "deep4net") == "cnnprobe.models.signals.deep4net"
+    assert catalogue.module_of("dataset", "tiny-imagenet") == "cnnprobe.datasets.published.tiny_imagenet"
+    assert catalogue.module_of("model", "unet") == "cnnprobe.models.unet"
+    assert "filter_size" in catalogue.options("model", "shallownet")

@@ -9,8 +9,15 @@ from cnnprobe.methods.lesion.lesioning import Answers
 from cnnprobe.methods.lesion.lesions import Lesion
 from cnnprobe.store.tables import Column, Rows, Table
 
-ImageColumn = Literal["image", "label", "intact", "decided", "iou", "iou_after"]
-"""Columns of the table "images": what is decided, or how well maps of classes fit."""
+ImageColumn = Literal["image", "label", "intact", "decided", "iou", "iou_after", "explained", "explained_after"]
+"""Columns of the table "images": what is decided, or how well maps of classes or courses fit."""
+Fit = Literal["iou", "explained"]
+FITS: dict[Fit, str] = {
+    "iou": "intersection over union of this image, mean over its classes but the background, NaN without masks",
+    "explained": "explained share (R²) of this image's course, NaN without courses",
+}
+AFTER: dict[Fit, ImageColumn] = {"iou": "iou_after", "explained": "explained_after"}
+"""The same with each lesion."""
 MaskColumn = Literal["lesioned"]
 """Columns of the table "masks/<layer>"."""
 
@@ -34,23 +41,23 @@ def images_table(shown: np.ndarray, labels: np.ndarray, lesions: int, batch: int
     return Table("images", "shown", len(shown), columns, batch)
 
 
-def fits_table(shown: np.ndarray, labels: np.ndarray, lesions: int, batch: int) -> Table[ImageColumn]:
-    """Lay out, for a network that gives a class for every pixel, how well each image's map fits; see `images_table`."""
-    fit = "intersection over union of this image, mean over its classes but the background, NaN without masks"
+def fits_table(shown: np.ndarray, labels: np.ndarray, lesions: int, batch: int, by: Fit = "iou") -> Table[ImageColumn]:
+    """Lay out how well each image's map of classes fits, or its course; see `images_table`."""
+    fit = FITS[by]
     columns: dict[ImageColumn, Column] = {
         "image": Column("row of the table stimuli", dtype="int64", unit="index", values=shown),
         "label": Column("class in the dataset, -1 = unknown", dtype="int64", unit="index", values=labels),
-        "iou": Column(f"{fit}; without a lesion"),
-        "iou_after": Column(f"{fit}; with each lesion", "lesion", (lesions,)),
+        by: Column(f"{fit}; without a lesion"),
+        AFTER[by]: Column(f"{fit}; with each lesion", "lesion", (lesions,)),
     }
     return Table("images", "shown", len(shown), columns, batch)
 
 
-def fit_rows(iou: np.ndarray, after: np.ndarray, batch: int) -> Iterator[Rows[ImageColumn]]:
-    """Give the rows of that table from (image,) and (lesion, image) intersections over union."""
-    for first in range(0, len(iou), batch):
+def fit_rows(before: np.ndarray, after: np.ndarray, batch: int, by: Fit = "iou") -> Iterator[Rows[ImageColumn]]:
+    """Give the rows of that table from what fits (image,) and (lesion, image)."""
+    for first in range(0, len(before), batch):
         own = slice(first, first + batch)
-        yield Rows("images", first, {"iou": iou[own], "iou_after": after[:, own].T})
+        yield Rows("images", first, {by: before[own], AFTER[by]: after[:, own].T})
 
 
 def image_rows(answers: Answers, batch: int) -> Iterator[Rows[ImageColumn]]:

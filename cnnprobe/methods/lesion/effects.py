@@ -10,17 +10,19 @@ from cnnprobe.methods.lesion.lesioning import Answers
 from cnnprobe.methods.lesion.lesions import Lesion
 from cnnprobe.store.tables import Column
 
-Measure = Literal["accuracy", "iou", "changed", "unexplained"]
-"""What is lost: accuracy; intersection over union of maps; the share of decisions, or of pixels, that change; the share
-of the variance of outputs unexplained."""
-LEVELS: tuple[Measure, ...] = ("accuracy", "iou")
+Measure = Literal["accuracy", "iou", "explained", "changed", "unexplained"]
+"""What is lost: accuracy; intersection over union of maps; explained share of courses; the share of
+decisions, or of pixels, that change; the share of the variance of outputs unexplained."""
+LEVELS: tuple[Measure, ...] = ("accuracy", "iou", "explained")
 """Those that an intact network has as well."""
 LesionColumn = Literal[
     "layer", "target", "group", "how", "units", "share", "draw", "control", "images", "before", "after", "difference",
     "difference_low", "difference_high", "changed", "changed_low", "changed_high", "unexplained", "loss", "p",
-    "class_before", "class_after", "class_changed", "class_p", "class_pixels", "class_pixels_intact",
+    "class_before", "class_after", "class_changed", "class_p", "class_pixels", "class_pixels_intact", "group_before",
+    "group_after",
 ]  # fmt: skip
-"""Columns of the table "lesions"; the last two of networks that give a class for every pixel."""
+"""Columns of the table "lesions"; `class_pixels…` of networks that give a class for every pixel, `group_…` of courses
+whose channels have groups."""
 COUNTED: tuple[LesionColumn, ...] = ("images", "class_pixels", "class_pixels_intact")
 """Whole numbers among what is measured."""
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cnnprobe.datasets.base.targets import BACKGROUND
 from cnnprobe.machine import files
-from cnnprobe.methods.lesion.columns import ImageColumn
+from cnnprobe.methods.lesion.columns import AFTER, Fit, ImageColumn
 from cnnprobe.methods.lesion.effects import LEVELS, LesionColumn
 from cnnprobe.methods.lesion.examples import IMAGES, PictureColumn
 from cnnprobe.methods.lesion.lesioning import BOTH, NEAR, NEAR_BOTH, TRUE
@@ -31,6 +31,7 @@ LEVEL = 0.05
 LABELS = {
     "accuracy": "accuracy",
     "iou": "intersection over union",
+    "explained": "explained share (R²)",
     "changed": "share decided otherwise than intact",
     "unexplained": "unexplained variance of the outputs",
 }
@@ -97,7 +98,7 @@ class Lesions:
     @property
     def column(self) -> LesionColumn:
         """The column that is drawn."""
-        return {"accuracy": "after", "iou": "after", "changed": "changed", "unexplained": "unexplained"}[self.measure]  # type: ignore
+        return "after" if self.measure in LEVELS else self.measure  # type: ignore[return-value]  # named as columns are
 
     def ends(self, rows: np.ndarray) -> np.ndarray | None:
         """Return (2, row) how far the 95 % interval reaches below and above what is drawn; None where there is none."""
@@ -112,12 +113,12 @@ class Lesions:
 
 
 def all_of(lesions: Lesions, title: str) -> Iterator[tuple[str, Figure]]:
-    """Give the figures that the lesions have something to show in."""
-    few = [layer for layer in lesions.layers if not lesions.many(layer)]
+    """Give the figures that the lesions have something to show in; of courses only those by unit."""
+    few = [] if lesions.measure == "explained" else [layer for layer in lesions.layers if not lesions.many(layer)]
     if few:
         yield "loss", by_target(lesions, few, title)
     shares = np.unique(lesions["share"])
-    if len(shares) > 1:
+    if len(shares) > 1 and lesions.measure != "explained":
         yield "shares", by_share(lesions, title)
     for layer in lesions.layers:
         if lesions.many(layer):
@@ -340,7 +341,7 @@ def examples(
 ) -> Figure:
     """Show images that are decided otherwise after the lesions that cost most, one row each."""
     rows = np.flatnonzero(pictures["image"] >= 0)
-    if lesions.of_pixels:
+    if lesions.of_pixels or lesions.measure == "explained":
         return _fits(lesions, pictures, images, rows, title)
     labels, intact, decided = images["label"], images["intact"], images["decided"]
     names = lesions.classes
@@ -361,13 +362,16 @@ def examples(
 def _fits(
     lesions: Lesions, pictures: TableView[PictureColumn], images: TableView[ImageColumn], rows: np.ndarray, title: str
 ) -> Figure:
-    """Show images whose maps of classes fit much worse, with the intersection over union of each."""
-    captions = []
+    """Show images whose maps of classes, or courses, fit much worse, with how well each did and does."""
+    what, fit, captions = "segmentation", "intersection over union, IoU", []
+    by: Fit = "iou"
+    if not lesions.of_pixels:
+        what, fit, by = "courses", "explained share, R²", "explained"
     for lesion, image in zip(pictures["lesion"][rows], pictures["shown"][rows]):
-        before, after = images["iou"][image], images["iou_after"][image, lesion]
-        what = f"{plain(lesions['target'][lesion], 24)}, {lesions['how'][lesion]}"
-        captions.append(f"{what}\n{before:.2f} → {after:.2f}")
-    words = f"images whose segmentation (intersection over union, IoU) loses most without these units: {title}"
+        before, after = images[by][image], images[AFTER[by]][image, lesion]
+        name = f"{plain(lesions['target'][lesion], 24)}, {lesions['how'][lesion]}"
+        captions.append(f"{name}\n{before:.2f} → {after:.2f}")
+    words = f"images whose {what} ({fit}) lose{'s' * lesions.of_pixels} most without these units: {title}"
     places, lines = rows.tolist(), []
     if "truth" in pictures:  # not in runs of older versions
         lines = [

@@ -23,6 +23,7 @@ from cnnprobe.instruments.network.split_network import Head, Sides, WholeHead, c
 from cnnprobe.instruments.network.untouched import untouched
 from cnnprobe.machine.memory import UNBOUNDED, Carried
 from cnnprobe.methods.lesion.lesions import How, Lesion
+from cnnprobe.methods.lesion.parts import PartHead, is_part
 from cnnprobe.store.tables import Advance
 from cnnprobe.store.unfinished import State, Unfinished, put
 
@@ -35,7 +36,7 @@ Pairs = Callable[[int], Iterator[tuple[Batch, Batch]]]
 
 
 class Returned(Protocol):
-    """What a network returns, as `kinds.Outputs` has it for classes, and `pixels.Maps` for maps of them."""
+    """What a network returns, as `kinds.Outputs` has it for classes, `pixels.Maps` for maps, `courses.Courses`."""
 
     @property
     def before(self) -> Layer | None:
@@ -62,7 +63,9 @@ class Answers:
         partner_read: (image,) bool, so could the image whose activation stands in.
         moments: (3, class) of the intact scores: their number, sum, and sum of squares.
         intact_pixels: (layer, image, class, 6) int32 pixels, see `BOTH`; no class where none is decided for each pixel.
-        pixels: (lesion, image, class, 6) int32.
+            Of courses (layer, image, channel, 4) float64 sums, see `explained.sums_of`.
+        pixels: (lesion, image, class, 6) int32, or (lesion, image, channel, 4) float64.
+        kept: (1 + lesion, image, score) float32 scores of the first few images, intact and with every lesion.
     """
 
     intact: np.ndarray
@@ -73,10 +76,27 @@ class Answers:
     moments: np.ndarray
     intact_pixels: np.ndarray
     pixels: np.ndarray
+    kept: np.ndarray
 
     @classmethod
-    def empty(cls, layers: int, lesions: int, images: int, classes: int, counted: int = 0) -> "Answers":
-        """Return the place for everything; `counted`: classes of a pixel."""
+    def empty(
+        cls,
+        layers: int,
+        lesions: int,
+        images: int,
+        classes: int,
+        counted: tuple[int, int] = (0, COUNTS),
+        dtype: str = "int32",
+        kept: int = 0,
+    ) -> "Answers":
+        """Return the place for everything.
+
+        Args:
+            layers, lesions, images, classes: how many.
+            counted: classes of a pixel, or channels of courses, and what is counted of each.
+            dtype: of that.
+            kept: images whose scores are kept.
+        """
         return cls(
             np.full((layers, images), -1, np.int32),
             np.full((lesions, images), -1, np.int32),
@@ -84,8 +104,9 @@ class Answers:
             np.zeros(images, bool),
             np.zeros(images, bool),
             np.zeros((3, classes)),
-            np.zeros((layers, images, counted, COUNTS), np.int32),
-            np.zeros((lesions, images, counted, COUNTS), np.int32),
+            np.zeros((layers, images, *counted), dtype),
+            np.zeros((lesions, images, *counted), dtype),
+            np.zeros((1 + lesions, min(kept, images), classes), np.float32),
         )
 
     def counted(self, how: How) -> np.ndarray:
@@ -117,7 +138,7 @@ class Lesioning:
     Args:
         model: any network; it is given back as it was.
         size: (channel, y, x) or (channel, time) of the images.
-        known: what the network returns; of maps it has `counts` as well.
+        known: what the network returns; of maps and courses it has `counts` as well.
         lesions: in the order of `Answers`; those of a layer stand together.
         units: (lesion,) the channels of each.
         means: by layer, (channel, *map) mean activation; of the layers that have lesions by it.
@@ -134,7 +155,7 @@ class Lesioning:
         self.layers = list({one.layer.name: one.layer for one in self.lesions}.values())
         self.places = {layer.name: [place for place, one in enumerate(self.lesions) if one.layer.name == layer.name]
                        for layer in self.layers}  # fmt: skip
-        self.cuts: dict[str, Head | WholeHead] = {}
+        self.cuts: dict[str, Head | WholeHead | PartHead] = {}
         self.held: list[_Held] = []
 
     def run(self, loaded: Pairs, answers: Answers, unfinished: Unfinished | None = None) -> Iterator[Advance]:
@@ -159,7 +180,7 @@ class Lesioning:
             yield Advance(at["shown"] * len(self.lesions))
         if at["shown"] < len(answers.read):
             with torch.inference_mode(), untouched(self.model):
-                self.cuts = {one.name: cut(self.model, one, self.size, self.known.before) for one in self.layers}
+                self.cuts = {one.name: self._cut(one) for one in self.layers}
                 place = at["shown"]
                 for batch, partners in loaded(at["shown"]):
                     yield from self._batch(batch, partners, place, answers, at)
@@ -171,10 +192,15 @@ class Lesioning:
         layer = self.lesions[place].layer
         with torch.inference_mode(), untouched(self.model):
             if layer.name not in self.cuts:
-                self.cuts[layer.name] = cut(self.model, layer, self.size, self.known.before)
+                self.cuts[layer.name] = self._cut(layer)
             self._intact(layer, part, partners)
             held = self.held.pop()
             return held.scores, self._lesioned(place, held)
+
+    def _cut(self, layer: Layer) -> Head | WholeHead | PartHead:
+        if is_part(layer):
+            return PartHead(self.model, layer, self.known.before)
+        return cut(self.model, layer, self.size, self.known.before)
 
     def _batch(
         self, batch: Batch, partners: Batch, place: int, answers: Answers, at: dict[str, int]
@@ -224,10 +250,12 @@ class Lesioning:
                 answers.moved[place, own] = np.where(part.readable, moved, np.nan)
                 answers.decided[place, own] = self._chosen(found, part.readable)
                 self._count(answers.pixels[place, own], found, held.scores, part)
+                self._keep(answers.kept[place + 1, own], found)
                 at["lesion"], counted = at["lesion"] + 1, counted + len(part)
                 yield Advance(len(part))
             at["layer"], at["lesion"] = number + 1, 0
         self._measure(self.held[0].scores, part, answers)
+        self._keep(answers.kept[0, own], self.held[0].scores)
         return None
 
     def _intact(self, layer: Layer, part: Batch, partners: Batch) -> bool:
@@ -242,10 +270,13 @@ class Lesioning:
 
     def _lesioned(self, place: int, held: _Held) -> Tensor:
         """Return the scores of the classes with a lesion."""
-        lesion = self.lesions[place]
+        lesion, cutting = self.lesions[place], self.cuts[self.lesions[place].layer.name]
+        if isinstance(cutting, PartHead):
+            with cutting.without(self.units[place]):
+                return self._scores(*cutting.ends(held.activation, held.sides))
         mean = self.means.get(lesion.layer.name)
         activation = silenced(held.activation, self.units[place], lesion.how, held.other, mean)
-        return self._scores(*self.cuts[lesion.layer.name].ends(activation, held.sides))
+        return self._scores(*cutting.ends(activation, held.sides))
 
     def _scores(self, outputs: Any, before: Tensor | None) -> Tensor:
         found = self.known.scores(outputs, before)
@@ -259,6 +290,11 @@ class Lesioning:
         """Count the pixels (image, class, 6) of each class, where the network decides for each."""
         if pixels.shape[1]:
             pixels[:] = self.known.counts(scores, intact, part.targets) * part.readable[:, None, None]  # type: ignore
+
+    def _keep(self, kept: np.ndarray, scores: Tensor) -> None:
+        """Keep the scores of as many images as there is room for."""
+        if len(kept):
+            kept[:] = scores[: len(kept)].cpu().numpy()
 
     def _measure(self, scores: Tensor, part: Batch, answers: Answers) -> None:
         """Take in the intact scores."""

@@ -11,6 +11,7 @@ import numpy as np
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.units import units_of
+from cnnprobe.methods.lesion.parts import is_part
 
 How = Literal["swap", "mean", "zero"]
 """What stands in for the activation of a unit: that of another image, its mean over images, or 0."""
@@ -123,7 +124,7 @@ def lesions_of(
     Args:
         layers: of the network.
         spec: units of each, see `groups_of`.
-        how: what stands in, one after the other.
+        how: what stands in, one after the other; of parts of a recurrence it is 0.
         shares: of the units of a group.
         draws: random choices of each share between 0 and 1.
         controls: random lesions beside each.
@@ -141,9 +142,10 @@ def lesions_of(
 def _of_group(
     layer: Layer, group: Group, how: Sequence[How], shares: Sequence[float], draws: int, controls: int
 ) -> Iterator[Lesion]:
+    ways: Sequence[How] = ["zero"] if is_part(layer) else how
     for share in shares:
         for draw in range(draws if 0 < share < 1 else 1):
-            for way in how:
+            for way in ways:
                 lesion = Lesion(layer, group, way, share, draw)
                 yield lesion
                 if controls and lesion.count > layer.channels - group.count:
@@ -152,6 +154,28 @@ def _of_group(
                         f"of {layer.channels}, {layer.channels - group.count} others are left"
                     )
                 yield from (Lesion(layer, group, way, share, draw, control) for control in range(controls))
+
+
+def ways_of(asked: Literal["auto"] | How | Sequence[How], layers: Sequence[Layer]) -> list[How]:
+    """Return what stands in for the units of layers, each once, in the order of `HOW`.
+
+    Args:
+        asked: auto: the activation to another image, and 0 for parts of a recurrence.
+        layers: that are lesioned.
+
+    Raises:
+        UserError: there is none; a part of a recurrence can be set to 0 alone.
+    """
+    if asked == "auto":
+        return ["zero"] if all(map(is_part, layers)) else ["swap"]
+    ways = [asked] if isinstance(asked, str) else list(asked)
+    if not ways:
+        raise UserError(f"how must be {', '.join(HOW[:-1])} or {HOW[-1]}, or several, got none")
+    parts = [one.name for one in layers if is_part(one)]
+    if parts and (other := [way for way in HOW if way in ways and way != "zero"]):
+        why = f"{parts[0]} acts at every step of a recurrence: how=zero"
+        raise UserError(f"how={other[0]} needs a layer of a single pass; {why}")
+    return [way for way in HOW if way in ways]
 
 
 def derangement(count: int, seed: int) -> np.ndarray:

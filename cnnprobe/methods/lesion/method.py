@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -11,13 +11,14 @@ from torch import nn
 
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.imageset import ImageSet
+from cnnprobe.datasets.base.targets import groups_of
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, skipped_rows, stimuli_table
-from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.lesion.columns import (
+    Fit,
     ImageColumn,
     fit_rows,
     fits_table,
@@ -26,11 +27,13 @@ from cnnprobe.methods.lesion.columns import (
     mask_rows,
     mask_tables,
 )
+from cnnprobe.methods.lesion.courses import CourseColumn, CourseEffects, Courses
 from cnnprobe.methods.lesion.effects import Effects, LesionColumn, Measure
 from cnnprobe.methods.lesion.examples import Examples, PictureColumn
 from cnnprobe.methods.lesion.lesioning import COUNTS, Answers, Lesioning, Means
-from cnnprobe.methods.lesion.lesions import HOW, How, Lesion, derangement, lesions_of
+from cnnprobe.methods.lesion.lesions import Lesion, derangement, lesions_of, ways_of
 from cnnprobe.methods.lesion.localizer import Contrast, Localizer, contrast
+from cnnprobe.methods.lesion.parts import is_part, layers_and_parts
 from cnnprobe.methods.lesion.pixels import Maps, PixelEffects
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows, Table
@@ -47,38 +50,39 @@ def compute(
     *,
     layer: str | list[str],
     units: str | int | list[int | str | list[int | str]],
-    how: Literal["swap", "mean", "zero"] | list[Literal["swap", "mean", "zero"]],
+    how: Literal["auto", "swap", "mean", "zero"] | list[Literal["swap", "mean", "zero"]],
     share: Annotated[float, Range(0, 1)] | list[Annotated[float, Range(0, 1)]],
     draws: Annotated[int, Range(1, 10000)],
     controls: Annotated[int, Range(0, 100000)],
     localizer: str | None,
-    measure: Literal["auto", "accuracy", "iou", "changed", "unexplained"],
+    measure: Literal["auto", "accuracy", "iou", "explained", "changed", "unexplained"],
 ) -> Measurement:
     """Silence units, and compare what the network does with what it did (Morcos et al. 2018; Zhou et al. 2018).
 
     Args:
         provided: by the run, see `contract.Provided`.
-        layer: names of layers, see `layers.naming.find`; each is lesioned by itself.
+        layer: names of layers, and of parts that the network declares, see `parts`; each is lesioned by itself.
         units: which of their units, see `lesions.groups_of`.
-        how: what stands in for the activation of a unit, see `lesioning`; several are made side by side.
+        how: what stands in for the activation of a unit, see `lesioning`; several are made side by side. auto: see
+            `lesions.ways_of`.
         share: of the units, or several shares.
         draws: random choices of a share between 0 and 1.
         controls: random lesions of as many other units of the layer, beside each.
         localizer: "CLASS_A>CLASS_B", see `localizer.contrast`: lesions are measured on the half of the images that it
             does not use.
-        measure: what is lost, see `effects.Measure`; auto: accuracy where labels are classes of the network, or
-            intersection over union where masks are; else decisions, else outputs.
+        measure: what is lost, see `effects.Measure`; auto: accuracy where labels are classes of the network,
+            intersection over union where masks are, explained share where courses are; else decisions, else outputs.
 
     Returns:
         tables "lesions" (a row each), "images" (what is decided), "masks/<layer>" (which units), "pictures", "stimuli";
-        "localizer/<layer>" where there is one.
+        "localizer/<layer>" where there is one, and "courses" of networks that return such.
 
     Raises:
         UserError: no such layer, unit or class; a measure that such a network or dataset does not have.
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
-    layers = find(model, layer, dataset.size)
-    ways = _ways(how)
+    layers = layers_and_parts(model, layer, dataset.size)
+    ways = ways_of(how, layers)
     shares = sorted({float(one) for one in (share if isinstance(share, list) else [share])})
     if not shares:
         raise UserError("share must be a number from 0 to 1 or several, got none")
@@ -89,14 +93,16 @@ def compute(
     if "swap" in ways and len(shown) < 2:
         raise UserError(f"how=swap needs 2 or more images, got {len(shown)}; say how=mean or how=zero")
     labels = np.asarray(dataset.labels)[shown]
-    known = Maps.of(model, dataset, provided.classes) or _outputs(model, dataset, provided.classes)
+    known = _known(model, dataset, provided.classes)
     effects = _effects(known, lesions, labels, provided, measure)
-    maps = known if isinstance(known, Maps) else None
-    _check_room(len(lesions), len(shown), maps)
+    fitted = None if isinstance(known, Outputs) else known
+    _check_room(len(lesions), len(shown), fitted)
     partner = shown[derangement(len(shown), seed)]
 
     def loaded(indices: np.ndarray, start: int) -> Iterator[Batch]:
-        return batches(dataset, **computation.loading, indices=indices, start=start, targets=bool(maps and maps.masks))
+        return batches(
+            dataset, **computation.loading, indices=indices, start=start, targets=bool(fitted and fitted.known)
+        )
 
     def pairs(start: int) -> Iterator[tuple[Batch, Batch]]:
         own = loaded(shown, start)
@@ -104,17 +110,20 @@ def compute(
 
     finder = None if halves is None else Localizer(model, layers, halves, lesions[0].group.name)
     averaged = list({one.layer.name: one.layer for one in lesions if one.how == "mean"}.values())
+    maps = known if isinstance(known, Maps) else None
     examples = Examples(dataset, lesions, shown, partner, computation, maps)
-    names = list(dataset.classes) if maps is None else maps.all_names
-    about = {"measure": effects.measure, "classes": json.dumps(names, ensure_ascii=False),
-             "localizer": localizer or "", "seed": seed,
-             "outputs": json.dumps(list(provided.classes), ensure_ascii=False)}  # fmt: skip
+    names = list(dataset.classes) if fitted is None else fitted.all_names
+    by: Fit = "explained" if isinstance(known, Courses) else "iou"
+    layout = images_table if fitted is None else partial(fits_table, by=by)
+    about = {"measure": effects.measure, "localizer": localizer or "", "seed": seed}
+    about |= {"classes": _listed(names), "outputs": _listed(provided.classes)}
     tables: list[Table[Any]] = [
-        (images_table if maps is None else fits_table)(shown, labels, len(lesions), computation.batch_size),
+        layout(shown, labels, len(lesions), computation.batch_size),
         Table("lesions", "lesion", len(lesions), effects.columns(), len(lesions), about),
         *mask_tables(lesions),
         *(finder.tables() if finder else ()),
         examples.table(),
+        *([known.table(len(lesions), len(shown))] if isinstance(known, Courses) else ()),
         stimuli_table(dataset, computation.batch_size),
     ]
     passes = len(shown) * len(lesions)
@@ -129,28 +138,42 @@ def compute(
             yield Phase("averaging", len(shown), "images")
             yield from means.run(len(shown), partial(loaded, shown), resumed.unfinished)
         yield Phase("lesioning", passes, "images")
-        sizes = len(layers), len(lesions), len(shown), known.classes, maps.counted if maps else 0
-        answers = Answers.empty(*sizes)
+        sizes = len(layers), len(lesions), len(shown), known.classes
+        answers = Answers.empty(
+            *sizes, *(((fitted.counted, fitted.numbers), fitted.dtype, fitted.kept) if fitted else ())
+        )
         work = Lesioning(model, dataset.size, known, lesions, sets, means.of(computation.device))
         yield from work.run(pairs, answers, resumed.unfinished)
         found = effects.values(answers)
         yield from mask_rows(lesions, sets)
         yield from finder.rows() if finder else ()
-        if maps is None:
+        if fitted is None:
             yield from image_rows(answers, computation.batch_size)
             yield from examples.rows(answers, found["loss"], labels if effects.shared else None)
         else:
-            fits = maps.fits(answers)
-            yield from fit_rows(*fits, computation.batch_size)
+            fits = fitted.fits(answers)
+            yield from fit_rows(*fits, computation.batch_size, by)
             yield from examples.of_maps(answers, found["loss"], fits[0] - fits[1], work)
+        if isinstance(known, Courses):
+            yield known.rows(answers, dataset, shown)
         yield Rows("lesions", 0, found)
         yield from skipped_rows(_skipped(len(dataset), shown, answers, finder), computation.batch_size)
 
     return Measurement(tables, events(), passes)
 
 
-def _outputs(model: nn.Module, dataset: ImageSet, classes: tuple[str, ...]) -> Outputs:
-    """Return what a network returns that decides for one class of an image."""
+def _listed(names: Sequence[str]) -> str:
+    return json.dumps(list(names), ensure_ascii=False)
+
+
+def _known(model: nn.Module, dataset: ImageSet, classes: tuple[str, ...]) -> Outputs | Maps | Courses:
+    """Return what a network returns: maps of classes, courses, or one class of an image.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    if (found := Maps.of(model, dataset, classes) or Courses.of(model, dataset, classes)) is not None:
+        return found
     known = outputs_of(model, dataset.size, classes, dataset).tell()
     if not known.count:
         raise UserError(f"lesion compares the outputs of a network, one row for each image; {known.remark}")
@@ -158,24 +181,19 @@ def _outputs(model: nn.Module, dataset: ImageSet, classes: tuple[str, ...]) -> O
 
 
 def _effects(
-    known: Outputs | Maps, lesions: list[Lesion], labels: np.ndarray, provided: Provided, measure: str
+    known: Outputs | Maps | Courses, lesions: list[Lesion], labels: np.ndarray, provided: Provided, measure: str
 ) -> Effects:
     """Return what is made of the answers of a network."""
     if isinstance(known, Maps):
         measured = known.measure(measure)
-        return PixelEffects(lesions, labels, known.counted, known.masks, measured, known, provided.computation.seed)
+        return PixelEffects(lesions, labels, known.counted, known.known, measured, known, provided.computation.seed)
+    if isinstance(known, Courses):
+        measured = known.measure(measure)
+        return CourseEffects(lesions, labels, known.counted, known.known, measured, known, provided.computation.seed)
     dataset, classes = provided.dataset, provided.classes
     say_classes(classes, dataset, known.classes)
     shared = shared_classes(classes, dataset, known.classes)
     return Effects(lesions, labels, len(dataset.classes), shared, _measure(measure, shared, labels, known))
-
-
-def _ways(how: Any) -> list[How]:
-    """Return what stands in, each once, in the order of `HOW`."""
-    asked = how if isinstance(how, list) else [how]
-    if not asked:
-        raise UserError(f"how must be {', '.join(HOW[:-1])} or {HOW[-1]}, or several, got none")
-    return [way for way in HOW if way in asked]
 
 
 def _halves(words: str | None, lesions: list[Lesion], dataset: ImageSet, seed: int) -> Contrast | None:
@@ -189,6 +207,8 @@ def _halves(words: str | None, lesions: list[Lesion], dataset: ImageSet, seed: i
         return None
     if not searched:
         raise UserError(f"localizer={words} finds units=best:N; say how many")
+    if parts := [one.layer.name for one in lesions if is_part(one.layer)]:
+        raise UserError(f"localizer={words} compares responses, {parts[0]} is a part of a recurrence and no layer")
     return contrast(words, dataset, seed)
 
 
@@ -198,6 +218,9 @@ def _measure(asked: str, shared: bool, labels: np.ndarray, known: Outputs) -> Me
         raise UserError("measure=iou needs a network that gives a class for every pixel, this one gives one for each "
                         "image; say measure=accuracy, changed or unexplained")  # fmt: skip
     judged, decides = shared and bool((labels >= 0).any()), known.single and known.kind != "unknown"
+    if asked == "explained":
+        raise UserError("measure=explained needs a network that returns courses; say measure=accuracy, changed or "
+                        "unexplained")  # fmt: skip
     if asked == "accuracy" and not judged:
         raise UserError("measure=accuracy needs images with classes of the network; say measure=changed or unexplained")
     if asked == "changed" and not decides:
@@ -207,11 +230,11 @@ def _measure(asked: str, shared: bool, labels: np.ndarray, known: Outputs) -> Me
     return asked  # type: ignore[return-value]  # one of the other three
 
 
-def _check_room(lesions: int, images: int, maps: Maps | None) -> None:
+def _check_room(lesions: int, images: int, fitted: Maps | Courses | None) -> None:
     """Refuse what would not fit into memory."""
     from cnnprobe.machine.memory import free_memory
 
-    each = 12 if maps is None else 12 + 4 * COUNTS * maps.counted
+    each = 12 if fitted is None else 12 + np.dtype(fitted.dtype).itemsize * COUNTS * fitted.counted
     needed, free = lesions * images * each, free_memory("cpu")
     if needed > free / 2:
         raise UserError(
@@ -247,7 +270,9 @@ def headline(recording: Recording) -> dict[str, Any]:
         found["controls"] = controls
     before, loss = table["before"][own], table["loss"][own]
     if np.isfinite(before).any():
-        found["intersection over union" if "class_pixels" in table else "accuracy"] = float(before[0])
+        found[_fit(table)] = float(before[0])
+        for name, values in group_values(table, "group_before").items():
+            found[f"{name}, {_fit(table)}"] = float(values[0])
     if np.isfinite(loss).any():
         worst = int(np.nanargmax(loss))
         words = f"{table['target'][own][worst]} ({table['how'][own][worst]})"
@@ -278,8 +303,9 @@ def summary(recording: Recording) -> dict[str, list[str]]:
     if np.isfinite(table["before"]).any():
         ends = zip(written("after"), written("difference", "{:+.3f}"), written("difference_low", "{:+.3f}"),
                    written("difference_high", "{:+.3f}"))  # fmt: skip
-        fit = "intersection over union" if "class_pixels" in table else "accuracy"
-        found[f"{fit} (change, 95 % interval)"] = [f"{a} ({d}, {low} to {high})" for a, d, low, high in ends]
+        found[f"{_fit(table)} (change, 95 % interval)"] = [f"{a} ({d}, {low} to {high})" for a, d, low, high in ends]
+    for name, values in group_values(table, "group_after").items():
+        found[f"{name}: 1 - R²"] = [f"{1 - value:.3f}" if np.isfinite(value) else "-" for value in values[rows]]
     if np.isfinite(table["changed"]).any():
         found["decided otherwise"] = written("changed")
     found["unexplained"] = written("unexplained")
@@ -292,6 +318,22 @@ def summary(recording: Recording) -> dict[str, list[str]]:
     return found
 
 
+def _fit(table: TableView[LesionColumn]) -> str:
+    """Return what is lost, in words."""
+    return _FITS.get(table.attributes["measure"], "intersection over union" if "class_pixels" in table else "accuracy")
+
+
+_FITS = {"accuracy": "accuracy", "iou": "intersection over union", "explained": "explained share"}
+
+
+def group_values(table: TableView[LesionColumn], column: LesionColumn) -> dict[str, np.ndarray]:
+    """Return (lesion,) explained shares by group of channels, {} where channels have no groups."""
+    if column not in table:
+        return {}
+    names = groups_of(json.loads(table.attributes["classes"]))
+    return {name: table[column][:, place] for place, name in enumerate(names)}
+
+
 def draw(recording: Recording) -> Figures:
     """Loss by target; by share; unit by unit; by class; and images that are decided otherwise."""
     from cnnprobe.methods.lesion import figures
@@ -302,6 +344,11 @@ def draw(recording: Recording) -> Figures:
     about = recording.attributes
     title = f"{about['model']} (weights: {about['weights']}), {about['dataset']}"
     lesions = figures.Lesions.of(table)
+    if lesions.measure == "explained":
+        from cnnprobe.methods.lesion import course_figures
+
+        courses: TableView[CourseColumn] = recording["courses"]
+        yield from course_figures.all_of(lesions, courses, title)
     yield from figures.all_of(lesions, title)
     pictures: TableView[PictureColumn] = recording["pictures"]
     images: TableView[ImageColumn] = recording["images"]

@@ -36,14 +36,17 @@ class Maps:
         shape: (class, y, x).
         names: of the classes, () where unknown.
         judged: classes whose mean is taken.
-        masks: whether the images have masks of these classes.
+        known: whether the images have masks of these classes.
     """
 
     shape: tuple[int, ...]
     names: tuple[str, ...]
     judged: tuple[int, ...]
-    masks: bool
+    known: bool
     before: ClassVar[None] = None
+    numbers: ClassVar[int] = COUNTS
+    dtype: ClassVar[str] = "int32"
+    kept: ClassVar[int] = 0
 
     @classmethod
     def of(cls, model: nn.Module, dataset: ImageSet, names: tuple[str, ...]) -> "Maps | None":
@@ -96,7 +99,7 @@ class Maps:
 
         The intact network is that of the first layer's passes.
         """
-        if not self.masks:
+        if not self.known:
             return tuple(np.full(one.shape[:-2], np.nan, np.float32) for one in (answers.pixels[0], answers.pixels))  # type: ignore
         found = (
             mean_overlap(one, self.judged).astype(np.float32) for one in (answers.intact_pixels[0], answers.pixels)
@@ -120,11 +123,11 @@ class Maps:
         if asked == "accuracy":
             raise UserError("measure=accuracy needs one class per image, the network gives one for every pixel; say "
                             "measure=iou")  # fmt: skip
-        if asked == "iou" and not self.masks:
+        if asked == "iou" and not self.known:
             raise UserError("measure=iou needs images with masks (dataset.target=mask); say measure=changed or "
                             "unexplained")  # fmt: skip
         if asked == "auto":
-            return "iou" if self.masks else "changed"
+            return "iou" if self.known else "changed"
         return asked  # type: ignore[return-value]  # one of the other three
 
     def counts(self, scores: Tensor, intact: Tensor, targets: Tensor | None) -> np.ndarray:
@@ -203,7 +206,7 @@ class PixelEffects(Effects):
         intact = answers.intact_pixels[layers.index(lesion.layer.name)][counted].astype(np.int64)
         pixels = answers.pixels[place][counted].astype(np.int64)
         total = pixels.sum(0)
-        known = np.nan if not self.maps.masks else 1.0
+        known = np.nan if not self.maps.known else 1.0
         before, after = (float(mean_overlap(one.sum(0), self.maps.judged)) * known for one in (intact, pixels))
         difference, share = self._ends(intact, pixels)
         changed = np.divide(total[:, OTHER], total[:, TRUE], out=np.full(len(total), np.nan), where=total[:, TRUE] > 0)

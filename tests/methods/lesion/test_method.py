@@ -53,7 +53,7 @@ MISTAKES = [
     ({"controls": 5}, "controls=5 are lesions of as many other units"),
     ({"units": [6]}, "conv1 has units 0 to 5, got 6"),
     ({"share": 1.5}, "share must be a finite number, from 0 to 1"),
-    ({"how": "remove"}, "how must be swap, mean, zero or a list of [swap, mean or zero], got 'remove'"),
+    ({"how": "remove"}, "how must be auto, swap, mean, zero or a list of [swap, mean or zero], got 'remove'"),
 ]
 
 
