@@ -57,7 +57,7 @@ class Examples:
             "pixels": Column("the image, made small", f"channel {along}", picture_size(self.dataset.size, count),
                              *picture_kind(self.dataset.size)),
         }  # fmt: skip
-        if self.maps is not None and self.maps.masks:
+        if self.maps is not None and self.maps.known:
             said = "class decided for with the lesion", "class decided for without it", "true class"
             for name, words in zip(MAPS, reversed(said)):
                 size = columns["pixels"].shape[1:]
@@ -110,7 +110,7 @@ class Examples:
     def _segmented(self, chosen: list[tuple[int, int]], work: Lesioning) -> dict[PictureColumn, np.ndarray]:
         """Return the true maps of images, and those before and after the lesions, as small as their pictures."""
         table, maps = self.table(), self.maps
-        if maps is None or not maps.masks:
+        if maps is None or not maps.known:
             return {}
         size = table.columns["truth"].shape
         made = {name: np.full((table.rows, *size), NOT_COUNTED, np.uint8) for name in MAPS}
