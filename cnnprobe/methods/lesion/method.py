@@ -16,6 +16,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.stimuli_table import say_classes, shared_classes, skipped_rows, stimuli_table
 from cnnprobe.instruments.outputs.kinds import Outputs, outputs_of
+from cnnprobe.machine.computation import Computation
 from cnnprobe.methods.contract import Figures, Provided
 from cnnprobe.methods.lesion.columns import (
     Fit,
@@ -99,10 +100,7 @@ def compute(
     _check_room(len(lesions), len(shown), fitted)
     partner = shown[derangement(len(shown), seed)]
 
-    def loaded(indices: np.ndarray, start: int) -> Iterator[Batch]:
-        return batches(
-            dataset, **computation.loading, indices=indices, start=start, targets=bool(fitted and fitted.known)
-        )
+    loaded = partial(_loaded, dataset, computation, fitted)
 
     def pairs(start: int) -> Iterator[tuple[Batch, Batch]]:
         own = loaded(shown, start)
@@ -110,16 +108,12 @@ def compute(
 
     finder = None if halves is None else Localizer(model, layers, halves, lesions[0].group.name)
     averaged = list({one.layer.name: one.layer for one in lesions if one.how == "mean"}.values())
-    maps = known if isinstance(known, Maps) else None
-    examples = Examples(dataset, lesions, shown, partner, computation, maps)
-    names = list(dataset.classes) if fitted is None else fitted.all_names
     by: Fit = "explained" if isinstance(known, Courses) else "iou"
+    examples = Examples(dataset, lesions, shown, partner, computation, known if isinstance(known, Maps) else None)
     layout = images_table if fitted is None else partial(fits_table, by=by)
-    about = {"measure": effects.measure, "localizer": localizer or "", "seed": seed}
-    about |= {"classes": _listed(names), "outputs": _listed(provided.classes)}
     tables: list[Table[Any]] = [
         layout(shown, labels, len(lesions), computation.batch_size),
-        Table("lesions", "lesion", len(lesions), effects.columns(), len(lesions), about),
+        _lesions_table(effects, fitted, provided, localizer),
         *mask_tables(lesions),
         *(finder.tables() if finder else ()),
         examples.table(),
@@ -164,6 +158,24 @@ def compute(
 
 def _listed(names: Sequence[str]) -> str:
     return json.dumps(list(names), ensure_ascii=False)
+
+
+def _loaded(
+    dataset: ImageSet, computation: Computation, fitted: Maps | Courses | None, indices: np.ndarray, start: int
+) -> Iterator[Batch]:
+    """Load images from a place on, with their maps or courses where it is compared with these."""
+    targets = bool(fitted and fitted.known)
+    return batches(dataset, **computation.loading, indices=indices, start=start, targets=targets)
+
+
+def _lesions_table(
+    effects: Effects, fitted: Maps | Courses | None, provided: Provided, localizer: str | None
+) -> Table[LesionColumn]:
+    """Lay out what is measured of each lesion."""
+    names = list(provided.dataset.classes) if fitted is None else fitted.all_names
+    about = {"measure": effects.measure, "localizer": localizer or "", "seed": provided.computation.seed}
+    about |= {"classes": _listed(names), "outputs": _listed(provided.classes)}
+    return Table("lesions", "lesion", len(effects.lesions), effects.columns(), len(effects.lesions), about)
 
 
 def _known(model: nn.Module, dataset: ImageSet, classes: tuple[str, ...]) -> Outputs | Maps | Courses:
