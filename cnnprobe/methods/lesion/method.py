@@ -160,6 +160,12 @@ def _listed(names: Sequence[str]) -> str:
     return json.dumps(list(names), ensure_ascii=False)
 
 
+def _empty(fitted: Maps | Courses | None, *sizes: int) -> Answers:
+    """Return the place for what the network does: layers, lesions, images and classes are `sizes`."""
+    counted = ((fitted.counted, fitted.numbers), fitted.dtype, fitted.kept) if fitted else ()
+    return Answers.empty(*sizes, *counted)
+
+
 def _loaded(
     dataset: ImageSet, computation: Computation, fitted: Maps | Courses | None, indices: np.ndarray, start: int
 ) -> Iterator[Batch]:
