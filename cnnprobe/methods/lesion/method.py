@@ -102,10 +102,7 @@ def compute(
 
     loaded = partial(_loaded, dataset, computation, fitted)
 
-    def pairs(start: int) -> Iterator[tuple[Batch, Batch]]:
-        own = loaded(shown, start)
-        return zip(own, loaded(partner, start)) if "swap" in ways else ((batch, batch) for batch in own)
-
+    pairs = partial(_pairs, loaded, shown, partner if "swap" in ways else None)
     finder = None if halves is None else Localizer(model, layers, halves, lesions[0].group.name)
     averaged = list({one.layer.name: one.layer for one in lesions if one.how == "mean"}.values())
     by: Fit = "explained" if isinstance(known, Courses) else "iou"
@@ -160,10 +157,20 @@ def _listed(names: Sequence[str]) -> str:
     return json.dumps(list(names), ensure_ascii=False)
 
 
-def _empty(fitted: Maps | Courses | None, *sizes: int) -> Answers:
-    """Return the place for what the network does: layers, lesions, images and classes are `sizes`."""
-    counted = ((fitted.counted, fitted.numbers), fitted.dtype, fitted.kept) if fitted else ()
-    return Answers.empty(*sizes, *counted)
+def _pairs(
+    loaded: Callable[[np.ndarray, int], Iterator[Batch]], shown: np.ndarray, partner: np.ndarray | None, start: int
+) -> Iterator[tuple[Batch, Batch]]:
+    """Load images from a place on, each batch with the images whose activations stand in, where they do."""
+    own = loaded(shown, start)
+    return ((batch, batch) for batch in own) if partner is None else zip(own, loaded(partner, start))
+
+
+def _empty(fitted: Maps | Courses | None, layers: int, lesions: int, images: int, classes: int) -> Answers:
+    """Return the place for what the network does."""
+    if fitted is None:
+        return Answers.empty(layers, lesions, images, classes)
+    counted = fitted.counted, fitted.numbers
+    return Answers.empty(layers, lesions, images, classes, counted, fitted.dtype, fitted.kept)
 
 
 def _loaded(
