@@ -255,7 +255,8 @@ def draw(recording: Recording) -> Figures:
     yield "layers", made
     if "connections" in recording.tables():
         boxes, edges = _levels(table, recording["connections"])
-        if len(boxes) <= BOXES and grows_again([box.level for box in boxes], edges):
+        maps = [(read, reader) for read, reader in edges if np.prod(boxes[read].sides) > 1]  # a gate is none
+        if len(boxes) <= BOXES and grows_again([box.level for box in boxes], maps):
             yield "architecture", architecture(boxes, edges, f"Levels of {recording.attributes.get('model')}")
 
 

@@ -78,6 +78,20 @@ def test_one_position_stands_beside_the_hull_and_maps_that_grow_again_are_drawn_
     assert "2\n20\n44" in {text.get_text() for text in ax.texts}
 
 
+def test_a_gate_from_one_number_is_no_map_that_grows(tmp_path):
+    class Gated(planted.Functional):
+        def __init__(self):
+            super().__init__()
+            self.squeeze, self.after = nn.Linear(3, 3), nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, images):
+            gate = self.squeeze(images.mean((2, 3)))
+            return super().forward(self.after(images * gate[..., None, None]))
+
+    recording = stored(cnnprobe.measure("layers", model=Gated(), size=(3, 8, 8), kind="main"), tmp_path)
+    assert [name for name, _ in layers.draw(recording)] == ["layers"]
+
+
 def test_maps_grow_again_only_where_they_have_shrunk():
     assert layers.grows_again([0, 1, 0], [(0, 1), (1, 2)])
     assert not layers.grows_again([0, 1, 2], [(0, 1), (1, 2)]) and not layers.grows_again([0, 1, 0], [(0, 1), (0, 2)])

@@ -330,7 +330,9 @@ def by_edge(lesions: Lesions, layers: list[str], title: str) -> Figure:
         panel.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names], fontsize=6.5)
     targets = [plain(name, 40) for name in lesions["target"][own[0]]]
     panels[0].set_yticks(range(1 + len(targets)), ["intact", *targets], fontsize=7)
-    made.colorbar(image, ax=panels[-1], fraction=0.05, pad=0.03).set_label("share decided rightly", fontsize=7)
+    scale = made.colorbar(image, ax=panels[-1], fraction=0.05, pad=0.03)
+    scale.set_label("share decided rightly", fontsize=7)
+    scale.ax.tick_params(labelsize=6)
     said = "inside: pixels of shapes, outside: of the background" if background else ""
     footer(made, [f"{int(lesions['images'].max())} images", said, f"near: within {EDGE} px of another true class"])
     return made

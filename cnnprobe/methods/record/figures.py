@@ -129,7 +129,7 @@ def by_distance(recording: Recording) -> Figure:
         left.axvspan(-0.5, beyond.max() + own["band"] / 2, color="0.92", label="not answered")
     left.set(xlim=(-0.5, at[-1] + own["band"] / 2), ylim=(-0.02, 1.02), ylabel="share")
     right.set_xlim(0.5, middle[-1] + 0.5)
-    ticks = [1, *range(4, len(middle), 4), len(middle)]
+    ticks = [1, *range(4, len(middle) - 1, 4), len(middle)]
     right.set_xticks(ticks, [*map(str, ticks[:-1]), f">{len(middle) - 1}"])
     beside = "" if background else "judged classes together"
     said = "share decided rightly"
