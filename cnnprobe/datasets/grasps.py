@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cnnprobe.config.options import Range
 from cnnprobe.datasets.base.targets import Target
+from cnnprobe.datasets.base.varied import Varied
 from cnnprobe.datasets.rendering import graspable
 from cnnprobe.datasets.rendering.drawn import Drawn, sensor_noise, stream
 from cnnprobe.datasets.rendering.graspable import KINDS
@@ -96,6 +97,7 @@ class Grasps(Drawn):
 
     Attributes:
         objects: (image, 4) float64: size, angle (degrees; 0 but of bars), and how far right and down it lies.
+        varied: size, and angle of bars, where objects are shown.
     """
 
     def __init__(self, options: dict[str, Any]):
@@ -117,6 +119,10 @@ class Grasps(Drawn):
             labels=labels,
             classes=KINDS,
         )
+        if self.show == "objects":
+            bars = self.labels == KINDS.index("bar")
+            values = {"size": self.objects[:, 0].copy(), "angle": np.where(bars, self.objects[:, 1], np.nan)}
+            self.varied = Varied(values, {"size": "1", "angle": "degrees"})
 
     def _stream(self, index: int, purpose: int) -> np.random.Generator:
         return stream(self.seed, SPLITS.index(self.split), index, purpose)

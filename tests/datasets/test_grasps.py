@@ -26,6 +26,15 @@ def test_images_are_the_same_alone_and_among_others_and_of_another_seed_others()
     assert len({objects(split=split).load([0])[0].numpy().tobytes() for split in grasps.SPLITS}) == 3
 
 
+def test_size_and_angle_are_what_varies_and_cards_vary_in_nothing():
+    dataset = objects()
+    varied, bars = dataset.varied, dataset.labels == KINDS.index("bar")
+    assert np.array_equal(varied.values["size"], dataset.objects[:, 0])
+    assert np.array_equal(varied.values["angle"][bars], dataset.objects[bars, 1])
+    assert bars.any() and np.isnan(varied.values["angle"][~bars]).all()
+    assert objects(show="labels", hold_out=None).varied is None
+
+
 @pytest.mark.parametrize("held", ["sizes", "kinds", "angles", None])
 def test_what_is_held_out_is_in_the_test_split_alone(held):
     learned, tested = objects(hold_out=held, count=600), objects(hold_out=held, split="test", count=600)

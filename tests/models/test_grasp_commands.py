@@ -14,13 +14,13 @@ WORKS = [
     ["optimize", "layer=[AIP.memory,M1,logits]", "units=0:1", "steps=2", *OBJECTS],
     ["perturb", "layer=[conv2,AIP,AIP.memory]", "units=0:1", *OBJECTS],
     ["tuning", "layer=[AIP.visual,M1.movement]", *GRATINGS],
+    ["tuning", "layer=[AIP.visual,AIP.memory,M1.movement]", *OBJECTS],
     ["rsa", "layer=[AIP.*,M1.*]", "reference=labels", *OBJECTS],
     ["lesion", "layer=[features,AIP,AIP-F5]", "share=[0.5,1]", "draws=2", *OBJECTS],
 ]
 REFUSED = [
     (["gbp", "layer=AIP", *OBJECTS], "tanh"),
     (["cam", *OBJECTS], "cam needs classes or maps, this network returns courses; gbp rule=gradient layer=logits"),
-    (["tuning", "layer=AIP.visual", *OBJECTS], "tuning shows dataset=manufactured"),
     (["lesion", "layer=AIP", "how=swap", *OBJECTS], "AIP acts at every step of a recurrence: how=zero"),
     (
         ["record", "dataset=grasps", "dataset.show=labels", "dataset.hold_out=kinds"],
