@@ -5,9 +5,11 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cnnprobe import methods
+from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError, listing
 from cnnprobe.machine import files, terminal
 from cnnprobe.methods.contract import Figures
@@ -29,7 +31,7 @@ DECISIVE = ("weights", "model", "source", "mode", "dataset", "experiment", "out"
 def draw(folder: Path) -> int:
     """Draw every figure of a run from its store alone, and return how many; maps of a brain go into `maps`."""
     recording = Recording(folder / "store.h5")
-    method = methods.module(recording.attributes["command"])
+    method = _method_of(recording)
     target = folder / FIGURES
     target.mkdir(exist_ok=True)
     count = 0
@@ -65,6 +67,18 @@ def _pairs(drawn: Any, whose: str) -> Figures:
         yield one
 
 
+def _method_of(recording: Recording) -> ModuleType:
+    """Return the command whose figures a store is drawn with.
+
+    Raises:
+        UserError: the store names none; somebody has written it.
+    """
+    command = recording.attributes["command"]
+    if command not in (*catalogue.commands(), *catalogue.OWN):
+        raise UserError(f"{recording.path} names no command that draws it, got {command!r}")
+    return methods.module(command)
+
+
 def sample_of(recording: Recording) -> str:
     """Say which part of its dataset a run has looked at; "" for all of it."""
     return str(recording["stimuli"].attributes.get("sample", "")) if "stimuli" in recording else ""
@@ -80,7 +94,7 @@ def draw_so_far(folder: Path) -> tuple[int, str]:
     recording = SoFar(folder / "store.h5")
     target = folder / FIGURES / SO_FAR
     count = 0
-    for name, figure in _drawn(methods.module(recording.attributes["command"]), recording):
+    for name, figure in _drawn(_method_of(recording), recording):
         target.mkdir(parents=True, exist_ok=True)
         style.mark(figure, f"not complete: {recording.progress}")
         files.write(files.named(target, name, ".png"), style.png(figure))

@@ -77,8 +77,9 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
             if job.rerun:
                 compatibility.remark_repeated(job.rerun, made, run.about)
             remarks.open(folder / "run.log")
-            run.save()
+            # before run.json, or a run that is killed between the two could not be resumed as it says
             files.write(folder / "config.yaml", as_yaml(job.config).encode())
+            run.save()
         except OSError as error:
             raise folders.unwritable(folder, error) from None
         undo.pop_all()

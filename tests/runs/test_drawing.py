@@ -16,7 +16,7 @@ def test_whatever_is_drawn_has_the_defaults_of_matplotlib(tmp_path, monkeypatch,
     """F102: a `matplotlibrc` is somebody's file."""
     folder, seen = tmp_path / "v001", []
     folder.mkdir()
-    writer = filled(folder / "store.h5")
+    writer = filled(folder / "store.h5", command="topk")
     if drawn != "draw_so_far":
         writer.finish()
     writer.close()
@@ -44,7 +44,7 @@ def test_what_names_a_figure_or_a_volume_is_no_path(tmp_path, monkeypatch, drawn
     folder = tmp_path / "given" / "v001"
     (folder / "figures").mkdir(parents=True)
     (tmp_path / "paper").mkdir()
-    writer = filled(folder / "store.h5")
+    writer = filled(folder / "store.h5", command="topk")
     if drawn != "draw_so_far":
         writer.finish()
     writer.close()
@@ -92,3 +92,15 @@ def test_runs_of_different_weights_are_drawn_together_only_where_that_was_asked(
     err = capsys.readouterr().err
     named = f"{labels[0]} (sha256 000000000000) and {labels[1]} (sha256 111111111111)"
     assert ("no figures of all runs together: they began with different weights, " + named in err) == told
+
+
+@pytest.mark.parametrize("draw", [drawing.draw, drawing.draw_so_far])
+@pytest.mark.parametrize("command", ["conv1 conv2", "os", "__init__", "contract"])
+def test_a_store_that_names_no_command_is_refused_in_one_line(tmp_path, draw, command):
+    """F102: somebody has written it; no module of that name is imported."""
+    writer = filled(tmp_path / "store.h5", command=command)
+    if draw is drawing.draw:
+        writer.finish()
+    writer.close()
+    with pytest.raises(UserError, match=f"names no command that draws it, got '{command}'"):
+        draw(tmp_path)

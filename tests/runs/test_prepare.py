@@ -10,6 +10,7 @@ import pytest
 
 from cnnprobe.datasets import shapes
 from cnnprobe.preparation import identity
+from cnnprobe.runs.under_way import Run
 
 WORDS = ["record", "model=convnet", "weights=random", "layer=conv1", "dataset=shapes", "dataset.count=8"]
 
@@ -30,6 +31,19 @@ def test_the_first_signal_ends_the_preparation(cnnprobe, monkeypatch, module, na
     with pytest.raises(SystemExit, match=str(status)) if number == signal.SIGTERM else nullcontext():
         assert cnnprobe(*WORDS).status == status
     assert not went_on and not Path("outputs").exists()
+
+
+def test_a_run_that_is_said_to_be_resumed_has_what_that_takes(cnnprobe, monkeypatch):
+    """F103: killed at any moment; where run.json stands, so does the configuration."""
+    save, there = Run.save, []
+
+    def looked_on(self, **changes):
+        there.append((self.folder / "config.yaml").is_file())
+        save(self, **changes)
+
+    monkeypatch.setattr(Run, "save", looked_on)
+    assert cnnprobe(*WORDS).status == 0
+    assert there and all(there)
 
 
 @pytest.mark.parametrize("dataset", ["shapes", "avatar", "signals", "tiles"])
