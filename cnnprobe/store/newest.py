@@ -85,9 +85,7 @@ def are_in_order(run: Path, about: dict[Path, dict[str, Any]]) -> bool:
 
 def unreadable(folder: Path) -> str:
     """Say of a folder what is damaged by which nobody knows how its run ended; "" where there is no run."""
-    there = any(
-        (folder / name).is_file() for name in (run_json.NAME, "store.h5")
-    )  # what comes before them is no run yet
+    there = any((folder / name).is_file() for name in (run_json.NAME, "store.h5"))  # before them it is no run yet
     return "has no run.json that can be read" if there else ""
 
 
