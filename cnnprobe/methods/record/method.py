@@ -101,17 +101,18 @@ def compute(
         followed = Followed(axes, conditions_of(dataset, conditions, most_conditions(axes)), dtype, computation.seed)
     showing = Showing(model, layers, keep, shared, kept, known, judge, followed)
     loaded = partial(batches, dataset, **computation.loading)
+    rest = loaded(start=start) if start < count else iter(())
     if followed is None:
         if conditions is not None:
             LOG.warning(f"conditions={conditions} is of layers along time with keep=maps: there are none")
-        return Measurement(tables, showing.events(loaded(start=start), shown), count - start, facts=kept)
+        return Measurement(tables, showing.events(rest, shown), count - start, facts=kept)
 
     def events() -> Iterator[Rows[Any] | Advance | Phase]:
         if (first := followed.begin(resumed.unfinished, start)) < start:
             yield Phase("recording once more", start - first, "images")
             yield from showing.again(loaded(indices=np.arange(start), start=first))
             yield Phase("recording", count - start, "images")
-        yield from showing.events(loaded(start=start), shown)
+        yield from showing.events(rest, shown)
         yield from followed.rows()
 
     return Measurement([*tables, *followed.tables()], events(), count - start, facts=kept)

@@ -25,6 +25,7 @@ KNOWN = {
     "deep4net": ("readout", nn.Conv1d),
     "shallownet": ("readout", nn.Conv1d),
     "unet": ("readout", nn.Conv2d),
+    "grasp": ("readout", nn.Linear),
 }
 NONE = ("capsnet",)
 """Networks whose outputs come from no linear layer or convolution."""
