@@ -10,13 +10,15 @@ import torchvision
 from cnnprobe.instruments.layers.naming import main_layers
 from cnnprobe.instruments.windows.occluders import Grid
 from cnnprobe.methods.rf_map.occlusion import Occlusion
-from cnnprobe.models import capsnet, convnet, mousenet, unet
+from cnnprobe.models import capsnet, convnet, grasp, mousenet, unet
 from tests.support.occluding import misses, scale, textured
 
 MOUSE = {"num_classes": 10, "readout": "pool4", "input_size": None, "upsample_to": None, "mask_seed": 0}
 UNET = {"input_size": 32, "channels": 3, "width": 4, "depth": 2, "padding": "same", "rise": "transposed"}
 CAPSULES = {"input_size": 20, "channels": 3, "width": 4, "kernel": 5, "types": 2, "primary": 4, "pose": 4, "routing": 3}
 CAPSULES |= {"decoder": None, "reconstruction": 0.0}
+GRASP = {"input_size": 16, "channels": 3, "features": 4, "units": 5, "between": 0.2, "arrangement": "modular"}
+GRASP |= {"activation": "retanh", "tau": 0.1, "step": 0.05, "rates": 0.0, "weights": 0.0}
 
 
 def published(arch, **options):
@@ -34,6 +36,7 @@ ZOO = {
     "vit": (published("vit_b_16", image_size=32), 32),
     "unet": (lambda: unet.build(num_classes=None, **UNET), 32),
     "capsnet": (lambda: capsnet.build(num_classes=None, **CAPSULES), 20),
+    "grasp": (lambda: grasp.build(num_classes=None, **GRASP), 16),
 }
 LARGE = {
     "convnext_tiny": (published("convnext_tiny"), 64),
@@ -53,7 +56,7 @@ LARGE = {
 }
 
 
-LONG = ("mousenet", "vit", "mobilenet_v2", "alexnet")
+LONG = ("mousenet", "vit", "mobilenet_v2", "alexnet", "grasp")
 """Of those above, networks of which brute force takes longest."""
 
 
