@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import main_layers
 from cnnprobe.instruments.network.layer import Layer
+from cnnprobe.methods.cam.localisation import TOLERANCE
 from cnnprobe.methods.cam.orientation import Orientation, orientation_of
 from cnnprobe.methods.cam.tokens import token_order
 
@@ -88,7 +89,8 @@ def displacement(layer: Layer, size: tuple[int, ...]) -> str:
     """Say where a map lies whose edge looks further inside the image than it is drawn; "" where it lies as it is drawn.
 
     A map is drawn over the whole image, (k + 1/2) / n of its side for the k-th of n places. Without padding the middles
-    of the fields of the first and the last place are further inside; less than a step of the map is left unsaid.
+    of the fields of the first and the last place are further inside; less than a step of the map, or than the pointing
+    game allows, is left unsaid.
 
     Args:
         layer: with a map (y, x).
@@ -100,7 +102,7 @@ def displacement(layer: Layer, size: tuple[int, ...]) -> str:
     for span, count, side in zip(layer.field.spans, layer.map_size, size[1:]):
         first, last = sorted(sum(span.region(place)) / 2 + 0.5 for place in (0, count - 1))
         step = side / count
-        if not span.stride or max(first - step / 2, side - step / 2 - last) <= step:
+        if not span.stride or max(first - step / 2, side - step / 2 - last) <= max(step, TOLERANCE * side):
             return ""
         parts.append(f"{first:g} to {last:g}")
     sides = " x ".join(str(side) for side in size[1:])
