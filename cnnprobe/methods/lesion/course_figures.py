@@ -8,8 +8,10 @@ from itertools import zip_longest
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from cnnprobe.datasets.base.targets import groups_of
 from cnnprobe.methods.lesion.courses import CourseColumn
@@ -81,6 +83,7 @@ def by_target(lesions: Lesions, layers: list[str], title: str) -> Figure:
         panel.axvline(before[rows[0]], color=SERIES[place % len(SERIES)], linestyle="--", linewidth=1)
     panel.axvline(1, color="0.6", linewidth=0.8)
     panel.set_xscale("log")
+    _plain(panel.xaxis)
     panel.set_yticks(range(len(targets)), targets, fontsize=8)
     panel.set_ylim(len(targets) - 0.5, -0.5)
     panel.set_xlabel(LABEL, fontsize=8)
@@ -92,6 +95,12 @@ def by_target(lesions: Lesions, layers: list[str], title: str) -> Figure:
     said += ["grey strokes: random lesions of as many other units"] * bool((lesions["control"] >= 0).any())
     footer(made, said + _replaced(lesions))
     return made
+
+
+def _plain(axis: Axis) -> None:
+    """Write powers of ten as numbers: texts of figures are shown as they are, without mathematics."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _images(lesions: Lesions) -> str:
@@ -122,6 +131,7 @@ def by_share(lesions: Lesions, title: str) -> Figure:
             panel.plot(*np.transpose(means), color=colour, linewidth=1.4, label=target)
         panel.axhline(1, color="0.6", linewidth=0.8)
         panel.set_yscale("log")
+        _plain(panel.yaxis)
         panel.set_xlim(-0.03, 1.03)
         panel.set_title(name, fontsize=8)
         panel.set_xlabel("share of the units taken out", fontsize=8)
@@ -161,6 +171,7 @@ def by_channel(lesions: Lesions, layers: list[str], title: str) -> Figure:
     panel.axhline(0.5, color="black", linewidth=1)
     bar = made.colorbar(image, ax=panel, fraction=0.06, pad=0.02, extend="both")
     bar.set_label(LABEL, fontsize=7)
+    _plain(bar.ax.yaxis)
     bar.ax.tick_params(labelsize=6)
     footer(made, [_images(lesions), *_replaced(lesions)])
     return made

@@ -30,6 +30,8 @@ def test_unexplained_shares_are_drawn_by_group_beside_random_lesions():
     np.testing.assert_allclose(drawn["reach"], [0.1, 4])
     np.testing.assert_allclose(drawn["hand"], [1.5, 4])
     assert [one.get_text() for one in panel.get_yticklabels()] == ["AIP", "M1"]
+    made.canvas.draw()
+    assert "0.1" in [one.get_text() for one in panel.get_xticklabels()]
     strokes = [line for line in panel.lines if line.get_marker() == "|"]
     np.testing.assert_allclose(np.concatenate([line.get_xdata() for line in strokes]), [0.1, 0.1])
 
