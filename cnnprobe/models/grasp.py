@@ -123,7 +123,7 @@ def build(
     parts = {area: f"{area}.spared" for area in AREAS}
     parts |= {f"{source}-{target}": f"{target}.spared_{source}" for source, target in ways(arrangement)}
     aliases = {area: area for area in AREAS} | means
-    model.cnnprobe = About(input_size=image, aliases=aliases, output="course", lesions=parts)
+    model.cnnprobe = About(input_size=image, aliases=aliases, output="course", time_step=step, lesions=parts)
     return model.eval()
 
 

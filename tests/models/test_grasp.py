@@ -206,3 +206,7 @@ def test_shuffled_outputs_are_not_generalised():
         spread = (true - true.mean(0, keepdim=True)).square().sum()
         beyond[kind] = 1 - float((made - true).square().sum() / spread)
     assert beyond[grasps.Grasps] > 0.4 and beyond[Shuffled] < 0.02
+
+
+def test_trajectories_have_its_step():
+    assert about(network(step=0.05)).time_step == 0.05
