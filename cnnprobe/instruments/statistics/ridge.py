@@ -125,41 +125,13 @@ def _cross_validation(squares: np.ndarray, projected: np.ndarray, y: np.ndarray,
     return images * (beyond + remains**2 @ energy) / free[:, None] ** 2
 
 
-def held_out(
-    features: np.ndarray,
-    responses: np.ndarray,
-    penalties: np.ndarray,
-    folds: int,
-    seed: int,
-    components: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predict every image once, from those of the other folds.
-
-    Args:
-        features: (image, f).
-        responses: (image, unit).
-        penalties, folds, seed: see `ridge`.
-        components: first principal components of the features of the other folds, read in their place; None: all.
-
-    Returns:
-        predictions, and means over the images of the other folds, both (image, unit).
-    """
-    order = np.random.default_rng(seed).permutation(len(features))
-    predicted, means = np.zeros((2, *responses.shape))
-    for part in np.array_split(order, folds):
-        others = np.setdiff1d(order, part)
-        known, new = features[others], features[part]
-        if components is not None and components < features.shape[1]:
-            centre = known.mean(0)
-            axes = np.linalg.svd(known - centre, full_matrices=False)[2][:components].T
-            known, new = (known - centre) @ axes, (new - centre) @ axes
-        weights, bias, _ = _fit(known, responses[others], penalties)
-        predicted[part], means[part] = new @ weights + bias, responses[others].mean(0)
-    return predicted, means
-
-
 def _held_out(features: np.ndarray, responses: np.ndarray, penalties: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Return r2 (unit,) = 1 - squared errors over held-out images / those of the mean of the other images."""
-    predicted, means = held_out(features, responses, penalties, folds, seed)
-    errors, spread = ((responses - predicted) ** 2).sum(0), ((responses - means) ** 2).sum(0)
+    order = np.random.default_rng(seed).permutation(len(features))
+    errors, spread = np.zeros(responses.shape[1]), np.zeros(responses.shape[1])
+    for part in np.array_split(order, folds):
+        others = np.setdiff1d(order, part)
+        weights, bias, _ = _fit(features[others], responses[others], penalties)
+        errors += ((responses[part] - features[part] @ weights - bias) ** 2).sum(0)
+        spread += ((responses[part] - responses[others].mean(0)) ** 2).sum(0)
     return 1 - np.divide(errors, spread, out=np.full(len(errors), np.nan), where=spread > 0)

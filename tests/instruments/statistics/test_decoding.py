@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from cnnprobe.instruments.statistics.decoding import LEAST, Reading, accuracy, r2
-from cnnprobe.instruments.statistics.ridge import PENALTIES, _fit
+from cnnprobe.instruments.statistics.decoding import LEAST, PENALTIES, Reading, accuracy, path, r2
 
 
 def test_a_planted_number_in_noise_is_read_out_as_far_as_the_noise_lets():
@@ -18,6 +17,17 @@ def test_a_planted_number_in_noise_is_read_out_as_far_as_the_noise_lets():
     assert score[-1].value == score[0].value
 
 
+@pytest.mark.parametrize("shape", [(30, 4), (12, 40)])
+def test_predictions_are_those_of_the_normal_equations(shape):
+    random = np.random.default_rng(5)
+    known, new, values = random.normal(size=shape), random.normal(size=(3, shape[1])), random.normal(size=(shape[0], 2))
+    x, y = known - known.mean(0), values - values.mean(0)
+    for penalty, found in zip(PENALTIES, path(known, values, new)):
+        own = penalty * np.linalg.svd(x)[1][0] ** 2
+        weights = np.linalg.solve(x.T @ x + own * np.eye(shape[1]), x.T @ y)
+        assert np.allclose(found, values.mean(0) + (new - known.mean(0)) @ weights, rtol=1e-6, atol=1e-8)
+
+
 def test_the_score_is_that_of_a_loop_over_the_images_held_out():
     random = np.random.default_rng(1)
     features, values = random.normal(size=(40, 4)), random.normal(size=40)
@@ -25,13 +35,26 @@ def test_the_score_is_that_of_a_loop_over_the_images_held_out():
     order, errors, spread = np.random.default_rng(7).permutation(40), 0.0, 0.0
     for fold in range(5):
         part = order[fold * 8 : (fold + 1) * 8]
-        others = [image for image in range(40) if image not in part]
-        weights, bias, _ = _fit(features[others], values[others][:, None], PENALTIES)
-        for image in part:
-            errors += (values[image] - features[image] @ weights[:, 0] - bias[0]) ** 2
-            spread += (values[image] - np.mean(values[others])) ** 2
+        others = np.array([image for image in range(40) if image not in part])
+        within = np.zeros(len(PENALTIES))
+        for own in np.array_split(np.arange(32), 5):
+            rest = [place for place in range(32) if place not in own]
+            found = path(features[others[rest]], values[others[rest]][:, None], features[others[own]])[:, :, 0]
+            within += ((found - values[others[own]]) ** 2).sum(1)
+        best = path(features[others], values[others][:, None], features[part])[within.argmin(), :, 0]
+        errors += ((values[part] - best) ** 2).sum()
+        spread += ((values[part] - values[others].mean()) ** 2).sum()
     found = r2(features, values, np.zeros(40, int), Reading(seed=7))[0].value
     assert found == pytest.approx(1 - errors / spread, rel=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rectified_units_that_few_images_drive_do_not_spoil_what_the_others_say(seed):
+    """With a penalty by generalised cross-validation R² is -47 for one of these."""
+    random = np.random.default_rng(seed)
+    lying = random.normal(size=(100, 3))
+    features = np.maximum(lying @ random.normal(size=(3, 60)) - 3.4, 0)
+    assert 0.2 < r2(features, lying[:, 0], np.zeros(100, int), Reading())[0].value < 0.8
 
 
 def test_components_are_the_directions_of_most_variance_whatever_they_say():
