@@ -75,7 +75,7 @@ def main() -> None:
                 network = network if name.startswith("CNN") else ["model=capsnet", *network]
                 given = [*network, "dataset=poses", *more, f"weights={trained}"]
                 shown = done(run / words_of.replace(" ", "-"), "record", given)
-                found[place, seed, column] = json.loads((shown / "run.json").read_text())["headline"]["accuracy"]
+                found[place, seed, column] = json.loads((shown / "run.json").read_text())["headline"]["top-1"]
         report(found[:, : seed + 1])
 
 
