@@ -19,7 +19,7 @@ WORKS = [
     ["lesion", "layer=[features,AIP,AIP-F5]", "share=[0.5,1]", "draws=2", *OBJECTS],
 ]
 REFUSED = [
-    (["gbp", "layer=AIP", *OBJECTS], "tanh"),
+    (["gbp", "layer=AIP", "top_images=1", *OBJECTS], "tanh"),
     (["cam", *OBJECTS], "cam needs classes or maps, this network returns courses; gbp rule=gradient layer=logits"),
     (["lesion", "layer=AIP", "how=swap", *OBJECTS], "AIP acts at every step of a recurrence: how=zero"),
     (
