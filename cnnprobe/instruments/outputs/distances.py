@@ -14,7 +14,7 @@ from cnnprobe.datasets.base.targets import NOT_COUNTED
 BANDS = 32
 """Of distances to the border, at most."""
 EDGE = 16
-"""Largest distance to an edge that is told apart, px."""
+"""Largest distance to an edge that has a count of its own, px."""
 COUNTED, RIGHT, BOTH, TRUE, PREDICTED = range(5)
 """Pixels that count; decided rightly; of judged classes and decided rightly, of those, taken for those."""
 COUNTS = 5

@@ -1,4 +1,4 @@
-"""The conditions by which trajectories are told apart: classes, images, or the levels of a factor."""
+"""The conditions whose trajectories are compared: classes, images, or the levels of a factor."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -103,7 +103,7 @@ def measure(
 
     def events() -> Iterator[Rows[Any] | Advance | Phase]:
         loaded = lambda start: batches(dataset, **computation.loading, start=start)  # noqa: E731
-        found = yield from respond(model, sites, loaded, np.ones(len(dataset)), resumed.unfinished)
+        found = yield from respond(model, sites, loaded, np.zeros(len(dataset)), resumed.unfinished)
         there = resumed.finished
         for start in missing(stimuli, there):
             skipped = np.zeros(min(computation.batch_size, len(dataset) - start), bool)
@@ -179,7 +179,10 @@ class Decoding:
         if task.factor == CLASS:
             found = accuracy(features, self.dataset.labels, how)
         else:
-            found = r2(features, self.varied.values[task.factor], groups, how)
+            values = self.varied.values[task.factor]
+            if task.readout in ("capsule", "length"):  # of an image without a class no capsule is its own
+                values = np.where(self.dataset.labels >= 0, values, np.nan)
+            found = r2(features, values, groups, how)
             if few := [group for group in self.groups if found[group].few]:
                 LOG.warning(f"{task.factor} of {task.layer}: not decoded in {len(few)} of {len(self.groups)} classes, "
                             f"which have fewer than {LEAST} images with it")  # fmt: skip

@@ -81,6 +81,28 @@ def test_what_is_stored_is_what_the_units_respond(found):
     assert np.array_equal(found["stimuli"]["x"], dataset.poses[:, 0, 0])
 
 
+@pytest.mark.parametrize("reading", ["centre", "max"])
+def test_of_a_map_the_neuron_in_the_middle_is_read_or_the_largest(reading):
+    torch.manual_seed(0)
+    model, dataset = (
+        nn.Sequential(nn.Conv2d(1, 3, 5, padding=2), nn.Flatten(), nn.Linear(1728, 8)).eval(),
+        images(count=16),
+    )
+    seen = model[0](dataset.load(range(16))[0]).detach()
+    expected = seen[:, :, 11, 11] if reading == "centre" else seen.amax((2, 3))
+    found = tables(model, dataset, layer="0", reading=reading)["units/0"]["curve"]
+    assert np.allclose(found.T, expected.numpy(), atol=1e-5)
+
+
+def test_an_image_without_a_class_has_no_capsule_of_its_own():
+    dataset = images()
+    dataset.labels = np.where(np.arange(200) < 160, dataset.labels, -1)
+    found = tables(Centres().eval(), dataset, layer="pose")["decoding"]
+    rows = (found["class"] == -2) & (found["factor"] == "x")
+    assert np.isnan(found["score"][rows & (found["readout"] == "capsule")]).all()
+    assert np.isfinite(found["score"][rows & (found["readout"] == "all")]).all()
+
+
 def test_a_grid_has_curves_and_nothing_is_read_out():
     grid = tables(Centres().eval(), images(grid=5), layer="places")
     assert "decoding" not in grid and grid["units/places"]["curve"].shape == (3, 8 * 3 * 5)
