@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from cnnprobe.datasets.base.imageset import ImageSet
@@ -17,6 +16,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.outputs.explained import explained, explained_by_channel, explained_together, sums_of
 from cnnprobe.methods.lesion.effects import Effects, LesionColumn, Measure
+from cnnprobe.methods.lesion.fitted import Fitted
 from cnnprobe.methods.lesion.lesioning import Answers
 from cnnprobe.methods.lesion.pixels import DRAWS, ENDS
 from cnnprobe.store.tables import Column, Rows, Table
@@ -28,7 +28,7 @@ CourseColumn = Literal["image", "truth", "intact", "lesioned"]
 
 
 @dataclass(frozen=True)
-class Courses:
+class Courses(Fitted):
     """The outputs of a network that returns (image, channel, time), read as `kinds.Outputs` reads those of classes.
 
     Args:
@@ -77,35 +77,12 @@ class Courses:
             )
         return cls(shape, target.names, True, target.rate, target.start)
 
-    @property
-    def classes(self) -> int:
-        """Number of scores of an image."""
-        return int(np.prod(self.shape))
-
-    @property
-    def counted(self) -> int:
-        """Number of channels."""
-        return self.shape[0]
-
-    @property
-    def all_names(self) -> list[str]:
-        """Names of the channels, their numbers where these are unknown."""
-        return list(self.names) or [str(place) for place in range(self.counted)]
-
     def fits(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
         """Return (image,) and (lesion, image) float32 explained share of each image alone; NaN without courses."""
         if not self.known:
             return tuple(np.full(one.shape[:-2], np.nan, np.float32) for one in (answers.pixels[0], answers.pixels))  # type: ignore
         found = (explained_together(one).astype(np.float32) for one in (answers.intact_pixels[0], answers.pixels))
         return tuple(found)  # type: ignore[return-value]  # two of them
-
-    def scores(self, returned: Tensor, before: Tensor | None = None) -> Tensor:
-        """Return what a network returned as (image, score)."""
-        return returned.flatten(1)
-
-    def chosen(self, scores: Tensor) -> Tensor:
-        """Return -1 for every image: it is no class that is decided for."""
-        return torch.full((len(scores),), -1, device=scores.device)
 
     def measure(self, asked: str) -> Measure:
         """Return what is lost, by what can be known.

@@ -18,6 +18,7 @@ from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.outputs.distances import to_edge
 from cnnprobe.methods.lesion.effects import Effects, LesionColumn, Measure
+from cnnprobe.methods.lesion.fitted import Fitted
 from cnnprobe.methods.lesion.lesioning import BOTH, COUNTS, NEAR, NEAR_BOTH, OTHER, PREDICTED, TRUE, Answers
 from cnnprobe.store.tables import Column
 
@@ -29,7 +30,7 @@ ENDS = 2.5, 97.5
 
 
 @dataclass(frozen=True)
-class Maps:
+class Maps(Fitted):
     """The outputs of a network that returns (image, class, y, x), read as `kinds.Outputs` reads those of classes.
 
     Args:
@@ -79,21 +80,6 @@ class Maps:
             raise UserError("the masks of {} have {}, the network gives {}".format(dataset.name, *shapes))
         return cls((count, *logits.map_size), target.names, target.judged, True)
 
-    @property
-    def classes(self) -> int:
-        """Number of scores of an image."""
-        return int(np.prod(self.shape))
-
-    @property
-    def counted(self) -> int:
-        """Number of classes of a pixel."""
-        return self.shape[0]
-
-    @property
-    def all_names(self) -> list[str]:
-        """Names of the classes, their numbers where these are unknown."""
-        return list(self.names) or [str(place) for place in range(self.counted)]
-
     def fits(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
         """Return (image,) and (lesion, image) float32 intersection over union of each image alone; NaN without masks.
 
@@ -105,14 +91,6 @@ class Maps:
             mean_overlap(one, self.judged).astype(np.float32) for one in (answers.intact_pixels[0], answers.pixels)
         )
         return tuple(found)  # type: ignore[return-value]  # two of them
-
-    def scores(self, returned: Tensor, before: Tensor | None = None) -> Tensor:
-        """Return what a network returned as (image, score)."""
-        return returned.flatten(1)
-
-    def chosen(self, scores: Tensor) -> Tensor:
-        """Return -1 for every image: it is no class that is decided for."""
-        return torch.full((len(scores),), -1, device=scores.device)
 
     def measure(self, asked: str) -> Measure:
         """Return what is lost, by what can be known.
