@@ -1,8 +1,8 @@
 """What can be read of an image from the responses to it: ridge regression to numbers and classes, on images held out.
 
 Every number is predicted from all responses, from their first principal components, or from some of them. Penalty and
-components come from the images that are not predicted, the penalty from folds of these: rectified responses have images
-that are like no others, of which generalised cross-validation knows too little. What is held out is predicted once:
+components come from the images that are not predicted, the penalty from folds of these. What is held out is predicted
+once:
 
     R² = 1 - sum over images of (y - ŷ)² / sum of (y - ȳ)², with ȳ the mean of the images that are learned from
     accuracy = share of images whose own class has the largest prediction, of one regression to 0 or 1 for each class
@@ -13,6 +13,8 @@ The interval of 95 % is a percentile bootstrap over images, the regressions bein
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from cnnprobe.instruments.statistics.ridge import coordinates, errors_within, path
 
 PENALTIES = np.logspace(-6, 2, 33)
 """Tried, as shares of the largest squared singular value of the responses."""
@@ -140,42 +142,20 @@ def held_out(features: np.ndarray, values: np.ndarray, how: Reading) -> tuple[np
     Returns:
         predictions, and means over the images of the other folds, both (image, number).
     """
+    features = coordinates(features)[0]
     order = np.random.default_rng(how.seed).permutation(len(features))
     predicted, means = np.zeros((2, *values.shape))
     for part in np.array_split(order, FOLDS):
-        others = np.setdiff1d(order, part)
+        others = order[~np.isin(order, part)]
         known, new = features[others], features[part]
         if how.components is not None and how.components < features.shape[1]:
             centre = known.mean(0)
             axes = np.linalg.svd(known - centre, full_matrices=False)[2][: how.components].T
             known, new = (known - centre) @ axes, (new - centre) @ axes
-        errors = np.zeros((len(PENALTIES), values.shape[1]))
-        for own in np.array_split(np.arange(len(others)), FOLDS):  # the order is drawn by lots already
-            rest = np.setdiff1d(np.arange(len(others)), own)
-            found = path(known[rest], values[others[rest]], known[own])
-            errors += ((found - values[others[own]]) ** 2).sum(1)
-        best = errors.sum(1).argmin()
-        predicted[part], means[part] = path(known, values[others], new)[best], values[others].mean(0)
+        best = errors_within(known, values[others], PENALTIES).sum(1).argmin()
+        (predicted[part],) = path(known, values[others], new, PENALTIES[[best]])
+        means[part] = values[others].mean(0)
     return predicted, means
-
-
-def path(known: np.ndarray, values: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Return what ridge regression predicts for new images with each of the penalties, (penalty, image, number).
-
-    Args:
-        known: (image, f) responses that are learned from.
-        values: (image, number) of these.
-        new: (other image, f).
-    """
-    centre, level = known.mean(0), values.mean(0)
-    x, y, z = known - centre, values - level, new - centre
-    dual = x.shape[1] > x.shape[0]
-    squares, vectors = np.linalg.eigh(x @ x.T if dual else x.T @ x)
-    kept = squares > max(squares[-1], 0) * len(squares) * np.finfo(float).eps
-    squares, vectors = squares[kept], vectors[:, kept]
-    along, weights = (z @ x.T @ vectors, vectors.T @ y) if dual else (z @ vectors, vectors.T @ (x.T @ y))
-    largest = squares[-1] if len(squares) else 1.0
-    return level + np.stack([along @ (weights / (squares[:, None] + p * largest)) for p in PENALTIES])
 
 
 def _errors(features: np.ndarray, values: np.ndarray, how: Reading) -> tuple[np.ndarray, np.ndarray] | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnnprobe.instruments.statistics.ridge import ridge
+from cnnprobe.instruments.statistics.ridge import readout
 
 FOLDS = 5
 
@@ -32,7 +32,6 @@ def refitted_accuracy(features: np.ndarray, labels: np.ndarray, seed: int) -> fl
     for label in classes:
         own = np.flatnonzero(labels == label)
         part[own] = rng.permutation(len(own)) % FOLDS
-    # as many as two folds of what is left ask for
     if len(classes) < 2 or len(labels) < 10 or not np.isfinite(features).all():
         return float("nan")
     target, right = (labels[:, None] == classes).astype(float), 0
@@ -40,6 +39,6 @@ def refitted_accuracy(features: np.ndarray, labels: np.ndarray, seed: int) -> fl
         learned, asked = part != fold, part == fold
         if not np.ptp(features[learned], axis=0).any():
             return float("nan")
-        answers = ridge(features[learned], target[learned], folds=2, seed=seed).predict(features[asked]).argmax(1)
+        answers = readout(features[learned], target[learned], seed=seed).predict(features[asked]).argmax(1)
         right += int((classes[answers] == labels[asked]).sum())
     return right / len(labels)

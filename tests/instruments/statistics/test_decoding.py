@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cnnprobe.instruments.statistics.decoding import LEAST, PENALTIES, Reading, accuracy, path, r2
+from cnnprobe.instruments.statistics.decoding import LEAST, PENALTIES, Reading, accuracy, r2
+from cnnprobe.instruments.statistics.ridge import path
 
 
 def test_a_planted_number_in_noise_is_read_out_as_far_as_the_noise_lets():
@@ -22,7 +23,7 @@ def test_predictions_are_those_of_the_normal_equations(shape):
     random = np.random.default_rng(5)
     known, new, values = random.normal(size=shape), random.normal(size=(3, shape[1])), random.normal(size=(shape[0], 2))
     x, y = known - known.mean(0), values - values.mean(0)
-    for penalty, found in zip(PENALTIES, path(known, values, new)):
+    for penalty, found in zip(PENALTIES, path(known, values, new, PENALTIES)):
         own = penalty * np.linalg.svd(x)[1][0] ** 2
         weights = np.linalg.solve(x.T @ x + own * np.eye(shape[1]), x.T @ y)
         assert np.allclose(found, values.mean(0) + (new - known.mean(0)) @ weights, rtol=1e-6, atol=1e-8)
@@ -35,13 +36,15 @@ def test_the_score_is_that_of_a_loop_over_the_images_held_out():
     order, errors, spread = np.random.default_rng(7).permutation(40), 0.0, 0.0
     for fold in range(5):
         part = order[fold * 8 : (fold + 1) * 8]
-        others = np.array([image for image in range(40) if image not in part])
+        others = np.array([image for image in order if image not in part])
         within = np.zeros(len(PENALTIES))
         for own in np.array_split(np.arange(32), 5):
             rest = [place for place in range(32) if place not in own]
-            found = path(features[others[rest]], values[others[rest]][:, None], features[others[own]])[:, :, 0]
+            shown = features[others[rest]], values[others[rest]][:, None], features[others[own]]
+            found = np.stack(list(path(*shown, PENALTIES)))[:, :, 0]
             within += ((found - values[others[own]]) ** 2).sum(1)
-        best = path(features[others], values[others][:, None], features[part])[within.argmin(), :, 0]
+        shown = features[others], values[others][:, None], features[part]
+        best = next(path(*shown, PENALTIES[[within.argmin()]]))[:, 0]
         errors += ((values[part] - best) ** 2).sum()
         spread += ((values[part] - values[others].mean()) ** 2).sum()
     found = r2(features, values, np.zeros(40, int), Reading(seed=7))[0].value
