@@ -57,7 +57,7 @@ def test_the_penalty_is_the_one_that_predicts_the_images_of_other_folds_best(ima
 
 @pytest.mark.parametrize("seed", range(6))
 def test_rectified_units_that_few_images_drive_do_not_spoil_what_the_others_say(seed):
-    """With penalties by generalised cross-validation R² is -47 for one of these, and below 0 for one more of eighteen."""
+    """By generalised cross-validation two of these eighteen are below 0, one at -47."""
     random = np.random.default_rng(seed)
     lying = random.normal(size=(100, 3))
     features = np.maximum(lying @ random.normal(size=(3, 60)) - 3.4, 0)

@@ -30,9 +30,10 @@ FEW = {
 """Words that make a run short."""
 
 
-def interrupted(cnnprobe, command, asked, patch, tmp_path, times):
+def interrupted(cnnprobe, command, asked, patch, tmp_path, times, name=None):
     """Run a command undisturbed, then interrupted so many times; return both folders and where it was interrupted."""
-    calm_folder, folder = (tmp_path / out / command / name_of(command) / "v001" for out in ("calm", "outputs"))
+    name = name or name_of(command)
+    calm_folder, folder = (tmp_path / out / command / name / "v001" for out in ("calm", "outputs"))
     chance = random.Random(command)
     with patch.context() as planted, Interruptions().planted(planted) as calm:
         assert cnnprobe(*asked, "out=calm").status == 0
