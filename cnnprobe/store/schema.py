@@ -11,7 +11,7 @@ from typing import Any
 from cnnprobe.store.kinds import fits
 
 TEXTS = (
-    "axes", "channels", "checkpoint", "command", "comparison", "conditions", "config", "contrast", "criteria",
+    "along", "axes", "channels", "checkpoint", "command", "comparison", "conditions", "config", "contrast", "criteria",
     "criterion", "dataset", "dataset_fingerprint", "description", "direction", "display", "ends", "engine",
     "families", "field_note", "filling", "fingerprint", "format", "groups", "guess", "identity", "kind", "kinds",
     "layer", "localizer", "measure", "metric", "mode", "model", "module", "noise", "objective", "of", "outputs", "over",

@@ -78,6 +78,7 @@ def compute(
     source: Run | None,
     brain: Run | None,
     brain_layer: str | None,
+    along: Literal["dimensions", "components"],
 ) -> Measurement:
     """Make the preferred image of every unit: activation maximisation (Erhan et al. 2009), regularised.
 
@@ -98,6 +99,7 @@ def compute(
         source: a run of topk or record that has them.
         brain, brain_layer: the second network of stretch and one-hot (`model`, and `size` of its inputs), and its
             layer, whose channels are `units`.
+        along: the directions that objective="rendered" moves.
 
     Returns:
         one table "units/<layer>" per layer, and "stimuli".
@@ -107,7 +109,9 @@ def compute(
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
     if objective == "rendered":
-        return render(provided, layer, units, top_images, source)
+        return render(provided, layer, units, top_images, source, along)
+    if along != "dimensions":
+        raise UserError(f"along={along} is of objective=rendered, got objective={objective}")
     names = [preset] if isinstance(preset, str) else list(dict.fromkeys(preset))
     presets: dict[str, Settings] = {name: changes.of(name) for name in names}
     if changes.diversity and starts < 2:

@@ -13,7 +13,9 @@ SIDE, GAP, FRONT, HEAD = 56, 4, 120, 22
 """Side of a picture, white between two, width of the names, and height of the line above, px of the figure."""
 
 
-def strips(pictures: np.ndarray, images: np.ndarray, offsets: np.ndarray, names: Sequence[str], title: str) -> Figure:
+def strips(
+    pictures: np.ndarray, images: np.ndarray, offsets: np.ndarray, names: Sequence[str], title: str, along: str
+) -> Figure:
     """Draw a dimension in each row: the image it starts from, then what the decoder draws from step to step.
 
     Args:
@@ -22,6 +24,7 @@ def strips(pictures: np.ndarray, images: np.ndarray, offsets: np.ndarray, names:
         offsets: (step,) by which the dimension is moved.
         names: of the rows; lines may be broken.
         title: of the figure.
+        along: what is moved, dimensions or components.
     """
     rows, steps = images.shape[:2]
     high, wide = (SIDE * length / max(images.shape[-2:]) for length in images.shape[-2:])
@@ -47,12 +50,12 @@ def strips(pictures: np.ndarray, images: np.ndarray, offsets: np.ndarray, names:
                 show(ax, np.clip(rgb(picture), 0, 1), cell)
             else:
                 ax.add_patch(cell.rectangle(facecolor="0.94", edgecolor="0.75", hatch="////", linewidth=0))
-    footer(made, ["image: longest capsule of the class", "numbers: by how much the dimension is moved",
+    footer(made, ["image: longest capsule of the class", f"numbers: by how much the {along[:-1]} is moved",
                   "slope: how far it comes back, mean over images"])  # fmt: skip
     return made
 
 
-def loop(change: np.ndarray, slopes: np.ndarray, marked: Sequence[int], title: str) -> Figure:
+def loop(change: np.ndarray, slopes: np.ndarray, marked: Sequence[int], title: str, along: str) -> Figure:
     """Draw how far every dimension comes back, over how much it changes the picture.
 
     Args:
@@ -60,13 +63,14 @@ def loop(change: np.ndarray, slopes: np.ndarray, marked: Sequence[int], title: s
         slopes: (dimension,), 1: as far as it was moved.
         marked: dimensions that change the picture most, drawn in colour.
         title: of the figure.
+        along: what is moved, dimensions or components.
     """
     made = style.figure(5.2, 3.4, title)
     ax = made.subplots()
     others = np.setdiff1d(np.arange(len(change)), marked)
     for level in (0, 1):
         ax.axhline(level, color="0.4", linewidth=0.8, linestyle=":" if level else "-")
-    ax.plot(change[others], slopes[others], "o", color="0.6", markersize=3, label="other dimensions")
+    ax.plot(change[others], slopes[others], "o", color="0.6", markersize=3, label=f"other {along}")
     rows = list(marked)
     ax.plot(change[rows], slopes[rows], "o", color=style.SERIES[1], markersize=4, label="strongest of each class")
     ax.set_xlabel("change of the picture (root mean square, 0 to 1)", fontsize=8)

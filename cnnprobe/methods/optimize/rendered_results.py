@@ -10,7 +10,7 @@ from cnnprobe.methods.optimize.rendered import RenderedColumn
 from cnnprobe.store.reader import Recording, TableView
 
 STRONGEST = 3
-"""Dimensions of each class on the first figure: those that change the picture most."""
+"""Dimensions, or components, of each class on the first figure: those that change the picture most."""
 CLASSES = 8
 """Classes with a figure of their own."""
 
@@ -41,7 +41,7 @@ def headline(table: TableView[RenderedColumn]) -> dict[str, Any]:
     """Count dimensions, and say how far those that change the picture most come back."""
     rows = [row for own in strongest(table).values() for row in own]
     slopes = _mean(table["slope"])
-    found: dict[str, Any] = {"classes": len(np.unique(table["class"])), "dimensions": table.row_count}
+    found: dict[str, Any] = {"classes": len(np.unique(table["class"])), _along(table): table.row_count}
     if rows:
         found[f"median slope of the {STRONGEST} strongest"] = float(np.median(slopes[rows]))
         found["from 0.5 to 1.5"] = f"{np.mean((slopes[rows] >= 0.5) & (slopes[rows] <= 1.5)):.0%}"
@@ -61,8 +61,13 @@ def summary(table: TableView[RenderedColumn]) -> dict[str, list[str]]:
             if place < len(rows):
                 row = rows[place]
                 word = f"{table['dimension'][row]}: change {change[row]:.3f}, slope {slopes[row]:.2f}"
-            columns.setdefault(f"dimension {place + 1}", []).append(word)
+            columns.setdefault(f"{_along(table)[:-1]} {place + 1}", []).append(word)
     return columns
+
+
+def _along(table: TableView[RenderedColumn]) -> str:
+    """Return the word for what is moved, dimensions or components; older runs have the former."""
+    return "components" if table.attributes.get("along") == "components" else "dimensions"
 
 
 def _names(table: TableView[RenderedColumn]) -> Any:
@@ -79,20 +84,27 @@ def draw(recording: Recording, table: TableView[RenderedColumn]) -> Figures:
     about, own, names = recording.attributes, table.attributes, _names(table)
     layer, network = table.name.removeprefix("units/"), f"{about['model']} (weights: {about['weights']})"
     columns = {name: table[name] for name in ("picture", "image", "class", "dimension")}
-    slopes, offsets = _mean(table["slope"]), np.array(own["offsets"])
+    slopes, offsets, along = _mean(table["slope"]), np.array(own["offsets"]), _along(table)
+    spread = table["spread"] if along == "components" else None
 
     def sheet(rows: list[int], title: str) -> Any:
-        words = [f"{names(columns['class'][row])}, dim. {columns['dimension'][row]}\nslope {slopes[row]:.2f}"
-                 for row in rows]  # fmt: skip
-        return strips(columns["picture"][rows], columns["image"][rows], offsets, words, title)
+        words = []
+        for row in rows:
+            width = "" if spread is None else f"sd {spread[row]:.2f}, "
+            what = f"{names(columns['class'][row])}, {along[: 3 if spread is None else 4]}. {columns['dimension'][row]}"
+            words.append(f"{what}\n{width}slope {slopes[row]:.2f}")
+        return strips(columns["picture"][rows], columns["image"][rows], offsets, words, title, along)
 
     best = strongest(table)
     some = [int(row) for label in list(best)[:CLASSES] for row in best[label]]
-    title = f"Dimensions of {own['layer']} of {network}, drawn by its decoder"
+    title = f"{along.capitalize()} of {own['layer']} of {network}, drawn by its decoder"
     if some:
         yield layer, sheet(some, f"{title}\nof each class the {STRONGEST} that change the picture most")
     for label in list(best)[:CLASSES]:
         rows = np.flatnonzero(columns["class"] == label)
         if len(rows):
             yield f"{layer}_class_{label}", sheet(rows.tolist(), f"{title}\n{names(label)}")
-    yield f"{layer}_loop", loop(_mean(table["change"]), slopes, [row for rows in best.values() for row in rows], title)
+    yield (
+        f"{layer}_loop",
+        loop(_mean(table["change"]), slopes, [row for rows in best.values() for row in rows], title, along),
+    )

@@ -139,7 +139,7 @@ def by_distance(recording: Recording) -> Figure:
         axes.set_title(what, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(color="0.92", linewidth=0.6)
-        axes.legend(fontsize=6.5, frameon=False, loc="best")
+        axes.legend(fontsize=6.5, frameon=False, loc="lower right")
     return made
 
 

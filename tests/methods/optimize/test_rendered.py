@@ -86,6 +86,57 @@ def test_a_class_without_images_has_no_numbers():
     assert (found["natural_image"] == -1).all() and np.isnan(found["slope"]).all()
 
 
+class Mixed(Drawer):
+    """The capsules of `Drawer` after a rotation Q, which the decoder takes back: what comes back of direction d of
+    one class is Q P Q' d, with P the strengths of 1, 0.5 and 0."""
+
+    ROTATION = torch.linalg.qr(torch.from_numpy(np.random.default_rng(3).normal(size=(3, 3))).float())[0]
+
+    def forward(self, images):
+        parts = images[:, 0].reshape(-1, 2, 2, 3, 2).mean((2, 4)) @ self.ROTATION
+        return self.pose(parts.flatten(1)).unflatten(1, (2, 3)).square().sum(2)
+
+    def drawn(self, pose, present):
+        return super().drawn(pose @ self.ROTATION.T, present)
+
+
+def blocks(count=40):
+    """Return images of one class whose three parts vary by themselves, by 0.3, 0.2 and 0.1 in the mean."""
+    random = np.random.default_rng(1)
+    parts = 0.5 + random.permuted(np.linspace(-1, 1, count)[:, None] * [0.3, 0.2, 0.1], axis=0)
+    images = np.zeros((count, 1, 4, 6), np.float32)
+    images[:, 0, :2] = parts.repeat(2, 1)[:, None]
+    return Labelled(images, [0] * count), parts
+
+
+@pytest.mark.parametrize("batch_size", [7, 40])
+def test_components_are_those_of_a_decomposition_of_all_capsules_and_come_back_as_their_parts_do(batch_size):
+    images, parts = blocks()
+    found = table(run(Mixed().eval(), images, units="0:3", along="components", batch_size=batch_size))
+    own = parts @ Mixed.ROTATION.double().numpy()
+    _, deviations, axes = np.linalg.svd(own - own.mean(0))
+    assert np.allclose(found["spread"], deviations / np.sqrt(len(own)), rtol=1e-4)
+    alike = np.abs((found["direction"] * axes).sum(1))
+    assert np.allclose(alike, 1, atol=1e-4)
+    assert (found["direction"][[0, 1, 2], np.abs(found["direction"]).argmax(1)] > 0).all()
+    turned = found["direction"] @ Mixed.ROTATION.double().numpy().T
+    assert np.allclose(found["slope"], (turned**2 @ [1, 0.5, 0])[:, None], atol=1e-4)
+    assert np.allclose(found["value"], (own[found["natural_image"]] * found["direction"][:, None]).sum(2), atol=1e-5)
+    plain = table(run(Mixed().eval(), images, units="0:3"))
+    assert np.array_equal(plain["direction"], np.eye(3)) and np.isnan(plain["spread"]).all()
+
+
+def test_a_class_that_no_image_has_longest_has_no_components():
+    found = table(run(Mixed().eval(), blocks()[0], along="components"))
+    assert np.isfinite(found["slope"][:3]).all() and np.isnan(found["slope"][3:]).all()
+    assert np.isnan(found["direction"][3:]).all()
+
+
+def test_components_are_of_rendered_capsules_alone():
+    with pytest.raises(UserError, match="along=components is of objective=rendered, got objective=channel"):
+        run(objective="channel", layer="pose", along="components")
+
+
 def test_the_slope_is_that_of_the_least_squares_line():
     back = np.random.default_rng(0).normal(size=len(OFFSETS))
     assert slope(OFFSETS, back) == pytest.approx(np.polyfit(OFFSETS, back, 1)[0])
@@ -110,8 +161,10 @@ def test_networks_and_layers_that_cannot_be_drawn_are_refused(model, options, wo
 
 def test_a_resumed_run_renders_what_is_missing_alike():
     whole = [event for event in run().events if isinstance(event, Rows) and event.table == "units/pose"]
-    rest = [event for event in run(finished={"units/pose": frozenset([0, 1, 3])}).events if isinstance(event, Rows)]
+    done = {"units/pose": frozenset([0, 1, 3])}
+    rest = [event for event in run(finished=done).events if isinstance(event, Rows)]
     rest = [event for event in rest if event.table == "units/pose"]
     assert [event.start for event in rest] == [2, 4, 5]
     for event in rest:
-        assert all(np.array_equal(values, whole[event.start].columns[name]) for name, values in event.columns.items())
+        for name, values in event.columns.items():
+            assert np.array_equal(values, whole[event.start].columns[name], equal_nan=True), name

@@ -22,6 +22,7 @@ RUNS = {
     "trajectories": ["record", *GRASP, *RANDOM, "layer=[AIP,M1]", "keep=maps", "batch_size=2"],
     "votes": ["cam", *CAPSNET, *RANDOM, "model.num_classes=8", "kind=votes", "batch_size=2"],
     "rendered": ["optimize", *CAPSNET, *RANDOM, "model.num_classes=8", "objective=rendered", "units=0:4"],
+    "components": ["optimize", *CAPSNET, *RANDOM, "model.num_classes=8", "objective=rendered", "along=components"],
     "poses": ["tuning", *CAPSNET, *RANDOM, "model.num_classes=8", "layer=[pose,lengths]", "batch_size=2"],
 }
 
