@@ -12,6 +12,7 @@ WORKS = [
     ["rf-map", "layer=[conv2,AIP,AIP.memory,logits]", *MAPPED, *OBJECTS],
     ["gbp", "layer=[conv2,AIP,AIP.memory,logits]", "rule=gradient", *MAPPED[:2], *OBJECTS],
     ["optimize", "layer=[AIP.memory,M1,logits]", "units=0:1", "steps=2", *OBJECTS],
+    ["optimize", "layer=AIP", "objective=neuron", "position=[12]", "units=0:1", "steps=2", *OBJECTS],
     ["perturb", "layer=[conv2,AIP,AIP.memory]", "units=0:1", *OBJECTS],
     ["tuning", "layer=[AIP.visual,M1.movement]", *GRATINGS],
     ["tuning", "layer=[AIP.visual,AIP.memory,M1.movement]", *OBJECTS],
@@ -26,6 +27,7 @@ REFUSED = [
         ["record", "dataset=grasps", "dataset.show=labels", "dataset.hold_out=kinds"],
         "a label never learned says nothing",
     ),
+    (["optimize", "layer=AIP", "objective=neuron", "position=[36]", *OBJECTS], "is not on the map of AIP, which is 36"),
     (["train", "dataset=grasps", "augment=none"], "the courses of grasps have 8 x 55 (channel x time)"),
     (["train", "augment=[crop]", *OBJECTS], "augment of images with courses is none"),
     (["train", "dataset=shapes"], "it gives courses"),
@@ -37,6 +39,16 @@ REFUSED = [
 def test_it_works(cnnprobe, words):
     answer = cnnprobe(words[0], *WORDS, "weights=random", "device.workers=0", *words[1:])
     assert answer.status == 0, answer.err
+
+
+@pytest.mark.slow
+def test_it_learns_other_objects(cnnprobe):
+    taught = ["train", *WORDS, *OBJECTS, "device.workers=0", "augment=none", "epochs=1", "dataset.hold_out=kinds"]
+    assert cnnprobe(*taught, "name=taught").status == 0
+    other = ["transfer", "model=grasp", "weights=outputs/train/taught/v001", *OBJECTS, "dataset.seed=5", "name=other"]
+    answer = cnnprobe(*other, "device.workers=0", "augment=none", "epochs=1", "top_images=2")
+    assert answer.status == 0, answer.err
+    assert "old task" in answer.out
 
 
 def test_its_layers_are_listed(cnnprobe):
