@@ -22,7 +22,7 @@ from cnnprobe.instruments.network import snapshots
 from cnnprobe.machine import files
 from cnnprobe.models.weights import checkpoints, matching
 from cnnprobe.preparation import likeness
-from cnnprobe.store import run_json
+from cnnprobe.store import origin, run_json
 from cnnprobe.store.kinds import fits
 
 LOG = logging.getLogger("cnnprobe")
@@ -79,6 +79,7 @@ BESIDE = {
     "val_accuracy": float,
     "output": str,
     "buffers": [str],
+    "origin": str,
 }
 """Kinds of what is written beside weights, see `store.kinds.fits`."""
 
@@ -120,6 +121,10 @@ def read(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path.name} does not match its checksum: it was changed or damaged after it was written")
     if listed is not None:
         other = f"{path.name} of {run} was changed or replaced after the run (its sha256 is not that in run.json)"
+        raise UserError(f"{other}; put it back, or name weights of another origin by a path outside of runs")
+    own = origin.recorded(run / "store.h5") if path.parent.name == "weights" else None
+    if own is not None and about(path).get(origin.ATTRIBUTE) != own:
+        other = f"{path.name} of {run} was written by another training than its store"
         raise UserError(f"{other}; put it back, or name weights of another origin by a path outside of runs")
     return state
 

@@ -14,6 +14,7 @@ from cnnprobe.machine.signals import Stop
 from cnnprobe.runs import checkpoints, drawing, guard, under_way
 from cnnprobe.runs.job import Job
 from cnnprobe.runs.prepare import prepare
+from cnnprobe.store import origin
 from cnnprobe.store.tables import Advance, Checkpoint, Phase, Rows
 from cnnprobe.store.writer import Writer
 
@@ -72,6 +73,8 @@ def measure(run: under_way.Run, stop: Stop) -> int:
                         bar.phase(event.name, event.total, event.counts)
                     case Checkpoint():
                         beside = {"model": run.job.config["model"]} | event.about
+                        if of := attributes.get(origin.ATTRIBUTE):
+                            beside[origin.ATTRIBUTE] = of
                         checkpoints.save(run.folder / "weights", event, beside)
                 if stop() and not ends_itself and run.unfinished.keep():
                     break

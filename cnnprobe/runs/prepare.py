@@ -20,7 +20,7 @@ from cnnprobe.preparation import compatibility, identity
 from cnnprobe.runs import resuming
 from cnnprobe.runs.job import Job, as_yaml
 from cnnprobe.runs.under_way import Run
-from cnnprobe.store import folders, locks, run_json
+from cnnprobe.store import folders, locks, origin, run_json
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.tables import Measurement
 from cnnprobe.store.unfinished import FOLDER as UNFINISHED
@@ -52,10 +52,13 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
         compatibility.warn_if_random(job.command, made, job.config["weights"])
         job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
         attributes = attributes_of(job, made, begun_with)
-        if job.resume and (job.resume / "store.h5").exists():
-            same_attributes(Recording(job.resume / "store.h5"), attributes)
+        if job.resume and (store := job.resume / "store.h5").exists():
+            same_attributes(Recording(store), attributes)
+            # the one it began with: a newer version may know more parts of the identity
+            attributes[origin.ATTRIBUTE] = origin.recorded(store)
         left = resuming.left_by(job.resume)
         assert left.unfinished is not None  # it is always there, and keeps nothing before it has a folder
+        left.unfinished.origin = attributes[origin.ATTRIBUTE]
         measurement = compute(job, made, device, workers, source, stop, left)
         stop.leave()
         folder = job.resume or folders.claim(job.config["out"], job.command, job.name)
@@ -101,7 +104,7 @@ def _remove(lock: locks.Lock) -> None:
 
 def attributes_of(job: Job, made: preparation.Preparation, depends: dict[str, str]) -> dict[str, Any]:
     """Return the root attributes of the store: what the run is of, and the identity of what it depends on."""
-    return {
+    own = {
         "command": job.command,
         "model": made.options["name"],
         "dataset": made.dataset.name,
@@ -114,6 +117,7 @@ def attributes_of(job: Job, made: preparation.Preparation, depends: dict[str, st
         # where a run lies says nothing about its results
         "config": as_yaml({key: value for key, value in job.config.items() if key != "out"}),
     }
+    return own | {origin.ATTRIBUTE: origin.origin_of(own, job.config)}
 
 
 def about(job: Job, made: preparation.Preparation, device: str, threads: int) -> dict[str, Any]:

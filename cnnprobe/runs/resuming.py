@@ -7,7 +7,7 @@ import numpy as np
 from cnnprobe.errors import UserError, listing
 from cnnprobe.methods.contract import Resumed
 from cnnprobe.runs import checkpoints
-from cnnprobe.store import run_json
+from cnnprobe.store import origin, run_json
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.unfinished import FOLDER, Unfinished
 
@@ -39,7 +39,7 @@ def left_by(folder: Path | None) -> Resumed:
         facts=facts,
         state=checkpoints.read(folder / "weights"),
         # where rows are damaged, which were finished before it, nothing that came after them is trusted
-        unfinished=Unfinished(kept if kept.is_dir() and is_whole(path) else None),
+        unfinished=Unfinished(kept if kept.is_dir() and is_whole(path) else None, origin.recorded(path)),
     )
 
 

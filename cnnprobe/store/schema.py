@@ -14,9 +14,9 @@ TEXTS = (
     "along", "axes", "channels", "checkpoint", "command", "comparison", "conditions", "config", "contrast", "criteria",
     "criterion", "dataset", "dataset_fingerprint", "description", "direction", "display", "ends", "engine",
     "families", "field_note", "filling", "fingerprint", "format", "groups", "guess", "identity", "kind", "kinds",
-    "layer", "localizer", "measure", "metric", "mode", "model", "module", "noise", "objective", "of", "outputs", "over",
-    "planted", "precision", "preset", "ranking", "reading", "readout", "reads", "rectifiers", "region", "rule",
-    "sample", "strength", "target", "time_unit", "unit", "weights", "weights_sha256", "written",
+    "layer", "localizer", "measure", "metric", "mode", "model", "module", "noise", "objective", "of", "origin",
+    "outputs", "over", "planted", "precision", "preset", "ranking", "reading", "readout", "reads", "rectifiers",
+    "region", "rule", "sample", "strength", "target", "time_unit", "unit", "weights", "weights_sha256", "written",
 )  # fmt: skip
 LISTS = ("factor_units", "factors", "layers", "measures", "moments", "presets", "rules", "states")
 """Of texts."""

@@ -55,13 +55,15 @@ class Unfinished:
 
     Args:
         before: folder in which a stopped run has left something, or None.
+        origin: digest of what the run's results come from, see `store.origin`; None: not known.
 
     Attributes:
         folder: where things are kept; set when the run has a folder.
     """
 
-    def __init__(self, before: Path | None = None):
+    def __init__(self, before: Path | None = None, origin: str | None = None):
         self.folder = self.before = before
+        self.origin = origin
         self.parts: dict[str, _Part] = {}
         self.due = time.monotonic() + PERIOD
 
@@ -131,7 +133,7 @@ class Unfinished:
                 continue
             try:
                 self.folder.mkdir(exist_ok=True)
-                files.write(self._path(self.folder, name), packed(name, part.done, state))
+                files.write(self._path(self.folder, name), packed(name, part.done, state, self.origin))
             except OSError as error:  # rows are what counts; what has no row yet is done again
                 LOG.warning(f"what is not a row yet cannot be kept ({error.strerror}); a stop would lose it")
                 self.folder = None
@@ -163,7 +165,12 @@ class Unfinished:
         except Exception:  # whatever reading a stranger's archive raises
             LOG.warning(f"{path.name} cannot be read; what the stopped run had of {name} is done again")
             return None
-        return found if (found["name"], found["version"]) == (name, __version__) else None
+        if (found["name"], found["version"]) != (name, __version__):
+            return None
+        if self.origin is not None and found.get("origin") != self.origin:
+            LOG.warning(f"{path.name} is of another run; what the stopped run had of {name} is done again")
+            return None
+        return found
 
 
 @dataclass(frozen=True)
@@ -206,10 +213,11 @@ def put(arrays: dict[Name, np.ndarray], state: State) -> None:
             own.copy_(own.new_tensor(state[name]))
 
 
-def packed(name: str, done: bool, state: State) -> memoryview:
+def packed(name: str, done: bool, state: State, origin: str | None = None) -> memoryview:
     """Return a state as the bytes of a file, whose parts have checksums."""
     arrays: dict[str, np.ndarray] = {}
     about = {"name": name, "version": __version__, "done": done, "state": _separate(state, arrays)}
+    about |= {} if origin is None else {"origin": origin}
     parts: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays}
     target = io.BytesIO()
     np.savez(target, **parts)

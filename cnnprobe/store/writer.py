@@ -201,7 +201,7 @@ def _unlocked(path: Path) -> h5py.File:
 def same_attributes(recording: Recording, attributes: dict[str, Any]) -> None:
     """Refuse to go on with a store that was begun with other weights, images or options; the first difference."""
     for name, value in attributes.items():
-        if name in ("weights", "identity"):
+        if name in ("weights", "identity", "origin"):
             continue  # where weights lie is not what they are; parts of the identity are compared one by one
         if as_python(recording.attributes.get(name)) != as_python(np.asarray(value)):
             was, now = _difference(recording.attributes.get(name), value)
