@@ -229,6 +229,15 @@ def test_each_job_of_a_sweep_runs_the_files_as_they_are_then(cnnprobe, place, fi
         assert run_json.read(run)["identity"][f"experiment {file}"] == expected
 
 
+def test_from_python_a_file_is_run_as_it_is_then(place):
+    """F100."""
+    images = np.ones((4, 1, 8, 8), np.float32)
+    for times in (1, 3):
+        Path("bright_ness.py").write_text(EXPERIMENT.replace("factor(scale) *", f"{times} * factor(scale) *"))
+        rows = list(package.measure("bright_ness.py", model=nn.Identity(), dataset=images))
+        assert [row.mean for row in rows if row.table == "images"] == [times] * 4
+
+
 def test_what_the_experiment_of_a_job_imports_is_no_code_of_the_network_of_the_next(cnnprobe, place):
     """F100: such a job could not be gone on with."""
     Path("net.py").write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 3)\n")
