@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.errors import UserError
-from cnnprobe.instruments.network.conduct import Conduct, conduct_of, joined
+from cnnprobe.instruments.network.conduct import Conduct, apart, conduct_of, joined
 from cnnprobe.instruments.network.image_places import SEVERAL, Place, sample
 from cnnprobe.instruments.network.layer import Layer, Tap
 from cnnprobe.instruments.network.tracing import Watch
@@ -26,7 +26,8 @@ OTHERWISE = 1e-3
 value; in 16 bits, and on a GPU, whose products may have 10 bits, `OTHERWISE_LOW`."""
 OTHERWISE_LOW = 0.1
 Receive = Callable[[Layer, Tensor], Tensor | None]
-"""Told a layer and its activation, (image, channel, *map). The activation may be overwritten after the call."""
+"""Told a layer and its activation, (image, channel, *map), which may be overwritten after the call but where it is
+replaced; returns what stands in for it, None for nothing."""
 _Samples = dict[int, dict[str, tuple[Tensor, float]]]
 """By place of an image and name: some of its values, and the largest."""
 
@@ -38,13 +39,13 @@ def tap(
     """Hand out a function that runs the network on images and calls `receive(layer, activation)` at every layer.
 
     The activation is (image, channel, *map), whatever the layout inside; with its gradient graph if the caller has
-    gradients on. It is valid during the call only: an in-place rectifier may overwrite it afterwards, so reduce
-    or copy it there. The pass ends after the deepest layer and returns None, or goes on to the logits with
-    `complete=True`, which the function also takes for a single pass. With `replace=True` the pass goes on with what
-    `receive` returns in place of the activation, of the same axes. Inside, the network is in eval mode, its parameters
-    need no gradient; outside nothing has changed. The images stay as they are, whatever the network does with them, and
-    pass one by one where what it answers would else depend on their batch (see `conduct`); `receive` is called once all
-    the same.
+    gradients on. It is valid during the call only: an in-place rectifier may overwrite it afterwards, so reduce or copy
+    it there. The pass ends after the deepest layer and returns None, or goes on to the logits with `complete=True`,
+    which the function also takes for a single pass. With `replace=True` `receive` is handed a copy, to keep, and the
+    pass goes on with a copy of what it returns, of the same axes; where that is None, with the network's own values.
+    Inside, the network is in eval mode, its parameters need no gradient; outside nothing has changed. The images stay
+    as they are, whatever the network does with them, and pass one by one where what it answers would else depend on
+    their batch (see `conduct`); `receive` is called once all the same.
 
     Example:
         with tap(model, find(model, "conv*", (3, 64, 64)), receive) as run:
@@ -147,17 +148,17 @@ class _Pass:
         assert self.images is not None  # there is no other reading than in a pass
         value = output if where.part is None else output[where.part]
         grad = self.grad and torch.is_grad_enabled()  # a forward may keep a graph for itself, or none
-        with torch.set_grad_enabled(grad):
-            for layer in self.waiting[where]:
-                activation = layer.activation(value, self.images)
-                self._keep(layer.name, activation)
-                self.receiving = True
-                try:
-                    answer = self.receive(layer, activation)
-                finally:
-                    self.receiving = False
-                if self.replace:
-                    value = layer.tapped(answer, self.images)
+        self.receiving = True
+        try:
+            with torch.set_grad_enabled(grad):
+                for layer in self.waiting[where]:
+                    activation = layer.activation(value, self.images)
+                    self._keep(layer.name, activation)
+                    answer = self.receive(layer, activation.clone() if self.replace else activation)
+                    if self.replace and answer is not None:  # what the network writes into is its own
+                        value = layer.tapped(answer.clone(), self.images)
+        finally:
+            self.receiving = False
         self.unread.discard(where)
         if not self.unread and not self.to_the_end:
             raise _Enough
@@ -173,7 +174,8 @@ class _Pass:
         ends = conduct.output
         handing = ends.handing if self.to_the_end else "together"
         if self.alone or conduct.decides or handing == "one by one":
-            output = self._pass(images, conduct) if len(images) == 1 else self._one_by_one(images, conduct)
+            single = len(images) == 1
+            output = apart(self._pass(images, conduct)) if single else self._one_by_one(images, conduct)
         elif len(images) > SEVERAL and not self.replace and conduct.is_due():
             output = self._held(images, conduct)
         else:
@@ -207,7 +209,7 @@ class _Pass:
 
     def _followed(self, image: Tensor, conduct: Conduct, whole: bool = True) -> Any:
         """Run one of several passes of one image each; `whole`: see `Follower`."""
-        output = self._pass(image, conduct)
+        output = apart(self._pass(image, conduct))
         for one in FOLLOWERS:
             one.passed(whole)
         return output
@@ -262,31 +264,41 @@ class _Pass:
     def _one_by_one(self, images: Tensor, conduct: Conduct) -> Any:
         """Run a pass for each image; what is read is handed on when all have passed.
 
-        What stands in for it is put in place in a second pass of each.
+        What stands in for it is put in place in further passes, in which what is read behind it is read again.
         """
         receive, to_the_end = self.receive, self.to_the_end
-        kept: dict[str, list[Tensor]] = defaultdict(list)
         layers = {layer.name: layer for layers in self.waiting.values() for layer in layers}
-        outputs = []
+        handed: set[str] = set()
+        answers: dict[str, Tensor] = {}
+        kept: dict[str, list[Tensor]] = defaultdict(list)
 
-        def keep(layer: Layer, activation: Tensor) -> Tensor:
-            kept[layer.name].append(activation.clone())
-            return activation
+        def keep(number: int, layer: Layer, activation: Tensor) -> Tensor | None:
+            if layer.name in handed:
+                return answers[layer.name][number : number + 1] if layer.name in answers else None
+            kept[layer.name].append(activation if self.replace else activation.clone())
+            return None
 
-        def stored(number: int, layer: Layer, _: Tensor) -> Tensor | None:
-            answer = answers[layer.name]
-            return None if answer is None else answer[number : number + 1]
+        def hand_on() -> bool:
+            """Hand on what was read, up to the first that something stands in for; say whether there is such."""
+            for name in [name for name in kept if name not in handed]:
+                handed.add(name)
+                answer = receive(layers[name], torch.cat(kept[name]))
+                if self.replace and answer is not None:
+                    answers[name] = answer
+                    return True
+            return False
 
-        self.receive, self.to_the_end = keep, to_the_end and not (self.replace and layers)
+        self.to_the_end = to_the_end and not (self.replace and layers)
         try:
-            whole = self.to_the_end == to_the_end
-            outputs += [self._followed(one, conduct, whole) for one in images.split(1)]
-            answers = {name: receive(layers[name], torch.cat(parts)) for name, parts in kept.items()}
-            if to_the_end and not self.to_the_end:
-                self.to_the_end, outputs = True, []
+            while True:
+                kept.clear()
+                whole, outputs = self.to_the_end == to_the_end, []
                 for number, one in enumerate(images.split(1)):
-                    self.receive = partial(stored, number)
-                    outputs.append(self._followed(one, conduct))
+                    self.receive = partial(keep, number)
+                    outputs.append(self._followed(one, conduct, whole))
+                if not hand_on() and whole:
+                    break
+                self.to_the_end = to_the_end
         finally:
             self.receive, self.to_the_end = receive, to_the_end
         return joined(outputs, conduct.output.axis) if to_the_end else None

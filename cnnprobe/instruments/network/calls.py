@@ -3,8 +3,9 @@
 import math
 import re
 from string import ascii_letters
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from cnnprobe.instruments.network.tracing import CONSTANT, Call, Trace, Value, leaves
 
@@ -54,9 +55,12 @@ def alone_rectified(trace: Trace, convolution: Call) -> Value:
     """Return the value after the BatchNorm and rectifier behind a convolution, if nothing else reads what is between.
 
     Otherwise (BatchNorm without a rectifier, a sum, several readers, a rectifier inside of a `torch.autograd.Function`)
-    the convolution's own output.
+    the convolution's own output, or what forward hooks of its module make of it.
     """
     value = convolution.outputs[0]
+    around = trace.around(convolution)
+    if around.hooked and isinstance(around.output, Value) and around.output.call >= convolution.index:
+        value = around.output
     follower = _only_reader(trace, value)
     if follower is not None and follower.name == "batch_norm":
         follower = _only_reader(trace, follower.outputs[0])
@@ -176,3 +180,19 @@ def einsum_indices(call: Call) -> tuple[list[list[str]], list[str], dict[str, in
     else:  # what stands once, in the order of the alphabet
         result = longest + sorted(name for name in sizes if "".join(words).count(name) == 1)
     return factors, result, sizes
+
+
+def parameters_behind(constant: Tensor | None) -> set[Tensor]:
+    """Return the parameters that a constant of a pass of `trace_anew` that learns is made from, itself if it is one."""
+    if constant is None or constant.grad_fn is None:
+        return set() if constant is None else {constant}
+    found: set[Tensor] = set()
+    seen: set[Any] = set()
+    waiting = [constant.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        found |= {node.variable} if hasattr(node, "variable") else set()
+        before = {one for one, _ in node.next_functions if one is not None} - seen
+        seen |= before
+        waiting += before
+    return found

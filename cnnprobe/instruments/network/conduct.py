@@ -137,8 +137,20 @@ def handed(model: nn.Module, images: Tensor) -> Any:
     place = conduct.output
     with conduct.mode():
         if (place.handing == "one by one" or conduct.decides) and len(images) > 1 and not model.training:
-            return joined([place.restored(model(conduct.own(one)), 1) for one in images.split(1)], place.axis)
+            return joined([place.restored(apart(model(conduct.own(one))), 1) for one in images.split(1)], place.axis)
         return place.restored(model(conduct.own(images)), len(images))
+
+
+def apart(returned: Any) -> Any:
+    """Return a copy of what a network returned, which its next pass may write over (a buffer for its output)."""
+    if isinstance(returned, Tensor):
+        return returned.clone()
+    if isinstance(returned, dict):
+        return {key: apart(part) for key, part in returned.items()}
+    if isinstance(returned, (tuple, list)):
+        whole = [apart(part) for part in returned]
+        return type(returned)(*whole) if hasattr(returned, "_fields") else type(returned)(whole)
+    return returned
 
 
 def joined(parts: list[Any], axis: int) -> Any:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.instruments.network.calls import parameters_behind
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.replay import ancestors, value_at
-from cnnprobe.instruments.network.tracing import CONSTANT, Call, Trace, Value, leaves, parameters_behind, trace_anew
+from cnnprobe.instruments.network.tracing import CONSTANT, Call, Trace, Value, leaves, trace_anew
 from cnnprobe.machine import chance
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)

@@ -70,7 +70,8 @@ def ancestors(trace: Trace, target: Value) -> list[Call]:
 
 def is_in_place(call: Call) -> bool:
     """Say whether a call writes into what it is given."""
-    return bool(IN_PLACE.fullmatch(call.name)) or bool(call.keywords.get("inplace")) or _inplace_argument(call)
+    named = bool(IN_PLACE.fullmatch(call.name)) or call.keywords.get("out") is not None
+    return named or bool(call.keywords.get("inplace")) or _inplace_argument(call)
 
 
 def _inplace_argument(call: Call) -> bool:

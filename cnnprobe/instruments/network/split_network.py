@@ -138,11 +138,11 @@ class WholeHead:
         (images,) = sides.values()
         kept: list[Tensor] = []
 
-        def receive(layer: Layer, own: Tensor) -> Tensor:
+        def receive(layer: Layer, own: Tensor) -> Tensor | None:
             if layer is self.layer:
                 return activation
             kept.append(own)
-            return own
+            return None
 
         read = [self.layer] if self.scores is None else [self.layer, self.scores]
         with tap(self.model, read, receive, complete=True, replace=True) as run_on:

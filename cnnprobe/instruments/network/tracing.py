@@ -1,8 +1,8 @@
 """One forward pass written down as a graph: which torch function ran in which module, on what, giving what.
 
 Names of layers, their geometry and their cost are all read from this graph, so a rectifier that is a module, a
-function, a method of the tensor or in place is the same thing here. Nothing is patched and the network gets no
-hook: functions are seen by a `TorchFunctionMode`, modules by torch's global hooks, both gone after the pass.
+function, a method of the tensor or in place is the same thing here. Nothing is patched: functions are seen by a
+`TorchFunctionMode`, modules by torch's global hooks and a hook behind those that they have, all gone after the pass.
 """
 
 import re
@@ -101,7 +101,10 @@ class Call:
 
 @dataclass(frozen=True)
 class ModuleCall:
-    """One call of a module: calls[start:stop] ran in it; `output` is what it returned, tensors as `Value`."""
+    """One call of a module: calls[start:stop] ran in it; `output` is what it returned, tensors as `Value`.
+
+    `hooked`: it has forward hooks of its own, which may make something else of what it returns.
+    """
 
     path: str
     number: int
@@ -109,6 +112,7 @@ class ModuleCall:
     start: int
     stop: int
     output: Any
+    hooked: bool = False
 
 
 @dataclass
@@ -166,21 +170,23 @@ class Trace:
 class Watch(TorchFunctionMode):
     """Follows a forward pass: knows at any moment which module is running; to be subclassed.
 
-    `called` is run in place of every torch function, `left` after every call of one of the network's modules.
+    `called` is run in place of every torch function, `left` after every call of a module and of its forward hooks.
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
+        self.model = model
         self.paths = {id(module): path for path, module in model.named_modules()}
         self.stack: list[tuple[str, int]] = []
         self.functions: Counter = Counter()
         self.calls_of: Counter = Counter()
 
     def __enter__(self) -> Self:
-        self.handles = (
-            register_module_forward_pre_hook(self._enter_module),
-            register_module_forward_hook(self._leave_module),
-        )
+        hooked = [module for module in self.model.modules() if module._forward_hooks]
+        self.hooked = set(map(id, hooked))
+        self.handles = [module.register_forward_hook(self._leave_module) for module in hooked]  # behind its own
+        self.handles.append(register_module_forward_pre_hook(self._enter_module))
+        self.handles.append(register_module_forward_hook(self._returned))  # before a module's own
         return super().__enter__()
 
     def __exit__(self, *exception: Any) -> Any:
@@ -193,6 +199,10 @@ class Watch(TorchFunctionMode):
             self.stack.append((path, self.calls_of[path]))
             self.calls_of[path] += 1
             self.entered()
+
+    def _returned(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if id(module) not in self.hooked:
+            self._leave_module(module, inputs, output)
 
     def _leave_module(self, module: nn.Module, _: Any, output: Any) -> None:
         if id(module) in self.paths:
@@ -239,7 +249,8 @@ class _Tracer(Watch):
     def left(self, module: nn.Module, path: str, number: int, output: Any) -> None:
         start, stop = self.starts.pop(), len(self.trace.calls)
         described = replaced(output, Tensor, self.value)
-        self.trace.modules.append(ModuleCall(path, number, type(module).__name__, start, stop, described))
+        hooked = id(module) in self.hooked
+        self.trace.modules.append(ModuleCall(path, number, type(module).__name__, start, stop, described, hooked))
 
     def called(self, function: Callable, arguments: tuple, keywords: dict[str, Any]) -> Any:
         name = getattr(function, "__name__", str(function))
@@ -378,19 +389,3 @@ def trace_anew(model: nn.Module, size: tuple[int, ...], learning: bool = False) 
             shape = "x".join(map(str, size))
             raise UserError(f"the network cannot take an image of {shape} (channels x side): {reason}") from error
     return tracer.trace
-
-
-def parameters_behind(constant: Tensor | None) -> set[Tensor]:
-    """Return the parameters that a constant of a pass of `trace_anew` that learns is made from, itself if it is one."""
-    if constant is None or constant.grad_fn is None:
-        return set() if constant is None else {constant}
-    found: set[Tensor] = set()
-    seen: set[Any] = set()
-    waiting = [constant.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        found |= {node.variable} if hasattr(node, "variable") else set()
-        before = {one for one, _ in node.next_functions if one is not None} - seen
-        seen |= before
-        waiting += before
-    return found

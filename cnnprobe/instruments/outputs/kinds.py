@@ -27,7 +27,7 @@ from cnnprobe.datasets.base.imageset import ImageSet
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.about import Output, about
-from cnnprobe.instruments.network.conduct import handed
+from cnnprobe.instruments.network.conduct import apart, handed
 from cnnprobe.instruments.network.findings import kept
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.tracing import noise_image
@@ -176,7 +176,7 @@ def _found_out(model: nn.Module, size: tuple[int, ...], known: int, named: bool)
     returned: list[Any] = []
     with untouched(model), chance.forked(), torch.no_grad():
         try:
-            returned = [handed(model, image) for image in (*near, *far)]
+            returned = [apart(handed(model, image)) for image in (*near, *far)]
         except Exception as error:  # the network is tried where it may have no meaning
             if is_short(error):
                 raise

@@ -150,18 +150,17 @@ class ClassMaps:
         self.stack = ExitStack()
         self.kept = []
 
-    def _receive(self, layer: Layer, activation: Tensor) -> Tensor:
-        """Keep the activation as the beginning of a graph, and go on with a copy, which may be written to."""
+    def _receive(self, layer: Layer, activation: Tensor) -> Tensor | None:
+        """Keep the activation as the beginning of a graph, and go on from there."""
         if layer is not self.layer:
             self.before = activation
-            return activation
+            return None
         if self.given is not None:
             return self.given
-        leaf = activation
         if torch.is_grad_enabled() and not activation.requires_grad:
-            leaf = activation.detach().clone().requires_grad_()  # a copy: of an inference tensor nothing is kept
-        self.kept = [leaf]
-        return leaf.clone()
+            activation = activation.detach().requires_grad_()
+        self.kept = [activation]
+        return activation
 
     def run(self, images: Tensor) -> Tensor:
         """Show images to the network; return the scores of the classes (image, class)."""

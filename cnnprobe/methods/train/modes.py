@@ -5,6 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.instruments.network.calls import parameters_behind
 from cnnprobe.instruments.network.conduct import handed
 from cnnprobe.instruments.network.tracing import (
     IMAGE,
@@ -13,7 +14,6 @@ from cnnprobe.instruments.network.tracing import (
     Value,
     leaves,
     noise_image,
-    parameters_behind,
     trace_anew,
 )
 from cnnprobe.instruments.network.untouched import untouched

@@ -131,11 +131,12 @@ class OldTask:
 def _as_features(inputs: Tensor, reader: nn.Module) -> Tensor:
     """Return (image, feature) of what enters a readout: of maps the mean over positions, as they are pooled behind it.
 
-    A convolution as large as its map reads every position for itself, like a linear layer.
+    A convolution as large as its map reads every position for itself, like a linear layer. What is returned is a copy:
+    the network may write into what its readout has read.
     """
     if inputs.ndim > 2 and any(side > 1 for side in getattr(reader, "kernel_size", ())):
-        return inputs.flatten(1).float().cpu()
-    return (inputs.flatten(2).mean(2) if inputs.ndim > 2 else inputs).float().cpu()
+        return inputs.flatten(1).float().cpu().clone()
+    return (inputs.flatten(2).mean(2) if inputs.ndim > 2 else inputs).float().cpu().clone()
 
 
 def share_right(counts: np.ndarray) -> float:

@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnprobe.errors import UserError
-from cnnprobe.instruments.network.tracing import IMAGE, Trace, Value, leaves, parameters_behind, trace_anew
+from cnnprobe.instruments.network.calls import parameters_behind
+from cnnprobe.instruments.network.tracing import IMAGE, Trace, Value, leaves, trace_anew
 from cnnprobe.instruments.outputs.readout import Readout
 
 RATES = {"probe": [1.0], "partial": [1.0, 0.1], "full": [1.0, 0.1], "staged": [1.0, 0.1], "scratch": [1.0]}

@@ -14,6 +14,7 @@ from cnnprobe.instruments.network import conduct
 from cnnprobe.instruments.network.activations import activations, tap
 from cnnprobe.instruments.network.conduct import conduct_of, handed
 from cnnprobe.instruments.network.split_network import cut
+from cnnprobe.instruments.outputs.kinds import outputs_of
 from cnnprobe.instruments.windows.centred_maps import canvas_of
 from cnnprobe.methods.gbp.gradients import Gradients, Recipe
 from tests.support.calling import Told
@@ -522,3 +523,30 @@ def test_what_passing_one_by_one_costs_is_said(caplog):
     passes.clear()
     handed(model, torch.rand(12, *SIZE))
     assert len(passes) == 12
+
+
+class Reusing(nn.Module):
+    """Takes one image at a time, and returns a buffer that it writes into."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.register_buffer("made", torch.zeros(1, 4), persistent=False)
+
+    def forward(self, images):
+        return self.made.copy_(self.conv(images).mean((2, 3)))
+
+
+def test_what_is_returned_is_not_written_over_by_the_next_pass():
+    """F20."""
+    torch.manual_seed(0)
+    model, images = Reusing().eval(), torch.rand(3, *SIZE)
+    with torch.no_grad():
+        expected = model.conv(images).mean((2, 3))
+        assert torch.allclose(handed(model, images), expected, atol=1e-6)
+        with tap(model, [], lambda *_: None, complete=True) as run:
+            assert torch.allclose(run(images), expected, atol=1e-6)
+            first = run(images[:1])
+            run(images[1:2])
+            assert torch.allclose(first, expected[:1], atol=1e-6)
+    assert outputs_of(model, SIZE, tuple("abcd")).kind == "logits"

@@ -119,10 +119,12 @@ def test_what_is_done_to_one_image_alone_is_not_mixed_with_others():
         (lambda maps: maps + 1, False),
         (lambda maps: maps.__iadd__(1), True),
         (lambda maps: maps.__add__(1), False),
+        (lambda maps: torch.add(maps, 1, out=maps), True),
         (lambda maps: maps.__setitem__(0, 1.0) or maps, True),
     ],
 )
 def test_which_calls_write_into_what_they_get(function, writes):
+    """F20."""
     assert is_in_place(trace(Then(function), (3, 6, 6)).calls[-1]) is writes
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.instruments.network.activations import activations
+from cnnprobe.instruments.network.replay import value_at
 from cnnprobe.instruments.network.tracing import IMAGE, Value, leaves, replaced, trace
 from tests.support.networks import planted
 
@@ -124,3 +125,25 @@ def test_calls_on_constants_are_counted_where_a_value_is_read_later():
     (layer,) = find(model, "conv1", (3, 8, 8))
     assert layer.tap.function == "relu" and layer.tap.nth == 1
     assert torch.equal(activations(model, [layer], image)["conv1"], torch.relu(model.conv(image)))
+
+
+def test_what_a_forward_hook_of_a_module_makes_is_what_the_module_returns():
+    """F85: as whoever calls the module sees it, under every name of the layer; also of the network itself."""
+    model, images = planted.Functional().eval(), torch.rand(2, 3, 8, 8)
+    plain = activations(model, find(model, "logits", (3, 8, 8)), images)["logits"]
+    convolutions = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    first = model.get_submodule(convolutions[0])
+    for module in (first, model):
+        module.register_forward_hook(lambda module, inputs, output: output * 2 + 1)
+    traced = trace(model, (3, 8, 8))
+    own, whole = (next(one for one in traced.modules if one.path == path) for path in (convolutions[0], ""))
+    for one in (own, whole):
+        call = traced.calls[one.output.call]
+        assert (call.name, call.module, traced.calls[one.output.call - 1].name) == ("add", one.path, "mul")
+    assert len(model._forward_hooks) == len(first._forward_hooks) == 1
+    found = activations(model, find(model, ["logits", "conv1", convolutions[0]], (3, 8, 8)), images)
+    torch.testing.assert_close(found["conv1"], first(images).detach().relu())
+    torch.testing.assert_close(found[convolutions[0]], first(images).detach())
+    torch.testing.assert_close(found["logits"], model(images).detach())
+    assert not torch.allclose(found["logits"], plain)
+    assert value_at(traced, find(model, convolutions[0], (3, 8, 8))[0].tap) == own.output

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 import cnnprobe as package
 from cnnprobe.instruments.layers.naming import find, last_map
+from cnnprobe.instruments.outputs.kinds import outputs_of
 from cnnprobe.methods.cam.class_choice import Choice
 from cnnprobe.methods.cam.cue_combination import ClassMeans, CueCombination
 from tests.support.networks.gap import Deep, Pooled, pictures
+from tests.support.networks.rewriting import EVERY, Rewriting, shown
 
 
 class Planted(nn.Module):
@@ -181,3 +183,28 @@ def test_weights_are_nats_per_squared_activation():
     assert classes.columns["weight"].unit == "nats per squared activation"
     (rows,) = (table for table in tables if table.name == "images")
     assert rows.columns["map"].unit == "nats per activation"
+
+
+@pytest.mark.parametrize(("does", "ends"), EVERY)
+def test_costs_do_not_depend_on_how_the_network_goes_on(does, ends):
+    """F20: a loop by hand, of networks that write into their activations, read their images or have hooks."""
+    model, images = Rewriting(does, ends), shown(3)
+    size = tuple(images.shape[1:])
+    known = outputs_of(model, size, tuple("abcd"))
+    engine = CueCombination(model, find(model, "b", size)[0], size, finer=False, known=known)
+    costs = engine.weigh(images, np.array([0, 1, 2]))
+    exact, images = Rewriting(does, ends).double(), images.double()
+
+    def loss(place, label, instead=None):
+        scores = exact.by_hand(images[place : place + 1], instead)[0]
+        logs = nn.functional.logsigmoid(scores) if ends == "sigmoid" else scores.log_softmax(1)
+        return -logs[0, label]
+
+    with torch.no_grad():
+        for place in range(3):
+            maps = exact.by_hand(images[place : place + 1])[1]
+            for cue in range(6):
+                without = maps.clone()
+                without[:, cue] = 0
+                expected = (loss(place, place, without) - loss(place, place)) / maps[0, cue].square().sum()
+                assert costs[place, cue] == pytest.approx(float(expected), rel=1e-4, abs=1e-7)

@@ -8,10 +8,12 @@ from torch import nn
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.layers.naming import find, last_map
+from cnnprobe.instruments.outputs.kinds import outputs_of
 from cnnprobe.methods.cam.class_choice import Choice
 from cnnprobe.methods.cam.grids import Grid, upsampled
 from cnnprobe.methods.cam.maps import ClassMaps, per_class
 from tests.support.networks.gap import Deep, Pooled, pictures
+from tests.support.networks.rewriting import EVERY, Rewriting, shown
 
 SIZE = (3, 12, 12)
 NONE = torch.full((5,), -1)
@@ -227,3 +229,25 @@ def test_a_mean_gradient_of_rounding_is_none():
     model = Weighed().eval()
     assert not mapped(model, "gradcam", layer="weights").maps.any()
     assert mapped(model, "layercam", layer="weights").maps.any()
+
+
+@pytest.mark.parametrize(("does", "ends"), EVERY)
+def test_maps_do_not_depend_on_how_the_network_goes_on(does, ends):
+    """F20: by hand, of networks that write into activations and scores, read their images or have hooks."""
+    model, images = Rewriting(does, ends), shown(3)
+    known = outputs_of(model, SIZE, tuple("abcd"))
+    scores, maps = model.by_hand(images)
+    for kind in ("gradcam", "layercam", "guided-gradcam", "scorecam"):
+        found = mapped(model, kind, images, Choice(4), "b", known=known)
+        assert np.abs(found.logits - scores.detach().numpy()).max() < 1e-4
+        if kind == "scorecam":
+            continue
+        by_class, _ = sorted_by_class(found)
+        for n, image in enumerate(images):
+            activation = maps[n : n + 1].detach().requires_grad_()
+            own = model.by_hand(image[None], activation)[0]
+            for c in range(4):
+                (slope,) = torch.autograd.grad(own[0, c], activation, retain_graph=True)
+                weights = slope.clamp(min=0) if kind == "layercam" else slope.mean((2, 3), keepdim=True)
+                expected = (weights * activation.detach()).sum(1)[0].numpy()
+                assert np.abs(by_class[n, c] - expected).max() < 1e-5

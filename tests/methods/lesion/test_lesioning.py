@@ -12,6 +12,7 @@ from cnnprobe.methods.lesion.lesions import derangement
 from cnnprobe.store.tables import Advance
 from tests.support.calling import Labelled, images
 from tests.support.networks.detectors import Detectors, by_hooks, coloured, measured
+from tests.support.networks.rewriting import EVERY, Rewriting, shown
 
 
 def test_a_unit_before_a_linear_readout_moves_the_logits_by_its_weights():
@@ -136,3 +137,21 @@ def test_images_that_cannot_be_read_and_their_partners_count_for_nothing():
     zero = whole["images", "decided"][left, 1]
     np.testing.assert_array_equal(rows["images", "decided"][left, 1], zero)
     assert rows["lesions", "after"][1] == pytest.approx((zero == whole["images", "label"][left]).mean())
+
+
+@pytest.mark.parametrize(("does", "ends"), EVERY)
+def test_what_stands_in_is_what_is_put_there_however_the_network_goes_on(does, ends):
+    """F20, F85: it writes into activation or scores, reads its images, changes what a layer returns by a hook."""
+    model, pixels = Rewriting(does, ends), shown()
+    dataset = Labelled(pixels, [0, 1, 2, 3, 0, 1, 2], 4)
+    rows = measured(model, dataset, layer="b", units=[[0, 3]], how=["swap", "mean", "zero"], batch_size=4)
+    with torch.no_grad():
+        whole, maps = model.by_hand(pixels)
+        others = {"swap": maps[derangement(7, 0)], "mean": maps.mean(0), "zero": maps * 0}
+        for place, how in enumerate(("swap", "mean", "zero")):
+            instead = maps.clone()
+            instead[:, [0, 3]] = (others[how] if how != "mean" else others[how].expand_as(maps))[:, [0, 3]]
+            changed = model.by_hand(pixels, instead)[0]
+            expected = (changed - whole).square().sum(1).mean() / whole.var(0, correction=0).sum()
+            assert rows["images", "decided"][:, place].tolist() == changed.argmax(1).tolist() or ends == "sigmoid"
+            np.testing.assert_allclose(rows["lesions", "unexplained"][place], float(expected), rtol=1e-3)
