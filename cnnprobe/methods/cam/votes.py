@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cnnprobe.errors import UserError
+from cnnprobe.instruments.network.conduct import conduct_of
 from cnnprobe.instruments.network.layer import Layer
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.models.foreign.network import taken
 
 NAME = "votes"
 LAYER = "primary"
@@ -26,6 +28,8 @@ Votes = Callable[[Tensor], tuple[Tensor, Tensor]]
 def votes_of(model: nn.Module) -> Votes:
     """Return the method with which a network tells the votes for its classes; a `__getattr__` is not asked.
 
+    It is given images as the network's own forward is: normalised, and one by one where they have to be.
+
     Raises:
         UserError: it has none.
     """
@@ -34,7 +38,15 @@ def votes_of(model: nn.Module) -> Votes:
             f"kind=votes needs a network of capsules, which vote for the classes (model=capsnet); "
             f"{type(model).__name__} has none: take kind=gradcam"
         )
-    return getattr(model, NAME)
+
+    def votes(images: Tensor) -> tuple[Tensor, Tensor]:
+        conduct = conduct_of(model, tuple(images.shape[1:]))
+        alone = conduct.decides or conduct.output.handing == "one by one"
+        shown = images.split(1 if alone else len(images))
+        logits, maps = zip(*(getattr(model, NAME)(taken(model, conduct.own(some))) for some in shown))
+        return torch.cat(logits), torch.cat(maps)
+
+    return votes
 
 
 def laid(model: nn.Module, layer: Layer, image: Tensor) -> None:

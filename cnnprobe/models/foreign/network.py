@@ -196,12 +196,17 @@ class _Foreign(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """Run the network on (image, channel, y, x), values 0 to 1."""
-        mean, deviation = (self._buffers.get(name) for name in BUFFERS)
-        if mean is not None:
-            axes = [1] * (images.ndim - 2)
-            images = (images - mean.view(-1, *axes)) / deviation.view(-1, *axes)
+        images = taken(self, images)
         output = (self.__dict__.get("_cnnprobe_forward") or super().forward)(images)
         return as_logits(self, None, output)
+
+
+def taken(model: nn.Module, images: Tensor) -> Tensor:
+    """Return images (image, channel, …), values 0 to 1, as the network's own forward gets them."""
+    if not isinstance(model, _Foreign) or model._buffers.get(BUFFERS[0]) is None:
+        return images
+    mean, deviation = (model.get_buffer(name).view(-1, *[1] * (images.ndim - 2)) for name in BUFFERS)
+    return (images - mean) / deviation
 
 
 def adopt(model: nn.Module, mean: list[float] | None = None, deviation: list[float] | None = None) -> nn.Module:

@@ -8,6 +8,8 @@ import cnnprobe
 from cnnprobe.datasets import poses
 from cnnprobe.errors import UserError
 from cnnprobe.methods.cam.votes import votes_of
+from cnnprobe.models.capsnet import CapsNet
+from cnnprobe.models.foreign.network import adopt
 from tests.methods.cam.test_method import tables
 from tests.models.test_capsnet import build
 from tests.support.networks.gap import Pooled
@@ -41,3 +43,30 @@ def test_networks_without_capsules_and_layers_of_another_size_are_refused():
     ):
         cnnprobe.measure("cam", model=build(8), dataset=poses.build(**SHOWN), kind="votes", layer="conv1")
     assert torch.equal(votes_of(build(8))(torch.zeros(1, 3, 20, 20))[0], build(8)(torch.zeros(1, 3, 20, 20)))
+
+
+class Reading(CapsNet):
+    """Reads its images, and writes into them."""
+
+    def _shown(self, images):
+        if images.max() > 9:
+            images = images / 9
+        images *= 0.5
+        return super()._shown(images)
+
+
+@pytest.mark.parametrize(("reads", "normalised"), [(False, True), (True, True), (True, False)])
+def test_votes_are_of_the_images_that_the_network_is_shown(reads, normalised):
+    """F84: normalised, one by one where they have to be, and left as they are."""
+    model, images = build(8), torch.rand(3, 3, 20, 20)
+    plain, kept = build(8), images.clone()
+    if reads:
+        model.__class__ = Reading
+    mean, deviation = ([0.5, 0.4, 0.3], [0.1, 0.2, 0.3]) if normalised else ([0.0] * 3, [1.0] * 3)
+    model = adopt(model, mean, deviation) if normalised else adopt(model)
+    taken = (images - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
+    with torch.no_grad():
+        logits, maps = votes_of(model)(images)
+        expected = plain.votes(taken * (0.5 if reads else 1))
+    assert torch.equal(images, kept)
+    assert torch.allclose(logits, expected[0], atol=1e-5) and torch.allclose(maps, expected[1], atol=1e-5)
