@@ -32,7 +32,7 @@ FIRST = ("train", "record", "lesion", "cam", "rsa", "layers")
 """Commands whose runs are looked at whole in the quick tests."""
 LATER = ("topk", "rf-map", "gbp", "optimize")
 """Commands beside record that are stopped before any of their writes in the slow tests."""
-TYPED = ("config", "checksum", "identity")
+TYPED = ("config", "checksum", "identity", "origin")
 """Attributes of a store that tell how a run was asked for, and the checksum of them all."""
 
 
