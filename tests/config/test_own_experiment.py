@@ -274,6 +274,15 @@ def test_what_a_job_finds_broken_is_its_failure(cnnprobe, place):
     assert "failed" in answer.out and "bright_ness.py:1: SyntaxError: invalid syntax" in answer.out  # in the table
 
 
+def test_what_a_job_asks_for_is_compared_with_the_file_as_it_is_then(cnnprobe, place):
+    """F15: another option, or another range of it, than when the sweep was begun."""
+    narrower = "own = Path(__file__)\nown.write_text(own.read_text().replace('Range(0, 1' + '0)', 'Range(0, 1)'))"
+    Path("bright_ness.py").write_text(EXPERIMENT.replace("MOST = 9", f"MOST = 9\n{narrower}"))
+    answer = cnnprobe(*MINE, "-m", *IMAGES, "scale=1,2")
+    assert answer.status == 2 and "1 of 2 jobs done" in answer.out
+    assert "a finite number, from 0 to 1, got 2" in answer.out
+
+
 @pytest.mark.parametrize(
     "option", ["root", *(pytest.param(name, marks=pytest.mark.slow) for name in ("brain", "old_task", "tables"))]
 )
