@@ -206,6 +206,14 @@ def test_a_folder_that_vanishes_while_it_is_written_is_told(cnnprobe, pictures, 
     assert not (tmp_path / "outputs").exists()
 
 
+def test_whatever_fails_in_a_folder_that_is_gone_is_told(tmp_path):
+    """F67: what is no fault of the machine is one of ours where the folder is there."""
+    error, about = FileNotFoundError(errno.ENOENT, "no such file"), {"kept": "3 of 4 rows kept"}
+    told = resource_errors.of_run(error, tmp_path / "gone", about, "again")
+    assert str(told) == f"cannot write in {tmp_path / 'gone'}: No such file or directory; 3 of 4 rows kept"
+    assert resource_errors.of_run(error, tmp_path, about, "again") is None
+
+
 @pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_told(pictures, tmp_path, cnnprobe):
     """F66: `ulimit -f` in a process of its own; afterwards the run is had whole."""
