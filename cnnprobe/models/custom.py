@@ -103,11 +103,6 @@ def _made(path: Path, function: str, num_classes: int | None) -> nn.Module:
     return model.to("cpu")  # wherever the file put it, or parts of it; it goes where `device=` says
 
 
-def ran() -> dict[str, python_files.Ran]:
-    """Return the files that the last network was seen to run, by module, wherever they lie."""
-    return python_files.ran(OPTION)
-
-
 def _takes(function: Any, name: str) -> bool:
     """Tell whether a function has a parameter of this name, or takes any."""
     parameters = inspect.signature(function).parameters

@@ -10,7 +10,6 @@ from typing import Any
 from cnnprobe.config import catalogue, schema, typed
 from cnnprobe.errors import UserError, no_folder, path_of
 from cnnprobe.instruments.network import about as protocol
-from cnnprobe.machine.python_files import Ran
 from cnnprobe.preparation.named_weights import (
     FILES,
     TRAINING,
@@ -46,8 +45,7 @@ class Preparation:
         sums: sha256 of the weights of each moment, by its label.
         classes: names of the network's own classes, () where unknown.
         options: the `model` block it was built from.
-        code: Python files that a network of the user's own was seen to run, by module.
-        buffers: sha256 of the buffers of such a network that are not in its state dict, by name.
+        buffers: sha256 of the buffers of a network of the user's own that are not in its state dict, by name.
         beside: image sets that an experiment reads beside the dataset, by option.
     """
 
@@ -60,7 +58,6 @@ class Preparation:
     sums: dict[str, str]
     classes: tuple[str, ...]
     options: dict[str, Any]
-    code: dict[str, Ran] = field(default_factory=dict)
     buffers: dict[str, str] = field(default_factory=dict)
     beside: dict[str, Any] = field(default_factory=dict)
 
@@ -156,12 +153,11 @@ def prepare(config: dict[str, Any], command: str, words: Sequence[str] = ()) -> 
         _check_foreign(model, dataset, weights, command, {key: given[key] for key in ("mean", "std")})
     classes = tuple(dataset.target.names if training else about.get("classes") or protocol.about(model).classes)
     sha256 = weight_files.sha256(snapshots.whole(model))
-    code = kind.ran() if options["name"] == "custom" else {}
     buffers = foreign.unsaved(model) if options["name"] == "custom" else {}
     built = snapshots.as_built(model)  # by its code; what was learned in their place is part of the weights
     asked = ((name, built.get(name, value)) for name, value in buffers.items())
     unsaved = {name: weight_files.sha256({name: value}) for name, value in asked if value is not None}
-    return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options, code, unsaved)
+    return Preparation(model, dataset, held_out, weights, sha256, moments, sums, classes, options, unsaved)
 
 
 def _check_foreign(model: Any, dataset: Any, weights: Weights, command: str, given: dict[str, Any]) -> None:

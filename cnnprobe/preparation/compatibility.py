@@ -246,8 +246,13 @@ def _told_apart(names: Sequence[str]) -> list[tuple[str, int]]:
     return found
 
 
-def same_identity(folder: Path, now: dict[str, str]) -> dict[str, str]:
+def same_identity(folder: Path, now: dict[str, str], so_far: bool = False) -> dict[str, str]:
     """Refuse to go on with a run when something it depends on is another thing.
+
+    Args:
+        folder: of the run.
+        now: the identity of what would go on with it.
+        so_far: code of the user's own that is not in `now` may still be imported.
 
     Returns:
         The parts of the identity that the run was begun with; a version before this one may have known fewer.
@@ -256,7 +261,8 @@ def same_identity(folder: Path, now: dict[str, str]) -> dict[str, str]:
         UserError: what it is.
     """
     stored = identity.of_store(Recording(folder / "store.h5")) if (folder / "store.h5").exists() else None
-    if found := identity.differences(_identity_of(folder) | (stored or {}), now):
+    before = _identity_of(folder) | (stored or {})
+    if found := identity.differences(before, now, lambda part: part in now or not (so_far and identity.is_code(part))):
         raise UserError(f"{folder.name} cannot go on: {listing(found, 3)} since it was begun; begin a new run")
     return now if stored is None else stored
 

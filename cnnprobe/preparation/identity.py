@@ -20,7 +20,7 @@ import numpy as np
 
 from cnnprobe.config import catalogue, own_experiment
 from cnnprobe.errors import UserError, path_of
-from cnnprobe.machine import files, python_files
+from cnnprobe.machine import files, own_code
 from cnnprobe.store.reader import Recording
 
 ATTRIBUTE = "identity"
@@ -50,12 +50,7 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
         made: the `Preparation`.
         read: the folders of the runs, and files, it is built from, by option.
     """
-    found = dict(_named(config))
-    file = config["model"].get("file")
-    if file:
-        found |= code_of(path_of(file), made.code, CODE)
-    if config["method"].get("name") in catalogue.OWN:
-        found |= code_of(path_of(config["method"]["file"]), python_files.ran(own_experiment.OPTION), EXPERIMENT)
+    found = dict(_named(config)) | code_so_far(config)
     found |= {f"{BUFFER} {name}": digest for name, digest in made.buffers.items()}
     found[LABELS] = labels_of(made.dataset)
     if made.held_out is not None:
@@ -67,6 +62,27 @@ def identity_of(config: dict[str, Any], made: Any, read: dict[str, Path]) -> dic
         found |= {f"{option} images": images.fingerprint, f"{option} {LABELS}": labels_of(images)}
     for option, path in read.items():
         found |= {f"{RUN} {option}": run_digest(path)} if path.is_dir() else {option: files.sha256(path)}
+    return found
+
+
+def own_files(config: dict[str, Any]) -> Iterator[tuple[Path, str, str]]:
+    """Give the Python files of the user's own that a run runs: with the option that names it, and its part."""
+    if config["model"].get("file"):
+        yield path_of(config["model"]["file"]), "model.file", CODE
+    if config["method"].get("name") in catalogue.OWN:
+        yield path_of(config["method"]["file"]), own_experiment.OPTION, EXPERIMENT
+
+
+def code_so_far(config: dict[str, Any]) -> dict[str, str]:
+    """Return the digests of the code of the user's own, with all that was seen to run by now."""
+    return {name: digest for one in own_files(config) for name, digest in code_of(*one).items()}
+
+
+def ran_so_far(config: dict[str, Any]) -> dict[str, str]:
+    """Return the digests of the code of the user's own that was seen to run by now, and of no other."""
+    found: dict[str, str] = {}
+    for file, option, part in own_files(config):
+        found |= _as_run(file, part, own_code.ran(option))
     return found
 
 
@@ -103,6 +119,11 @@ def differences(before: dict[str, str], now: dict[str, str], about: Callable[[st
 def is_of_the_network(part: str) -> bool:
     """Tell whether a part says what the network computes, so that nothing is built on a run in which it differs."""
     return part.startswith((CODE, OUTSIDE[CODE], BUFFER, "model."))
+
+
+def is_code(part: str) -> bool:
+    """Tell whether a part is code of the user's own."""
+    return part.startswith((CODE, EXPERIMENT, *OUTSIDE.values()))
 
 
 def labels_of(dataset: Any) -> str:
@@ -155,12 +176,14 @@ def _named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 continue
             for word in _texts(value):
                 folder = _folder_of(word) if key in FOLDERS or (own and group == "method") else None
-                paths = below(folder, config["out"] if own else None) if folder else files_of(word)
-                if len(paths) == 1:
-                    yield f"{group}.{key} {word}", files.sha256(paths[0])
-                elif paths:
-                    places = (path.relative_to(folder or path.parent) for path in paths)
-                    several = "".join(f"{place} {files.sha256(path)} " for place, path in zip(places, paths))
+                if folder is None:
+                    sums = {path.name: files.sha256(path) for path in files_of(word)}
+                else:
+                    sums = below(folder, config["out"] if own else None)
+                if len(sums) == 1:
+                    yield f"{group}.{key} {word}", next(iter(sums.values()))
+                elif sums:
+                    several = "".join(f"{place} {digest} " for place, digest in sums.items())
                     yield f"{group}.{key} {word}", hashlib.sha256(several.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -193,23 +216,34 @@ def _folder_of(word: str) -> Path | None:
         return None
 
 
-def below(folder: Path, out: str | None) -> list[Path]:
-    """Return the files in a folder, sorted.
+def below(folder: Path, out: str | None) -> dict[str, str]:
+    """Return the digests of the files in a folder, by their paths in it, sorted.
+
+    A folder that was looked into under another path, to which a link leads, counts by that path. A link to a folder
+    that it lies in leads in a circle, and is not followed.
 
     Args:
         folder: of a table, masks, volumes.
-        out: folder of all runs: those in folders below count as well, but for what lies there; None: they do not.
+        out: folder of all runs: those in folders below count as well, also behind links, but for what lies there; None:
+            they do not.
     """
-    found = []
-    for place, folders, names in os.walk(folder):
-        if out is not None and Path(place).absolute() == Path(out).absolute():
+    found: dict[Path, str] = {}
+    looked: dict[Path, Path] = {}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        here, path = Path(place).resolve(), Path(place).relative_to(folder)
+        circle = path.parts and Path(place).is_symlink() and Path(place).parent.resolve().is_relative_to(here)
+        known = here in looked
+        if out is not None and (here == Path(out).resolve() or circle or known):
             folders.clear()
+            found |= {path: str(looked[here])} if known and not circle else {}
             continue
+        looked[here] = path
         paths = [Path(place, name) for name in names]
-        found += [path for path in paths if path.is_file() and os.access(path, os.R_OK)]
+        found |= {path / one.name: files.sha256(one) for one in paths if one.is_file() and os.access(one, os.R_OK)}
         if out is None:
             break
-    return sorted(found)
+    return {str(path): digest for path, digest in sorted(found.items())}
 
 
 def file_of(word: str) -> Path | None:
@@ -221,49 +255,71 @@ def file_of(word: str) -> Path | None:
         return None
 
 
-def code_of(file: Path, ran: dict[str, python_files.Ran], part: str) -> dict[str, str]:
+def code_of(file: Path, option: str, part: str) -> dict[str, str]:
     """Return the digests of a Python file of the user's own and of what it imports, of no installed package.
 
     Args:
         file: of a network or an experiment.
-        ran: files that were seen to run, by module.
+        option: that names it.
         part: `CODE` or `EXPERIMENT`.
     """
-    folder, paths = file.resolve().parent, {name: one.path for name, one in ran.items()}
-    found = {f"{part} {name}": path for name, path in imported(file, paths.values()).items()}
-    found |= {f"{OUTSIDE[part]} {name}": path for name, path in paths.items() if not path.is_relative_to(folder)}
+    ran = own_code.ran(option)
     compiled = {one.path: one.sha256 for one in ran.values()}
-    return {name: compiled.get(path.resolve()) or files.sha256(path) for name, path in found.items()}
+    found = {}
+    for path, name in imported(file, {name: one.path for name, one in ran.items()}).items():
+        found[_called(path, file, name, part)] = compiled.get(path.resolve()) or files.sha256(path)
+    return dict(sorted((_as_run(file, part, ran) | found).items()))
 
 
-def imported(file: Path, ran: Iterable[Path] = ()) -> dict[str, Path]:
-    """Return the Python files that one runs from its folder, itself first, by their path below it.
+def _as_run(file: Path, part: str, ran: dict[str, own_code.Ran]) -> dict[str, str]:
+    return {_called(one.path, file, name, part): one.sha256 for name, one in ran.items()}
 
-    They are found in the text of the files, wherever an import stands in it.
+
+def _called(path: Path, file: Path, name: str, part: str) -> str:
+    """Return how a file is called in an identity: by its path below the folder of the first one, or by its module."""
+    folder = file.resolve().parent
+    below = path.is_relative_to(folder)
+    return f"{part} {path.relative_to(folder).as_posix()}" if below else f"{OUTSIDE[part]} {name}"
+
+
+def imported(file: Path, ran: dict[str, Path] | None = None) -> dict[Path, str]:
+    """Return the Python files of no installed package that one runs, itself too, and which module each is.
+
+    They are found in the text of the files, wherever an import stands in it: in a function as well, which may be called
+    when the run is under way.
 
     Args:
-        file: of a network.
-        ran: those that were seen to run when it was built, wherever below the folder.
+        file: of a network or an experiment.
+        ran: those that were seen to run, by module, wherever they lie.
     """
-    folder = file.resolve().parent
-    found, waiting = {}, [*(path for path in ran if path.is_relative_to(folder)), file.resolve()]
+    file = file.resolve()
+    folder = file.parent
+    found: dict[Path, str] = {}
+    waiting = [*(ran or {}).items(), (file.stem, file)]
     while waiting:
-        path = waiting.pop()
-        name = path.relative_to(folder).as_posix()
-        if name not in found:
-            found[name] = path
-            waiting += [one for word in _imports(path, folder) for one in _modules(folder, word)]
-    first = file.resolve().relative_to(folder).as_posix()
-    return {first: found.pop(first), **dict(sorted(found.items()))}
+        name, path = waiting.pop()
+        if path not in found:
+            found[path] = name
+            for word in _imports(path, _package(name, path, folder)):
+                waiting += [(word, one) for one in _modules(folder, word)]
+                waiting += own_code.found(word, folder)
+    return found
 
 
-def _imports(path: Path, folder: Path) -> Iterator[str]:
-    """Give the full names of all modules that a file may import."""
+def _package(name: str, path: Path, folder: Path) -> tuple[str, ...]:
+    """Return the package, in parts, from which a module imports what lies beside it."""
+    if path.is_relative_to(folder):
+        return path.relative_to(folder).parent.parts
+    parts = tuple(name.split("."))
+    return parts if path.stem == "__init__" else parts[:-1]
+
+
+def _imports(path: Path, package: tuple[str, ...]) -> Iterator[str]:
+    """Give the full names of all modules that a file may import, and of what it takes out of them."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return
-    package = path.relative_to(folder).parent.parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -271,6 +327,13 @@ def _imports(path: Path, folder: Path) -> Iterator[str]:
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*base, *([node.module] if node.module else [])])
             yield from (f"{module}.{name.name}".strip(".") for name in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            name = node.args[0].value
+            if called in ("import_module", "__import__") and isinstance(name, str):
+                level = len(name) - len(name.lstrip("."))
+                base = package[: len(package) - level + 1] if level else ()
+                yield ".".join([*base, name[level:]]).strip(".")
 
 
 def _modules(folder: Path, name: str) -> Iterator[Path]:

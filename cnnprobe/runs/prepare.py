@@ -11,7 +11,7 @@ from typing import Any
 from cnnprobe import methods
 from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError, listing
-from cnnprobe.machine import files, provenance, python_files, terminal
+from cnnprobe.machine import files, own_code, provenance, terminal
 from cnnprobe.machine.computation import Computation
 from cnnprobe.machine.signals import Stop
 from cnnprobe.methods.contract import Provided, Resumed
@@ -45,7 +45,7 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
             made.beside = image_sets(job, made)
             read = runs_read(job, source)
             depends = identity.identity_of(job.config, made, read)
-        begun_with = compatibility.same_identity(job.resume, depends) if job.resume else depends
+        begun_with = compatibility.same_identity(job.resume, depends, so_far=True) if job.resume else depends
         if source is not None:
             compatibility.same_origin(source, f"source={job.config['method']['source']}", made, depends, job.config)
         compatibility.remark_trained(made, depends)
@@ -61,6 +61,9 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
         left.unfinished.origin = attributes[origin.ATTRIBUTE]
         measurement = compute(job, made, device, workers, source, stop, left)
         stop.leave()
+        depends |= identity.code_so_far(job.config)  # `compute` may have imported more
+        begun_with = compatibility.same_identity(job.resume, depends) if job.resume else depends
+        attributes = attributes_of(job, made, begun_with)
         folder = job.resume or folders.claim(job.config["out"], job.command, job.name)
         left.unfinished.folder = folder / UNFINISHED
         if lock is None:
@@ -136,6 +139,7 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "resumed": before.get("resumed", 0) + 1 if job.resume else 0,
         "sweep": job.sweep,
         "facts": before.get("facts") or {},
+        "run_later": before.get("run_later") or {},
         "seed": job.config["seed"],
         "device": device,
         "threads": threads,
@@ -144,7 +148,7 @@ def about(job: Job, made: preparation.Preparation, device: str, threads: int) ->
         "batch_size": job.config.get("batch_size"),
         "held_out": folders.images_of(made.held_out) if made.held_out is not None else None,
         "working_directory": run_json.here(),
-        "versions": provenance.versions() | python_files.versions(),
+        "versions": provenance.versions() | own_code.versions(),
         "environment": precision.environment(),
         "commit": commit,
         "commits": list(dict.fromkeys([*_commits(before), *([commit] if commit else [])])),

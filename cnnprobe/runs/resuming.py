@@ -1,15 +1,20 @@
 """The remains of a stopped run: rows, the state of a training, work that has no row yet."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cnnprobe.errors import UserError, listing
 from cnnprobe.methods.contract import Resumed
+from cnnprobe.preparation import identity
 from cnnprobe.runs import checkpoints
 from cnnprobe.store import origin, run_json
 from cnnprobe.store.reader import Recording
 from cnnprobe.store.unfinished import FOLDER, Unfinished
+
+LOG = logging.getLogger("cnnprobe")
 
 
 def must_say_what_it_found(folder: Path) -> None:
@@ -70,3 +75,26 @@ def is_whole(path: Path) -> bool:
     recording = Recording(path)
     tables = [recording[name] for name in recording.tables()]
     return not any(table.done is not None and table.damaged().any() for table in tables)
+
+
+def run_later(folder: Path, config: dict[str, Any], about: dict[str, Any], repeated: Path | None) -> dict[str, str]:
+    """Return the digests of code of the user's own that is in no identity: only the measurement imports it.
+
+    Args:
+        folder: of the run.
+        config: checked.
+        about: its `run.json`.
+        repeated: the run that it does once more; what is another one than then is told.
+
+    Raises:
+        UserError: some of the code that has run by now is another one than when the run was begun.
+    """
+    known, ran = about.get("run_later", {}) | about.get("identity", {}), identity.ran_so_far(config)
+    if found := [f"{part} changed" for part, digest in ran.items() if known.get(part, digest) != digest]:
+        raise UserError(f"{folder.name} cannot go on: {listing(found, 3)} since it was begun; begin a new run")
+    later = {part: digest for part, digest in ran.items() if part not in known}
+    before = run_json.read(repeated).get("run_later", {}) if repeated is not None else {}
+    found = [f"{part} changed" for part, digest in later.items() if before.get(part, digest) != digest]
+    if found and repeated is not None:
+        LOG.warning(f"this is not the same run as {repeated.name}: {listing(found, 3)}")
+    return about.get("run_later", {}) | later

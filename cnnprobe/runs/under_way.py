@@ -12,7 +12,8 @@ from typing import Any
 from cnnprobe import methods
 from cnnprobe.config import catalogue
 from cnnprobe.errors import escaped
-from cnnprobe.machine import files, provenance, terminal
+from cnnprobe.machine import files, own_code, provenance, terminal
+from cnnprobe.runs import resuming
 from cnnprobe.runs.job import Job
 from cnnprobe.store import folders, locks
 from cnnprobe.store.reader import Recording
@@ -37,6 +38,7 @@ class Run:
         measurement: the work, ready to be done.
         attributes: of the root of its store.
         under_way: how far work is that has no row yet, in words.
+        seen: code of the user's own that it is known to run.
         started: on a clock that is never set.
     """
 
@@ -49,6 +51,7 @@ class Run:
     measurement: Measurement
     attributes: dict[str, Any]
     under_way: str = ""
+    seen: object = None
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -68,7 +71,17 @@ class Run:
         self.about = now
 
     def note(self, facts: dict[str, Any]) -> None:
-        """Write down what was found out or left out before the rows that hold it are saved, or a kill would lose it."""
+        """Write down what was found out or left out before the rows that hold it are saved, or a kill would lose it.
+
+        Raises:
+            UserError: code of the user's own that is imported only now is another one than when the run was begun.
+        """
+        if (seen := own_code.seen()) != self.seen:
+            later = resuming.run_later(self.folder, self.job.config, self.about, self.job.rerun)
+            more = {"run_later": later, "versions": self.about.get("versions", {}) | own_code.versions()}
+            if any(value and value != self.about.get(key) for key, value in more.items()):
+                self.save(**more)
+            self.seen = seen
         counts = len(self.about["warnings"]), len(self.about["skipped"])
         if facts != self.about["facts"] or counts != (len(self.remarks.warnings), len(self.remarks.skipped)):
             self.save(facts=copy.deepcopy(facts))

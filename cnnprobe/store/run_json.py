@@ -38,6 +38,7 @@ FIELDS: dict[str, Any] = {
     "batch_size": int,
     "built_from": [str],
     "identity": {str: str},
+    "run_later": {str: str},
     "working_directory": str,
     "place": str,
     "versions": {str: str},

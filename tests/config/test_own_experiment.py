@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from torch import nn
@@ -75,6 +77,14 @@ def place(tmp_path, monkeypatch):
 def stopped(folder):
     about = run_json.as_written(folder)
     (folder / "run.json").write_text(json.dumps(about | {"status": "interrupted"}))
+
+
+def without_last_batch(folder):
+    """Make a complete run one that was stopped before its last batch."""
+    stopped(folder)
+    with h5py.File(folder / "store.h5", "r+") as file:
+        file["saved/images/done"][-1] = 0
+        file.attrs.modify("complete", np.False_)
 
 
 def test_a_file_is_a_command_with_options_of_its_own(cnnprobe, place):
@@ -301,6 +311,60 @@ def test_whatever_an_option_is_called_its_files_count(cnnprobe, place, option, p
     answer = cnnprobe(*MINE, "--resume", RUN)
     assert answer.status == 2 and f"method.{option} {Path(place_of).parts[0]} changed" in answer.err, answer.err
     assert f"method.{option} {Path(place_of).parts[0]} changed" in cnnprobe(*MINE, "--rerun", RUN).err
+
+
+def test_what_lies_behind_a_link_in_a_folder_counts(cnnprobe, place):
+    """F100."""
+    Path("bright_ness.py").write_text(EXPERIMENT.replace("note: str", "tables: str"))
+    Path("numbers").mkdir()
+    Path("elsewhere").mkdir()
+    Path("elsewhere/one.csv").write_text("1")
+    Path("numbers/linked").symlink_to(Path("elsewhere").resolve())
+    assert cnnprobe(*MINE, *IMAGES, "tables=numbers").status == 0
+    stopped(Path(RUN))
+    Path("elsewhere/one.csv").write_text("2")
+    answer = cnnprobe(*MINE, "--resume", RUN)
+    assert answer.status == 2 and "v001 cannot go on: method.tables numbers changed" in answer.err
+
+
+@pytest.mark.parametrize("where", ["compute", "events"])
+def test_code_that_only_its_functions_import_is_part_of_it(cnnprobe, place, monkeypatch, tmp_path_factory, where):
+    """F100: before there is a row, and between two of them; rows of other such code are kept apart, and a rerun tells.
+
+    No text names the module, and the folder is put on the path where it is needed.
+    """
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    lib = tmp_path_factory.mktemp("lib")
+    (lib / "gains.py").write_text("GAIN = 1\n")
+    found = (
+        f"def gain():\n    import sys\n    sys.path.insert(0, {str(lib)!r})\n    return __import__('gai' + 'ns').GAIN\n"
+    )
+    text = EXPERIMENT.replace("def compute", f"{found}\ndef compute")
+    if where == "compute":
+        text = text.replace("    def events", "    once = gain()\n    def events").replace("factor(scale) *", "once *")
+    else:
+        text = text.replace("factor(scale) *", "(gain() if batch.indices[0] else 1) *")
+    Path("bright_ness.py").write_text(text)
+    assert (answer := cnnprobe(*MINE, *IMAGES)).status == 0, answer.err
+    about = run_json.read(Path(RUN))
+    digest = hashlib.sha256((lib / "gains.py").read_bytes()).hexdigest()
+    assert about["identity" if where == "compute" else "run_later"]["method's module gains"] == digest
+    assert cnnprobe("check", RUN).status == 0
+    first = cnnprobe(*MINE, "--rerun", RUN)
+    assert first.status == 0 and "not the same run" not in first.err
+    without_last_batch(Path(RUN))
+    assert (answer := cnnprobe(*MINE, "--resume", RUN)).status == 0, answer.err
+    assert package.open(RUN).complete and run_json.read(Path(RUN)).get("run_later") == about.get("run_later")
+    without_last_batch(Path(RUN))
+    (lib / "gains.py").write_text("GAIN = 3\n")
+    before = package.open(RUN).path.read_bytes()
+    answer = cnnprobe(*MINE, "--resume", RUN)
+    assert answer.status == 2 and "v001 cannot go on: method's module gains changed since it was begun" in answer.err
+    assert package.open(RUN).path.read_bytes() == before
+    answer = cnnprobe(*MINE, "--rerun", RUN)
+    assert answer.status == 0 and "not the same run as v001: method's module gains changed" in answer.err
+    (lib / "gains.py").write_text("GAIN = 1\n")
+    assert cnnprobe(*MINE, "--resume", RUN).status == 0
 
 
 def test_a_folder_that_a_word_means_by_chance_costs_nothing(cnnprobe, place):

@@ -4,7 +4,7 @@ import hashlib
 import os
 import py_compile
 
-from cnnprobe.machine import python_files
+from cnnprobe.machine import own_code, python_files
 
 AGE = 10**9
 """Second in which every file was written."""
@@ -41,16 +41,20 @@ def test_what_ran_has_the_digest_of_what_was_compiled(tmp_path):
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     python_files.run(tmp_path / "net.py", "model.file")
-    found = {one.path.name: one.sha256 for one in python_files.ran("model.file").values()}
+    found = {one.path.name: one.sha256 for one in own_code.ran("model.file").values()}
     assert found == {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
 def test_installed_packages_below_the_folder_are_imported_as_ever(tmp_path, monkeypatch):
     """A home folder holds whole installations, whose bytecode is kept."""
-    installed = tmp_path / "venv/lib"
+    installed = tmp_path / "venv/site-packages"
     installed.mkdir(parents=True)
     written(installed / "an_installed_one.py", "VALUE = 1\n")
+    (kept,) = (installed / "__pycache__").iterdir()
+    before = kept.read_bytes()
+    written(installed / "an_installed_one.py", "VALUE = 2\n")
+    kept.write_bytes(before)
     monkeypatch.syspath_prepend(str(installed))
-    (tmp_path / "net.py").write_text("import an_installed_one\nVALUE = an_installed_one.__spec__.loader\n")
-    loader = python_files.run(tmp_path / "net.py", "model.file").VALUE
-    assert type(loader).__name__ == "SourceFileLoader"
+    (tmp_path / "net.py").write_text("from an_installed_one import VALUE\n")
+    assert python_files.run(tmp_path / "net.py", "model.file").VALUE == 1
+    assert [one.path.name for one in own_code.ran("model.file").values()] == ["net.py"]

@@ -1,5 +1,6 @@
 """What a result depends on: found in full, and compared wherever rows would be mixed."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -80,11 +81,9 @@ def test_what_a_file_imports_from_beside_it_is_found_wherever_it_does(tmp_path):
     for name, text in tree.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = identity.imported(tmp_path / "net.py")
-    assert next(iter(found)) == "net.py"
+    found = {path.relative_to(tmp_path).as_posix() for path in identity.imported(tmp_path / "net.py")}
     expected = set(tree) - {"unused.py", "pack/sub/two.py"}
-    assert set(found) == expected
-    assert all(path.is_file() for path in found.values())
+    assert found == expected
 
 
 def test_files_of_one_name_beside_different_networks_are_each_its_own(tmp_path):
@@ -173,6 +172,40 @@ def test_code_from_another_folder_is_part_of_it(cnnprobe, place):
     assert "this is not the same run as v001: module mine changed" in answer.err
     built = ["rf-map", *words, *SHOWN, "top_images=2", "effective=false", "source=topk/custom-folder/v001"]
     answer = cnnprobe(*built)
+    assert answer.status == 2
+    assert "was made with other code of the network: module mine changed since then; rank again" in answer.err
+
+
+@pytest.mark.parametrize("where", ["build", pytest.param("forward", marks=pytest.mark.slow)])
+def test_code_that_a_function_imports_is_part_of_it(cnnprobe, place, where):
+    """F100: in another folder, where it is needed first; where nothing runs it before the measurement, by the text."""
+    (place / "lib").mkdir()
+    Path("lib/mine.py").write_text(PARTS.format("ReLU"))
+    path = f"import sys\nsys.path.insert(0, {str(place / 'lib')!r})\n"
+    if where == "build":
+        text = NETWORK.replace("from parts import ACTIVATION\n", "").replace(
+            "    torch.man", "    from mine import ACTIVATION\n    torch.man"
+        )
+    else:
+        text = (
+            "from torch import nn\nclass Act(nn.Module):\n    def forward(self, x):\n        if self.training:\n"
+            "            from mine import ACTIVATION\n        return x.relu()\n"
+        ) + NETWORK.replace("from parts import ACTIVATION\n", "").replace("ACTIVATION", "Act")
+    (place / "nets").mkdir()
+    Path("nets/net.py").write_text(path + text)
+    asked = [*(word.replace("net.py", "nets/net.py") for word in MINE), *SHOWN, "batch_size=6"]
+    assert cnnprobe("topk", *asked, "k=2").status == 0
+    run = place / "outputs/topk/custom-folder/v001"
+    digest = hashlib.sha256(Path("lib/mine.py").read_bytes()).hexdigest()
+    assert run_json.read(run)["identity"]["module mine"] == digest
+    Path("lib/mine.py").write_text(PARTS.format("Tanh"))
+    answer = cnnprobe("topk", "--rerun", str(run), "model.file=nets/net.py")
+    assert answer.status == 0 and "this is not the same run as v001: module mine changed" in answer.err
+    answer = cnnprobe("topk", "--resume", str(stopped(run)), "model.file=nets/net.py")
+    assert answer.status == 2 and "v001 cannot go on: module mine changed since it was begun" in answer.err
+    run_json_of = json.loads((run / "run.json").read_text()) | {"status": "complete"}
+    (run / "run.json").write_text(json.dumps(run_json_of))
+    answer = cnnprobe("rf-map", *asked, "top_images=2", "effective=false", f"source={run}")
     assert answer.status == 2
     assert "was made with other code of the network: module mine changed since then; rank again" in answer.err
 
@@ -266,6 +299,27 @@ def test_files_that_are_read_together_count_together(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+def test_what_lies_behind_links_to_folders_counts(tmp_path):
+    """F100: as `glob` and `os.walk(followlinks=True)` read it; circles end, and so does what lies among the runs."""
+    for name in ("data/plain/a.txt", "else/b.txt", "else/deep/c.txt", "outputs/run/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    links = {"linked": "else", "second": "else", "plain/up": "data", "whole": ".", "runs": "outputs"}
+    for name, target in links.items():
+        (tmp_path / "data" / name).symlink_to(tmp_path / target)
+    (tmp_path / "else/back").symlink_to(tmp_path / "data")
+    sums = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("data/plain/a.txt", "else/b.txt")}
+    deep = hashlib.sha256(b"else/deep/c.txt").hexdigest()
+    assert identity.below(tmp_path / "data", str(tmp_path / "outputs")) == {
+        "linked/back": ".",
+        "linked/b.txt": sums["else/b.txt"],
+        "linked/deep/c.txt": deep,
+        "plain/a.txt": sums["data/plain/a.txt"],
+        "second": "linked",
+    }
+    assert identity.below(tmp_path / "data/plain", None) == {"a.txt": sums["data/plain/a.txt"]}
+
+
 def test_objects_count_and_so_do_the_weights_of_moments(tmp_path):
     """F100: maps are judged by boxes and outlines, which labels leave open."""
     about = made_collections.coco(tmp_path)
@@ -273,7 +327,7 @@ def test_objects_count_and_so_do_the_weights_of_moments(tmp_path):
 
     def now(sums):
         dataset = limited(coco.build(**options), "first:3")
-        made = SimpleNamespace(dataset=dataset, held_out=None, sums=sums, code=(), buffers={}, beside={})
+        made = SimpleNamespace(dataset=dataset, held_out=None, sums=sums, buffers={}, beside={})
         return identity.identity_of({"model": {}, "dataset": {}, "method": {}}, made, {})
 
     before = now({"epoch=000": "a", "epoch=001": "b"})
@@ -392,7 +446,7 @@ def test_a_second_network_counts_by_its_weights(tmp_path, monkeypatch):
     config = {"out": str(tmp_path), "model": {"name": "a"}, "dataset": {"name": "b"}}
     config["method"] = {"brain": "train/b/v001"}
     made = SimpleNamespace(
-        dataset=Given(np.zeros((2, 3, 4, 4), np.float32)), held_out=None, sums={}, code=(), buffers={}, beside={}
+        dataset=Given(np.zeros((2, 3, 4, 4), np.float32)), held_out=None, sums={}, buffers={}, beside={}
     )
     before = identity.identity_of(config, made, inputs.reads(config))
     (tmp_path / "best.safetensors").write_text("two")
