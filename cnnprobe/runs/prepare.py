@@ -52,18 +52,19 @@ def prepare(job: Job, remarks: terminal.Remarks, stop: Stop) -> Run:
         compatibility.warn_if_random(job.command, made, job.config["weights"])
         job.config = job.config | {"model": job.config["model"] | made.options, "weights": made.weights.again}
         attributes = attributes_of(job, made, begun_with)
-        if job.resume and (store := job.resume / "store.h5").exists():
+        store = job.resume / "store.h5" if job.resume and (job.resume / "store.h5").exists() else None
+        if store is not None:
             same_attributes(Recording(store), attributes)
-            # the one it began with: a newer version may know more parts of the identity
-            attributes[origin.ATTRIBUTE] = origin.recorded(store)
         left = resuming.left_by(job.resume)
         assert left.unfinished is not None  # it is always there, and keeps nothing before it has a folder
-        left.unfinished.origin = attributes[origin.ATTRIBUTE]
         measurement = compute(job, made, device, workers, source, stop, left)
         stop.leave()
         depends |= identity.code_so_far(job.config)  # `compute` may have imported more
         begun_with = compatibility.same_identity(job.resume, depends) if job.resume else depends
         attributes = attributes_of(job, made, begun_with)
+        if store is not None:  # the one it began with: a newer version may know more parts of the identity
+            attributes[origin.ATTRIBUTE] = origin.recorded(store)
+        left.unfinished.origin = attributes[origin.ATTRIBUTE]
         folder = job.resume or folders.claim(job.config["out"], job.command, job.name)
         left.unfinished.folder = folder / UNFINISHED
         if lock is None:
