@@ -149,3 +149,15 @@ def test_of_a_sweep_that_does_not_say_when_it_began_nothing_is_newer(tmp_path, t
     run(tmp_path, "topk/a/v001", ended="2099-01-01T00:00:00")
     with newest.as_of(tmp_path):
         assert folders.find("latest", str(tmp_path), "topk", "a").name == "v001"
+
+
+@pytest.mark.parametrize(("second", "in_order"), [("2026-01-02T00:00:00", True), ("2025-12-31T00:00:00", False)])
+def test_a_clock_that_went_back_between_two_runs_is_noticed(second, in_order):
+    """F74: where it did, a run that ended last need not have been the last one."""
+    first, other = Path("topk/a/v001"), Path("topk/a/v002")
+    elsewhere = Path("topk/b/v002")
+    about = {first: {"started": "2026-01-01T00:00:00"}, other: {"started": second}}
+    about[elsewhere] = {"started": "2020-01-01T00:00:00"}
+    assert newest.are_in_order(first, about) == in_order
+    assert newest.are_in_order(other, about)
+    assert not newest.are_in_order(first, about | {other: {}})

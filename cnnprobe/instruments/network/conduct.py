@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.network.findings import state_of
-from cnnprobe.instruments.network.handing_out import HANDED_OUT
 from cnnprobe.instruments.network.image_places import (
     AGREE,
     AGREE_LOW,
@@ -180,7 +179,6 @@ class _Looking(Watch):
         super().__init__(model)
         self.images = images
         self.seen: dict[Tap, Seen] = {}
-        self.hands_out = False
 
     def left(self, module: nn.Module, path: str, number: int, output: Any) -> None:
         self._look(Tap(path, number), output)
@@ -189,7 +187,6 @@ class _Looking(Watch):
         result = function(*arguments, **keywords)
         name = getattr(function, "__name__", "")
         if self.stack:
-            self.hands_out |= name in HANDED_OUT
             self._look(Tap(*self.stack[-1], name, self.nth(name)), result)
         return result
 
@@ -271,7 +268,7 @@ def _compared(model: nn.Module, size: tuple[int, ...]) -> Conduct:
         raise UserError(f"the network cannot take an image of {shape} (channels x side): {_words(error)}") from error
     many, also, error = _looked(model, several, seed=0)
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-    copies = changed or also or one.hands_out or many.hands_out or scripted  # what it asks of values may decide
+    copies = changed or also or scripted  # what a script asks of values is not seen
     if error is not None and is_short(error):
         return Conduct(copies, {}, differentiates=differentiates)
     if error is not None:
