@@ -521,6 +521,10 @@ def test_a_source_that_lacks_what_is_asked_for_is_refused(cnnprobe, pictures):
     assert "the source run has 1 images per unit of conv1, asked for 2; going on with 1" in answer.err
     assert "unit 2 of conv1 is not in the source run; it has 0, 1" in cnnprobe(*asked, "units=[0,2]").err
     assert "no layer 'conv3' in the source run" in cnnprobe(*asked, "layer=conv3").err
+    assert cnnprobe(*words("record", pictures, "layer=null")).status == 0
+    answer = cnnprobe(*asked[:-1], "source=record/convnet-folder/v001")
+    assert answer.status == 2
+    assert "the source run has recorded no layer: record … layer=… does, or leave out source=" in answer.err
     cnnprobe(*words("layers", pictures))
     answer = cnnprobe(*asked[:-1], "source=layers/convnet-folder/v001")
     assert "is a run of layers, not of topk or record" in answer.err

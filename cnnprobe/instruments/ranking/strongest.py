@@ -181,6 +181,8 @@ def of_groups(
 def check_record(source: Recording, layers: list[Layer], criteria: Iterable[str]) -> None:
     """Refuse a run of record that lacks a layer, or the maps that the area criterion needs."""
     recorded: dict[str, TableView[ActivationColumn]] = _layers(source, "activations")
+    if not recorded:
+        raise UserError("the source run has recorded no layer: record … layer=… does, or leave out source=")
     for layer in layers:
         if layer.name not in recorded:
             raise unknown("layer", layer.name, recorded, of="the source run")

@@ -31,7 +31,7 @@ from cnnprobe.methods.optimize.control.session import controlled
 from cnnprobe.methods.optimize.inputs import inputs as inputs
 from cnnprobe.methods.optimize.inputs import reads as reads
 from cnnprobe.methods.optimize.mapping import AscentSettings, Preferring, strongest
-from cnnprobe.methods.optimize.rendered import render
+from cnnprobe.methods.optimize.rendered import makes_no_ascent, render
 from cnnprobe.methods.optimize.targets import OF_UNITS, targets
 from cnnprobe.store.reader import Recording, TableView
 from cnnprobe.store.tables import Advance, Measurement, Phase, Rows
@@ -108,7 +108,11 @@ def compute(
         UserError: no such layer, unit, class or preset, or options that do not go together.
     """
     model, dataset, computation, resumed = provided.model, provided.dataset, provided.computation, provided.resumed
+    given: dict[str, Any]
     if objective == "rendered":
+        given = {"position": position, "groups": groups, "group_weights": group_weights, "pooling": pooling}
+        given |= {"direction": direction, "preset": preset, "starts": starts, "natural": natural, "picture": picture}
+        makes_no_ascent(given | {"brain": brain, "brain_layer": brain_layer} | vars(changes))
         return render(provided, layer, units, top_images, source, along)
     if along != "dimensions":
         raise UserError(f"along={along} is of objective=rendered, got objective={objective}")
@@ -130,7 +134,7 @@ def compute(
     k = min(top_images, len(dataset)) if natural else 0
     search = _search(model, layers, chosen, k, dataset, source, objective)
     how = AscentSettings(model, dataset, computation, presets, starts, provided.moments)
-    given: dict[str, Any] = {"position": position, "groups": groups, "group_weights": group_weights, "pooling": pooling}
+    given = {"position": position, "groups": groups, "group_weights": group_weights, "pooling": pooling}
     given |= {"direction": direction, "control": control}
     classes = provided.classes or tuple(dataset.classes)
     rows = [targets(one, chosen[one.name], objective, given, classes) for one in layers]

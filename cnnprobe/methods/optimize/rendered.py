@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnprobe.errors import UserError
+from cnnprobe.config import catalogue
+from cnnprobe.errors import UserError, listing
 from cnnprobe.instruments.images.batches import Batch, batches
 from cnnprobe.instruments.images.passes import passing
 from cnnprobe.instruments.images.stimuli_table import skipped_rows, stimuli_table
@@ -59,6 +60,18 @@ def decoder_of(model: nn.Module) -> Draw:
         raise UserError(f"objective=rendered needs a network with a decoder (model=capsnet with model.decoder), {name} "
                         "has none")  # fmt: skip
     return getattr(model, NAME)
+
+
+def makes_no_ascent(given: dict[str, Any]) -> None:
+    """Refuse options of an ascent that are others than by default: here they would do nothing.
+
+    Args:
+        given: by name.
+    """
+    usual = catalogue.page(catalogue.yaml_path("method", "optimize")).entries
+    idle = [key for key, value in given.items() if value != usual[key].default]
+    if idle:
+        raise UserError(f"objective=rendered makes no ascent: leave out {listing(idle)}")
 
 
 def render(

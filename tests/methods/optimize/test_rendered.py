@@ -168,3 +168,21 @@ def test_a_resumed_run_renders_what_is_missing_alike():
     for event in rest:
         for name, values in event.columns.items():
             assert np.array_equal(values, whole[event.start].columns[name], equal_nan=True), name
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": 8, "starts": 3}, "steps, starts"),
+        ({"natural": False}, "natural"),
+        ({"preset": ["standard", "lucid"], "position": [0, 0]}, "position, preset"),
+        ({"groups": [[0, 1]], "pooling": "min", "direction": [1.0, 0.0]}, "groups, pooling, direction"),
+        ({"group_weights": [[1.0]], "picture": 16, "brain_layer": "conv1"}, "group_weights, picture, brain_layer"),
+    ],
+)
+def test_options_of_an_ascent_are_refused(options, words):
+    """F95: they were taken, and did nothing."""
+    told = {word.strip() for word in words.split(",")}
+    with pytest.raises(UserError, match="objective=rendered makes no ascent: leave out ") as refused:
+        run(**options)
+    assert {word.strip() for word in str(refused.value).partition("leave out ")[2].split(",")} == told
