@@ -4,8 +4,6 @@ In exact arithmetic such values are the same for every image. In float32 they ar
 intervals of them look like any others.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +11,7 @@ from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.conduct import conduct_of
 from cnnprobe.instruments.network.findings import kept
 from cnnprobe.instruments.network.layer import Layer, Tap
+from cnnprobe.instruments.network.snapshots import copy_of
 from cnnprobe.instruments.network.tracing import noise_image
 from cnnprobe.machine import chance
 from cnnprobe.machine.memory import is_short
@@ -59,7 +58,7 @@ def in_double(model: nn.Module, size: tuple[int, ...]) -> nn.Module:
     Raises:
         Exception: any, where it cannot be copied or tried so.
     """
-    exact = copy.deepcopy(model)
+    exact = copy_of(model)
     made: dict[int, Tensor] = {}
     for module in exact.modules():  # not by .double(), which changes tensors where they are: not every device can
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:

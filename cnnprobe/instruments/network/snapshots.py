@@ -4,15 +4,21 @@ What a network has learned is its state dict, and those buffers that it leaves o
 than they were built: a running mean, a memory of images. A state without them means that they are as built.
 """
 
+import copy
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.untouched import untouched
+from cnnprobe.machine.memory import is_short
 
 OURS = "_cnnprobe"
 """How names begin that this package gives to attributes of a network."""
@@ -149,6 +155,78 @@ def at(model: nn.Module, moment: Moment) -> Iterator[nn.Module]:
         with torch.no_grad():
             for parameter, values in kept:
                 parameter.copy_(values)
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """Return a network of its own that is as another one is now.
+
+    Tensors that were computed from others (weight_norm, spectral_norm and pruning leave those of the last pass in a
+    module) are copied by value; what has no copy and no parts (a lock, an open file) is shared.
+
+    Raises:
+        UserError: something else in it has no copy.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # whatever stands in a network that was never seen before
+        if is_short(error):
+            raise
+    whole = {
+        id(one): one
+        for module in model.modules()
+        for one in (module, *module._parameters.values(), *module._buffers.values())
+    }
+    ready: dict[int, Any] = {}
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if name not in ("_modules", "_parameters", "_buffers"):
+                _make_ready(value, ready, whole, {})
+    try:
+        return copy.deepcopy(model, ready)
+    except Exception as error:
+        if is_short(error):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(f"the network cannot be copied: {reason}") from None
+
+
+def _make_ready(value: Any, ready: dict[int, Any], whole: dict[int, Any], seen: dict[int, Any]) -> None:
+    """Find out what in a value has no copy, and write down, by its id, what stands for it in the copy.
+
+    Args:
+        value: an attribute of a module, or something in one.
+        ready: is added to.
+        whole: what is copied with the network, and not looked into here.
+        seen: what was looked at.
+    """
+    if any(id(value) in known for known in (ready, whole, seen)):
+        return
+    seen[id(value)] = value
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            ready[id(value)] = value.detach().clone()
+        return
+    try:
+        copy.deepcopy(value, whole | ready)
+    except Exception as error:
+        if is_short(error):
+            raise
+        parts = _parts(value)
+        for part in parts:
+            _make_ready(part, ready, whole, seen)
+        if not parts:
+            ready[id(value)] = value
+
+
+def _parts(value: Any) -> list[Any]:
+    """Return what something that has no copy is made of."""
+    if isinstance(value, Mapping):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return list(value)
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    return [value.__self__] if hasattr(value, "__self__") else list(getattr(value, "__dict__", {}).values())
 
 
 def half_time(epochs: np.ndarray, likeness: np.ndarray) -> float:

@@ -1,12 +1,18 @@
 """The readout of a classifier: the layer that gives one output per class, found, made anew, put in place of another."""
 
+import copy
+import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from cnnprobe.errors import UserError
 from cnnprobe.instruments.network.calls import KINDS
@@ -15,6 +21,7 @@ from cnnprobe.instruments.network.tracing import Trace, Value, trace
 from cnnprobe.instruments.network.untouched import untouched
 from cnnprobe.machine import chance
 
+LOG = logging.getLogger("cnnprobe")
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 """By the number of axes of the map."""
 AFFINE = re.compile(
@@ -118,15 +125,17 @@ def must_answer_in_training(model: nn.Module, readout: Readout, size: tuple[int,
     """
     weight = next(model.parameters())
     images = torch.rand(4, *size, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+    learned = [one for one in readout.module.parameters() if one.is_floating_point()]
     own: tuple[Tensor | None, ...] = ()
     with untouched(model), chance.forked(), torch.enable_grad():
         for module in model.modules():
             module.training = True
-        readout.module.weight.requires_grad_(True)
+        for one in learned:
+            one.requires_grad_(True)
         outputs = handed(model, images)
         if outputs.requires_grad:
-            own = torch.autograd.grad(outputs.sum(), [readout.module.weight], allow_unused=True)
-    if not own or own[0] is None:
+            own = torch.autograd.grad(outputs.sum(), learned, allow_unused=True)
+    if all(one is None for one in own):
         raise UserError(
             f"the logits come from {readout.path} in eval mode, but not in training mode (an exit that is taken in one "
             "mode only?): a new readout would learn nothing; let forward do the same in both"
@@ -136,12 +145,15 @@ def must_answer_in_training(model: nn.Module, readout: Readout, size: tuple[int,
 def new_readout(module: nn.Module, classes: int, seed: int) -> nn.Module:
     """Return a layer of the same kind with another number of classes, drawn by PyTorch's own start for that kind.
 
+    Its weights have the names that those of the old one have: weight_norm, spectral_norm, pruning (with a mask of ones)
+    and parametrisations without weights of their own are put on it as well.
+
     Args:
         module: a linear layer or convolution.
         classes: outputs of the new one.
         seed: of its weights; the same seed gives the same weights on every device.
     """
-    bias = module.bias is not None
+    bias, like = module.bias is not None, next(module.parameters())
     with chance.forked(), torch.device("cpu"):
         chance.seed(seed, None)
         if isinstance(module, nn.Linear):
@@ -150,8 +162,36 @@ def new_readout(module: nn.Module, classes: int, seed: int) -> nn.Module:
             kind = CONVOLUTIONS[len(module.kernel_size)]
             same = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "padding_mode")}
             made = kind(module.in_channels, classes, module.kernel_size, bias=bias, **same)
+        _make_weights_as_in(module, made)
     made.train(module.training)
-    return made.to(device=module.weight.device, dtype=module.weight.dtype)
+    return made.to(device=like.device, dtype=like.dtype)
+
+
+def _make_weights_as_in(module: nn.Module, made: nn.Module) -> None:
+    """Let a layer make its weights of others as another one does."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # it is the network that has the older kind
+                WeightNorm.apply(made, hook.name, hook.dim)
+        elif isinstance(hook, SpectralNorm):
+            SpectralNorm.apply(made, hook.name, hook.n_power_iterations, hook.dim, hook.eps)
+        elif isinstance(hook, prune.BasePruningMethod):
+            prune.identity(made, hook._tensor_name)
+    if not parametrize.is_parametrized(module):
+        return
+    for name, several in module.parametrizations.items():
+        for one in several:
+            if isinstance(one, parametrizations._SpectralNorm):
+                parametrizations.spectral_norm(made, name, getattr(one, "n_power_iterations", 1), one.eps, one.dim)
+                continue
+            try:
+                if one.state_dict():
+                    raise ValueError("it keeps tensors for the classes that there were")
+                parametrize.register_parametrization(made, name, copy.deepcopy(one), unsafe=several.unsafe)
+            except Exception as error:  # it may be anybody's
+                why = f"the new readout goes without {type(one).__name__} of {name} ({error})"
+                LOG.warning(f"{why}: weights= will not take what it learns for this network")
 
 
 def put(model: nn.Module, path: str, module: nn.Module) -> None:

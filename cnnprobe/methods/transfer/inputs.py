@@ -16,8 +16,8 @@ from cnnprobe.preparation.named_weights import TRAINING
 from cnnprobe.store import folders, run_json
 
 LOG = logging.getLogger("cnnprobe")
-PATHS = ("root", "classes", "labels")
-"""Options of datasets that are paths."""
+PATHS = {"folder": ("root", "classes", "labels", "masks")}
+"""Options that name files and folders, by dataset; of any other it is `root` alone."""
 
 
 def image_sets(config: dict[str, Any], prepared: preparation.Preparation) -> dict[str, ImageSet]:
@@ -112,20 +112,13 @@ def _images(folder: Path, made: preparation.Preparation) -> Any:
 
 def _from_home(block: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the options of a run's dataset with the paths that they meant in its own working directory."""
-    named = {key: path_of(block[key]) for key in PATHS if isinstance(block.get(key), str)}
+    paths = PATHS.get(block["name"], ("root",))
+    named = {key: path_of(block[key]) for key in paths if isinstance(block.get(key), str)}
     home = run_json.home(folder) if not all(path.is_absolute() for path in named.values()) else None
     if home is None:
         return block
-    named = {key: path for key, path in named.items() if key == "root" or _is_there(home / path)}
-    if not named:  # classes=room is a choice
-        return block
     LOG.warning(f"old_task: {folder.name} was made in another working directory: its images are taken from {home}")
     return block | {key: str(home / path) for key, path in named.items()}
-
-
-def _is_there(path: Path) -> bool:
-    """Say whether a path, or one with a column behind it (FILE:COLUMN), is there."""
-    return path.exists() or Path(str(path).rpartition(":")[0] or path).is_file()
 
 
 def _has_the_labels(dataset: ImageSet, before: dict[str, str], held_out: bool, folder: Path) -> None:

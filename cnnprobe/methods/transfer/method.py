@@ -1,6 +1,5 @@
 """Teach a network another task, and follow what becomes of the old one: learning curves, confusion, forgetting."""
 
-import copy
 import json
 import logging
 import re
@@ -22,6 +21,7 @@ from cnnprobe.methods.train.epochs import EpochColumn, about_task, best_of, epoc
 from cnnprobe.methods.train.loop import Training
 from cnnprobe.methods.train.recipe import Recipe, check
 from cnnprobe.methods.train.tasks import MEASURES, RESULTS, ResultColumn
+from cnnprobe.methods.transfer.as_it_came import as_it_came
 from cnnprobe.methods.transfer.comparison.columns import FeatureColumn, LayerColumn, UnitColumn
 from cnnprobe.methods.transfer.comparison.forgetting import Forgetting
 from cnnprobe.methods.transfer.comparison.task_features import TaskFeatures
@@ -101,7 +101,7 @@ def compute(
     if forgetting == "old" and source is None and not scratch:
         raise UserError("forgetting=old needs an old task; name a run by old_task=RUN")
     layers = compared_layers(model, old, layer, dataset.size) if forgetting != "none" else []
-    before = copy.deepcopy(model) if layers else None
+    before = as_it_came(model, dataset.size) if layers else None
     count = len(dataset.target.names) * _per_name(model, old, dataset)
     if not scratch or old.classes != count:
         put(model, old.path, new_readout(old.module, count, seed))

@@ -8,6 +8,7 @@ from cnnprobe.instruments.gradients.arrival import arrives
 from cnnprobe.instruments.layers.naming import layers_of
 from cnnprobe.instruments.network.activations import tap
 from cnnprobe.instruments.network.layer import Layer, Tap
+from cnnprobe.instruments.network.tracing import noise_image
 
 
 def filters_of(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> np.ndarray | None:
@@ -46,8 +47,7 @@ def filters_of(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> np.ndar
         return None
     if not arrives(model, own, size, "the filter"):
         return None
-    weight = module.weight
-    image = torch.full((1, *size), 0.5, device=weight.device, dtype=weight.dtype, requires_grad=True)
+    image = torch.full_like(noise_image(model, size), 0.5, requires_grad=True)
     neurons: list[Tensor] = []
     with tap(
         model, [own], lambda _, activation: neurons.extend(activation[(0, slice(None), *position)].unbind())

@@ -1,13 +1,17 @@
 """A network at moments of its training: as it was then inside, as it came outside; when a feature was half there."""
 
 import math
+import threading
+import types
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
-from cnnprobe.instruments.network.snapshots import Moment, at, half_time
+from cnnprobe.errors import UserError
+from cnnprobe.instruments.network.snapshots import Moment, at, copy_of, half_time
 from tests.support.networks import planted
 
 
@@ -111,3 +115,51 @@ def test_moments_out_of_order_are_a_mistake():
         half_time(np.array([1, 0]), np.array([0, 1]))
     with pytest.raises(ValueError, match="moment"):
         half_time(np.array([0, 1]), np.array([0, 0.5, 1]))
+
+
+class Odd(nn.Module):
+    """Weights made of others; locks, which have no copy, by themselves, in a dictionary and in an object."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
+        self.two, self.three = prune.random_unstructured(nn.Conv2d(4, 4, 3), "weight", 0.5), nn.Linear(4, 2)
+        self.lock, self.kept = threading.Lock(), {"lock": threading.Lock(), "seen": [torch.zeros(2)]}
+        self.object = types.SimpleNamespace(lock=threading.Lock(), factor=torch.ones(()))
+        self.made = 2 * self.three.bias
+
+    def forward(self, x):
+        with self.lock, self.kept["lock"]:
+            return self.three(self.two(self.one(x)).relu().mean((2, 3))) * self.object.factor + self.made
+
+
+def test_a_copy_answers_as_the_network_did_whatever_that_learns():
+    """F99: what is computed from parameters, and a lock, ended transfer in a traceback."""
+    torch.manual_seed(0)
+    model, images = Odd().eval(), torch.rand(2, 3, 8, 8)
+    before = model(images).detach().clone()
+    made = copy_of(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+        model.object.factor.fill_(7)
+        model.kept["seen"][0].fill_(7)
+    assert torch.equal(made(images), before)
+    assert not torch.equal(model(images), before)
+    assert made.kept["seen"][0].tolist() == [0, 0]
+    assert made.lock is model.lock and type(made) is Odd
+    assert not {id(p) for p in made.parameters()} & {id(p) for p in model.parameters()}
+
+
+def test_what_has_no_copy_is_told_in_one_line():
+    class Uncopied:
+        def __init__(self, inside):
+            self.inside = inside
+
+        def __deepcopy__(self, memo):
+            raise RuntimeError("not\nthis one")
+
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.own = Uncopied(model[0])
+    with pytest.raises(UserError, match=r"^the network cannot be copied: not this one$"):
+        copy_of(model)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from cnnprobe.config import catalogue
 from cnnprobe.errors import UserError
@@ -182,3 +183,96 @@ def test_transfer_refuses_it(cnnprobe, pictures, tmp_path):
     torch.save(Exiting().state_dict(), tmp_path / "net.pt")
     answer = cnnprobe("transfer", *words, "weights=net.pt", "epochs=1", "forgetting=none")
     assert answer.status == 2 and "would learn nothing" in answer.err
+
+
+def dressed(how):
+    """Return a layer of four classes whose weights are made of others."""
+    own = {
+        "weight_norm": parametrizations.weight_norm,
+        "spectral_norm": parametrizations.spectral_norm,
+        "older weight_norm": nn.utils.weight_norm,
+        "older spectral_norm": lambda layer: nn.utils.spectral_norm(layer, n_power_iterations=3, eps=1e-6),
+        "pruned": lambda layer: prune.random_unstructured(layer, "weight", 0.5),
+        "both": lambda layer: parametrizations.weight_norm(parametrizations.spectral_norm(layer), "bias", dim=None),
+        "own": lambda layer: parametrize.register_parametrization(layer, "weight", nn.Softplus()),
+    }
+    return own[how](nn.Linear(6, 4))
+
+
+KINDS = ["weight_norm", "spectral_norm", "older weight_norm", "older spectral_norm", "pruned", "both", "own"]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("how", KINDS)
+def test_its_weights_are_made_as_those_of_the_old_one(how):
+    """F28: weights under other names, which no command took afterwards."""
+    torch.manual_seed(0)
+    old = dressed(how).double()
+    made = new_readout(old, 3, seed=5)
+    shapes = {name: tuple(3 if side == 4 else side for side in value.shape) for name, value in old.state_dict().items()}
+    assert {name: tuple(value.shape) for name, value in made.state_dict().items()} == shapes
+    assert {name: value.dtype for name, value in made.named_parameters()} == {
+        name: torch.float64 for name, _ in old.named_parameters()
+    }
+    assert torch.equal(new_readout(old, 3, seed=5)(torch.ones(1, 6).double()), made(torch.ones(1, 6).double()))
+    with torch.no_grad():
+        torch.manual_seed(5)
+        plain = nn.Linear(6, 3)
+        rows = torch.linalg.svdvals(plain.weight)[0] if "spectral_norm" in how else torch.tensor(1.0)
+        images = torch.rand(5, 6)
+        for _ in range(60 if "spectral_norm" in how else 1):  # by the power method
+            made(images.double())
+        made.eval()
+        if how in ("weight_norm", "older weight_norm", "pruned", "own", "spectral_norm", "older spectral_norm"):
+            expected = images @ (plain.weight / rows).T + plain.bias
+            if how == "own":
+                expected = images @ nn.functional.softplus(plain.weight).T + plain.bias
+            assert torch.allclose(made(images.double()).float(), expected, atol=1e-5)
+
+
+def test_what_belongs_to_the_old_classes_is_left_out_and_told(caplog):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scales = nn.Parameter(torch.ones(4, 1))
+
+        def forward(self, weight):
+            return weight * self.scales
+
+    old = parametrize.register_parametrization(nn.Linear(6, 4), "weight", Scaled())
+    made = new_readout(old, 3, seed=0)
+    assert set(made.state_dict()) == {"weight", "bias"}
+    assert "the new readout goes without Scaled of weight (it keeps tensors for the classes" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", ["spectral_norm", "weight_norm"])
+def test_a_readout_whose_weights_are_made_of_others_learns(norm):
+    """F87: the weights of the last pass have no gradient; it was taken for a layer that is not used in training."""
+    model = nn.Sequential(nn.Flatten(), getattr(nn.utils, norm)(nn.Linear(12, 3))).eval()
+    readout.must_answer_in_training(model, readout.readout_of(model, (3, 2, 2)), (3, 2, 2))
+
+
+MADE = """
+from torch import nn
+from torch.nn.utils import parametrizations
+
+def build(num_classes=2):
+    head = {}(nn.Linear(8, num_classes))
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+"""
+
+
+@pytest.mark.parametrize("norm", ["parametrizations.weight_norm", "nn.utils.spectral_norm"])
+def test_what_a_transfer_learned_is_taken_by_the_network_again(cnnprobe, tmp_path, norm):
+    """F28."""
+    (tmp_path / "net.py").write_text(MADE.format(norm))
+    words = ["model=custom", f"model.file={tmp_path}/net.py", "model.input_size=16", f"out={tmp_path}/out"]
+    words += ["dataset=avatar", "precision=float32", "epochs=1", "batch_size=8", "augment=none", "dataset.count=16"]
+    answer = cnnprobe("train", *words, "name=one")
+    assert answer.status == 0, answer.err
+    answer = cnnprobe("transfer", *words, "dataset.classes=landmark", "weights=train/one/v001", "name=two")
+    assert answer.status == 0, answer.err
+    words = [*words[:5], "dataset.classes=landmark", "weights=transfer/two/v001@last", "layer=logits", "limit=16"]
+    answer = cnnprobe("record", *words, "batch_size=8")
+    assert answer.status == 0, answer.err

@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import cnnprobe as package
 from cnnprobe.cli.main import main
-from cnnprobe.config import compose
+from cnnprobe.config import catalogue, compose
 from cnnprobe.config.words import parse
 from cnnprobe.errors import UserError
 from cnnprobe.methods.transfer import inputs as old_task
@@ -289,3 +290,61 @@ def test_a_stopped_run_does_not_go_on_with_other_images(cnnprobe, out, pictures,
     assert answer.status == 2
     was = about["dataset"]["images"]
     assert f"dataset changed since v001 ({was + 1} images, was {was})" in answer.err
+
+
+NAMES = {
+    ("arrays", "labels"),
+    ("arrays", "data"),
+    ("arrays", "axes"),
+    ("arrays", "channels"),
+    ("arrays", "courses"),
+    ("tiles", "of"),
+}
+"""Options of datasets that are words of any kind and name no file: what a file calls something, another dataset."""
+
+
+def free(option):
+    """Say whether an option is a word of any kind."""
+    return any(kind == "str" or (kind == "list" and inner and free(inner)) for kind, inner in option.alternatives)
+
+
+def test_every_option_of_a_dataset_that_may_be_a_path_is_known_as_one_or_as_none():
+    """F94: `masks` was taken from where a transfer is started, not from beside the images."""
+    for dataset in catalogue.choices("dataset"):
+        options = catalogue.options("dataset", dataset)
+        found = {key for key, option in options.items() if free(option) and (dataset, key) not in NAMES}
+        assert found == {key for key in old_task.PATHS.get(dataset, ("root",)) if key in options}, dataset
+
+
+NET = """
+from torch import nn
+
+def build(num_classes=3):
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, num_classes, 1))
+"""
+
+
+def test_masks_of_an_old_task_lie_beside_its_images_wherever_it_is_asked(cnnprobe, tmp_path, monkeypatch):
+    """F94."""
+    home, away = tmp_path / "home", tmp_path / "away"
+    away.mkdir()
+    rng = np.random.default_rng(0)
+    for part in ("train", "val"):
+        for kind, size in (("images", (8, 8, 3)), ("masks", (8, 8))):
+            (home / kind / part).mkdir(parents=True)
+            for number in range(6):
+                values = rng.integers(0, 3 if kind == "masks" else 256, size).astype(np.uint8)
+                Image.fromarray(values).save(home / kind / part / f"{number}.png")
+    (tmp_path / "net.py").write_text(NET)
+    common = ["model=custom", f"model.file={tmp_path}/net.py", "model.input_size=8", "epochs=1", f"out={tmp_path}/out"]
+    common += ["precision=float32", "augment=none", "batch_size=3"]
+    monkeypatch.chdir(home)
+    answer = cnnprobe("train", *common, "dataset=folder", "dataset.root=images", "dataset.masks=masks", "name=one")
+    assert answer.status == 0, answer.err
+    monkeypatch.chdir(away)
+    (away / "masks").mkdir()  # another one
+    taught = ["dataset=shapes", "dataset.target=mask", "dataset.count=8", "forgetting=none", "name=two"]
+    answer = cnnprobe("transfer", *common, *taught, f"weights={tmp_path}/out/train/one/v001")
+    assert answer.status == 0, answer.err
+    assert "v001 was made in another working directory: its images are taken from" in answer.err
+    assert package.open(tmp_path / "out/transfer/two/v001")["old_task"].attributes["measure"] == "iou"

@@ -1,6 +1,7 @@
 """The filters are the weights, times whatever scales the pixels before; later layers have none."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -55,3 +56,13 @@ def test_a_point_and_the_network_of_squeezes():
     assert filters_of(identity(3), find(identity(3), "conv1", SIZE)[0], SIZE).shape == (3, 3, 1, 1)
     model = squeezenet.build(num_classes=10, version=1.1, input_size=64)
     assert filters_of(model, find(model, "conv1", (3, 64, 64))[0], (3, 64, 64)).shape == (64, 3, 3, 3)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_weights_that_are_made_of_others_are_those_of_a_pass(norm):
+    """F97: the attribute that the older kind leaves is on the device, and of the type, that it was made on."""
+    torch.manual_seed(0)
+    model = nn.Sequential(norm(nn.Conv2d(3, 4, 3)), nn.ReLU()).double().eval()
+    found = filters_of(model, find(model, "0", SIZE)[0], SIZE)
+    model(torch.rand(1, *SIZE).double())  # the attribute is that of this pass now
+    np.testing.assert_allclose(found, model[0].weight.detach(), atol=1e-9)

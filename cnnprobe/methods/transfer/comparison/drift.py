@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnprobe.instruments.network.calls import KINDS
 from cnnprobe.instruments.network.layer import Layer
+from cnnprobe.instruments.network.tracing import Value, trace
 from cnnprobe.instruments.statistics.correlation import standard
 from cnnprobe.instruments.statistics.dissimilarity import dissimilarity_matrix, ranks, upper
 
@@ -92,25 +94,33 @@ def tuning_correlation(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return unit_correlation(before.T, after.T) if before.shape[1] else np.full(len(before), np.nan)
 
 
-def weight_change(before: nn.Module, after: nn.Module, layer: Layer) -> np.ndarray:
+def weight_change(before: nn.Module, after: nn.Module, layer: Layer, size: tuple[int, ...]) -> np.ndarray:
     """Return ||w' - w|| / ||w|| of the weights that lead to each unit of a layer, (unit,) float64.
+
+    The weights are those that a pass uses: where they are made of others (weight_norm, spectral_norm, a mask), what is
+    made of these.
 
     Args:
         before, after: networks of one architecture.
         layer: whose module has the weights; NaN where it is no convolution or dense layer, where the weights have
             another shape afterwards, or were 0.
+        size: (channel, y, x) or (channel, time) of the images.
     """
-    first, second = _incoming(before, layer), _incoming(after, layer)
+    first, second = _incoming(before, layer, size), _incoming(after, layer, size)
     if first is None or second is None or first.shape != second.shape:
         return np.full(layer.channels, np.nan)
-    size = first.norm(dim=1)
-    return torch.where(size > 0, (second - first).norm(dim=1) / size, torch.nan).numpy()
+    length = first.norm(dim=1)
+    return torch.where(length > 0, (second - first).norm(dim=1) / length, torch.nan).numpy()
 
 
-def _incoming(model: nn.Module, layer: Layer) -> Tensor | None:
+def _incoming(model: nn.Module, layer: Layer, size: tuple[int, ...]) -> Tensor | None:
     """Return the weights of each unit of a layer, (unit, weight) float64, or None where it has none of its own."""
     module = dict(model.named_modules()).get(layer.module)
     weight = getattr(module, "weight", None)
+    calls = [call for call in trace(model, size).calls if call.module == layer.module]
+    used = [call.argument("weight", 1) for call in calls if KINDS.get(call.name) in ("convolution", "linear")]
+    if len(used) == 1 and isinstance(used[0], Value) and used[0].constant is not None:
+        weight = used[0].constant  # the attribute may be that of the last pass, before something was learned
     if module is None or not isinstance(weight, Tensor) or weight.ndim < 2:
         return None
     transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)

@@ -181,7 +181,7 @@ class Forgetting:
         units, (before, after) = self.units[layer.name], (one.largest for one in pair)
         columns: dict[UnitColumn, np.ndarray] = {"correlation": drift.unit_correlation(before, after)[units]}
         columns["changed"] = ((before != after) & (np.isfinite(before) | np.isfinite(after))).any(0)[units]
-        columns["weight_change"] = drift.weight_change(*self.networks, layer)[units]
+        columns["weight_change"] = drift.weight_change(*self.networks, layer, self.images.size)[units]
         classes = len(self.classes)
         for side, one, best in zip(SIDES, pair, strongest):
             means = class_means(one.largest, self.images.labels, classes)[units]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.nn.utils import prune
 
 from cnnprobe.instruments.layers.naming import find
 from cnnprobe.methods.transfer.comparison import drift
@@ -57,15 +58,15 @@ def test_weights_change_by_what_was_added(kind):
     with torch.no_grad():
         pair[1][0].weight[own] *= 1.5
     layer = find(pair[0], "0", (3, 8, 8))[0]
-    np.testing.assert_allclose(drift.weight_change(*pair, layer), [0, 0, 0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(drift.weight_change(*pair, layer, (3, 8, 8)), [0, 0, 0.5, 0], atol=1e-6)
     relu = find(pair[0], "2", (3, 8, 8))[0]
-    assert np.isnan(drift.weight_change(*pair, relu)).all()
+    assert np.isnan(drift.weight_change(*pair, relu, (3, 8, 8))).all()
 
 
 def test_a_new_head_has_no_weights_to_compare():
     pair = [nn.Sequential(nn.Flatten(), nn.Linear(12, classes)) for classes in (3, 5)]
     layer = find(pair[0], "1", (3, 2, 2))[0]
-    assert np.isnan(drift.weight_change(*pair, layer)).all()
+    assert np.isnan(drift.weight_change(*pair, layer, (3, 2, 2))).all()
 
 
 def test_forgotten_are_those_that_stood_for_something():
@@ -73,3 +74,55 @@ def test_forgotten_are_those_that_stood_for_something():
     selective = np.array([0.8, 0.3, 0.8, 0.8, 0.8])
     dead = np.array([False, False, False, True, False])
     assert drift.forgotten(correlation, selective, dead).tolist() == [True, False, False, True, False]
+
+
+SIZE = (3, 8, 8)
+
+
+def made_of(weight):
+    """Return a network whose first weights are made of others, and how they are read: from the outputs of an image."""
+    return nn.Sequential(weight(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
+
+
+def masked(module):
+    return prune.custom_from_mask(module, "weight", torch.ones_like(module.weight).index_fill(0, torch.tensor(1), 0))
+
+
+OTHERS = {
+    "spectral_norm": nn.utils.spectral_norm,
+    "weight_norm": nn.utils.weight_norm,
+    "parametrised": nn.utils.parametrizations.weight_norm,
+    "pruned": masked,
+}
+
+
+@torch.no_grad()
+def used(model):
+    """Return the weights of the first layer by its answers to images of one pixel, (unit, weight)."""
+    flat = [model[0](pixel[None])[0, :, 0, 0] - model[0].bias for pixel in torch.eye(27).view(27, 3, 3, 3)]
+    return torch.stack(flat, 1).double().numpy()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("kind", OTHERS)
+def test_weights_made_of_others_change_by_what_a_pass_uses(kind):
+    """F99: those of the last pass before something was learned or loaded were compared: 0.5 where nothing changed."""
+    torch.manual_seed(0)
+    first, loaded, learned = (made_of(OTHERS[kind]) for _ in range(3))
+    with torch.no_grad():
+        for _, parameter in first.named_parameters():
+            parameter.mul_(torch.linspace(0.5, 2, parameter.numel()).view(parameter.shape))
+    for other in (loaded, learned):
+        other.load_state_dict(first.state_dict())
+    layer = find(first, "0", SIZE)[0]
+    expected = [0, np.nan, 0, 0] if kind == "pruned" else [0, 0, 0, 0]
+    np.testing.assert_allclose(drift.weight_change(first, loaded, layer, SIZE), expected, atol=1e-6)
+    with torch.no_grad():
+        next(p for p in learned[0].parameters() if p.ndim == 4).add_(0.05)
+    made, after = made_of(OTHERS[kind]), used(learned)
+    made.load_state_dict(first.state_dict())
+    before = used(made)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = np.linalg.norm(after - before, axis=1) / np.linalg.norm(before, axis=1)
+    assert np.nanmax(expected) > 0.01
+    np.testing.assert_allclose(drift.weight_change(first, learned, layer, SIZE), expected, atol=1e-5)
