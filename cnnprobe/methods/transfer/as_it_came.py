@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from cnnprobe.errors import UserError
+from cnnprobe.instruments.network.calls import parameters_behind
 from cnnprobe.instruments.network.snapshots import copy_of
-from cnnprobe.instruments.network.tracing import Value, leaves, parameters_behind, trace_anew
+from cnnprobe.instruments.network.tracing import Value, leaves, trace_anew
 
 
 def as_it_came(model: nn.Module, size: tuple[int, ...]) -> nn.Module:
