@@ -81,4 +81,5 @@ def test_it_is_seen_to_fail_with_its_protection_removed(row, copy):
             done = subprocess.run([*words, ""], **how)
     finally:
         (copy / row["file"]).write_text(whole, encoding="utf-8")
-    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    # below 0: without its protection the process itself died
+    assert done.returncode == 1 or done.returncode < 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -420,6 +420,19 @@ def test_a_store_of_something_else_is_told_where_it_is_drawn(cnnprobe, pictures,
         assert "store.h5" in one_line(cnnprobe("topk", "--redraw", str(folder))), path.name
 
 
+def test_an_error_in_drawing_what_is_not_as_its_run_left_it_is_not_ours(cnnprobe, pictures, tmp_path, monkeypatch):
+    """F72."""
+    assert cnnprobe(*words("topk", pictures, "layer=conv1", "limit=4", "weights=random")).status == 0
+    change(tmp_path / "outputs/topk/convnet-folder/v001", files={"store.h5": "0" * 64})
+
+    def missing(recording):
+        raise KeyError("conv1")
+
+    monkeypatch.setattr("cnnprobe.methods.topk.draw", missing)
+    told = one_line(cnnprobe("topk", "--redraw", "v001", "dataset=folder"))
+    assert "store.h5 does not hold what topk writes (KeyError: 'conv1')" in told
+
+
 def test_an_error_of_ours_in_drawing_stays_one(cnnprobe, pictures, tmp_path, monkeypatch):
     assert cnnprobe(*words("topk", pictures, "layer=conv1", "limit=4", "weights=random")).status == 0
 

@@ -72,3 +72,22 @@ def test_units_are_channels_also_where_images_are_sent_by_their_values(model):
     for row in cnnprobe.measure("record", model=model, dataset=pixels, layer="1"):
         if row.table == "activations/1":
             torch.testing.assert_close(torch.tensor(row.max), maps[row.row].amax((1, 2)))
+
+
+class Last(nn.Module):
+    """The same with channels in the last axis, and rows that are added where values say."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.mixed = nn.Conv2d(3, 5, 3, 2, 1), nn.Linear(5, 5)
+
+    def forward(self, x):
+        x = self.stem(x).permute(0, 2, 3, 1)
+        rows = (x.mean((1, 2, 3)) > 0).nonzero()[:, 0]
+        return torch.zeros_like(x).index_add(0, rows, self.mixed(x[rows]))
+
+
+def test_channels_in_the_last_axis_stay_there_where_rows_are_added():
+    """F85."""
+    (layer,) = find(Last().eval(), "logits", SIZE)
+    assert (layer.channels, layer.map_size) == (5, (6, 6))
