@@ -253,7 +253,11 @@ def test_what_the_experiment_of_a_job_imports_is_no_code_of_the_network_of_the_n
     Path("net.py").write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 3)\n")
     network = ["model=custom", "model.file=net.py", "model.input_size=32"]
     assert cnnprobe(*MINE, "-m", *network, *IMAGES[1:], "scale=1,2").status == 0
-    for run in Path("outputs/bright-ness/custom-shapes").glob("v*"):
+    for _ in range(2):  # one after the other in this process
+        assert cnnprobe(*MINE, *network, *IMAGES[1:]).status == 0
+    runs = list(Path("outputs/bright-ness/custom-shapes").glob("v*"))
+    assert len(runs) == 4
+    for run in runs:
         assert [part for part in run_json.read(run)["identity"] if part.startswith("code")] == ["code net.py"]
 
 
