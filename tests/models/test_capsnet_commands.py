@@ -57,3 +57,13 @@ def test_it_says_what_to_do_instead(cnnprobe, words, said):
     assert answer.status == 2
     assert said in answer.err.strip().splitlines()[-1]  # behind warnings
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.slow
+def test_it_has_no_readout_to_replace(cnnprobe):
+    images = [*POSES, "device.workers=0", "epochs=1"]
+    assert cnnprobe("train", "model=capsnet", *SMALL, *images, "augment=none", "name=taught").status == 0
+    other = ["transfer", "model=capsnet", "weights=outputs/train/taught/v001", "dataset.seed=5"]
+    answer = cnnprobe(*other, *images)
+    assert answer.status == 2 and "Traceback" not in answer.err
+    assert "no readout to replace" in answer.err.strip().splitlines()[-1]

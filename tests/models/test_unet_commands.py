@@ -6,6 +6,15 @@ WORDS = ["model=unet", "model.width=2", "model.depth=2", "model.input_size=16", 
 SHAPES = ["dataset=shapes", "dataset.target=mask", "dataset.count=4"]
 WORKS = [
     ["layers"],
+    ["record", *SHAPES],
+    [
+        "rsa",
+        "layer=[contract1,expand1]",
+        "reference=labels",
+        "dataset=shapes",
+        "dataset.target=mask",
+        "dataset.count=8",
+    ],
     ["topk", "layer=[contract1,bottom,expand1,logits]", "k=2", *SHAPES],
     ["rf-map", "layer=[bottom,expand2,logits]", "units=0:1", "top_images=1", "patch_size=4", "stride=4", *SHAPES],
     ["gbp", "layer=[bottom,expand1,logits]", "units=0:1", "top_images=1", *SHAPES],
@@ -35,3 +44,15 @@ def test_it_says_what_to_do_instead(cnnprobe, words, said):
     assert answer.status == 2
     assert said in answer.err
     assert len(answer.err.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_it_learns_other_masks(cnnprobe):
+    """The readout is replaced; how much is forgotten is told by the intersection over union of the old masks."""
+    images = ["dataset=shapes", "dataset.target=mask", "dataset.count=8", "device.workers=0", "epochs=1"]
+    taught = [word for word in WORDS if word != "weights=random"]
+    assert cnnprobe("train", *taught[:-1], *images, "name=taught").status == 0
+    other = ["transfer", "model=unet", "weights=outputs/train/taught/v001", "dataset.seed=5", "name=other"]
+    answer = cnnprobe(*other, *images, "top_images=2")
+    assert answer.status == 0, answer.err
+    assert "old task" in answer.out
