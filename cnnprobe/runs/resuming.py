@@ -84,7 +84,7 @@ def run_later(folder: Path, config: dict[str, Any], about: dict[str, Any], repea
         folder: of the run.
         config: checked.
         about: its `run.json`.
-        repeated: the run that it does once more; what is another one than then is told.
+        repeated: the run that it repeats; code that differs from what ran there is warned of.
 
     Raises:
         UserError: some of the code that has run by now is another one than when the run was begun.

@@ -82,7 +82,7 @@ def test_products_keep_all_their_bits_whatever_is_set():
             torch.set_float32_matmul_precision(setting)
             torch.backends.mkldnn.conv.fp32_precision = "bf16"
             with precision.repeatable(precision.exact("cpu")):
-                # a processor without such products ignores what it is told, and keeps all bits
+                # a processor without bfloat16 products ignores the setting and keeps all bits
                 places = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
                 assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
                 assert torch.equal(exact @ one, exact)

@@ -189,7 +189,7 @@ def _make_weights_as_in(module: nn.Module, made: nn.Module) -> None:
                 if one.state_dict():
                     raise ValueError("it keeps tensors for the classes that there were")
                 parametrize.register_parametrization(made, name, copy.deepcopy(one), unsafe=several.unsafe)
-            except Exception as error:  # it may be anybody's
+            except Exception as error:  # a parametrisation of the user's own may raise anything
                 why = f"the new readout goes without {type(one).__name__} of {name} ({error})"
                 LOG.warning(f"{why}: weights= will not take what it learns for this network")
 

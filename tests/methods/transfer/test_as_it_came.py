@@ -1,4 +1,4 @@
-"""The copy that a network is compared with: it stays what it was, or it is told why there is none."""
+"""The copy with which a network is compared: it stays as it was, or one line says why there is none."""
 
 import threading
 
